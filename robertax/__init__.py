@@ -1,0 +1,25 @@
+"""robertax: pretrain, fine-tune and use RoBERTa-style encoders in JAX.
+
+Faithful to Liu et al. 2019 by default. The floor plan, where a room imports
+only from lower floors (WORKSPACE.md tells the story):
+
+  6 doors       main, prepare: flags only
+  5 inspection  load() and its Model, pictures, what a run says at its end
+  4 train       time: state, optimizer, step, loop, checkpoint, evaluation
+  3 tasks       what is asked of the model
+  2 data        records -> batches: order, source, masking, pipeline, feed
+  1 corpus      documents -> sentences -> input formats -> records
+  1 model       ids -> vectors -> logits -> losses
+  0 text        strings <-> ids
+  0 parallel    mesh axes, where arrays lie
+  0 kernels     hash dropout, attention, norm and gelu
+"""
+
+
+def load(path: str):
+  """Opens a workdir for use: see inspection.model.Model.
+
+  >>> robertax.load('runs/quickstart').fill_mask('The <mask> is closed.')
+  """
+  from robertax.inspection import model
+  return model.load(path)

@@ -1,0 +1,155 @@
+"""What the doors share: --config, and one clear line for a wrong flag.
+
+Floor 6, beside the doors.
+"""
+
+import atexit
+from collections.abc import Callable, Sequence
+import os
+import re
+import signal
+import sys
+import traceback
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from robertax.errors import INTERRUPTED, InputError, door
+
+
+def config_flag(**keywords):
+  """Defines --config=FILE.py[:key=value,...] and a flag for each key of it."""
+  return config_flags.DEFINE_config_file(
+      'config', None, 'A config file, such as configs/quickstart.py, with '
+      'arguments behind a colon.', **keywords)
+
+
+def given(config, example: str):
+  """The ConfigDict of a --config flag.
+
+  Args:
+    config: from `config_flag`.
+    example: a whole command that would do.
+
+  Raises:
+    InputError: none was given, or the file is not there or gives no config.
+  """
+  if not config.present:
+    raise InputError(f'--config=FILE is needed, such as: {example}')
+  try:
+    return config.value.copy_and_resolve_references()
+  except OSError as e:
+    raise InputError(_why(e, _config_path(sys.argv))) from e
+  except AttributeError as e:
+    raise InputError(
+        '--config: get_config() of that file gives a value of type '
+        f'{type(config.value).__name__}, not a ConfigDict. One begins with '
+        'robertax.train.config.defaults().') from e
+
+
+def run(main: Callable[[Sequence[str]], None]):
+  """Parses the flags and runs a door; wrong input is one line and exit code 2.
+
+  Args:
+    main: takes what is left of argv.
+  """
+  # What libraries tell each other at their start is no news to a person;
+  # both must be set before tensorflow is imported.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
+  signal.signal(signal.SIGINT, _leave)
+  try:
+    app.run(door(main), flags_parser=_parse)
+  except SystemExit as e:
+    # All is written by now. Without the interpreter's own end, in which threads
+    # of native libraries have been seen to crash: that changes the exit code.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(e.code if isinstance(e.code, int) else bool(e.code))
+
+
+def _leave(number: int, frame):
+  """Ctrl-C outside the training loop, which has its own way to stop.
+
+  Leaves at once: a KeyboardInterrupt may come up in the middle of an import,
+  where it is swallowed, or passes for a library that is not installed. What is
+  unfinished on disk looks so, whatever ends this process.
+  """
+  del number, frame
+  os.write(2, f'\n{INTERRUPTED}\n'.encode())
+  os._exit(130)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+  try:
+    left = flags.FLAGS(argv)
+    if flags.FLAGS['verbosity'].using_default_value:
+      logging.set_verbosity(logging.WARNING)
+  except Exception as e:
+    why = _why(e, _config_path(argv))
+    if why is None:
+      raise
+    _stop(why)
+  if flags.FLAGS.help or flags.FLAGS['helpfull'].value or (
+      flags.FLAGS['helpshort'].value):
+    app.usage(shorthelp=True, writeto_stdout=True)
+    sys.exit(0)
+  if len(left) > 1:
+    _stop(f'unexpected argument {left[1]!r}: flags begin with --.')
+  return left
+
+
+def _config_path(argv: Sequence[str]) -> str:
+  """The file that --config names."""
+  for flag, following in zip(argv, [*argv[1:], '']):
+    name, equals, value = flag.partition('=')
+    if name in ('--config', '-config'):
+      return (value if equals else following).partition(':')[0]
+  return ''
+
+
+def _why(error: Exception, path: str) -> str | None:
+  """A line on an error from parsing the flags; None: it is no one's input.
+
+  Args:
+    error: what was raised; libraries wrap what a config file raises.
+    path: the config file, which is a person's own code.
+  """
+  chain = [error]
+  while inner := chain[-1].__cause__ or chain[-1].__context__:
+    chain.append(inner)
+  for e in reversed(chain):
+    if isinstance(e, InputError):
+      return str(e)
+    lines = [frame.lineno for frame in traceback.extract_tb(e.__traceback__)
+             if frame.filename == path]
+    words = str(e)
+    if isinstance(e, SyntaxError) and e.filename == path:
+      lines, words = [e.lineno], e.msg
+    if lines:
+      words = ' '.join(words.split())
+      return f'{path}, line {lines[-1]}: {type(e).__name__}: {words}'
+  for e in chain:
+    if isinstance(e, KeyError):  # ml_collections: `--config.train.stepz=3`.
+      words = ' '.join(str(e.args[0]).split())
+      return f'unknown config key in a --config.* flag: {words}'
+  if isinstance(error, OSError):  # Raised late, from what reading it raised.
+    why = getattr(chain[-1], 'strerror', None) or 'no such file'
+    return f'cannot read --config={path}: {why}.'
+  if isinstance(error, AttributeError) and "'get_config'" in str(error):
+    return f'--config: {path} has no function get_config().'
+  if isinstance(error, (flags.Error, TypeError, ValueError)):
+    return _last_words(str(error))
+  return None
+
+
+def _last_words(message: str) -> str:
+  """What an error in a config file says, without its traceback."""
+  raised = re.findall(r'^\s*[\w.]*(?:Error|Exception): (.+)$', message, re.M)
+  return ' '.join((raised[-1] if raised else message).split())
+
+
+def _stop(message: str):
+  print(f'robertax: error: {message}', file=sys.stderr)
+  sys.exit(2)

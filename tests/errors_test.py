@@ -1,0 +1,140 @@
+"""One clear line for whoever gave something wrong, nothing hidden otherwise."""
+
+import errno
+import os
+import pathlib
+
+import pytest
+
+from robertax.errors import InputError, door, writing
+
+FULL = pathlib.Path('/dev/full')
+
+
+def test_a_full_disk_is_named():
+  if not FULL.exists():
+    pytest.skip('no /dev/full here, the disk that is always full')
+  with pytest.raises(InputError, match=r'^cannot write /a/b: the disk is full'):
+    with writing('/a/b'), FULL.open('wb') as f:
+      f.write(b'x')
+
+
+def test_a_full_disk_found_at_closing_is_named_too():
+  # What fits a buffer fails when it is flushed, with the file's own `with`.
+  if not FULL.exists():
+    pytest.skip('no /dev/full here, the disk that is always full')
+  with pytest.raises(InputError, match='disk is full'):
+    with writing('x'):
+      with FULL.open('w') as f:
+        f.write('x' * 10)
+
+
+def test_a_folder_without_write_permission_is_named(tmp_path):
+  if os.geteuid() == 0:
+    pytest.skip('root may write everywhere')
+  closed = tmp_path / 'closed'
+  closed.mkdir(mode=0o500)
+  with pytest.raises(InputError, match='no permission'):
+    with writing(closed / 'x'):
+      (closed / 'x').write_text('x')
+
+
+def test_a_missing_folder_is_named(tmp_path):
+  path = tmp_path / 'missing' / 'x'
+  with pytest.raises(InputError, match='does not exist') as e:
+    with writing(path):
+      path.write_text('x')
+  assert str(path) in str(e.value)
+
+
+def test_a_file_where_a_folder_should_be_is_named(tmp_path):
+  (tmp_path / 'file').write_text('')
+  path = tmp_path / 'file' / 'x'
+  with pytest.raises(InputError, match='is a file, not a folder') as e:
+    with writing(path):
+      path.write_text('x')
+  assert str(path) in str(e.value)
+
+
+@pytest.mark.parametrize('number', [
+    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS,
+    errno.ENOTDIR, errno.ENOENT])
+def test_what_a_person_can_mend_is_one_line_with_its_cause(number):
+  cause = OSError(number, os.strerror(number), 'inner')
+  with pytest.raises(InputError) as e:
+    with writing('W/checkpoints'):
+      raise cause
+  assert 'W/checkpoints' in str(e.value)
+  assert '\n' not in str(e.value)
+  assert e.value.__cause__ is cause
+
+
+@pytest.mark.parametrize('error', [
+    OSError(errno.EIO, 'a broken disk'), OSError('no number'),
+    KeyError('a bug'), KeyboardInterrupt()])
+def test_what_a_person_cannot_mend_passes_unchanged(error):
+  with pytest.raises(type(error)) as e:
+    with writing('x'):
+      raise error
+  assert e.value is error
+
+
+@pytest.mark.parametrize('words, says', [
+    ("RESOURCE_EXHAUSTED: [os_error_code='28'] No space left on device",
+     'the disk is full'),
+    ('write() failed: File too large', 'may not grow that large')])
+def test_the_systems_words_are_understood_in_any_error(words, says):
+  with pytest.raises(InputError, match=f'cannot write W: .*{says}'):
+    with writing('W'):
+      raise RuntimeError('saving failed') from ValueError(words)
+
+
+def test_an_input_error_passes_whatever_it_quotes():
+  error = InputError('cannot read x: Permission denied')
+  with pytest.raises(InputError) as e:
+    with writing('W'):
+      raise error
+  assert e.value is error
+
+
+def test_the_innermost_path_is_the_one_named():
+  with pytest.raises(InputError, match='cannot write inner'):
+    with writing('outer'), writing('inner'):
+      raise OSError(errno.ENOSPC, '')
+
+
+def test_a_door_turns_an_input_error_into_one_line(capsys):
+  @door
+  def main(argv):
+    raise InputError(f'{argv[1]}: no such file')
+
+  print('said before')
+  with pytest.raises(SystemExit) as e:
+    main(['main', 'a.txt'])
+  assert e.value.code == 2
+  out, err = capsys.readouterr()
+  assert out == 'said before\n'
+  assert err == 'robertax: error: a.txt: no such file\n'
+
+
+def test_a_door_hides_no_bug():
+  @door
+  def main(argv):
+    raise ValueError('a bug')
+
+  with pytest.raises(ValueError, match='a bug'):
+    main([])
+
+
+def test_a_door_gives_back_what_main_gives():
+  @door
+  def main(argv):
+    """What it does."""
+    return len(argv)
+
+  assert main(['main', 'x']) == 2
+  assert main.__doc__ == 'What it does.'
+
+
+def test_an_input_error_is_a_value_error():
+  assert issubclass(InputError, ValueError)

@@ -1,0 +1,65 @@
+"""Wrong flags, wrong config files and Ctrl-C before there is work to save."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def start(path, *flags):
+  return subprocess.Popen(
+      [sys.executable, '-m', 'robertax.main', f'--config={path}',
+       '--workdir=/nowhere/w', *flags], cwd=ROOT, text=True,
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+      env=os.environ | {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)})
+
+
+@pytest.mark.parametrize('code, flags, says', [
+    ('x = 1\ndef get_config(:', [], '{path}, line 2: SyntaxError: invalid'),
+    ('x = 1\nimport nothing_like_it', [],
+     "{path}, line 2: ModuleNotFoundError: No module named 'nothing_like_it'"),
+    ('def get_config():\n  return 1 / 0', [],
+     '{path}, line 2: ZeroDivisionError: division by zero'),
+    ('def get_config():\n  return int("x")', [],
+     '{path}, line 2: ValueError: invalid literal'),
+    ('x = 1', [], '{path} has no function get_config()'),
+    ('def get_config():\n  return 5', [], 'type int, not a ConfigDict'),
+    (None, [], 'cannot read --config={path}: no such file.'),
+    (None, ['--config.train.steps=3'],
+     'cannot read --config={path}: no such file.'),
+    ('from ml_collections import ConfigDict\n'
+     'def get_config():\n  return ConfigDict({"a": {"b": 1}})',
+     ['--config.c.b=2'], "unknown config key in a --config.* flag: 'c'"),
+])
+def test_a_wrong_config_file_is_one_line(tmp_path, code, flags, says):
+  path = tmp_path / 'config.py'
+  if code is not None:
+    path.write_text(code)
+  process = start(path, *flags)
+  err = process.communicate(timeout=100)[1]
+  assert process.returncode == 2
+  assert err.startswith('robertax: error: ') and err.count('\n') == 1
+  assert says.format(path=path) in err
+
+
+def test_ctrl_c_in_the_middle_of_an_import_is_not_lost(tmp_path):
+  """What would catch a KeyboardInterrupt there does not see one."""
+  path = tmp_path / 'config.py'
+  path.write_text('import sys, time\n'
+                  'try:\n'
+                  '  print("importing", file=sys.stderr, flush=True)\n'
+                  '  time.sleep(100)\n'
+                  'except BaseException:\n'
+                  '  pass\n')
+  process = start(path)
+  assert process.stderr.readline() == 'importing\n'
+  process.send_signal(signal.SIGINT)
+  err = process.communicate(timeout=50)[1]
+  assert process.returncode == 128 + signal.SIGINT
+  assert err == ('\nrobertax: interrupted; the same command goes on from what '
+                 'is finished.\n')

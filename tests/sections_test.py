@@ -1,0 +1,202 @@
+"""A typo in a config is caught, named, and the nearest right key offered."""
+
+import dataclasses
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+from ml_collections import ConfigDict
+import pytest
+
+from robertax.errors import InputError
+from robertax.sections import (
+    differences,
+    flatten,
+    parse_arg,
+    section,
+    typed,
+    unknown,
+)
+
+BIG = 2**53  # Beyond it a float no longer holds every int.
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+  steps: int = 10
+  rate: float = 0.1
+  name: str = ''
+  dry: bool = False
+
+
+@given(st.integers())
+def test_an_int_survives_as_itself_and_as_text(n):
+  assert typed(n, 0, 'k') == n
+  assert typed(str(n), 0, 'k') == n
+
+
+@pytest.mark.parametrize('n', [BIG + 1, -BIG - 1, 2**63 - 1])
+def test_a_large_int_is_not_rounded(n):
+  assert typed(n, 0, 'seed') == n
+  assert typed(str(n), 0, 'seed') == n
+
+
+@given(st.floats(allow_nan=False))
+def test_a_float_survives_as_itself_and_as_text(x):
+  assert typed(x, 0.0, 'k') == x
+  assert typed(repr(x), 0.0, 'k') == x
+
+
+@given(st.integers(-BIG, BIG))
+def test_ints_and_whole_floats_pass_for_each_other(n):
+  as_float, as_int = typed(n, 0.0, 'k'), typed(float(n), 0, 'k')
+  assert as_float == n and type(as_float) is float
+  assert as_int == n and type(as_int) is int
+
+
+@given(st.text())
+def test_text_is_never_changed(text):
+  assert typed(text, '', 'k') == text
+
+
+@pytest.mark.parametrize('value, expected', [
+    (True, True), (False, False), (1, True), (0, False), ('yes', True),
+    ('No', False), ('TRUE', True), ('false', False), ('1', True)])
+def test_words_for_true_and_false(value, expected):
+  assert typed(value, True, 'k') is expected
+
+
+@pytest.mark.parametrize('value, like', [
+    ('x', 1), ('', 1), (1.5, 1), ('1.5', 1), (True, 1), (None, 1), ([1], 1),
+    (float('inf'), 1), (float('nan'), 1),
+    ('x', 1.0), (True, 1.0), (None, 1.0), (10**400, 1.0),
+    ('maybe', True), (2, True), (None, True), ('', True),
+    (1, 'x'), (None, 'x'), (b'x', 'x')])
+def test_another_type_is_refused_by_its_key(value, like):
+  with pytest.raises(InputError) as e:
+    typed(value, like, 'train.steps')
+  assert str(e.value) == (f'train.steps={value!r}: expected '
+                          f'{type(like).__name__}, such as {like!r}.')
+
+
+def test_unknown_offers_the_nearest():
+  e = unknown('format', 'full_sentence', ['segment_pairs', 'full_sentences'])
+  assert isinstance(e, InputError)
+  assert str(e) == ("unknown format 'full_sentence'. Did you mean "
+                    "'full_sentences'? Known are: full_sentences, "
+                    'segment_pairs.')
+
+
+def test_of_many_names_only_the_nearest_is_said():
+  message = str(unknown('key', 'key_7x', [f'key_{i}' for i in range(99)]))
+  assert message == "unknown key 'key_7x'. Did you mean 'key_7'?"
+
+
+def test_unknown_offers_nothing_where_nothing_is_near():
+  message = str(unknown('format', 'zzz', {'a_b': 1, 'c_d': 2}))
+  assert message == "unknown format 'zzz'. Known are: a_b, c_d."
+
+
+@given(st.fixed_dictionaries({}, optional={
+    'steps': st.integers(-BIG, BIG), 'rate': st.floats(allow_nan=False),
+    'name': st.text(), 'dry': st.booleans()}))
+def test_a_section_takes_what_is_given_and_keeps_the_other_defaults(values):
+  made = dataclasses.asdict(section(Section, values, 'train'))
+  assert made == dataclasses.asdict(Section()) | values
+
+
+def test_a_section_may_be_a_config_dict():
+  values = ConfigDict({'steps': 3, 'rate': 0.5})
+  assert section(Section, values, 'train') == Section(3, 0.5)
+
+
+@pytest.mark.parametrize('typo, meant', [
+    ('stepz', 'steps'), ('raet', 'rate'), ('names', 'name')])
+def test_a_typo_in_a_section_is_named_with_what_was_meant(typo, meant):
+  with pytest.raises(InputError) as e:
+    section(Section, {typo: 1}, 'train')
+  assert f"unknown config key 'train.{typo}'" in str(e.value)
+  assert f"Did you mean 'train.{meant}'?" in str(e.value)
+  assert 'train.dry' in str(e.value)
+
+
+def test_a_wrong_type_in_a_section_is_named_in_full():
+  with pytest.raises(InputError, match=r"^train\.steps='many': expected int"):
+    section(Section, {'steps': 'many'}, 'train')
+
+
+@given(st.dictionaries(
+    st.sampled_from(['steps', 'rate', 'name', 'dry']),
+    st.integers(0, 9)))
+def test_arguments_are_read_back_as_they_were_written(numbers):
+  kinds = {'steps': int, 'rate': float, 'name': str, 'dry': bool}
+  given_ = {k: kinds[k](v) for k, v in numbers.items()}
+  defaults = dataclasses.asdict(Section())
+  arg = ','.join(f'{k}={v}' for k, v in given_.items())
+  read = parse_arg(arg, **defaults)
+  assert read == defaults | given_
+  assert all(type(read[k]) is type(defaults[k]) for k in defaults)
+
+
+@pytest.mark.parametrize('arg', [None, '', ',', ',,'])
+def test_no_argument_means_the_defaults(arg):
+  assert parse_arg(arg, a=1) == {'a': 1}
+
+
+def test_a_bare_key_means_true_and_only_that():
+  assert parse_arg('dry', dry=False) == {'dry': True}
+  with pytest.raises(InputError, match='^steps=True: expected int'):
+    parse_arg('steps', steps=1)
+
+
+def test_a_value_may_hold_an_equals_sign_or_nothing():
+  assert parse_arg('name=a=b,other=', name='', other='x') == {
+      'name': 'a=b', 'other': ''}
+
+
+def test_an_unknown_argument_is_named_with_what_was_meant():
+  with pytest.raises(InputError, match="Did you mean 'batch_size'"):
+    parse_arg('batchsize=3', batch_size=1, steps=2)
+
+
+def test_the_defaults_are_not_changed():
+  defaults = {'a': 1}
+  parse_arg('a=2', **defaults)
+  assert defaults == {'a': 1}
+
+
+SCALARS = (st.integers() | st.floats(allow_nan=False) | st.booleans()
+           | st.text(max_size=5))
+CONFIGS = st.dictionaries(
+    st.sampled_from(['data', 'train', 'seed']),
+    SCALARS | st.dictionaries(st.sampled_from(['steps', 'rate']), SCALARS))
+
+
+@given(CONFIGS)
+def test_nothing_differs_from_itself_nor_after_json(config):
+  assert differences(config, config) == []
+  assert differences(config, json.loads(json.dumps(config))) == []
+
+
+@given(CONFIGS, CONFIGS)
+def test_differences_name_exactly_the_keys_that_differ(old, new):
+  a, b = flatten(old), flatten(new)
+  found = [line.partition(': ')[0] for line in differences(old, new)]
+  missing = object()
+  assert found == sorted(k for k in a.keys() | b.keys()
+                         if a.get(k, missing) != b.get(k, missing))
+
+
+def test_differences_read_well():
+  old = {'train': {'steps': 3, 'rate': 0.1}, 'seed': 0}
+  new = {'train': {'steps': 4, 'rate': 0.1}, 'name': 'x'}
+  assert differences(old, new) == [
+      "name: '(absent)' -> 'x'", "seed: 0 -> '(absent)'",
+      'train.steps: 3 -> 4']
+
+
+def test_a_config_dict_flattens_as_a_dict_does():
+  nested = {'train': {'steps': 3}, 'data': {'mask': {'rate': 0.15}}, 'seed': 1}
+  flat = {'train.steps': 3, 'data.mask.rate': 0.15, 'seed': 1}
+  assert flatten(nested) == flat
+  assert flatten(ConfigDict(nested)) == flat

@@ -1,0 +1,108 @@
+"""Byte-level BPE: GPT-2's pieces in RoBERTa's layout of ids.
+
+The ids are laid out as fairseq lays them out (fairseq data/dictionary.py,
+tasks/masked_lm.py): <s> 0, <pad> 1, </s> 2, <unk> 3, then the pieces, <mask>
+last. Every byte is a piece, so every text has ids and comes back from them
+unchanged. A row of `tokenizer.KINDS`; `wordpiece` has the same names.
+"""
+
+import json
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors
+
+from robertax.errors import InputError
+
+SPECIALS = ('<s>', '<pad>', '</s>', '<unk>')
+MASK = '<mask>'
+BOS, PAD, EOS, UNK = SPECIALS
+
+
+def core(vocab: dict[str, int], merges: list) -> tokenizers.Tokenizer:
+  """The library's tokenizer; raises what the library raises."""
+  made = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=merges))
+  made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  return made
+
+
+def check_model(model: dict, source: str) -> None:
+  """Refuses a model without merges."""
+  if not isinstance(model.get('merges'), list):
+    raise InputError(f'{source}: its model has no "merges".')
+
+
+def check(state: dict, vocab: dict[str, int], source: str) -> None:
+  """Refuses another layout, and what is not byte-level.
+
+  Args:
+    state: of a tokenizer.json.
+    vocab: ids 0 to V - 1, special tokens included.
+    source: its file, for error messages.
+  """
+  last = len(vocab) - 1
+  for token, wanted in [*zip(SPECIALS, range(4)), (MASK, last)]:
+    if vocab[token] != wanted:
+      raise InputError(
+          f'{source}: {token} has id {vocab[token]}, but RoBERTa\'s layout is '
+          f'<s> 0, <pad> 1, </s> 2, <unk> 3 and <mask> last ({last}).')
+  missing = [c for c in BYTE_OF if c not in vocab]
+  if 'ByteLevel' not in json.dumps(state.get('pre_tokenizer')) or missing:
+    raise InputError(
+        f'{source}: not a byte-level BPE'
+        + (f': {len(missing)} of the 256 bytes have no id.' if missing else
+           ': its pre-tokenizer is not ByteLevel.'))
+
+
+def first_random_id(vocab: dict[str, int], source: str) -> int:
+  """fairseq's: the vocabulary without its first four, <mask> included."""
+  return len(SPECIALS)
+
+
+def begins_word(piece: str) -> bool:
+  """Whether a space stands before it, as fairseq asks (decode(x)[0] == ' ')."""
+  return piece.startswith('Ġ')
+
+
+def decoder():
+  """Of the library."""
+  return decoders.ByteLevel()
+
+
+def decode(library: tokenizers.Tokenizer, ids: list[int]) -> str:
+  """The text of the ids."""
+  return library.decode(ids, skip_special_tokens=False)
+
+
+def token_text(library: tokenizers.Tokenizer, token_id: int) -> str:
+  """One id as text; what is not whole characters is shown byte by byte."""
+  text = decode(library, [token_id])
+  if '\ufffd' not in text:
+    return text
+  raw = bytes(BYTE_OF[c] for c in library.id_to_token(token_id))
+  return raw.decode('utf-8', errors='backslashreplace')
+
+
+def finish(library: tokenizers.Tokenizer, bos_id: int, eos_id: int) -> None:
+  """Adds what Hugging Face's RoBERTa tokenizer has around the model."""
+  library.add_special_tokens(
+      [tokenizers.AddedToken(token, special=True, normalized=False)
+       for token in SPECIALS] +
+      # lstrip: the space before a mask belongs to the word predicted there.
+      [tokenizers.AddedToken(MASK, special=True, normalized=False,
+                             lstrip=True)])
+  # Positional on purpose: the library's docstring calls the second argument
+  # `cls`, its code `cls_token`.
+  library.post_processor = processors.RobertaProcessing(
+      (EOS, eos_id), (BOS, bos_id), True, False)
+
+
+def _byte_letters() -> dict[str, int]:
+  """GPT-2's letter for each byte (fairseq data/encoders/gpt2_bpe_utils.py)."""
+  plain = [*range(ord('!'), ord('~') + 1), *range(ord('¡'), ord('¬') + 1),
+           *range(ord('®'), ord('ÿ') + 1)]
+  others = [b for b in range(256) if b not in plain]
+  return {**{chr(b): b for b in plain},
+          **{chr(256 + i): b for i, b in enumerate(others)}}
+
+
+BYTE_OF = _byte_letters()

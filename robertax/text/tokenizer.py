@@ -1,0 +1,253 @@
+"""The tokenizer: text to ids and back, and the file it lives in.
+
+Two kinds, a table row each: byte-level BPE (RoBERTa) and WordPiece (BERT).
+Everywhere else the special tokens are attributes of the tokenizer: no id is
+known by heart, for the two lay them out differently.
+"""
+
+import dataclasses
+import hashlib
+from itertools import chain
+import json
+import os
+import re
+
+import numpy as np
+import tokenizers
+
+from robertax import errors
+from robertax.errors import InputError
+from robertax.text import byte_bpe, wordpiece
+
+# By the name that a tokenizer.json has for the model.
+KINDS = {'BPE': byte_bpe, 'WordPiece': wordpiece}
+# What a person writes for a mask, whatever the tokenizer calls it.
+MASK = '<mask>'
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerConfig:
+  """The `tokenizer` section of a config.
+
+  Attributes:
+    path: a `tokenizer.json`; a folder with `encoder.json`, `vocab.bpe` and
+      `dict.txt`; or BERT's `vocab.txt`. Empty: train one on the corpora.
+    vocab_size: number of ids of a trained tokenizer, <mask> and all included.
+    kind: of a trained tokenizer, 'byte_bpe' or 'wordpiece'; one that is read
+      is what it is.
+    lowercase: a WordPiece that is trained, or read from a vocab.txt, makes text
+      lower case and drops accents.
+  """
+  path: str = ''
+  vocab_size: int = 50265
+  kind: str = 'byte_bpe'
+  lowercase: bool = True
+
+
+class Tokenizer:
+  """A byte-level BPE or a WordPiece, with five special tokens.
+
+  Text never becomes a special token, whatever it holds: a corpus that says
+  '<mask>' in passing gets the pieces '<', 'mask', '>'. `encode` with
+  `allow_mask=True` is the one exception, for fill-mask. (A word that WordPiece
+  has no pieces for is its unk_id.)
+
+  Attributes:
+    kind: 'byte_bpe' or 'wordpiece'.
+    vocab_size: number of ids.
+    bos_id, pad_id, eos_id, unk_id, mask_id: ids of the special tokens; of
+      [CLS], [PAD], [SEP], [UNK] and [MASK] in a WordPiece.
+    special_ids: the five of them, ascending.
+    first_random_id: random tokens of masking are this id or more: behind the
+      leading special tokens, and in BERT's vocab.txt behind [unused] ones.
+    word_starts: bool[vocab_size], pieces that begin a word; special tokens do
+      not, and the first piece of a text may without being marked (RoBERTa's has
+      no space before it).
+    mask_texts: what `encode` takes for a mask if allowed: '<mask>', and the
+      tokenizer's own.
+    dtype: the smallest of np.uint16 and np.uint32 that holds every id.
+    fingerprint: 16 hex digits, a hash of all that decides ids.
+  """
+
+  def __init__(self, state: dict, source: str):
+    """Use `text.load`, `from_json`, `from_bpe` or `from_wordpiece`.
+
+    Args:
+      state: what a tokenizer.json holds.
+      source: its file, for error messages.
+
+    Raises:
+      InputError: of another kind or layout.
+    """
+    self._kind, state = _checked(state, source)
+    kind, vocab = self._kind, state['model']['vocab']
+    self.kind = kind.__name__.rpartition('.')[2]
+    self.vocab_size = len(vocab)
+    self.bos_id, self.pad_id, self.eos_id, self.unk_id, self.mask_id = (
+        vocab[token] for token in (
+            kind.BOS, kind.PAD, kind.EOS, kind.UNK, kind.MASK))
+    self.special_ids = tuple(sorted(
+        vocab[token] for token in (*kind.SPECIALS, kind.MASK)))
+    self.first_random_id = kind.first_random_id(vocab, source)
+    self.mask_texts = tuple(dict.fromkeys((MASK, kind.MASK)))
+    self.word_starts = np.zeros(self.vocab_size, bool)
+    self.word_starts[[i for piece, i in vocab.items()
+                      if kind.begins_word(piece)]] = True
+    self.word_starts[list(self.special_ids)] = False
+    self.dtype = np.uint16 if self.vocab_size <= 65536 else np.uint32
+    # Without special tokens in `added_tokens` the library has none to find in
+    # the text; nothing is truncated or padded behind our back either.
+    plain = {
+        **state, 'truncation': None, 'padding': None, 'post_processor': None,
+        'added_tokens': [token for token in state.get('added_tokens') or []
+                         if not token.get('special')]}
+    try:
+      self._plain = tokenizers.Tokenizer.from_str(json.dumps(plain))
+    except Exception as e:  # The library raises bare Exception.
+      raise InputError(
+          f'{source}: not a tokenizer that the tokenizers library '
+          f'{tokenizers.__version__} reads: {e}') from e
+    self._plain.decoder = kind.decoder()
+    read = json.loads(self._plain.to_str())
+    facts = {key: read.get(key) for key in
+             ('added_tokens', 'normalizer', 'pre_tokenizer', 'model')}
+    self.fingerprint = hashlib.sha256(
+        json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+  @classmethod
+  def from_json(cls, text: str, source: str = 'tokenizer.json') -> 'Tokenizer':
+    """From the text of a tokenizer.json; `source` names it in errors."""
+    try:
+      state = json.loads(text)
+    except (ValueError, RecursionError) as e:
+      raise InputError(f'{source}: not JSON: {e}') from e
+    return cls(state, source)
+
+  @classmethod
+  def from_bpe(cls, vocab: dict[str, int], merges: list, source: str
+               ) -> 'Tokenizer':
+    """From pieces with their ids, and merges in order of their rank."""
+    try:
+      core = byte_bpe.core(vocab, merges)
+    except Exception as e:
+      raise InputError(f'{source}: {e}') from e
+    return cls(json.loads(core.to_str()), source)
+
+  @classmethod
+  def from_wordpiece(cls, vocab: dict[str, int], lowercase: bool, source: str
+                     ) -> 'Tokenizer':
+    """From pieces with their ids, special tokens among them."""
+    return cls(json.loads(wordpiece.core(vocab, lowercase).to_str()), source)
+
+  def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
+    """Ids of each text; no special token is added or found.
+
+    Args:
+      texts: any strings without lone surrogates.
+
+    Returns:
+      One array of `dtype` a text: views of one buffer.
+    """
+    try:
+      ids = [encoding.ids for encoding in
+             self._plain.encode_batch_fast(texts, add_special_tokens=False)]
+    except (UnicodeEncodeError, TypeError) as e:
+      raise InputError(
+          'a text to encode holds a lone surrogate (half a character), which '
+          'no UTF-8 text can hold: replace it') from e
+    ends = np.cumsum([0, *map(len, ids)]).tolist()
+    flat = np.fromiter(chain.from_iterable(ids), self.dtype, ends[-1])
+    return [flat[a:b] for a, b in zip(ends, ends[1:])]
+
+  def encode(self, text: str, allow_mask: bool = False) -> np.ndarray:
+    """Ids of one text, without <s> and </s>.
+
+    Args:
+      text: the text.
+      allow_mask: each of `mask_texts` in it becomes the special token. The text
+        is split there and each span loses its trailing spaces, so that the word
+        the model puts there brings its own (fairseq
+        models/roberta/hub_interface.py:fill_mask).
+    """
+    if not allow_mask:
+      return self.encode_batch([text])[0]
+    masks = '|'.join(map(re.escape, self.mask_texts))
+    spans = self.encode_batch([span.rstrip()
+                               for span in re.split(masks, text)])
+    mask = np.array([self.mask_id], self.dtype)
+    return np.concatenate(
+        [spans[0], *chain.from_iterable((mask, s) for s in spans[1:])])
+
+  def decode(self, ids) -> str:
+    """The text of the ids; special tokens appear as '<s>', '[MASK]', ...
+
+    Of a byte-level BPE the very text that was encoded; of a WordPiece its words
+    with spaces between.
+    """
+    return self._kind.decode(self._plain, [int(i) for i in ids])
+
+  def token_text(self, token_id: int) -> str:
+    """One id as readable text: ' the', '<mask>', or bytes such as '\\xe2'.
+
+    A piece need not be whole characters; what is not is shown byte by byte. A
+    piece that begins a word has its space, in either kind.
+    """
+    return self._kind.token_text(self._plain, int(token_id))
+
+  def to_json(self) -> str:
+    """The tokenizer.json, as Hugging Face's RoBERTa or BERT tokenizer has it.
+    """
+    core = tokenizers.Tokenizer.from_str(self._plain.to_str())
+    self._kind.finish(core, self.bos_id, self.eos_id)
+    return core.to_str()
+
+  def save(self, path: str) -> None:
+    """Writes tokenizer.json; the file appears whole or not at all.
+
+    `transformers.PreTrainedTokenizerFast(tokenizer_file=path)` reads it.
+    """
+    path = os.fspath(path)
+    partial = f'{path}.{os.getpid()}.partial'
+    with errors.writing(path):
+      try:
+        with open(partial, 'w', encoding='utf-8') as f:
+          f.write(self.to_json())
+        os.replace(partial, path)
+      except OSError:
+        if os.path.exists(partial):
+          os.remove(partial)
+        raise
+
+
+def _checked(state, source: str):
+  """(row of KINDS, the state with every added token in its vocabulary)."""
+  model = state.get('model') if isinstance(state, dict) else None
+  if not isinstance(model, dict):
+    raise InputError(f'{source}: not a tokenizer.json: it has no "model".')
+  name = model.get('type', 'BPE')
+  if name not in KINDS:
+    raise InputError(f'{source}: its model is {name}; a byte-level BPE or a '
+                     'WordPiece would do.')
+  kind, vocab = KINDS[name], model.get('vocab')
+  if not isinstance(vocab, dict) or not vocab:
+    raise InputError(f'{source}: its model has no "vocab".')
+  kind.check_model(model, source)
+  vocab, added = dict(vocab), state.get('added_tokens') or []
+  if not (isinstance(added, list)
+          and all(isinstance(token, dict)
+                  and isinstance(token.get('content'), str)
+                  for token in added)):
+    raise InputError(f'{source}: its "added_tokens" are not objects with '
+                     '"content".')
+  for token in added:
+    vocab.setdefault(token['content'], token.get('id'))
+  last = len(vocab) - 1
+  if not all(isinstance(i, int) for i in vocab.values()) or sorted(
+      vocab.values()) != list(range(last + 1)):
+    raise InputError(f'{source}: its {last + 1} ids are not 0 to {last}, each '
+                     'once.')
+  for token in (*kind.SPECIALS, kind.MASK):
+    if token not in vocab:
+      raise InputError(f'{source}: the special token {token} is missing.')
+  kind.check(state, vocab, source)
+  return kind, {**state, 'model': {**model, 'vocab': vocab}}

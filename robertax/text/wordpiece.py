@@ -1,0 +1,160 @@
+"""WordPiece: BERT's pieces, for the paper's comparison of text encodings.
+
+Text is cleaned as BERT's uncased models have it (google-research/bert,
+tokenization.py): lower case, no accents, spaces around Chinese characters and
+punctuation; each word then becomes the longest pieces that begin it, those
+after the first with '##'. A word that has none is [UNK]: not every text comes
+back. A row of `tokenizer.KINDS`; `byte_bpe` has the same names.
+
+Two layouts of ids are known. A trained vocabulary has RoBERTa's order of
+things: [PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, the pieces, [MASK] last. BERT's own
+vocab.txt has [PAD] 0, [UNK] 100, [CLS] 101, [SEP] 102, [MASK] 103 among
+[unused] entries, and pieces from 999 on.
+"""
+
+import re
+
+import tokenizers
+from tokenizers import (
+  decoders,
+  models,
+  normalizers,
+  pre_tokenizers,
+  processors,
+)
+
+from robertax.errors import InputError
+
+SPECIALS = ('[PAD]', '[UNK]', '[CLS]', '[SEP]')
+MASK = '[MASK]'
+PAD, UNK, BOS, EOS = SPECIALS
+PREFIX = '##'
+_UNUSED = re.compile(r'\[unused\d+\]')
+# Two pieces with capitals may be anything; a cased vocabulary has thousands.
+_CASED = 0.01
+
+
+def core(vocab: dict[str, int], lowercase: bool) -> tokenizers.Tokenizer:
+  """The library's tokenizer; raises what the library raises."""
+  made = tokenizers.Tokenizer(models.WordPiece(
+      vocab=vocab, unk_token=UNK, continuing_subword_prefix=PREFIX,
+      max_input_chars_per_word=100))
+  made.normalizer = normalizer(lowercase)
+  made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+  return made
+
+
+def normalizer(lowercase: bool):
+  """BERT's; accents go with the capitals."""
+  return normalizers.BertNormalizer(
+      clean_text=True, handle_chinese_chars=True, strip_accents=lowercase,
+      lowercase=lowercase)
+
+
+def parse_vocab(text: str, path: str, lowercase: bool) -> dict[str, int]:
+  """A vocab.txt: a piece a line, the first has id 0.
+
+  Args:
+    text: of the file; BERT's has 30,522 lines.
+    path: names it in errors.
+    lowercase: what the text to encode will be; held against the pieces.
+
+  Raises:
+    InputError: an empty line, a piece twice, or pieces of the other case.
+  """
+  lines = text.split('\n')
+  if lines and not lines[-1]:
+    lines.pop()
+  vocab = {}
+  for number, line in enumerate(lines, 1):
+    piece = line.rstrip('\r')
+    if not piece or piece in vocab:
+      raise InputError(
+          f'{path}: line {number}: '
+          + (f'{piece!r} stands there twice.' if piece else 'it is empty.')
+          + ' A vocab.txt has one piece a line.')
+    vocab[piece] = len(vocab)
+  plain = [p for p in vocab if not p.startswith('[')]
+  cased = sum(p != p.lower() for p in plain) > _CASED * len(plain)
+  if cased == lowercase:
+    raise InputError(
+        f'{path}: its pieces are {"cased" if cased else "lower case"}, but '
+        f'tokenizer.lowercase is {lowercase}: set it to {not lowercase}.')
+  return vocab
+
+
+def check_model(model: dict, source: str) -> None:
+  """Refuses another prefix or unknown token."""
+  for key, wanted in (('continuing_subword_prefix', PREFIX),
+                      ('unk_token', UNK)):
+    if model.get(key, wanted) != wanted:
+      raise InputError(f'{source}: its {key} is {model[key]!r}: only '
+                       f'{wanted!r} is read.')
+
+
+def check(state: dict, vocab: dict[str, int], source: str) -> None:
+  """Refuses a tokenizer in which text could spell a special token.
+
+  Args:
+    state: of a tokenizer.json.
+    vocab: ids 0 to V - 1, special tokens included.
+    source: its file, for error messages.
+  """
+  # It cuts '[MASK]' into '[', 'mask', ']'; one that splits at spaces only
+  # would look the whole up, and find it.
+  kind = (state.get('pre_tokenizer') or {}).get('type')
+  if kind != 'BertPreTokenizer':
+    raise InputError(f'{source}: its pre-tokenizer is {kind}: only '
+                     'BertPreTokenizer is read.')
+
+
+def first_random_id(vocab: dict[str, int], source: str) -> int:
+  """The first id behind which there are pieces only, and perhaps [MASK].
+
+  4 in a trained vocabulary, as fairseq has it for RoBERTa. 999 in BERT's
+  vocab.txt, behind the last [unused]: a random token that no text holds would
+  be given away. (BERT itself draws from all 30,522.)
+  """
+  taken = [vocab[token] for token in SPECIALS]
+  if vocab[MASK] != len(vocab) - 1:
+    taken.append(vocab[MASK])
+  taken += [i for piece, i in vocab.items() if _UNUSED.fullmatch(piece)]
+  first = max(taken) + 1
+  if first > len(vocab) // 2:
+    raise InputError(
+        f'{source}: a special or [unused] token has id {first - 1} of '
+        f'{len(vocab)}: expected them before the pieces; only [MASK] may be '
+        'last.')
+  return first
+
+
+def begins_word(piece: str) -> bool:
+  """Whether it is not the continuation of a word."""
+  return not piece.startswith(PREFIX)
+
+
+def decoder():
+  """Of the library, for those who read the tokenizer.json."""
+  return decoders.WordPiece(prefix=PREFIX, cleanup=False)
+
+
+def decode(library: tokenizers.Tokenizer, ids: list[int]) -> str:
+  """Words with a space between; gives the same ids again, unless [UNK]."""
+  return ''.join(token_text(library, i) for i in ids).removeprefix(' ')
+
+
+def token_text(library: tokenizers.Tokenizer, token_id: int) -> str:
+  """' the', 'ing' for ##ing, '[SEP]'; [UNK] stands for a word: ' [UNK]'."""
+  piece = library.id_to_token(token_id)
+  if piece.startswith(PREFIX) and piece != PREFIX:
+    return piece.removeprefix(PREFIX)
+  return piece if piece in (PAD, BOS, EOS, MASK) else f' {piece}'
+
+
+def finish(library: tokenizers.Tokenizer, bos_id: int, eos_id: int) -> None:
+  """Adds what Hugging Face's BERT tokenizer has around the model."""
+  library.add_special_tokens(
+      [tokenizers.AddedToken(token, special=True, normalized=False)
+       for token in (*SPECIALS, MASK)])
+  library.post_processor = processors.BertProcessing(
+      (EOS, eos_id), (BOS, bos_id))

@@ -1,0 +1,197 @@
+import errno
+import json
+import subprocess
+import sys
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+
+from robertax import text
+from robertax.errors import InputError
+from robertax.text.byte_bpe import BYTE_OF
+
+ODD = ['', ' ', '\n\n\t', 'Hello world!', ' leading', 'trailing  ', '\x00\x07',
+       '🙂👩‍👩‍👧', '\u0301\u0302 alone', 'née', '中文', '\ufeff', '\u2028',
+       '<mask>', 'a<s>b</s><pad><unk>', '\U0010ffff']
+
+
+@pytest.fixture(scope='module')
+def tokenizer():
+  return text.train_byte_bpe(
+      ['the cat sat on the mat', 'the <mask> and the <s> </s>'] * 20, 300)
+
+
+def state_of(tokenizer):
+  return json.loads(tokenizer.to_json())
+
+
+def test_layout(tokenizer):
+  n = tokenizer.vocab_size
+  assert (tokenizer.bos_id, tokenizer.pad_id, tokenizer.eos_id,
+          tokenizer.unk_id, tokenizer.mask_id) == (0, 1, 2, 3, n - 1)
+  assert tokenizer.special_ids == (0, 1, 2, 3, n - 1)
+  assert [tokenizer.token_text(i) for i in tokenizer.special_ids] == [
+      '<s>', '<pad>', '</s>', '<unk>', '<mask>']
+  assert tokenizer.dtype is np.uint16
+
+
+@pytest.mark.parametrize('sample', ODD)
+def test_odd_text_round_trips(tokenizer, sample):
+  assert tokenizer.decode(tokenizer.encode(sample)) == sample
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(st.characters(exclude_categories=['Cs'])), max_size=5))
+def test_every_text_round_trips_and_holds_no_special(tokenizer, samples):
+  encoded = tokenizer.encode_batch(samples)
+  assert [tokenizer.decode(ids) for ids in encoded] == samples
+  for ids in encoded:
+    assert ids.dtype == tokenizer.dtype
+    assert not np.isin(ids, tokenizer.special_ids).any()
+
+
+def test_a_batch_is_its_texts_one_by_one(tokenizer):
+  for sample, ids in zip(ODD, tokenizer.encode_batch(ODD)):
+    assert ids.tolist() == tokenizer.encode(sample).tolist()
+
+
+def test_mask_is_special_only_on_request(tokenizer):
+  sample = 'the  <mask> sat <mask>'
+  assert tokenizer.mask_id not in tokenizer.encode(sample)
+  ids = tokenizer.encode(sample, allow_mask=True).tolist()
+  # The space before a mask goes, the one behind it stays.
+  assert ids == [*tokenizer.encode('the'), tokenizer.mask_id,
+                 *tokenizer.encode(' sat'), tokenizer.mask_id]
+
+
+def test_token_text_shows_bytes(tokenizer):
+  texts = [tokenizer.token_text(i) for i in range(4, tokenizer.vocab_size - 1)]
+  assert len(set(texts)) == len(texts)
+  assert '\\xff' in texts and 'a' in texts
+
+
+def test_lone_surrogate_is_named(tokenizer):
+  with pytest.raises(InputError, match='surrogate'):
+    tokenizer.encode('\ud800')
+
+
+def test_saved_is_loaded(tokenizer, tmp_path):
+  path = tmp_path / 'tokenizer.json'
+  tokenizer.save(path)
+  assert list(tmp_path.iterdir()) == [path]
+  for given_path in (path, tmp_path):
+    loaded = text.load(given_path)
+    assert loaded.fingerprint == tokenizer.fingerprint
+    assert loaded.to_json() == tokenizer.to_json()
+    assert loaded.encode('the cat').tolist() == (
+        tokenizer.encode('the cat').tolist())
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    tokenizer, tmp_path, monkeypatch):
+  def full(*_):
+    raise OSError(errno.ENOSPC, 'full')
+
+  monkeypatch.setattr('os.replace', full)
+  with pytest.raises(InputError, match='disk is full'):
+    tokenizer.save(tmp_path / 'tokenizer.json')
+  assert not list(tmp_path.iterdir())
+
+
+def test_fingerprint_tells_tokenizers_apart(tokenizer):
+  other = text.train_byte_bpe(['another text altogether'] * 9, 300)
+  assert other.fingerprint != tokenizer.fingerprint
+
+
+def test_saved_has_robertas_post_processing(tokenizer, tmp_path):
+  """What Hugging Face adds: <s> a </s></s> b </s>, and a mask eats its space.
+
+  The library itself is asked, as PreTrainedTokenizerFast(tokenizer_file=) does.
+  """
+  import tokenizers
+  core = tokenizers.Tokenizer.from_str(tokenizer.to_json())
+  a, b = tokenizer.encode('cat').tolist(), tokenizer.encode('mat').tolist()
+  assert core.encode('cat').ids == [0, *a, 2]
+  assert core.encode('cat', 'mat').ids == [0, *a, 2, 2, *b, 2]
+  assert core.encode('cat <mask>').ids == [0, *a, tokenizer.mask_id, 2]
+
+
+def change(state, **model):
+  return {**state, 'model': {**state['model'], **model}}
+
+
+def without(vocab, *tokens):
+  return {t: i for i, t in enumerate(t for t in vocab if t not in tokens)}
+
+
+@pytest.mark.parametrize('spoil, says', [
+    (lambda s: [], 'no "model"'),
+    (lambda s: {}, 'no "model"'),
+    (lambda s: change(s, type='WordPiece'), 'only .##. is read'),
+    (lambda s: change(s, type='Unigram'), 'Unigram'),
+    (lambda s: change(s, merges=None), 'merges'),
+    (lambda s: change(s, vocab={}), 'vocab'),
+    (lambda s: change(s, merges=[['q', 'zz']]), 'not a tokenizer'),
+    (lambda s: change({**s, 'added_tokens': []}, vocab=without(
+        s['model']['vocab'], '<mask>')), '<mask> is missing'),
+    (lambda s: change(s, vocab={t: len(s['model']['vocab']) - 1 - i
+                                for t, i in s['model']['vocab'].items()}),
+     'layout'),
+    (lambda s: change(s, vocab={t: i * 2 for t, i in
+                                s['model']['vocab'].items()}), 'each once'),
+    (lambda s: change(s, vocab={**s['model']['vocab'], '<s>': '0'}),
+     'each once'),
+    (lambda s: {**s, 'added_tokens': [5]}, 'added_tokens'),
+    (lambda s: {**s, 'added_tokens': 'x'}, 'added_tokens'),
+    (lambda s: {**s, 'pre_tokenizer': {'type': 'Whitespace'}}, 'ByteLevel'),
+])
+def test_wrong_files_are_named(tokenizer, tmp_path, spoil, says):
+  path = tmp_path / 'tokenizer.json'
+  path.write_text(json.dumps(spoil(state_of(tokenizer))))
+  with pytest.raises(InputError, match=says) as e:
+    text.load(path)
+  assert str(path) in str(e.value)
+
+
+@pytest.mark.parametrize('name, content, says', [
+    ('absent.json', None, 'does not exist'),
+    ('t.json', 'not json', 'not JSON'),
+    ('t.json', '[' * 100_000, 'not JSON'),
+    ('t.json', b'\xff\xfe', 'not a tokenizer.json'),
+])
+def test_what_is_no_tokenizer_is_named(tmp_path, name, content, says):
+  path = tmp_path / name
+  if isinstance(content, bytes):
+    path.write_bytes(content)
+  elif content is not None:
+    path.write_text(content)
+  with pytest.raises(InputError, match=says) as e:
+    text.load(path)
+  assert str(path) in str(e.value)
+
+
+def test_a_missing_byte_is_found(tokenizer, tmp_path):
+  state = state_of(tokenizer)
+  state['model'] |= {'vocab': without(state['model']['vocab'], 'Ġ'),
+                     'merges': []}
+  state['added_tokens'] = []
+  with pytest.raises(InputError, match='1 of the 256 bytes'):
+    text.Tokenizer.from_json(json.dumps(state), 'x')
+
+
+def test_byte_letters_are_a_bijection():
+  assert sorted(BYTE_OF.values()) == list(range(256))
+  assert BYTE_OF['Ġ'] == ord(' ') and BYTE_OF['a'] == ord('a')
+
+
+def test_importing_is_light():
+  code = ('import robertax.text, robertax.corpus, sys; '
+          'print([m for m in ("jax", "tensorflow", "array_record", '
+          '"tensorflow_datasets", "ml_collections") if m in sys.modules])')
+  out = subprocess.run([sys.executable, '-c', code], capture_output=True,
+                       text=True, check=True,
+                       env={**__import__('os').environ,
+                            'PYTHONPATH': ':'.join(sys.path)})
+  assert out.stdout.strip() == '[]'

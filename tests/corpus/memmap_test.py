@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from robertax.corpus import memmap, records
+from robertax.corpus.memmap import SplitWriter
+from robertax.corpus.records import Manifest, Split
+from robertax.errors import InputError
+
+ROWS = [([0, 5, 2, 0, 6, 2], [3, 3], 0), ([0, 7], [2], 4)]
+
+
+@pytest.fixture
+def manifest(tmp_path):
+  return Manifest(
+      folder=str(tmp_path), version=records.VERSION, corpus='a', format='f',
+      sentences='s', sequence_length=8, max_examples_per_row=2,
+      dtype='uint16', vocab_size=400, tokenizer='t', forms=('memmap',),
+      counts={}, seconds=0.,
+      splits={'train': Split(num_records=2, num_examples=3, num_tokens=8)})
+
+
+def write(folder):
+  writer = SplitWriter(folder, 'train', np.uint16)
+  for row in ROWS:
+    writer.write(*row)
+  return writer
+
+
+def test_arrays_are_the_rows(manifest):
+  write(manifest.folder).close()
+  arrays = memmap.open_split(manifest, 'train')
+  assert [a.tolist() for a in arrays] == [
+      [0, 5, 2, 0, 6, 2, 0, 7], [0, 6, 8], [3, 3, 2], [0, 2, 3], [0, 4]]
+  assert [a.dtype for a in arrays] == [
+      np.uint16, np.int64, np.int32, np.int64, np.int64]
+
+
+def test_the_files_are_numpys(manifest):
+  write(manifest.folder).close()
+  path = memmap.file_path(manifest.folder, 'train', 'row_starts')
+  np.testing.assert_array_equal(np.load(path), [0, 6, 8])
+  assert open(path, 'rb').read(6) == b'\x93NUMPY'
+
+
+def test_unfinished_files_have_no_name(manifest, tmp_path):
+  writer = write(manifest.folder)
+  assert all(p.name.endswith('.partial') for p in tmp_path.iterdir())
+  writer.abandon()
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('field', memmap.Arrays._fields)
+def test_missing_and_short_files_are_named(manifest, field):
+  write(manifest.folder).close()
+  path = memmap.file_path(manifest.folder, 'train', field)
+  content = open(path, 'rb').read()
+  with open(path, 'wb') as f:
+    f.write(content[:-2])
+  with pytest.raises(InputError, match='delete'):
+    memmap.open_split(manifest, 'train')
+  with open(path, 'wb'):
+    pass
+  with pytest.raises(InputError, match=field):
+    memmap.open_split(manifest, 'train')

@@ -1,0 +1,290 @@
+"""Batches: batch k is a pure function of the seed and k.
+
+So nothing has to be saved to resume, a run starts at any step at once, several
+hosts make their rows of one global batch without talking, and any past batch
+can be made again to be looked at.
+"""
+
+from collections.abc import Iterator
+import os
+
+import numpy as np
+
+from robertax.data.config import DataConfig
+from robertax.data.hashing import eval_keys, train_keys
+from robertax.data.masking import Masking
+from robertax.data.mixture import order
+from robertax.data.prefetch import Prefetch
+from robertax.data.source import Rows, Source
+from robertax.errors import InputError
+
+Batch = dict[str, np.ndarray]
+_READ = 512  # Rows that are read at once where none are masked.
+
+
+class Pipeline:
+  """The training batches of a run.
+
+  Attributes:
+    rows: int64[b], which rows of the global batch are made here.
+  """
+
+  def __init__(self, source: Source, config: DataConfig, masking: Masking, *,
+               seed: int, rows: np.ndarray | None = None):
+    """Reads nothing yet.
+
+    Args:
+      source: of the training records.
+      config: its batch_size (the global one), shuffle_* and prefetch count.
+      masking: what is hidden.
+      seed: of order and masks.
+      rows: numbers of the rows that this host makes, in its order; None: all.
+
+    Raises:
+      InputError: there is no record; data.mixture does not go with the
+        corpora.
+    """
+    if not source.num_records:
+      raise InputError(
+          f'no training record in {", ".join(source.corpora)}: the text is too '
+          'short for even one. Give more, or a lower data.sequence_length.')
+    self.rows = np.asarray(
+        np.arange(config.batch_size) if rows is None else rows, np.int64)
+    self._source, self._config, self._masking = source, config, masking
+    self._seed = seed
+    self._order = order(source, config, seed)
+
+  def epoch(self, step: int) -> float:
+    """Passes over the records that lie before batch `step`."""
+    return step * self._config.batch_size / self._source.num_records
+
+  def epochs(self, step: int) -> dict[str, float]:
+    """Passes over each corpus's records that lie before batch `step`."""
+    return self._order.epochs(step * self._config.batch_size)
+
+  def make_batch(self, step: int) -> Batch:
+    """Batch `step`, the first is 0.
+
+    Returns:
+      input_ids int32[b,T], segment_ids int32[b,T] (1 .. P, 0 for padding),
+      mlm_positions int32[b,M], mlm_targets int32[b,M], mlm_weights
+      float32[b,M], example_ids int64[b,P] (for the host only; -1 for none).
+
+    Raises:
+      InputError: a damaged or missing file.
+    """
+    return _masked(*self._unmasked(step), self._masking, step)
+
+  def batches(self, start_step: int = 0) -> Iterator[Batch]:
+    """Batches from `start_step` on, without end, made ahead.
+
+    Returns:
+      A generator: to be closed, so that its threads end.
+    """
+    make = _tf_batches if self._config.backend == 'tf' else _numpy_batches
+    with Prefetch(make(self, start_step), self._config.prefetch) as batches:
+      yield from batches
+
+  def _unmasked(self, step: int) -> tuple[Rows, np.ndarray]:
+    """The rows of a batch and the keys of their masks."""
+    epochs, records = self._order.at(
+        int(step) * self._config.batch_size + self.rows)
+    rows = self._source.gather(records)
+    if self._config.masks == 'static':
+      epochs = epochs % self._config.num_static_masks
+    return rows, train_keys(self._seed, epochs, rows.example_ids)
+
+
+def train_batches(source: Source, config: DataConfig, masking: Masking, *,
+                  seed: int, start_step: int = 0,
+                  rows: np.ndarray | None = None) -> Iterator[Batch]:
+  """`Pipeline(...).batches(start_step)`."""
+  return Pipeline(source, config, masking, seed=seed, rows=rows).batches(
+      start_step)
+
+
+def eval_batches(source: Source, config: DataConfig, masking: Masking, *,
+                 name: str, batch_size: int | None = None,
+                 max_examples: int = 0, rows: np.ndarray | None = None
+                 ) -> Iterator[Batch]:
+  """The batches of an evaluation set, in the order of its records.
+
+  Masks depend on `name` and the example alone, so that no seed, step, batch
+  size or other corpus changes what is asked.
+
+  Args:
+    source: of the evaluation records of one corpus.
+    config: gives batch_size where none is given.
+    masking: what is hidden.
+    name: of the set.
+    batch_size: global.
+    max_examples: about how many examples are read, whole rows spread evenly
+      over the set; 0: all.
+    rows: numbers of the rows that this host makes; None: all.
+
+  Yields:
+    Batches as in `Pipeline.make_batch`. The last one is filled with rows whose
+    segment_ids and weights are 0.
+
+  Raises:
+    InputError: a damaged or missing file.
+  """
+  batch_size = batch_size or config.batch_size
+  rows = np.arange(batch_size) if rows is None else np.asarray(rows)
+  total = count = source.num_records
+  if max_examples and max_examples < source.num_examples:
+    count = max(1, max_examples * total // source.num_examples)
+  for start in range(0, count, batch_size):
+    places = start + rows
+    real = places < count
+    found = source.gather(np.where(real, places, 0) * total // count)
+    found.lengths[~real] = 0
+    found.example_ids[~real] = -1
+    yield _masked(found, eval_keys(name, found.example_ids), masking)
+
+
+def unigram_counts(source: Source, vocab_size: int, max_records: int = 0
+                   ) -> np.ndarray:
+  """How often each token stands in a source.
+
+  Args:
+    source: any.
+    vocab_size: length of the result.
+    max_records: rows that are read, spread evenly; 0: all.
+
+  Returns:
+    int64[vocab_size].
+  """
+  total = source.num_records
+  count = min(max_records or total, total)
+  counts = np.zeros(vocab_size, np.int64)
+  for start in range(0, count, _READ):
+    places = np.arange(start, min(start + _READ, count))
+    rows = source.gather(places * total // count)
+    real = segments(rows.lengths, source.sequence_length) > 0
+    counts += np.bincount(rows.ids[real], minlength=vocab_size)
+  return counts
+
+
+def segments(lengths: np.ndarray, length: int) -> np.ndarray:
+  """Which example each token of a row belongs to.
+
+  >>> segments(np.array([[2, 1], [3, 0]]), 4)
+  array([[1, 1, 2, 0],
+         [1, 1, 1, 0]], dtype=int32)
+
+  Args:
+    lengths: int32[B,P].
+    length: T.
+
+  Returns:
+    int32[B,T], 1 .. P, and 0 for padding.
+  """
+  columns = np.arange(length, dtype=np.int32)
+  ends = np.cumsum(lengths, -1, dtype=np.int32)
+  result = (columns < ends[:, -1:]).astype(np.int32)
+  if lengths.shape[1] == 1:
+    return result
+  # One more behind each end: a running count of the ends that were passed.
+  passed = np.zeros((len(lengths), length + 1), np.int32)
+  np.add.at(passed, (np.arange(len(lengths))[:, None], ends), 1)
+  return result * (1 + np.cumsum(passed[:, :length], -1, dtype=np.int32))
+
+
+def _masked(rows: Rows, keys: np.ndarray, masking: Masking, step: int = 0
+            ) -> Batch:
+  segment_ids = segments(rows.lengths, rows.ids.shape[1])
+  return {**masking.numpy(rows.ids, segment_ids, keys, step),
+          'segment_ids': segment_ids, 'example_ids': rows.example_ids}
+
+
+def _numpy_batches(pipeline: Pipeline, start_step: int) -> Iterator[Batch]:
+  step = start_step
+  while True:
+    yield pipeline.make_batch(step)
+    step += 1
+
+
+def _tf_batches(pipeline: Pipeline, start_step: int) -> Iterator[Batch]:
+  tf = _tensorflow()
+  masking, config = pipeline._masking, pipeline._config
+  size, length = len(pipeline.rows), pipeline._source.sequence_length
+  slots = pipeline._source.max_examples_per_row
+  budget = masking.budget(length, slots)
+  failures = []
+
+  def call(function, signature):
+    """A map whose Python errors are kept aside: TensorFlow has only text."""
+    def kept(step):
+      try:
+        values = function(int(step))
+        return [values[name] for name in signature]
+      except Exception as e:
+        failures.append(e)
+        raise
+
+    @tf.autograph.experimental.do_not_convert
+    def mapped(step):
+      values = tf.numpy_function(
+          kept, [step], [dtype for dtype, _ in signature.values()])
+      return {name: tf.ensure_shape(value, shape) for (name, (_, shape)), value
+              in zip(signature.items(), values)}
+    return mapped
+
+  def unmasked(step):
+    rows, keys = pipeline._unmasked(step)
+    return {'ids': rows.ids, 'segment_ids': segments(rows.lengths, length),
+            'keys': keys, 'example_ids': rows.example_ids,
+            'quotas': masking.quotas(length, step)}
+
+  @tf.autograph.experimental.do_not_convert
+  def hide(batch):
+    return {**masking.tf(batch['ids'], batch['segment_ids'], batch['keys'],
+                         batch['quotas']),
+            'segment_ids': batch['segment_ids'],
+            'example_ids': batch['example_ids']}
+
+  options = tf.data.Options()
+  # TensorFlow is a guest beside JAX: it would take every core.
+  threads = min(2, os.cpu_count() or 1)
+  options.threading.private_threadpool_size = threads
+  options.threading.max_intra_op_parallelism = threads
+  options.autotune.enabled = False
+  options.deterministic = True
+  dataset = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max)
+  rows = {'segment_ids': (tf.int32, (size, length)),
+          'example_ids': (tf.int64, (size, slots))}
+  # Reading is Python, one thread at a time. So is masking in NumPy, and yet it
+  # makes more batches than TensorFlow's ops do in parallel.
+  if config.masking_ops == 'numpy':
+    dataset = dataset.map(call(pipeline.make_batch, {
+        'input_ids': (tf.int32, (size, length)),
+        'mlm_positions': (tf.int32, (size, budget)),
+        'mlm_targets': (tf.int32, (size, budget)),
+        'mlm_weights': (tf.float32, (size, budget)), **rows}))
+  else:
+    dataset = dataset.map(call(unmasked, {
+        'ids': (tf.int32, (size, length)),
+        'keys': (tf.uint32, (size, slots, 2)),
+        'quotas': (tf.int64, (length + 1,)), **rows}))
+    dataset = dataset.prefetch(1).map(
+        hide, num_parallel_calls=threads, deterministic=True)
+  dataset = dataset.prefetch(1).with_options(options)
+  try:
+    # Dropping the iterator, on close, ends its threads.
+    yield from dataset.as_numpy_iterator()
+  except tf.errors.OpError:
+    if failures:
+      raise failures[0] from None
+    raise
+
+
+def _tensorflow():
+  """tensorflow, kept off the accelerators: those are JAX's."""
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  import tensorflow as tf
+  try:
+    tf.config.set_visible_devices([], 'GPU')
+  except RuntimeError:
+    pass  # Someone already uses TensorFlow in this process, and chose.
+  return tf

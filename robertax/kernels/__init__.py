@@ -1,0 +1,19 @@
+"""Arrays in, arrays out: dropout by hash, attention, LayerNorm, GELU.
+
+Floor 0. Knows no parameters, no config, no mesh; every function is traceable
+and gives the same numbers under jit and on any mesh.
+"""
+
+from robertax.kernels.attention import IMPLEMENTATIONS, attention
+from robertax.kernels.dropout import (
+    dropout,
+    fold,
+    keep_bits,
+    keep_mask,
+    key_words,
+    row_keys,
+)
+from robertax.kernels.norm import gelu, layer_norm
+
+__all__ = ['IMPLEMENTATIONS', 'attention', 'dropout', 'fold', 'gelu',
+           'keep_bits', 'keep_mask', 'key_words', 'layer_norm', 'row_keys']

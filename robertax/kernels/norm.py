@@ -1,0 +1,36 @@
+"""LayerNorm and GELU, both computed in float32 whatever goes in."""
+
+import math
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+
+
+def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array,
+               eps: float) -> jax.Array:
+  """LayerNorm over the last dimension (fairseq modules/layer_norm.py).
+
+  Args:
+    x: [..., D].
+    scale, bias: float32[D].
+    eps: added to the variance, inside the root.
+
+  Returns:
+    [..., D] in x's dtype; statistics and affine part in float32.
+  """
+  wide = x.astype(jnp.float32)
+  centred = wide - wide.mean(-1, keepdims=True)
+  variance = (centred * centred).mean(-1, keepdims=True)
+  y = centred * lax.rsqrt(variance + eps) * scale + bias
+  return y.astype(x.dtype)
+
+
+def gelu(x: jax.Array) -> jax.Array:
+  """x Phi(x) with the exact erf (fairseq modules/gelu.py), in float32.
+
+  Not `jax.nn.gelu`, whose default is the tanh approximation.
+  """
+  wide = x.astype(jnp.float32)
+  y = wide * 0.5 * (1 + lax.erf(wide * math.sqrt(0.5)))
+  return y.astype(x.dtype)

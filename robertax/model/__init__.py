@@ -1,0 +1,17 @@
+"""ids -> vectors -> logits -> losses: RoBERTa, and the only room with nnx.
+
+Floor 1 (imports kernels). Outside there are only nested dicts of arrays:
+`create` makes them, `bind` turns them into a module inside the traced loss.
+The module never says mesh, remat or optimizer.
+
+Shapes stand in names, here as in kernels.attention:
+  B batch rows, T tokens, S source tokens (= T), D hidden size, H heads,
+  K head dim, F MLP size, V vocabulary, M masked positions, N layers,
+  C classes, 1 a broadcast dim.
+"""
+
+from robertax.model.config import ModelConfig
+from robertax.model.losses import mlm_loss
+from robertax.model.roberta import Roberta, bind, create
+
+__all__ = ['ModelConfig', 'Roberta', 'bind', 'create', 'mlm_loss']

@@ -1,0 +1,64 @@
+"""The `model` section of a config."""
+
+import dataclasses
+import math
+
+from robertax.errors import InputError
+from robertax.kernels.attention import IMPLEMENTATIONS
+from robertax.sections import unknown
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """The encoder's shape. Defaults are RoBERTa base (paper, appendix A).
+
+  Attributes:
+    vocab_size: 0 takes the tokenizer's.
+    hidden_size, num_layers, num_heads, mlp_size: D, N, H, F.
+    max_positions: longest sequence, T (the table has two rows more: positions
+      start at 2, fairseq utils.py:256).
+    dropout_rate: after embeddings, attention and MLP.
+    attention_dropout_rate: on attention probabilities.
+    layer_norm_eps: fairseq modules/layer_norm.py:28.
+    initializer_std: of all matrices and tables, not truncated.
+    tie_embeddings: the decoder is the token table.
+    dtype: of activations; parameters, softmax and LayerNorm stay float32.
+    attention: name of an implementation in kernels.attention.
+    layers_unrolled: blocks a turn of the scan over layers: more compile slower
+      and may run faster. The numbers are the same.
+  """
+  vocab_size: int = 0
+  hidden_size: int = 768
+  num_layers: int = 12
+  num_heads: int = 12
+  mlp_size: int = 3072
+  max_positions: int = 512
+  dropout_rate: float = 0.1
+  attention_dropout_rate: float = 0.1
+  layer_norm_eps: float = 1e-5
+  initializer_std: float = 0.02
+  tie_embeddings: bool = True
+  dtype: str = 'float32'
+  attention: str = 'xla'
+  layers_unrolled: int = 1
+
+  def __post_init__(self):
+    for name in ('hidden_size', 'num_layers', 'num_heads', 'mlp_size',
+                 'max_positions', 'layers_unrolled'):
+      if getattr(self, name) < 1:
+        raise InputError(f'model.{name}={getattr(self, name)}: at least 1.')
+    if self.hidden_size % self.num_heads:
+      raise InputError(
+          f'model.hidden_size={self.hidden_size} is not a multiple of '
+          f'model.num_heads={self.num_heads}.')
+    for name in ('dropout_rate', 'attention_dropout_rate'):
+      if not 0 <= getattr(self, name) < 1:
+        raise InputError(f'model.{name}={getattr(self, name)}: a share from '
+                         '0 up to, not including, 1.')
+    for name in ('layer_norm_eps', 'initializer_std'):
+      if not 0 < getattr(self, name) < math.inf:
+        raise InputError(f'model.{name}={getattr(self, name)}: more than 0.')
+    if self.attention not in IMPLEMENTATIONS:
+      raise unknown('model.attention', self.attention, IMPLEMENTATIONS)
+    if self.dtype not in ('float32', 'bfloat16'):
+      raise InputError(f'model.dtype={self.dtype!r}: float32 or bfloat16.')

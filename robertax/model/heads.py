@@ -1,0 +1,38 @@
+"""What is read off the encoder's states. So far: the masked tokens."""
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+
+from robertax.kernels import gelu
+from robertax.model.config import ModelConfig
+from robertax.model.layers import Dense, Norm, gaussian
+
+
+class MLMHead(nnx.Module):
+  """dense -> GELU -> LayerNorm -> decoder table -> bias (RobertaLMHead).
+
+  fairseq models/roberta/model.py:470. The decoder is the token table, handed
+  in by the caller (one Param held twice would be two leaves), unless
+  `tie_embeddings=False`; then it is `decoder`, of the same shape.
+  """
+
+  def __init__(self, config: ModelConfig, key):
+    size, std = config.hidden_size, config.initializer_std
+    dense_key, decoder_key = jax.random.split(key)
+    self.dense = Dense(dense_key, (size,), (size,), std)
+    self.norm = Norm(size, config.layer_norm_eps)
+    self.bias = nnx.Param(jnp.zeros(config.vocab_size, jnp.float32))
+    if not config.tie_embeddings:
+      self.decoder = gaussian(decoder_key, (config.vocab_size, size), std)
+    self.tied = config.tie_embeddings
+
+  def __call__(self, x_BTD, mlm_positions_BM, tokens_VD):
+    """logits_BMV, float32: only masked positions meet the V-wide product."""
+    x_BMD = jnp.take_along_axis(x_BTD, mlm_positions_BM[..., None], axis=1)
+    x_BMD = self.norm(gelu(self.dense('BMD,DE->BME', x_BMD)))
+    table_VD = tokens_VD if self.tied else self.decoder[...]
+    logits_BMV = jnp.einsum('BMD,VD->BMV', x_BMD,
+                            table_VD.astype(x_BMD.dtype),
+                            preferred_element_type=jnp.float32)
+    return logits_BMV + self.bias[...]

@@ -1,0 +1,112 @@
+"""The whole model, and the two doors between it and nested dicts of arrays."""
+
+import functools
+
+from flax import nnx
+import jax
+
+from robertax.errors import InputError
+from robertax.model import encoder
+from robertax.model.config import ModelConfig
+from robertax.model.heads import MLMHead
+
+
+class Roberta(nnx.Module):
+  """Encoder and masked-LM head. Holds no generator: dropout keys are given."""
+
+  def __init__(self, config: ModelConfig, key):
+    keys = jax.random.split(key, 3)
+    self.embeddings = encoder.Embeddings(config, keys[0])
+    self.layers = encoder.stack(config, keys[1])
+    self.lm_head = MLMHead(config, keys[2])
+
+  def encode(self, input_ids_BT, segment_ids_BT, *, dropout_key=None):
+    """The last block's states.
+
+    Args:
+      input_ids_BT: int32.
+      segment_ids_BT: int32, 1.. for the packed examples of a row, 0 padding.
+      dropout_key: uint32[B, 2] from kernels.row_keys, or None: no dropout.
+
+    Returns:
+      x_BTD in config.dtype; what stands at padding has no meaning.
+
+    Raises:
+      InputError: more tokens than positions.
+    """
+    return encoder.encode(self.embeddings, self.layers, input_ids_BT,
+                          segment_ids_BT, dropout_key)
+
+  __call__ = encode
+
+  def mlm_logits(self, x_BTD, mlm_positions_BM):
+    """logits_BMV, float32, at `mlm_positions_BM` (int32, 0 as filler)."""
+    return self.lm_head(x_BTD, mlm_positions_BM, self.embeddings.tokens[...])
+
+
+def create(config: ModelConfig, key: jax.Array) -> dict:
+  """Fresh parameters: a nested dict of float32 arrays. Traceable.
+
+  Args:
+    config: with vocab_size resolved.
+    key: a jax.random key.
+
+  Returns:
+    embeddings/{tokens, positions, norm}, layers/{attention/{query, key, value,
+    output}, attention_norm, mlp_in, mlp_out, mlp_norm}, each with a leading
+    dim N, and lm_head/{dense, norm, bias} (+ decoder when not tied). Kernels
+    are [inputs, outputs], with heads visible: [N, D, H, K] and [N, H, K, D].
+
+  Raises:
+    InputError: config.vocab_size is not resolved.
+  """
+  _check(config)
+  return _create(config, key)
+
+
+# One compilation instead of one for each small operation.
+@functools.partial(jax.jit, static_argnums=0)
+def _create(config, key):
+  return nnx.to_pure_dict(nnx.state(Roberta(config, key)))
+
+
+def bind(config: ModelConfig, params: dict) -> Roberta:
+  """The module over these parameters. Cheap: call it inside the traced loss.
+
+  Args:
+    config: the one that `params` were created with.
+    params: as from `create`; the leaves may be tracers.
+
+  Raises:
+    InputError: config.vocab_size is not resolved, or the names in `params` are
+      not this config's.
+  """
+  graph, names, structure = _skeleton(config)
+  leaves, given = jax.tree.flatten(params)
+  if given != structure:
+    paths = {jax.tree_util.keystr(path, simple=True, separator='/')
+             for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+    raise InputError(
+        'parameters do not fit the model: missing '
+        f'{sorted(set(names) - paths)}, too many '
+        f'{sorted(paths - set(names))}.')
+  return nnx.merge(graph, jax.tree.unflatten(structure, leaves))
+
+
+@functools.lru_cache(maxsize=32)
+def _skeleton(config):
+  """The module's structure, made from shapes alone and once per config."""
+  _check(config)
+  shapes = jax.eval_shape(lambda: Roberta(config, jax.random.key(0)))
+  graph, state = nnx.split(shapes)
+  pure = nnx.to_pure_dict(state)
+  names = [jax.tree_util.keystr(path, simple=True, separator='/')
+           for path, _ in jax.tree_util.tree_leaves_with_path(pure)]
+  return graph, names, jax.tree.structure(pure)
+
+
+def _check(config):
+  if config.vocab_size < 1:
+    raise InputError(
+        f'model.vocab_size={config.vocab_size}: not resolved; it takes the '
+        'tokenizer\'s, or give the number of ids.')

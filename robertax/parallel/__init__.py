@@ -1,0 +1,17 @@
+"""Where arrays lie: mesh axes, and one table from parameter path to them.
+
+Floor 0. Knows names and shapes, not what a parameter does. Axes: `data`
+(replicas), `fsdp` (replicas that share parameters out), `model` (one layer's
+work shared out).
+"""
+
+from robertax.parallel.mesh import MeshConfig, make_mesh
+from robertax.parallel.partitioning import (
+    RULES,
+    batch_sharding,
+    param_shardings,
+    state_shardings,
+)
+
+__all__ = ['RULES', 'MeshConfig', 'batch_sharding', 'make_mesh',
+           'param_shardings', 'state_shardings']

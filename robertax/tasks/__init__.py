@@ -1,0 +1,12 @@
+"""What is asked of the model. Floor 3: knows text, corpus, data and model.
+
+A task is a class that prepares its data, makes batches, and turns a batch into
+sums of a loss; train/ knows nothing else of it. A new task is one file and one
+row of TASKS.
+"""
+
+from robertax.tasks.pretrain import Pretrain
+
+TASKS = {'pretrain': Pretrain}
+
+__all__ = ['TASKS', 'Pretrain']

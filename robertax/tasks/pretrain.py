@@ -1,0 +1,187 @@
+"""Masked language modelling: the task that a RoBERTa is pretrained with."""
+
+from collections.abc import Callable, Iterator
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from robertax import corpus, data, model, text
+from robertax.corpus.documents import resolve
+from robertax.data import mixture
+from robertax.data.config import DataConfig
+from robertax.errors import InputError
+from robertax.model.config import ModelConfig
+from robertax.model.encoder import PAD_ID
+from robertax.text import TokenizerConfig
+
+HostBatch = dict[str, np.ndarray]
+# Train rows that the unigram baseline counts: 33M tokens of 512-token rows,
+# enough for the third digit of its loss, read in under a second.
+UNIGRAM_RECORDS = 65_536
+
+
+class Pretrain:
+  """Text to records to masked batches to a loss.
+
+  Attributes:
+    tokenizer: text.Tokenizer.
+    model: the ModelConfig with the vocabulary's size filled in.
+    corpora: names of the corpora, in order.
+  """
+
+  def __init__(self, seed: int, data_config: DataConfig,
+               tokenizer_config: TokenizerConfig, model_config: ModelConfig):
+    """Prepares what is missing.
+
+    Args:
+      seed: of order and masks.
+      data_config: the `data` section.
+      tokenizer_config: the `tokenizer` section.
+      model_config: the `model` section.
+
+    Raises:
+      InputError: wrong input of any kind; see corpus.prepare.
+    """
+    if data_config.sequence_length > model_config.max_positions:
+      raise InputError(
+          f'data.sequence_length={data_config.sequence_length} is more than '
+          f'model.max_positions={model_config.max_positions}: the position '
+          'table has no rows for the rest. Lower the one or raise the other.')
+    data.check(data_config)
+    text.check(tokenizer_config)
+    if data_config.mixture:
+      # Preparing may take hours: what the mixture lacks is said before.
+      mixture.weights(data_config.mixture, [
+          c.name for c in resolve(data_config.corpora, data_config.text_field,
+                                  data_config.invalid_utf8)])
+    prepared = corpus.prepare(data_config, tokenizer_config,
+                              vocab_size=model_config.vocab_size)
+    self.tokenizer = prepared.tokenizer
+    self.corpora = tuple(m.corpus for m in prepared.manifests)
+    self.model = dataclasses.replace(
+        model_config, vocab_size=self.tokenizer.vocab_size)
+    self._data = data_config
+    self._seed = seed
+    self._law = data.Masking.of(data_config, self.tokenizer)
+    pad_id = self.tokenizer.pad_id
+    self._train = data.open_source(
+        prepared.manifests, 'train', data_config.backend, pad_id)
+    self._eval = {
+        m.corpus: data.open_source([m], 'eval', data_config.backend, pad_id)
+        for m in prepared.manifests}
+
+  def init(self, key: jax.Array) -> Any:
+    """Random parameters, zeros for the padding token (fairseq)."""
+    params = model.create(self.model, key)
+    # The model has those at id 1, where RoBERTa has its <pad>.
+    rows = np.array([PAD_ID, self.tokenizer.pad_id])
+    if rows[0] != rows[1]:
+      tokens = params['embeddings']['tokens']
+      params['embeddings']['tokens'] = tokens.at[rows].set(tokens[rows[::-1]])
+    return params
+
+  def loss(self, params: Any, batch: dict[str, jax.Array],
+           dropout_keys: jax.Array | None
+           ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Summed cross-entropy of the masked tokens, in nats.
+
+    Args:
+      params: from `init`.
+      batch: input_ids, segment_ids int32[B,T]; mlm_* [B,M].
+      dropout_keys: uint32[B,2], None: no dropout.
+
+    Returns:
+      loss_sum, and the sums loss_sum, weight_sum (masked tokens), correct_sum,
+      token_sum (without padding).
+    """
+    encoder = model.bind(self.model, params)
+    x_BTD = encoder.encode(batch['input_ids'], batch['segment_ids'],
+                           dropout_key=dropout_keys)
+    sums = model.mlm_loss(encoder.mlm_logits(x_BTD, batch['mlm_positions']),
+                          batch['mlm_targets'], batch['mlm_weights'])
+    sums['token_sum'] = (batch['segment_ids'] > 0).sum(dtype=jnp.float32)
+    return sums['loss_sum'], sums
+
+  def summarize(self, sums: dict[str, float]) -> dict[str, float]:
+    """Loss in nats, in bits (as fairseq reports it), perplexity, accuracy."""
+    weight = sums['weight_sum']
+    if not weight:
+      raise InputError('no token of the evaluation set is masked: the text '
+                       'held out (the last 1 % of the documents) is too short, '
+                       'or data.mask_rate too low.')
+    loss = sums['loss_sum'] / weight
+    metrics = {'loss': loss, 'bits': loss / math.log(2),
+               'perplexity': math.exp(min(loss, 700.0)),
+               'accuracy': sums['correct_sum'] / weight}
+    if 'unigram_sum' in sums:
+      metrics['unigram_loss'] = sums['unigram_sum'] / weight
+    return metrics
+
+  def train_batches(self, start_step: int,
+                    rows: np.ndarray) -> Iterator[HostBatch]:
+    """Batches from `start_step` on, only the given rows of each."""
+    return data.train_batches(
+        self._train, self._data, self._law, seed=self._seed,
+        start_step=start_step, rows=rows)
+
+  def epoch(self, step: int) -> float:
+    """Passes over the training records made by that many steps.
+
+    Where corpora are mixed, `epochs` says more.
+    """
+    return step * self._data.batch_size / self._train.num_records
+
+  def epochs(self, step: int) -> dict[str, float]:
+    """Passes over each corpus's training records made by that many steps."""
+    return data.Pipeline(self._train, self._data, self._law,
+                         seed=self._seed).epochs(step)
+
+  def describe_epochs(self, step: int) -> str:
+    """'1.50 epochs', or, mixed, '1.50 epochs (news 4.00, web 0.90)'."""
+    total = f'{self.epoch(step):.2f} epochs'
+    if not self._data.mixture:
+      return total
+    each = ', '.join(f'{name} {passes:.2f}'
+                     for name, passes in self.epochs(step).items())
+    return f'{total} ({each})'
+
+  def eval_sets(self, batch_size: int, max_examples: int, rows: np.ndarray
+                ) -> dict[str, Callable[[], Iterator[HostBatch]]]:
+    """One set a corpus; its masks depend on the set and the example alone."""
+    return {name: functools.partial(
+        data.eval_batches, source, self._data, self._law, name=name,
+        batch_size=batch_size, max_examples=max_examples, rows=rows)
+            for name, source in self._eval.items()}
+
+  def eval_constants(self, batch_size: int, max_examples: int
+                     ) -> dict[str, dict[str, float]]:
+    """For each set, the summed loss of a unigram model on the same targets.
+
+    A model that has learned no more than how frequent each token is stands
+    there; the unigram has add-one smoothing.
+    """
+    counts = data.unigram_counts(
+        self._train, self.model.vocab_size, UNIGRAM_RECORDS).astype(np.float64)
+    log_probs = np.log((counts + 1) / (counts.sum() + len(counts)))
+    sums = {}
+    for name, batches in self.eval_sets(
+        batch_size, max_examples, np.arange(batch_size)).items():
+      sums[name] = {'unigram_sum': -sum(
+          float((log_probs[b['mlm_targets']] * b['mlm_weights']).sum())
+          for b in batches())}
+    return sums
+
+  def heldout_ids(self, count: int) -> list[np.ndarray]:
+    """Ids of `count` held-out examples, spread evenly over all corpora."""
+    rows = []
+    for number in range(count):
+      source = self._eval[self.corpora[number % len(self.corpora)]]
+      record = (2 * number + 1) * source.num_records // (2 * count)
+      found = source.gather(np.array([record]))
+      rows.append(found.ids[0][:found.lengths[0, 0]])
+    return rows

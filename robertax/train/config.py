@@ -1,0 +1,211 @@
+"""The whole config: one frozen dataclass a section, made at the loop's door."""
+
+from collections.abc import Mapping
+import dataclasses
+import math
+import sys
+from typing import Any
+
+from robertax.data.config import DataConfig
+from robertax.errors import InputError
+from robertax.model.config import ModelConfig
+from robertax.parallel.mesh import MeshConfig
+from robertax.sections import flatten, parse_arg, section, unknown
+from robertax.text.tokenizer import TokenizerConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+  """The update. Defaults are the paper's for base (appendix, Table 9).
+
+  Attributes:
+    name: a row of train.optimizer.OPTIMIZERS.
+    learning_rate: the peak.
+    schedule: a row of train.optimizer.SCHEDULES.
+    warmup_steps: from 0 to the peak, linearly.
+    b1, b2, eps: Adam's.
+    weight_decay: decoupled, times the learning rate.
+    weight_decay_on: 'all' parameters (fairseq: trainer.py:305 has one group),
+      or 'matrices' (no LayerNorm and no bias: BERT, Hugging Face).
+    clip_norm: largest global norm of the gradient; 0: no clipping (the paper).
+  """
+  name: str = 'adamw'
+  learning_rate: float = 6e-4
+  schedule: str = 'linear'
+  warmup_steps: int = 24_000
+  b1: float = 0.9
+  b2: float = 0.98
+  eps: float = 1e-6
+  weight_decay: float = 0.01
+  weight_decay_on: str = 'all'
+  clip_norm: float = 0.0
+
+  def __post_init__(self):
+    for name in ('learning_rate', 'warmup_steps', 'eps', 'weight_decay',
+                 'clip_norm'):
+      value = getattr(self, name)
+      if not 0 <= value < math.inf:  # NaN is not either.
+        raise InputError(f'optim.{name}={value}: a number, at least 0.')
+    for name in ('b1', 'b2'):
+      if not 0 <= getattr(self, name) < 1:
+        raise InputError(f'optim.{name}={getattr(self, name)}: from 0 up to, '
+                         'not including, 1.')
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+  """How long, and what is written when. All `_every` count steps.
+
+  Attributes:
+    steps: updates in all.
+    micro_batches: equal parts that a batch is cut into, one after another, to
+      save memory. The update is the same.
+    log_every: steps from one line of metrics.jsonl to the next.
+    eval_every: steps from one evaluation to the next.
+    eval_examples: most examples of an evaluation set; 0: all of them.
+    checkpoint_every: steps from one checkpoint to the next.
+    keep_checkpoints: newest checkpoints that are kept; 0: all.
+  """
+  steps: int = 500_000
+  micro_batches: int = 1
+  log_every: int = 100
+  eval_every: int = 5_000
+  eval_examples: int = 0
+  checkpoint_every: int = 1_000
+  keep_checkpoints: int = 3
+
+  def __post_init__(self):
+    for name in ('steps', 'micro_batches', 'log_every', 'eval_every',
+                 'checkpoint_every'):
+      if getattr(self, name) < 1:
+        raise InputError(f'train.{name}={getattr(self, name)}: at least 1.')
+    for name in ('eval_examples', 'keep_checkpoints'):
+      if getattr(self, name) < 0:
+        raise InputError(f'train.{name}={getattr(self, name)}: at least 1, or '
+                         '0 for all.')
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Everything a run depends on.
+
+  Attributes:
+    seed: of parameters, order, masks and dropout.
+    init_from: a workdir whose weights (not its optimizer or step) come first;
+      empty: random weights.
+    task: a row of tasks.TASKS.
+  """
+  seed: int = 0
+  init_from: str = ''
+  task: str = 'pretrain'
+  data: DataConfig = DataConfig()
+  tokenizer: TokenizerConfig = TokenizerConfig()
+  model: ModelConfig = ModelConfig()
+  optim: OptimConfig = OptimConfig()
+  mesh: MeshConfig = MeshConfig()
+  train: TrainConfig = TrainConfig()
+
+  def __post_init__(self):
+    # jax.random.key keeps 32 bits: beyond, two seeds would share parameters.
+    if not 0 <= self.seed < 1 << 32:
+      raise InputError(f'seed={self.seed}: from 0 to {(1 << 32) - 1}.')
+
+
+# Keys that change neither what is learned nor the batches: a run may go on with
+# other values of these. Mesh, micro-batches and attention change sums in their
+# last bits.
+FREE_ON_RESUME = frozenset({
+    'data.cache_dir', 'data.workers', 'data.prefetch', 'data.backend',
+    'data.masking_ops',
+    'mesh.data', 'mesh.fsdp', 'mesh.model', 'model.layers_unrolled',
+    'model.attention', 'train.micro_batches',
+    'train.log_every', 'train.eval_every', 'train.eval_examples',
+    'train.checkpoint_every', 'train.keep_checkpoints'})
+
+
+def parse(values: Mapping[str, Any]) -> Config:
+  """Turns a ConfigDict or nested dict into a Config.
+
+  Raises:
+    InputError: an unknown key or a value of the wrong type.
+  """
+  known = {f.name: f.default for f in dataclasses.fields(Config)}
+  scalars, sections = {}, {}
+  for key, value in values.items():
+    if key not in known:
+      raise unknown('config key', key, known)
+    if dataclasses.is_dataclass(known[key]):
+      if not hasattr(value, 'items'):  # A ConfigDict is no Mapping.
+        raise InputError(f'{key}={value!r}: a section, set {key}.<key>.')
+      sections[key] = section(type(known[key]), value, key)
+    else:
+      scalars[key] = value
+  return dataclasses.replace(
+      section(Config, scalars, 'config'), **sections)
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+  """A nested dict of plain values, as config.json holds it."""
+  return dataclasses.asdict(config)
+
+
+def defaults():
+  """A ConfigDict with every key; a config file changes what it must."""
+  import ml_collections  # Doors only: the core runs where this is missing.
+  return ml_collections.ConfigDict(to_dict(Config()))
+
+
+def with_arg(config, arg: str | None):
+  """Applies `--config=file.py:key=value,...` to a ConfigDict.
+
+  Args:
+    config: a ConfigDict from `defaults()`, changed in place.
+    arg: text behind the colon. A key is written whole (`train.steps=10`) or,
+      where just one section has it, bare (`steps=10`).
+
+  Returns:
+    config.
+
+  Raises:
+    InputError: an unknown key or a value of the wrong type.
+  """
+  flat = flatten(config)
+  bare = {}
+  for key in flat:
+    bare.setdefault(key.rpartition('.')[2], []).append(key)
+  names = {key: key for key in flat} | {
+      name: keys[0] for name, keys in bare.items() if len(keys) == 1}
+  values = parse_arg(arg, **{name: flat[key] for name, key in names.items()})
+  for name, value in values.items():
+    if value != flat[names[name]]:
+      config.update_from_flattened_dict({names[name]: value})
+  return config
+
+
+def check_batch(config: Config, shares: int):
+  """Refuses a batch that does not come out even.
+
+  Args:
+    config: of the run.
+    shares: devices that share a micro-batch.
+
+  Raises:
+    InputError: it does not.
+  """
+  size, parts = config.data.batch_size, config.train.micro_batches
+  if size < 1 or size % (parts * shares):
+    raise InputError(
+        f'data.batch_size={size} is not a multiple of {parts * shares}: '
+        f'train.micro_batches={parts} times the {shares} devices that share '
+        'a batch.')
+
+
+def fitting_warmup(config: Config) -> OptimConfig:
+  """The `optim` section, its warm-up cut where it is longer than the run."""
+  warmup, steps = config.optim.warmup_steps, config.train.steps
+  if warmup < steps:
+    return config.optim
+  cut = int(0.06 * steps)
+  print(f'optim.warmup_steps={warmup} is not shorter than the run of {steps} '
+        f'steps: cut to {cut} (6 %).', file=sys.stderr)
+  return dataclasses.replace(config.optim, warmup_steps=cut)

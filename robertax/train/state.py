@@ -1,0 +1,47 @@
+"""TrainState: what a checkpoint holds and a step changes."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from robertax import parallel
+
+
+class TrainState(NamedTuple):
+  """Everything that an update changes.
+
+  Attributes:
+    step: int32[], updates done.
+    params: nested dict of float32 arrays.
+    opt_state: optax's.
+  """
+  step: jax.Array
+  params: Any
+  opt_state: Any
+
+
+def create(init: Callable[[jax.Array], Any], tx: optax.GradientTransformation,
+           seed: int) -> Callable[[], TrainState]:
+  """A function without arguments that makes the first state.
+
+  Args:
+    init: key -> params.
+    tx: the optimizer.
+    seed: of the parameters.
+  """
+  def make() -> TrainState:
+    params = init(jax.random.key(seed))
+    return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+  return make
+
+
+def abstract(make: Callable[[], TrainState], mesh: jax.sharding.Mesh
+             ) -> TrainState:
+  """Shapes and shardings of the state on a mesh, nothing computed."""
+  shapes = jax.eval_shape(make)
+  return jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+      shapes, parallel.state_shardings(mesh, shapes))

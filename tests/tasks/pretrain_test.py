@@ -1,0 +1,125 @@
+"""The pretraining task: its loss and its baseline, against plain NumPy."""
+
+import jax
+import numpy as np
+import pytest
+
+from robertax.data.config import DataConfig
+from robertax.errors import InputError
+from robertax.model import ModelConfig
+from robertax.tasks import Pretrain
+from robertax.text import TokenizerConfig
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('pretrain')
+  rng = np.random.default_rng(0)
+  for name in ('first', 'second'):
+    words = [f'{name[0]}{n}' for n in range(30)]
+    (folder / f'{name}.txt').write_text('\n\n'.join(
+        ' '.join(rng.choice(words, 40)) + '.' for _ in range(300)))
+  return folder
+
+
+def make(folder, tokenizer=None, **changes):
+  return Pretrain(
+      7, DataConfig(**(dict(
+          corpora=f'{folder}/first.txt,{folder}/second.txt', sequence_length=32,
+          batch_size=8, backend='numpy', cache_dir=str(folder / 'cache'),
+          workers=1) | changes)),
+      tokenizer or TokenizerConfig(vocab_size=330),
+      ModelConfig(hidden_size=16, num_layers=1, num_heads=2, mlp_size=32,
+                  max_positions=32))
+
+
+@pytest.fixture(scope='module')
+def task(folder):
+  return make(folder)
+
+
+def test_loss_is_cross_entropy_at_the_masked_tokens(task):
+  batch = next(task.train_batches(0, np.arange(8)))
+  params = task.init(jax.random.key(0))
+  # Only the decoder's bias decides: the logits are the same everywhere.
+  params = jax.tree.map(np.zeros_like, params)
+  size = task.model.vocab_size
+  bias = np.random.default_rng(1).normal(size=size).astype(np.float32)
+  params['lm_head']['bias'] = bias
+  total, sums = task.loss(params, batch, None)
+  log_p = bias - np.log(np.exp(bias.astype(np.float64)).sum())
+  chosen = batch['mlm_weights'] > 0
+  expected = -log_p[batch['mlm_targets'][chosen]].sum()
+  assert float(total) == pytest.approx(expected, rel=1e-5)
+  assert float(sums['weight_sum']) == chosen.sum()
+  assert float(sums['token_sum']) == (batch['segment_ids'] > 0).sum()
+  metrics = task.summarize({k: float(v) for k, v in sums.items()})
+  assert metrics['loss'] == pytest.approx(expected / chosen.sum(), rel=1e-5)
+  assert metrics['perplexity'] == pytest.approx(2 ** metrics['bits'])
+
+
+def test_unigram_baseline_is_of_the_training_text(task):
+  rows = np.arange(8)
+  size = task.model.vocab_size
+  counts = np.zeros(size)
+  for number in range(task._train.num_records):
+    found = task._train.gather(np.array([number]))
+    np.add.at(counts, found.ids[0, :found.lengths.sum()], 1)
+  log_p = np.log((counts + 1) / (counts.sum() + size))
+  constants = task.eval_constants(8, 0)
+  assert list(constants) == ['first', 'second']
+  for name, begin in task.eval_sets(8, 0, rows).items():
+    expected = sum(
+        -log_p[b['mlm_targets'][b['mlm_weights'] > 0]].sum() for b in begin())
+    assert constants[name]['unigram_sum'] == pytest.approx(expected)
+
+
+def test_rows_of_hosts_are_parts_of_the_same_batch(task):
+  whole = next(task.train_batches(5, np.arange(8)))
+  parts = [next(task.train_batches(5, np.arange(4) + 4 * h)) for h in (0, 1)]
+  for key, value in whole.items():
+    np.testing.assert_array_equal(
+        value, np.concatenate([p[key] for p in parts]))
+
+
+def test_heldout_rows_come_from_every_corpus(task):
+  texts = [task.tokenizer.decode(ids) for ids in task.heldout_ids(4)]
+  plain = [t.replace('</s>', '').replace('<s>', '') for t in texts]
+  letters = [set(t) & set('fs') for t in plain]
+  assert letters == [{'f'}, {'s'}, {'f'}, {'s'}]
+
+
+def test_wordpiece_in_the_place_of_bytes(folder):
+  """Nothing knows an id by heart: [PAD] is 0 and [UNK] 1 here."""
+  task = make(folder, TokenizerConfig(vocab_size=150, kind='wordpiece'))
+  tok = task.tokenizer
+  batch = next(task.train_batches(0, np.arange(8)))
+  padding = batch['segment_ids'] == 0
+  assert padding.any() and (batch['input_ids'][padding] == tok.pad_id).all()
+  begins = batch['input_ids'][:, 0]
+  assert (begins == tok.bos_id).sum() > 4  # One or two are masked.
+  assert (batch['input_ids'] == tok.mask_id).any()
+  params = task.init(jax.random.key(0))
+  tokens = np.asarray(params['embeddings']['tokens'])
+  assert not tokens[tok.pad_id].any() and tokens[tok.unk_id].any()
+  total, sums = task.loss(params, batch, None)
+  assert np.isfinite(float(total)) and float(sums['weight_sum']) > 0
+
+
+def test_a_mixture(folder, task):
+  mixed = make(folder, mixture='second=3,first=1')
+  examples = np.concatenate([
+      batch['example_ids'] for _, batch in zip(
+          range(8), mixed.train_batches(0, np.arange(8)))])
+  assert (examples >> 48 == 1).sum() == 48
+  first, second = mixed._train.corpus_records
+  assert mixed.epochs(8) == {'first': 16 / first, 'second': 48 / second}
+  assert mixed.describe_epochs(800).endswith(
+      f'epochs (first {1600 / first:.2f}, second {4800 / second:.2f})')
+  assert task.describe_epochs(800) == f'{task.epoch(800):.2f} epochs'
+
+
+def test_a_wrong_mixture_is_said_before_preparing(folder, tmp_path):
+  with pytest.raises(InputError, match='3 weights for 2 corpora'):
+    make(folder, mixture='1,2,3', cache_dir=str(tmp_path / 'cache'))
+  assert not (tmp_path / 'cache').exists()

@@ -1,0 +1,118 @@
+"""Checkpoints: what comes back is what went in, on another mesh too."""
+
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from robertax import model, parallel
+from robertax.errors import InputError
+from robertax.train import optimizer, state
+from robertax.train.checkpoint import (
+  Checkpoints,
+  as_dict,
+  finished_step,
+  from_dict,
+)
+from robertax.train.config import OptimConfig
+
+CONFIG = model.ModelConfig(vocab_size=64, hidden_size=16, num_layers=2,
+                           num_heads=4, mlp_size=32, max_positions=8)
+
+
+def make_state(mesh, seed):
+  tx, _ = optimizer.create(OptimConfig(), 10)
+  make = state.create(lambda key: model.create(CONFIG, key), tx, seed)
+  abstract = state.abstract(make, mesh)
+  now = jax.jit(make, out_shardings=jax.tree.map(
+      lambda x: x.sharding, abstract))()
+  return now._replace(step=now.step + 7), abstract
+
+
+def assert_equal(a, b):
+  assert jax.tree.structure(a) == jax.tree.structure(b)
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)):
+    np.testing.assert_array_equal(x, y)
+
+
+def test_dicts_and_back():
+  tree = ({'w': 1, 'v': (2, 3)}, state.TrainState(4, {'a': 5}, [6]))
+  assert from_dict(as_dict(tree), tree) == tree
+  assert as_dict(tree)['1']['params'] == {'a': 5}
+
+
+@pytest.mark.parametrize('other', [{'data': 1}, {'data': 2, 'fsdp': 4}])
+def test_restored_onto_another_mesh(tmp_path, other):
+  mesh = parallel.make_mesh(parallel.MeshConfig())
+  now, _ = make_state(mesh, seed=1)
+  checkpoints = Checkpoints(str(tmp_path))
+  checkpoints.save(7, now)
+  checkpoints.close()
+  size = other.get('data', 1) * other.get('fsdp', 1)
+  mesh = parallel.make_mesh(
+      parallel.MeshConfig(**other), jax.devices()[:size])
+  _, abstract = make_state(mesh, seed=2)
+  checkpoints = Checkpoints(str(tmp_path))
+  restored = checkpoints.restore(7, abstract)
+  checkpoints.close()
+  assert int(restored.step) == 7
+  assert_equal(restored, now)
+  for array, wanted in zip(jax.tree.leaves(restored),
+                           jax.tree.leaves(abstract)):
+    assert array.sharding == wanted.sharding
+
+
+def test_weights_alone(tmp_path):
+  mesh = parallel.make_mesh(parallel.MeshConfig())
+  now, abstract = make_state(mesh, seed=1)
+  checkpoints = Checkpoints(str(tmp_path))
+  checkpoints.save(7, now)
+  assert_equal(checkpoints.restore_params(7, abstract.params), now.params)
+  checkpoints.close()
+
+
+def test_only_the_newest_are_kept(tmp_path):
+  checkpoints = Checkpoints(str(tmp_path), keep=2)
+  now, _ = make_state(parallel.make_mesh(parallel.MeshConfig()), seed=1)
+  for step in (1, 2, 3):
+    checkpoints.save(step, now)
+  checkpoints.close()
+  assert sorted(p for p in os.listdir(tmp_path / 'checkpoints')
+                if p.isdigit()) == ['2', '3']
+  assert finished_step(str(tmp_path)) == 3
+
+
+def test_no_folder_is_made_by_looking(tmp_path):
+  assert finished_step(str(tmp_path / 'none')) is None
+  assert not (tmp_path / 'none').exists()
+
+
+def test_another_shape_is_an_error_that_names_the_checkpoint(tmp_path):
+  now, abstract = make_state(parallel.make_mesh(parallel.MeshConfig()), 1)
+  checkpoints = Checkpoints(str(tmp_path))
+  checkpoints.save(7, now)
+  wrong = dict(abstract.params, extra=jax.ShapeDtypeStruct((3,), jnp.float32))
+  with pytest.raises(InputError, match='checkpoints/7'):
+    checkpoints.restore_params(7, wrong)
+  checkpoints.close()
+
+
+def test_a_truncated_array_is_an_error_of_one_line(tmp_path):
+  now, abstract = make_state(parallel.make_mesh(parallel.MeshConfig()), 1)
+  checkpoints = Checkpoints(str(tmp_path))
+  checkpoints.save(7, now)
+  checkpoints.wait()
+  for path in tmp_path.glob('checkpoints/7/params/**/d/*'):
+    path.write_bytes(path.read_bytes()[:100])
+  with pytest.raises(InputError, match='checkpoints/7: .* be read') as e:
+    checkpoints.restore_params(7, abstract.params)
+  assert '\n' not in str(e.value)
+  checkpoints.close()
+
+
+def test_a_file_in_the_way_is_named(tmp_path):
+  (tmp_path / 'checkpoints').write_text('')
+  with pytest.raises(InputError, match='checkpoints: a file of that name'):
+    Checkpoints(str(tmp_path))

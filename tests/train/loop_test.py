@@ -1,0 +1,251 @@
+"""Whole runs: killed and resumed, stopped, refused, done."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from unittest import mock
+
+import jax
+import numpy as np
+import pytest
+
+from robertax.errors import InputError
+from robertax.train import loop
+from robertax.train.config import parse
+from robertax.train.writer import read_lines
+
+
+def text(sentences=1500):
+  """Sentences in which most words follow from their neighbours."""
+  rng = np.random.default_rng(0)
+  words = 'one two three four five six seven eight nine ten'.split()
+  lines = []
+  for number in range(sentences):
+    start = rng.integers(10)
+    lines.append(' '.join(words[(start + i) % 10] for i in range(12)) + '.')
+    if number % 10 == 9:
+      lines.append('')
+  return '\n'.join(lines)
+
+
+@pytest.fixture(scope='module')
+def tiny(tmp_path_factory):
+  """A config of plain values, and the cache that all runs here share."""
+  folder = tmp_path_factory.mktemp('tiny')
+  (folder / 'counting.txt').write_text(text())
+  return {
+      'seed': 1,
+      'data': {'corpora': str(folder / 'counting.txt'), 'batch_size': 8,
+               'sequence_length': 32, 'backend': 'numpy', 'workers': 1,
+               'cache_dir': str(folder / 'cache')},
+      'tokenizer': {'vocab_size': 300},
+      'model': {'hidden_size': 16, 'num_layers': 1, 'num_heads': 2,
+                'mlp_size': 32, 'max_positions': 32},
+      'optim': {'learning_rate': 3e-3, 'warmup_steps': 10},
+      'mesh': {'data': 1},
+      'train': {'steps': 30, 'log_every': 1, 'eval_every': 10,
+                'checkpoint_every': 7}}
+
+
+def changed(config, **sections):
+  """The config with some values of some sections replaced."""
+  return config | {name: config.get(name, {}) | values
+                   for name, values in sections.items()}
+
+
+def one_device(config, folder):
+  """A run on the first of the test's devices."""
+  with mock.patch.object(jax, 'devices', return_value=jax.devices()[:1]):
+    return loop.run(parse(config), str(folder))
+
+
+def lines(folder):
+  return [m for _, m in read_lines(f'{folder}/metrics.jsonl')]
+
+
+def losses(folder):
+  return {m['step']: m['train/loss'] for m in lines(folder)
+          if 'train/loss' in m}
+
+
+COMMAND = '''
+import json, sys
+from robertax.errors import door
+from robertax.inspection import epilogue
+from robertax.train import loop
+from robertax.train.config import parse
+
+@door
+def main(argv):
+  ended = loop.run(parse(json.loads(argv[1])), argv[2])
+  print(epilogue.after(ended, 'the same command'))
+  sys.exit(128 + ended.signal if ended.signal else 0)
+
+main(sys.argv)
+'''
+
+
+def start(config, folder):
+  env = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '',
+                      'PYTHONPATH': os.getcwd()}
+  return subprocess.Popen(
+      [sys.executable, '-c', COMMAND, json.dumps(config), str(folder)],
+      env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for_lines(folder, count, process):
+  path = f'{folder}/metrics.jsonl'
+  end = time.time() + 120
+  while time.time() < end and process.poll() is None:
+    if os.path.exists(path):
+      with open(path) as f:
+        if sum(1 for _ in f) >= count:
+          return
+    time.sleep(0.005)
+  raise AssertionError(
+      f'no {count} lines came: {process.communicate()[0][-2000:]}')
+
+
+def finish(process, code):
+  said = process.communicate(timeout=240)[0]
+  assert process.returncode == code, said[-3000:]
+  return said
+
+
+@pytest.fixture(scope='module')
+def undisturbed(tiny, tmp_path_factory):
+  """A run of 600 steps left alone, in a process of its own."""
+  config = changed(tiny, train={'steps': 600, 'checkpoint_every': 50,
+                                'eval_every': 200})
+  folder = tmp_path_factory.mktemp('undisturbed')
+  said = finish(start(config, folder), 0)
+  return config, folder, said
+
+
+def test_a_run_learns_and_says_what_to_do_next(undisturbed):
+  config, folder, said = undisturbed
+  read = lines(folder)
+  assert [m['step'] for m in read] == list(range(601))
+  assert [m['step'] for m in read if 'eval/loss' in m] == [0, 200, 400, 600]
+  last = read[-1]
+  assert last['eval/loss'] < last['eval/unigram_loss'] - 0.5
+  assert last['eval/loss'] == last['eval/counting/loss']
+  assert last['eval/perplexity'] == pytest.approx(np.exp(last['eval/loss']))
+  assert last['eval/bits'] == pytest.approx(last['eval/loss'] / np.log(2))
+  assert last['train/mfu'] is None and last['train/tokens_per_second'] > 0
+  assert 'guessed' in said and 'robertax.load' in said
+  assert (folder / 'learning_curve.png').stat().st_size > 10_000
+  assert json.loads((folder / 'config.json').read_text())['model'][
+      'vocab_size'] == 300
+  assert list(folder.glob('events.*'))
+
+
+@pytest.mark.parametrize('log_every, backend', [(1, 'numpy'), (3, 'tf')])
+def test_kill_and_resume_is_bitwise(undisturbed, tmp_path, log_every, backend):
+  """The undisturbed run is of backend numpy: tf gives the very same losses."""
+  config, folder, _ = undisturbed
+  config = changed(config, train={'log_every': log_every},
+                   data={'backend': backend})
+  process = start(config, tmp_path)
+  wait_for_lines(tmp_path, 260 // log_every, process)
+  process.kill()
+  process.communicate()
+  finish(start(config, tmp_path), 0)
+  expected = {s: v for s, v in losses(folder).items() if s % log_every == 0}
+  assert losses(tmp_path) == expected
+  assert [m['step'] for m in lines(tmp_path)] == sorted(
+      {0, 200, 400, 600} | expected.keys())
+  assert lines(tmp_path)[-1]['eval/loss'] == lines(folder)[-1]['eval/loss']
+
+
+def test_sigterm_loses_no_step(undisturbed, tmp_path):
+  config, folder, _ = undisturbed
+  process = start(config, tmp_path)
+  wait_for_lines(tmp_path, 80, process)
+  process.send_signal(signal.SIGTERM)
+  said = finish(process, 128 + signal.SIGTERM)
+  stopped = lines(tmp_path)[-1]['step']
+  assert f'SIGTERM at step {stopped}' in said and 'To go on' in said
+  assert (tmp_path / 'checkpoints' / str(stopped)).is_dir()
+  finish(start(config, tmp_path), 0)
+  assert losses(tmp_path) == losses(folder)
+
+
+def test_done_changes_nothing(undisturbed):
+  config, folder, _ = undisturbed
+
+  def seen():
+    return {p: (p.stat().st_mtime_ns, p.stat().st_size)
+            for p in folder.rglob('*') if p.is_file()}
+
+  before = seen()
+  ended = one_device(config, folder)
+  assert (ended.step, ended.trained) == (600, 0)
+  assert seen() == before
+
+
+def test_workdir_of_another_config_shows_the_keys(undisturbed):
+  config, folder, _ = undisturbed
+  with pytest.raises(InputError, match=r'optim.b2: 0.98 -> 0.999'):
+    one_device(changed(config, optim={'b2': 0.999}), folder)
+
+
+def test_init_from_takes_weights_not_the_step(undisturbed, tmp_path):
+  config, folder, _ = undisturbed
+  config = changed(config, train={'steps': 2}) | {'init_from': str(folder)}
+  ended = one_device(config, tmp_path)
+  assert (ended.step, ended.trained) == (2, 2)
+  first = lines(tmp_path)[0]
+  assert first['step'] == 0
+  assert first['eval/loss'] == pytest.approx(lines(folder)[-1]['eval/loss'])
+
+
+def test_warmup_longer_than_the_run_is_cut(tiny, tmp_path, capsys):
+  one_device(changed(tiny, optim={'warmup_steps': 1000}), tmp_path)
+  assert 'cut to 1 (6 %)' in capsys.readouterr().err
+  rates = [m['train/learning_rate'] for m in lines(tmp_path)[1:]]
+  assert rates[1] == pytest.approx(3e-3) and rates[-1] < 2e-4
+
+
+@pytest.mark.parametrize('change, message', [
+    ({'data': {'batch_size': 6}, 'train': {'micro_batches': 4}},
+     r'data.batch_size=6 is not a multiple of 4'),
+    ({'data': {'sequence_length': 64}}, r'model.max_positions=32'),
+    ({'model': {'vocab_size': 299}}, r'model.vocab_size=299'),
+    ({'data': {'corpora': '/none.txt'}}, r'/none.txt'),
+    ({'optim': {'name': 'adamx'}}, r'optim.name'),
+    ({'optim': {'schedule': 'cosin'}}, r'optim.schedule'),
+    ({'model': {'attention': 'flash'}}, r'model.attention'),
+    ({'optim': {'lr': 1.0}}, r"unknown config key 'optim.lr'"),
+    ({'mesh': {'data': 3}}, r'mesh'),
+    ({'data': {'format': 'full_sentence'}}, r'full_sentences'),
+    ({'data': {'backend': 'torch'}}, r'numpy'),
+    ({'data': {'mask_rate': 1.5}}, r'mask_rate'),
+])
+def test_wrong_input_is_named_and_leaves_no_workdir(
+    tiny, tmp_path, change, message):
+  with pytest.raises(InputError, match=message):
+    one_device(changed(tiny, **change), tmp_path / 'w')
+  assert not (tmp_path / 'w').exists()
+
+
+def test_wrong_task(tiny, tmp_path):
+  with pytest.raises(InputError, match='pretrain'):
+    one_device(tiny | {'task': 'pretrian'}, tmp_path)
+
+
+def test_eight_devices_and_micro_batches_give_the_same_losses(tiny, tmp_path):
+  """Through the whole pipeline: relative 1e-5, fp32, dropout .1."""
+  one_device(tiny, tmp_path / 'one')
+  split = changed(tiny, train={'micro_batches': 4})
+  one_device(split, tmp_path / 'split')
+  loop.run(parse(changed(tiny, mesh={'data': -1})), str(tmp_path / 'eight'))
+  expected = losses(tmp_path / 'one')
+  for name in ('split', 'eight'):
+    found = losses(tmp_path / name)
+    assert found.keys() == expected.keys()
+    np.testing.assert_allclose(list(found.values()), list(expected.values()),
+                               rtol=1e-5)

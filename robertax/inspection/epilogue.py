@@ -1,0 +1,38 @@
+"""What a run says at its end: guesses, the picture, what to do next."""
+
+import signal
+
+from robertax.inspection import model, pictures
+from robertax.train.loop import Run
+
+
+def after(run: Run, command: str) -> str:
+  """The text for a run that has ended.
+
+  Args:
+    run: from train.loop.run.
+    command: what was typed, to be typed again.
+  """
+  if run.signal:
+    return (f'Stopped by {signal.Signals(run.signal).name} at step {run.step}, '
+            f'which is saved. To go on:\n  {command}')
+  if not run.trained:
+    return (f'{run.workdir} is done: all {run.step} steps are there, nothing '
+            f'was changed.\n{_next(run.workdir)}')
+  lines = ['Words guessed in text held out from training:']
+  trained = model.load(run.workdir)
+  for sentence, word, guesses in model.fill_examples(
+      trained, run.task.heldout_ids(3)):
+    said = ', '.join(f'{g.token.strip()!r} {g.probability:.0%}'
+                     for g in guesses)
+    lines += [f'  {" ".join(sentence.split())}',
+              f'    guessed {said}; it was {word!r}']
+  lines += [f'Learning curve: {pictures.learning_curve(run.workdir)}',
+            _next(run.workdir)]
+  return '\n'.join(lines)
+
+
+def _next(workdir: str) -> str:
+  return ('Next, from a Python prompt:\n'
+          f'  import robertax; model = robertax.load({workdir!r})\n'
+          "  model.fill_mask('This function returns the <mask> of a list.')")

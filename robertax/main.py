@@ -1,0 +1,41 @@
+"""Prepares what is missing, then trains, evaluates, says what to do next.
+
+  python -m robertax.main --config=configs/quickstart.py --workdir=runs/first
+
+Run again, it resumes. A config file takes arguments behind a colon
+(`--config=configs/roberta_base.py:batch_size=2048,steps=125000`), and any key
+is a flag (`--config.train.steps=1000`).
+"""
+
+import sys
+
+from absl import flags
+
+from robertax.errors import InputError
+from robertax.flags import config_flag, given, run
+
+_CONFIG = config_flag()
+_WORKDIR = flags.DEFINE_string(
+    'workdir', None, 'Folder of this run: checkpoints, metrics, tokenizer.')
+_EXAMPLE = ('python -m robertax.main --config=configs/quickstart.py '
+            '--workdir=runs/quickstart')
+
+
+def main(argv):
+  """Exit code 0: done; 2: wrong input; 128 + n: stopped by signal n, saved."""
+  del argv
+  values = given(_CONFIG, _EXAMPLE)
+  if not _WORKDIR.value:
+    raise InputError(f'--workdir=FOLDER is needed, such as: {_EXAMPLE}')
+  # Imported here: a wrong flag is answered at once, without loading JAX.
+  from robertax.inspection import epilogue
+  from robertax.train import config, loop
+
+  ended = loop.run(config.parse(values), _WORKDIR.value)
+  print(epilogue.after(ended, ' '.join(['python -m robertax.main',
+                                        *sys.argv[1:]])))
+  sys.exit(128 + ended.signal if ended.signal else 0)
+
+
+if __name__ == '__main__':
+  run(main)

@@ -1,0 +1,80 @@
+"""Every config builds, opens with its command, and has the paper's numbers."""
+
+import importlib.util
+import pathlib
+import re
+
+import pytest
+
+from robertax.errors import InputError
+from robertax.train.config import Config, defaults, parse, to_dict, with_arg
+
+FOLDER = pathlib.Path(__file__).parents[2] / 'configs'
+FILES = sorted(FOLDER.rglob('*.py'))
+
+
+def load(path):
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda p: p.stem)
+def test_builds_and_opens_with_command_cost_and_expectation(path):
+  module = load(path)
+  assert isinstance(parse(module.get_config()), Config)
+  lines = module.__doc__.splitlines()
+  assert f'--config=configs/{path.relative_to(FOLDER)}' in module.__doc__
+  assert any(re.match(r'Cost( \(expected\))?: ', line) for line in lines)
+  assert re.search('^Expect', module.__doc__, re.M)
+
+
+# Liu et al. 2019, appendix A, Table 9.
+TABLE_9 = {
+    'roberta_base': dict(num_layers=12, hidden_size=768, mlp_size=3072,
+                         num_heads=12, warmup_steps=24_000,
+                         learning_rate=6e-4),
+    'roberta_large': dict(num_layers=24, hidden_size=1024, mlp_size=4096,
+                          num_heads=16, warmup_steps=30_000,
+                          learning_rate=4e-4)}
+BOTH = dict(dropout_rate=0.1, attention_dropout_rate=0.1, batch_size=8192,
+            weight_decay=0.01, steps=500_000, schedule='linear', eps=1e-6,
+            b1=0.9, b2=0.98, clip_norm=0.0, sequence_length=512,
+            mask_rate=0.15)
+
+
+@pytest.mark.parametrize('name', TABLE_9)
+def test_numbers_of_table_9(name):
+  config = to_dict(parse(load(FOLDER / f'{name}.py').get_config()))
+  found = {key: value for section in config.values()
+           if isinstance(section, dict) for key, value in section.items()}
+  for key, value in (BOTH | TABLE_9[name]).items():
+    assert found[key] == value, key
+
+
+def test_arguments_behind_the_colon():
+  config = load(FOLDER / 'roberta_base.py').get_config(
+      'batch_size=2048,steps=125000,optim.learning_rate=7e-4,seed=3')
+  parsed = parse(config)
+  assert parsed.data.batch_size == 2048 and parsed.train.steps == 125_000
+  assert parsed.optim.learning_rate == 7e-4 and parsed.seed == 3
+
+
+@pytest.mark.parametrize('arg, message', [
+    ('batchsize=3', 'batch_size'), ('train.batch_size=3', 'train.batch_size'),
+    ('batch_size=many', 'batch_size')])
+def test_wrong_arguments_are_named(arg, message):
+  with pytest.raises(InputError, match=message):
+    with_arg(defaults(), arg)
+
+
+@pytest.mark.parametrize('values, message', [
+    ({'trian': {}}, 'train'), ({'train': 3}, 'train.<key>'),
+    ({'train': {'step': 3}}, "'train.step'.*train.steps"),
+    ({'train': {'steps': 0}}, 'train.steps=0'),
+    ({'model': {'hidden_size': 100, 'num_heads': 3}}, 'num_heads=3'),
+    ({'optim': {'learning_rate': 'fast'}}, 'optim.learning_rate')])
+def test_wrong_values_are_named(values, message):
+  with pytest.raises(InputError, match=message):
+    parse(values)

@@ -1,0 +1,93 @@
+"""The door, from outside: what a shell sees."""
+
+import glob
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from robertax.corpus.records import Manifest
+
+CONFIG = '''
+from ml_collections import ConfigDict
+def get_config():
+  return ConfigDict(dict(
+      data=dict(corpora={corpora!r}, sequence_length=32, workers=2,
+                cache_dir='', {more}),
+      tokenizer=dict(path='', vocab_size=300)))
+'''
+LINE = 'The cat sat on the mat number {}. Then it ran up the tree.\n\n'
+
+
+def start(tmp_path, *flags, more='', **options):
+  config = tmp_path / 'config.py'
+  config.write_text(CONFIG.format(corpora=str(tmp_path / 'a.txt'), more=more))
+  return subprocess.Popen(
+      [sys.executable, '-m', 'robertax.prepare', f'--config={config}',
+       f'--out={tmp_path}/out', *flags], stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE, text=True, start_new_session=True,
+      env={**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))},
+      **options)
+
+
+def run(*args, **options):
+  process = start(*args, **options)
+  out, err = process.communicate(timeout=120)
+  return process.returncode, out, err
+
+
+def test_prepares_and_says_where(tmp_path):
+  (tmp_path / 'a.txt').write_text(''.join(map(LINE.format, range(300))))
+  code, out, err = run(tmp_path, '--memmap')
+  assert code == 0, err
+  tokenizer, corpus = out.splitlines()
+  assert tokenizer.startswith('tokenizer: ')
+  assert corpus.startswith(f'a: {tmp_path}/out/records/a-')
+  manifest = Manifest.read(corpus.removeprefix('a: '))
+  assert manifest.forms == ('array_record', 'memmap')
+  assert manifest.splits['eval'].num_documents == 3
+  assert 'a: 300 documents, 600 sentences' in err
+
+
+@pytest.mark.parametrize('flags, more, says', [
+    ([], 'sequense_length=3', "Did you mean 'data.sequence_length'"),
+    ([], "), tokenizr=dict(a=1", "unknown config key 'tokenizr'"),
+    (['--config.data.corpora=absent.txt'], '', 'absent.txt does not exist'),
+    (['--config.tokenizer.path=absent.json'], '', 'absent.json does not exist'),
+    (['--config.tokenizer.vocab_size=5'], '', 'at least 261'),
+    (['--out={tmp_path}/a.txt/x'], '', 'cannot write'),
+    (['stray'], '', 'stray'),
+])
+def test_wrong_input_is_one_line(tmp_path, flags, more, says):
+  (tmp_path / 'a.txt').write_text(LINE * 3)
+  code, out, err = run(
+      tmp_path, *(f.format(tmp_path=tmp_path) for f in flags), more=more)
+  assert code == 2
+  assert err.startswith('robertax: error: ') and err.count('\n') == 1
+  assert says in err and 'Traceback' not in err
+
+
+@pytest.mark.parametrize('stop', [signal.SIGKILL, signal.SIGINT])
+def test_stopped_in_the_middle(tmp_path, stop):
+  """Nothing looks finished, no process is left, and the rerun is whole."""
+  with open(tmp_path / 'a.txt', 'w') as f:
+    f.writelines(map(LINE.format, range(150_000)))
+  process = start(tmp_path, more="sentences='prose'")
+  deadline = time.time() + 100
+  while not glob.glob(f'{tmp_path}/out/records/*/*train*.partial'):
+    assert process.poll() is None and time.time() < deadline
+    time.sleep(.01)
+  os.kill(process.pid, stop)
+  process.communicate(timeout=60)
+  assert process.returncode
+  assert not glob.glob(f'{tmp_path}/out/records/*/*.json')
+  while True:  # Workers end by themselves when their pipe does.
+    try:
+      os.killpg(process.pid, 0)
+    except ProcessLookupError:
+      break
+    assert time.time() < deadline
+    time.sleep(.05)

@@ -124,7 +124,7 @@ def load(path: str) -> Model:
     raise InputError(f'{path!r} is not a workdir of robertax: {found}.')
   if not os.path.isdir(f'{path}/checkpoints'):
     raise InputError(f'{path!r} has no checkpoints yet.')
-  checkpoints = Checkpoints(path)
+  checkpoints = Checkpoints(path, read_only=True)
   try:
     step = checkpoints.latest_step()
     if step is None:

@@ -62,7 +62,7 @@ def finished_step(workdir: str) -> int | None:
   """The newest finished checkpoint's step; looks only, makes no folder."""
   if not os.path.isdir(f'{workdir}/checkpoints'):
     return None
-  checkpoints = Checkpoints(workdir)
+  checkpoints = Checkpoints(workdir, read_only=True)
   try:
     return checkpoints.latest_step()
   finally:
@@ -72,12 +72,16 @@ def finished_step(workdir: str) -> int | None:
 class Checkpoints:
   """The checkpoints of one workdir; saving goes on in the background."""
 
-  def __init__(self, workdir: str, keep: int = 0):
+  def __init__(self, workdir: str, keep: int = 0, *, read_only: bool = False):
     """Opens, and makes if needed, `workdir`/checkpoints.
 
     Args:
       workdir: W.
       keep: newest checkpoints that stay; 0: all.
+      read_only: makes and removes nothing. Otherwise orbax removes, in the
+        background, what a killed run left half saved: so there may be one
+        writer of a folder at a time, and a reader must never be one, lest it
+        remove the save under way of a run that is alive.
 
     Raises:
       InputError: the folder cannot be written.
@@ -85,12 +89,17 @@ class Checkpoints:
     self.folder = f'{workdir}/checkpoints'
     preserve = checkpoint_managers.LatestN(keep or None)
     with writing(self.folder):
-      os.makedirs(self.folder, exist_ok=True)
+      if not read_only:
+        os.makedirs(self.folder, exist_ok=True)
       self._manager = ocp.CheckpointManager(
           epath.Path(self.folder).absolute(),
           options=ocp.CheckpointManagerOptions(
-              preservation_policy=preserve, cleanup_tmp_directories=True,
-              save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1)),
+              create=not read_only, read_only=read_only,
+              cleanup_tmp_directories=not read_only,
+              preservation_policy=None if read_only else preserve,
+              save_decision_policy=(
+                  None if read_only
+                  else checkpoint_managers.FixedIntervalPolicy(1))),
           item_names=('params', 'opt_state'))
 
   def latest_step(self) -> int | None:

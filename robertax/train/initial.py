@@ -57,7 +57,7 @@ def initial_params(config: Config, params: Any) -> Any:
   """
   if not config.init_from:
     return params
-  checkpoints = Checkpoints(config.init_from)
+  checkpoints = Checkpoints(config.init_from, read_only=True)
   newest = checkpoints.latest_step()
   if newest is None:
     raise InputError(f'init_from={config.init_from!r}: that run has saved no '

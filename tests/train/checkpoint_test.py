@@ -116,3 +116,29 @@ def test_a_file_in_the_way_is_named(tmp_path):
   (tmp_path / 'checkpoints').write_text('')
   with pytest.raises(InputError, match='checkpoints: a file of that name'):
     Checkpoints(str(tmp_path))
+
+
+def test_only_a_writer_removes_what_a_kill_left(tmp_path):
+  """A reader leaves it: it may be the save under way of a run that is alive.
+
+  Once, looking for the newest step removed it in the background too, and the
+  two removals raced: the next save then failed with a vanished folder.
+  """
+  mesh = parallel.make_mesh(parallel.MeshConfig())
+  now, abstract = make_state(mesh, seed=1)
+  checkpoints = Checkpoints(str(tmp_path))
+  checkpoints.save(7, now)
+  checkpoints.close()
+  left = tmp_path / 'checkpoints' / '8.orbax-checkpoint-tmp'
+  for number in range(300):
+    (left / 'params' / str(number)).mkdir(parents=True)
+  assert finished_step(str(tmp_path)) == 7
+  reader = Checkpoints(str(tmp_path), read_only=True)
+  restored = reader.restore(7, abstract)
+  reader.close()
+  assert_equal(restored.params, now.params)
+  assert len(list((left / 'params').iterdir())) == 300
+  writer = Checkpoints(str(tmp_path))
+  writer.save(8, now)
+  writer.close()
+  assert not left.exists() and finished_step(str(tmp_path)) == 8

@@ -49,7 +49,7 @@ def write_records(folder: str, num_records: int):
   if records.array_record_module() is not None:
     forms = ('array_record', 'memmap')
   mapped = memmap.SplitWriter(folder, 'train', 'uint16')
-  lengths = np.array([LENGTH], np.int32)
+  lengths, documents = np.array([[LENGTH], [0]], np.int32)
   sizes = [len(part) for part in np.array_split(range(num_records), SHARDS)]
   for index, size in enumerate(sizes):
     shard = None
@@ -59,9 +59,10 @@ def write_records(folder: str, num_records: int):
     for _ in range(size):
       ids = rng.integers(4, MASK_ID, LENGTH).astype(np.uint16)
       ids[[0, -1]] = 0, 2
-      mapped.write(ids, lengths, 0)
+      row = wire.Row(ids, lengths, documents)
+      mapped.write(row)
       if shard:
-        shard.write(wire.encode_record(ids, lengths, 0))
+        shard.write(wire.encode_record(row))
     if shard:
       shard.close()
   mapped.close()
@@ -159,7 +160,7 @@ def measure(backend: str, ops: str, num_records: int, rounds: int, calls: int,
   from robertax.data.config import DataConfig
   from robertax.data.hashing import train_keys
   from robertax.data.order import Order
-  from robertax.data.pipeline import segments
+  from robertax.data.packed import segments
 
   manifest = write_records(folder, num_records)
   if backend == 'tf' and 'array_record' not in manifest.forms:
@@ -185,7 +186,7 @@ def measure(backend: str, ops: str, num_records: int, rounds: int, calls: int,
   whole, clock = timed(f'shard -> masked batch ({backend}, {ops})',
                        lambda _: next(iterator))
   iterator.close()
-  order = Order(source.num_records, 0, config.shuffle_block,
+  order = Order(source.records_DK.sum(1), 0, config.shuffle_block,
                 config.shuffle_window)
   read, _ = timed('reading alone', lambda number: source.gather(
       order.locate(number * BATCH, BATCH)[1]))

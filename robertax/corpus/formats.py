@@ -14,9 +14,13 @@ class Example(NamedTuple):
   Attributes:
     ids: [n] token ids, <s> first, no padding.
     document: which of the given documents its first sentence comes from.
+    first_length: pair formats: tokens of `<s> A </s>`; else 0.
+    second_document: pair formats: the document of B; else -1.
   """
   ids: np.ndarray
   document: int
+  first_length: int = 0
+  second_document: int = -1
 
 
 def full_sentences(documents: list[list[np.ndarray]], *, sequence_length: int,
@@ -165,6 +169,11 @@ class Format:
   """
   pack: Callable[..., Iterator[Example]]
   max_examples_per_row: int = 1
+  pairs: bool = False
+
+  def examples_per_row(self, sequence_length: int) -> int:
+    """P of rows of so many tokens."""
+    return min(self.max_examples_per_row, max(1, sequence_length // 16))
 
 
 # P of DOC-SENTENCES, at 512 tokens with a 50K BPE: unbounded, a row of news or

@@ -7,18 +7,22 @@ Beside manifest.json lie, for each split:
     <split>.row_starts.npy       int64[R + 1], where each row starts in ids
     <split>.lengths.npy          int32[E], tokens of each example
     <split>.example_starts.npy   int64[R + 1], a row's first in lengths
-    <split>.documents.npy        int64[R], the row's first document
+    <split>.documents.npy        int32[E], each example's document
+    <split>.first_lengths.npy    int32[E], tokens of `<s> A </s>`; [0] where
+    <split>.second_documents.npy int32[E], the document of B; [0]   no pairs are
 
 and memmap.json, written last.
 """
 
+from collections.abc import Sequence
 import os
 from typing import NamedTuple
 
 import numpy as np
 
 from robertax.corpus import records
-from robertax.corpus.records import SPLITS, Manifest
+from robertax.corpus.records import Manifest
+from robertax.corpus.wire import Row
 from robertax.errors import InputError
 
 NAME = 'memmap.json'
@@ -31,6 +35,8 @@ class Arrays(NamedTuple):
   lengths: np.ndarray
   example_starts: np.ndarray
   documents: np.ndarray
+  first_lengths: np.ndarray
+  second_documents: np.ndarray
 
 
 def file_path(folder: str, split: str, field: str) -> str:
@@ -56,8 +62,10 @@ def open_split(manifest: Manifest, split: str) -> Arrays:
       raise InputError(f'{path}: missing or damaged ({e}): delete its folder '
                        'and prepare again.') from e
   arrays = Arrays(*arrays)
-  if (len(arrays.ids), len(arrays.row_starts), len(arrays.lengths)) != (
-      info.num_tokens, info.num_records + 1, info.num_examples):
+  pairs = 0 if manifest.pair_law is None else info.num_examples
+  if [len(array) for array in arrays] != [
+      info.num_tokens, info.num_records + 1, info.num_examples,
+      info.num_records + 1, info.num_examples, pairs, pairs]:
     raise InputError(f'{manifest.folder}: its {split} files are not those of '
                      'its manifest: delete the folder and prepare again.')
   return arrays
@@ -108,7 +116,7 @@ class SplitWriter:
 
   def __init__(self, folder: str, split: str, dtype):
     code = np.dtype(dtype).newbyteorder('<')
-    kinds = Arrays(code, '<i8', '<i4', '<i8', '<i8')
+    kinds = Arrays(code, '<i8', '<i4', '<i8', '<i4', '<i4', '<i4')
     self._files = Arrays(*(
         _File(file_path(folder, split, field), kind)
         for field, kind in zip(Arrays._fields, kinds)))
@@ -116,14 +124,13 @@ class SplitWriter:
     self._files.row_starts.append([0])
     self._files.example_starts.append([0])
 
-  def write(self, ids, lengths, document: int) -> None:
-    self._tokens += len(ids)
-    self._examples += len(lengths)
-    self._files.ids.append(ids)
+  def write(self, row: Row) -> None:
+    self._tokens += len(row.ids)
+    self._examples += len(row.lengths)
     self._files.row_starts.append([self._tokens])
-    self._files.lengths.append(lengths)
     self._files.example_starts.append([self._examples])
-    self._files.documents.append([document])
+    for field in Row._fields:
+      getattr(self._files, field).append(getattr(row, field))
 
   def close(self) -> None:
     for file in self._files:
@@ -134,21 +141,21 @@ class SplitWriter:
       file.abandon()
 
 
-def finish(folder: str) -> None:
-  """Marks the memory-mapped form as whole."""
+def finish(folder: str, splits: Sequence[str]) -> None:
+  """Marks the memory-mapped form of these splits as whole."""
   records.write_json(os.path.join(folder, NAME),
-                     {'version': records.VERSION, 'splits': list(SPLITS)})
+                     {'version': records.VERSION, 'splits': list(splits)})
 
 
 def from_records(manifest: Manifest) -> None:
   """Makes the memory-mapped form out of array_record files."""
-  for split in SPLITS:
+  for split in manifest.splits:
     writer = SplitWriter(manifest.folder, split, manifest.dtype)
     try:
       for row in records.read_rows(manifest, split):
-        writer.write(*row)
+        writer.write(row)
       writer.close()
     except BaseException:
       writer.abandon()
       raise
-  finish(manifest.folder)
+  finish(manifest.folder, list(manifest.splits))

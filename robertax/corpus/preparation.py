@@ -22,12 +22,14 @@ from robertax.corpus.blocks import Block, Changed, Survey, read_blocks
 from robertax.corpus.documents import resolve
 from robertax.corpus.formats import FORMATS
 from robertax.corpus.locks import locked
-from robertax.corpus.packing import Packer, Recipe
+from robertax.corpus.packing import Packer, Recipe, Work
+from robertax.corpus.pairs import PairLaw
 from robertax.corpus.progress import bar
-from robertax.corpus.records import SPLITS, Manifest
+from robertax.corpus.records import SPLITS, Manifest, split_names
 from robertax.corpus.sentences import SPLITTERS
 from robertax.corpus.split_files import SplitFiles
 from robertax.corpus.vocabulary import tokenizer_for
+from robertax.corpus.wire import FIELDS, PAIR_FIELDS
 from robertax.corpus.workers import available_cores, map_in_order
 from robertax.errors import InputError
 from robertax.sections import unknown
@@ -63,7 +65,7 @@ def prepare(data, tokenizer_config, *, out: str = '', memmap: bool = False,
 
   Args:
     data: has corpora, text_field, invalid_utf8, sentences, format,
-      sequence_length, cache_dir, workers, backend (data.DataConfig).
+      sequence_length, pair_*, cache_dir, workers, backend (data.DataConfig).
     tokenizer_config: has path and vocab_size (text.TokenizerConfig).
     out: a folder instead of data.cache_dir.
     memmap: make the memory-mapped form too; data.backend='numpy' implies it.
@@ -98,6 +100,11 @@ def prepare(data, tokenizer_config, *, out: str = '', memmap: bool = False,
   facts = dict(
       version=records.VERSION, format=data.format, sentences=data.sentences,
       sequence_length=data.sequence_length, tokenizer=tokenizer.fingerprint)
+  law = None
+  if FORMATS[data.format].pairs:
+    law = PairLaw(data.pair_short_rate, data.pair_negatives)
+    facts |= dict(pair_law=dataclasses.asdict(law),
+                  duplicates=data.pair_duplicates)
   jobs = []
   for corpus in corpora:
     key = json.dumps([corpus.fingerprint(), facts], sort_keys=True)
@@ -108,7 +115,7 @@ def prepare(data, tokenizer_config, *, out: str = '', memmap: bool = False,
       surveys(corpus)  # All text is checked before the first is tokenized.
     jobs.append((corpus, folder))
   recipe = Recipe(tokenizer.to_json(), data.format, data.sentences,
-                  data.sequence_length)
+                  data.sequence_length, law)
   # Without array_record there is one form only, and it is always made.
   forms = ['array_record'] if records.array_record_module() else []
   if memmap or data.backend == 'numpy' or not forms:
@@ -179,30 +186,33 @@ def _write(corpus, blocks, counts, folder, recipe, tokenizer, facts, forms,
   files, splits = {}, {}
   try:
     for split in SPLITS:
-      files[split] = SplitFiles(folder, split, tokenizer.dtype, forms,
-                                sum(block.split == split for block in blocks))
+      number = sum(block.split == split for block in blocks)
+      for name in split_names(split, facts.get('duplicates', 1)):
+        files[name] = SplitFiles(folder, name, tokenizer.dtype, forms, number)
     _pack(corpus, blocks, recipe, files, counts, workers, progress)
-    for split in SPLITS:
-      splits[split] = files[split].close()
-      if not splits[split].num_records:
+    for name in files:
+      splits[name] = files[name].close()
+      if not splits[name].num_records:
         raise InputError(
             f'{corpus.name}: its text is too short to split: nothing is left '
-            f'for {"training" if split == "train" else "evaluation"}. Two '
+            f'for {"evaluation" if name == "eval" else "training"}. Two '
             'sentences are the least.')
   except BaseException:
     for unfinished in files.values():
       unfinished.abandon()
     raise
   if 'array_record' in forms:
-    records.write_tfds_metadata(folder, splits)
+    records.write_tfds_metadata(
+        folder, splits, PAIR_FIELDS if recipe.pair_law else FIELDS)
   if 'memmap' in forms:
-    memmap.finish(folder)
+    memmap.finish(folder, list(splits))
   del counts['num_sentences']  # Stands with the splits.
   slots = recipe.sequence_length * sum(s.num_records for s in splits.values())
   counts['padding_fraction'] = round(counts['padding_tokens'] / slots, 4)
   Manifest(
       folder=folder, corpus=corpus.name, forms=tuple(forms), splits=splits,
-      max_examples_per_row=FORMATS[recipe.format].max_examples_per_row,
+      max_examples_per_row=FORMATS[recipe.format].examples_per_row(
+          recipe.sequence_length),
       dtype=tokenizer.dtype.__name__, vocab_size=tokenizer.vocab_size,
       counts=dict(sorted(counts.items())),
       seconds=round(time.monotonic() - started, 1), **facts).write()
@@ -210,8 +220,11 @@ def _write(corpus, blocks, counts, folder, recipe, tokenizer, facts, forms,
 
 def _pack(corpus, blocks, recipe, files, counts, workers, progress) -> None:
   """Tokenizes and packs all blocks into the files, in order."""
-  surveyed = read_blocks(corpus.documents(), blocks)
-  work = ((texts, block.part) for block, texts in surveyed)
+  names = {split: [name for name in files if name.startswith(split)]
+           for split in SPLITS}
+  work = (Work(texts, block.part, f'{block.split}/{block.start}/{block.part}',
+               len(names[block.split]))
+          for block, texts in read_blocks(corpus.documents(), blocks))
   done = map_in_order(Packer, recipe, work, min(workers, len(blocks)))
   # Closed on the way out of an error: its processes end before this one.
   with contextlib.closing(done), bar(
@@ -221,8 +234,9 @@ def _pack(corpus, blocks, recipe, files, counts, workers, progress) -> None:
       # `done` is asked once more than there are blocks, and so the reader of
       # the text: it sees whether that ends where it should.
       for rows, block in zip(done, itertools.chain(blocks, [None])):
-        files[block.split].write(block, rows)
-        counts.update(rows.counts)
+        for name, drawn in zip(names[block.split], rows):
+          files[name].write(block, drawn)
+          counts.update(drawn.counts)
         shown.update(block.chars)
     except Changed as e:
       raise InputError(f'{", ".join(corpus.files[:3])}: changed while it was '
@@ -242,6 +256,8 @@ def _with_forms(manifest: Manifest, forms: list[str]) -> Manifest:
 def summary(manifest: Manifest) -> str:
   """A corpus in a line: its size, and whatever was cut, dropped or wasted."""
   splits = [manifest.splits[name] for name in SPLITS]
+  drawn = ('' if manifest.duplicates == 1 else
+           f', pairs drawn {manifest.duplicates} times, all counted')
   sizes = ', '.join(
       f'{sum(split[f"num_{what}"] for split in splits):,} {what}'
       for what in ('documents', 'sentences', 'tokens', 'examples'))
@@ -250,4 +266,4 @@ def summary(manifest: Manifest) -> str:
       + (f'{count:.2%}' if name.endswith('_fraction') else f'{count:,}')
       for name, count in manifest.counts.items() if count)
   return (f'{manifest.corpus}: {sizes} ({splits[1].num_examples:,} of them for '
-          f'evaluation); {counts}. {manifest.folder}')
+          f'evaluation){drawn}; {counts}. {manifest.folder}')

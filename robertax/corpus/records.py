@@ -2,32 +2,44 @@
 
 One folder a corpus:
 
-    robertax-<split>.array_record-0000i-of-0000N   split is train or eval
+    robertax-<split>.array_record-0000i-of-0000N   split is train or eval, or
+                                                   train_1 .. for duplicates
     features.json, dataset_info.json               so that TFDS opens it
     manifest.json                                  written last
 
 A record is one row of the batch to be, as corpus/wire.py writes it. Nothing is
-masked here: records are the corpus, not an experiment.
+masked here: records are the corpus, not an experiment. But pairs of segments
+are drawn at random, so the pair formats have the whole training split several
+times over, each time drawn anew: `train` is duplicate 0.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
 import json
 import os
 from typing import Any
 
-import numpy as np
-
 from robertax import errors
-from robertax.corpus.wire import decode_record
+from robertax.corpus.wire import Row, decode_record
 from robertax.errors import InputError
 
-VERSION = 1  # Raised whenever a byte of a record would change.
+VERSION = 2  # Raised whenever a byte of a record would change.
 SPLITS = ('train', 'eval')
 MANIFEST = 'manifest.json'
 # The Python data sources of array_record and TFDS log an error for any other.
 WRITER_OPTIONS = 'group_size:1'
+
+
+def split_names(split: str, duplicates: int) -> tuple[str, ...]:
+  """Names of the splits on disk that 'train' or 'eval' consists of.
+
+  >>> split_names('train', 3), split_names('eval', 3)
+  (('train', 'train_1', 'train_2'), ('eval',))
+  """
+  if split != 'train':
+    return (split,)
+  return ('train', *(f'train_{number}' for number in range(1, duplicates)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +75,14 @@ class Manifest:
     format, sentences: names in formats.FORMATS and sentences.SPLITTERS.
     sequence_length: most tokens of a row, T.
     max_examples_per_row: most examples of a row, P.
+    pair_law: how pairs were drawn, the fields of pairs.PairLaw; None: the
+      format has no pairs.
+    duplicates: how often the training split is there, drawn anew each time; 1
+      where nothing is drawn.
     dtype: 'uint16' or 'uint32'.
     vocab_size, tokenizer: the tokenizer's size and fingerprint.
     forms: which of 'array_record' and 'memmap' lie in the folder.
-    splits: {'train': Split, 'eval': Split}.
+    splits: {'train': Split, 'eval': Split}, and train_1 .. of duplicates.
     counts: whatever was cut, dropped, replaced or wasted, by name;
       `padding_fraction` is the share of all rows' T tokens that is padding.
     seconds: how long the preparation took.
@@ -85,6 +101,8 @@ class Manifest:
   splits: dict[str, Split]
   counts: dict[str, int | float]
   seconds: float
+  pair_law: dict[str, Any] | None = None
+  duplicates: int = 1
 
   @classmethod
   def read(cls, folder: str) -> 'Manifest':
@@ -108,6 +126,10 @@ class Manifest:
                          tuple(split['shard_lengths'])})
           for name, split in values['splits'].items()}
       values['forms'] = tuple(values['forms'])
+      missing = [name for name in split_names('train', values['duplicates'])
+                 if name not in values['splits'] and 'train' in values['splits']]
+      if missing:
+        raise ValueError(f'splits lacks {", ".join(missing)}')
       for name, split in values['splits'].items():
         if sum(split.shard_lengths) != split.num_records:
           raise ValueError(f'{name}: num_records is not the sum of '
@@ -144,6 +166,10 @@ class Manifest:
       raise InputError(f'{self.folder}: records made otherwise: '
                        f'{"; ".join(wrong)}. Delete the folder and prepare '
                        'the corpus again.')
+
+  def split_names(self, split: str) -> tuple[str, ...]:
+    """Names on disk of 'train' or 'eval': one for each duplicate."""
+    return split_names(split, self.duplicates)
 
   def shard_paths(self, split: str) -> list[str]:
     """Paths of the array_record files of a split, in order."""
@@ -216,20 +242,23 @@ class ShardWriter:
       os.remove(self._partial)
 
 
-def write_tfds_metadata(folder: str, splits: dict[str, Split]) -> None:
+def write_tfds_metadata(folder: str, splits: dict[str, Split],
+                        fields: Sequence[str]) -> None:
   """Lets `tfds.builder_from_directory(folder).as_data_source(split)` work.
 
   Written by hand: the same two files as tfds.folder_dataset.write_metadata
   makes, without needing TFDS.
+
+  Args:
+    folder: of the records.
+    splits: of the manifest.
+    fields: of a record, each of them raw bytes.
   """
   tfds = 'tensorflow_datasets.core.features'
   text = {'pythonClassName': f'{tfds}.text_feature.Text', 'text': {}}
-  scalar = {'pythonClassName': f'{tfds}.scalar.Scalar',
-            'tensor': {'dtype': 'int64', 'encoding': 'none', 'shape': {}}}
   write_json(os.path.join(folder, 'features.json'), {
       'pythonClassName': f'{tfds}.features_dict.FeaturesDict',
-      'featuresDict': {'features': {
-          'document': scalar, 'ids': text, 'lengths': text}}})
+      'featuresDict': {'features': dict.fromkeys(fields, text)}})
   write_json(os.path.join(folder, 'dataset_info.json'), {
       'name': 'robertax', 'version': f'{VERSION}.0.0',
       'fileFormat': 'array_record',
@@ -240,9 +269,8 @@ def write_tfds_metadata(folder: str, splits: dict[str, Split]) -> None:
       } for name, split in splits.items()]})
 
 
-def read_rows(manifest: Manifest, split: str
-              ) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-  """Yields (ids, lengths, document) of each record, in order."""
+def read_rows(manifest: Manifest, split: str) -> Iterator[Row]:
+  """Yields the records of a split on disk, in order."""
   for path in manifest.shard_paths(split):
     try:
       reader = array_record_module().ArrayRecordReader(path)

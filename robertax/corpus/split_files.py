@@ -1,4 +1,4 @@
-"""Writing one split of a corpus: rows into shards, or arrays, or both."""
+"""Writing one split of a corpus, or a duplicate of it: rows into shards, or arrays, or both."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +18,15 @@ class SplitFiles:
 
   def __init__(self, folder: str, split: str, dtype, forms: Sequence[str],
                num_blocks: int):
-    """Args: `dtype` of the ids; `forms` as in Manifest; blocks to come."""
+    """Makes no file yet.
+
+    Args:
+      folder: of the records.
+      split: its name on disk, see records.split_names.
+      dtype: of the ids.
+      forms: as in Manifest.
+      num_blocks: blocks to come.
+    """
     self._folder, self._split = folder, split
     self._num_shards = -(-num_blocks // BLOCKS_PER_SHARD)
     self._with_shards = 'array_record' in forms
@@ -34,12 +42,11 @@ class SplitFiles:
     if self._blocks % BLOCKS_PER_SHARD == 0:
       self._next_shard()
     self._blocks += 1
-    for ids, lengths, document in rows:
+    for row in rows.of(block.start):
       if self._shard:
-        self._shard.write(
-            encode_record(ids, lengths, block.start + document))
+        self._shard.write(encode_record(row))
       if self._memmap:
-        self._memmap.write(ids, lengths, block.start + document)
+        self._memmap.write(row)
     self._lengths[-1] += len(rows.row_lengths)
     self._totals.update(
         num_examples=len(rows.lengths), num_tokens=len(rows.ids),

@@ -2,12 +2,43 @@
 
 Byte for byte what TensorFlow would write with sorted keys:
 
-    document  int64   index in the corpus of the row's first document
-    ids       bytes   little-endian uint16 (uint32 above 65,536 ids), no padding
-    lengths   bytes   little-endian int32, tokens of each example in the row
+    documents         bytes   index in the corpus of each example's document
+    first_lengths     bytes   pair formats: tokens of each example's `<s> A </s>`
+    ids               bytes   uint16 (uint32 above 65,536 ids), no padding
+    lengths           bytes   tokens of each example in the row
+    second_documents  bytes   pair formats: document of each example's B
+
+All are little-endian, and int32 where nothing else is said. The two fields of
+the pair formats are there only in their records.
 """
 
+from typing import NamedTuple
+
 import numpy as np
+
+FIELDS = ('documents', 'ids', 'lengths')
+PAIR_FIELDS = ('documents', 'first_lengths', 'ids', 'lengths',
+               'second_documents')
+_NONE = np.zeros(0, np.int32)
+
+
+class Row(NamedTuple):
+  """What a record holds: some examples, back to back.
+
+  Attributes:
+    ids: uint16[n] or uint32[n].
+    lengths: int32[k], tokens of each example; they sum to n.
+    documents: int32[k], index in the corpus of the document that an example
+      begins in.
+    first_lengths: int32[k], tokens of `<s> A </s>`; [0] where none are pairs.
+    second_documents: int32[k], the document of B: A's own where B follows A,
+      another where it is a random one; [0] where none are pairs.
+  """
+  ids: np.ndarray
+  lengths: np.ndarray
+  documents: np.ndarray
+  first_lengths: np.ndarray = _NONE
+  second_documents: np.ndarray = _NONE
 
 
 def _varint(n: int) -> bytes:
@@ -29,24 +60,26 @@ def _feature(name: bytes, feature: bytes) -> bytes:
   return _field(1, _field(1, name) + _field(2, feature))
 
 
-def encode_record(ids: np.ndarray, lengths, document: int) -> bytes:
+def encode_record(row: Row) -> bytes:
   """One row as the bytes of a tf.train.Example.
 
-  >>> encode_record(np.array([0, 7, 2], np.uint16), [3], 0).hex(' ')[:29]
-  '0a 3b 0a 11 0a 08 64 6f 63 75'
+  >>> encode_record(Row(np.array([0, 7, 2], np.uint16), [3], [0])).hex(' ')[:32]
+  '0a 3f 0a 15 0a 09 64 6f 63 75 6d'
 
   Args:
-    ids: uint16[n] or uint32[n], the row's examples back to back.
-    lengths: tokens of each example; they sum to n.
-    document: index of the row's first document, at least 0.
+    row: documents are at least 0.
   """
-  code = ids.dtype.newbyteorder('<')
-  return _field(1, b''.join((
-      _feature(b'document', _field(3, _field(1, _varint(document)))),
-      _feature(b'ids', _field(1, _field(1, ids.astype(code).tobytes()))),
-      _feature(b'lengths', _field(1, _field(
-          1, np.asarray(lengths, '<i4').tobytes()))),
-  )))
+  fields = PAIR_FIELDS if len(row.first_lengths) else FIELDS
+  return _field(1, b''.join(
+      _feature(name.encode(), _field(1, _field(1, _little(
+          getattr(row, name), name)))) for name in fields))
+
+
+def _little(values, name: str) -> bytes:
+  """Little-endian bytes; all but ids are int32."""
+  if name != 'ids':
+    return np.asarray(values, '<i4').tobytes()
+  return values.astype(values.dtype.newbyteorder('<')).tobytes()
 
 
 def _read_varint(data: bytes, at: int) -> tuple[int, int]:
@@ -66,27 +99,22 @@ def _open_field(data: bytes, at: int) -> tuple[int, int]:
   return start, start + size
 
 
-def decode_record(data: bytes, dtype: str
-                  ) -> tuple[np.ndarray, np.ndarray, int]:
+def decode_record(data: bytes, dtype: str) -> Row:
   """The inverse of `encode_record` (it reads no other Example).
 
   Args:
     data: a record.
     dtype: `Manifest.dtype`.
-
-  Returns:
-    ids: dtype[n], lengths: int32[k], document.
   """
   at, end = _open_field(data, 0)
-  payloads = []
+  values = {}
   while at < end:
     at, next_at = _open_field(data, at)
-    _, at = _open_field(data, at)  # The key: the order is known.
+    start, at = _open_field(data, at)
+    name = data[start:at].decode()
     for _ in range(3):  # Feature, its list, the list's one value.
       at, _ = _open_field(data, at)
-    payloads.append((at, next_at))
+    kind = np.dtype(dtype if name == 'ids' else 'int32').newbyteorder('<')
+    values[name] = np.frombuffer(data[at:next_at], kind)
     at = next_at
-  document, _ = _read_varint(data, payloads[0][0])
-  ids, lengths = (data[a:b] for a, b in payloads[1:])
-  return (np.frombuffer(ids, np.dtype(dtype).newbyteorder('<')),
-          np.frombuffer(lengths, '<i4'), document)
+  return Row(**values)

@@ -11,6 +11,7 @@ SPECIALS = ('fairseq', 'exclude')
 MASKS = ('dynamic', 'static')
 UNITS = ('token', 'whole_word', 'span')
 OPS = ('numpy', 'tensorflow')
+NEGATIVES = ('half', 'bert')
 # A token's random numbers are told apart behind 16 bits of position.
 MAX_LENGTH = 1 << 16
 
@@ -27,6 +28,13 @@ class DataConfig:
     sentences: name of a splitter in corpus.sentences.SPLITTERS.
     format: name of an input format in corpus.formats.FORMATS.
     sequence_length: tokens a row, T.
+    pair_duplicates: pair formats: how often the training pairs are drawn anew;
+      epoch e reads duplicate e mod this (BERT's dupe_factor).
+    pair_short_rate: pair formats: share of the documents whose pairs are
+      shorter, of a random length (BERT's short_seq_prob is 0.1; the paper's 0).
+    pair_negatives: pair formats: 'half' (the paper: every second pair, wherever
+      the text allows it) or 'bert' (a lone sentence adds one more), see
+      corpus/pairs.py.
     cache_dir: where records are kept; empty: the user's cache folder.
     workers: processes that prepare records; 0: one a core.
     batch_size: sequences a step, over all devices, hosts and micro-batches.
@@ -65,6 +73,9 @@ class DataConfig:
   sentences: str = 'prose'
   format: str = 'full_sentences'
   sequence_length: int = 512
+  pair_duplicates: int = 10
+  pair_short_rate: float = 0.0
+  pair_negatives: str = 'half'
   cache_dir: str = ''
   workers: int = 0
   batch_size: int = 256
@@ -99,18 +110,21 @@ def check(config: DataConfig) -> None:
   """
   for key, known in (
       ('backend', BACKENDS), ('specials', SPECIALS), ('masks', MASKS),
-      ('masking_law', LAWS), ('masking_unit', UNITS), ('masking_ops', OPS)):
+      ('masking_law', LAWS), ('masking_unit', UNITS), ('masking_ops', OPS),
+      ('pair_negatives', NEGATIVES)):
     if getattr(config, key) not in known:
       raise unknown(f'data.{key}', getattr(config, key), known)
   for key in ('sequence_length', 'batch_size', 'prefetch', 'shuffle_block',
-              'shuffle_window', 'num_static_masks', 'span_length'):
+              'shuffle_window', 'num_static_masks', 'span_length',
+              'pair_duplicates'):
     value = getattr(config, key)
     if value < 1:
       raise InputError(f'data.{key}={value}: at least 1.')
   if config.sequence_length > MAX_LENGTH:
     raise InputError(f'data.sequence_length={config.sequence_length}: at most '
                      f'{MAX_LENGTH}.')
-  for key in ('mask_rate', 'replace_random_rate', 'replace_keep_rate'):
+  for key in ('mask_rate', 'replace_random_rate', 'replace_keep_rate',
+              'pair_short_rate'):
     value = getattr(config, key)
     if not 0 <= value <= 1:
       raise InputError(f'data.{key}={value}: a share, from 0 to 1.')

@@ -5,12 +5,14 @@ same field stands in all of them, some bytes earlier or later: it is read for a
 whole batch at once. Anything else than that layout is damage.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 _LENGTH_DELIMITED = 2
-_EXAMPLE = _LIST = _VALUE = _KEY = 1  # Field numbers of tf.train.Example,
-_FEATURE = 2                          # and of the map it holds.
-_BYTES_LIST, _INT64_LIST = 1, 3
+# Field numbers of tf.train.Example, and of the map it holds.
+_EXAMPLE = _BYTES_LIST = _VALUE = _KEY = 1
+_FEATURE = 2
 
 
 class Damaged(Exception):
@@ -22,20 +24,20 @@ class Damaged(Exception):
 
 
 class Fields:
-  """Where the three features of each record lie.
+  """Where the features of each record lie.
 
   Attributes:
     data: uint8[n], the records' bytes back to back.
-    documents: int64[R].
-    ids: (starts int64[R], sizes int64[R]) in bytes of `data`.
-    lengths: likewise.
+    parts: for each feature its (starts int64[R], sizes int64[R]), in bytes of
+      `data`.
   """
 
-  def __init__(self, examples: list[bytes]):
+  def __init__(self, examples: list[bytes], names: Sequence[str]):
     """Reads a batch.
 
     Args:
       examples: the records.
+      names: of their features, in order: wire.FIELDS or wire.PAIR_FIELDS.
 
     Raises:
       Damaged: the first that is not of the layout.
@@ -47,23 +49,17 @@ class Fields:
     self._at = self._ends - self._sizes
     # features { feature { key: .. value { .._list { value: .. } } } ... }
     self._enter(_EXAMPLE)
-    self._feature(b'document', _INT64_LIST)
-    self.documents = self._varint()
-    self.ids = self._bytes(b'ids')
-    self.lengths = self._bytes(b'lengths')
+    self.parts = {name: self._feature(name.encode()) for name in names}
     self._demand(self._at == self._ends)
 
-  def _feature(self, name: bytes, kind: int) -> np.ndarray:
+  def _feature(self, name: bytes) -> tuple[np.ndarray, np.ndarray]:
     self._enter(_EXAMPLE)
     self._demand(self._enter(_KEY) == len(name))
     for byte in name:
       self._byte(byte)
     self._enter(_FEATURE)
-    self._enter(kind)
-    return self._enter(_VALUE)
-
-  def _bytes(self, name: bytes) -> tuple[np.ndarray, np.ndarray]:
-    sizes = self._feature(name, _BYTES_LIST)
+    self._enter(_BYTES_LIST)
+    sizes = self._enter(_VALUE)
     starts = self._at
     self._demand(starts + sizes <= self._ends)
     self._at = starts + sizes

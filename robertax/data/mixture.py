@@ -101,14 +101,16 @@ class Mixture:
     shares: float64[K], of the rows; they sum to 1.
   """
 
-  def __init__(self, names: Sequence[str], num_records: Sequence[int],
+  def __init__(self, names: Sequence[str],
+               num_records: Sequence[int] | np.ndarray,
                weights: Sequence[float], seed: int, block: int = 64,
                window: int = 128):
     """Nothing is computed yet.
 
     Args:
       names: of the corpora, no two alike.
-      num_records: of each corpus; record numbers count through all of them.
+      num_records: int[K] of each corpus, or int[D,K] of each of its
+        duplicates; record numbers count through all of them, row by row.
       weights: of each corpus.
       seed: of the dealing, and of each corpus's order.
       block, window: as in Order.
@@ -118,13 +120,14 @@ class Mixture:
     """
     self.names = tuple(names)
     self.shares = np.array(weights, np.float64) / sum(weights)
-    for name, size, share in zip(names, num_records, self.shares):
+    sizes_DK = np.atleast_2d(np.asarray(num_records, np.int64))
+    for name, size, share in zip(names, sizes_DK.min(0), self.shares):
       if share and not size:
         raise InputError(
             f'data.mixture: {name} has no training record: its text is too '
             'short. Leave it out, give it more text or the weight 0.')
-    self._num_records = np.array(num_records, np.int64)
-    self._starts = np.cumsum(self._num_records) - self._num_records
+    ends = np.cumsum(sizes_DK).reshape(sizes_DK.shape)
+    self._starts_DK = ends - sizes_DK
     # A corpus is given its part of what those before it have left: each count
     # then grows by 0 or 1 with each place, and they sum to the places.
     left = np.cumsum(self.shares[::-1])[::-1]
@@ -134,9 +137,9 @@ class Mixture:
     self._parts[last] = _ONE
     self._key = fold(text_key('mixture'), seed)
     self._orders = [
-        Order(max(1, size), fold(fold(text_key('mixed order'), seed),
-                                 text_key(name)), block, window)
-        for name, size in zip(names, num_records)]
+        Order(np.maximum(1, sizes), fold(fold(text_key('mixed order'), seed),
+                                         text_key(name)), block, window)
+        for name, sizes in zip(names, sizes_DK.T)]
 
   def counts(self, places: np.ndarray) -> np.ndarray:
     """How many of the first n places each corpus has, by its share.
@@ -189,29 +192,31 @@ class Mixture:
     corpora, own = self.deal(places)
     epochs, records = np.zeros_like(own), np.zeros_like(own)
     for number in np.unique(corpora):
-      here = np.flatnonzero(corpora == number)
-      epochs[here], local = self._orders[number].at(own[here])
-      records[here] = self._starts[number] + local
+      here, its = np.flatnonzero(corpora == number), self._orders[number]
+      epochs[here], local = its.at(own[here])
+      duplicate = epochs[here] % len(self._starts_DK)
+      records[here] = (self._starts_DK[duplicate, number]
+                       + local - its.starts[duplicate])
     return epochs, records
 
   def epochs(self, places: int) -> dict[str, float]:
     """Passes over each corpus that so many places are."""
-    passes = self.shares * places / np.maximum(1, self._num_records)
-    return dict(zip(self.names, passes.tolist()))
+    return {name: its.passes(round(share * places)) for name, its, share
+            in zip(self.names, self._orders, self.shares)}
 
 
 class AsTheyAre(Order):
   """All records in one order, each once an epoch, whatever its corpus."""
 
-  def __init__(self, names: Sequence[str], num_records: int, seed: int,
-               block: int, window: int):
+  def __init__(self, names: Sequence[str], num_records: int | Sequence[int],
+               seed: int, block: int, window: int):
     """As Order; `names` of the corpora."""
     super().__init__(num_records, seed, block, window)
     self.names = tuple(names)
 
   def epochs(self, places: int) -> dict[str, float]:
     """Passes over each corpus: the same for all."""
-    return dict.fromkeys(self.names, places / self.num_records)
+    return dict.fromkeys(self.names, self.passes(places))
 
 
 def order(source: Source, config: DataConfig, seed: int) -> Mixture | AsTheyAre:
@@ -227,6 +232,6 @@ def order(source: Source, config: DataConfig, seed: int) -> Mixture | AsTheyAre:
   """
   shuffle = seed, config.shuffle_block, config.shuffle_window
   if not config.mixture:
-    return AsTheyAre(source.corpora, source.num_records, *shuffle)
-  return Mixture(source.corpora, source.corpus_records, weights(
+    return AsTheyAre(source.corpora, source.records_DK.sum(1), *shuffle)
+  return Mixture(source.corpora, source.records_DK, weights(
       config.mixture, source.corpora, source.corpus_tokens), *shuffle)

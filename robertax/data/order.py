@@ -1,6 +1,7 @@
 """In which order the records of a corpus are read.
 
-Epochs are permutations of all records. To let storage be read in large pieces,
+Epochs are permutations of all records, or, where there are several duplicates
+of the records, of one duplicate after another. To let storage be read in large pieces,
 contiguous blocks of records are permuted, and only the records of `window`
 consecutive blocks are mixed with each other. Both permutations are keyed
 Feistel networks, so that the record at any place of any epoch is arithmetic: no
@@ -11,6 +12,8 @@ come, say, in the order 678 9 | 012 345; records mix within a window:
 
   7 9 6 8 | 4 0 1 3 5 2
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -26,15 +29,17 @@ class Order:
   """Which record stands at which place.
 
   Attributes:
-    num_records: N, the length of an epoch.
+    starts: int64[D + 1], the first record of each duplicate, and the total.
   """
 
-  def __init__(self, num_records: int, seed: int, block: int = 64,
-               window: int = 128):
+  def __init__(self, num_records: int | Sequence[int], seed: int,
+               block: int = 64, window: int = 128):
     """Nothing is computed yet.
 
     Args:
-      num_records: of the corpus.
+      num_records: of the corpus; or of each of its D duplicates: epoch e then
+        has the records of duplicate e mod D, which are numbered behind those
+        of the duplicates before it.
       seed: another seed, another order.
       block: contiguous records that stay in one window.
       window: blocks whose records are mixed.
@@ -42,12 +47,14 @@ class Order:
     Raises:
       InputError: a number below 1.
     """
-    for name, value in (('the number of records', num_records),
+    lengths = np.atleast_1d(np.asarray(num_records, np.int64))
+    for name, value in (('the number of records', lengths.min()),
                         ('data.shuffle_block', block),
                         ('data.shuffle_window', window)):
       if value < 1:
         raise InputError(f'{name} is {value}: at least 1 is needed.')
-    self.num_records = num_records
+    self.starts = np.concatenate([[0], np.cumsum(lengths)])
+    self._lengths = lengths
     self._block, self._window = block, window
     self._key = fold(text_key('order'), seed)
 
@@ -74,16 +81,15 @@ class Order:
       epochs int64[n], records int64[n].
     """
     block, window = self._block, self._window
-    epochs, place = np.divmod(np.asarray(places, np.int64), self.num_records)
+    epochs, place, duplicate = self._epochs(places)
     key = fold(self._key, epochs)
     # The last block of the corpus may be short. It gets a random place among
     # the others in each epoch; windows behind it begin `missing` places early.
-    full, rest = divmod(self.num_records, block)
+    full, rest = np.divmod(self._lengths[duplicate], block)
     blocks = full + (rest > 0)
-    missing = block - rest if rest else 0
-    short = (fold(fold(key, 1), 0) % np.uint64(blocks)).astype(np.int64)
-    if not rest:
-      short[:] = blocks
+    missing = np.where(rest > 0, block - rest, 0)
+    short = fold(fold(key, 1), 0) % blocks.astype(np.uint64)
+    short = np.where(rest > 0, short.astype(np.int64), blocks)
     short_window = short // window
 
     behind = place >= (short_window + 1) * window * block - missing
@@ -103,9 +109,23 @@ class Order:
         last, short, turn_place + (is_short & (turn_place >= short)))
     index = turn_place - (turn_place > short)
     index = np.where(turn_place == short, 0, index)
-    chosen = permute(index, np.full_like(index, max(full, 1)), fold(key, 3))
+    chosen = permute(index, np.maximum(full, 1), fold(key, 3))
     chosen = np.where(turn_place == short, full, chosen)
-    return epochs, chosen * block + offset
+    return epochs, self.starts[duplicate] + chosen * block + offset
+
+  def passes(self, places: int) -> float:
+    """Epochs that so many places are."""
+    epochs, place, duplicate = self._epochs(np.array([places]))
+    return float((epochs + place / self._lengths[duplicate])[0])
+
+  def _epochs(self, places: np.ndarray):
+    """Epochs, places in them, and their duplicates."""
+    cycles, rest = np.divmod(np.asarray(places, np.int64), self.starts[-1])
+    if len(self._lengths) == 1:
+      return cycles, rest, np.zeros_like(cycles)
+    duplicate = np.searchsorted(self.starts, rest, side='right') - 1
+    return (cycles * len(self._lengths) + duplicate,
+            rest - self.starts[duplicate], duplicate)
 
 
 def permute(x: np.ndarray, size: np.ndarray, key: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from robertax.data.config import DataConfig
 from robertax.data.hashing import eval_keys, train_keys
 from robertax.data.masking import Masking
 from robertax.data.mixture import order
+from robertax.data.packed import pair_fields, segments
 from robertax.data.prefetch import Prefetch
 from robertax.data.source import Rows, Source
 from robertax.errors import InputError
@@ -44,7 +45,7 @@ class Pipeline:
       InputError: there is no record; data.mixture does not go with the
         corpora.
     """
-    if not source.num_records:
+    if not source.records_DK.sum(1).min():
       raise InputError(
           f'no training record in {", ".join(source.corpora)}: the text is too '
           'short for even one. Give more, or a lower data.sequence_length.')
@@ -56,7 +57,8 @@ class Pipeline:
 
   def epoch(self, step: int) -> float:
     """Passes over the records that lie before batch `step`."""
-    return step * self._config.batch_size / self._source.num_records
+    return (step * self._config.batch_size * len(self._source.records_DK)
+            / self._source.num_records)
 
   def epochs(self, step: int) -> dict[str, float]:
     """Passes over each corpus's records that lie before batch `step`."""
@@ -68,7 +70,8 @@ class Pipeline:
     Returns:
       input_ids int32[b,T], segment_ids int32[b,T] (1 .. P, 0 for padding),
       mlm_positions int32[b,M], mlm_targets int32[b,M], mlm_weights
-      float32[b,M], example_ids int64[b,P] (for the host only; -1 for none).
+      float32[b,M], example_ids int64[b,P] (for the host only; -1 for none);
+      and of pair formats what packed.pair_fields says.
 
     Raises:
       InputError: a damaged or missing file.
@@ -140,6 +143,7 @@ def eval_batches(source: Source, config: DataConfig, masking: Masking, *,
     found = source.gather(np.where(real, places, 0) * total // count)
     found.lengths[~real] = 0
     found.example_ids[~real] = -1
+    found.documents[~real] = -1
     yield _masked(found, eval_keys(name, found.example_ids), masking)
 
 
@@ -166,36 +170,18 @@ def unigram_counts(source: Source, vocab_size: int, max_records: int = 0
   return counts
 
 
-def segments(lengths: np.ndarray, length: int) -> np.ndarray:
-  """Which example each token of a row belongs to.
-
-  >>> segments(np.array([[2, 1], [3, 0]]), 4)
-  array([[1, 1, 2, 0],
-         [1, 1, 1, 0]], dtype=int32)
-
-  Args:
-    lengths: int32[B,P].
-    length: T.
-
-  Returns:
-    int32[B,T], 1 .. P, and 0 for padding.
-  """
-  columns = np.arange(length, dtype=np.int32)
-  ends = np.cumsum(lengths, -1, dtype=np.int32)
-  result = (columns < ends[:, -1:]).astype(np.int32)
-  if lengths.shape[1] == 1:
-    return result
-  # One more behind each end: a running count of the ends that were passed.
-  passed = np.zeros((len(lengths), length + 1), np.int32)
-  np.add.at(passed, (np.arange(len(lengths))[:, None], ends), 1)
-  return result * (1 + np.cumsum(passed[:, :length], -1, dtype=np.int32))
-
-
 def _masked(rows: Rows, keys: np.ndarray, masking: Masking, step: int = 0
             ) -> Batch:
-  segment_ids = segments(rows.lengths, rows.ids.shape[1])
-  return {**masking.numpy(rows.ids, segment_ids, keys, step),
-          'segment_ids': segment_ids, 'example_ids': rows.example_ids}
+  beside = _beside(rows)
+  return {**masking.numpy(rows.ids, beside['segment_ids'], keys, step),
+          **beside}
+
+
+def _beside(rows: Rows) -> Batch:
+  """The fields of a batch that masking does not make."""
+  fields = {'segment_ids': segments(rows.lengths, rows.ids.shape[1]),
+            'example_ids': rows.example_ids}
+  return fields if rows.first_lengths is None else fields | pair_fields(rows)
 
 
 def _numpy_batches(pipeline: Pipeline, start_step: int) -> Iterator[Batch]:
@@ -233,16 +219,14 @@ def _tf_batches(pipeline: Pipeline, start_step: int) -> Iterator[Batch]:
 
   def unmasked(step):
     rows, keys = pipeline._unmasked(step)
-    return {'ids': rows.ids, 'segment_ids': segments(rows.lengths, length),
-            'keys': keys, 'example_ids': rows.example_ids,
-            'quotas': masking.quotas(length, step)}
+    return {'ids': rows.ids, 'keys': keys,
+            'quotas': masking.quotas(length, step), **_beside(rows)}
 
   @tf.autograph.experimental.do_not_convert
   def hide(batch):
     return {**masking.tf(batch['ids'], batch['segment_ids'], batch['keys'],
                          batch['quotas']),
-            'segment_ids': batch['segment_ids'],
-            'example_ids': batch['example_ids']}
+            **{name: batch[name] for name in beside}}
 
   options = tf.data.Options()
   # TensorFlow is a guest beside JAX: it would take every core.
@@ -252,8 +236,13 @@ def _tf_batches(pipeline: Pipeline, start_step: int) -> Iterator[Batch]:
   options.autotune.enabled = False
   options.deterministic = True
   dataset = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max)
-  rows = {'segment_ids': (tf.int32, (size, length)),
-          'example_ids': (tf.int64, (size, slots))}
+  beside = {'segment_ids': (tf.int32, (size, length)),
+            'example_ids': (tf.int64, (size, slots))}
+  if pipeline._source.pairs:
+    beside |= {'type_ids': (tf.int32, (size, length)),
+               'nsp_positions': (tf.int32, (size, slots)),
+               'nsp_targets': (tf.int32, (size, slots)),
+               'nsp_weights': (tf.float32, (size, slots))}
   # Reading is Python, one thread at a time. So is masking in NumPy, and yet it
   # makes more batches than TensorFlow's ops do in parallel.
   if config.masking_ops == 'numpy':
@@ -261,12 +250,12 @@ def _tf_batches(pipeline: Pipeline, start_step: int) -> Iterator[Batch]:
         'input_ids': (tf.int32, (size, length)),
         'mlm_positions': (tf.int32, (size, budget)),
         'mlm_targets': (tf.int32, (size, budget)),
-        'mlm_weights': (tf.float32, (size, budget)), **rows}))
+        'mlm_weights': (tf.float32, (size, budget)), **beside}))
   else:
     dataset = dataset.map(call(unmasked, {
         'ids': (tf.int32, (size, length)),
         'keys': (tf.uint32, (size, slots, 2)),
-        'quotas': (tf.int64, (length + 1,)), **rows}))
+        'quotas': (tf.int64, (length + 1,)), **beside}))
     dataset = dataset.prefetch(1).map(
         hide, num_parallel_calls=threads, deterministic=True)
   dataset = dataset.prefetch(1).with_options(options)

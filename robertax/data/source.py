@@ -1,7 +1,8 @@
 """Rows of prepared corpora by number, however they lie on disk.
 
-Corpora are concatenated: row numbers count through all of them. Both backends
-give the same rows: 'tf' reads array_record files, 'numpy' the memory-mapped
+Corpora are concatenated: row numbers count through all of them, and where
+there are duplicates (pairs drawn anew), through duplicate 0 of all corpora,
+then duplicate 1 and so on. Both backends give the same rows: 'tf' reads array_record files, 'numpy' the memory-mapped
 form, which needs neither array_record nor tensorflow.
 """
 
@@ -13,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from robertax.corpus import memmap, records
+from robertax.corpus import memmap, records, wire
 from robertax.corpus.records import Manifest
 from robertax.data.config import BACKENDS
 from robertax.data.fields import Damaged, Fields
@@ -25,7 +26,8 @@ _AGAIN = 'delete its folder and prepare the corpus again.'
 # its read-ahead of 16 MB cost more than they give.
 _READER_OPTIONS = 'readahead_buffer_size:0,max_parallelism:0'
 # Attributes of manifests that must agree for rows to share a batch.
-_AGREEING = ('tokenizer', 'vocab_size', 'format', 'sequence_length')
+_AGREEING = ('tokenizer', 'vocab_size', 'format', 'sequence_length',
+             'duplicates')
 
 
 class Rows(NamedTuple):
@@ -36,19 +38,35 @@ class Rows(NamedTuple):
     lengths: int32[B,P], tokens of each example, 0 where a row has fewer.
     example_ids: int64[B,P], corpus << 48 | record in it << 8 | slot; -1 where
       none is. Names the example in masks, so it is the same on every host.
-    documents: int64[B], index in its corpus of the row's first document.
+    documents: int32[B,P], index in its corpus of the document that an example
+      begins in; -1 where none is.
+    first_lengths: int32[B,P], tokens of `<s> A </s>`; None: no pairs.
+    second_documents: int32[B,P], the document of B; None: no pairs.
   """
   ids: np.ndarray
   lengths: np.ndarray
   example_ids: np.ndarray
   documents: np.ndarray
+  first_lengths: np.ndarray | None = None
+  second_documents: np.ndarray | None = None
+
+  @classmethod
+  def empty(cls, size: int, length: int, slots: int, pad_id: int,
+            pairs: bool) -> 'Rows':
+    """Rows of padding, to be filled."""
+    def slotted(fill, dtype=np.int32):
+      return np.full((size, slots), fill, dtype)
+
+    return cls(np.full((size, length), pad_id, np.int32), slotted(0),
+               slotted(-1, np.int64), slotted(-1),
+               slotted(0) if pairs else None, slotted(-1) if pairs else None)
 
 
 class _Corpus(Protocol):
-  """One corpus's rows; `fill` writes them into the given places of arrays."""
+  """Rows of one split on disk; `fill` writes them into the given places."""
 
-  def fill(self, local: np.ndarray, places: np.ndarray, ids: np.ndarray,
-           lengths: np.ndarray, documents: np.ndarray) -> None: ...
+  def fill(self, local: np.ndarray, places: np.ndarray, rows: Rows
+           ) -> None: ...
 
 
 class Source:
@@ -56,29 +74,40 @@ class Source:
 
   Attributes:
     corpora: names, in the order of their rows.
-    num_records, num_examples, num_tokens: of all corpora.
-    corpus_records, corpus_tokens: of each corpus.
+    num_records, num_examples, num_tokens: of all corpora and duplicates.
+    records_DK: int64[D,K], records of each duplicate of each corpus.
+    corpus_tokens: of each corpus, in all duplicates.
+    pairs: whether examples are pairs of segments.
     sequence_length: T.
     max_examples_per_row: P.
     vocab_size: every id is below it.
   """
 
   def __init__(self, manifests: Sequence[Manifest], split: str,
-               corpora: Sequence[_Corpus], pad_id: int):
-    """See `open_source`."""
-    splits = [m.splits[split] for m in manifests]
+               parts: Sequence[_Corpus], pad_id: int):
+    """See `open_source`; `parts` are row-major [D,K]."""
+    splits_DK = [[m.splits[name] for m in manifests for name in
+                  m.split_names(split)[number:number + 1]]
+                 for number in range(len(manifests[0].split_names(split)))]
     self.corpora = tuple(m.corpus for m in manifests)
-    self.corpus_records = tuple(s.num_records for s in splits)
-    self.corpus_tokens = tuple(s.num_tokens for s in splits)
-    self.num_records = sum(self.corpus_records)
-    self.num_examples = sum(s.num_examples for s in splits)
+    self.records_DK = np.array(
+        [[s.num_records for s in splits] for splits in splits_DK], np.int64)
+    self.corpus_tokens = tuple(
+        sum(s.num_tokens for s in splits) for splits in zip(*splits_DK))
+    self.num_records = int(self.records_DK.sum())
+    self.num_examples = sum(
+        s.num_examples for splits in splits_DK for s in splits)
     self.num_tokens = sum(self.corpus_tokens)
+    self.pairs = manifests[0].pair_law is not None
     self.sequence_length = manifests[0].sequence_length
     self.vocab_size = manifests[0].vocab_size
     self.max_examples_per_row = max(m.max_examples_per_row for m in manifests)
     self._folders = [m.folder for m in manifests]
-    self._starts = np.cumsum([0] + [s.num_records for s in splits])
-    self._corpora, self._pad_id = corpora, pad_id
+    self._starts = np.cumsum([0, *self.records_DK.ravel()])
+    # Of each part, in its own corpus.
+    self._own_starts = (
+        np.cumsum(self.records_DK, 0) - self.records_DK).ravel()
+    self._parts, self._pad_id = parts, pad_id
 
   def gather(self, numbers: np.ndarray) -> Rows:
     """Reads rows, in any order, also repeatedly.
@@ -94,25 +123,25 @@ class Source:
                              and numbers.max() < self.num_records):
       raise IndexError(f'rows {numbers.min()} .. {numbers.max()} of '
                        f'{self.num_records}')
-    size, slots = len(numbers), self.max_examples_per_row
-    ids = np.full((size, self.sequence_length), self._pad_id, np.int32)
-    lengths = np.zeros((size, slots), np.int32)
-    documents = np.zeros(size, np.int64)
-    corpus = np.searchsorted(self._starts, numbers, side='right') - 1
-    local = numbers - self._starts[corpus]
-    for number in np.unique(corpus):
-      places = np.flatnonzero(corpus == number)
-      self._corpora[number].fill(
-          local[places], places, ids, lengths, documents)
-    if ids.max(initial=0) >= self.vocab_size:
-      wrong = corpus[np.argmax(ids.max(1))]
+    slots = self.max_examples_per_row
+    rows = Rows.empty(len(numbers), self.sequence_length, slots, self._pad_id,
+                      self.pairs)
+    part = np.searchsorted(self._starts, numbers, side='right') - 1
+    local = numbers - self._starts[part]
+    corpus = part % len(self.corpora)
+    for number in np.unique(part):
+      places = np.flatnonzero(part == number)
+      self._parts[number].fill(local[places], places, rows)
+    if rows.ids.max(initial=0) >= self.vocab_size:
+      wrong = corpus[np.argmax(rows.ids.max(1))]
       raise InputError(
-          f'{self._folders[wrong]}: token id {ids.max()} is not below the '
+          f'{self._folders[wrong]}: token id {rows.ids.max()} is not below the '
           f'vocabulary size {self.vocab_size}: {_AGAIN}')
-    example_ids = np.where(
-        lengths > 0,
-        (corpus << 48 | local << 8)[:, None] | np.arange(slots), -1)
-    return Rows(ids, lengths, example_ids, documents)
+    record = self._own_starts[part] + local
+    rows.example_ids[...] = np.where(
+        rows.lengths > 0,
+        (corpus << 48 | record << 8)[:, None] | np.arange(slots), -1)
+    return rows
 
 
 def open_source(manifests: Sequence[Manifest | str], split: str,
@@ -147,13 +176,22 @@ def open_source(manifests: Sequence[Manifest | str], split: str,
     raise InputError(f'{first.folder}: max_examples_per_row='
                      f'{first.max_examples_per_row}: at most 256.')
   kind = _Mapped if backend == 'numpy' else _Shards
-  return Source(manifests, split, [kind(m, split) for m in manifests], pad_id)
+  names = zip(*(m.split_names(split) for m in manifests))
+  return Source(manifests, split, [
+      kind(m, name) for each in names for m, name in zip(manifests, each)],
+                pad_id)
 
 
-def _fits(sizes, number, ids, lengths) -> bool:
+def _fits(sizes, number, rows: Rows) -> bool:
   """Whether rows of these sizes and numbers of examples can be stored."""
-  return (0 <= sizes.min() and sizes.max() <= ids.shape[1]
-          and 0 <= number.min() and number.max() <= lengths.shape[1])
+  return (0 <= sizes.min() and sizes.max() <= rows.ids.shape[1]
+          and 0 <= number.min() and number.max() <= rows.lengths.shape[1])
+
+
+def _slotted(pairs: bool) -> list[str]:
+  """Fields of `Rows` that records and arrays hold, one value an example."""
+  return [name for name in (wire.PAIR_FIELDS if pairs else wire.FIELDS)
+          if name != 'ids']
 
 
 class _Mapped:
@@ -164,22 +202,24 @@ class _Mapped:
     # Slices of np.memmap are slower to make than those of plain arrays.
     arrays = memmap.open_split(manifest, split)
     self._arrays = memmap.Arrays(*(a.view(np.ndarray) for a in arrays))
+    self._slotted = _slotted(manifest.pair_law is not None)
 
-  def fill(self, local, places, ids, lengths, documents):
+  def fill(self, local, places, rows):
     arrays = self._arrays
     starts, ends = arrays.row_starts[local], arrays.row_starts[local + 1]
     first = arrays.example_starts[local]
     number = arrays.example_starts[local + 1] - first
-    if not _fits(ends - starts, number, ids, lengths):
+    if not _fits(ends - starts, number, rows):
       raise InputError(f'{self._folder}: its memory-mapped records are '
                        f'damaged: {_AGAIN}')
     for place, start, end in zip(
         places.tolist(), starts.tolist(), ends.tolist()):
-      ids[place, :end - start] = arrays.ids[start:end]
+      rows.ids[place, :end - start] = arrays.ids[start:end]
     for slot in range(int(number.max(initial=0))):
       has = number > slot
-      lengths[places[has], slot] = arrays.lengths[first[has] + slot]
-    documents[places] = arrays.documents[local]
+      for name in self._slotted:
+        getattr(rows, name)[places[has], slot] = (
+            getattr(arrays, name)[first[has] + slot])
 
 
 class _Shards:
@@ -191,6 +231,7 @@ class _Shards:
     self._sizes = info.shard_lengths
     self._starts = np.cumsum((0, *info.shard_lengths)).tolist()
     self._dtype = np.dtype(manifest.dtype).newbyteorder('<')
+    self._pairs = manifest.pair_law is not None
     self._readers = [None] * len(self._paths)
     self._lock = threading.Lock()
     if records.array_record_module() is None:
@@ -200,7 +241,7 @@ class _Shards:
       if not os.path.exists(path):
         raise InputError(f'{path}: this shard is missing: {_AGAIN}')
 
-  def fill(self, local, places, ids, lengths, documents):
+  def fill(self, local, places, rows):
     # Sorted: a shard is asked once a batch, in the order of its file.
     order = np.argsort(local, kind='stable')
     local, places = local[order].tolist(), places[order]
@@ -212,14 +253,13 @@ class _Shards:
       examples += self._read(
           shard, [number - self._starts[shard] for number in local[at:end]])
     try:
-      fields = Fields(examples)
-      self._copy(fields, places, ids, lengths)
+      self._copy(Fields(examples, wire.PAIR_FIELDS if self._pairs
+                        else wire.FIELDS), places, rows)
     except Damaged as e:
       shard = self._shard(local[e.index])
       number = local[e.index] - self._starts[shard]
       raise InputError(f'{self._paths[shard]}: record {number} is damaged: '
                        f'{_AGAIN}') from e
-    documents[places] = fields.documents
 
   def _shard(self, number: int) -> int:
     return bisect.bisect_right(self._starts, number) - 1
@@ -252,18 +292,22 @@ class _Shards:
       raise InputError(f'{path}: this shard is damaged or truncated '
                        f'({reason}): {_AGAIN}') from e
 
-  def _copy(self, fields: Fields, places, ids, lengths):
-    starts, sizes = fields.ids
-    number = fields.lengths[1] // 4
-    if not _fits(sizes // self._dtype.itemsize, number, ids, lengths):
+  def _copy(self, fields: Fields, places, rows: Rows):
+    starts, sizes = fields.parts['ids']
+    number = fields.parts['lengths'][1] // 4
+    if not _fits(sizes // self._dtype.itemsize, number, rows):
       raise Damaged(int(np.argmax(sizes)))
     data = fields.data.data
     for place, start, size in zip(
         places.tolist(), starts.tolist(), sizes.tolist()):
       size //= self._dtype.itemsize
-      ids[place, :size] = np.frombuffer(data, self._dtype, size, start)
-    starts, _ = fields.lengths
-    for slot in range(int(number.max(initial=0))):
-      has = number > slot
-      at = (starts[has] + 4 * slot)[:, None] + np.arange(4)
-      lengths[places[has], slot] = fields.data[at].view('<i4')[:, 0]
+      rows.ids[place, :size] = np.frombuffer(data, self._dtype, size, start)
+    for name in _slotted(self._pairs):
+      starts, sizes = fields.parts[name]
+      if (sizes != 4 * number).any():
+        raise Damaged(int(np.argmax(sizes != 4 * number)))
+      for slot in range(int(number.max(initial=0))):
+        has = number > slot
+        at = (starts[has] + 4 * slot)[:, None] + np.arange(4)
+        getattr(rows, name)[places[has], slot] = (
+            fields.data[at].view('<i4')[:, 0])

@@ -4,9 +4,11 @@ import pytest
 from robertax.corpus import memmap, records
 from robertax.corpus.memmap import SplitWriter
 from robertax.corpus.records import Manifest, Split
+from robertax.corpus.wire import Row
 from robertax.errors import InputError
 
-ROWS = [([0, 5, 2, 0, 6, 2], [3, 3], 0), ([0, 7], [2], 4)]
+ROWS = [Row(np.array([0, 5, 2, 0, 6, 2]), [3, 3], [0, 1]),
+        Row(np.array([0, 7]), [2], [4])]
 
 
 @pytest.fixture
@@ -22,7 +24,7 @@ def manifest(tmp_path):
 def write(folder):
   writer = SplitWriter(folder, 'train', np.uint16)
   for row in ROWS:
-    writer.write(*row)
+    writer.write(row)
   return writer
 
 
@@ -30,9 +32,10 @@ def test_arrays_are_the_rows(manifest):
   write(manifest.folder).close()
   arrays = memmap.open_split(manifest, 'train')
   assert [a.tolist() for a in arrays] == [
-      [0, 5, 2, 0, 6, 2, 0, 7], [0, 6, 8], [3, 3, 2], [0, 2, 3], [0, 4]]
+      [0, 5, 2, 0, 6, 2, 0, 7], [0, 6, 8], [3, 3, 2], [0, 2, 3], [0, 1, 4],
+      [], []]
   assert [a.dtype for a in arrays] == [
-      np.uint16, np.int64, np.int32, np.int64, np.int64]
+      np.uint16, np.int64, np.int32, np.int64, np.int32, np.int32, np.int32]
 
 
 def test_the_files_are_numpys(manifest):

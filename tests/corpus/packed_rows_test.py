@@ -15,7 +15,7 @@ from robertax.data.config import DataConfig
 from robertax.train import loop
 from robertax.train.config import parse
 
-LENGTH, MOST = 64, FORMATS['doc_sentences'].max_examples_per_row
+LENGTH, MOST = 64, FORMATS['doc_sentences'].examples_per_row(64)
 
 
 @pytest.fixture
@@ -41,11 +41,12 @@ def test_examples_are_the_documents(packed, txt, tokenizer):
   found, tokens, num_rows, shared = [], 0, 0, 0
   for split in records.SPLITS:
     first = -1
-    for ids, lengths, document in records.read_rows(packed, split):
+    for ids, lengths, documents, *_ in records.read_rows(packed, split):
       assert lengths.sum() == len(ids) <= LENGTH
       assert 1 <= len(lengths) <= MOST and lengths.min() > 2
-      assert first <= document  # Rows stand in the documents' order.
-      first = document
+      assert first <= documents[0]  # Rows stand in the documents' order.
+      assert sorted(documents) == documents.tolist()
+      first = documents[0]
       found += [part.tolist() for part in np.split(
           ids, np.cumsum(lengths)[:-1])]
       tokens += len(ids)

@@ -38,7 +38,7 @@ def test_records_are_the_corpus(prepare, txt, tokenizer, small_blocks,
   expected = [SPLITTERS[sentences](document) for document in documents]
   found = []
   for split in records.SPLITS:
-    for ids, lengths, _ in rows(manifest, split):
+    for ids, lengths, *_ in rows(manifest, split):
       assert ids[0] == 0 and lengths.tolist() == [len(ids)] and len(ids) <= 32
       found += ids[1:].tolist()
   # Sentences end with </s>; what is empty between two is a border.
@@ -55,11 +55,11 @@ def test_counts_are_what_lies_there(prepare, txt, small_blocks):
   for split in records.SPLITS:
     info, found = manifest.splits[split], rows(manifest, split)
     assert info.num_records == info.num_examples == len(found)
-    assert info['num_tokens'] == sum(len(ids) for ids, _, _ in found)
+    assert info['num_tokens'] == sum(len(row.ids) for row in found)
     assert sum(info.shard_lengths) == len(found)
     padding += 32 * len(found) - info.num_tokens
-    for _, _, document in found:
-      assert (document >= 119) == (split == 'eval')
+    for row in found:
+      assert (row.documents >= 119).all() == (split == 'eval')
   assert len(manifest.splits['train'].shard_lengths) > 2
   assert manifest.counts['padding_tokens'] == padding
   assert 0 < manifest.counts['block_end_waste_tokens'] < padding
@@ -130,12 +130,12 @@ def test_memmap_form_has_the_same_rows(prepare, txt, small_blocks):
   assert digests(made_later.folder) == digests(made_at_once.folder)
   for split in records.SPLITS:
     arrays = memmap.open_split(made_later, split)
-    for i, (ids, lengths, document) in enumerate(rows(made_later, split)):
+    for i, row in enumerate(rows(made_later, split)):
       a, b = arrays.row_starts[i:i + 2]
-      np.testing.assert_array_equal(arrays.ids[a:b], ids)
+      np.testing.assert_array_equal(arrays.ids[a:b], row.ids)
       a, b = arrays.example_starts[i:i + 2]
-      np.testing.assert_array_equal(arrays.lengths[a:b], lengths)
-      assert arrays.documents[i] == document
+      np.testing.assert_array_equal(arrays.lengths[a:b], row.lengths)
+      np.testing.assert_array_equal(arrays.documents[a:b], row.documents)
 
 
 def test_without_array_record_there_is_the_memmap_form(
@@ -157,10 +157,8 @@ def test_tfds_opens_them(prepare, txt, small_blocks):
     expected = rows(manifest, split)
     assert len(source) == len(expected)
     for i in (0, len(expected) // 2, len(expected) - 1):
-      ids, lengths, document = expected[i]
-      assert source[i]['ids'] == ids.tobytes()
-      assert source[i]['lengths'] == lengths.tobytes()
-      assert source[i]['document'] == document
+      assert source[i] == {name: getattr(expected[i], name).tobytes()
+                           for name in ('ids', 'lengths', 'documents')}
 
 
 def test_one_document_is_split_by_sentences(prepare, tmp_path, tokenizer):
@@ -168,7 +166,7 @@ def test_one_document_is_split_by_sentences(prepare, tmp_path, tokenizer):
   path.write_text('\n'.join(f'Sentence {i}.' for i in range(100)))
   (manifest,) = prepare(path).manifests
   said = {split: tokenizer.decode(np.concatenate(
-      [ids[1:] for ids, _, _ in rows(manifest, split)])).split('</s>')[:-1]
+      [row.ids[1:] for row in rows(manifest, split)])).split('</s>')[:-1]
           for split in records.SPLITS}
   assert said['train'][-1] == 'Sentence 94.'
   assert said['eval'] == [f'Sentence {i}.' for i in range(95, 100)]
@@ -180,7 +178,7 @@ def test_literal_specials_stay_text_and_are_counted(prepare, tmp_path,
   path.write_text('\n\n'.join(['a <mask> b', 'c </s> d', 'plain', '<s> e']))
   (manifest,) = prepare(path).manifests
   ids = [i for split in records.SPLITS
-         for found, _, _ in rows(manifest, split) for i in found.tolist()]
+         for row in rows(manifest, split) for i in row.ids.tolist()]
   counts = Counter(ids)
   assert manifest.counts['documents_naming_special_tokens'] == 3
   assert counts[tokenizer.mask_id] == counts[1] == counts[3] == 0

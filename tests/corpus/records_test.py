@@ -9,7 +9,7 @@ import pytest
 
 from robertax.corpus import records
 from robertax.corpus.records import Manifest, ShardWriter, Split
-from robertax.corpus.wire import encode_record
+from robertax.corpus.wire import Row, encode_record
 from robertax.errors import InputError
 
 
@@ -43,7 +43,7 @@ def test_check_names_every_difference(manifest):
 
 @pytest.mark.parametrize('content, says', [
     (None, 'no finished records'), ('', 'damaged'), ('{}', 'damaged'),
-    ('[]', 'damaged'), ('{"version": 1}', 'damaged'),
+    ('[]', 'damaged'), ('{"version": 2}', 'damaged'),
     ('{"version": 0}', 'version 0')])
 def test_a_wrong_manifest_is_named(tmp_path, content, says):
   if content is not None:
@@ -56,8 +56,8 @@ def test_a_wrong_manifest_is_named(tmp_path, content, says):
 def write_shard(path, number=3):
   writer = ShardWriter(str(path))
   for i in range(number):
-    writer.write(encode_record(
-        np.array([0, i, 2], np.uint16), [3], i))
+    writer.write(encode_record(Row(
+        np.array([0, i, 2], np.uint16), [3], [i])))
   return writer
 
 
@@ -68,7 +68,7 @@ def test_a_shard_appears_when_it_is_whole(tmp_path, manifest):
       'robertax-train.array_record-00000-of-00002.partial']
   writer.close()
   write_shard(second, 1).close()
-  assert [(ids.tolist(), document) for ids, _, document in
+  assert [(row.ids.tolist(), *row.documents) for row in
           records.read_rows(manifest, 'train')] == [
               ([0, 0, 2], 0), ([0, 1, 2], 1), ([0, 0, 2], 0)]
   write_shard(tmp_path / 'x').abandon()

@@ -41,8 +41,9 @@ def write_corpus(folder, rows, *, length, slots=1, split='train', shards=3,
         records.shard_path(folder, split, index, shards))
     for number in part:
       ids, lengths = rows[number]
-      shard.write(wire.encode_record(ids, lengths, 3 * int(number)))
-      mapped.write(ids, lengths, 3 * int(number))
+      row = wire.Row(ids, lengths, np.full(len(lengths), 3 * number, np.int32))
+      shard.write(wire.encode_record(row))
+      mapped.write(row)
     shard.close()
   mapped.close()
   info = Split(num_records=len(rows),

@@ -3,36 +3,48 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from robertax.corpus.wire import encode_record
+from robertax.corpus import wire
+from robertax.corpus.wire import Row, encode_record
 from robertax.data.fields import Damaged, Fields
 
+INT32 = st.integers(0, 2**31 - 1)
 ROWS = st.lists(st.tuples(
     st.lists(st.integers(0, 65535), max_size=300),
-    st.lists(st.integers(0, 2**31 - 1), max_size=40),
-    st.integers(0, 2**40)), min_size=1, max_size=6)
+    st.lists(st.tuples(INT32, INT32, INT32, INT32), min_size=1, max_size=40)),
+                min_size=1, max_size=6)
 
 
-def encode(rows):
-  return [encode_record(np.array(ids, np.uint16), lengths, document)
-          for ids, lengths, document in rows]
+def encode(rows, pairs=False):
+  return [encode_record(Row(np.array(ids, np.uint16), *np.array(
+      examples, np.int32).T[:4 if pairs else 2])) for ids, examples in rows]
 
 
 @settings(max_examples=60, deadline=None)
-@given(ROWS)
-def test_reads_what_was_written(rows):
-  fields = Fields(encode(rows))
-  for number, (ids, lengths, document) in enumerate(rows):
-    assert fields.documents[number] == document
-    for (starts, sizes), kind, want in ((fields.ids, '<u2', ids),
-                                        (fields.lengths, '<i4', lengths)):
+@given(ROWS, st.booleans())
+def test_reads_what_was_written(rows, pairs):
+  names = wire.PAIR_FIELDS if pairs else wire.FIELDS
+  fields = Fields(encode(rows, pairs), names)
+  for number, (ids, examples) in enumerate(rows):
+    want = dict(zip(Row._fields, [ids, *map(list, zip(*examples))]))
+    assert set(fields.parts) == set(names)
+    for name, (starts, sizes) in fields.parts.items():
       start, size = starts[number], sizes[number]
-      assert fields.data[start:start + size].view(kind).tolist() == want
+      kind = '<u2' if name == 'ids' else '<i4'
+      assert fields.data[start:start + size].view(kind).tolist() == want[name]
+
+
+def test_records_of_pairs_are_not_the_others():
+  row = ([1, 2, 3], [(3, 5, 2, 5)])
+  for pairs in (False, True):
+    with pytest.raises(Damaged):
+      Fields(encode([row], pairs), wire.FIELDS if pairs else wire.PAIR_FIELDS)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_other_bytes_are_damage_or_still_inside(data):
-  records = encode([([1, 2, 3], [3], 5), ([4] * 100, [40, 60], 300)])
+  records = encode([([1, 2, 3], [(3, 5, 0, 0)]),
+                    ([4] * 100, [(40, 300, 0, 0), (60, 301, 0, 0)])])
   which = data.draw(st.integers(0, 1))
   record = bytearray(records[which])
   cut = data.draw(st.booleans())
@@ -43,16 +55,17 @@ def test_other_bytes_are_damage_or_still_inside(data):
     record[at] ^= data.draw(st.integers(1, 255))
   records[which] = bytes(record)
   try:
-    fields = Fields(records)
+    fields = Fields(records, wire.FIELDS)
   except Damaged as e:
     assert e.index == which
   else:
     assert not cut  # A flipped id is not seen here: array_record's hash does.
-    for starts, sizes in (fields.ids, fields.lengths):
+    for starts, sizes in fields.parts.values():
       assert (starts + sizes <= len(fields.data)).all() and (sizes >= 0).all()
 
 
 def test_another_example_is_damage():
   with pytest.raises(Damaged) as e:
-    Fields([encode_record(np.zeros(3, np.uint16), [3], 0), b'\x0a\x00'])
+    Fields([*encode([([0, 0, 0], [(3, 0, 0, 0)])]), b'\x0a\x00'],
+           wire.FIELDS)
   assert e.value.index == 1

@@ -13,7 +13,7 @@ def threads():
 
 
 def assert_all_end():
-  deadline = time.monotonic() + 5
+  deadline = time.monotonic() + 60
   while threads() and time.monotonic() < deadline:
     time.sleep(0.01)
   assert not threads()
@@ -34,7 +34,7 @@ def test_runs_ahead_but_not_too_far():
       made.append(i)
       yield i
   with Prefetch(numbers(), 3) as items:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while len(made) < 4 and time.monotonic() < deadline:
       time.sleep(0.01)
     time.sleep(0.05)
@@ -86,7 +86,7 @@ def test_waited_seconds():
       yield i
   with Prefetch(slow(), 1) as items:
     list(items)
-    assert 0.2 < items.waited_seconds < 2
+    assert 0.2 < items.waited_seconds < 60
 
 
 def test_a_consumer_that_waits_sees_the_end():
@@ -98,7 +98,7 @@ def test_a_consumer_that_waits_sees_the_end():
     yield 0
   inner = Prefetch(slow(), 1)
   outer = Prefetch(inner, 1)
-  begun.wait(5)
+  begun.wait(60)
   inner._stop.set()
   assert list(outer) == []
   assert_all_end()

@@ -38,6 +38,7 @@ def test_gathers_the_rows_that_were_written(two_corpora, rows, backend):
     assert got.lengths[place].tolist() == lengths.tolist()
     corpus, local = (0, number) if number < 41 else (1, number - 41)
     assert got.documents[place] == 3 * local
+    assert got.first_lengths is None
     assert got.example_ids[place] == corpus << 48 | local << 8
   assert (got.ids.dtype, got.lengths.dtype, got.example_ids.dtype) == (
       np.int32, np.int32, np.int64)
@@ -52,6 +53,8 @@ def test_gathers_packed_rows(packed_corpus, rows, backend):
     assert got.lengths[place].tolist() == lengths.tolist() + [0] * (4 - n)
     assert got.example_ids[place].tolist() == [
         (49 - place) << 8 | slot for slot in range(n)] + [-1] * (4 - n)
+    assert got.documents[place].tolist() == (
+        [3 * (49 - place)] * n + [-1] * (4 - n))
 
 
 def test_backends_agree(two_corpora, packed_corpus):
@@ -60,6 +63,8 @@ def test_backends_agree(two_corpora, packed_corpus):
     a, b = (open_source(manifests, 'train', name) for name in BACKENDS)
     numbers = np.random.default_rng(0).integers(0, a.num_records, 200)
     for left, right in zip(a.gather(numbers), b.gather(numbers)):
+      if left is None and right is None:
+        continue
       np.testing.assert_array_equal(left, right)
 
 
@@ -69,10 +74,11 @@ def test_wide_ids(tmp_path, rows, backend):
   os.makedirs(folder)
   ids = np.array([0, 70_000, 99_999, 2], np.uint32)
   shard = records.ShardWriter(records.shard_path(folder, 'train', 0, 1))
-  shard.write(wire.encode_record(ids, [4], 0))
+  row = wire.Row(ids, [4], [0])
+  shard.write(wire.encode_record(row))
   shard.close()
   mapped = memmap.SplitWriter(folder, 'train', 'uint32')
-  mapped.write(ids, [4], 0)
+  mapped.write(row)
   mapped.close()
   info = records.Split(num_records=1, num_examples=1, num_tokens=4,
                        shard_lengths=(1,))

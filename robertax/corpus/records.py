@@ -126,8 +126,8 @@ class Manifest:
                          tuple(split['shard_lengths'])})
           for name, split in values['splits'].items()}
       values['forms'] = tuple(values['forms'])
-      missing = [name for name in split_names('train', values['duplicates'])
-                 if name not in values['splits'] and 'train' in values['splits']]
+      missing = [name for name in split_names('train', values['duplicates'])[1:]
+                 if name not in values['splits']]
       if missing:
         raise ValueError(f'splits lacks {", ".join(missing)}')
       for name, split in values['splits'].items():

@@ -1,4 +1,4 @@
-"""Writing one split of a corpus, or a duplicate of it: rows into shards, or arrays, or both."""
+"""Writing a split, or a duplicate of it: rows into shards, arrays, or both."""
 
 from collections import Counter
 from collections.abc import Sequence

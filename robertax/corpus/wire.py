@@ -3,7 +3,7 @@
 Byte for byte what TensorFlow would write with sorted keys:
 
     documents         bytes   index in the corpus of each example's document
-    first_lengths     bytes   pair formats: tokens of each example's `<s> A </s>`
+    first_lengths     bytes   pair formats: tokens of each one's `<s> A </s>`
     ids               bytes   uint16 (uint32 above 65,536 ids), no padding
     lengths           bytes   tokens of each example in the row
     second_documents  bytes   pair formats: document of each example's B

@@ -1,11 +1,11 @@
 """In which order the records of a corpus are read.
 
 Epochs are permutations of all records, or, where there are several duplicates
-of the records, of one duplicate after another. To let storage be read in large pieces,
-contiguous blocks of records are permuted, and only the records of `window`
-consecutive blocks are mixed with each other. Both permutations are keyed
-Feistel networks, so that the record at any place of any epoch is arithmetic: no
-list is shuffled, kept, or skipped through.
+of the records, of one duplicate after another. To let storage be read in large
+pieces, contiguous blocks of records are permuted, and only the records of
+`window` consecutive blocks are mixed with each other. Both permutations are
+keyed Feistel networks, so that the record at any place of any epoch is
+arithmetic: no list is shuffled, kept, or skipped through.
 
 Example: 10 records, blocks of 3, windows of 2 blocks. The blocks 012 345 678 9
 come, say, in the order 678 9 | 012 345; records mix within a window:

@@ -76,7 +76,7 @@ class Pipeline:
     Raises:
       InputError: a damaged or missing file.
     """
-    return _masked(*self._unmasked(step), self._masking, step)
+    return _masked(*self.read(step), self._masking, step)
 
   def batches(self, start_step: int = 0) -> Iterator[Batch]:
     """Batches from `start_step` on, without end, made ahead.
@@ -88,8 +88,8 @@ class Pipeline:
     with Prefetch(make(self, start_step), self._config.prefetch) as batches:
       yield from batches
 
-  def _unmasked(self, step: int) -> tuple[Rows, np.ndarray]:
-    """The rows of a batch and the keys of their masks."""
+  def read(self, step: int) -> tuple[Rows, np.ndarray]:
+    """The rows of batch `step`, unmasked, and the keys of their masks."""
     epochs, records = self._order.at(
         int(step) * self._config.batch_size + self.rows)
     rows = self._source.gather(records)
@@ -218,7 +218,7 @@ def _tf_batches(pipeline: Pipeline, start_step: int) -> Iterator[Batch]:
     return mapped
 
   def unmasked(step):
-    rows, keys = pipeline._unmasked(step)
+    rows, keys = pipeline.read(step)
     return {'ids': rows.ids, 'keys': keys,
             'quotas': masking.quotas(length, step), **_beside(rows)}
 

@@ -2,8 +2,9 @@
 
 Corpora are concatenated: row numbers count through all of them, and where
 there are duplicates (pairs drawn anew), through duplicate 0 of all corpora,
-then duplicate 1 and so on. Both backends give the same rows: 'tf' reads array_record files, 'numpy' the memory-mapped
-form, which needs neither array_record nor tensorflow.
+then duplicate 1 and so on. Both backends give the same rows: 'tf' reads
+array_record files, 'numpy' the memory-mapped form, which needs neither
+array_record nor tensorflow.
 """
 
 import bisect

@@ -112,7 +112,7 @@ def test_a_mixture(folder, task):
       batch['example_ids'] for _, batch in zip(
           range(8), mixed.train_batches(0, np.arange(8)))])
   assert (examples >> 48 == 1).sum() == 48
-  first, second = mixed._train.corpus_records
+  first, second = mixed._train.records_DK[0].tolist()
   assert mixed.epochs(8) == {'first': 16 / first, 'second': 48 / second}
   assert mixed.describe_epochs(800).endswith(
       f'epochs (first {1600 / first:.2f}, second {4800 / second:.2f})')

@@ -28,6 +28,9 @@ class DataConfig:
     sentences: name of a splitter in corpus.sentences.SPLITTERS.
     format: name of an input format in corpus.formats.FORMATS.
     sequence_length: tokens a row, T.
+    first_sequence_length: tokens a row of the first steps (BERT: 128); 0: all
+      steps have sequence_length.
+    first_sequence_steps: how many steps those are (BERT: 90 % of them).
     pair_duplicates: pair formats: how often the training pairs are drawn anew;
       epoch e reads duplicate e mod this (BERT's dupe_factor).
     pair_short_rate: pair formats: share of the documents whose pairs are
@@ -73,6 +76,8 @@ class DataConfig:
   sentences: str = 'prose'
   format: str = 'full_sentences'
   sequence_length: int = 512
+  first_sequence_length: int = 0
+  first_sequence_steps: int = 0
   pair_duplicates: int = 10
   pair_short_rate: float = 0.0
   pair_negatives: str = 'half'
@@ -120,6 +125,14 @@ def check(config: DataConfig) -> None:
     value = getattr(config, key)
     if value < 1:
       raise InputError(f'data.{key}={value}: at least 1.')
+  if (config.first_sequence_length > 0) != (
+      config.first_sequence_steps > 0) or (
+          min(config.first_sequence_length, config.first_sequence_steps) < 0):
+    raise InputError(
+        f'data.first_sequence_length={config.first_sequence_length} with '
+        f'data.first_sequence_steps={config.first_sequence_steps}: tokens a '
+        'row and for how many steps, both above 0; or both 0 for rows of one '
+        'length.')
   if config.sequence_length > MAX_LENGTH:
     raise InputError(f'data.sequence_length={config.sequence_length}: at most '
                      f'{MAX_LENGTH}.')

@@ -31,7 +31,8 @@ class Pipeline:
   """
 
   def __init__(self, source: Source, config: DataConfig, masking: Masking, *,
-               seed: int, rows: np.ndarray | None = None):
+               seed: int, rows: np.ndarray | None = None,
+               first_step: int = 0):
     """Reads nothing yet.
 
     Args:
@@ -40,6 +41,7 @@ class Pipeline:
       masking: what is hidden.
       seed: of order and masks.
       rows: numbers of the rows that this host makes, in its order; None: all.
+      first_step: of the run, which has the first batch of the order.
 
     Raises:
       InputError: there is no record; data.mixture does not go with the
@@ -52,17 +54,17 @@ class Pipeline:
     self.rows = np.asarray(
         np.arange(config.batch_size) if rows is None else rows, np.int64)
     self._source, self._config, self._masking = source, config, masking
-    self._seed = seed
+    self._seed, self._first_step = seed, first_step
     self._order = order(source, config, seed)
 
   def epoch(self, step: int) -> float:
     """Passes over the records that lie before batch `step`."""
-    return (step * self._config.batch_size * len(self._source.records_DK)
+    return (self._place(step) * len(self._source.records_DK)
             / self._source.num_records)
 
   def epochs(self, step: int) -> dict[str, float]:
     """Passes over each corpus's records that lie before batch `step`."""
-    return self._order.epochs(step * self._config.batch_size)
+    return self._order.epochs(self._place(step))
 
   def make_batch(self, step: int) -> Batch:
     """Batch `step`, the first is 0.
@@ -90,12 +92,15 @@ class Pipeline:
 
   def read(self, step: int) -> tuple[Rows, np.ndarray]:
     """The rows of batch `step`, unmasked, and the keys of their masks."""
-    epochs, records = self._order.at(
-        int(step) * self._config.batch_size + self.rows)
+    epochs, records = self._order.at(self._place(step) + self.rows)
     rows = self._source.gather(records)
     if self._config.masks == 'static':
       epochs = epochs % self._config.num_static_masks
     return rows, train_keys(self._seed, epochs, rows.example_ids)
+
+  def _place(self, step: int) -> int:
+    """Rows of the order that lie before batch `step`."""
+    return max(0, int(step) - self._first_step) * self._config.batch_size
 
 
 def train_batches(source: Source, config: DataConfig, masking: Masking, *,

@@ -1,0 +1,221 @@
+"""The paper's study of inputs, small: masks and formats at equal tokens.
+
+  python -m benchmarks.formats --corpora='DIR/*.jsonl.zst' --out=runs/formats
+
+Trains the quickstart's model (rows of 128 tokens) on a slice of each corpus
+with static and with dynamic masks, and in all four formats, some seeds each,
+and prints one table. Every run sees as many tokens, padding not counted, and
+the same text; all are asked about other documents of the same corpora:
+
+  own      held-out loss in the format it was trained in, in nats
+  common   held-out loss on FULL-SENTENCES rows, the same for all. A pair model
+           is then asked as if all were segment A, and its NSP head is left out
+  NSP      accuracy on held-out pairs of its own format
+
+Stopped, the same command goes on. Says nothing about larger models or longer
+runs: the paper's Tables 1 and 2 are fine-tuned scores of RoBERTa base.
+"""
+
+import argparse
+from collections.abc import Iterator
+import dataclasses
+import itertools
+import json
+import os
+import statistics
+import sys
+from typing import Any
+
+LENGTH, ROWS = 128, 8
+VOCAB_SIZE = 2048
+LONGEST = 20_000  # Characters of a document that a slice takes: many documents.
+VARIANTS = {
+    'static': {'format': 'full_sentences', 'masks': 'static'},
+    'full_sentences': {'format': 'full_sentences'},
+    'doc_sentences': {'format': 'doc_sentences'},
+    'segment_pair': {'format': 'segment_pair'},
+    'sentence_pair': {'format': 'sentence_pair'},
+}
+SHOWN = {'static': 'FULL-SENTENCES, static masks',
+         'full_sentences': 'FULL-SENTENCES, dynamic masks',
+         'doc_sentences': 'DOC-SENTENCES', 'segment_pair': 'SEGMENT-PAIR+NSP',
+         'sentence_pair': 'SENTENCE-PAIR+NSP'}
+
+
+def write_slices(corpora: str, folder: str, characters: int):
+  """Two slices of each corpus, of different documents: to train, to ask.
+
+  Args:
+    corpora: as data.corpora.
+    folder: gets train/<corpus>.jsonl and heldout/<corpus>.jsonl.
+    characters: about as many in each.
+  """
+  from robertax.corpus.documents import resolve
+  for corpus in resolve(corpora):
+    documents = (text[:LONGEST].rpartition('\n')[0] or text[:LONGEST]
+                 for text in corpus.documents())
+    for name in ('train', 'heldout'):
+      os.makedirs(f'{folder}/{name}', exist_ok=True)
+      path = f'{folder}/{name}/{corpus.name}.jsonl'
+      if os.path.exists(path):
+        next(_until(documents, characters), None)
+        continue
+      with open(f'{path}.partial', 'w', encoding='utf-8') as f:
+        for text in _until(documents, characters):
+          f.write(json.dumps({'text': text}) + '\n')
+      os.replace(f'{path}.partial', path)
+
+
+def _until(documents: Iterator[str], characters: int) -> Iterator[str]:
+  taken = 0
+  while taken < characters:
+    text = next(documents, None)
+    if text is None:
+      raise SystemExit('--characters is more than half of a corpus')
+    taken += len(text)
+    yield text
+
+
+def make_config(folder: str, part: str, variant: str, seed: int) -> Any:
+  """The Config of a run; its train.steps are set once its rows are known."""
+  from robertax.train.config import parse
+  return parse({
+      'seed': seed,
+      'data': {'corpora': f'{folder}/{part}/*.jsonl', 'batch_size': ROWS,
+               'sequence_length': LENGTH, 'cache_dir': f'{folder}/cache',
+               **VARIANTS[variant],
+               **({'pair_duplicates': 1} if part == 'heldout' else {})},
+      'tokenizer': ({'vocab_size': VOCAB_SIZE} if part == 'train' else
+                    {'path': f'{folder}/tokenizer.json'}),
+      'model': {'hidden_size': 128, 'num_layers': 2, 'num_heads': 2,
+                'mlp_size': 512, 'max_positions': LENGTH,
+                'layers_unrolled': 2},
+      'optim': {'learning_rate': 2e-3, 'warmup_steps': 200},
+      'train': {'log_every': 50, 'eval_every': 1 << 30,
+                'eval_examples': 64, 'checkpoint_every': 500,
+                'keep_checkpoints': 1}})
+
+
+def pretrain(config: Any) -> Any:
+  """The task of a config, its records prepared."""
+  from robertax.tasks import TASKS
+  return TASKS[config.task](
+      config.seed, config.data, config.tokenizer, config.model)
+
+
+def train(folder: str, variant: str, seed: int, tokens: int) -> str:
+  """One run, or what is left of it; its workdir."""
+  from robertax import corpus
+  from robertax.train import loop
+  config = make_config(folder, 'train', variant, seed)
+  manifests = corpus.prepare(config.data, config.tokenizer).manifests
+  rows = sum(m.splits['train'].num_records for m in manifests)
+  full = sum(m.splits['train'].num_tokens for m in manifests) / rows
+  steps = round(tokens / (full * ROWS))
+  workdir = f'{folder}/runs/{variant}-{seed}'
+  ended = loop.run(dataclasses.replace(config, train=dataclasses.replace(
+      config.train, steps=steps)), workdir)
+  if ended.signal:
+    raise SystemExit(128 + ended.signal)
+  return workdir
+
+
+def ask(params: Any, task: Any, config: Any) -> dict[str, float]:
+  """Summed over every held-out corpus, each target counted once."""
+  import jax
+
+  from robertax import corpus, data
+  from robertax.train.step import make_eval_step
+  manifests = corpus.prepare(config.data, config.tokenizer).manifests
+  step = jax.jit(make_eval_step(task.loss, task.totals))
+  sums = {}
+  for manifest in manifests:
+    source = data.open_source([manifest], 'train', config.data.backend,
+                              task.tokenizer.pad_id)
+    for batch in data.eval_batches(
+        source, config.data, data.Masking.of(config.data, task.tokenizer),
+        name=manifest.corpus, batch_size=64):
+      found = step(params, {name: value[None] for name, value in batch.items()
+                            if name != 'example_ids'})
+      for key, value in jax.device_get(found).items():
+        sums[key] = sums.get(key, 0.0) + float(value)
+  return task.summarize(sums)
+
+
+def plain(params: dict) -> dict:
+  """A pair model's weights as a RoBERTa's: all is segment A, no NSP head."""
+  params = {name: dict(part) for name, part in params.items()
+            if name != 'nsp_head'}
+  types = params['embeddings'].pop('types', None)
+  if types is not None:
+    positions = params['embeddings']['positions']
+    params['embeddings']['positions'] = positions.at[2:].add(types[0])
+  return params
+
+
+def measure(folder: str, variant: str, seed: int, tokens: int
+            ) -> dict[str, float]:
+  """Trains and asks; what was found is kept in the workdir."""
+  workdir = f'{folder}/runs/{variant}-{seed}'
+  path = f'{workdir}/asked.json'
+  if os.path.exists(path):
+    with open(path) as f:
+      return json.load(f)
+  import robertax
+  print(f'{variant}, seed {seed}', file=sys.stderr)
+  train(folder, variant, seed, tokens)
+  model = robertax.load(workdir)
+  if not os.path.exists(f'{folder}/tokenizer.json'):
+    model.tokenizer.save(f'{folder}/tokenizer.json')
+  own = make_config(folder, 'heldout', variant, 0)
+  common = make_config(folder, 'heldout', 'full_sentences', 0)
+  found = ask(model.params, pretrain(own), own)
+  result = {'own': found['loss'], 'steps': model.step,
+            'common': ask(plain(model.params), pretrain(common), common)[
+                'loss']}
+  if 'nsp_accuracy' in found:
+    result['nsp'] = found['nsp_accuracy']
+  with open(path, 'w') as f:
+    json.dump(result, f)
+  return result
+
+
+def table(results: dict[str, list[dict[str, float]]]) -> str:
+  """Means, and smallest to largest of the seeds in brackets, as markdown."""
+  def cell(runs, key):
+    values = [run[key] for run in runs if key in run]
+    return (f'{statistics.mean(values):.3f} ({min(values):.3f} to '
+            f'{max(values):.3f})' if values else '')
+
+  lines = ['| input | steps | own | common | NSP |', '|---|---|---|---|---|']
+  for variant, runs in results.items():
+    lines.append(f'| {SHOWN[variant]} | {runs[0]["steps"]} | '
+                 f'{cell(runs, "own")} | {cell(runs, "common")} | '
+                 f'{cell(runs, "nsp")} |')
+  return '\n'.join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+  parser.add_argument('--corpora', required=True, help='as data.corpora')
+  parser.add_argument('--out', required=True, help='folder of all of it')
+  parser.add_argument('--characters', type=int, default=100_000,
+                      help='of each corpus, to train on; as many to ask')
+  parser.add_argument('--tokens', type=int, default=2_000_000,
+                      help='that each run trains on')
+  parser.add_argument('--seeds', type=int, default=3)
+  parser.add_argument('--variants', default=','.join(VARIANTS))
+  given = parser.parse_args(arguments)
+  write_slices(given.corpora, given.out, given.characters)
+  results = {}
+  for seed, variant in itertools.product(
+      range(given.seeds), given.variants.split(',')):
+    results.setdefault(variant, []).append(
+        measure(given.out, variant, seed, given.tokens))
+  print(table(results))
+  print(json.dumps(results))
+
+
+if __name__ == '__main__':
+  main()

@@ -3,24 +3,11 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 import dataclasses
-from typing import NamedTuple
 
 import numpy as np
 
-
-class Example(NamedTuple):
-  """One packed sequence.
-
-  Attributes:
-    ids: [n] token ids, <s> first, no padding.
-    document: which of the given documents its first sentence comes from.
-    first_length: pair formats: tokens of `<s> A </s>`; else 0.
-    second_document: pair formats: the document of B; else -1.
-  """
-  ids: np.ndarray
-  document: int
-  first_length: int = 0
-  second_document: int = -1
+from robertax.corpus.example import Example
+from robertax.corpus.pairs import segment_pairs, sentence_pairs
 
 
 def full_sentences(documents: list[list[np.ndarray]], *, sequence_length: int,
@@ -161,28 +148,58 @@ class Format:
   """A row of `FORMATS`.
 
   Attributes:
-    pack: from documents to examples, called as `full_sentences` is. It knows
-      nothing of rows: those are filled alike for all formats (corpus/rows.py).
-    max_examples_per_row: P, the most examples a row, so a record, may hold. It
-      is paid for in every row: each example may round its masked tokens up by
-      one, so M = floor(mask_rate * T) + P are computed (data/masking.py).
+    pack: from documents to examples, called as `full_sentences` is, or, if
+      `pairs`, as `segment_pairs` is. It knows nothing of rows: those are filled
+      alike for all formats (corpus/rows.py).
+    max_examples_per_row: the most that P may be, however long the rows.
+    pairs: whether an example is two texts with next-sentence prediction.
   """
   pack: Callable[..., Iterator[Example]]
   max_examples_per_row: int = 1
   pairs: bool = False
 
   def examples_per_row(self, sequence_length: int) -> int:
-    """P of rows of so many tokens."""
+    """P, the most examples a row, so a record, may hold.
+
+    It is paid for in every row: each example may round its masked tokens up by
+    one, so M = floor(mask_rate * T) + P are computed (data/masking.py). So a
+    short row has no more than one for 16 tokens.
+    """
     return min(self.max_examples_per_row, max(1, sequence_length // 16))
 
 
-# P of DOC-SENTENCES, at 512 tokens with a 50K BPE: unbounded, a row of news or
-# web text holds 6 examples at most, so 8 costs no padding (news 5.1 %, web
-# 4.3 %); 4 gives 5.2 and 4.3 %, 2 gives 22.5 and 11.3 %. It makes M 84 for 77,
-# about .5 % of a base model's arithmetic. 4 would do for these, but documents
-# of 64 tokens need 8; for shorter ones yet, the padding that is printed tells.
+# P at 512 tokens with a 50K BPE. Each 4 more make M, 77 and up, larger by 4:
+# about .3 % of a base model's arithmetic.
+#
+# DOC-SENTENCES: unbounded, a row of news or web text holds 6 examples at most,
+# so 8 costs no padding (news 5.1 %, web 4.3 %); 4 gives 5.2 and 4.3 %, 2 gives
+# 22.5 and 11.3 %. 4 would do for these, but documents of 64 tokens need 8; for
+# shorter ones yet, the padding that is printed tells.
+#
+# Pairs: padding in %, 10 MB of each corpus, GPT-2's BPE. `short`: segment pairs
+# with short_rate .1, for which 8 is worth its price.
+#
+#   segment pairs     news   short    web   short   stories   wiki   books
+#   mean tokens        191     182    377     325       494    479     511
+#   P =  1            62.6    64.5   26.4    36.5       3.6    6.4      .1
+#        2            29.6    32.6    3.3     9.1        .6     .8      .0
+#        4             2.9     3.3    2.1     3.2        .6     .8      .0
+#        8             2.5     2.4    2.1     2.4        .6     .8      .0
+#       12 and more    2.5     2.4    2.1     2.2        .6     .8      .0
+#
+#   sentence pairs    news            web           stories   wiki   books
+#   mean tokens         58             44                40     58      49
+#   P =  8            10.8           31.5              38.3   11.4    25.3
+#       12             1.2            6.0              14.5    1.2     5.6
+#       16             1.1            1.1               2.8     .9     1.1
+#       20             1.1             .5                .7     .8      .7
+#       24 and more    1.1             .5                .7     .8      .7
+#
 # Another number changes bytes: records.VERSION would have to be raised.
 FORMATS = {
     'full_sentences': Format(full_sentences),
     'doc_sentences': Format(doc_sentences, max_examples_per_row=8),
+    'segment_pair': Format(segment_pairs, max_examples_per_row=8, pairs=True),
+    'sentence_pair': Format(sentence_pairs, max_examples_per_row=20,
+                            pairs=True),
 }

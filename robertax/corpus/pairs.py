@@ -14,20 +14,8 @@ The laws that both formats have in common:
   BERT tries ten times to find another one, then takes its own), from a sentence
   on that is drawn uniformly. In the others B follows A.
 - Where nothing is left to follow A, the pair can only be negative. BERT lets
-  these come on top of the coin's, so more than half are negative. With
-  `negatives='half'` the coin is tossed for them, too; if one is negative
-  against its coin, the next pair that has the choice and is to be negative is
-  made positive instead. So there are as many negatives as the coin said, half,
-  wherever the text permits it: not if too many pairs are forced at the end, or
-  if all documents are one sentence.
-- The price: where a share f of all pairs is forced, one that has the choice is
-  negative with chance (1/2 - f) / (1 - f), not 1/2 as in BERT. So an A that has
-  something behind it, if that can be told from its text, speaks for a positive.
-  Beyond this nothing foretells a label: coins are independent, debts are paid
-  as the coins fall, and records are shuffled. `forced_negatives` tells f. At
-  512 tokens, of news, web, stories, wiki and books: segment pairs .126 .060
-  .009 .016 .000, sentence pairs .125 .025 .003 .006 .000; with 'bert' .578 and
-  .560 of news' pairs are negative.
+  these come on top of the coin's, so more than half are negative; by default
+  they are made up for here (corpus/coin.py says how, and at what price).
 - Without another document with tokens, all pairs are positive, and are counted
   as `pairs_without_negative`. What then makes no pair is dropped and counted.
 - A pair of more than sequence_length - 3 tokens is cut: always the longer of A
@@ -37,9 +25,6 @@ No token is lost without a count: those of all documents are those in an A, in
 a positive B, in `truncated_tokens` or in `dropped_tokens`, each exactly once.
 Random Bs stand elsewhere on their own, so what is cut off them is counted
 apart, as `truncated_negative_tokens`.
-
-All randomness is `rng.random()`, the only method of random.Random whose numbers
-Python promises to keep: so one state gives the same pairs on any version.
 """
 
 from bisect import bisect_left
@@ -50,6 +35,7 @@ import random
 
 import numpy as np
 
+from robertax.corpus.coin import Coin, below, heads
 from robertax.corpus.example import Example
 from robertax.errors import InputError
 from robertax.sections import unknown
@@ -66,7 +52,7 @@ class PairLaw:
       a number drawn uniformly from 2 to the most (BERT's short_seq_prob, .1
       there).
     negatives: 'half', the paper's p = .5, or 'bert', where negatives that the
-      text forces come on top; see above.
+      text forces come on top (corpus/coin.py).
   """
   short_rate: float = 0.0
   negatives: str = 'half'
@@ -135,12 +121,12 @@ def segment_pairs(documents: list[list[np.ndarray]], *, sequence_length: int,
   for own, (_, start, stop) in enumerate(pairs.spans):
     target = pairs.most
     if rng.random() < law.short_rate:
-      target = 2 + _below(rng, pairs.most - 1)
+      target = 2 + below(rng, pairs.most - 1)
     while start < stop:
       end = _reach(ends, start, stop, target)
       middle = start + 1
       if end > middle:
-        middle += _below(rng, end - middle)
+        middle += below(rng, end - middle)
       forced = end == middle
       if forced and pairs.alone:
         pairs.drop(start, end)
@@ -217,7 +203,7 @@ def sentence_pairs(documents: list[list[np.ndarray]], *, sequence_length: int,
 
 
 class _Pairs:
-  """The text of one call as one array, and the coin with its debt.
+  """The text of one call as one array, and its coin.
 
   Attributes:
     most: tokens of text that fit an example.
@@ -248,34 +234,22 @@ class _Pairs:
     self._bos = np.array([bos_id], self._ids.dtype)
     self._eos = np.array([eos_id], self._ids.dtype)
     self._counts, self._rng = counts, rng
-    self._makes_up = law.negatives == 'half'
-    self._owed = 0  # Negatives against their coin, not made up for as yet.
+    self._coin = Coin(rng, counts, makes_up=law.negatives == 'half')
 
   def toss(self, forced: bool) -> bool:
     """Whether the next pair is negative; if it is forced, it is."""
-    counts = self._counts
-    counts['pairs'] += 1
+    self._counts['pairs'] += 1
     if self.alone:
-      counts['pairs_without_negative'] += 1
+      self._counts['pairs_without_negative'] += 1
       return False
-    # BERT tosses no coin where it would not matter; here it would.
-    negative = forced and not self._makes_up or self._rng.random() < .5
-    if forced:
-      counts['forced_negatives'] += 1
-      self._owed += not negative
-      negative = True
-    elif negative and self._owed:
-      self._owed -= 1
-      negative = False
-    counts['negative_pairs'] += negative
-    return negative
+    return self._coin.toss(forced)
 
   def elsewhere(self, own: int) -> tuple[int, int, int]:
     """Another span than `own`, a sentence of it, and where it stops."""
-    other = _below(self._rng, len(self.spans) - 1)
+    other = below(self._rng, len(self.spans) - 1)
     other += other >= own
     _, first, stop = self.spans[other]
-    return other, first + _below(self._rng, stop - first), stop
+    return other, first + below(self._rng, stop - first), stop
 
   def drop(self, start: int, stop: int) -> None:
     self._counts['dropped_examples'] += 1
@@ -296,8 +270,8 @@ class _Pairs:
       for name, cut in zip(lost, (size_a - keep_a, size_b - keep_b)):
         if cut:
           self._counts[name] += cut
-      a += _heads(self._rng, size_a - keep_a)
-      b += _heads(self._rng, size_b - keep_b)
+      a += heads(self._rng, size_a - keep_a)
+      b += heads(self._rng, size_b - keep_b)
       a_stop, b_stop = a + keep_a, b + keep_b
     return Example(
         np.concatenate((self._bos, self._ids[a:a_stop], self._eos,
@@ -311,21 +285,3 @@ def _reach(ends: list[int], start: int, stop: int, tokens: int) -> int:
   They are one at least, and stop at `stop` if there are not so many.
   """
   return bisect_left(ends, ends[start] + tokens, start + 1, stop)
-
-
-def _below(rng: random.Random, stop: int) -> int:
-  """Uniform in 0 <= i < stop, but for a bias of at most stop / 2^53."""
-  return int(rng.random() * stop)
-
-
-def _heads(rng: random.Random, tosses: int) -> int:
-  """Heads in so many tosses: the bits of a random() are 53 coins at once.
-
-  A coin a token would let one endless line, drawn again and again, take hours.
-  """
-  heads = 0
-  while tosses > 0:
-    coins = int(rng.random() * 2.0 ** 53)
-    heads += (coins >> max(0, 53 - tosses)).bit_count()
-    tosses -= 53
-  return heads

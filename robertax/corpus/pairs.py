@@ -59,10 +59,10 @@ class PairLaw:
 
   def __post_init__(self):
     if not 0 <= self.short_rate <= 1:
-      raise InputError(f'short_rate={self.short_rate}: a share of documents, 0 '
-                       'to 1.')
+      raise InputError(f'data.pair_short_rate={self.short_rate}: a share of '
+                       'documents, 0 to 1.')
     if self.negatives not in NEGATIVES:
-      raise unknown('negatives', self.negatives, NEGATIVES)
+      raise unknown('data.pair_negatives', self.negatives, NEGATIVES)
 
 
 def segment_pairs(documents: list[list[np.ndarray]], *, sequence_length: int,
@@ -183,8 +183,8 @@ def sentence_pairs(documents: list[list[np.ndarray]], *, sequence_length: int,
     InputError: sequence_length has no room for a pair, or short_rate is not 0.
   """
   if law.short_rate:
-    raise InputError(f'short_rate={law.short_rate}: sentence pairs have no '
-                     'length to aim at; only 0 would do.')
+    raise InputError(f'data.pair_short_rate={law.short_rate}: sentence pairs '
+                     'have no length to aim at; only 0 would do.')
   pairs = _Pairs(documents, sequence_length, bos_id, eos_id, counts, law, rng)
   for own, (_, start, stop) in enumerate(pairs.spans):
     while start < stop:

@@ -149,6 +149,9 @@ def check(config: DataConfig) -> None:
     raise InputError(
         f'data.replace_random_rate + data.replace_keep_rate = {total:g}: '
         'shares of the same tokens, at most 1 together.')
+  if config.format == 'sentence_pair' and config.pair_short_rate:
+    raise InputError(f'data.pair_short_rate={config.pair_short_rate}: sentence '
+                     'pairs have no length to aim at; only 0 would do.')
   _check_masking(config)
 
 

@@ -85,19 +85,26 @@ class Pretrain:
       params['embeddings']['tokens'] = tokens.at[rows].set(tokens[rows[::-1]])
     return params
 
+  def totals(self, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """What the loss is divided by: weight_sum, the batch's masked tokens."""
+    return {'weight_sum': batch['mlm_weights'].sum(dtype=jnp.float32)}
+
   def loss(self, params: Any, batch: dict[str, jax.Array],
-           dropout_keys: jax.Array | None
+           dropout_keys: jax.Array | None, totals: dict[str, jax.Array]
            ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Summed cross-entropy of the masked tokens, in nats.
+    """Cross-entropy of the masked tokens, in nats.
 
     Args:
       params: from `init`.
-      batch: input_ids, segment_ids int32[B,T]; mlm_* [B,M].
+      batch: input_ids, segment_ids int32[B,T]; mlm_* [B,M]. All of a batch, or
+        a micro-batch.
       dropout_keys: uint32[B,2], None: no dropout.
+      totals: of the whole batch.
 
     Returns:
-      loss_sum, and the sums loss_sum, weight_sum (masked tokens), correct_sum,
-      token_sum (without padding).
+      The part that these rows have of the whole batch's mean, and the sums
+      loss_sum, weight_sum (masked tokens), correct_sum, token_sum (without
+      padding).
     """
     encoder = model.bind(self.model, params)
     x_BTD = encoder.encode(batch['input_ids'], batch['segment_ids'],
@@ -105,7 +112,9 @@ class Pretrain:
     sums = model.mlm_loss(encoder.mlm_logits(x_BTD, batch['mlm_positions']),
                           batch['mlm_targets'], batch['mlm_weights'])
     sums['token_sum'] = (batch['segment_ids'] > 0).sum(dtype=jnp.float32)
-    return sums['loss_sum'], sums
+    # A batch without a target has a gradient of zero instead of NaN.
+    objective = sums['loss_sum'] / jnp.maximum(totals['weight_sum'], 1.0)
+    return objective, sums
 
   def summarize(self, sums: dict[str, float]) -> dict[str, float]:
     """Loss in nats, in bits (as fairseq reports it), perplexity, accuracy."""

@@ -81,7 +81,7 @@ def run(config: Config, folder: str) -> Run:
     start = int(now.step)
 
     train_step = jax.jit(
-        step.make_train_step(task.loss, tx, config.seed),
+        step.make_train_step(task.loss, task.totals, tx, config.seed),
         out_shardings=(shardings, None), donate_argnums=0)
     evaluation = Evaluation(config, task, mesh)
     # The writer cuts metrics.jsonl back to the restored step, so it comes

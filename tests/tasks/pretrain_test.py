@@ -46,16 +46,26 @@ def test_loss_is_cross_entropy_at_the_masked_tokens(task):
   size = task.model.vocab_size
   bias = np.random.default_rng(1).normal(size=size).astype(np.float32)
   params['lm_head']['bias'] = bias
-  total, sums = task.loss(params, batch, None)
+  mean, sums = task.loss(params, batch, None, task.totals(batch))
   log_p = bias - np.log(np.exp(bias.astype(np.float64)).sum())
   chosen = batch['mlm_weights'] > 0
   expected = -log_p[batch['mlm_targets'][chosen]].sum()
-  assert float(total) == pytest.approx(expected, rel=1e-5)
+  assert float(sums['loss_sum']) == pytest.approx(expected, rel=1e-5)
+  assert float(mean) == pytest.approx(expected / chosen.sum(), rel=1e-5)
   assert float(sums['weight_sum']) == chosen.sum()
   assert float(sums['token_sum']) == (batch['segment_ids'] > 0).sum()
   metrics = task.summarize({k: float(v) for k, v in sums.items()})
   assert metrics['loss'] == pytest.approx(expected / chosen.sum(), rel=1e-5)
   assert metrics['perplexity'] == pytest.approx(2 ** metrics['bits'])
+
+
+def test_no_target_no_gradient(task):
+  batch = next(task.train_batches(0, np.arange(8)))
+  batch['mlm_weights'] = np.zeros_like(batch['mlm_weights'])
+  params = task.init(jax.random.key(0))
+  gradient = jax.jit(jax.grad(lambda params: task.loss(
+      params, batch, None, task.totals(batch))[0]))(params)
+  assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient))
 
 
 def test_unigram_baseline_is_of_the_training_text(task):
@@ -102,8 +112,8 @@ def test_wordpiece_in_the_place_of_bytes(folder):
   params = task.init(jax.random.key(0))
   tokens = np.asarray(params['embeddings']['tokens'])
   assert not tokens[tok.pad_id].any() and tokens[tok.unk_id].any()
-  total, sums = task.loss(params, batch, None)
-  assert np.isfinite(float(total)) and float(sums['weight_sum']) > 0
+  mean, sums = task.loss(params, batch, None, task.totals(batch))
+  assert np.isfinite(float(mean)) and float(sums['weight_sum']) > 0
 
 
 def test_a_mixture(folder, task):

@@ -131,6 +131,31 @@ class Pretrain:
       metrics['unigram_loss'] = sums['unigram_sum'] / weight
     return metrics
 
+  def train_metrics(self, step: int, sums: dict[str, float]
+                    ) -> dict[str, float]:
+    """What a training step is logged with.
+
+    Args:
+      step: updates done, this one included.
+      sums: of `loss`, over the step's whole batch.
+
+    Returns:
+      That batch's loss (nats), accuracy, masked_tokens and padding_fraction
+      (the share of its B x T places); epoch, the passes made so far over all
+      records; and, of several corpora, epoch/<corpus> for each.
+    """
+    weight = max(sums['weight_sum'], 1.0)
+    places = self._data.batch_size * self._data.sequence_length
+    metrics = {'loss': sums['loss_sum'] / weight,
+               'accuracy': sums['correct_sum'] / weight,
+               'masked_tokens': int(sums['weight_sum']),
+               'padding_fraction': 1 - sums['token_sum'] / places,
+               'epoch': self.epoch(step)}
+    if len(self.corpora) > 1:
+      metrics |= {f'epoch/{name}': passes
+                  for name, passes in self.epochs(step).items()}
+    return metrics
+
   def train_batches(self, start_step: int,
                     rows: np.ndarray) -> Iterator[HostBatch]:
     """Batches from `start_step` on, only the given rows of each."""
@@ -143,12 +168,15 @@ class Pretrain:
 
     Where corpora are mixed, `epochs` says more.
     """
-    return step * self._data.batch_size / self._train.num_records
+    return self._pipeline.epoch(step)
 
   def epochs(self, step: int) -> dict[str, float]:
     """Passes over each corpus's training records made by that many steps."""
-    return data.Pipeline(self._train, self._data, self._law,
-                         seed=self._seed).epochs(step)
+    return self._pipeline.epochs(step)
+
+  @functools.cached_property
+  def _pipeline(self) -> data.Pipeline:
+    return data.Pipeline(self._train, self._data, self._law, seed=self._seed)
 
   def describe_epochs(self, step: int) -> str:
     """'1.50 epochs', or, mixed, '1.50 epochs (news 4.00, web 0.90)'."""

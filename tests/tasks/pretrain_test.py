@@ -68,6 +68,26 @@ def test_no_target_no_gradient(task):
   assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient))
 
 
+def test_train_metrics_are_of_the_batch_and_the_records_so_far(folder, task):
+  sums = {'loss_sum': 30.0, 'weight_sum': 12.0, 'correct_sum': 3.0,
+          'token_sum': 192.0}
+  metrics = task.train_metrics(50, sums)
+  passes = 50 * 8 / task._train.num_records
+  assert metrics == {
+      'loss': 2.5, 'accuracy': 0.25, 'masked_tokens': 12,
+      'padding_fraction': pytest.approx(1 - 192 / (8 * 32)),
+      'epoch': passes, 'epoch/first': passes, 'epoch/second': passes}
+  mixed = make(folder, mixture='second=3,first=1')
+  first, second = mixed._train.corpus_records
+  found = mixed.train_metrics(50, sums)
+  assert found['epoch/first'] == pytest.approx(100 / first)
+  assert found['epoch/second'] == pytest.approx(300 / second)
+  alone = make(folder, corpora=f'{folder}/first.txt')
+  found = alone.train_metrics(50, dict.fromkeys(sums, 0.0))
+  assert found['epoch'] > 0 and 'epoch/first' not in found
+  assert (found['loss'], found['padding_fraction']) == (0, 1)
+
+
 def test_unigram_baseline_is_of_the_training_text(task):
   rows = np.arange(8)
   size = task.model.vocab_size

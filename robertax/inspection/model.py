@@ -103,7 +103,8 @@ class Model:
 
   def _masked_log_probs(self, params, input_ids, segment_ids, positions):
     module = modelling.bind(self.config, params)
-    x_BTD = module.encode(input_ids, segment_ids)
+    types = jnp.zeros_like(input_ids) if self.config.num_types else None
+    x_BTD = module.encode(input_ids, segment_ids, types)
     return jax.nn.log_softmax(
         module.mlm_logits(x_BTD, positions).astype(jnp.float32))
 

@@ -7,11 +7,12 @@ The module never says mesh, remat or optimizer.
 Shapes stand in names, here as in kernels.attention:
   B batch rows, T tokens, S source tokens (= T), D hidden size, H heads,
   K head dim, F MLP size, V vocabulary, M masked positions, N layers,
-  C classes, 1 a broadcast dim.
+  P packed examples, C classes or types, 1 a broadcast dim.
 """
 
 from robertax.model.config import ModelConfig
-from robertax.model.losses import mlm_loss
+from robertax.model.losses import mlm_loss, nsp_loss
 from robertax.model.roberta import Roberta, bind, create
 
-__all__ = ['ModelConfig', 'Roberta', 'bind', 'create', 'mlm_loss']
+__all__ = ['ModelConfig', 'Roberta', 'bind', 'create', 'mlm_loss',
+           'nsp_loss']

@@ -22,6 +22,10 @@ class ModelConfig:
     layer_norm_eps: fairseq modules/layer_norm.py:28.
     initializer_std: of all matrices and tables, not truncated.
     tie_embeddings: the decoder is the token table.
+    num_types: rows of the table of token types (BERT: 2, for A and B); 0: there
+      is none, as in RoBERTa. A task whose format has pairs fills it in.
+    nsp_head: whether there is BERT's head for next-sentence prediction; filled
+      in likewise.
     dtype: of activations; parameters, softmax and LayerNorm stay float32.
     attention: name of an implementation in kernels.attention.
     layers_unrolled: blocks a turn of the scan over layers: more compile slower
@@ -38,6 +42,8 @@ class ModelConfig:
   layer_norm_eps: float = 1e-5
   initializer_std: float = 0.02
   tie_embeddings: bool = True
+  num_types: int = 0
+  nsp_head: bool = False
   dtype: str = 'float32'
   attention: str = 'xla'
   layers_unrolled: int = 1
@@ -47,6 +53,9 @@ class ModelConfig:
                  'max_positions', 'layers_unrolled'):
       if getattr(self, name) < 1:
         raise InputError(f'model.{name}={getattr(self, name)}: at least 1.')
+    if self.num_types < 0:
+      raise InputError(f'model.num_types={self.num_types}: rows of a table, or '
+                       '0 for none.')
     if self.hidden_size % self.num_heads:
       raise InputError(
           f'model.hidden_size={self.hidden_size} is not a multiple of '

@@ -15,6 +15,7 @@ from robertax.model.config import ModelConfig
 from robertax.model.layers import Dense, Norm, gaussian
 
 PAD_ID = 1  # of <pad>, and the position of padding: fairseq's padding_idx
+TYPES = 0x74797065  # 'type': what the key of that table is folded with.
 # Where dropout happens: folded into a row's key, so that no two masks of a
 # step are alike. The first level is 0 for embeddings and 1.. for the blocks.
 EMBEDDINGS = 0
@@ -43,7 +44,10 @@ def positions(segment_ids_BT):
 
 
 class Embeddings(nnx.Module):
-  """Tokens plus learned positions, LayerNorm, dropout; padding becomes 0."""
+  """Tokens plus learned positions, LayerNorm, dropout; padding becomes 0.
+
+  With `num_types`, plus types too (BERT modeling.py embedding_postprocessor).
+  """
 
   def __init__(self, config: ModelConfig, key):
     size, std = config.hidden_size, config.initializer_std
@@ -54,13 +58,23 @@ class Embeddings(nnx.Module):
     self.tokens = nnx.Param(tokens_VD[...].at[PAD_ID].set(0))
     # Row 0 is no token's position either (fairseq leaves it random, unused).
     self.positions = nnx.Param(positions_PD[...].at[:PAD_ID + 1].set(0))
+    if config.num_types:
+      # A key of its own: the other parameters are those of a model without.
+      self.types = gaussian(jax.random.fold_in(key, TYPES),
+                            (config.num_types, size), std)
     self.norm = Norm(size, config.layer_norm_eps)
     self.config = config
 
-  def __call__(self, input_ids_BT, segment_ids_BT, keys_B2):
-    # Both lookups and the norm in float32: the cast to bfloat16 comes after.
+  def __call__(self, input_ids_BT, segment_ids_BT, type_ids_BT, keys_B2):
+    # All lookups and the norm in float32: the cast to bfloat16 comes after.
     x_BTD = (self.tokens[...][input_ids_BT]
              + self.positions[...][positions(segment_ids_BT)])
+    if self.config.num_types:
+      # A product, as in BERT: a lookup's gradient would add all tokens to the
+      # same two rows, one after another. In full precision it is the lookup.
+      types_BTC = jax.nn.one_hot(type_ids_BT, self.config.num_types)
+      x_BTD += jnp.einsum('BTC,CD->BTD', types_BTC, self.types[...],
+                          precision=lax.Precision.HIGHEST)
     x_BTD = self.norm(x_BTD).astype(self.config.dtype)
     x_BTD = dropout(x_BTD, _fold(keys_B2, EMBEDDINGS),
                     self.config.dropout_rate)
@@ -132,15 +146,21 @@ def layer_keys(keys_B2, num_layers: int):
 
 
 def encode(embeddings: Embeddings, layers: Block, input_ids_BT,
-           segment_ids_BT, keys_B2):
+           segment_ids_BT, type_ids_BT, keys_B2):
   """Embeddings, then the blocks in one scan: compiled once, not N times."""
   config = embeddings.config
+  if (type_ids_BT is None) != (not config.num_types):
+    raise InputError(
+        f'model.num_types={config.num_types}, and '
+        f'{"no type_ids" if type_ids_BT is None else "type_ids"} are given: '
+        'a model with types needs them (zeros, where there are no pairs), one '
+        'without has no use for them.')
   if input_ids_BT.shape[1] > config.max_positions:
     raise InputError(
         f'a sequence of {input_ids_BT.shape[1]} tokens, but the model has '
         f'{config.max_positions} positions: shorten the sequences, or set '
         f'model.max_positions={input_ids_BT.shape[1]}.')
-  x_BTD = embeddings(input_ids_BT, segment_ids_BT, keys_B2)
+  x_BTD = embeddings(input_ids_BT, segment_ids_BT, type_ids_BT, keys_B2)
 
   def body(x_BTD, layer):
     block, layer_keys_B2 = layer

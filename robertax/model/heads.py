@@ -1,4 +1,4 @@
-"""What is read off the encoder's states. So far: the masked tokens."""
+"""What is read off the encoder's states: masked tokens; does B follow A?"""
 
 from flax import nnx
 import jax
@@ -36,3 +36,25 @@ class MLMHead(nnx.Module):
                             table_VD.astype(x_BMD.dtype),
                             preferred_element_type=jnp.float32)
     return logits_BMV + self.bias[...]
+
+
+class NSPHead(nnx.Module):
+  """Next-sentence prediction: BERT's pooler and a two-way linear layer.
+
+  The state of an example's <s>, dense, tanh (BERT modeling.py, `pooler`), then
+  two logits (run_pretraining.py get_next_sentence_output). No dropout in
+  either.
+  """
+
+  def __init__(self, config: ModelConfig, key):
+    size, std = config.hidden_size, config.initializer_std
+    pooler_key, output_key = jax.random.split(key)
+    self.pooler = Dense(pooler_key, (size,), (size,), std)
+    self.output = Dense(output_key, (size,), (2,), std)
+
+  def __call__(self, x_BTD, nsp_positions_BP):
+    """logits_BPC, float32, C = 2: B follows A, B is random."""
+    x_BPD = jnp.take_along_axis(x_BTD, nsp_positions_BP[..., None], axis=1)
+    x_BPD = self.pooler('BPD,DE->BPE', x_BPD)
+    # So few that float32 costs nothing.
+    return self.output('BPD,DC->BPC', jnp.tanh(x_BPD.astype(jnp.float32)))

@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+Sums = dict[str, jax.Array]
+
 
 def mlm_loss(logits_BMV: jax.Array, targets_BM: jax.Array,
-             weights_BM: jax.Array) -> dict[str, jax.Array]:
+             weights_BM: jax.Array) -> Sums:
   """Cross-entropy over masked tokens (fairseq criterions/masked_lm.py).
 
   Args:
@@ -17,12 +19,32 @@ def mlm_loss(logits_BMV: jax.Array, targets_BM: jax.Array,
     Three float32 scalars: `loss_sum` in nats, `weight_sum`, and `correct_sum`,
     the tokens whose largest logit is the target's.
   """
-  logits_BMV = logits_BMV.astype(jnp.float32)
-  weights_BM = weights_BM.astype(jnp.float32)
-  target_BM = jnp.take_along_axis(
-      logits_BMV, targets_BM[..., None], axis=-1)[..., 0]
-  nats_BM = jax.nn.logsumexp(logits_BMV, axis=-1) - target_BM
-  correct_BM = logits_BMV.argmax(-1) == targets_BM
-  return {'loss_sum': (weights_BM * nats_BM).sum(),
-          'weight_sum': weights_BM.sum(),
-          'correct_sum': (weights_BM * correct_BM).sum()}
+  return _cross_entropy(logits_BMV, targets_BM, weights_BM, '')
+
+
+def nsp_loss(logits_BPC: jax.Array, targets_BP: jax.Array,
+             weights_BP: jax.Array) -> Sums:
+  """Cross-entropy of next-sentence prediction, over examples.
+
+  Args:
+    logits_BPC: C = 2; any float, computed in float32.
+    targets_BP: int32, BERT's (run_pretraining.py get_next_sentence_output):
+      0: B follows A, 1: B is random.
+    weights_BP: 1 for an example, 0 for filler.
+
+  Returns:
+    As `mlm_loss`: `nsp_loss_sum`, `nsp_weight_sum`, `nsp_correct_sum`.
+  """
+  return _cross_entropy(logits_BPC, targets_BP, weights_BP, 'nsp_')
+
+
+def _cross_entropy(logits, targets, weights, prefix: str) -> Sums:
+  """Over the last dim of the logits; the sums' names begin with `prefix`."""
+  logits = logits.astype(jnp.float32)
+  weights = weights.astype(jnp.float32)
+  target = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  nats = jax.nn.logsumexp(logits, axis=-1) - target
+  correct = logits.argmax(-1) == targets
+  return {f'{prefix}loss_sum': (weights * nats).sum(),
+          f'{prefix}weight_sum': weights.sum(),
+          f'{prefix}correct_sum': (weights * correct).sum()}

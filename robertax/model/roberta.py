@@ -8,40 +8,70 @@ import jax
 from robertax.errors import InputError
 from robertax.model import encoder
 from robertax.model.config import ModelConfig
-from robertax.model.heads import MLMHead
+from robertax.model.heads import MLMHead, NSPHead
+
+NSP = 0x6e7370  # 'nsp': what the key of that head is folded with.
 
 
 class Roberta(nnx.Module):
-  """Encoder and masked-LM head. Holds no generator: dropout keys are given."""
+  """Encoder and masked-LM head, and BERT's NSP head where it is asked for.
+
+  Holds no generator: dropout keys are given.
+  """
 
   def __init__(self, config: ModelConfig, key):
     keys = jax.random.split(key, 3)
     self.embeddings = encoder.Embeddings(config, keys[0])
     self.layers = encoder.stack(config, keys[1])
     self.lm_head = MLMHead(config, keys[2])
+    if config.nsp_head:
+      # A key of its own: the other parameters are those of a model without.
+      self.nsp_head = NSPHead(config, jax.random.fold_in(key, NSP))
 
-  def encode(self, input_ids_BT, segment_ids_BT, *, dropout_key=None):
+  def encode(self, input_ids_BT, segment_ids_BT, type_ids_BT=None, *,
+             dropout_key=None):
     """The last block's states.
 
     Args:
       input_ids_BT: int32.
       segment_ids_BT: int32, 1.. for the packed examples of a row, 0 padding.
+      type_ids_BT: int32, below config.num_types; None where that is 0.
       dropout_key: uint32[B, 2] from kernels.row_keys, or None: no dropout.
 
     Returns:
       x_BTD in config.dtype; what stands at padding has no meaning.
 
     Raises:
-      InputError: more tokens than positions.
+      InputError: more tokens than positions; types for a model without, or
+        none for a model with them.
     """
     return encoder.encode(self.embeddings, self.layers, input_ids_BT,
-                          segment_ids_BT, dropout_key)
+                          segment_ids_BT, type_ids_BT, dropout_key)
 
   __call__ = encode
 
   def mlm_logits(self, x_BTD, mlm_positions_BM):
     """logits_BMV, float32, at `mlm_positions_BM` (int32, 0 as filler)."""
     return self.lm_head(x_BTD, mlm_positions_BM, self.embeddings.tokens[...])
+
+  def nsp_logits(self, x_BTD, nsp_positions_BP):
+    """Whether B follows A (0) or is random (1), BERT's order.
+
+    Args:
+      x_BTD: from `encode`.
+      nsp_positions_BP: int32, where each packed example's <s> stands, 0 as
+        filler.
+
+    Returns:
+      float32[B, P, 2].
+
+    Raises:
+      InputError: the model has no such head.
+    """
+    if not self.embeddings.config.nsp_head:
+      raise InputError('model.nsp_head=False: this model predicts no next '
+                       'sentence. One that is trained on pairs does.')
+    return self.nsp_head(x_BTD, nsp_positions_BP)
 
 
 def create(config: ModelConfig, key: jax.Array) -> dict:
@@ -54,8 +84,10 @@ def create(config: ModelConfig, key: jax.Array) -> dict:
   Returns:
     embeddings/{tokens, positions, norm}, layers/{attention/{query, key, value,
     output}, attention_norm, mlp_in, mlp_out, mlp_norm}, each with a leading
-    dim N, and lm_head/{dense, norm, bias} (+ decoder when not tied). Kernels
-    are [inputs, outputs], with heads visible: [N, D, H, K] and [N, H, K, D].
+    dim N, and lm_head/{dense, norm, bias} (+ decoder when not tied). With
+    num_types, embeddings/types; with nsp_head, nsp_head/{pooler, output}: the
+    others are the same with and without. Kernels are [inputs, outputs], with
+    heads visible: [N, D, H, K] and [N, H, K, D].
 
   Raises:
     InputError: config.vocab_size is not resolved.

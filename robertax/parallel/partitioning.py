@@ -19,6 +19,7 @@ BATCH = ('data', 'fsdp')
 RULES = (
     (r'embeddings/tokens', P('model', 'fsdp')),
     (r'embeddings/positions', P(None, 'fsdp')),
+    (r'embeddings/types', P(None, 'fsdp')),
     (r'embeddings/norm/(scale|bias)', P()),
     (r'layers/attention/(query|key|value)/kernel',
      P(None, 'fsdp', 'model', None)),
@@ -35,6 +36,8 @@ RULES = (
     (r'lm_head/norm/(scale|bias)', P()),
     (r'lm_head/decoder', P('model', 'fsdp')),
     (r'lm_head/bias', P('model')),
+    (r'nsp_head/(pooler|output)/kernel', P('fsdp', None)),
+    (r'nsp_head/(pooler|output)/bias', P()),
 )
 
 

@@ -1,4 +1,7 @@
-"""Masked language modelling: the task that a RoBERTa is pretrained with."""
+"""Masked language modelling, the task that a RoBERTa is pretrained with.
+
+With a format of pairs, BERT's next-sentence prediction beside it.
+"""
 
 from collections.abc import Callable, Iterator
 import dataclasses
@@ -17,6 +20,7 @@ from robertax.data.config import DataConfig
 from robertax.errors import InputError
 from robertax.model.config import ModelConfig
 from robertax.model.encoder import PAD_ID
+from robertax.tasks import pairs
 from robertax.text import TokenizerConfig
 
 HostBatch = dict[str, np.ndarray]
@@ -30,7 +34,8 @@ class Pretrain:
 
   Attributes:
     tokenizer: text.Tokenizer.
-    model: the ModelConfig with the vocabulary's size filled in.
+    model: the ModelConfig with the vocabulary's size filled in, and what the
+      format needs.
     corpora: names of the corpora, in order.
   """
 
@@ -54,6 +59,7 @@ class Pretrain:
           'table has no rows for the rest. Lower the one or raise the other.')
     data.check(data_config)
     text.check(tokenizer_config)
+    model_config = pairs.for_format(model_config, data_config.format)
     if data_config.mixture:
       # Preparing may take hours: what the mixture lacks is said before.
       mixture.weights(data_config.mixture, [
@@ -85,30 +91,63 @@ class Pretrain:
       params['embeddings']['tokens'] = tokens.at[rows].set(tokens[rows[::-1]])
     return params
 
+  def totals(self, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """What the loss is divided by.
+
+    Returns:
+      weight_sum, the batch's masked tokens, and, of pairs, nsp_weight_sum, its
+      examples.
+    """
+    return {total: batch[weights].sum(dtype=jnp.float32)
+            for total, weights in (('weight_sum', 'mlm_weights'),
+                                   ('nsp_weight_sum', 'nsp_weights'))
+            if weights in batch}
+
   def loss(self, params: Any, batch: dict[str, jax.Array],
-           dropout_keys: jax.Array | None
+           dropout_keys: jax.Array | None, totals: dict[str, jax.Array]
            ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Summed cross-entropy of the masked tokens, in nats.
+    """Cross-entropy of the masked tokens, in nats.
+
+    Of pairs, BERT's loss: the mean over masked tokens plus the mean over
+    examples of next-sentence prediction (run_pretraining.py, `total_loss`).
 
     Args:
       params: from `init`.
-      batch: input_ids, segment_ids int32[B,T]; mlm_* [B,M].
+      batch: input_ids, segment_ids int32[B,T]; mlm_* [B,M]; of pairs, type_ids
+        int32[B,T] and nsp_* [B,P]. All of a batch, or a micro-batch.
       dropout_keys: uint32[B,2], None: no dropout.
+      totals: of the whole batch.
 
     Returns:
-      loss_sum, and the sums loss_sum, weight_sum (masked tokens), correct_sum,
-      token_sum (without padding).
+      The part that these rows have of the whole batch's loss, and the sums
+      loss_sum, weight_sum (masked tokens), correct_sum, token_sum (without
+      padding); of pairs, nsp_loss_sum, nsp_weight_sum (examples) and
+      nsp_correct_sum.
     """
     encoder = model.bind(self.model, params)
-    x_BTD = encoder.encode(batch['input_ids'], batch['segment_ids'],
+    type_ids = batch.get('type_ids')
+    if type_ids is None and self.model.num_types:
+      type_ids = jnp.zeros_like(batch['input_ids'])
+    x_BTD = encoder.encode(batch['input_ids'], batch['segment_ids'], type_ids,
                            dropout_key=dropout_keys)
     sums = model.mlm_loss(encoder.mlm_logits(x_BTD, batch['mlm_positions']),
                           batch['mlm_targets'], batch['mlm_weights'])
     sums['token_sum'] = (batch['segment_ids'] > 0).sum(dtype=jnp.float32)
-    return sums['loss_sum'], sums
+    # A batch without a target has a gradient of zero instead of NaN.
+    objective = sums['loss_sum'] / jnp.maximum(totals['weight_sum'], 1.0)
+    if 'nsp_weights' in batch:
+      sums |= model.nsp_loss(encoder.nsp_logits(x_BTD, batch['nsp_positions']),
+                             batch['nsp_targets'], batch['nsp_weights'])
+      objective += sums['nsp_loss_sum'] / jnp.maximum(
+          totals['nsp_weight_sum'], 1.0)
+    return objective, sums
 
   def summarize(self, sums: dict[str, float]) -> dict[str, float]:
-    """Loss in nats, in bits (as fairseq reports it), perplexity, accuracy."""
+    """Loss in nats, in bits (as fairseq reports it), perplexity, accuracy.
+
+    All of the masked tokens alone, so that formats can be compared; of pairs,
+    nsp_loss and nsp_accuracy beside them.
+    """
     weight = sums['weight_sum']
     if not weight:
       raise InputError('no token of the evaluation set is masked: the text '
@@ -120,7 +159,33 @@ class Pretrain:
                'accuracy': sums['correct_sum'] / weight}
     if 'unigram_sum' in sums:
       metrics['unigram_loss'] = sums['unigram_sum'] / weight
-    return metrics
+    return metrics | pairs.metrics(sums)
+
+  def train_metrics(self, step: int, sums: dict[str, float]
+                    ) -> dict[str, float]:
+    """What a training step is logged with.
+
+    Args:
+      step: updates done, this one included.
+      sums: of `loss`, over the step's whole batch.
+
+    Returns:
+      That batch's loss (nats), accuracy, masked_tokens and padding_fraction
+      (the share of its B x T places); of pairs, nsp_loss and nsp_accuracy;
+      epoch, the passes made so far over all records; and, of several corpora,
+      epoch/<corpus> for each.
+    """
+    weight = max(sums['weight_sum'], 1.0)
+    places = self._data.batch_size * self._data.sequence_length
+    metrics = {'loss': sums['loss_sum'] / weight,
+               'accuracy': sums['correct_sum'] / weight,
+               'masked_tokens': int(sums['weight_sum']),
+               'padding_fraction': 1 - sums['token_sum'] / places,
+               'epoch': self.epoch(step)}
+    if len(self.corpora) > 1:
+      metrics |= {f'epoch/{name}': passes
+                  for name, passes in self.epochs(step).items()}
+    return metrics | pairs.metrics(sums)
 
   def train_batches(self, start_step: int,
                     rows: np.ndarray) -> Iterator[HostBatch]:
@@ -134,12 +199,15 @@ class Pretrain:
 
     Where corpora are mixed, `epochs` says more.
     """
-    return step * self._data.batch_size / self._train.num_records
+    return self._pipeline.epoch(step)
 
   def epochs(self, step: int) -> dict[str, float]:
     """Passes over each corpus's training records made by that many steps."""
-    return data.Pipeline(self._train, self._data, self._law,
-                         seed=self._seed).epochs(step)
+    return self._pipeline.epochs(step)
+
+  @functools.cached_property
+  def _pipeline(self) -> data.Pipeline:
+    return data.Pipeline(self._train, self._data, self._law, seed=self._seed)
 
   def describe_epochs(self, step: int) -> str:
     """'1.50 epochs', or, mixed, '1.50 epochs (news 4.00, web 0.90)'."""

@@ -20,11 +20,11 @@ class Evaluation:
 
     Args:
       config: of the run.
-      task: gives sets, their constants, the loss, and turns sums into metrics.
+      task: gives sets, their constants, the loss, and metrics of its sums.
       mesh: where the batches lie.
     """
     self._task, self._mesh, self._depth = task, mesh, config.data.prefetch
-    self._step = jax.jit(step.make_eval_step(task.loss))
+    self._step = jax.jit(step.make_eval_step(task.loss, task.totals))
     self._shape = (config.data.batch_size // config.train.micro_batches,
                    config.train.eval_examples)
 

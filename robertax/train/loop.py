@@ -81,7 +81,7 @@ def run(config: Config, folder: str) -> Run:
     start = int(now.step)
 
     train_step = jax.jit(
-        step.make_train_step(task.loss, tx, config.seed),
+        step.make_train_step(task.loss, task.totals, tx, config.seed),
         out_shardings=(shardings, None), donate_argnums=0)
     evaluation = Evaluation(config, task, mesh)
     # The writer cuts metrics.jsonl back to the restored step, so it comes
@@ -104,14 +104,14 @@ def run(config: Config, folder: str) -> Run:
         if start == 0:
           writer.add(0, evaluated())
           writer.flush()
-        window = Window(run_ahead(mesh))
+        window = Window(task.train_metrics, run_ahead(mesh))
         for number in range(start + 1, train.steps + 1):
           last = number == train.steps
           now, sums = train_step(now, next(feed))
           window.add(sums)
           progress.step(number)
           if last or number % train.log_every == 0:
-            metrics = window.close(float(schedule(number - 1)))
+            metrics = window.close(number, float(schedule(number - 1)))
             writer.add(number, metrics)
             progress.show(metrics)
           stopped = interruption.requested

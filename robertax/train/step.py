@@ -1,4 +1,4 @@
-"""One update: differentiate, divide once, update."""
+"""One update: count the targets, differentiate, update."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,42 +11,55 @@ from robertax import kernels
 from robertax.train.state import TrainState
 
 Sums = dict[str, jax.Array]
-LossFn = Callable[[Any, dict[str, jax.Array], jax.Array | None],
+Batch = dict[str, jax.Array]
+LossFn = Callable[[Any, Batch, jax.Array | None, Sums],
                   tuple[jax.Array, Sums]]
+TotalsFn = Callable[[Batch], Sums]
 
 
-def make_train_step(loss: LossFn, tx: optax.GradientTransformation,
+def make_train_step(loss: LossFn, totals: TotalsFn,
+                    tx: optax.GradientTransformation,
                     seed: int) -> Callable[..., tuple[TrainState, Sums]]:
   """Makes (state, batch) -> (state, sums).
 
-  The gradient is that of the summed loss over all devices and micro-batches,
-  divided once by the global number of targets (fairseq trainer.py:933-946):
-  a mean of per-device means would weigh a target by its neighbours' number.
+  Targets are counted first, over all devices and micro-batches (fairseq
+  trainer.py:933-946 divides by that count): a mean of per-device means would
+  weigh a target by its neighbours' number. The loss is given the counts, so an
+  objective may be a sum of several means, each with a divisor of its own.
+
+  The division is thus made at the loss, and not of the finished gradient. That
+  costs no precision: a scaled cotangent has as many digits as before, and
+  bfloat16 has float32's range of exponents (2^-126: float16, from 2^-14 on,
+  would lose the small ones). It saves a pass over the gradient.
 
   Args:
-    loss: (params, batch, dropout_keys) -> (loss_sum, sums); `sums` are scalars
-      to add over micro-batches, `weight_sum` (the divisor) among them.
+    loss: (params, batch, dropout_keys, totals) -> (objective, sums); both are
+      added over micro-batches. `objective` is divided by what it must be, so
+      that these add up to the batch's; `sums` are scalars, to be divided by
+      whoever reads them.
+    totals: batch -> scalars, from the weights of the whole batch.
     tx: the optimizer.
     seed: of dropout.
 
   Returns:
     A function of a TrainState and a batch whose arrays are
-    [micro-batches, rows, ...]; not yet jitted. Its sums hold `loss_sum` and
-    `gradient_norm` (of the divided gradient) too.
+    [micro-batches, rows, ...]; not yet jitted. Its sums hold `gradient_norm`
+    too.
   """
   gradients = jax.grad(loss, has_aux=True)
 
-  def step(state: TrainState, batch: dict[str, jax.Array]
-           ) -> tuple[TrainState, Sums]:
+  def step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
+    divisors = totals(batch)
     num_micro, num_rows = next(iter(batch.values())).shape[:2]
     key = kernels.key_words(seed, state.step)
 
-    def micro(number: jax.Array, part: dict[str, jax.Array]):
+    def micro(number: jax.Array, part: Batch):
       # Rows count through the whole batch, so dropout does not know into how
       # many micro-batches it was cut.
       rows = (number.astype(jnp.uint32) * jnp.uint32(num_rows)
               + jnp.arange(num_rows, dtype=jnp.uint32))
-      return gradients(state.params, part, kernels.row_keys(key, rows))
+      return gradients(state.params, part, kernels.row_keys(key, rows),
+                       divisors)
 
     if num_micro == 1:
       grads, sums = micro(jnp.uint32(0), {k: v[0] for k, v in batch.items()})
@@ -60,9 +73,6 @@ def make_train_step(loss: LossFn, tx: optax.GradientTransformation,
                                None),
           zeros, (numbers, batch))
 
-    # A batch without a target leaves the gradient zero instead of NaN.
-    divisor = jnp.maximum(sums['weight_sum'], 1.0)
-    grads = jax.tree.map(lambda g: g / divisor, grads)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     sums['gradient_norm'] = optax.tree.norm(grads)
     return TrainState(state.step + 1, optax.apply_updates(
@@ -71,8 +81,9 @@ def make_train_step(loss: LossFn, tx: optax.GradientTransformation,
   return step
 
 
-def make_eval_step(loss: LossFn) -> Callable[..., Sums]:
+def make_eval_step(loss: LossFn, totals: TotalsFn) -> Callable[..., Sums]:
   """Makes (params, batch[1, rows, ...]) -> sums, without dropout."""
-  def step(params, batch: dict[str, jax.Array]) -> Sums:
-    return loss(params, {k: v[0] for k, v in batch.items()}, None)[1]
+  def step(params: Any, batch: Batch) -> Sums:
+    part = {k: v[0] for k, v in batch.items()}
+    return loss(params, part, None, totals(batch))[1]
   return step

@@ -1,5 +1,6 @@
 """The numbers of a logged step, and the rate since the one before it."""
 
+from collections.abc import Callable
 import time
 
 import jax
@@ -9,14 +10,16 @@ import numpy as np
 class Window:
   """Steps since the last logged one: their tokens and their seconds."""
 
-  def __init__(self, run_ahead: int):
+  def __init__(self, describe: Callable[[int, dict[str, float]],
+                                        dict[str, float]], run_ahead: int):
     """Begins.
 
     Args:
+      describe: the task's, from a step and its sums to its metrics.
       run_ahead: steps that may be under way behind the newest one. Without a
         bound, batches pile up on the devices where the host is faster.
     """
-    self._run_ahead = run_ahead
+    self._describe, self._run_ahead = describe, run_ahead
     self.restart()
 
   def add(self, sums: dict[str, jax.Array]):
@@ -29,26 +32,25 @@ class Window:
     """Begins anew: seconds of evaluating and saving are no step's."""
     self._sums, self._begun = [], time.perf_counter()
 
-  def close(self, learning_rate: float) -> dict[str, float | None]:
+  def close(self, step: int, learning_rate: float
+            ) -> dict[str, float | None]:
     """Waits for the last step noted.
 
     Args:
+      step: its number; the first is 1.
       learning_rate: of that step.
 
     Returns:
-      That step's own loss in nats, accuracy, rate, masked tokens and gradient
-      norm; the window's tokens (without padding) a second; train/mfu, None.
+      `train/...`: what the task says of that step's sums, its learning rate and
+      gradient norm; the window's tokens (without padding) a second; mfu, None.
     """
     sums = jax.device_get(self._sums)
     seconds = time.perf_counter() - self._begun
-    last = sums[-1]
-    weight = max(float(last['weight_sum']), 1.0)
     tokens = float(np.sum([s['token_sum'] for s in sums], dtype=np.float64))
+    last = {name: float(value) for name, value in sums[-1].items()}
     self.restart()
-    return {'train/loss': float(last['loss_sum']) / weight,
-            'train/accuracy': float(last['correct_sum']) / weight,
-            'train/learning_rate': learning_rate,
-            'train/masked_tokens': int(last['weight_sum']),
-            'train/tokens_per_second': tokens / seconds,
-            'train/gradient_norm': float(last['gradient_norm']),
-            'train/mfu': None}
+    metrics = self._describe(step, last) | {
+        'learning_rate': learning_rate,
+        'tokens_per_second': tokens / seconds,
+        'gradient_norm': last['gradient_norm'], 'mfu': None}
+    return {f'train/{name}': value for name, value in metrics.items()}

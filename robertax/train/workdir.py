@@ -41,9 +41,10 @@ def check(workdir: str, config: Config):
           'model. Put it back, or choose another --workdir.')
     return
   new = to_dict(config)
-  if not config.model.vocab_size:
-    # 0 stands for the tokenizer's, which is filled in by now in the old one.
-    new['model']['vocab_size'] = saved.model.vocab_size
+  for key in ('vocab_size', 'num_types', 'nsp_head'):
+    # 0 stands for the tokenizer's or the format's (which are compared): in the
+    # old one it is filled in by now.
+    new['model'][key] = new['model'][key] or getattr(saved.model, key)
   lines = [line for line in differences(to_dict(saved), new)
            if line.partition(':')[0] not in FREE_ON_RESUME]
   if lines:

@@ -56,7 +56,8 @@ def test_positions_start_at_two_in_every_segment(lengths, padding):
 
 def test_scan_equals_a_loop_over_the_blocks(params):
   module = model.bind(CONFIG, params)
-  x = jax.jit(lambda module: module.embeddings(IDS, SEGMENTS, KEYS))(module)
+  x = jax.jit(lambda module: module.embeddings(
+      IDS, SEGMENTS, None, KEYS))(module)
   apply = jax.jit(lambda block, x, keys: block(x, SEGMENTS, keys))
   for n in range(CONFIG.num_layers):
     block = jax.tree.map(lambda leaf: leaf[n], module.layers)  # noqa: B023
@@ -141,3 +142,37 @@ def test_sequence_longer_than_the_positions_is_refused(params):
   with pytest.raises(InputError, match='17 tokens.*16 positions.*'
                      'model.max_positions=17'):
     encode(CONFIG, params, ids, ids + 1)
+
+
+def test_types_are_added_as_a_lookup_would():
+  config = dataclasses.replace(CONFIG, num_types=2)
+  params = model.create(config, jax.random.key(0))['embeddings']
+  types = jnp.asarray(np.random.RandomState(1).randint(0, 2, IDS.shape))
+  both = jnp.concatenate([params['tokens'] + row for row in params['types']])
+
+  def embed(params, ids, type_ids):
+    whole = model.create(config, jax.random.key(0)) | {'embeddings': params}
+    wide = dataclasses.replace(config, vocab_size=len(params['tokens']),
+                               num_types=0 if type_ids is None else 2)
+    whole['lm_head']['bias'] = jnp.zeros(wide.vocab_size)
+    return model.bind(wide, whole).embeddings(ids, SEGMENTS, type_ids, None)
+
+  got = embed(params, IDS, types)
+  plain = {n: x for n, x in params.items() if n != 'types'}
+  np.testing.assert_allclose(
+      got, embed(plain | {'tokens': both}, IDS + 50 * types, None), atol=1e-5)
+  # Another type changes every token of text, and nothing at padding.
+  changed = np.abs(embed(params, IDS, 1 - types) - got).max(-1)
+  real = np.asarray(SEGMENTS) > 0
+  assert (changed[real] > 1e-3).all() and (changed[~real] == 0).all()
+
+
+@pytest.mark.parametrize('num_types, type_ids, message', [
+    (2, None, 'model.num_types=2, and no type_ids'),
+    (0, jnp.zeros_like(IDS), 'model.num_types=0, and type_ids')])
+def test_types_without_a_table_or_a_table_without_types(
+    num_types, type_ids, message):
+  config = dataclasses.replace(CONFIG, num_types=num_types)
+  params = model.create(config, jax.random.key(0))
+  with pytest.raises(InputError, match=message):
+    model.bind(config, params).encode(IDS, SEGMENTS, type_ids)

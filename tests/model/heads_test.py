@@ -1,4 +1,4 @@
-"""The masked-LM head: gather first, decode with the table."""
+"""The heads: gather first; decode with the table; does B follow A?"""
 
 import dataclasses
 import functools
@@ -6,8 +6,10 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from robertax import model
+from robertax.errors import InputError
 
 CONFIG = model.ModelConfig(vocab_size=40, hidden_size=16, num_layers=1,
                            num_heads=2, mlp_size=16, max_positions=8)
@@ -55,3 +57,33 @@ def test_bfloat16_states_give_float32_logits():
   got = logits(narrow, params, SOME, X.astype(jnp.bfloat16))
   assert got.dtype == jnp.float32
   np.testing.assert_allclose(got, logits(CONFIG, params, SOME), atol=.01)
+
+
+PAIRS = dataclasses.replace(CONFIG, num_types=2, nsp_head=True)
+
+
+@pytest.mark.parametrize('dtype, atol', [('float32', 1e-5), ('bfloat16', .05)])
+def test_next_sentence_logits_are_berts_formula(dtype, atol):
+  config = dataclasses.replace(PAIRS, dtype=dtype)
+  random = np.random.RandomState(2)
+  params = jax.tree.map(lambda x: x + .3 * random.randn(*x.shape).astype('f'),
+                        model.create(config, jax.random.key(0)))
+  got = jax.jit(lambda x: model.bind(config, params).nsp_logits(x, SOME))(
+      X.astype(dtype))
+  assert got.shape == (3, 2, 2) and got.dtype == jnp.float32
+  head = jax.tree.map(np.float64, params['nsp_head'])
+  for row in range(3):
+    for slot in range(2):
+      first = np.float64(X[row, SOME[row, slot]])
+      pooled = np.tanh(first @ head['pooler']['kernel']
+                       + head['pooler']['bias'])
+      np.testing.assert_allclose(
+          got[row, slot],
+          pooled @ head['output']['kernel'] + head['output']['bias'],
+          atol=atol)
+
+
+def test_a_model_without_the_head_says_so():
+  module = model.bind(CONFIG, model.create(CONFIG, jax.random.key(0)))
+  with pytest.raises(InputError, match='model.nsp_head=False'):
+    module.nsp_logits(X, SOME)

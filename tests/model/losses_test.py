@@ -1,10 +1,10 @@
-"""The masked-LM loss against float64, and at the edge of float32."""
+"""The losses against float64, and at the edge of float32."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robertax.model import mlm_loss
+from robertax.model import mlm_loss, nsp_loss
 
 
 def test_sums_are_the_formula_in_float64():
@@ -43,3 +43,21 @@ def test_bfloat16_logits_are_summed_in_float32():
   got = mlm_loss(logits, jnp.zeros((1, 1), int), jnp.ones((1, 1)))
   assert got['loss_sum'].dtype == jnp.float32
   np.testing.assert_allclose(got['loss_sum'], np.log(4096), rtol=1e-6)
+
+
+def test_next_sentence_sums_are_the_formula_in_float64():
+  random = np.random.RandomState(1)
+  logits = random.randn(5, 3, 2) * 3
+  targets = random.randint(0, 2, (5, 3))
+  weights = (np.arange(3) < random.randint(0, 4, (5, 1))).astype(float)
+  # log(1 + exp(other - target)): two classes are a logistic regression.
+  other, target = (np.take_along_axis(logits, t[..., None], -1)[..., 0]
+                   for t in (1 - targets, targets))
+  got = nsp_loss(jnp.float32(logits), jnp.asarray(targets),
+                 jnp.float32(weights))
+  assert set(got) == {'nsp_loss_sum', 'nsp_weight_sum', 'nsp_correct_sum'}
+  np.testing.assert_allclose(
+      got['nsp_loss_sum'], (weights * np.log1p(np.exp(other - target))).sum(),
+      rtol=1e-6)
+  assert 0 < got['nsp_weight_sum'] == weights.sum() < weights.size
+  assert got['nsp_correct_sum'] == (weights * (target > other)).sum()

@@ -1,5 +1,7 @@
 """create and bind: the doors between modules and nested dicts."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
@@ -58,6 +60,25 @@ def test_names_and_shapes():
                       ('layers/mlp_norm', (2, 32))]:
     expected[f'{name}/scale'] = expected[f'{name}/bias'] = shape
   assert got == expected
+
+
+def test_types_and_the_nsp_head_add_parameters_and_change_none():
+  config = dataclasses.replace(CONFIG, num_types=2, nsp_head=True)
+  plain, pairs = (model.create(c, jax.random.key(3)) for c in (CONFIG, config))
+  more = {'embeddings/types': (2, 32), 'nsp_head/pooler/kernel': (32, 32),
+          'nsp_head/pooler/bias': (32,), 'nsp_head/output/kernel': (32, 2),
+          'nsp_head/output/bias': (2,)}
+  assert paths(pairs) == paths(plain) | more
+  added = pairs.pop('nsp_head')
+  types = pairs['embeddings'].pop('types')
+  jax.tree.map(np.testing.assert_array_equal, plain, pairs)
+  for matrix in (types, added['pooler']['kernel'], added['output']['kernel']):
+    # N(0, .02): the mean square of n numbers has a deviation of (2 / n)^.5.
+    square = float(jnp.square(matrix / .02).mean())
+    assert abs(square - 1) < 4 * (2 / matrix.size)**.5
+  assert not any(part['bias'].any() for part in added.values())
+  with pytest.raises(InputError, match='num_types=-1'):
+    model.ModelConfig(num_types=-1)
 
 
 @pytest.mark.parametrize('large, count', [(False, 124_697_433),

@@ -22,10 +22,11 @@ from robertax.parallel import (
 )
 
 
-def shapes(tied=True, vocab_size=48):
+def shapes(tied=True, vocab_size=48, pairs=True):
   config = model.ModelConfig(
       vocab_size=vocab_size, hidden_size=16, num_layers=2, num_heads=4,
-      mlp_size=32, max_positions=8, tie_embeddings=tied)
+      mlp_size=32, max_positions=8, tie_embeddings=tied,
+      num_types=2 * pairs, nsp_head=pairs)
   return jax.eval_shape(lambda: model.create(config, jax.random.key(0)))
 
 
@@ -34,9 +35,9 @@ def names(tree):
           for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
 
 
-@pytest.mark.parametrize('tied', [True, False])
-def test_exactly_one_rule_for_every_parameter(tied):
-  for name in names(shapes(tied)):
+@pytest.mark.parametrize('tied, pairs', [(True, True), (False, False)])
+def test_exactly_one_rule_for_every_parameter(tied, pairs):
+  for name in names(shapes(tied, pairs=pairs)):
     fitting = [rule for rule, _ in RULES if re.fullmatch(rule, name)]
     assert len(fitting) == 1, (name, fitting)
 

@@ -46,16 +46,46 @@ def test_loss_is_cross_entropy_at_the_masked_tokens(task):
   size = task.model.vocab_size
   bias = np.random.default_rng(1).normal(size=size).astype(np.float32)
   params['lm_head']['bias'] = bias
-  total, sums = task.loss(params, batch, None)
+  mean, sums = task.loss(params, batch, None, task.totals(batch))
   log_p = bias - np.log(np.exp(bias.astype(np.float64)).sum())
   chosen = batch['mlm_weights'] > 0
   expected = -log_p[batch['mlm_targets'][chosen]].sum()
-  assert float(total) == pytest.approx(expected, rel=1e-5)
+  assert float(sums['loss_sum']) == pytest.approx(expected, rel=1e-5)
+  assert float(mean) == pytest.approx(expected / chosen.sum(), rel=1e-5)
   assert float(sums['weight_sum']) == chosen.sum()
   assert float(sums['token_sum']) == (batch['segment_ids'] > 0).sum()
   metrics = task.summarize({k: float(v) for k, v in sums.items()})
   assert metrics['loss'] == pytest.approx(expected / chosen.sum(), rel=1e-5)
   assert metrics['perplexity'] == pytest.approx(2 ** metrics['bits'])
+
+
+def test_no_target_no_gradient(task):
+  batch = next(task.train_batches(0, np.arange(8)))
+  batch['mlm_weights'] = np.zeros_like(batch['mlm_weights'])
+  params = task.init(jax.random.key(0))
+  gradient = jax.jit(jax.grad(lambda params: task.loss(
+      params, batch, None, task.totals(batch))[0]))(params)
+  assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient))
+
+
+def test_train_metrics_are_of_the_batch_and_the_records_so_far(folder, task):
+  sums = {'loss_sum': 30.0, 'weight_sum': 12.0, 'correct_sum': 3.0,
+          'token_sum': 192.0}
+  metrics = task.train_metrics(50, sums)
+  passes = 50 * 8 / task._train.num_records
+  assert metrics == {
+      'loss': 2.5, 'accuracy': 0.25, 'masked_tokens': 12,
+      'padding_fraction': pytest.approx(1 - 192 / (8 * 32)),
+      'epoch': passes, 'epoch/first': passes, 'epoch/second': passes}
+  mixed = make(folder, mixture='second=3,first=1')
+  first, second = mixed._train.corpus_records
+  found = mixed.train_metrics(50, sums)
+  assert found['epoch/first'] == pytest.approx(100 / first)
+  assert found['epoch/second'] == pytest.approx(300 / second)
+  alone = make(folder, corpora=f'{folder}/first.txt')
+  found = alone.train_metrics(50, dict.fromkeys(sums, 0.0))
+  assert found['epoch'] > 0 and 'epoch/first' not in found
+  assert (found['loss'], found['padding_fraction']) == (0, 1)
 
 
 def test_unigram_baseline_is_of_the_training_text(task):
@@ -102,8 +132,8 @@ def test_wordpiece_in_the_place_of_bytes(folder):
   params = task.init(jax.random.key(0))
   tokens = np.asarray(params['embeddings']['tokens'])
   assert not tokens[tok.pad_id].any() and tokens[tok.unk_id].any()
-  total, sums = task.loss(params, batch, None)
-  assert np.isfinite(float(total)) and float(sums['weight_sum']) > 0
+  mean, sums = task.loss(params, batch, None, task.totals(batch))
+  assert np.isfinite(float(mean)) and float(sums['weight_sum']) > 0
 
 
 def test_a_mixture(folder, task):

@@ -37,13 +37,17 @@ def mesh():
   return parallel.make_mesh(parallel.MeshConfig(), devices)
 
 
-def loss(params, batch, keys):
+def totals(batch):
+  return {'weight_sum': batch['mlm_weights'].sum()}
+
+
+def loss(params, batch, keys, totals):
   encoder = model.bind(CONFIG, params)
   x = encoder.encode(batch['input_ids'], batch['segment_ids'],
                      dropout_key=keys)
   sums = model.mlm_loss(encoder.mlm_logits(x, batch['mlm_positions']),
                         batch['mlm_targets'], batch['mlm_weights'])
-  return sums['loss_sum'], sums
+  return sums['loss_sum'] / totals['weight_sum'], sums
 
 
 @pytest.mark.parametrize('micro_batches', [1, 2])
@@ -66,7 +70,7 @@ def test_the_step_compiles_for_v5e(mesh, micro_batches):
     make = state.create(lambda key: model.create(CONFIG, key), tx, seed=0)
     abstract = state.abstract(make, mesh)
     compiled = jax.jit(
-        step.make_train_step(loss, tx, seed=0), donate_argnums=0,
+        step.make_train_step(loss, totals, tx, seed=0), donate_argnums=0,
         out_shardings=(jax.tree.map(lambda x: x.sharding, abstract), None)
     ).lower(abstract, batch).compile()
   # Gradients of a batch that is shared out must meet somewhere.

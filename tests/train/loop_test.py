@@ -136,6 +136,9 @@ def test_a_run_learns_and_says_what_to_do_next(undisturbed):
   assert last['eval/perplexity'] == pytest.approx(np.exp(last['eval/loss']))
   assert last['eval/bits'] == pytest.approx(last['eval/loss'] / np.log(2))
   assert last['train/mfu'] is None and last['train/tokens_per_second'] > 0
+  epochs = [m['train/epoch'] for m in read[1:]]
+  np.testing.assert_allclose(epochs, epochs[0] * np.arange(1, 601))
+  assert 0 < last['train/padding_fraction'] < 1
   assert 'guessed' in said and 'robertax.load' in said
   assert (folder / 'learning_curve.png').stat().st_size > 10_000
   assert json.loads((folder / 'config.json').read_text())['model'][

@@ -1,5 +1,7 @@
 """One update: the same on any mesh and for any split of the batch."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,14 +19,17 @@ CONFIG = model.ModelConfig(
     max_positions=T)
 
 
-def loss(params, batch, keys):
+def totals(batch):
+  return {'weight_sum': batch['mlm_weights'].sum()}
+
+
+def loss(params, batch, keys, totals):
   encoder = model.bind(CONFIG, params)
   x = encoder.encode(batch['input_ids'], batch['segment_ids'],
                      dropout_key=keys)
   sums = model.mlm_loss(encoder.mlm_logits(x, batch['mlm_positions']),
                         batch['mlm_targets'], batch['mlm_weights'])
-  sums['token_sum'] = (batch['segment_ids'] > 0).sum(dtype=jnp.float32)
-  return sums['loss_sum'], sums
+  return sums['loss_sum'] / totals['weight_sum'], sums
 
 
 def batches(count):
@@ -57,8 +62,8 @@ def train(devices, micro_batches, steps=20, batch_sizes=None, config=None):
     make = state.create(lambda key: model.create(CONFIG, key), tx, seed=3)
     shardings = jax.tree.map(lambda x: x.sharding, state.abstract(make, mesh))
     now = jax.jit(make, out_shardings=shardings)()
-    update = jax.jit(step.make_train_step(loss, tx, seed=3), donate_argnums=0,
-                     out_shardings=(shardings, None))
+    update = jax.jit(step.make_train_step(loss, totals, tx, seed=3),
+                     donate_argnums=0, out_shardings=(shardings, None))
     sharding = parallel.batch_sharding(mesh, micro_batches=True)
     losses = []
     for batch in batches(steps):
@@ -86,34 +91,71 @@ def test_same_losses_on_any_mesh_and_split(one_device, devices, micro_batches):
     np.testing.assert_allclose(a, b, atol=2e-4)
 
 
+def first_state(value, tx):
+  return state.TrainState(jnp.int32(0), jnp.float32(value),
+                          tx.init(jnp.float32(0.0)))
+
+
 def test_gradient_is_of_the_global_mean():
   """Two micro-batches with 1 and 3 targets weigh 1 : 3, not 1 : 1."""
-  def quadratic(params, batch, keys):
+  def quadratic(params, batch, keys, totals):
     del keys
     error = ((params - batch['x']) ** 2 * batch['w']).sum()
-    return error, {'loss_sum': error, 'weight_sum': batch['w'].sum()}
+    return error / totals['w'], {'weight_sum': batch['w'].sum()}
 
   tx = optax.sgd(1.0)
   x = np.array([[[1.0, 0, 0]], [[2.0, 3.0, 4.0]]], np.float32)
   w = np.array([[[1.0, 0, 0]], [[1.0, 1.0, 1.0]]], np.float32)
-  first = state.TrainState(jnp.int32(0), jnp.float32(0.0),
-                           tx.init(jnp.float32(0.0)))
-  now, sums = step.make_train_step(quadratic, tx, 0)(first, {'x': x, 'w': w})
+  update = step.make_train_step(
+      quadratic, lambda batch: {'w': batch['w'].sum()}, tx, 0)
+  now, sums = update(first_state(0, tx), {'x': x, 'w': w})
   # d/dp of the mean of (p - x)^2 at 0 is -2 mean(x) = -2 * 10 / 4.
   assert float(now.params) == pytest.approx(5.0)
   assert float(sums['weight_sum']) == 4.0
   assert float(sums['gradient_norm']) == pytest.approx(5.0)
 
 
-def test_no_target_leaves_parameters_finite():
-  def zero(params, batch, keys):
+@pytest.mark.parametrize('micro_batches', [1, 2, 3])
+def test_two_means_have_two_divisors(micro_batches):
+  """Mean of a and mean of b, however both lie among the micro-batches."""
+  def both(params, batch, keys, totals):
     del keys
-    error = (params * batch['x'] * 0).sum()
-    return error, {'loss_sum': error, 'weight_sum': jnp.float32(0)}
+    objective = sum((params * batch[n]).sum() / totals[n] for n in ('a', 'b'))
+    return objective, {'count': (batch['a'] != 0).sum()}
+
+  def count(batch):
+    return {name: (batch[name] != 0).sum() for name in ('a', 'b')}
 
   tx = optax.sgd(1.0)
-  first = state.TrainState(jnp.int32(0), jnp.float32(2.0),
-                           tx.init(jnp.float32(0.0)))
-  now, _ = step.make_train_step(zero, tx, 0)(
-      first, {'x': np.ones((1, 2), np.float32)})
-  assert float(now.params) == 2.0
+  rows = {'a': np.array([[2., 0], [4, 6], [0, 0], [0, 0], [0, 0], [8, 0]]),
+          'b': np.array([[0., 0], [0, 0], [1, 3], [5, 7], [0, 9], [0, 0]])}
+  update = step.make_train_step(both, count, tx, 0)
+  now, _ = update(first_state(0, tx),
+                  split_micro_batches(rows, micro_batches))
+  assert float(now.params) == pytest.approx(-(20 / 4 + 25 / 5))
+
+
+def test_bfloat16_loses_nothing_by_dividing_first():
+  """2^20 is more targets than any batch has: bit for bit, but for exponents.
+
+  Only what is smaller than 2^-106 would be rounded otherwise.
+  """
+  config = dataclasses.replace(CONFIG, dtype='bfloat16')
+  params = model.create(config, jax.random.key(0))
+  batch = next(batches(1))
+
+  @jax.jit
+  def gradient(divisor):
+    def objective(params):
+      encoder = model.bind(config, params)
+      x = encoder.encode(batch['input_ids'], batch['segment_ids'])
+      return model.mlm_loss(
+          encoder.mlm_logits(x, batch['mlm_positions']),
+          batch['mlm_targets'], batch['mlm_weights'])['loss_sum'] / divisor
+    return jax.grad(objective)(params)
+
+  whole, divided = gradient(1.0), gradient(2.0**20)
+  for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(divided)):
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64) * 2**20
+    assert np.abs(a).max() > 0
+    np.testing.assert_array_equal(a[np.abs(a) > 1e-25], b[np.abs(a) > 1e-25])

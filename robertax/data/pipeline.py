@@ -28,6 +28,7 @@ class Pipeline:
 
   Attributes:
     rows: int64[b], which rows of the global batch are made here.
+    sequence_length: T.
   """
 
   def __init__(self, source: Source, config: DataConfig, masking: Masking, *,
@@ -53,6 +54,7 @@ class Pipeline:
           'short for even one. Give more, or a lower data.sequence_length.')
     self.rows = np.asarray(
         np.arange(config.batch_size) if rows is None else rows, np.int64)
+    self.sequence_length = source.sequence_length
     self._source, self._config, self._masking = source, config, masking
     self._seed, self._first_step = seed, first_step
     self._order = order(source, config, seed)

@@ -30,7 +30,7 @@ def for_format(config: ModelConfig, name: str) -> ModelConfig:
   """
   if name not in FORMATS:
     raise unknown('data.format', name, FORMATS)
-  if not getattr(FORMATS[name], 'pairs', False):
+  if not FORMATS[name].pairs:
     if config.nsp_head:
       print(f'model.nsp_head=True, and data.format={name!r} has no pairs: the '
             'head is kept and not trained.', file=sys.stderr)

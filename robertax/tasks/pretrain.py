@@ -17,6 +17,7 @@ from robertax import corpus, data, model, text
 from robertax.corpus.documents import resolve
 from robertax.data import mixture
 from robertax.data.config import DataConfig
+from robertax.data.phases import Phase, Phases
 from robertax.errors import InputError
 from robertax.model.config import ModelConfig
 from robertax.model.encoder import PAD_ID
@@ -52,11 +53,12 @@ class Pretrain:
     Raises:
       InputError: wrong input of any kind; see corpus.prepare.
     """
-    if data_config.sequence_length > model_config.max_positions:
-      raise InputError(
-          f'data.sequence_length={data_config.sequence_length} is more than '
-          f'model.max_positions={model_config.max_positions}: the position '
-          'table has no rows for the rest. Lower the one or raise the other.')
+    for key in ('sequence_length', 'first_sequence_length'):
+      if getattr(data_config, key) > model_config.max_positions:
+        raise InputError(
+            f'data.{key}={getattr(data_config, key)} is more than '
+            f'model.max_positions={model_config.max_positions}: the position '
+            'table has no rows for the rest. Lower the one or raise the other.')
     data.check(data_config)
     text.check(tokenizer_config)
     model_config = pairs.for_format(model_config, data_config.format)
@@ -75,8 +77,17 @@ class Pretrain:
     self._seed = seed
     self._law = data.Masking.of(data_config, self.tokenizer)
     pad_id = self.tokenizer.pad_id
-    self._train = data.open_source(
-        prepared.manifests, 'train', data_config.backend, pad_id)
+    # Of each phase: its rows, and the step behind its last.
+    self._train = [(data.open_source(
+        prepared.manifests, 'train', data_config.backend, pad_id), None)]
+    if data_config.first_sequence_steps:
+      first = corpus.prepare(
+          dataclasses.replace(
+              data_config, sequence_length=data_config.first_sequence_length),
+          tokenizer_config)
+      self._train.insert(0, (data.open_source(
+          first.manifests, 'train', data_config.backend, pad_id),
+                             data_config.first_sequence_steps))
     self._eval = {
         m.corpus: data.open_source([m], 'eval', data_config.backend, pad_id)
         for m in prepared.manifests}
@@ -176,7 +187,8 @@ class Pretrain:
       epoch/<corpus> for each.
     """
     weight = max(sums['weight_sum'], 1.0)
-    places = self._data.batch_size * self._data.sequence_length
+    length = self._phases.pipeline(step - 1).sequence_length
+    places = self._data.batch_size * length
     metrics = {'loss': sums['loss_sum'] / weight,
                'accuracy': sums['correct_sum'] / weight,
                'masked_tokens': int(sums['weight_sum']),
@@ -190,24 +202,35 @@ class Pretrain:
   def train_batches(self, start_step: int,
                     rows: np.ndarray) -> Iterator[HostBatch]:
     """Batches from `start_step` on, only the given rows of each."""
-    return data.train_batches(
-        self._train, self._data, self._law, seed=self._seed,
-        start_step=start_step, rows=rows)
+    return self._make_phases(rows).batches(start_step)
+
+  def pipeline(self, step: int) -> data.Pipeline:
+    """What makes batch `step` of the run, all rows of it."""
+    return self._phases.pipeline(step)
 
   def epoch(self, step: int) -> float:
     """Passes over the training records made by that many steps.
 
     Where corpora are mixed, `epochs` says more.
     """
-    return self._pipeline.epoch(step)
+    return self._phases.epoch(step)
 
   def epochs(self, step: int) -> dict[str, float]:
     """Passes over each corpus's training records made by that many steps."""
-    return self._pipeline.epochs(step)
+    return self._phases.epochs(step)
 
   @functools.cached_property
-  def _pipeline(self) -> data.Pipeline:
-    return data.Pipeline(self._train, self._data, self._law, seed=self._seed)
+  def _phases(self) -> Phases:
+    return self._make_phases(None)
+
+  def _make_phases(self, rows: np.ndarray | None) -> Phases:
+    phases, first = [], 0
+    for source, stop in self._train:
+      phases.append(Phase(data.Pipeline(
+          source, self._data, self._law, seed=self._seed, rows=rows,
+          first_step=first), stop))
+      first = stop
+    return Phases(phases)
 
   def describe_epochs(self, step: int) -> str:
     """'1.50 epochs', or, mixed, '1.50 epochs (news 4.00, web 0.90)'."""
@@ -233,8 +256,9 @@ class Pretrain:
     A model that has learned no more than how frequent each token is stands
     there; the unigram has add-one smoothing.
     """
+    (source, _) = self._train[-1]
     counts = data.unigram_counts(
-        self._train, self.model.vocab_size, UNIGRAM_RECORDS).astype(np.float64)
+        source, self.model.vocab_size, UNIGRAM_RECORDS).astype(np.float64)
     log_probs = np.log((counts + 1) / (counts.sum() + len(counts)))
     sums = {}
     for name, batches in self.eval_sets(

@@ -72,13 +72,13 @@ def test_train_metrics_are_of_the_batch_and_the_records_so_far(folder, task):
   sums = {'loss_sum': 30.0, 'weight_sum': 12.0, 'correct_sum': 3.0,
           'token_sum': 192.0}
   metrics = task.train_metrics(50, sums)
-  passes = 50 * 8 / task._train.num_records
+  passes = 50 * 8 / task._train[0][0].num_records
   assert metrics == {
       'loss': 2.5, 'accuracy': 0.25, 'masked_tokens': 12,
       'padding_fraction': pytest.approx(1 - 192 / (8 * 32)),
       'epoch': passes, 'epoch/first': passes, 'epoch/second': passes}
   mixed = make(folder, mixture='second=3,first=1')
-  first, second = mixed._train.corpus_records
+  first, second = mixed._train[0][0].records_DK[0].tolist()
   found = mixed.train_metrics(50, sums)
   assert found['epoch/first'] == pytest.approx(100 / first)
   assert found['epoch/second'] == pytest.approx(300 / second)
@@ -92,8 +92,8 @@ def test_unigram_baseline_is_of_the_training_text(task):
   rows = np.arange(8)
   size = task.model.vocab_size
   counts = np.zeros(size)
-  for number in range(task._train.num_records):
-    found = task._train.gather(np.array([number]))
+  for number in range(task._train[0][0].num_records):
+    found = task._train[0][0].gather(np.array([number]))
     np.add.at(counts, found.ids[0, :found.lengths.sum()], 1)
   log_p = np.log((counts + 1) / (counts.sum() + size))
   constants = task.eval_constants(8, 0)
@@ -142,7 +142,7 @@ def test_a_mixture(folder, task):
       batch['example_ids'] for _, batch in zip(
           range(8), mixed.train_batches(0, np.arange(8)))])
   assert (examples >> 48 == 1).sum() == 48
-  first, second = mixed._train.records_DK[0].tolist()
+  first, second = mixed._train[0][0].records_DK[0].tolist()
   assert mixed.epochs(8) == {'first': 16 / first, 'second': 48 / second}
   assert mixed.describe_epochs(800).endswith(
       f'epochs (first {1600 / first:.2f}, second {4800 / second:.2f})')

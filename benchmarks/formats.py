@@ -28,7 +28,7 @@ from typing import Any
 
 LENGTH, ROWS = 128, 8
 VOCAB_SIZE = 2048
-LONGEST = 20_000  # Characters of a document that a slice takes: many documents.
+LONGEST = 4_000  # Characters of a document that a slice takes: many documents.
 VARIANTS = {
     'static': {'format': 'full_sentences', 'masks': 'static'},
     'full_sentences': {'format': 'full_sentences'},
@@ -200,9 +200,9 @@ def main(arguments: list[str] | None = None) -> None:
       description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--corpora', required=True, help='as data.corpora')
   parser.add_argument('--out', required=True, help='folder of all of it')
-  parser.add_argument('--characters', type=int, default=100_000,
+  parser.add_argument('--characters', type=int, default=40_000,
                       help='of each corpus, to train on; as many to ask')
-  parser.add_argument('--tokens', type=int, default=2_000_000,
+  parser.add_argument('--tokens', type=int, default=1_200_000,
                       help='that each run trains on')
   parser.add_argument('--seeds', type=int, default=3)
   parser.add_argument('--variants', default=','.join(VARIANTS))

@@ -49,14 +49,24 @@ def initial_params(config: Config, params: Any) -> Any:
   """The weights to begin with, laid out as `params`.
 
   Args:
-    config: its `init_from` is a workdir, or empty: `params` stay.
+    config: its `init_from` is a workdir, or empty: `params` stay. Its model
+      has what the task has filled in.
     params: random parameters on their devices.
 
   Raises:
-    InputError: the workdir has no finished checkpoint.
+    InputError: the workdir has no finished checkpoint, or its model not what
+      the task needs.
   """
   if not config.init_from:
     return params
+  saved = workdir.read_config(config.init_from).model
+  for key in ('num_types', 'nsp_head'):
+    if getattr(saved, key) != getattr(config.model, key):
+      raise InputError(
+          f'init_from={config.init_from!r}: model.{key}={getattr(saved, key)} '
+          f'there, and data.format={config.data.format!r} needs '
+          f'{getattr(config.model, key)}: take weights of a run on pairs, or a '
+          'format without.')
   checkpoints = Checkpoints(config.init_from, read_only=True)
   newest = checkpoints.latest_step()
   if newest is None:

@@ -90,7 +90,7 @@ def wordpiece():
   tokenizer = text.train_wordpiece(lambda: [' '.join(WORDS) + '.'] * 9, 120)
   config = modelling.ModelConfig(
       hidden_size=16, num_layers=1, num_heads=2, mlp_size=32, max_positions=32,
-      vocab_size=tokenizer.vocab_size)
+      vocab_size=tokenizer.vocab_size, num_types=2, nsp_head=True)
   params = modelling.create(config, jax.random.key(0))
   return model.Model(params, config, tokenizer, 0)
 

@@ -13,32 +13,43 @@ from robertax.data import split_micro_batches
 from robertax.train import optimizer, state, step
 from robertax.train.config import OptimConfig
 
-B, T, M, V = 16, 32, 6, 67
+B, T, M, P, V = 16, 32, 6, 3, 67
 CONFIG = model.ModelConfig(
     vocab_size=V, hidden_size=32, num_layers=2, num_heads=4, mlp_size=64,
-    max_positions=T)
+    max_positions=T, num_types=2, nsp_head=True)
 
 
 def totals(batch):
-  return {'weight_sum': batch['mlm_weights'].sum()}
+  return {'weight_sum': batch['mlm_weights'].sum(),
+          'nsp_weight_sum': batch['nsp_weights'].sum()}
 
 
-def loss(params, batch, keys, totals):
-  encoder = model.bind(CONFIG, params)
+def loss(params, batch, keys, totals, config=CONFIG):
+  encoder = model.bind(config, params)
   x = encoder.encode(batch['input_ids'], batch['segment_ids'],
-                     dropout_key=keys)
+                     batch['type_ids'], dropout_key=keys)
   sums = model.mlm_loss(encoder.mlm_logits(x, batch['mlm_positions']),
                         batch['mlm_targets'], batch['mlm_weights'])
-  return sums['loss_sum'] / totals['weight_sum'], sums
+  sums |= model.nsp_loss(encoder.nsp_logits(x, batch['nsp_positions']),
+                         batch['nsp_targets'], batch['nsp_weights'])
+  return sum(sums[f'{of}loss_sum'] / totals[f'{of}weight_sum']
+             for of in ('', 'nsp_')), sums
 
 
 def batches(count):
-  """Cyclic text of six tokens, soon learned; uneven counts of masks."""
+  """Cyclic text of six tokens, soon learned; B is random if it jumps.
+
+  Uneven counts of masks and of examples: one device and one micro-batch have
+  many, another has none.
+  """
   rng = np.random.default_rng(5)
   for _ in range(count):
     starts = rng.integers(0, 6, (B, 1))
-    ids = (starts + np.arange(T)) % 6 + 4
-    lengths = rng.integers(8, T + 1, (B, 1))
+    # From the middle on B; in every third row it goes on three tokens later.
+    jumps = (np.arange(B) % 3 == 0)[:, None]
+    types = np.tile((np.arange(T) >= T // 2).astype(np.int32), (B, 1))
+    ids = (starts + np.arange(T) + 3 * jumps * types) % 6 + 4
+    lengths = rng.integers(T - 8, T + 1, (B, 1))
     segment = (np.arange(T) < lengths).astype(np.int32)
     positions = np.sort(np.stack([
         rng.permutation(8)[:M] for _ in range(B)])).astype(np.int32)
@@ -50,7 +61,13 @@ def batches(count):
     np.put_along_axis(inputs, positions, V - 1, 1)
     yield {'input_ids': np.where(segment, inputs, 1).astype(np.int32),
            'segment_ids': segment, 'mlm_positions': positions,
-           'mlm_targets': targets.astype(np.int32), 'mlm_weights': weights}
+           'mlm_targets': targets.astype(np.int32), 'mlm_weights': weights,
+           'type_ids': types * segment,
+           # A row's slots ask of one <s> here: their number is what counts.
+           'nsp_positions': np.zeros((B, P), np.int32),
+           'nsp_targets': np.broadcast_to(jumps, (B, P)).astype(np.int32),
+           'nsp_weights': (np.arange(P) < np.linspace(0, P, B).round()[:, None]
+                           ).astype(np.float32)}
 
 
 def train(devices, micro_batches, steps=20, batch_sizes=None, config=None):
@@ -69,7 +86,8 @@ def train(devices, micro_batches, steps=20, batch_sizes=None, config=None):
     for batch in batches(steps):
       batch = split_micro_batches(batch, micro_batches)
       now, sums = update(now, jax.device_put(batch, sharding))
-      losses.append(float(sums['loss_sum'] / sums['weight_sum']))
+      losses.append([float(sums[f'{of}loss_sum'] / sums[f'{of}weight_sum'])
+                     for of in ('', 'nsp_')])
   return np.array(losses), jax.device_get(now.params)
 
 
@@ -80,7 +98,9 @@ def one_device():
 
 def test_labels_can_be_learned(one_device):
   losses, _ = one_device
-  assert losses[-1] < losses[0] - 1
+  assert losses[-1, 0] < losses[0, 0] - 1
+  # A fresh head has no opinion.
+  assert losses[0, 1] == pytest.approx(np.log(2), abs=.01)
 
 
 @pytest.mark.parametrize('devices, micro_batches', [(8, 1), (1, 8), (2, 4)])
@@ -146,13 +166,9 @@ def test_bfloat16_loses_nothing_by_dividing_first():
 
   @jax.jit
   def gradient(divisor):
-    def objective(params):
-      encoder = model.bind(config, params)
-      x = encoder.encode(batch['input_ids'], batch['segment_ids'])
-      return model.mlm_loss(
-          encoder.mlm_logits(x, batch['mlm_positions']),
-          batch['mlm_targets'], batch['mlm_weights'])['loss_sum'] / divisor
-    return jax.grad(objective)(params)
+    totals = dict.fromkeys(('weight_sum', 'nsp_weight_sum'), divisor)
+    return jax.grad(lambda params: loss(
+        params, batch, None, totals, config)[0])(params)
 
   whole, divided = gradient(1.0), gradient(2.0**20)
   for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(divided)):

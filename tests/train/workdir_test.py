@@ -1,10 +1,14 @@
 """A workdir that cannot be told whose it is is left alone."""
 
+import dataclasses
+import json
+
 import pytest
 
 from robertax.errors import InputError
+from robertax.model import ModelConfig
 from robertax.train import workdir
-from robertax.train.config import Config
+from robertax.train.config import Config, to_dict
 
 
 @pytest.mark.parametrize('content', ['', '{', '[]', '{"model": {"x": 1}}'])
@@ -22,3 +26,19 @@ def test_checkpoints_without_a_config_belong_to_no_config(tmp_path):
   (tmp_path / 'checkpoints' / '6').mkdir()
   with pytest.raises(InputError, match='has checkpoints, but no config.json'):
     workdir.check(str(tmp_path), Config())
+
+
+def test_what_a_task_has_filled_in_need_not_be_given_again(tmp_path):
+  """A run's config.json has the vocabulary's size, and what pairs need."""
+  given = Config(model=ModelConfig(hidden_size=48))
+  filled = dataclasses.replace(given, model=dataclasses.replace(
+      given.model, vocab_size=300, num_types=2, nsp_head=True))
+  (tmp_path / 'config.json').write_text(json.dumps(to_dict(filled)))
+  workdir.check(str(tmp_path), given)
+  workdir.check(str(tmp_path), filled)
+  assert workdir.read_config(str(tmp_path)) == filled
+  for key, value in (('num_types', 3), ('vocab_size', 301)):
+    other = dataclasses.replace(given, model=dataclasses.replace(
+        given.model, **{key: value}))
+    with pytest.raises(InputError, match=f'model.{key}: .* -> {value}'):
+      workdir.check(str(tmp_path), other)

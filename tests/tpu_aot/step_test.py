@@ -4,6 +4,8 @@ Nothing is run: the compiler says that the step is legal there, that it fits,
 and which collectives it would use.
 """
 
+import dataclasses
+import functools
 import os
 import re
 
@@ -21,7 +23,8 @@ pytestmark = pytest.mark.tpu_aot
 CONFIG = model.ModelConfig(
     vocab_size=512, hidden_size=256, num_layers=2, num_heads=4, mlp_size=1024,
     max_positions=128, dtype='bfloat16')
-ROWS, TOKENS, MASKED = 64, 128, 20
+PAIRS = dataclasses.replace(CONFIG, num_types=2, nsp_head=True)
+ROWS, TOKENS, MASKED, PACKED = 64, 128, 20, 8
 
 
 @pytest.fixture(scope='module')
@@ -38,20 +41,27 @@ def mesh():
 
 
 def totals(batch):
-  return {'weight_sum': batch['mlm_weights'].sum()}
+  return {name.replace('weights', 'weight_sum'): x.sum()
+          for name, x in batch.items() if name.endswith('weights')}
 
 
-def loss(params, batch, keys, totals):
-  encoder = model.bind(CONFIG, params)
+def loss(config, params, batch, keys, totals):
+  encoder = model.bind(config, params)
   x = encoder.encode(batch['input_ids'], batch['segment_ids'],
-                     dropout_key=keys)
+                     batch.get('type_ids'), dropout_key=keys)
   sums = model.mlm_loss(encoder.mlm_logits(x, batch['mlm_positions']),
                         batch['mlm_targets'], batch['mlm_weights'])
-  return sums['loss_sum'] / totals['weight_sum'], sums
+  objective = sums['loss_sum'] / totals['mlm_weight_sum']
+  if config.nsp_head:
+    sums |= model.nsp_loss(encoder.nsp_logits(x, batch['nsp_positions']),
+                           batch['nsp_targets'], batch['nsp_weights'])
+    objective += sums['nsp_loss_sum'] / totals['nsp_weight_sum']
+  return objective, sums
 
 
-@pytest.mark.parametrize('micro_batches', [1, 2])
-def test_the_step_compiles_for_v5e(mesh, micro_batches):
+@pytest.mark.parametrize('config, micro_batches', [
+    (CONFIG, 1), (CONFIG, 2), (PAIRS, 2)], ids=['1', '2', 'pairs'])
+def test_the_step_compiles_for_v5e(mesh, config, micro_batches):
   assert isinstance(mesh, Mesh) and mesh.size == 16
   tx, _ = optimizer.create(OptimConfig(), 1000)
   sharding = parallel.batch_sharding(mesh, micro_batches=True)
@@ -66,11 +76,17 @@ def test_the_step_compiles_for_v5e(mesh, micro_batches):
            'mlm_positions': field(MASKED, np.int32),
            'mlm_targets': field(MASKED, np.int32),
            'mlm_weights': field(MASKED, np.float32)}
+  if config.nsp_head:
+    batch |= {'type_ids': field(TOKENS, np.int32),
+              'nsp_positions': field(PACKED, np.int32),
+              'nsp_targets': field(PACKED, np.int32),
+              'nsp_weights': field(PACKED, np.float32)}
   with jax.set_mesh(mesh):
-    make = state.create(lambda key: model.create(CONFIG, key), tx, seed=0)
+    make = state.create(lambda key: model.create(config, key), tx, seed=0)
     abstract = state.abstract(make, mesh)
     compiled = jax.jit(
-        step.make_train_step(loss, totals, tx, seed=0), donate_argnums=0,
+        step.make_train_step(functools.partial(loss, config), totals, tx,
+                             seed=0), donate_argnums=0,
         out_shardings=(jax.tree.map(lambda x: x.sharding, abstract), None)
     ).lower(abstract, batch).compile()
   # Gradients of a batch that is shared out must meet somewhere.

@@ -129,6 +129,11 @@ class Pretrain:
         self._train, self._data, self._law, seed=self._seed,
         start_step=start_step, rows=rows)
 
+  def pipeline(self, step: int) -> data.Pipeline:
+    """What makes the batch of a step, all rows of it."""
+    del step
+    return data.Pipeline(self._train, self._data, self._law, seed=self._seed)
+
   def epoch(self, step: int) -> float:
     """Passes over the training records made by that many steps.
 

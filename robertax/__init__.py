@@ -4,7 +4,7 @@ Faithful to Liu et al. 2019 by default. The floor plan, where a room imports
 only from lower floors (WORKSPACE.md tells the story):
 
   6 doors       main, prepare: flags only
-  5 inspection  load() and its Model, pictures, what a run says at its end
+  5 inspection  load() and its Model, show_batch(), pictures, a run's last words
   4 train       time: state, optimizer, step, loop, checkpoint, evaluation
   3 tasks       what is asked of the model
   2 data        records -> batches: order, source, masking, pipeline, feed
@@ -23,3 +23,12 @@ def load(path: str):
   """
   from robertax.inspection import model
   return model.load(path)
+
+
+def show_batch(config, step: int = 0, rows: int = 8):
+  """Any batch of a training step, to be printed: see inspection.batches.
+
+  >>> robertax.show_batch('configs/quickstart.py', step=5000)
+  """
+  from robertax.inspection import batches
+  return batches.show_batch(config, step, rows)

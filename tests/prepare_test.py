@@ -60,6 +60,12 @@ def test_prepares_and_says_where(tmp_path):
     (['--config.tokenizer.vocab_size=5'], '', 'at least 261'),
     (['--out={tmp_path}/a.txt/x'], '', 'cannot write'),
     (['stray'], '', 'stray'),
+    (['--step=3'], '', '--step goes only with --show'),
+    (['--show', '--memmap'], '', '--memmap goes not with --show'),
+    (['--show', '--step=-1'], '', 'step=-1: a whole number, 0 or more'),
+    (['--show', '--rows=-1'], '', 'rows=-1: a whole number, 0 or more'),
+    (['--show', '--step=x'], '', '--step=x'),
+    (['--show', '--workdir=w'], '', '--workdir and --config'),
 ])
 def test_wrong_input_is_one_line(tmp_path, flags, more, says):
   (tmp_path / 'a.txt').write_text(LINE * 3)
@@ -68,6 +74,25 @@ def test_wrong_input_is_one_line(tmp_path, flags, more, says):
   assert code == 2
   assert err.startswith('robertax: error: ') and err.count('\n') == 1
   assert says in err and 'Traceback' not in err
+
+
+def test_shows_a_batch(tmp_path):
+  """In plain text where no terminal is, and none of it where `head` ends."""
+  (tmp_path / 'a.txt').write_text(''.join(map(LINE.format, range(300))))
+  more = "backend='numpy'"
+  code, out, err = run(tmp_path, '--show', '--step=12', '--rows=2', more=more)
+  assert code == 0, err
+  assert out.startswith('Step 12: 256 rows of 32 tokens, 2 shown\n')
+  assert out.count('  before: <s>') == out.count('  after:  ') == 2
+  assert '\x1b' not in out and '[mask:' in out
+  assert '.</s>Then it ran up the tree.</s>' in out
+  assert 'a: 300 documents' in err
+
+  process = start(tmp_path, '--show', '--rows=0', more=more)
+  assert process.stdout.readline().startswith('Step 0: 256 rows')
+  process.stdout.close()
+  err = process.stderr.read()
+  assert process.wait(60) == 0 and 'Traceback' not in err
 
 
 @pytest.mark.parametrize('stop', [signal.SIGKILL, signal.SIGINT])

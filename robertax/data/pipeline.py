@@ -94,11 +94,15 @@ class Pipeline:
 
   def read(self, step: int) -> tuple[Rows, np.ndarray]:
     """The rows of batch `step`, unmasked, and the keys of their masks."""
-    epochs, records = self._order.at(self._place(step) + self.rows)
+    epochs, records = self.locate(step)
     rows = self._source.gather(records)
     if self._config.masks == 'static':
       epochs = epochs % self._config.num_static_masks
     return rows, train_keys(self._seed, epochs, rows.example_ids)
+
+  def locate(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Epoch int64[b], of its own corpus, and record int64[b] of each row."""
+    return self._order.at(self._place(step) + self.rows)
 
   def _place(self, step: int) -> int:
     """Rows of the order that lie before batch `step`."""

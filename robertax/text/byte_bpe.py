@@ -78,8 +78,16 @@ def token_text(library: tokenizers.Tokenizer, token_id: int) -> str:
   text = decode(library, [token_id])
   if '\ufffd' not in text:
     return text
-  raw = bytes(BYTE_OF[c] for c in library.id_to_token(token_id))
-  return raw.decode('utf-8', errors='backslashreplace')
+  return token_bytes(library, token_id).decode(
+      'utf-8', errors='backslashreplace')
+
+
+def token_bytes(library: tokenizers.Tokenizer, token_id: int) -> bytes:
+  """What the id stands for; an added token may be spelled out, as here."""
+  piece = library.id_to_token(token_id)
+  if all(c in BYTE_OF for c in piece):
+    return bytes(BYTE_OF[c] for c in piece)
+  return piece.encode()
 
 
 def finish(library: tokenizers.Tokenizer, bos_id: int, eos_id: int) -> None:

@@ -194,6 +194,14 @@ class Tokenizer:
     """
     return self._kind.token_text(self._plain, int(token_id))
 
+  def token_bytes(self, token_id: int) -> bytes:
+    """One id as UTF-8 that need not be whole characters.
+
+    Those of a text's ids, one after another, are the text (of a WordPiece with
+    one space more, in front).
+    """
+    return self._kind.token_bytes(self._plain, int(token_id))
+
   def to_json(self) -> str:
     """The tokenizer.json, as Hugging Face's RoBERTa or BERT tokenizer has it.
     """

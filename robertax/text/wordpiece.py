@@ -151,6 +151,11 @@ def token_text(library: tokenizers.Tokenizer, token_id: int) -> str:
   return piece if piece in (PAD, BOS, EOS, MASK) else f' {piece}'
 
 
+def token_bytes(library: tokenizers.Tokenizer, token_id: int) -> bytes:
+  """UTF-8 of `token_text`."""
+  return token_text(library, token_id).encode()
+
+
 def finish(library: tokenizers.Tokenizer, bos_id: int, eos_id: int) -> None:
   """Adds what Hugging Face's BERT tokenizer has around the model."""
   library.add_special_tokens(

@@ -72,6 +72,13 @@ def test_token_text_shows_bytes(tokenizer):
   assert '\\xff' in texts and 'a' in texts
 
 
+def test_token_bytes_are_the_text(tokenizer):
+  for sample in ODD:
+    ids = tokenizer.encode(sample)
+    assert b''.join(map(tokenizer.token_bytes, ids)) == sample.encode()
+  assert tokenizer.token_bytes(tokenizer.mask_id) == b'<mask>'
+
+
 def test_lone_surrogate_is_named(tokenizer):
   with pytest.raises(InputError, match='surrogate'):
     tokenizer.encode('\ud800')

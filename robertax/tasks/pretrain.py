@@ -208,11 +208,6 @@ class Pretrain:
     """What makes batch `step` of the run, all rows of it."""
     return self._phases.pipeline(step)
 
-  def pipeline(self, step: int) -> data.Pipeline:
-    """What makes the batch of a step, all rows of it."""
-    del step
-    return data.Pipeline(self._train, self._data, self._law, seed=self._seed)
-
   def epoch(self, step: int) -> float:
     """Passes over the training records made by that many steps.
 

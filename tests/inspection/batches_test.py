@@ -141,7 +141,7 @@ def test_the_document_is_where_the_text_comes_from(shown, folder):
 def test_epochs_are_passes_over_the_records(shown):
   batch, _, settings = shown
   task = task_of(settings)
-  sizes = dict(zip(task.corpora, task._train.records_DK[0].tolist()))
+  sizes = dict(zip(task.corpora, task._train[0][0].records_DK[0].tolist()))
   if not settings.data.mixture:
     for e in batch.rows:
       assert e['epoch'] == (STEP * ROWS + e['row']) // sum(sizes.values())

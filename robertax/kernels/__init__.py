@@ -1,7 +1,8 @@
 """Arrays in, arrays out: dropout by hash, attention, LayerNorm, GELU.
 
-Floor 0. Knows no parameters, no config, no mesh; every function is traceable
-and gives the same numbers under jit and on any mesh.
+Floor 0. Knows no parameters and no config, and of the mesh only what
+`jax.set_mesh` has entered; every function is traceable and gives the same
+numbers under jit and on any mesh.
 """
 
 from robertax.kernels.attention import IMPLEMENTATIONS, attention

@@ -100,10 +100,11 @@ def keep_bits(keys: jax.Array, elements: jax.Array) -> jax.Array:
   Returns:
     uint32, the broadcast shape.
   """
-  return _bits(keys[..., 0] + elements * GOLDEN, keys[..., 1])
+  return bits(keys[..., 0] + elements * GOLDEN, keys[..., 1])
 
 
-def _bits(x, second):
+def bits(x: jax.Array, second: jax.Array) -> jax.Array:
+  """`keep_bits` of x = element x GOLDEN + first word, for who has x."""
   x = (x ^ (x >> 16)) * FIRST + second
   x = (x ^ (x >> 15)) * SECOND
   return x ^ (x >> 15)
@@ -146,7 +147,7 @@ def keep_mask(keys: jax.Array, shape: tuple[int, ...],
     term = lax.iota(jnp.uint32, size) * np.uint32(stride * int(GOLDEN) % 2**32)
     weyl = weyl + lax.expand_dims(
         term, [d for d in range(len(shape) + 1) if d != dim + 1])
-  return _bits(weyl, keys[..., 1]) >= threshold(rate)
+  return bits(weyl, keys[..., 1]) >= threshold(rate)
 
 
 def dropout(x: jax.Array, keys: jax.Array | None, rate: float) -> jax.Array:

@@ -27,7 +27,8 @@ class ModelConfig:
     nsp_head: whether there is BERT's head for next-sentence prediction; filled
       in likewise.
     dtype: of activations; parameters, softmax and LayerNorm stay float32.
-    attention: name of an implementation in kernels.attention.
+    attention: name of an implementation in kernels.attention; `auto` takes
+      `fused` on a TPU and `xla` on a CPU, and says which.
     layers_unrolled: blocks a turn of the scan over layers: more compile slower
       and may run faster. The numbers are the same.
   """
@@ -45,7 +46,7 @@ class ModelConfig:
   num_types: int = 0
   nsp_head: bool = False
   dtype: str = 'float32'
-  attention: str = 'xla'
+  attention: str = 'auto'
   layers_unrolled: int = 1
 
   def __post_init__(self):

@@ -1,0 +1,246 @@
+"""Attention for NVIDIA GPUs (Pallas, Triton): scores exist in registers only.
+
+Has not run on a GPU. It is lowered to Triton and compiled for a Hopper chip
+(tests/kernels/attention_gpu_test.py), and run by Pallas's interpreter; its
+block sizes are guesses. `attention='auto'` does not choose it.
+
+A tile of 512 x 512 scores does not fit into a multiprocessor, so blocks of
+queries meet blocks of keys one after the other, with a running softmax (Dao
+2023, FlashAttention-2, section 3.1). The output and the logarithm of the
+softmax's divisor are kept for the backward pass, which has two kernels: one
+walks over the keys of a block of queries, one over the queries of a block of
+keys. So no two programs add to one number, and a step is repeated bit for bit.
+"""
+
+import functools
+
+import jax
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton as plgpu
+import jax.numpy as jnp
+import numpy as np
+
+from robertax.kernels.dropout import GOLDEN, bits, threshold
+
+BLOCK = 64  # of queries and of keys
+SMALLEST = 16  # side of a matrix that Triton multiplies
+MASKED = -1e30  # as in kernels.attention.xla
+NOBODY = -1  # the segment of tokens that fill a row up to whole blocks
+
+
+def forward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, *, rate,
+            interpret=False):
+  """The output, and what else the backward pass needs.
+
+  Args:
+    q_BTHK, k_BTHK, v_BTHK: unscaled.
+    segment_ids: int32[B, T], none of them -1.
+    keys: uint32[B, 2], or None with rate 0.
+    first_head: int32[], the index of head 0 among all heads of the model.
+    rate: of dropout.
+    interpret: run by Pallas's interpreter, on any platform.
+
+  Returns:
+    [B, T, H, K] in q's dtype, and float32[B, H, T]: the logarithm of the sum
+    of exp(score).
+  """
+  call = _Call(q_BTHK, keys, rate)
+  out, lse = call(
+      _forward, [(call.block_of, q_BTHK), (call.all_of, k_BTHK),
+                 (call.all_of, v_BTHK)], [], segment_ids, keys, first_head,
+      num_wide=1, num_narrow=1, interpret=interpret)
+  return out, lse
+
+
+def backward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, kept,
+             do_BTHK, *, rate, interpret=False):
+  """The gradients of q, k and v; `kept` is the output and `forward`'s lse."""
+  out_BTHK, lse_BHT = kept
+  call = _Call(q_BTHK, keys, rate)
+  # Each row of the softmax's gradient has this subtracted: sum(P dP).
+  mean_BHT = jnp.einsum('BTHK,BTHK->BHT', out_BTHK, do_BTHK,
+                        preferred_element_type=jnp.float32)
+  one, every = call.block_of, call.all_of
+  (dq,) = call(
+      _backward_q, [(one, q_BTHK), (every, k_BTHK), (every, v_BTHK),
+                    (one, do_BTHK)],
+      [(call.narrow_block, lse_BHT), (call.narrow_block, mean_BHT)],
+      segment_ids, keys, first_head, num_wide=1, num_narrow=0,
+      interpret=interpret)
+  dk, dv = call(
+      _backward_kv, [(every, q_BTHK), (one, k_BTHK), (one, v_BTHK),
+                     (every, do_BTHK)],
+      [(call.narrow_all, lse_BHT), (call.narrow_all, mean_BHT)],
+      segment_ids, keys, first_head, num_wide=2, num_narrow=0,
+      interpret=interpret)
+  return dq, dk, dv
+
+
+class _Call:
+  """How a kernel is laid over arrays of one shape."""
+
+  def __init__(self, x_BTHK, keys, rate):
+    self.rows, self.tokens, self.heads, self.head_dim = x_BTHK.shape
+    self.dtype = x_BTHK.dtype
+    self.rate = 0.0 if keys is None else rate
+    # Triton's arrays have sides that are powers of two.
+    self.width = max(pl.next_power_of_2(self.head_dim), SMALLEST)
+    self.block = min(BLOCK, max(pl.next_power_of_2(self.tokens), SMALLEST))
+    self.num_blocks = -(-self.tokens // self.block)
+    self.padded = self.num_blocks * self.block
+    self.block_of = pl.BlockSpec(
+        (None, self.block, None, self.width),
+        lambda block, head, row: (row, block, head, 0))
+    self.all_of = pl.BlockSpec((None, self.padded, None, self.width),
+                               lambda block, head, row: (row, 0, head, 0))
+    self.narrow_block = pl.BlockSpec(
+        (None, None, self.block), lambda block, head, row: (row, head, block))
+    self.narrow_all = pl.BlockSpec((None, None, self.padded),
+                                   lambda block, head, row: (row, head, 0))
+
+  def __call__(self, kernel, wide, narrow, segment_ids, keys, first_head, *,
+               num_wide, num_narrow, interpret):
+    tokens, width = self.padded - self.tokens, self.width - self.head_dim
+    arrays = [jnp.pad(x, ((0, 0), (0, tokens), (0, 0), (0, width)))
+              for _, x in wide]
+    arrays += [jnp.pad(x, ((0, 0), (0, 0), (0, tokens))) for _, x in narrow]
+    segments = jnp.pad(segment_ids.astype(jnp.int32), ((0, 0), (0, tokens)),
+                       constant_values=NOBODY)
+    if keys is None:
+      keys = jnp.zeros((self.rows, 2), jnp.uint32)
+    first_head = jnp.reshape(first_head, (1,)).astype(jnp.uint32)
+    found = pl.pallas_call(
+        functools.partial(kernel, call=self),
+        grid=(self.num_blocks, self.heads, self.rows),
+        in_specs=[
+            pl.BlockSpec((1,), lambda block, head, row: (0,)),
+            pl.BlockSpec((None, 2), lambda block, head, row: (row, 0)),
+            pl.BlockSpec((None, self.padded),
+                         lambda block, head, row: (row, 0)),
+            *(spec for spec, _ in wide), *(spec for spec, _ in narrow)],
+        out_specs=([self.block_of] * num_wide
+                   + [self.narrow_block] * num_narrow),
+        out_shape=[
+            jax.ShapeDtypeStruct(
+                (self.rows, self.padded, self.heads, self.width), self.dtype)
+        ] * num_wide + [
+            jax.ShapeDtypeStruct((self.rows, self.heads, self.padded),
+                                 jnp.float32)] * num_narrow,
+        compiler_params=plgpu.CompilerParams(num_warps=4, num_stages=2),
+        interpret=interpret, name=f'attention{kernel.__name__}',
+    )(first_head, keys, segments, *arrays)
+    return ([x[:, :self.tokens, :, :self.head_dim] for x in found[:num_wide]]
+            + [x[:, :, :self.tokens] for x in found[num_wide:]])
+
+  def scaled(self, q):
+    return (q.astype(jnp.float32) * self.head_dim**-.5).astype(q.dtype)
+
+  def undropped(self, do):
+    """do / (1 - rate), so that the probabilities need not be divided."""
+    return (do.astype(jnp.float32) * (1 / (1 - self.rate))).astype(do.dtype)
+
+  def scores(self, q, k, segments, q_block, k_block):
+    scores = _dot(q, k, 1, 1)
+    same = (segments[self.part(q_block)][:, None]
+            == segments[self.part(k_block)][None])
+    return jnp.where(same, scores, MASKED)
+
+  def part(self, block):
+    return pl.ds(block * self.block, self.block)
+
+  def words(self, first_head, keys):
+    """What of the hash is the same for all of a program; before any loop.
+
+    Element (head T + t) T + s of the row, times GOLDEN, is a sum of one
+    product a dim, modulo 2^32.
+    """
+    head = pl.program_id(1).astype(jnp.uint32) + first_head[0]
+    return (keys[0] + head * np.uint32(self.tokens**2 * int(GOLDEN) % 2**32),
+            keys[1])
+
+  def keep(self, words, q_block, k_block, probs):
+    """`probs` where kept, else 0: both [block, block]."""
+    if not self.rate:
+      return probs
+    lane = lax.iota(jnp.uint32, self.block)
+    row, column = (lane + number.astype(jnp.uint32) * np.uint32(self.block)
+                   for number in (q_block, k_block))
+    row = row * np.uint32(self.tokens * int(GOLDEN) % 2**32) + words[0]
+    keep = bits(row[:, None] + (column * GOLDEN)[None],
+                words[1]) >= threshold(self.rate)
+    return jnp.where(keep, probs, 0.)
+
+
+def _dot(x, y, x_dim, y_dim):
+  return lax.dot_general(x, y, (((x_dim,), (y_dim,)), ((), ())),
+                         preferred_element_type=jnp.float32)
+
+
+def _forward(first_head, keys, segments, q, k, v, out, lse, *, call):
+  block, words = pl.program_id(0), call.words(first_head, keys)
+  q_block = call.scaled(q[...])
+
+  def meet(number, carry):
+    total, top, acc = carry
+    scores = call.scores(q_block, k[call.part(number), :], segments, block,
+                         number)
+    new_top = jnp.maximum(top, scores.max(1))
+    shrink = jnp.exp(top - new_top)
+    unnormed = jnp.exp(scores - new_top[:, None])
+    kept = call.keep(words, block, number, unnormed)
+    acc = acc * shrink[:, None] + _dot(
+        kept.astype(v.dtype), v[call.part(number), :], 1, 0)
+    return total * shrink + unnormed.sum(1), new_top, acc
+
+  # A token sees itself at least. Until it does, its scores are all MASKED,
+  # and what they add is shrunk to nothing afterwards.
+  total, top, acc = lax.fori_loop(0, call.num_blocks, meet, (
+      jnp.zeros(call.block, jnp.float32),
+      jnp.full(call.block, -jnp.inf, jnp.float32),
+      jnp.zeros((call.block, call.width), jnp.float32)))
+  out[...] = (acc / (total * (1 - call.rate))[:, None]).astype(out.dtype)
+  lse[...] = top + jnp.log(total)
+
+
+def _backward_q(first_head, keys, segments, q, k, v, do, lse, mean, dq, *,
+                call):
+  block, words = pl.program_id(0), call.words(first_head, keys)
+  q_block, do_block = call.scaled(q[...]), call.undropped(do[...])
+  lse_block, mean_block = lse[...], mean[...]
+
+  def meet(number, acc):
+    k_block = k[call.part(number), :]
+    scores = call.scores(q_block, k_block, segments, block, number)
+    probs = jnp.exp(scores - lse_block[:, None])
+    dp = call.keep(words, block, number,
+                   _dot(do_block, v[call.part(number), :], 1, 1))
+    ds = probs * (dp - mean_block[:, None])
+    return acc + _dot(ds.astype(k.dtype), k_block, 1, 0)
+
+  acc = lax.fori_loop(0, call.num_blocks, meet, jnp.zeros(
+      (call.block, call.width), jnp.float32))
+  dq[...] = (acc * call.head_dim**-.5).astype(dq.dtype)
+
+
+def _backward_kv(first_head, keys, segments, q, k, v, do, lse, mean, dk, dv, *,
+                 call):
+  block, words = pl.program_id(0), call.words(first_head, keys)
+  k_block, v_block = k[...], v[...]
+
+  def meet(number, carry):
+    dk_sum, dv_sum = carry
+    q_block = call.scaled(q[call.part(number), :])
+    do_block = call.undropped(do[call.part(number), :])
+    scores = call.scores(q_block, k_block, segments, number, block)
+    probs = jnp.exp(scores - lse[call.part(number)][:, None])
+    kept = call.keep(words, number, block, probs)
+    ds = (kept * _dot(do_block, v_block, 1, 1)
+          - probs * mean[call.part(number)][:, None])
+    return (dk_sum + _dot(ds.astype(q.dtype), q_block, 0, 0),
+            dv_sum + _dot(kept.astype(do.dtype), do_block, 0, 0))
+
+  zeros = jnp.zeros((call.block, call.width), jnp.float32)
+  dk_sum, dv_sum = lax.fori_loop(0, call.num_blocks, meet, (zeros, zeros))
+  dk[...] = dk_sum.astype(dk.dtype)
+  dv[...] = dv_sum.astype(dv.dtype)

@@ -19,7 +19,7 @@ def fused(q_BTHK, k_BTHK, v_BTHK, *, segment_ids, dropout_key, dropout_rate):
   Raises:
     InputError: a row has more than 2^32 probabilities.
   """
-  rows, tokens, heads, _ = q_BTHK.shape
+  rows, tokens, heads, head_dim = q_BTHK.shape
   if dropout_rate == 0:
     dropout_key = None
   if dropout_key is None:
@@ -28,9 +28,11 @@ def fused(q_BTHK, k_BTHK, v_BTHK, *, segment_ids, dropout_key, dropout_rate):
     raise InputError(f'dropout over {heads} x {tokens} x {tokens} '
                      'probabilities: more than 2^32 elements, the index would '
                      'wrap.')
-  layout = shards(rows, heads)
-  return _fused(q_BTHK, k_BTHK, v_BTHK, segment_ids, dropout_key,
-                dropout_rate, layout, platform())
+  out = _fused(*(x.reshape(rows, tokens, heads * head_dim)
+                 for x in (q_BTHK, k_BTHK, v_BTHK)),
+               segment_ids, dropout_key, dropout_rate, head_dim,
+               shards(rows, heads), platform())
+  return out.reshape(q_BTHK.shape)
 
 
 def _kernels(where):
@@ -42,18 +44,31 @@ def _kernels(where):
   return attention_tpu
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
-def _fused(q, k, v, segment_ids, keys, rate, layout, where):
-  return _forward(q, k, v, segment_ids, keys, rate, layout, where)[0]
+# Heads side by side, [B, T, H K]: what is kept for the backward pass must not
+# have a last dim of 64, which XLA for TPU fills up to 128, or lays out with
+# tokens last and then transposes.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7, 8))
+def _fused(q, k, v, segment_ids, keys, rate, head_dim, layout, where):
+  return _forward(q, k, v, segment_ids, keys, rate, head_dim, layout, where)[0]
 
 
-def _forward(q, k, v, segment_ids, keys, rate, layout, where):
+def _split(arrays, head_dim):
+  return [x.reshape(*x.shape[:2], -1, head_dim) for x in arrays]
+
+
+def _join(arrays):
+  return tuple(x.reshape(*x.shape[:2], -1) for x in arrays)
+
+
+def _forward(q, k, v, segment_ids, keys, rate, head_dim, layout, where):
   def local(q, k, v, segment_ids, keys):
-    return _kernels(where).forward(
+    q, k, v = _split((q, k, v), head_dim)
+    out, kept = _kernels(where).forward(
         q, k, v, segment_ids, keys, layout.first_head(q.shape[2]), rate=rate,
         interpret=where == 'cpu')
+    return *_join([out]), kept
 
-  wide, rows = layout.activations, layout.batch
+  wide, rows = layout.joined, layout.batch
   out, kept = layout.map(
       local, (wide, wide, wide, rows, rows), (wide, layout.by_head))(
           q, k, v, segment_ids, keys)
@@ -62,13 +77,16 @@ def _forward(q, k, v, segment_ids, keys, rate, layout, where):
   return out, (q, k, v, segment_ids, keys, kept)
 
 
-def _backward(rate, layout, where, residuals, do):
+def _backward(rate, head_dim, layout, where, residuals, do):
   def local(q, k, v, segment_ids, keys, kept, do):
-    return tuple(_kernels(where).backward(
+    q, k, v, do = _split((q, k, v, do), head_dim)
+    if kept is not None:
+      kept = *_split(kept[:1], head_dim), kept[1]
+    return _join(_kernels(where).backward(
         q, k, v, segment_ids, keys, layout.first_head(q.shape[2]), kept, do,
         rate=rate, interpret=where == 'cpu'))
 
-  wide, rows = layout.activations, layout.batch
+  wide, rows = layout.joined, layout.batch
   kept = None if residuals[-1] is None else (wide, layout.by_head)
   dq, dk, dv = layout.map(
       local, (wide, wide, wide, rows, rows, kept, wide), (wide,) * 3)(

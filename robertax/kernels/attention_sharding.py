@@ -47,6 +47,11 @@ class Shards:
     return P(self.rows or None, None, self.heads, None)
 
   @property
+  def joined(self) -> P:
+    """Of [B, T, H K]."""
+    return P(self.rows or None, None, self.heads)
+
+  @property
   def batch(self) -> P:
     """Of [B, ...]."""
     return P(self.rows or None)

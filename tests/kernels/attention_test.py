@@ -12,7 +12,8 @@ from robertax.kernels import IMPLEMENTATIONS, attention, key_words, row_keys
 from robertax.kernels.attention import _say
 
 SEGMENTS = np.array([[1, 1, 1, 2, 2, 2, 2, 0, 0], [1] * 9, [1, 2] + [0] * 7])
-HERE = sorted(set(IMPLEMENTATIONS) - {'cudnn'})  # that one needs a GPU
+# cudnn needs a GPU, and auto is another by name.
+HERE = sorted(set(IMPLEMENTATIONS) - {'auto', 'cudnn'})
 WITH_DROPOUT = sorted(set(HERE) - {'splash'})
 
 
@@ -130,9 +131,8 @@ def test_auto_is_xla_on_a_cpu_and_says_so_once(capsys):
 def test_auto_chooses_by_platform(monkeypatch, where, dtype, rate, expected):
   called = []
   for name in HERE + ['cudnn']:
-    if name != 'auto':
-      monkeypatch.setitem(IMPLEMENTATIONS, name,
-                          lambda q, *_, name=name, **__: called.append(name))
+    monkeypatch.setitem(IMPLEMENTATIONS, name,
+                        lambda q, *_, name=name, **__: called.append(name))
   monkeypatch.setattr(sys.modules[attention.__module__], 'platform',
                       lambda: where)
   q = jnp.zeros((1, 8, 2, 8), dtype)

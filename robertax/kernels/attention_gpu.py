@@ -2,7 +2,8 @@
 
 Has not run on a GPU. It is lowered to Triton and compiled for a Hopper chip
 (tests/kernels/attention_gpu_test.py), and run by Pallas's interpreter; its
-block sizes are guesses. `attention='auto'` does not choose it.
+block sizes are guesses. `attention='auto'` does not choose it. From jax 0.11 on
+Pallas warns that Mosaic GPU is to replace Triton.
 
 A tile of 512 x 512 scores does not fit into a multiprocessor, so blocks of
 queries meet blocks of keys one after the other, with a running softmax (Dao

@@ -131,14 +131,15 @@ def load(path: str) -> Model:
     if step is None:
       raise InputError(f'{path!r} has no finished checkpoint yet.')
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    shapes = jax.eval_shape(
-        lambda: modelling.create(config.model, jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: modelling.pad_vocabulary(
+        modelling.create(config.model, jax.random.key(0))))
     params = checkpoints.restore_params(step, jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
         shapes))
   finally:
     checkpoints.close()
-  return Model(params, config.model, text.load(f'{path}/tokenizer.json'), step)
+  return Model(modelling.unpad_vocabulary(config.model, params), config.model,
+               text.load(f'{path}/tokenizer.json'), step)
 
 
 def fill_examples(model: Model, rows: Sequence[np.ndarray]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from robertax.kernels import gelu
 from robertax.model.config import ModelConfig
 from robertax.model.layers import Dense, Norm, gaussian
+from robertax.model.vocabulary import mask_padding
 
 
 class MLMHead(nnx.Module):
@@ -25,17 +26,20 @@ class MLMHead(nnx.Module):
     self.bias = nnx.Param(jnp.zeros(config.vocab_size, jnp.float32))
     if not config.tie_embeddings:
       self.decoder = gaussian(decoder_key, (config.vocab_size, size), std)
-    self.tied = config.tie_embeddings
+    self.tied, self.vocab_size = config.tie_embeddings, config.vocab_size
 
   def __call__(self, x_BTD, mlm_positions_BM, tokens_VD):
-    """logits_BMV, float32: only masked positions meet the V-wide product."""
+    """logits_BMV, float32: only masked positions meet the V-wide product.
+
+    V is what the table has; the logits of padded rows are -inf.
+    """
     x_BMD = jnp.take_along_axis(x_BTD, mlm_positions_BM[..., None], axis=1)
     x_BMD = self.norm(gelu(self.dense('BMD,DE->BME', x_BMD)))
     table_VD = tokens_VD if self.tied else self.decoder[...]
     logits_BMV = jnp.einsum('BMD,VD->BMV', x_BMD,
                             table_VD.astype(x_BMD.dtype),
                             preferred_element_type=jnp.float32)
-    return logits_BMV + self.bias[...]
+    return logits_BMV + mask_padding(self.bias[...], self.vocab_size)
 
 
 class NSPHead(nnx.Module):

@@ -11,7 +11,7 @@ def mlm_loss(logits_BMV: jax.Array, targets_BM: jax.Array,
   """Cross-entropy over masked tokens (fairseq criterions/masked_lm.py).
 
   Args:
-    logits_BMV: any float; computed in float32.
+    logits_BMV: any float; computed in float32. V may lie on several devices.
     targets_BM: int32, the original ids.
     weights_BM: 1 for a masked token, 0 for filler.
 
@@ -39,12 +39,21 @@ def nsp_loss(logits_BPC: jax.Array, targets_BP: jax.Array,
 
 
 def _cross_entropy(logits, targets, weights, prefix: str) -> Sums:
-  """Over the last dim of the logits; the sums' names begin with `prefix`."""
+  """Over the last dim of the logits; the sums' names begin with `prefix`.
+
+  Only reductions touch the logits: where the vocabulary lies on the devices of
+  the `model` axis, each reduces its part and numbers of size B x M meet.
+  Indexing a logit, or argmax, would bring the B x M x V of them together.
+  """
   logits = logits.astype(jnp.float32)
   weights = weights.astype(jnp.float32)
-  target = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
+  target = jnp.where(ids == targets[..., None], logits, 0).sum(-1)
   nats = jax.nn.logsumexp(logits, axis=-1) - target
-  correct = logits.argmax(-1) == targets
+  # argmax: the first of the largest.
+  largest = logits.max(-1, keepdims=True)
+  best = jnp.where(logits == largest, ids, logits.shape[-1]).min(-1)
+  correct = best == targets
   return {f'{prefix}loss_sum': (weights * nats).sum(),
           f'{prefix}weight_sum': weights.sum(),
           f'{prefix}correct_sum': (weights * correct).sum()}

@@ -51,7 +51,11 @@ class Roberta(nnx.Module):
   __call__ = encode
 
   def mlm_logits(self, x_BTD, mlm_positions_BM):
-    """logits_BMV, float32, at `mlm_positions_BM` (int32, 0 as filler)."""
+    """logits_BMV, float32, at `mlm_positions_BM` (int32, 0 as filler).
+
+    Of padded parameters (`pad_vocabulary`) they have padded ids too, which are
+    -inf: of probability 0.
+    """
     return self.lm_head(x_BTD, mlm_positions_BM, self.embeddings.tokens[...])
 
   def nsp_logits(self, x_BTD, nsp_positions_BP):
@@ -107,7 +111,7 @@ def bind(config: ModelConfig, params: dict) -> Roberta:
 
   Args:
     config: the one that `params` were created with.
-    params: as from `create`; the leaves may be tracers.
+    params: as from `create`, or padded; the leaves may be tracers.
 
   Raises:
     InputError: config.vocab_size is not resolved, or the names in `params` are

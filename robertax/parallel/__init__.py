@@ -7,11 +7,12 @@ work shared out).
 
 from robertax.parallel.mesh import MeshConfig, make_mesh
 from robertax.parallel.partitioning import (
+    BATCH,
     RULES,
     batch_sharding,
     param_shardings,
     state_shardings,
 )
 
-__all__ = ['RULES', 'MeshConfig', 'batch_sharding', 'make_mesh',
+__all__ = ['BATCH', 'RULES', 'MeshConfig', 'batch_sharding', 'make_mesh',
            'param_shardings', 'state_shardings']

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from robertax import data, parallel
+from robertax.model import unpad_vocabulary
 from robertax.sections import unknown
 from robertax.tasks import TASKS
 from robertax.train import optimizer, state, step, workdir
@@ -155,7 +156,8 @@ def run_ahead(mesh: jax.sharding.Mesh) -> int:
 def describe(config: Config, now: state.TrainState, mesh: jax.sharding.Mesh,
              task: Any, start: int):
   """Prints what is trained on what."""
-  parameters = sum(x.size for x in jax.tree.leaves(now.params))
+  parameters = sum(x.size for x in jax.tree.leaves(jax.eval_shape(
+      lambda params: unpad_vocabulary(task.model, params), now.params)))
   device = jax.devices()[0]
   print(f'{parameters / 1e6:.2f}M parameters, {config.data.batch_size} x '
         f'{config.data.sequence_length} tokens a step, '

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from robertax import parallel
+from robertax import model, parallel
 
 
 class TrainState(NamedTuple):
@@ -15,7 +15,8 @@ class TrainState(NamedTuple):
 
   Attributes:
     step: int32[], updates done.
-    params: nested dict of float32 arrays.
+    params: nested dict of float32 arrays, the vocabulary padded
+      (model.vocabulary).
     opt_state: optax's.
   """
   step: jax.Array
@@ -28,12 +29,12 @@ def create(init: Callable[[jax.Array], Any], tx: optax.GradientTransformation,
   """A function without arguments that makes the first state.
 
   Args:
-    init: key -> params.
+    init: key -> params, with the tokenizer's rows: padded ones are appended.
     tx: the optimizer.
     seed: of the parameters.
   """
   def make() -> TrainState:
-    params = init(jax.random.key(seed))
+    params = model.pad_vocabulary(init(jax.random.key(seed)))
     return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
   return make
 

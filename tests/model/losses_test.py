@@ -61,3 +61,10 @@ def test_next_sentence_sums_are_the_formula_in_float64():
       rtol=1e-6)
   assert 0 < got['nsp_weight_sum'] == weights.sum() < weights.size
   assert got['nsp_correct_sum'] == (weights * (target > other)).sum()
+
+
+def test_of_equal_logits_the_first_is_the_guess():
+  """As argmax has it: a model without an opinion is not right everywhere."""
+  logits = jnp.zeros((1, 4, 3)).at[0, 3, 1:].set(1.)
+  got = mlm_loss(logits, jnp.array([[0, 1, 2, 1]]), jnp.ones((1, 4)))
+  assert got['correct_sum'] == 2

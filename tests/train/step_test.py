@@ -15,7 +15,7 @@ from robertax.train.config import OptimConfig
 
 B, T, M, P, V = 16, 32, 6, 3, 67
 CONFIG = model.ModelConfig(
-    vocab_size=V, hidden_size=32, num_layers=2, num_heads=4, mlp_size=64,
+    vocab_size=V, hidden_size=32, num_layers=2, num_heads=8, mlp_size=64,
     max_positions=T, num_types=2, nsp_head=True)
 
 

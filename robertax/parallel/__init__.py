@@ -14,5 +14,5 @@ from robertax.parallel.partitioning import (
     state_shardings,
 )
 
-__all__ = ['BATCH', 'RULES', 'MeshConfig', 'batch_sharding', 'make_mesh',
-           'param_shardings', 'state_shardings']
+__all__ = ['BATCH', 'RULES', 'MeshConfig', 'batch_sharding',
+           'make_mesh', 'param_shardings', 'state_shardings']

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from robertax.errors import InputError
@@ -19,11 +20,15 @@ class MeshConfig:
     data: batch rows are shared out, parameters copied.
     fsdp: batch rows are shared out, parameters too.
     model: each layer's work is shared out.
-  One axis may be -1: what the others leave.
+    zero1: what the optimizer keeps is shared out along `data` too (Rajbhandari
+      et al. 2020, stage 1). The numbers are the same.
+  One axis may be -1: what the others leave. Slices of TPUs, which a data-center
+  network connects, are parts of `data`; the other axes stay inside a slice.
   """
   data: int = -1
   fsdp: int = 1
   model: int = 1
+  zero1: bool = False
 
   def __post_init__(self):
     for axis in AXES:
@@ -48,7 +53,8 @@ def make_mesh(config: MeshConfig = MeshConfig(), devices=None) -> Mesh:
     plain indexing of a sharded table raises).
 
   Raises:
-    InputError: the sizes do not multiply to the number of devices.
+    InputError: the sizes do not multiply to the number of devices, or `data`
+      to the number of slices.
   """
   devices = list(jax.devices() if devices is None else devices)
   sizes = [getattr(config, axis) for axis in AXES]
@@ -59,6 +65,14 @@ def make_mesh(config: MeshConfig = MeshConfig(), devices=None) -> Mesh:
     given = ', '.join(f'mesh.{axis}={getattr(config, axis)}' for axis in AXES)
     raise InputError(f'{given} do not multiply to the {len(devices)} devices '
                      'here; set one of them to -1 to take what is left.')
-  return jax.make_mesh(tuple(sizes), AXES,
-                       axis_types=(AxisType.Auto,) * len(AXES),
-                       devices=devices)
+  kinds = (AxisType.Auto,) * len(AXES)
+  slices = len({getattr(device, 'slice_index', 0) for device in devices})
+  if slices == 1:
+    return jax.make_mesh(tuple(sizes), AXES, axis_types=kinds, devices=devices)
+  if sizes[0] % slices:
+    raise InputError(f'mesh.data={sizes[0]} over {slices} slices: a multiple '
+                     f'of {slices} is needed, for only mesh.data crosses the '
+                     'network between slices.')
+  return Mesh(mesh_utils.create_hybrid_device_mesh(
+      [sizes[0] // slices, *sizes[1:]], [slices, 1, 1], devices), AXES,
+              axis_types=kinds)

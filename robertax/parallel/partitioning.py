@@ -73,15 +73,16 @@ def param_shardings(mesh: Mesh, params):
   return jax.tree_util.tree_map_with_path(sharding, params)
 
 
-def state_shardings(mesh: Mesh, tree):
-  """Shardings for parameters together with what an optimizer keeps of them.
+def state_shardings(mesh: Mesh, tree, zero1: bool = False):
+  """Shardings for parameters, or for what an optimizer keeps of them.
 
-  A leaf whose path ends in a parameter's path (`opt_state/0/mu/` and then
+  A leaf whose path ends in a parameter's path (`0/mu/` and then
   `embeddings/tokens`) lies as the parameter does; scalars are replicated.
 
   Args:
     mesh: with axes data, fsdp, model.
     tree: any pytree of arrays or ShapeDtypeStructs.
+    zero1: each leaf is shared out along `data` too, where a dim allows it.
 
   Raises:
     InputError: as `param_shardings`.
@@ -94,8 +95,22 @@ def state_shardings(mesh: Mesh, tree):
     parts = _name(path).split('/')
     start = max((i for i, part in enumerate(parts) if part in roots),
                 default=0)
-    return _named(mesh, '/'.join(parts), leaf, spec('/'.join(parts[start:])))
+    axes = spec('/'.join(parts[start:]))
+    if zero1 and (dim := _zero1_dim(mesh, leaf, axes)) >= 0:
+      entries = [*axes] + [None] * (len(leaf.shape) - len(axes))
+      entries[dim] = ('data',)
+      axes = P(*entries)
+    return _named(mesh, '/'.join(parts), leaf, axes)
   return jax.tree_util.tree_map_with_path(sharding, tree)
+
+
+def _zero1_dim(mesh, leaf, axes):
+  """The largest dim that is free and that the devices divide, or -1."""
+  free = [(-size, dim) for dim, size in enumerate(leaf.shape)
+          if size % mesh.shape['data'] == 0
+          and (dim >= len(axes) or axes[dim] is None
+               or mesh.shape[axes[dim]] == 1)]
+  return min(free)[1] if free and mesh.shape['data'] > 1 else -1
 
 
 def batch_sharding(mesh: Mesh, micro_batches: bool = False) -> NamedSharding:

@@ -69,7 +69,7 @@ def run(config: Config, folder: str) -> Run:
 
   with jax.set_mesh(mesh):
     make = state.create(task.init, tx, config.seed)
-    abstract = state.abstract(make, mesh)
+    abstract = state.abstract(make, mesh, config.mesh.zero1)
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
 
     checkpoints = Checkpoints(folder, train.keep_checkpoints)
@@ -82,7 +82,8 @@ def run(config: Config, folder: str) -> Run:
     start = int(now.step)
 
     train_step = jax.jit(
-        step.make_train_step(task.loss, task.totals, tx, config.seed),
+        step.make_train_step(task.loss, task.totals, tx, config.seed,
+                             config.mesh.zero1),
         out_shardings=(shardings, None), donate_argnums=0)
     evaluation = Evaluation(config, task, mesh)
     # The writer cuts metrics.jsonl back to the restored step, so it comes

@@ -39,10 +39,20 @@ def create(init: Callable[[jax.Array], Any], tx: optax.GradientTransformation,
   return make
 
 
-def abstract(make: Callable[[], TrainState], mesh: jax.sharding.Mesh
-             ) -> TrainState:
-  """Shapes and shardings of the state on a mesh, nothing computed."""
+def abstract(make: Callable[[], TrainState], mesh: jax.sharding.Mesh,
+             zero1: bool = False) -> TrainState:
+  """Shapes and shardings of the state on a mesh, nothing computed.
+
+  Args:
+    make: from `create`.
+    mesh: with axes data, fsdp, model.
+    zero1: opt_state is shared out along `data` (parallel.state_shardings).
+  """
   shapes = jax.eval_shape(make)
+  shardings = TrainState(
+      parallel.state_shardings(mesh, shapes.step),
+      parallel.param_shardings(mesh, shapes.params),
+      parallel.state_shardings(mesh, shapes.opt_state, zero1))
   return jax.tree.map(
       lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-      shapes, parallel.state_shardings(mesh, shapes))
+      shapes, shardings)

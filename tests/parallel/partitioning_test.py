@@ -83,6 +83,22 @@ def test_optimizer_state_lies_as_its_parameters():
   assert not expected['embeddings']['tokens'].is_fully_replicated
 
 
+def test_zero1_shares_the_optimizer_out_along_data():
+  mesh = make_mesh(MeshConfig(2, 2, 2))
+  params = shapes()
+  laid = state_shardings(mesh, {'mu': params}, zero1=True)['mu']
+  plain = param_shardings(mesh, params)
+  for leaf, wide, narrow in zip(*map(jax.tree.leaves, (params, plain, laid))):
+    before = math.prod(wide.shard_shape(leaf.shape))
+    after = math.prod(narrow.shard_shape(leaf.shape))
+    # A dim that is even and free is halved; who has none stays.
+    free = [size for size, here in zip(leaf.shape, wide.shard_shape(leaf.shape))
+            if size == here and size % 2 == 0]
+    assert after == (before // 2 if free else before)
+  assert laid['layers']['mlp_in']['kernel'] != (
+      plain['layers']['mlp_in']['kernel'])
+
+
 def test_batches_are_shared_out_over_data_and_fsdp():
   mesh = make_mesh(MeshConfig(2, 2, 2))
   assert batch_sharding(mesh).shard_shape((8, 5)) == (2, 5)

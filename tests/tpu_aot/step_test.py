@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from robertax import kernels, model, parallel
+from robertax.errors import InputError
 from robertax.train import optimizer, state, step
 from robertax.train.config import OptimConfig
 
@@ -27,17 +28,31 @@ PAIRS = dataclasses.replace(CONFIG, num_types=2, nsp_head=True)
 ROWS, TOKENS, MASKED, PACKED = 64, 128, 20, 8
 
 
-@pytest.fixture(scope='module')
-def mesh():
-  """16 chips of v5e, which only a compiler sees."""
+def topology(name, **more):
+  """Chips that only a compiler sees."""
   pytest.importorskip('libtpu', reason='pip install -r requirements-tpu.txt')
   # Two test processes may hold the library at once.
   os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
   from jax.experimental import topologies
-  devices = topologies.get_topology_desc(
-      platform='tpu', topology_name='v5e:4x4').devices
-  return parallel.make_mesh(parallel.MeshConfig(), devices)
+  return topologies.get_topology_desc(
+      platform='tpu', topology_name=name, **more).devices
+
+
+@pytest.fixture(scope='module')
+def mesh():
+  return parallel.make_mesh(parallel.MeshConfig(), topology('v5e:4x4'))
+
+
+def test_only_data_crosses_slices():
+  """fsdp and model stay inside a slice; and one slice cannot be cut."""
+  devices = topology('v5e:2x2', num_slices=2)
+  mesh = parallel.make_mesh(parallel.MeshConfig(-1, 2, 2), devices)
+  slices = np.vectorize(lambda device: device.slice_index)(mesh.devices)
+  assert slices.shape == (2, 2, 2)
+  assert (slices == slices[:, :1, :1]).all() and len(np.unique(slices)) == 2
+  with pytest.raises(InputError, match=r'mesh.data=1 over 2 slices'):
+    parallel.make_mesh(parallel.MeshConfig(1, 8, 1), devices)
 
 
 def totals(batch):

@@ -1,6 +1,8 @@
 """One update: the same on any mesh and for any split of the batch."""
 
 import dataclasses
+import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -10,90 +12,18 @@ import pytest
 
 from robertax import model, parallel
 from robertax.data import split_micro_batches
-from robertax.train import optimizer, state, step
-from robertax.train.config import OptimConfig
-
-B, T, M, P, V = 16, 32, 6, 3, 67
-CONFIG = model.ModelConfig(
-    vocab_size=V, hidden_size=32, num_layers=2, num_heads=8, mlp_size=64,
-    max_positions=T, num_types=2, nsp_head=True)
+from robertax.train import state, step
+from tests.train.tiny_run import CONFIG, batches, compiled, loss, train
 
 
-def totals(batch):
-  return {'weight_sum': batch['mlm_weights'].sum(),
-          'nsp_weight_sum': batch['nsp_weights'].sum()}
-
-
-def loss(params, batch, keys, totals, config=CONFIG):
-  encoder = model.bind(config, params)
-  x = encoder.encode(batch['input_ids'], batch['segment_ids'],
-                     batch['type_ids'], dropout_key=keys)
-  sums = model.mlm_loss(encoder.mlm_logits(x, batch['mlm_positions']),
-                        batch['mlm_targets'], batch['mlm_weights'])
-  sums |= model.nsp_loss(encoder.nsp_logits(x, batch['nsp_positions']),
-                         batch['nsp_targets'], batch['nsp_weights'])
-  return sum(sums[f'{of}loss_sum'] / totals[f'{of}weight_sum']
-             for of in ('', 'nsp_')), sums
-
-
-def batches(count):
-  """Cyclic text of six tokens, soon learned; B is random if it jumps.
-
-  Uneven counts of masks and of examples: one device and one micro-batch have
-  many, another has none.
-  """
-  rng = np.random.default_rng(5)
-  for _ in range(count):
-    starts = rng.integers(0, 6, (B, 1))
-    # From the middle on B; in every third row it goes on three tokens later.
-    jumps = (np.arange(B) % 3 == 0)[:, None]
-    types = np.tile((np.arange(T) >= T // 2).astype(np.int32), (B, 1))
-    ids = (starts + np.arange(T) + 3 * jumps * types) % 6 + 4
-    lengths = rng.integers(T - 8, T + 1, (B, 1))
-    segment = (np.arange(T) < lengths).astype(np.int32)
-    positions = np.sort(np.stack([
-        rng.permutation(8)[:M] for _ in range(B)])).astype(np.int32)
-    # Rows of the first shards have many targets, the last none.
-    weights = (np.arange(M) < np.linspace(M, 0, B).round()[:, None]
-               ).astype(np.float32)
-    targets = np.take_along_axis(ids, positions, 1)
-    inputs = ids.copy()
-    np.put_along_axis(inputs, positions, V - 1, 1)
-    yield {'input_ids': np.where(segment, inputs, 1).astype(np.int32),
-           'segment_ids': segment, 'mlm_positions': positions,
-           'mlm_targets': targets.astype(np.int32), 'mlm_weights': weights,
-           'type_ids': types * segment,
-           # A row's slots ask of one <s> here: their number is what counts.
-           'nsp_positions': np.zeros((B, P), np.int32),
-           'nsp_targets': np.broadcast_to(jumps, (B, P)).astype(np.int32),
-           'nsp_weights': (np.arange(P) < np.linspace(0, P, B).round()[:, None]
-                           ).astype(np.float32)}
-
-
-def train(devices, micro_batches, steps=20, batch_sizes=None, config=None):
-  mesh = parallel.make_mesh(
-      parallel.MeshConfig(**(config or {})), jax.devices()[:devices])
-  tx, _ = optimizer.create(
-      OptimConfig(learning_rate=1e-2, warmup_steps=2), 100)
-  with jax.set_mesh(mesh):
-    make = state.create(lambda key: model.create(CONFIG, key), tx, seed=3)
-    shardings = jax.tree.map(lambda x: x.sharding, state.abstract(make, mesh))
-    now = jax.jit(make, out_shardings=shardings)()
-    update = jax.jit(step.make_train_step(loss, totals, tx, seed=3),
-                     donate_argnums=0, out_shardings=(shardings, None))
-    sharding = parallel.batch_sharding(mesh, micro_batches=True)
-    losses = []
-    for batch in batches(steps):
-      batch = split_micro_batches(batch, micro_batches)
-      now, sums = update(now, jax.device_put(batch, sharding))
-      losses.append([float(sums[f'{of}loss_sum'] / sums[f'{of}weight_sum'])
-                     for of in ('', 'nsp_')])
-  return np.array(losses), jax.device_get(now.params)
+def mesh_of(sizes):
+  return parallel.make_mesh(parallel.MeshConfig(*sizes),
+                            jax.devices()[:np.prod(sizes)])
 
 
 @pytest.fixture(scope='module')
 def one_device():
-  return train(devices=1, micro_batches=1)
+  return train(mesh_of((1, 1, 1)))
 
 
 def test_labels_can_be_learned(one_device):
@@ -103,12 +33,70 @@ def test_labels_can_be_learned(one_device):
   assert losses[0, 1] == pytest.approx(np.log(2), abs=.01)
 
 
-@pytest.mark.parametrize('devices, micro_batches', [(8, 1), (1, 8), (2, 4)])
-def test_same_losses_on_any_mesh_and_split(one_device, devices, micro_batches):
-  losses, params = train(devices, micro_batches)
+@pytest.mark.parametrize('sizes, zero1, micro_batches', [
+    ((8, 1, 1), False, 1), ((8, 1, 1), True, 2), ((1, 1, 1), False, 8),
+    ((4, 2, 1), False, 2), ((4, 2, 1), True, 1), ((2, 2, 2), False, 1),
+    ((2, 2, 2), True, 2), ((1, 1, 8), False, 2)])
+def test_same_losses_on_any_mesh_and_split(one_device, sizes, zero1,
+                                           micro_batches):
+  losses, params = train(mesh_of(sizes), micro_batches, zero1)
   np.testing.assert_allclose(losses, one_device[0], rtol=1e-5)
   for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(one_device[1])):
     np.testing.assert_allclose(a, b, atol=2e-4)
+
+
+def reduced_bytes(text):
+  """What the reductions of an HLO text bring together, loops expanded.
+
+  Of each, what a device gives: of a reduce-scatter that is what it gets times
+  the devices.
+  """
+  computations, name = {}, None
+  for line in text.splitlines():
+    if line.endswith('{') and not line.startswith((' ', 'HloModule')):
+      name = 'ENTRY' if line.startswith('ENTRY') else (
+          line.split()[0].lstrip('%'))
+      computations[name] = []
+    elif name:
+      computations[name].append(line)
+
+  def walk(name):
+    total = 0
+    for line in computations[name]:
+      if found := re.search(r' = (.*?) (all-reduce|reduce-scatter)'
+                            r'(-start)?\(', line):
+        size = sum(4 * math.prod(map(int, filter(None, dims.split(','))))
+                   for dims in re.findall(r'f32\[([\d,]*)\]', found[1]))
+        total += size * (8 if found[2] == 'reduce-scatter' else 1)
+      if ' while(' in line:
+        trips = int(re.search(r'known_trip_count":\{"n":"(\d+)"', line)[1])
+        total += trips * walk(re.search(r'body=%?([\w.\-]+)', line)[1])
+      elif found := re.search(r' (?:call|fusion)\(.*(?:to_apply|calls)='
+                              r'%?([\w.\-]+)', line):
+        total += walk(found[1])
+    return total
+  return walk('ENTRY')
+
+
+@pytest.mark.parametrize('zero1', [False, True])
+@pytest.mark.parametrize('micro_batches', [1, 2])
+def test_gradients_are_reduced_once_a_step(micro_batches, zero1):
+  """Not once for each micro-batch, nor for each layer's uses."""
+  now, update = compiled(mesh_of((8, 1, 1)), micro_batches, zero1)
+  size = sum(x.nbytes for x in jax.tree.leaves(now.params))
+  assert size <= reduced_bytes(update.as_text()) <= 1.1 * size
+
+
+def test_zero1_keeps_a_part_of_the_optimizer():
+  now, _ = compiled(mesh_of((8, 1, 1)), 1, zero1=True)
+
+  def here(tree):
+    return sum(x.addressable_shards[0].data.nbytes
+               for x in jax.tree.leaves(tree))
+
+  assert here(now.params) == sum(x.nbytes for x in jax.tree.leaves(now.params))
+  # But for what 8 does not divide.
+  assert here(now.opt_state) < 1.1 * 2 * here(now.params) / 8
 
 
 def first_state(value, tx):

@@ -1,0 +1,140 @@
+"""The loss and the gradient of a whole batch, over micro-batches and devices.
+
+Rows are shared out by `jax.shard_map` over `data` and `fsdp`; `model`, which
+shares out the work on a row, is left to XLA. Each device adds up its own
+gradient over the micro-batches, and only the total travels, once, in float32:
+left to itself, XLA would sum over the devices inside the backward pass, again
+for each micro-batch.
+
+Parameters that lie in parts along `fsdp` are gathered once a step, and their
+gradients scattered once: an encoder's parameters are small beside the states of
+its rows, so what `fsdp` saves is the room of parameters, gradient and optimizer
+between steps, and traffic does not grow with micro-batches.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+
+from robertax import kernels, parallel
+
+Sums = dict[str, jax.Array]
+Batch = dict[str, jax.Array]
+LossFn = Callable[[Any, Batch, jax.Array | None, Sums],
+                  tuple[jax.Array, Sums]]
+
+
+def batch_gradient(loss: LossFn, params: Any, batch: Batch, key: jax.Array,
+                   totals: Sums, zero1: bool = False) -> tuple[Any, Sums]:
+  """Differentiates the loss over all micro-batches and devices.
+
+  Args:
+    loss: as for train.step.make_train_step.
+    params: nested dict.
+    batch: arrays [micro-batches, rows, ...].
+    key: uint32[2], of the step's dropout.
+    totals: given to the loss.
+    zero1: a parameter's gradient is shared out along `data`, as
+      parallel.state_shardings does with what the optimizer keeps of it.
+
+  Returns:
+    (gradient, sums), both of the whole batch.
+  """
+  num_micro, num_rows = next(iter(batch.values())).shape[:2]
+  # Rows count through the whole batch, so dropout knows neither into how many
+  # micro-batches nor over how many devices it was cut.
+  rows = jnp.arange(num_micro * num_rows, dtype=jnp.uint32).reshape(
+      num_micro, num_rows)
+
+  def local(params, batch, rows, key, totals):
+    return _accumulate(loss, params, batch, rows, key, totals)
+
+  return _over_rows(local, zero1, params, (batch, rows), (key, totals))
+
+
+def batch_sums(loss: LossFn, params: Any, batch: Batch, totals: Sums) -> Sums:
+  """The loss's sums over a batch [1, rows, ...], without dropout."""
+  def local(params, batch, totals):
+    part = {k: v[0] for k, v in batch.items()}
+    return (), loss(params, part, None, totals)[1]
+
+  return _over_rows(local, False, params, (batch,), (totals,))[1]
+
+
+def _accumulate(loss, params, batch, rows, key, totals):
+  gradients = jax.grad(loss, has_aux=True)
+
+  def micro(part, numbers):
+    return gradients(params, part, kernels.row_keys(key, numbers), totals)
+
+  first = {k: v[0] for k, v in batch.items()}
+  if len(rows) == 1:
+    return micro(first, rows[0])
+  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype),
+                       jax.eval_shape(micro, first, rows[0]))
+  return lax.scan(
+      lambda total, part: (jax.tree.map(jnp.add, total, micro(*part)), None),
+      zeros, (batch, rows))[0]
+
+
+def _over_rows(function, zero1, params, batched, copied):
+  """function(params, *batched, *copied) -> (gradient or (), sums).
+
+  Each device gives it all parameters and its own rows of `batched`, whose
+  arrays are [micro-batches, rows, ...]; what it gives is summed.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  sizes = dict(zip(mesh.axis_names, mesh.axis_sizes))
+  axes = [axis for axis in parallel.BATCH if sizes.get(axis, 1) > 1]
+  if not axes:
+    return function(params, *batched, *copied)
+
+  def specs(zero1):
+    return jax.tree.map(lambda sharding: _only(sharding.spec, axes),
+                        parallel.state_shardings(mesh, params, zero1))
+
+  lying = specs(False)
+
+  def local(params, batched, copied):
+    gradient, sums = function(
+        jax.tree.map(_gather, params, lying), *batched, *copied)
+    if gradient:
+      gradient = jax.tree.map(lambda x, spec: _sum(x, spec, axes), gradient,
+                              specs(zero1))
+    return gradient, lax.psum(sums, axes)
+
+  out, sums = jax.eval_shape(function, params, *batched, *copied)
+  scalars = jax.tree.map(lambda _: P(), sums)
+  return jax.shard_map(
+      # Axes of one device too: a Mosaic kernel wants to see none left over.
+      local, axis_names={axis for axis, size in sizes.items()
+                         if axis in axes or size == 1},
+      in_specs=(lying, P(None, tuple(axes)), P()),
+      out_specs=(specs(zero1) if out else (), scalars),
+      check_vma=False)(params, batched, copied)
+
+
+def _only(spec, axes):
+  """The spec of what lies along these axes alone; each entry is one axis."""
+  names = [entry[0] if isinstance(entry, tuple) else entry for entry in spec]
+  return P(*(name if name in axes else None for name in names))
+
+
+def _gather(x, spec):
+  for dim, axis in enumerate(spec):
+    if axis:
+      x = lax.all_gather(x, axis, axis=dim, tiled=True)
+  return x
+
+
+def _sum(x, spec, axes):
+  for axis in axes:
+    if axis in spec:
+      x = lax.psum_scatter(x, axis, scatter_dimension=spec.index(axis),
+                           tiled=True)
+  whole = tuple(axis for axis in axes if axis not in spec)
+  return lax.psum(x, whole) if whole else x

@@ -1,0 +1,49 @@
+"""Several processes make the updates of one."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from robertax import parallel
+from tests.train.tiny_run import train
+
+
+def free_port():
+  with socket.socket() as server:
+    server.bind(('127.0.0.1', 0))
+    return server.getsockname()[1]
+
+
+@pytest.mark.parametrize('processes, sizes', [(2, (4, 1, 1)), (4, (2, 1, 2))])
+def test_same_losses_over_processes(tmp_path, processes, sizes):
+  """Along `data`, and with a layer's work shared out over two of them."""
+  devices = int(np.prod(sizes)) // processes
+  flags = [flag for flag in os.environ['XLA_FLAGS'].split()
+           if 'device_count' not in flag]
+  port, out = free_port(), tmp_path / 'out.json'
+  running = [subprocess.Popen(
+      [sys.executable, '-m', 'tests.train.tiny_run', str(process),
+       str(processes), str(port), str(out), *map(str, sizes)],
+      env=os.environ | {'XLA_FLAGS': ' '.join(
+          [*flags, f'--xla_force_host_platform_device_count={devices}'])},
+      stderr=subprocess.PIPE, text=True) for process in range(processes)]
+  try:
+    for process in running:
+      _, errors = process.communicate(timeout=280)
+      assert not process.returncode, errors[-3000:]
+  finally:
+    for process in running:
+      process.kill()
+  found = json.loads(out.read_text())
+  assert found['processes'] == processes
+  losses, params = train(parallel.make_mesh(
+      parallel.MeshConfig(), jax.devices()[:1]))
+  np.testing.assert_allclose(found['losses'], losses, rtol=1e-5)
+  for a, b in zip(found['params'], jax.tree.leaves(params)):
+    np.testing.assert_allclose(a, b, atol=2e-4)

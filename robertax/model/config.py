@@ -5,6 +5,7 @@ import math
 
 from robertax.errors import InputError
 from robertax.kernels.attention import IMPLEMENTATIONS
+from robertax.model.remat import POLICIES
 from robertax.sections import unknown
 
 
@@ -29,6 +30,8 @@ class ModelConfig:
     dtype: of activations; parameters, softmax and LayerNorm stay float32.
     attention: name of an implementation in kernels.attention; `auto` takes
       `fused` on a TPU and `xla` on a CPU, and says which.
+    remat: what the backward pass makes again to save memory, a row of
+      model.remat.POLICIES. The numbers are the same.
     layers_unrolled: blocks a turn of the scan over layers: more compile slower
       and may run faster. The numbers are the same.
   """
@@ -47,6 +50,7 @@ class ModelConfig:
   nsp_head: bool = False
   dtype: str = 'float32'
   attention: str = 'auto'
+  remat: str = 'none'
   layers_unrolled: int = 1
 
   def __post_init__(self):
@@ -70,5 +74,7 @@ class ModelConfig:
         raise InputError(f'model.{name}={getattr(self, name)}: more than 0.')
     if self.attention not in IMPLEMENTATIONS:
       raise unknown('model.attention', self.attention, IMPLEMENTATIONS)
+    if self.remat not in POLICIES:
+      raise unknown('model.remat', self.remat, POLICIES)
     if self.dtype not in ('float32', 'bfloat16'):
       raise InputError(f'model.dtype={self.dtype!r}: float32 or bfloat16.')

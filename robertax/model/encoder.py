@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from robertax.errors import InputError
 from robertax.kernels import attention, dropout, fold, gelu
+from robertax.model import remat
 from robertax.model.config import ModelConfig
 from robertax.model.layers import Dense, Norm, gaussian
 
@@ -96,14 +97,14 @@ class Attention(nnx.Module):
 
   def __call__(self, x_BTD, segment_ids_BT, keys_B2):
     x_BTHK = attention(
-        self.query('BTD,DHK->BTHK', x_BTD),
-        self.key('BTD,DHK->BTHK', x_BTD),
-        self.value('BTD,DHK->BTHK', x_BTD),
+        remat.keep(self.query('BTD,DHK->BTHK', x_BTD), remat.QUERY),
+        remat.keep(self.key('BTD,DHK->BTHK', x_BTD), remat.KEY),
+        remat.keep(self.value('BTD,DHK->BTHK', x_BTD), remat.VALUE),
         segment_ids=segment_ids_BT,
         dropout_key=_fold(keys_B2, PROBABILITIES),
         dropout_rate=self.config.attention_dropout_rate,
         implementation=self.config.attention)
-    return self.output('BTHK,HKD->BTD', x_BTHK)
+    return self.output('BTHK,HKD->BTD', remat.keep(x_BTHK, remat.CONTEXT))
 
 
 class Block(nnx.Module):
@@ -126,11 +127,12 @@ class Block(nnx.Module):
   def __call__(self, x_BTD, segment_ids_BT, keys_B2):
     y_BTD = self.attention(x_BTD, segment_ids_BT, keys_B2)
     y_BTD = dropout(y_BTD, _fold(keys_B2, ATTENTION), self.rate)
-    x_BTD = self.attention_norm(x_BTD + y_BTD)
-    h_BTF = gelu(self.mlp_in('BTD,DF->BTF', x_BTD))
+    x_BTD = self.attention_norm(
+        remat.keep(x_BTD + y_BTD, remat.ATTENTION_SUM))
+    h_BTF = gelu(remat.keep(self.mlp_in('BTD,DF->BTF', x_BTD), remat.MLP_IN))
     y_BTD = self.mlp_out('BTF,FD->BTD', h_BTF)
     y_BTD = dropout(y_BTD, _fold(keys_B2, MLP), self.rate)
-    return self.mlp_norm(x_BTD + y_BTD)
+    return self.mlp_norm(remat.keep(x_BTD + y_BTD, remat.MLP_SUM))
 
 
 def stack(config: ModelConfig, key) -> Block:
@@ -166,7 +168,7 @@ def encode(embeddings: Embeddings, layers: Block, input_ids_BT,
     block, layer_keys_B2 = layer
     return block(x_BTD, segment_ids_BT, layer_keys_B2), None
 
-  x_BTD, _ = lax.scan(body, x_BTD,
+  x_BTD, _ = lax.scan(remat.rematerialize(body, config.remat), x_BTD,
                       (layers, layer_keys(keys_B2, config.num_layers)),
                       unroll=min(config.layers_unrolled, config.num_layers))
   return x_BTD

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from robertax.kernels import layer_norm
+from robertax.kernels.bias import add_bias
 
 
 def gaussian(key, shape: tuple[int, ...], std: float) -> nnx.Param:
@@ -30,7 +31,7 @@ class Dense(nnx.Module):
   def __call__(self, einsum: str, x):
     """`einsum` spells the product, such as 'BTD,DF->BTF'."""
     y = jnp.einsum(einsum, x, self.kernel[...].astype(x.dtype))
-    return y + self.bias[...].astype(x.dtype)
+    return add_bias(y, self.bias[...])
 
 
 class Norm(nnx.Module):

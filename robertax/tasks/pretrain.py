@@ -10,7 +10,6 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from robertax import corpus, data, model, text
@@ -22,6 +21,7 @@ from robertax.errors import InputError
 from robertax.model.config import ModelConfig
 from robertax.model.encoder import PAD_ID
 from robertax.tasks import pairs
+from robertax.tasks.objective import MaskedLM
 from robertax.text import TokenizerConfig
 
 HostBatch = dict[str, np.ndarray]
@@ -30,7 +30,7 @@ HostBatch = dict[str, np.ndarray]
 UNIGRAM_RECORDS = 65_536
 
 
-class Pretrain:
+class Pretrain(MaskedLM):
   """Text to records to masked batches to a loss.
 
   Attributes:
@@ -71,8 +71,8 @@ class Pretrain:
                               vocab_size=model_config.vocab_size)
     self.tokenizer = prepared.tokenizer
     self.corpora = tuple(m.corpus for m in prepared.manifests)
-    self.model = dataclasses.replace(
-        model_config, vocab_size=self.tokenizer.vocab_size)
+    super().__init__(dataclasses.replace(
+        model_config, vocab_size=self.tokenizer.vocab_size))
     self._data = data_config
     self._seed = seed
     self._law = data.Masking.of(data_config, self.tokenizer)
@@ -101,57 +101,6 @@ class Pretrain:
       tokens = params['embeddings']['tokens']
       params['embeddings']['tokens'] = tokens.at[rows].set(tokens[rows[::-1]])
     return params
-
-  def totals(self, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """What the loss is divided by.
-
-    Returns:
-      weight_sum, the batch's masked tokens, and, of pairs, nsp_weight_sum, its
-      examples.
-    """
-    return {total: batch[weights].sum(dtype=jnp.float32)
-            for total, weights in (('weight_sum', 'mlm_weights'),
-                                   ('nsp_weight_sum', 'nsp_weights'))
-            if weights in batch}
-
-  def loss(self, params: Any, batch: dict[str, jax.Array],
-           dropout_keys: jax.Array | None, totals: dict[str, jax.Array]
-           ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Cross-entropy of the masked tokens, in nats.
-
-    Of pairs, BERT's loss: the mean over masked tokens plus the mean over
-    examples of next-sentence prediction (run_pretraining.py, `total_loss`).
-
-    Args:
-      params: from `init`.
-      batch: input_ids, segment_ids int32[B,T]; mlm_* [B,M]; of pairs, type_ids
-        int32[B,T] and nsp_* [B,P]. All of a batch, or a micro-batch.
-      dropout_keys: uint32[B,2], None: no dropout.
-      totals: of the whole batch.
-
-    Returns:
-      The part that these rows have of the whole batch's loss, and the sums
-      loss_sum, weight_sum (masked tokens), correct_sum, token_sum (without
-      padding); of pairs, nsp_loss_sum, nsp_weight_sum (examples) and
-      nsp_correct_sum.
-    """
-    encoder = model.bind(self.model, params)
-    type_ids = batch.get('type_ids')
-    if type_ids is None and self.model.num_types:
-      type_ids = jnp.zeros_like(batch['input_ids'])
-    x_BTD = encoder.encode(batch['input_ids'], batch['segment_ids'], type_ids,
-                           dropout_key=dropout_keys)
-    sums = model.mlm_loss(encoder.mlm_logits(x_BTD, batch['mlm_positions']),
-                          batch['mlm_targets'], batch['mlm_weights'])
-    sums['token_sum'] = (batch['segment_ids'] > 0).sum(dtype=jnp.float32)
-    # A batch without a target has a gradient of zero instead of NaN.
-    objective = sums['loss_sum'] / jnp.maximum(totals['weight_sum'], 1.0)
-    if 'nsp_weights' in batch:
-      sums |= model.nsp_loss(encoder.nsp_logits(x_BTD, batch['nsp_positions']),
-                             batch['nsp_targets'], batch['nsp_weights'])
-      objective += sums['nsp_loss_sum'] / jnp.maximum(
-          totals['nsp_weight_sum'], 1.0)
-    return objective, sums
 
   def summarize(self, sums: dict[str, float]) -> dict[str, float]:
     """Loss in nats, in bits (as fairseq reports it), perplexity, accuracy.

@@ -117,8 +117,9 @@ class Config:
 FREE_ON_RESUME = frozenset({
     'data.cache_dir', 'data.workers', 'data.prefetch', 'data.backend',
     'data.masking_ops',
-    'mesh.data', 'mesh.fsdp', 'mesh.model', 'model.layers_unrolled',
-    'model.attention', 'train.micro_batches',
+    'mesh.data', 'mesh.fsdp', 'mesh.model', 'mesh.zero1',
+    'model.layers_unrolled',
+    'model.attention', 'model.remat', 'train.micro_batches',
     'train.log_every', 'train.eval_every', 'train.eval_examples',
     'train.checkpoint_every', 'train.keep_checkpoints'})
 

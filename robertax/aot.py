@@ -1,0 +1,53 @@
+"""Compiles a config's train step for devices that are not here.
+
+  python -m robertax.aot --config=configs/roberta_large.py \
+      --topology=v5e:16x16 --config.model.remat=products
+
+prints what the compiler says: memory, collectives, time, and ends in one JSON
+line. `2xv5e:16x16` are two slices. --search=True tries remat policies and
+micro-batches and says which fit. Nothing runs: all of it is a static estimate.
+"""
+
+import dataclasses
+import json
+import sys
+
+from absl import flags
+
+from robertax.errors import InputError
+from robertax.flags import config_flag, given, run
+
+_CONFIG = config_flag()
+_TOPOLOGY = flags.DEFINE_string(
+    'topology', None, 'Chip and slice, such as v5e:16x16 or 2xv5e:16x16.')
+_SEARCH = flags.DEFINE_bool(
+    'search', False, 'Try remat policies and micro-batches; the fastest that '
+    'fits is the one reported.')
+_TOP = flags.DEFINE_integer('top', 8, 'Dearest operations to print.')
+_EXAMPLE = ('python -m robertax.aot --config=configs/roberta_large.py '
+            '--topology=v5e:16x16')
+
+
+def main(argv):
+  """Exit code 0: it fits; 1: it does not; 2: wrong input."""
+  del argv
+  values = given(_CONFIG, _EXAMPLE)
+  if not _TOPOLOGY.value:
+    raise InputError(f'--topology=CHIP:SHAPE is needed, such as: {_EXAMPLE}')
+  from robertax import studies
+  from robertax.studies import aot_report
+  from robertax.train import config
+
+  parsed = config.parse(values)
+  if _SEARCH.value:
+    parsed, found = studies.search(parsed, _TOPOLOGY.value)
+  else:
+    found = studies.estimate(parsed, _TOPOLOGY.value)
+  print(aot_report.table(parsed, found, _TOP.value))
+  print(json.dumps(aot_report.summary(parsed, found)
+                   | dataclasses.asdict(parsed.mesh)))
+  sys.exit(0 if found.fits else 1)
+
+
+if __name__ == '__main__':
+  run(main)

@@ -1,0 +1,89 @@
+"""Reading a compiled program, against programs whose counts are known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from robertax import parallel
+from robertax.parallel import hlo
+from robertax.parallel.chips import CHIPS, chip_of
+
+
+def compiled(function, *arguments):
+  return jax.jit(function).lower(*arguments).compile().as_text()
+
+
+def test_collectives_of_loops_are_counted_as_often_as_they_run():
+  """An all-reduce of [4, 16] outside, and one of [16] in 3 x 5 turns."""
+  mesh = parallel.make_mesh()
+
+  def local(x):
+    def turn(total, _):
+      return total + jax.lax.psum(jnp.sin(total), 'data'), None
+    total = jax.lax.scan(lambda c, _: (
+        jax.lax.scan(turn, c, length=5)[0], None), x[0], length=3)[0]
+    return jax.lax.psum(x, 'data') + total
+
+  with jax.set_mesh(mesh):
+    text = compiled(jax.shard_map(
+        local, in_specs=jax.P('data'), out_specs=jax.P(), check_vma=False),
+                    jax.ShapeDtypeStruct((32, 16), np.float32))
+  assert hlo.read(text).collectives == {
+      'all-reduce': [16, 4 * 16 * 4 + 15 * 16 * 4]}
+
+
+def test_a_reduce_scatter_counts_what_goes_in():
+  def local(x):
+    return jax.lax.psum_scatter(x, 'data', tiled=True)
+
+  with jax.set_mesh(parallel.make_mesh()):
+    text = compiled(jax.shard_map(
+        local, in_specs=jax.P(), out_specs=jax.P('data'), check_vma=False),
+                    jax.ShapeDtypeStruct((64, 2), np.float32))
+  (kind, (times, size)), = hlo.read(text).collectives.items()
+  assert (kind, times, size) == ('reduce-scatter', 1, 64 * 2 * 4)
+
+
+TPU = '''HloModule jit_step
+%body (p: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %fusion.1 = f32[8]{0} fusion(%x), kind=kLoop, calls=%inner, \
+metadata={op_name="jit(f)/mul"}, backend_config={"estimated_cycles":"100"}
+  %attention_forward.5 = bf16[8]{0} custom-call(%x), \
+custom_call_target="tpu_custom_call"
+}
+%condition (p: (s32[], f32[8])) -> pred[] {
+  %constant.7 = s32[]{:T(128)} constant(24)
+  ROOT %compare = pred[] compare(%i, %constant.7), direction=LT
+}
+ENTRY %main (a: f32[8]) -> f32[8] {
+  %while.1 = (s32[], f32[8]) while(%t), condition=%condition, body=%body
+  ROOT %fusion.2 = f32[8]{0} fusion(%y), kind=kLoop, calls=%inner, \
+metadata={op_name="jit(f)/add"}, backend_config={"estimated_cycles":"7"}
+}
+'''
+
+
+def test_a_tpu_loop_says_its_length_in_its_condition():
+  program = hlo.read(TPU)
+  assert program.cycles == 24 * 100 + 7
+  assert program.cycles_by_source == {'jit(f)/mul': 2400, 'jit(f)/add': 7}
+  assert program.kernels == {'attention_forward': 24}
+
+
+def test_a_loop_of_unknown_length_is_not_counted_once_in_silence():
+  with pytest.raises(ValueError, match='unknown length'):
+    hlo.read(TPU.replace('direction=LT', 'direction=NE'))
+
+
+def test_arrays_are_all_that_the_text_names():
+  text = compiled(lambda x: x @ x.T, np.ones((3, 5), np.float32))
+  shapes = {shape for _, shape in hlo.arrays(text)}
+  assert {(3, 5), (3, 3)} <= shapes
+
+
+@pytest.mark.parametrize('kind, name', [
+    ('TPU v5 lite', 'v5e'), ('TPU v5', 'v5p'), ('TPU v4', 'v4'),
+    ('TPU v6 lite', 'v6e'), ('NVIDIA H100 80GB HBM3', 'h100'), ('cpu', None)])
+def test_chips_by_the_kind_that_jax_says(kind, name):
+  assert chip_of(kind) == (CHIPS[name] if name else None)

@@ -26,9 +26,9 @@ def get_config(arg=None):
       max_positions=512, dropout_rate=0.1, attention_dropout_rate=0.1,
       dtype='bfloat16')
   config.optim.update(
-      learning_rate=6e-4, warmup_steps=24_000, schedule='linear', b1=0.9,
-      b2=0.98, eps=1e-6, weight_decay=0.01, weight_decay_on='all',
-      clip_norm=0.0)
+      name='adamw_fairseq', learning_rate=6e-4, warmup_steps=24_000,
+      schedule='linear', b1=0.9, b2=0.98, eps=1e-6, weight_decay=0.01,
+      weight_decay_on='all', clip_norm=0.0)
   config.train.update(
       steps=500_000, log_every=100, eval_every=5_000, checkpoint_every=1_000)
   return with_arg(config, arg)

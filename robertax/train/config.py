@@ -21,9 +21,13 @@ class OptimConfig:
   Attributes:
     name: a row of train.optimizer.OPTIMIZERS.
     learning_rate: the peak.
-    schedule: a row of train.optimizer.SCHEDULES.
+    schedule: a row of train.schedules.SCHEDULES.
     warmup_steps: from 0 to the peak, linearly.
+    end_learning_rate: where the schedules that decay end.
+    power: of schedule='polynomial'.
     b1, b2, eps: Adam's.
+    first_moment_dtype: 'float32', or 'bfloat16', which saves two bytes a
+      parameter.
     weight_decay: decoupled, times the learning rate.
     weight_decay_on: 'all' parameters (fairseq: trainer.py:305 has one group),
       or 'matrices' (no LayerNorm and no bias: BERT, Hugging Face).
@@ -33,16 +37,22 @@ class OptimConfig:
   learning_rate: float = 6e-4
   schedule: str = 'linear'
   warmup_steps: int = 24_000
+  end_learning_rate: float = 0.0
+  power: float = 1.0
   b1: float = 0.9
   b2: float = 0.98
   eps: float = 1e-6
+  first_moment_dtype: str = 'float32'
   weight_decay: float = 0.01
   weight_decay_on: str = 'all'
   clip_norm: float = 0.0
 
   def __post_init__(self):
-    for name in ('learning_rate', 'warmup_steps', 'eps', 'weight_decay',
-                 'clip_norm'):
+    if self.first_moment_dtype not in ('float32', 'bfloat16'):
+      raise InputError(f'optim.first_moment_dtype={self.first_moment_dtype!r}: '
+                       'float32 or bfloat16.')
+    for name in ('learning_rate', 'warmup_steps', 'end_learning_rate', 'power',
+                 'eps', 'weight_decay', 'clip_norm'):
       value = getattr(self, name)
       if not 0 <= value < math.inf:  # NaN is not either.
         raise InputError(f'optim.{name}={value}: a number, at least 0.')

@@ -1,34 +1,17 @@
-"""Optimizers and learning-rate schedules, each a row of a table."""
+"""Optimizers, each a row of a table."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from robertax.sections import unknown
 from robertax.train.config import OptimConfig
+from robertax.train.schedules import SCHEDULES
 
-
-def linear(config: OptimConfig, steps: int) -> optax.Schedule:
-  """Linear warm-up from 0 to the peak, then linear decay to 0 at `steps`.
-
-  The first update uses rate 0, as in fairseq
-  (optim/lr_scheduler/polynomial_decay_schedule.py:74-89, trainer.py:382).
-  """
-  return optax.join_schedules(
-      [optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps),
-       optax.linear_schedule(config.learning_rate, 0.0,
-                             max(1, steps - config.warmup_steps))],
-      [config.warmup_steps])
-
-
-def constant(config: OptimConfig, steps: int) -> optax.Schedule:
-  """Linear warm-up from 0 to the peak, which then stays."""
-  del steps
-  return optax.join_schedules(
-      [optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps),
-       optax.constant_schedule(config.learning_rate)], [config.warmup_steps])
+STACKED = 'layers'  # whose parameters have a leading dim, the layer
 
 
 def is_matrix(path: tuple[Any, ...]) -> bool:
@@ -44,19 +27,128 @@ DECAY_MASKS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def corrected(m, v, count, config):
+  """Adam (Kingma & Ba 2015, algorithm 1), as torch.optim.AdamW has it."""
+  m = m / (1 - config.b1**count)
+  return m / (jnp.sqrt(v / (1 - config.b2**count)) + config.eps)
+
+
+def fairseq(m, v, count, config):
+  """eps is added before the second moment is corrected, so that it is larger
+  in the first hundred updates (fairseq optim/adam.py:223-234).
+  """
+  scale = jnp.sqrt(1 - config.b2**count) / (1 - config.b1**count)
+  return scale * m / (jnp.sqrt(v) + config.eps)
+
+
+def uncorrected(m, v, count, config):
+  """BERT's: moments as they are, too small at first (optimization.py:139)."""
+  del count
+  return m / (jnp.sqrt(v) + config.eps)
+
+
+def scale_by_moments(config: OptimConfig, law: Callable[..., Any]
+                     ) -> optax.GradientTransformation:
+  """Adam's direction by one of the laws above.
+
+  Moments and direction are computed in float32; the first moment is kept in
+  `config.first_moment_dtype`, rounded to nearest.
+  """
+  kept = jnp.dtype(config.first_moment_dtype)
+
+  def init(params):
+    return optax.ScaleByAdamState(
+        jnp.zeros((), jnp.int32),
+        jax.tree.map(lambda x: jnp.zeros(x.shape, kept), params),
+        jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), params))
+
+  def update(grads, state, params=None):
+    del params
+    count = state.count + 1
+    mu = jax.tree.map(
+        lambda m, g: config.b1 * m.astype(jnp.float32) + (1 - config.b1) * g,
+        state.mu, grads)
+    nu = jax.tree.map(
+        lambda v, g: config.b2 * v + (1 - config.b2) * jnp.square(g),
+        state.nu, grads)
+    steps = count.astype(jnp.float32)
+    direction = jax.tree.map(
+        lambda m, v: law(m, v, steps, config), mu, nu)
+    mu = jax.tree.map(lambda m: m.astype(kept), mu)
+    return direction, optax.ScaleByAdamState(count, mu, nu)
+
+  return optax.GradientTransformation(init, update)
+
+
+def scale_by_trust_ratio(mask: Callable[[Any], Any]
+                         ) -> optax.GradientTransformation:
+  """Each layer's update gets the length of its parameters (You et al. 2020).
+
+  LAMB's phi is the identity, and where one of the two lengths is 0 nothing is
+  changed (the authors' lamb_optimizer.py). A layer is one parameter array of
+  one block: query, key and value apart, block by block though they are stored
+  as one array.
+
+  Args:
+    mask: params -> bools; what does not decay is not scaled either, which is
+      what the authors' code does with LayerNorm and biases, and NVIDIA's.
+  """
+  def ratio(path, update, param, scaled):
+    if not scaled:
+      return update
+    stacked = str(getattr(path[0], 'key', path[0])) == STACKED
+    dims = tuple(range(int(stacked), param.ndim))
+
+    def length(x):
+      return jnp.sqrt(jnp.square(x.astype(jnp.float32)).sum(
+          dims, keepdims=True))
+    x, u = length(param), length(update)
+    safe = jnp.where(u > 0, u, 1)
+    return update * jnp.where((x > 0) & (u > 0), x / safe, 1.0)
+
+  def update(updates, state, params=None):
+    return jax.tree_util.tree_map_with_path(
+        ratio, updates, params, mask(params)), state
+
+  return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+
+
+def _decayed(config, schedule, *, law, then=()):
+  mask = DECAY_MASKS[config.weight_decay_on]
+  return optax.chain(
+      scale_by_moments(config, law),
+      optax.add_decayed_weights(config.weight_decay, mask),
+      *(make(mask) for make in then),
+      optax.scale_by_learning_rate(schedule))
+
+
 def adamw(config: OptimConfig,
           schedule: optax.Schedule) -> optax.GradientTransformation:
-  """AdamW (Loshchilov & Hutter 2019) with the paper's b2 .98 by default."""
-  if config.weight_decay_on not in DECAY_MASKS:
-    raise unknown('optim.weight_decay_on', config.weight_decay_on, DECAY_MASKS)
-  return optax.adamw(
-      schedule, b1=config.b1, b2=config.b2, eps=config.eps,
-      weight_decay=config.weight_decay,
-      mask=DECAY_MASKS[config.weight_decay_on])
+  """AdamW (Loshchilov & Hutter 2019), as torch and Hugging Face have it."""
+  return _decayed(config, schedule, law=corrected)
 
 
-SCHEDULES = {'linear': linear, 'constant': constant}
-OPTIMIZERS = {'adamw': adamw}
+def adamw_fairseq(config: OptimConfig,
+                  schedule: optax.Schedule) -> optax.GradientTransformation:
+  """fairseq's Adam, whose decay is decoupled too (optim/adam.py:203-234)."""
+  return _decayed(config, schedule, law=fairseq)
+
+
+def adamw_bert(config: OptimConfig,
+               schedule: optax.Schedule) -> optax.GradientTransformation:
+  """BERT's AdamWeightDecayOptimizer (optimization.py:87-174)."""
+  return _decayed(config, schedule, law=uncorrected)
+
+
+def lamb(config: OptimConfig,
+         schedule: optax.Schedule) -> optax.GradientTransformation:
+  """LAMB (You et al. 2020, algorithm 2), for batches of 32K sequences."""
+  return _decayed(config, schedule, law=corrected,
+                  then=(scale_by_trust_ratio,))
+
+
+OPTIMIZERS = {'adamw': adamw, 'adamw_bert': adamw_bert,
+              'adamw_fairseq': adamw_fairseq, 'lamb': lamb}
 
 
 def create(config: OptimConfig, steps: int
@@ -66,10 +158,12 @@ def create(config: OptimConfig, steps: int
   Raises:
     InputError: an unknown optimizer, schedule or decay mask.
   """
-  if config.name not in OPTIMIZERS:
-    raise unknown('optim.name', config.name, OPTIMIZERS)
-  if config.schedule not in SCHEDULES:
-    raise unknown('optim.schedule', config.schedule, SCHEDULES)
+  for key, value, table in (('name', config.name, OPTIMIZERS),
+                            ('schedule', config.schedule, SCHEDULES),
+                            ('weight_decay_on', config.weight_decay_on,
+                             DECAY_MASKS)):
+    if value not in table:
+      raise unknown(f'optim.{key}', value, table)
   schedule = SCHEDULES[config.schedule](config, steps)
   tx = OPTIMIZERS[config.name](config, schedule)
   if config.clip_norm:

@@ -6,7 +6,9 @@ import re
 
 import pytest
 
+from robertax import data
 from robertax.errors import InputError
+from robertax.train import optimizer
 from robertax.train.config import Config, defaults, parse, to_dict, with_arg
 
 FOLDER = pathlib.Path(__file__).parents[2] / 'configs'
@@ -51,6 +53,33 @@ def test_numbers_of_table_9(name):
            if isinstance(section, dict) for key, value in section.items()}
   for key, value in (BOTH | TABLE_9[name]).items():
     assert found[key] == value, key
+
+
+# Liu et al. 2019, Table 3: batch, steps, rate; the last row is You et al.'s
+# batch with as many sequences.
+TABLE_3 = {'table3_256': (256, 1_000_000, 1e-4), 'table3_2k': (
+    2048, 125_000, 7e-4), 'table3_8k': (8192, 31_000, 1e-3), 'lamb_32k': (
+        32768, 7_812, 5e-3)}
+
+
+@pytest.mark.parametrize('name', TABLE_3)
+def test_numbers_of_table_3(name):
+  config = parse(load(FOLDER / f'{name}.py').get_config())
+  batch, steps, rate = TABLE_3[name]
+  assert (config.data.batch_size, config.train.steps,
+          config.optim.learning_rate) == (batch, steps, rate)
+  # Equal passes over the data, but for the rounding of the paper's steps.
+  assert batch * steps == pytest.approx(256e6, rel=.01)
+  assert 0 < config.optim.warmup_steps < steps
+  assert config.model == parse(
+      load(FOLDER / 'roberta_base.py').get_config()).model
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda p: p.stem)
+def test_names_in_configs_are_rows_of_tables(path):
+  config = parse(load(path).get_config())
+  optimizer.create(config.optim, config.train.steps)
+  data.check(config.data)
 
 
 def test_arguments_behind_the_colon():

@@ -1,5 +1,6 @@
 """The update against its published formula, written out in NumPy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -72,3 +73,137 @@ def test_no_warmup_begins_at_the_peak():
 def test_unknown_names_list_the_known(change, named):
   with pytest.raises(InputError, match=named):
     optimizer.create(OptimConfig(**change), 10)
+
+
+def numpy_bert(params, grads, rates, c, decays):
+  """google-research/bert optimization.py:125-170, in float64."""
+  m = {k: np.zeros_like(v) for k, v in params.items()}
+  v = {k: np.zeros_like(p) for k, p in params.items()}
+  for g, lr in zip(grads, rates):
+    for k in params:
+      m[k] = c.b1 * m[k] + (1 - c.b1) * g[k]
+      v[k] = c.b2 * v[k] + (1 - c.b2) * g[k] ** 2
+      update = m[k] / (np.sqrt(v[k]) + c.eps) + decays[k] * params[k]
+      params[k] = params[k] - lr * update
+  return params
+
+
+def numpy_fairseq(params, grads, rates, c, decays):
+  """fairseq optim/adam.py:203-234, in float64."""
+  m = {k: np.zeros_like(v) for k, v in params.items()}
+  v = {k: np.zeros_like(p) for k, p in params.items()}
+  for t, (g, lr) in enumerate(zip(grads, rates), 1):
+    for k in params:
+      m[k] = c.b1 * m[k] + (1 - c.b1) * g[k]
+      v[k] = c.b2 * v[k] + (1 - c.b2) * g[k] ** 2
+      denominator = np.sqrt(v[k]) + c.eps
+      size = lr * np.sqrt(1 - c.b2 ** t) / (1 - c.b1 ** t)
+      p = params[k] - decays[k] * lr * params[k]
+      params[k] = p - size * m[k] / denominator
+  return params
+
+
+def numpy_lamb(params, grads, rates, c, decays):
+  """You et al. 2020, algorithm 2, in float64; what does not decay is Adam's."""
+  m = {k: np.zeros_like(v) for k, v in params.items()}
+  v = {k: np.zeros_like(p) for k, p in params.items()}
+  for t, (g, lr) in enumerate(zip(grads, rates), 1):
+    for k in params:
+      m[k] = c.b1 * m[k] + (1 - c.b1) * g[k]
+      v[k] = c.b2 * v[k] + (1 - c.b2) * g[k] ** 2
+      update = m[k] / (1 - c.b1 ** t) / (
+          np.sqrt(v[k] / (1 - c.b2 ** t)) + c.eps) + decays[k] * params[k]
+      x, u = np.linalg.norm(params[k]), np.linalg.norm(update)
+      ratio = x / u if decays[k] and x and u else 1.
+      params[k] = params[k] - lr * ratio * update
+  return params
+
+
+FORMULAS = {'adamw': numpy_adamw, 'adamw_bert': numpy_bert,
+            'adamw_fairseq': numpy_fairseq, 'lamb': numpy_lamb}
+
+
+def updated(config, start, grads, steps=12):
+  """The parameters after an update for each gradient; all nested dicts."""
+  tx, schedule = optimizer.create(config, steps)
+  params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), start)
+  opt_state = tx.init(params)
+  update = jax.jit(tx.update)
+  for g in grads:
+    updates, opt_state = update(
+        jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), g), opt_state,
+        params)
+    params = optax.apply_updates(params, updates)
+  return params, schedule
+
+
+@pytest.mark.parametrize('weight_decay_on', ['all', 'matrices'])
+@pytest.mark.parametrize('name', sorted(optimizer.OPTIMIZERS))
+def test_each_optimizer_is_its_formula(name, weight_decay_on):
+  """An eps as large as the gradients tells where it is added."""
+  config = OptimConfig(name=name, learning_rate=1e-2, warmup_steps=3,
+                       weight_decay=0.1, weight_decay_on=weight_decay_on,
+                       eps=1e-2)
+  rng = np.random.default_rng(0)
+  shapes = {'kernel': (3, 4), 'bias': (4,), 'norm_scale': (2,), 'zero': (3,)}
+  start = {k: rng.normal(size=s) for k, s in shapes.items()}
+  start['zero'][:] = 0
+  grads = [{k: .03 * rng.normal(size=s) for k, s in shapes.items()}
+           for _ in range(12)]
+  decays = {k: 0.1 if weight_decay_on == 'all' or k in ('kernel', 'zero')
+            else 0. for k in shapes}
+  params, schedule = updated(config, start, grads)
+  expected = FORMULAS[name](dict(start), grads, [
+      float(schedule(n)) for n in range(12)], config, decays)
+  for k in shapes:
+    np.testing.assert_allclose(params[k], expected[k], rtol=2e-5, atol=1e-6)
+    assert np.abs(params[k] - start[k]).max() > 1e-4
+  others = [FORMULAS[other](dict(start), grads, [
+      float(schedule(n)) for n in range(12)], config, decays)
+            for other in FORMULAS if other != name]
+  assert all(np.abs(other['kernel'] - params['kernel']).max() > 1e-4
+             for other in others)
+
+
+def test_lamb_measures_each_layer_alone():
+  """Blocks are stored as one array; the ratio is of a block."""
+  config = OptimConfig(name='lamb', learning_rate=1e-2, warmup_steps=0,
+                       weight_decay=0.1)
+  rng = np.random.default_rng(1)
+  sizes = np.array([.01, 1., 100.])[:, None, None]
+  stack = sizes * rng.normal(size=(3, 4, 5))
+  grads = [rng.normal(size=(3, 4, 5)) for _ in range(5)]
+  together, _ = updated(config, {'layers': {'kernel': stack}},
+                        [{'layers': {'kernel': g}} for g in grads])
+  for n in range(3):
+    alone, _ = updated(config, {'other': {'kernel': stack[n]}},
+                       [{'other': {'kernel': g[n]}} for g in grads])
+    np.testing.assert_allclose(together['layers']['kernel'][n],
+                               alone['other']['kernel'], rtol=1e-6)
+
+
+@pytest.mark.parametrize('name', sorted(optimizer.OPTIMIZERS))
+def test_a_first_moment_in_bfloat16_is_rounded_and_no_more(name):
+  """Of 200 updates of a noisy quadratic, which both bring to its minimum."""
+  rng = np.random.default_rng(2)
+  target, noise = rng.normal(size=(32,)), rng.normal(size=(200, 32))
+
+  def run(dtype):
+    config = OptimConfig(name=name, learning_rate=3e-2, warmup_steps=10,
+                         weight_decay=0., first_moment_dtype=dtype)
+    tx, _ = optimizer.create(config, 200)
+    params = {'kernel': jnp.ones(32)}
+    state = tx.init(params)
+    update = jax.jit(tx.update)
+    for n in range(200):
+      grads = {'kernel': params['kernel'] - target + .1 * noise[n]}
+      updates, state = update(grads, state, params)
+      params = optax.apply_updates(params, updates)
+    moment = optax.tree.get(state, 'mu')['kernel']
+    assert moment.dtype == dtype
+    assert optax.tree.get(state, 'nu')['kernel'].dtype == jnp.float32
+    return np.asarray(params['kernel'])
+
+  whole, rounded = run('float32'), run('bfloat16')
+  far = np.abs(whole - np.ones(32)).max()
+  assert 0 < np.abs(whole - rounded).max() < .02 * far

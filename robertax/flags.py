@@ -24,6 +24,15 @@ def config_flag(**keywords):
       'arguments behind a colon.', **keywords)
 
 
+def process_flags():
+  """Defines --coordinator, --num_processes, --process_id; in that order."""
+  return (
+      flags.DEFINE_string('coordinator', '', 'HOST:PORT of process 0, where a '
+                          'run has several and nothing else names it.'),
+      flags.DEFINE_integer('num_processes', 0, 'Processes of the run.'),
+      flags.DEFINE_integer('process_id', -1, 'Which of them this is, from 0.'))
+
+
 def given(config, example: str):
   """The ConfigDict of a --config flag.
 

@@ -4,7 +4,9 @@
 
 Run again, it resumes. A config file takes arguments behind a colon
 (`--config=configs/roberta_base.py:batch_size=2048,steps=125000`), and any key
-is a flag (`--config.train.steps=1000`).
+is a flag (`--config.train.steps=1000`). Over several machines it is started on
+each; in a pod, a SLURM or a Kubernetes job they find each other, elsewhere
+--coordinator=HOST:PORT --num_processes=N --process_id=I say who they are.
 """
 
 import sys
@@ -12,11 +14,12 @@ import sys
 from absl import flags
 
 from robertax.errors import InputError
-from robertax.flags import config_flag, given, run
+from robertax.flags import config_flag, given, process_flags, run
 
 _CONFIG = config_flag()
 _WORKDIR = flags.DEFINE_string(
     'workdir', None, 'Folder of this run: checkpoints, metrics, tokenizer.')
+_PROCESSES = process_flags()
 _EXAMPLE = ('python -m robertax.main --config=configs/quickstart.py '
             '--workdir=runs/quickstart')
 
@@ -29,11 +32,15 @@ def main(argv):
     raise InputError(f'--workdir=FOLDER is needed, such as: {_EXAMPLE}')
   # Imported here: a wrong flag is answered at once, without loading JAX.
   from robertax.inspection import epilogue
+  from robertax.parallel import processes
   from robertax.train import config, loop
 
-  ended = loop.run(config.parse(values), _WORKDIR.value)
-  print(epilogue.after(ended, ' '.join(['python -m robertax.main',
-                                        *sys.argv[1:]])))
+  processes.start(*(flag.value for flag in _PROCESSES))
+  with processes.as_one():
+    ended = loop.run(config.parse(values), _WORKDIR.value)
+    if processes.first():
+      print(epilogue.after(ended, ' '.join(['python -m robertax.main',
+                                            *sys.argv[1:]])))
   sys.exit(128 + ended.signal if ended.signal else 0)
 
 

@@ -8,7 +8,7 @@ imported.
 """
 
 from robertax.data.config import check
-from robertax.data.feed import Feed, host_rows, split_micro_batches
+from robertax.data.feed import Feed, local_rows, split_micro_batches
 from robertax.data.masking import Masking
 from robertax.data.pipeline import (
   Pipeline,
@@ -19,6 +19,6 @@ from robertax.data.pipeline import (
 from robertax.data.source import open_source
 
 __all__ = [
-  'Feed', 'Masking', 'Pipeline', 'check', 'eval_batches', 'host_rows',
+  'Feed', 'Masking', 'Pipeline', 'check', 'eval_batches', 'local_rows',
   'open_source', 'split_micro_batches', 'train_batches', 'unigram_counts',
 ]

@@ -80,6 +80,42 @@ def host_rows(batch_size: int, micro_batches: int, process_index: int,
       micro_batches, process_count, -1)[:, process_index].ravel()
 
 
+def local_rows(sharding: jax.sharding.Sharding, batch_size: int,
+               micro_batches: int) -> np.ndarray:
+  """The rows of the global batch that this process's devices keep.
+
+  Where its devices stand next to each other on the mesh, these are
+  `host_rows`. They need not (JAX lays a mesh along a TPU's links), and where a
+  row's work is shared out over processes (mesh.model), several make the same.
+
+  Args:
+    sharding: of the batch, cut into micro-batches.
+    batch_size: B, global.
+    micro_batches: A.
+
+  Returns:
+    int64[b], in the order in which make_array_from_process_local_data takes
+    them.
+
+  Raises:
+    InputError: B does not come out even.
+  """
+  processes = len({d.process_index for d in sharding.device_set})
+  if processes == 1:
+    return host_rows(batch_size, micro_batches, 0, 1)
+  shape = (micro_batches, batch_size // micro_batches)
+  try:
+    parts = sharding.addressable_devices_indices_map(shape).values()
+  except ValueError as e:
+    raise InputError(
+        f'data.batch_size={batch_size} does not come out even in '
+        f'{micro_batches} micro-batches over {sharding.num_devices} devices '
+        f'({e}).') from e
+  columns = np.unique(np.concatenate(
+      [np.arange(shape[1])[part[1]] for part in parts]))
+  return np.arange(batch_size).reshape(shape)[:, columns].ravel()
+
+
 def split_micro_batches(batch: Batch, micro_batches: int) -> Batch:
   """[b, ...] -> [A, b / A, ...] for every field, in the order of the rows.
 

@@ -125,7 +125,7 @@ def load(path: str) -> Model:
     raise InputError(f'{path!r} is not a workdir of robertax: {found}.')
   if not os.path.isdir(f'{path}/checkpoints'):
     raise InputError(f'{path!r} has no checkpoints yet.')
-  checkpoints = Checkpoints(path, read_only=True)
+  checkpoints = Checkpoints(path, read_only=True, alone=True)
   try:
     step = checkpoints.latest_step()
     if step is None:

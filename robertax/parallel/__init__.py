@@ -1,6 +1,7 @@
 """Where arrays lie: mesh axes, and one table from parameter path to them.
 
-Floor 0. Knows names and shapes, not what a parameter does. Axes: `data`
+Floor 0. Knows names and shapes, not what a parameter does, and which processes
+share a run (processes). Axes: `data`
 (replicas), `fsdp` (replicas that share parameters out), `model` (one layer's
 work shared out).
 """

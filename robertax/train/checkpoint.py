@@ -62,7 +62,7 @@ def finished_step(workdir: str) -> int | None:
   """The newest finished checkpoint's step; looks only, makes no folder."""
   if not os.path.isdir(f'{workdir}/checkpoints'):
     return None
-  checkpoints = Checkpoints(workdir, read_only=True)
+  checkpoints = Checkpoints(workdir, read_only=True, alone=True)
   try:
     return checkpoints.latest_step()
   finally:
@@ -72,7 +72,8 @@ def finished_step(workdir: str) -> int | None:
 class Checkpoints:
   """The checkpoints of one workdir; saving goes on in the background."""
 
-  def __init__(self, workdir: str, keep: int = 0, *, read_only: bool = False):
+  def __init__(self, workdir: str, keep: int = 0, *, read_only: bool = False,
+               alone: bool = False):
     """Opens, and makes if needed, `workdir`/checkpoints.
 
     Args:
@@ -82,10 +83,18 @@ class Checkpoints:
         background, what a killed run left half saved: so there may be one
         writer of a folder at a time, and a reader must never be one, lest it
         remove the save under way of a run that is alive.
+      alone: this process reads by itself, whatever others share the run; else
+        all of them open it, and do the same with it.
 
     Raises:
       InputError: the folder cannot be written.
     """
+    me = jax.process_index()
+    processes = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me},
+        barrier_sync_key_prefix=f'alone-{me}'
+    ) if alone and jax.process_count() > 1 else (
+        ocp.options.MultiprocessingOptions())
     self.folder = f'{workdir}/checkpoints'
     preserve = checkpoint_managers.LatestN(keep or None)
     with writing(self.folder):
@@ -95,6 +104,7 @@ class Checkpoints:
           epath.Path(self.folder).absolute(),
           options=ocp.CheckpointManagerOptions(
               create=not read_only, read_only=read_only,
+              multiprocessing_options=processes,
               cleanup_tmp_directories=not read_only,
               preservation_policy=None if read_only else preserve,
               save_decision_policy=(

@@ -75,6 +75,9 @@ class TrainConfig:
     eval_examples: most examples of an evaluation set; 0: all of them.
     checkpoint_every: steps from one checkpoint to the next.
     keep_checkpoints: newest checkpoints that are kept; 0: all.
+    profile_steps: FIRST-LAST, such as '100-105': traced (train.trace).
+    compile_cache: folder in which compiled programs are kept for the next
+      start; 'auto': `compiled` in data.cache_dir, on TPUs and GPUs; 'off'.
   """
   steps: int = 500_000
   micro_batches: int = 1
@@ -83,6 +86,8 @@ class TrainConfig:
   eval_examples: int = 0
   checkpoint_every: int = 1_000
   keep_checkpoints: int = 3
+  profile_steps: str = ''
+  compile_cache: str = 'auto'
 
   def __post_init__(self):
     for name in ('steps', 'micro_batches', 'log_every', 'eval_every',
@@ -131,7 +136,13 @@ FREE_ON_RESUME = frozenset({
     'model.layers_unrolled',
     'model.attention', 'model.remat', 'train.micro_batches',
     'train.log_every', 'train.eval_every', 'train.eval_examples',
-    'train.checkpoint_every', 'train.keep_checkpoints'})
+    'train.checkpoint_every', 'train.keep_checkpoints',
+    'train.profile_steps', 'train.compile_cache'})
+
+
+# Of the machine: the processes of a run may differ in them.
+FREE_PER_PROCESS = frozenset({'data.cache_dir', 'data.workers', 'data.prefetch',
+                              'data.backend', 'train.compile_cache'})
 
 
 def parse(values: Mapping[str, Any]) -> Config:
@@ -158,6 +169,12 @@ def parse(values: Mapping[str, Any]) -> Config:
 def to_dict(config: Config) -> dict[str, Any]:
   """A nested dict of plain values, as config.json holds it."""
   return dataclasses.asdict(config)
+
+
+def common_values(config: Config) -> dict[str, Any]:
+  """Key -> value, of all that the processes of a run must agree on."""
+  return {key: value for key, value in flatten(to_dict(config)).items()
+          if key not in FREE_PER_PROCESS}
 
 
 def defaults():

@@ -42,8 +42,8 @@ class Evaluation:
     Raises:
       InputError: a set in which nothing is to be predicted.
     """
-    rows = data.host_rows(self._shape[0], 1, jax.process_index(),
-                          jax.process_count())
+    rows = data.local_rows(parallel.batch_sharding(
+        self._mesh, micro_batches=True), self._shape[0], 1)
     metrics, total = {}, {}
     for name, begin in self._task.eval_sets(*self._shape, rows).items():
       # Sums go to the host's float64: a float32 sum over a large set loses

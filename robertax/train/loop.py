@@ -1,22 +1,30 @@
 """The loop: the order in which a run does things, and why in that order."""
 
 import dataclasses
-import sys
 from typing import Any
 
 import jax
 
-from robertax import data, parallel
-from robertax.model import unpad_vocabulary
-from robertax.sections import unknown
-from robertax.tasks import TASKS
-from robertax.train import optimizer, state, step, workdir
-from robertax.train.checkpoint import Checkpoints, finished_step
+from robertax import parallel
+from robertax.parallel import processes
+from robertax.train import (
+    compile_cache,
+    opening,
+    optimizer,
+    state,
+    step,
+    workdir,
+)
+from robertax.train.ahead import run_ahead, train_feed
+from robertax.train.checkpoint import Checkpoints
+from robertax.train.clock import Clock, Goodput
 from robertax.train.config import Config, check_batch, fitting_warmup
 from robertax.train.evaluate import Evaluation, table
-from robertax.train.initial import initial_config, initial_params
+from robertax.train.initial import initial_params
 from robertax.train.interruption import Interruption
 from robertax.train.progress import Progress
+from robertax.train.trace import Trace
+from robertax.train.utilization import Utilization
 from robertax.train.window import Window
 from robertax.train.writer import Writer
 
@@ -50,22 +58,19 @@ def run(config: Config, folder: str) -> Run:
   Raises:
     InputError: wrong input of any kind.
   """
-  config = initial_config(config)
-  # Before anything long: a workdir of another config is refused at once.
-  workdir.check(folder, config)
-  finished = finished_step(folder)
+  clock = Clock()
+  config, finished = opening.admit(config, folder)
   if finished is not None and finished >= config.train.steps:
     return Run(folder, None, finished, trained=0)
-  if config.task not in TASKS:
-    raise unknown('task', config.task, TASKS)
+  compile_cache.turn_on(config)
   mesh = parallel.make_mesh(config.mesh)
   check_batch(config, mesh.shape['data'] * mesh.shape['fsdp'])
-  task = TASKS[config.task](
-      config.seed, config.data, config.tokenizer, config.model)
+  task = opening.open_task(config)
   config = dataclasses.replace(config, model=task.model)
-  train = config.train
+  train, first = config.train, processes.first()
   tx, schedule = optimizer.create(fitting_warmup(config), train.steps)
-  workdir.write(folder, config, task.tokenizer)
+  if first:
+    workdir.write(folder, config, task.tokenizer)
 
   with jax.set_mesh(mesh):
     make = state.create(task.init, tx, config.seed)
@@ -88,16 +93,20 @@ def run(config: Config, folder: str) -> Run:
     evaluation = Evaluation(config, task, mesh)
     # The writer cuts metrics.jsonl back to the restored step, so it comes
     # after the restore and before the first number.
-    writer = Writer(folder, restored)
-    describe(config, now, mesh, task, start)
+    writer = Writer(folder, restored, write=first)
+    goodput = Goodput(folder, clock, start, write=first)
+    trace = Trace(folder, train.profile_steps, write=first)
+    opening.describe(config, now, mesh, task, start)
     progress = Progress(start, train.steps)
 
     def evaluated() -> dict[str, float]:
-      metrics = evaluation(now.params)
-      progress.say(table(metrics))
+      with clock.at('evaluation'):
+        metrics = evaluation(now.params)
+        progress.say(table(metrics))
       return metrics
 
-    with Interruption() as interruption, train_feed(
+    ahead = run_ahead(mesh)
+    with Interruption(mesh, ahead) as interruption, train_feed(
         config, task, mesh, start) as feed:
       # DO NOT CHANGE THE ORDER: a step's numbers are written before the
       # checkpoint of that step, for a kill between the two must leave no step
@@ -106,64 +115,46 @@ def run(config: Config, folder: str) -> Run:
         if start == 0:
           writer.add(0, evaluated())
           writer.flush()
-        window = Window(task.train_metrics, run_ahead(mesh))
+        window = Window(task.train_metrics, ahead, clock,
+                        Utilization(config, mesh.devices.ravel()))
         for number in range(start + 1, train.steps + 1):
           last = number == train.steps
-          now, sums = train_step(now, next(feed))
+          with clock.at('input_wait'):
+            batch = next(feed)
+          # The first call compiles, and that is no step's time.
+          with trace.step(number), clock.at(
+              'start' if number == start + 1 else 'step'):
+            now, sums = train_step(now, batch)
+          clock.turn('step')
           window.add(sums)
           progress.step(number)
+          trace.done(number, sums)
+          stopped = interruption.agreed()
+          evaluates = last or number % train.eval_every == 0
+          saves = last or stopped or number % train.checkpoint_every == 0
           if last or number % train.log_every == 0:
             metrics = window.close(number, float(schedule(number - 1)))
+            metrics['train/goodput'] = goodput.note(number)
             writer.add(number, metrics)
             progress.show(metrics)
-          stopped = interruption.requested
-          if last or number % train.eval_every == 0:
+          if evaluates or saves:
+            window.settle()
+          if evaluates:
             writer.add(number, evaluated())
-            window.restart()
           writer.flush()
-          if last or stopped or number % train.checkpoint_every == 0:
-            checkpoints.save(number, now)
-            window.restart()
+          if saves:
+            # Noted before it is saved: a start from there counts these steps.
+            goodput.note(number)
+            with clock.at('checkpoint'):
+              checkpoints.save(number, now)
           if stopped and not last:
             break
       finally:
+        trace.close()
         progress.close()
         writer.close()
-    checkpoints.close()
+    with clock.at('checkpoint'):
+      checkpoints.close()
+    progress.say(goodput.describe())
+    goodput.close()
   return Run(folder, task, number, number - start, 0 if last else stopped)
-
-
-def train_feed(config: Config, task: Any, mesh: jax.sharding.Mesh,
-               start: int) -> data.Feed:
-  """Batches from step `start` on, on the devices, made ahead of the step."""
-  rows = data.host_rows(config.data.batch_size, config.train.micro_batches,
-                        jax.process_index(), jax.process_count())
-  batches = (data.split_micro_batches(batch, config.train.micro_batches)
-             for batch in task.train_batches(start, rows))
-  return data.Feed(batches, parallel.batch_sharding(mesh, micro_batches=True),
-                   config.data.prefetch)
-
-
-def run_ahead(mesh: jax.sharding.Mesh) -> int:
-  """Steps that the host may be ahead of the devices.
-
-  Devices that are threads of one CPU share a pool: collectives of two steps at
-  once can take all its threads and wait for each other for ever.
-  """
-  threads = mesh.size > 1 and jax.devices()[0].platform == 'cpu'
-  return 0 if threads else 2
-
-
-def describe(config: Config, now: state.TrainState, mesh: jax.sharding.Mesh,
-             task: Any, start: int):
-  """Prints what is trained on what."""
-  parameters = sum(x.size for x in jax.tree.leaves(jax.eval_shape(
-      lambda params: unpad_vocabulary(task.model, params), now.params)))
-  device = jax.devices()[0]
-  print(f'{parameters / 1e6:.2f}M parameters, {config.data.batch_size} x '
-        f'{config.data.sequence_length} tokens a step, '
-        f'{task.describe_epochs(config.train.steps)} in '
-        f'{config.train.steps} steps, on {mesh.size} x {device.device_kind} '
-        f'({device.platform})', file=sys.stderr)
-  if start:
-    print(f'resuming at step {start}', file=sys.stderr)

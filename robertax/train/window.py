@@ -1,26 +1,33 @@
-"""The numbers of a logged step, and the rate since the one before it."""
+"""The numbers of a logged step, and where the seconds before it went."""
 
 from collections.abc import Callable
-import time
 
 import jax
 import numpy as np
+
+from robertax.train.clock import Clock
 
 
 class Window:
   """Steps since the last logged one: their tokens and their seconds."""
 
   def __init__(self, describe: Callable[[int, dict[str, float]],
-                                        dict[str, float]], run_ahead: int):
+                                        dict[str, float]], run_ahead: int,
+               clock: Clock,
+               utilization: Callable[[int, dict[str, float], float],
+                                     float | None]):
     """Begins.
 
     Args:
       describe: the task's, from a step and its sums to its metrics.
       run_ahead: steps that may be under way behind the newest one. Without a
         bound, batches pile up on the devices where the host is faster.
+      clock: of the run.
+      utilization: from a step, sums of the window and its seconds to mfu.
     """
     self._describe, self._run_ahead = describe, run_ahead
-    self.restart()
+    self._clock, self._utilization = clock, utilization
+    self._sums = []
 
   def add(self, sums: dict[str, jax.Array]):
     """Notes a step; waits for the one `run_ahead` steps before it."""
@@ -28,9 +35,9 @@ class Window:
     if len(self._sums) > self._run_ahead:
       jax.block_until_ready(self._sums[-1 - self._run_ahead])
 
-  def restart(self):
-    """Begins anew: seconds of evaluating and saving are no step's."""
-    self._sums, self._begun = [], time.perf_counter()
+  def settle(self):
+    """Waits for the newest step: its seconds are of no evaluation or save."""
+    jax.block_until_ready(self._sums[-1:])
 
   def close(self, step: int, learning_rate: float
             ) -> dict[str, float | None]:
@@ -42,15 +49,22 @@ class Window:
 
     Returns:
       `train/...`: what the task says of that step's sums, its learning rate and
-      gradient norm; the window's tokens (without padding) a second; mfu, None.
+      gradient norm; of the window, the tokens (without padding) a second of
+      steps and of waiting for batches, mfu (of the same seconds; None: not
+      known), and its seconds of each kind, which add up to those that have
+      passed since the last window was closed.
     """
     sums = jax.device_get(self._sums)
-    seconds = time.perf_counter() - self._begun
-    tokens = float(np.sum([s['token_sum'] for s in sums], dtype=np.float64))
+    self._sums = []
+    lap = self._clock.lap()
+    seconds = max(lap['step'] + lap['input_wait'], 1e-9)
     last = {name: float(value) for name, value in sums[-1].items()}
-    self.restart()
+    total = {name: float(np.sum([s[name] for s in sums], dtype=np.float64))
+             for name in last}
     metrics = self._describe(step, last) | {
         'learning_rate': learning_rate,
-        'tokens_per_second': tokens / seconds,
-        'gradient_norm': last['gradient_norm'], 'mfu': None}
+        'tokens_per_second': total['token_sum'] / seconds,
+        'gradient_norm': last['gradient_norm'],
+        'mfu': self._utilization(step, total, seconds)}
+    metrics |= {f'{kind}_seconds': spent for kind, spent in lap.items()}
     return {f'train/{name}': value for name, value in metrics.items()}

@@ -98,15 +98,24 @@ def read_lines(path: str) -> list[tuple[str, dict[str, Any]]]:
 class Writer:
   """Sends a step's values to metrics.jsonl and TensorBoard."""
 
-  def __init__(self, workdir: str, restored_step: int | None):
-    """Opens both; see MetricsFile."""
+  def __init__(self, workdir: str, restored_step: int | None,
+               write: bool = True):
+    """Opens both; see MetricsFile.
+
+    Args:
+      workdir: W.
+      restored_step: as for MetricsFile.
+      write: whether this process is the one that does; else nothing happens.
+    """
+    self._lines = self._events = None
+    if not write:
+      return
     self._lines = MetricsFile(workdir, restored_step)
     try:
       import tensorboardX
     except ImportError:
       print('tensorboardX is not installed: no TensorBoard events are written '
             '(pip install tensorboardX).', file=sys.stderr)
-      self._events = None
     else:
       with writing(workdir):
         self._events = tensorboardX.SummaryWriter(
@@ -114,7 +123,8 @@ class Writer:
 
   def add(self, step: int, values: dict[str, float | None]):
     """Collects values of a step."""
-    self._lines.add(step, values)
+    if self._lines:
+      self._lines.add(step, values)
     if self._events:
       for name, value in values.items():
         # TensorBoard draws none of the others, and warns of each.
@@ -123,12 +133,14 @@ class Writer:
 
   def flush(self):
     """Makes what was added safe from a kill."""
-    self._lines.flush()
+    if self._lines:
+      self._lines.flush()
     if self._events:
       self._events.flush()
 
   def close(self):
     """Flushes and closes both."""
-    self._lines.close()
+    if self._lines:
+      self._lines.close()
     if self._events:
       self._events.close()

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Several processes of one run on this machine, such as a pod's hosts.
+#
+#   launch/local.sh [--dry_run] N --config=F --workdir=W [...]
+#
+# starts `python -m robertax.main` N times with the same flags. Process 0
+# speaks and writes. Ctrl-C or SIGTERM here, or to any one of them, stops all
+# at the same step, saved. Ends with the first exit code that is not 0.
+set -euo pipefail
+set -m  # A group for each: Ctrl-C comes here, and is passed on once.
+
+dry_run=
+if [[ ${1:-} == --dry_run ]]; then dry_run=1; shift; fi
+if ! [[ ${1:-} =~ ^[1-9][0-9]*$ ]] || (($# < 2)); then
+  sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
+  exit 2
+fi
+processes=$1
+shift
+python=${PYTHON:-python}
+port=${PORT:-$("$python" -c '
+import socket
+with socket.socket() as s:
+  s.bind(("127.0.0.1", 0))
+  print(s.getsockname()[1])')}
+
+command=("$python" -m robertax.main "$@"
+         "--coordinator=127.0.0.1:$port" "--num_processes=$processes")
+if [[ $dry_run ]]; then
+  for ((i = 0; i < processes; i++)); do
+    printf '%q ' "${command[@]}" "--process_id=$i"
+    echo '&'
+  done
+  exit 0
+fi
+
+pids=()
+pass_on() {
+  for pid in "${pids[@]}"; do kill "-$1" "$pid" 2>/dev/null || true; done
+}
+trap 'pass_on INT' INT
+trap 'pass_on TERM' TERM
+for ((i = 0; i < processes; i++)); do
+  "${command[@]}" "--process_id=$i" </dev/null &
+  pids+=("$!")
+done
+
+code=0
+for pid in "${pids[@]}"; do
+  while :; do
+    wait "$pid" && ended=0 || ended=$?
+    # A signal to this script ends the wait, not the process.
+    kill -0 "$pid" 2>/dev/null || break
+  done
+  # The wait that a signal broke off said nothing of the process.
+  if ((ended > 128)); then wait "$pid" 2>/dev/null && ended=0 || ended=$?; fi
+  ((ended == 127)) && ended=0
+  ((code == 0)) && code=$ended
+done
+exit "$code"

@@ -1,0 +1,175 @@
+"""Where the seconds of a run go: each belongs to exactly one kind.
+
+The clock is always at one kind, so what it says adds up to the time that has
+passed. W/clock.jsonl keeps what a later start of the run must know to say
+which share of all seconds, since the run first began, went into steps that
+count.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import json
+import os
+import time
+
+from robertax.errors import writing
+
+# `start` is preparing, restoring and compiling; `input_wait` is waiting for a
+# batch; `step` is all that is in none of the others.
+KINDS = ('start', 'input_wait', 'step', 'checkpoint', 'evaluation')
+
+
+class Clock:
+  """Sums up seconds by kind.
+
+  Attributes:
+    begun: time.time() at which it was made.
+  """
+
+  def __init__(self):
+    """Begins, at `start`."""
+    self.begun = time.time()
+    self._since = time.perf_counter()
+    self._kind = 'start'
+    self._lap = dict.fromkeys(KINDS, 0.0)
+    self._steps = 0.0
+
+  @contextlib.contextmanager
+  def at(self, kind: str) -> Iterator[None]:
+    """Seconds inside are of this kind, those behind it of the one before."""
+    before = self.turn(kind)
+    try:
+      yield
+    finally:
+      self.turn(before)
+
+  def turn(self, kind: str) -> str:
+    """From now on seconds are of this kind; returns the one till now."""
+    now = time.perf_counter()
+    before, self._kind = self._kind, kind
+    self._lap[before] += now - self._since
+    if before == 'step':
+      self._steps += now - self._since
+    self._since = now
+    return before
+
+  def lap(self) -> dict[str, float]:
+    """Seconds of each kind since the last lap, or since it was made."""
+    self.turn(self._kind)
+    lap, self._lap = self._lap, dict.fromkeys(KINDS, 0.0)
+    return lap
+
+  @property
+  def step_seconds(self) -> float:
+    """Of kind `step`, since it was made, up to the newest turn."""
+    return self._steps
+
+
+class Goodput:
+  """The share of all seconds, since the run first began, that steps took.
+
+  Seconds of preparing, compiling, waiting for input, evaluating and saving are
+  not productive, nor those between a kill and the next start, nor those of
+  steps that had to be taken again.
+
+  Attributes:
+    starts: of the run, this one included.
+  """
+
+  def __init__(self, workdir: str, clock: Clock, start_step: int,
+               write: bool = True):
+    """Reads what earlier starts have left, and notes this one.
+
+    Args:
+      workdir: W.
+      clock: of this start.
+      start_step: updates already done; what earlier starts did beyond it is
+        taken again, and does not count.
+      write: whether this process keeps the file.
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+    self._clock, self._file = clock, None
+    path = f'{workdir}/clock.jsonl'
+    lines = _read(path)
+    self.starts = lines[-1]['start'] + 1 if lines else 1
+    self._begun = lines[0]['time'] if lines else clock.begun
+    self._before = _productive(lines, start_step)
+    if write:
+      with writing(path):
+        _rewrite(path, lines)  # Without half a line, from a kill.
+        self._file = open(path, 'a')
+    self._note(start_step, clock.begun, 0.0)
+
+  def note(self, step: int) -> float:
+    """Keeps the seconds up to this step; gives the share up to now.
+
+    To be called at each logged step and before each checkpoint, so that a
+    start from there knows them.
+    """
+    self._clock.turn(self._clock.turn('step'))
+    seconds = self._clock.step_seconds
+    self._note(step, time.time(), seconds)
+    return self.share()
+
+  def share(self) -> float:
+    """From 0 to 1."""
+    return ((self._before + self._clock.step_seconds)
+            / max(time.time() - self._begun, 1e-9))
+
+  def describe(self) -> str:
+    """A line for people."""
+    productive = self._before + self._clock.step_seconds
+    total = time.time() - self._begun
+    starts = '' if self.starts == 1 else f', over {self.starts} starts'
+    return (f'goodput {self.share():.1%}: {productive:,.1f} s of steps that '
+            f'count in {total:,.1f} s since the run began{starts}')
+
+  def close(self):
+    """Closes the file."""
+    if self._file:
+      self._file.close()
+
+  def _note(self, step, now, step_seconds):
+    if self._file:
+      with writing(self._file.name):
+        self._file.write(json.dumps({
+            'start': self.starts, 'step': step, 'time': round(now, 3),
+            'step_seconds': round(step_seconds, 6)}) + '\n')
+        self._file.flush()
+
+
+def _read(path) -> list[dict[str, float]]:
+  """Lines, without half a one from a kill; none where there is no file."""
+  lines = []
+  if os.path.exists(path):
+    with open(path, encoding='utf-8') as f:
+      for text in f:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+          line = json.loads(text)
+          lines.append({key: line[key] for key in (
+              'start', 'step', 'time', 'step_seconds')})
+  return lines
+
+
+def _rewrite(path, lines):
+  with open(path + '.partial', 'w') as f:
+    f.writelines(json.dumps(line) + '\n' for line in lines)
+  os.replace(path + '.partial', path)
+
+
+def _productive(lines, step) -> float:
+  """Seconds of steps up to `step` of all starts, each step counted once.
+
+  Of a start counts what it did up to the step from which a later one began.
+  """
+  total, behind = 0.0, {}
+  for line in reversed(lines):
+    start = line['start']
+    if line['step'] <= step and start not in behind:
+      behind[start] = line['step_seconds']
+      total += line['step_seconds']
+    if line['step_seconds'] == 0:  # Where that start began.
+      step = min(step, line['step'])
+  return total

@@ -1,0 +1,35 @@
+"""Programs that were compiled once, kept for the next start of any run.
+
+JAX names a program by what it does, its compiler's version and its devices, so
+that none is taken for another. On CPUs it is off unless asked for: a program
+may use instructions that another machine with the same folder lacks.
+"""
+
+import os
+
+import jax
+
+from robertax.corpus.preparation import default_cache_dir
+from robertax.train.config import Config
+
+
+def cache_dir(config: Config) -> str:
+  """The folder of all caches: data.cache_dir, or its default."""
+  return os.path.abspath(os.path.expanduser(
+      config.data.cache_dir or default_cache_dir()))
+
+
+def turn_on(config: Config):
+  """Keeps compiled programs where train.compile_cache says.
+
+  JAX_COMPILATION_CACHE_DIR, where it is set, goes before.
+
+  Args:
+    config: of the run.
+  """
+  chosen = config.train.compile_cache
+  if chosen == 'auto':
+    chosen = ('off' if jax.default_backend() == 'cpu' else
+              os.path.join(cache_dir(config), 'compiled'))
+  if chosen != 'off' and not jax.config.jax_compilation_cache_dir:
+    jax.config.update('jax_compilation_cache_dir', os.path.expanduser(chosen))

@@ -1,0 +1,78 @@
+"""Before the first step: what is refused, what all processes must agree on.
+
+What one process finds wrong, all stop for (`processes.together`): the others
+would wait for it for ever.
+"""
+
+import sys
+from typing import Any
+
+import jax
+
+from robertax.model import unpad_vocabulary
+from robertax.parallel import processes
+from robertax.sections import unknown
+from robertax.tasks import TASKS
+from robertax.train import state, workdir
+from robertax.train.checkpoint import finished_step
+from robertax.train.compile_cache import cache_dir
+from robertax.train.config import Config, common_values
+from robertax.train.initial import initial_config
+from robertax.train.trace import profiled
+
+
+def admit(config: Config, folder: str) -> tuple[Config, int | None]:
+  """Looks at config and workdir, before anything long.
+
+  Args:
+    config: of the run.
+    folder: the workdir, W.
+
+  Returns:
+    The config with what init_from says, and the newest checkpoint's step.
+
+  Raises:
+    InputError: a workdir of another config; processes that differ.
+  """
+  def look():
+    taken = initial_config(config)
+    workdir.check(folder, taken)
+    if taken.task not in TASKS:
+      raise unknown('task', taken.task, TASKS)
+    profiled(taken.train.profile_steps)
+    return taken, finished_step(folder)
+
+  taken, finished = processes.together(look)
+  processes.same('config or workdir',
+                 common_values(taken) | {'checkpoint': finished})
+  return taken, finished
+
+
+def open_task(config: Config) -> Any:
+  """The task, its records prepared.
+
+  Raises:
+    InputError: wrong input of any kind; processes whose texts differ.
+  """
+  task = processes.in_turn(cache_dir(config), lambda: TASKS[config.task](
+      config.seed, config.data, config.tokenizer, config.model))
+  processes.same('text or tokenizer', [
+      task.tokenizer.fingerprint, task.describe_epochs(config.train.steps)])
+  return task
+
+
+def describe(config: Config, now: state.TrainState, mesh: jax.sharding.Mesh,
+             task: Any, start: int):
+  """Prints what is trained on what."""
+  parameters = sum(x.size for x in jax.tree.leaves(jax.eval_shape(
+      lambda params: unpad_vocabulary(task.model, params), now.params)))
+  device = jax.devices()[0]
+  hosts = (f', {jax.process_count()} processes' if jax.process_count() > 1
+           else '')
+  print(f'{parameters / 1e6:.2f}M parameters, {config.data.batch_size} x '
+        f'{config.data.sequence_length} tokens a step, '
+        f'{task.describe_epochs(config.train.steps)} in '
+        f'{config.train.steps} steps, on {mesh.size} x {device.device_kind} '
+        f'({device.platform}{hosts})', file=sys.stderr)
+  if start:
+    print(f'resuming at step {start}', file=sys.stderr)

@@ -1,8 +1,12 @@
 """The progress bars of a preparation."""
 
-import sys
+from __future__ import annotations
 
-from tqdm import tqdm
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+  from tqdm import tqdm
 
 SECONDS = 10  # From one line in a log to the next.
 
@@ -20,6 +24,7 @@ class _Lines:
 
 def bar(total: int, unit: str, what: str, shown: bool) -> tqdm:
   """Rate and time left on stderr: a bar; in a log, a line now and then."""
+  from tqdm import tqdm
   terminal = sys.stderr.isatty()
   return tqdm(total=total, unit=unit, unit_scale=True, desc=what,
               file=sys.stderr if terminal else _Lines(), disable=not shown,

@@ -6,12 +6,15 @@ last. Every byte is a piece, so every text has ids and comes back from them
 unchanged. A row of `tokenizer.KINDS`; `wordpiece` has the same names.
 """
 
-import json
+from __future__ import annotations
 
-import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, processors
+import json
+from typing import TYPE_CHECKING
 
 from robertax.errors import InputError
+
+if TYPE_CHECKING:
+  import tokenizers
 
 SPECIALS = ('<s>', '<pad>', '</s>', '<unk>')
 MASK = '<mask>'
@@ -20,6 +23,8 @@ BOS, PAD, EOS, UNK = SPECIALS
 
 def core(vocab: dict[str, int], merges: list) -> tokenizers.Tokenizer:
   """The library's tokenizer; raises what the library raises."""
+  import tokenizers
+  from tokenizers import models, pre_tokenizers
   made = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=merges))
   made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
   return made
@@ -65,6 +70,7 @@ def begins_word(piece: str) -> bool:
 
 def decoder():
   """Of the library."""
+  from tokenizers import decoders
   return decoders.ByteLevel()
 
 
@@ -92,6 +98,8 @@ def token_bytes(library: tokenizers.Tokenizer, token_id: int) -> bytes:
 
 def finish(library: tokenizers.Tokenizer, bos_id: int, eos_id: int) -> None:
   """Adds what Hugging Face's RoBERTa tokenizer has around the model."""
+  import tokenizers
+  from tokenizers import processors
   library.add_special_tokens(
       [tokenizers.AddedToken(token, special=True, normalized=False)
        for token in SPECIALS] +

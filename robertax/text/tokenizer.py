@@ -13,7 +13,6 @@ import os
 import re
 
 import numpy as np
-import tokenizers
 
 from robertax import errors
 from robertax.errors import InputError
@@ -101,6 +100,7 @@ class Tokenizer:
         **state, 'truncation': None, 'padding': None, 'post_processor': None,
         'added_tokens': [token for token in state.get('added_tokens') or []
                          if not token.get('special')]}
+    import tokenizers  # When used: not every machine that trains has it.
     try:
       self._plain = tokenizers.Tokenizer.from_str(json.dumps(plain))
     except Exception as e:  # The library raises bare Exception.
@@ -205,6 +205,7 @@ class Tokenizer:
   def to_json(self) -> str:
     """The tokenizer.json, as Hugging Face's RoBERTa or BERT tokenizer has it.
     """
+    import tokenizers
     core = tokenizers.Tokenizer.from_str(self._plain.to_str())
     self._kind.finish(core, self.bos_id, self.eos_id)
     return core.to_str()

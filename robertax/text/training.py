@@ -4,9 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 import json
 
-import tokenizers
-from tokenizers import models, pre_tokenizers, trainers
-
 from robertax.errors import InputError
 from robertax.sections import unknown
 from robertax.text import wordpiece
@@ -57,6 +54,8 @@ def train_byte_bpe(texts: Iterable[str] | Iterable[list[str]],
   Raises:
     InputError: vocab_size is too small.
   """
+  import tokenizers
+  from tokenizers import models, pre_tokenizers, trainers
   _check_size('byte_bpe', vocab_size)
   core = tokenizers.Tokenizer(models.BPE())
   core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -96,6 +95,7 @@ def train_wordpiece(texts: Callable[[], Iterable[str] | Iterable[list[str]]],
   Raises:
     InputError: vocab_size is too small.
   """
+  from tokenizers import trainers
   _check_size('wordpiece', vocab_size)
   core = wordpiece.core({wordpiece.UNK: 0}, lowercase)
   most = min(MOST_CHARACTERS,

@@ -12,18 +12,15 @@ vocab.txt has [PAD] 0, [UNK] 100, [CLS] 101, [SEP] 102, [MASK] 103 among
 [unused] entries, and pieces from 999 on.
 """
 
-import re
+from __future__ import annotations
 
-import tokenizers
-from tokenizers import (
-  decoders,
-  models,
-  normalizers,
-  pre_tokenizers,
-  processors,
-)
+import re
+from typing import TYPE_CHECKING
 
 from robertax.errors import InputError
+
+if TYPE_CHECKING:
+  import tokenizers
 
 SPECIALS = ('[PAD]', '[UNK]', '[CLS]', '[SEP]')
 MASK = '[MASK]'
@@ -36,6 +33,8 @@ _CASED = 0.01
 
 def core(vocab: dict[str, int], lowercase: bool) -> tokenizers.Tokenizer:
   """The library's tokenizer; raises what the library raises."""
+  import tokenizers
+  from tokenizers import models, pre_tokenizers
   made = tokenizers.Tokenizer(models.WordPiece(
       vocab=vocab, unk_token=UNK, continuing_subword_prefix=PREFIX,
       max_input_chars_per_word=100))
@@ -46,6 +45,7 @@ def core(vocab: dict[str, int], lowercase: bool) -> tokenizers.Tokenizer:
 
 def normalizer(lowercase: bool):
   """BERT's; accents go with the capitals."""
+  from tokenizers import normalizers
   return normalizers.BertNormalizer(
       clean_text=True, handle_chinese_chars=True, strip_accents=lowercase,
       lowercase=lowercase)
@@ -135,6 +135,7 @@ def begins_word(piece: str) -> bool:
 
 def decoder():
   """Of the library, for those who read the tokenizer.json."""
+  from tokenizers import decoders
   return decoders.WordPiece(prefix=PREFIX, cleanup=False)
 
 
@@ -158,6 +159,8 @@ def token_bytes(library: tokenizers.Tokenizer, token_id: int) -> bytes:
 
 def finish(library: tokenizers.Tokenizer, bos_id: int, eos_id: int) -> None:
   """Adds what Hugging Face's BERT tokenizer has around the model."""
+  import tokenizers
+  from tokenizers import processors
   library.add_special_tokens(
       [tokenizers.AddedToken(token, special=True, normalized=False)
        for token in (*SPECIALS, MASK)])

@@ -1,0 +1,146 @@
+"""How benchmarks.step runs a side: in this process, or in one of its own.
+
+A side is made from a Case and settings, and has `prepare(batch)`,
+`step(prepared)`, which need not wait, `read(what step gave)`, which waits and
+gives the loss, and `logits(batch)` without dropout.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import gc
+import json
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from benchmarks.step_case import Case, batch
+
+CHECKED_STEPS = 3
+
+
+def shortest(function: Callable, wait: Callable, *arguments,
+             calls: int = 10, rounds: int = 5) -> float:
+  """Seconds of a call, of the fastest round."""
+  wait(function(*arguments))
+  times = []
+  for _ in range(rounds):
+    begin = time.perf_counter()
+    for _ in range(calls):
+      out = function(*arguments)
+    wait(out)
+    times.append((time.perf_counter() - begin) / calls)
+  return min(times)
+
+
+def seconds(side, prepared, steps: int) -> float:
+  """Of one step, over `steps` of them."""
+  begin = time.perf_counter()
+  for _ in range(steps):
+    out = side.step(prepared)
+  side.read(out)
+  return (time.perf_counter() - begin) / steps
+
+
+def warm(side) -> Any:
+  """Runs a step, so that nothing is compiled later; the batch, prepared."""
+  prepared = side.prepare(batch(side.case))
+  side.read(side.step(prepared))
+  return prepared
+
+
+def checked(make: Callable, case: Case, settings: dict[str, Any] | None
+            ) -> dict[str, np.ndarray]:
+  """What the two sides must have alike: logits and losses without dropout.
+
+  Returns:
+    `logits` [B, M, V] of the weights as given; `losses` of CHECKED_STEPS
+    updates, each on a batch of its own; `dropped`: the first loss with the
+    case's dropout, which is alike in the mean only.
+  """
+  side = make(dataclasses.replace(case, dropout=0.), settings)
+  found = {'logits': side.logits(batch(case))}
+  found['losses'] = np.array([
+      side.read(side.step(side.prepare(batch(case, number))))
+      for number in range(CHECKED_STEPS)])
+  if case.dropout:
+    side = None  # Before the next is made: two may not fit.
+    gc.collect()
+    side = make(case, settings)
+    found['dropped'] = np.array([
+        side.read(side.step(side.prepare(batch(case))))])
+  return found
+
+
+def compare(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray],
+            dtype: str) -> dict[str, float]:
+  """The largest differences; ends the program where they are too large."""
+  # Logits of weights of .02 have a deviation of about .5; bfloat16 has 8 bits.
+  most = ({'logits': 1e-4, 'losses': 1e-4, 'dropped': .2}
+          if dtype == 'float32' else
+          {'logits': .1, 'losses': 2e-2, 'dropped': .2})
+  found = {name: float(np.abs(ours[name] - theirs[name]).max())
+           for name in most if name in ours and name in theirs}
+  for name, off in found.items():
+    if not off <= most[name]:
+      raise SystemExit(f'{name} differ by {off:.2g}, at most {most[name]}: '
+                       'two different models are not timed.')
+  return found
+
+
+def serve(make: Callable, device: Callable, ceilings: Callable,
+          request: dict[str, Any]) -> None:
+  """Does what a request asks, and prints the answer as its last line.
+
+  Args:
+    make: (Case, settings) -> side.
+    device: () -> dict about the device and the versions.
+    ceilings: size -> dict.
+    request: `case`; and any of `check`, a path (its arrays are saved there),
+      `ceilings`, a size, and `runs`, a list of {rows, settings}, each timed
+      `rounds` times over `steps` steps.
+  """
+  case = Case(**request['case'])
+  answer = device()
+  if request.get('ceilings'):
+    answer['ceilings'] = ceilings(request['ceilings'])
+  if request.get('check'):
+    np.savez(request['check'], **checked(make, case, request.get('settings')))
+  answer['runs'] = []
+  for run in request.get('runs', ()):
+    found = {**run, 'seconds': None}
+    answer['runs'].append(found)
+    try:
+      side = make(dataclasses.replace(case, rows=run['rows']),
+                  run.get('settings'))
+      prepared = warm(side)
+      found['seconds'] = statistics.median(
+          seconds(side, prepared, request['steps'])
+          for _ in range(request['rounds']))
+    except Exception as e:  # Out of memory, or what the device cannot do.
+      found['why'] = f'{type(e).__name__}: {str(e).strip()[:200]}'
+    side = prepared = None
+    gc.collect()
+    print(f'{make.__module__.split(".")[-1]}: {json.dumps(found)}', flush=True)
+  print(json.dumps(answer))
+
+
+def ask(module: str, **request) -> dict[str, Any]:
+  """Runs a side in a process of its own, alone on the device.
+
+  Raises:
+    SystemExit: it failed.
+  """
+  done = subprocess.run(
+      [sys.executable, '-m', f'benchmarks.{module}', json.dumps(request)],
+      stdout=subprocess.PIPE, text=True)
+  lines = done.stdout.splitlines()
+  for line in lines[:-1]:
+    print(line, flush=True)
+  if done.returncode or not lines:
+    raise SystemExit(f'benchmarks.{module} failed with {done.returncode}: '
+                     f'{lines[-1] if lines else "no output"}')
+  return json.loads(lines[-1])

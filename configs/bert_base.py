@@ -29,7 +29,7 @@ def get_config(arg=None):
   config.model.update(
       hidden_size=768, num_layers=12, num_heads=12, mlp_size=3072,
       max_positions=512, dropout_rate=0.1, attention_dropout_rate=0.1,
-      layer_norm_eps=1e-12, dtype='bfloat16')
+      layer_norm_eps=1e-12, dtype='bfloat16', remat='products')
   config.optim.update(
       name='adamw_bert', learning_rate=1e-4, warmup_steps=10_000,
       schedule='bert', b1=0.9, b2=0.999, eps=1e-6, weight_decay=0.01,

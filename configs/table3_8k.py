@@ -23,7 +23,7 @@ def get_config(arg=None):
   config.model.update(
       hidden_size=768, num_layers=12, num_heads=12, mlp_size=3072,
       max_positions=512, dropout_rate=0.1, attention_dropout_rate=0.1,
-      dtype='bfloat16')
+      dtype='bfloat16', remat='products')
   config.optim.update(
       name='adamw_fairseq', learning_rate=1e-3, warmup_steps=1_860,
       schedule='linear', b1=0.9, b2=0.98, eps=1e-6, weight_decay=0.01,

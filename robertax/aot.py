@@ -1,15 +1,18 @@
 """Compiles a config's train step for devices that are not here.
 
   python -m robertax.aot --config=configs/roberta_large.py \
-      --topology=v5e:16x16 --config.model.remat=products
+      --topology=v5e:16x16
 
 prints what the compiler says: memory, collectives, time, and ends in one JSON
-line. `2xv5e:16x16` are two slices. --search=True tries remat policies and
-micro-batches and says which fit. Nothing runs: all of it is a static estimate.
+line. `2xv5e:16x16` are two slices, `cuda:h200:1x1x8` GPUs (slices x hosts x
+GPUs of a host; memory only). --search tries remat policies and micro-batches,
+says which fit, and finds the largest micro-batch. Nothing runs: all of it is a
+static estimate.
 """
 
 import dataclasses
 import json
+import os
 import sys
 
 from absl import flags
@@ -19,10 +22,11 @@ from robertax.flags import config_flag, given, run
 
 _CONFIG = config_flag()
 _TOPOLOGY = flags.DEFINE_string(
-    'topology', None, 'Chip and slice, such as v5e:16x16 or 2xv5e:16x16.')
+    'topology', None, 'Chip and slice, such as v5e:16x16, 2xv5e:16x16 '
+    'or cuda:h200:1x1x8.')
 _SEARCH = flags.DEFINE_bool(
     'search', False, 'Try remat policies and micro-batches; the fastest that '
-    'fits is the one reported.')
+    'fits is the one reported, with the largest micro-batch.')
 _TOP = flags.DEFINE_integer('top', 8, 'Dearest operations to print.')
 _EXAMPLE = ('python -m robertax.aot --config=configs/roberta_large.py '
             '--topology=v5e:16x16')
@@ -34,6 +38,8 @@ def main(argv):
   values = given(_CONFIG, _EXAMPLE)
   if not _TOPOLOGY.value:
     raise InputError(f'--topology=CHIP:SHAPE is needed, such as: {_EXAMPLE}')
+  # No device of this machine is asked for, nor waited for.
+  os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   from robertax import studies
   from robertax.studies import aot_report
   from robertax.train import config
@@ -41,10 +47,12 @@ def main(argv):
   parsed = config.parse(values)
   if _SEARCH.value:
     parsed, found = studies.search(parsed, _TOPOLOGY.value)
+    largest = studies.largest_micro_batch(parsed, _TOPOLOGY.value, found)
   else:
+    largest = None
     found = studies.estimate(parsed, _TOPOLOGY.value)
-  print(aot_report.table(parsed, found, _TOP.value))
-  print(json.dumps(aot_report.summary(parsed, found)
+  print(aot_report.table(parsed, found, _TOP.value, largest))
+  print(json.dumps(aot_report.summary(parsed, found, largest)
                    | dataclasses.asdict(parsed.mesh)))
   sys.exit(0 if found.fits else 1)
 

@@ -5,6 +5,6 @@ here (estimate), with our kernels counted from what they do (kernel_costs).
 """
 
 from robertax.studies.estimate import Estimate, estimate
-from robertax.studies.search import search
+from robertax.studies.search import largest_micro_batch, search
 
-__all__ = ['Estimate', 'estimate', 'search']
+__all__ = ['Estimate', 'estimate', 'largest_micro_batch', 'search']

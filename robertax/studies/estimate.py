@@ -1,9 +1,11 @@
 """The compiled estimate: a config's train step on devices that are not here.
 
-Nothing runs. Memory and collectives are the compiler's. Seconds are the sum of
-its cycle estimates, of the kernels (kernel_costs) and of the collectives'
-bytes over the links: a static estimate that leaves out what overlaps, and
-stalls.
+Nothing runs. Memory and collectives are the compiler's. For TPUs, seconds are
+the sum of its cycle estimates, of the kernels (kernel_costs) and of the
+collectives' bytes over the links: a static estimate that leaves out what
+overlaps, and stalls. The compiler for GPUs says nothing of time, and choices
+that it makes on the GPU itself (which library's products, say) are missing from
+its memory too.
 """
 
 import dataclasses
@@ -17,7 +19,8 @@ import jax
 
 from robertax import model, parallel, text
 from robertax.errors import InputError
-from robertax.parallel import chips, hlo
+from robertax.model.flops import training_flops
+from robertax.parallel import chips, cuda_targets, hlo
 from robertax.studies.kernel_costs import KernelCost, kernel_costs
 from robertax.tasks.objective import MaskedLM, batch_shapes
 from robertax.tasks.pairs import for_format
@@ -35,6 +38,9 @@ class Estimate:
     fits: whether `memory` is within the chip's.
     memory: bytes at the peak; where it does not compile for lack of memory,
       what the compiler says that it wants.
+    compiled: whether it did.
+    arguments: bytes of `memory` that the state and the batch are.
+    shares: devices that share a micro-batch's rows out.
     xla_seconds, kernel_seconds, collective_seconds: parts of `seconds`.
     model_flops: of the whole batch, as MFU counts them.
     collectives: kind -> (times, bytes).
@@ -48,6 +54,9 @@ class Estimate:
   devices: int
   fits: bool
   memory: float
+  compiled: bool = True
+  arguments: float = 0
+  shares: int = 1
   xla_seconds: float = 0
   kernel_seconds: float = 0
   collective_seconds: float = 0
@@ -59,28 +68,43 @@ class Estimate:
   compile_seconds: float = 0
 
   @property
+  def timed(self) -> bool:
+    """Whether `seconds` are known."""
+    return self.compiled and self.chip.clock > 0
+
+  @property
+  def least_seconds(self) -> float:
+    """Arithmetic: the model's FLOP at the data sheet's peak."""
+    return self.model_flops / self.chip.flops / self.devices
+
+  @property
   def seconds(self) -> float:
     return self.xla_seconds + self.kernel_seconds + self.collective_seconds
 
   @property
   def mfu(self) -> float:
-    """Model FLOP/s over the data sheet's peak."""
-    peak = self.chip.flops * self.devices
-    return self.model_flops / self.seconds / peak if self.seconds else 0
+    """Model FLOP/s over the data sheet's peak; 0: not known."""
+    return self.least_seconds / self.seconds if self.timed else 0
 
 
 def topology(name: str) -> tuple[chips.Chip, list[Any]]:
-  """The devices of `v5e:16x16`, or `2xv5e:16x16`: two slices of it.
+  """The devices of `v5e:16x16`, of `2xv5e:16x16`: two slices of it, or of
+  `cuda:h200:1x1x8`: slices x hosts x GPUs of a host.
 
   Raises:
     InputError: no such chip or shape, or no compiler for it.
   """
+  if gpus := re.fullmatch(r'cuda:(\w+):([\dx]+)', name):
+    devices = cuda_targets.cuda_devices(gpus[1], gpus[2])
+    return chips.CHIPS[gpus[1]], devices
   found = re.fullmatch(r'(?:(\d+)x)?(v\d\w*):(\d+(?:x\d+)+)', name)
   if not found or found[2] not in chips.CHIPS:
     raise InputError(
         f'topology {name!r}: a chip and its slice, such as v5e:16x16 or '
         f'v5p:4x4x8, with 2x before it for two slices; known are '
-        f'{", ".join(c for c, x in chips.CHIPS.items() if x.clock)}.')
+        f'{", ".join(c for c, x in chips.CHIPS.items() if x.clock)}. Or GPUs, '
+        'such as cuda:h200:1x1x8 (slices x hosts x GPUs); known are '
+        f'{", ".join(cuda_targets.TARGETS)}.')
   # Two programs may hold the library at once, and nobody is asked over the net.
   os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
@@ -103,16 +127,11 @@ def topology(name: str) -> tuple[chips.Chip, list[Any]]:
 
 
 def flops(config: Config, vocab_size: int) -> float:
-  """Of a step over the whole batch, forward and backward: 6 a parameter and
-  token, 12 L H T for attention, the head on masked positions only. What is
-  computed again to save memory does not count.
-  """
-  layers, hidden = config.model.num_layers, config.model.hidden_size
-  tokens = config.data.sequence_length
-  encoder = layers * (4 * hidden**2 + 2 * hidden * config.model.mlp_size)
-  return config.data.batch_size * tokens * (
-      6 * encoder + 12 * layers * hidden * tokens
-      + 6 * config.data.mask_rate * (hidden * vocab_size + hidden**2))
+  """Of a step over the whole batch, as if no place of it were padding."""
+  tokens = config.data.batch_size * config.data.sequence_length
+  return training_flops(
+      dataclasses.replace(config.model, vocab_size=vocab_size), tokens,
+      config.data.mask_rate * tokens, config.data.sequence_length)
 
 
 def estimate(config: Config, name: str) -> Estimate:
@@ -133,7 +152,8 @@ def estimate(config: Config, name: str) -> Estimate:
   objective = MaskedLM(dataclasses.replace(
       for_format(config.model, config.data.format), vocab_size=vocab_size))
   mesh = parallel.make_mesh(config.mesh, devices)
-  check_batch(config, mesh.shape['data'] * mesh.shape['fsdp'])
+  shares = mesh.shape['data'] * mesh.shape['fsdp']
+  check_batch(config, shares)
   begun = time.monotonic()
   with jax.set_mesh(mesh):
     traced = _trace(config, objective, mesh)
@@ -146,28 +166,37 @@ def estimate(config: Config, name: str) -> Estimate:
       # '... temporaries (21.20G) exceeds ...' or 'Used 17.50G of 15.75G hbm'.
       wanted = re.search(r'(?:\(|Used )([\d.]+)([GM])', str(e))
       size = float(wanted[1]) * 2**(30 if wanted[2] == 'G' else 20)
-      return Estimate(chip, mesh.size, False, size,
-                      compile_seconds=time.monotonic() - begun)
+      return Estimate(chip, mesh.size, False, size, compiled=False,
+                      shares=shares, compile_seconds=time.monotonic() - begun)
   found = compiled.as_text()
   program = hlo.read(found)
   for kernel, cost in costs.items():
     # The compiler drops calls whose results nobody reads.
     if kernel in program.kernels:
       cost.scale(program.kernels[kernel] / cost.calls)
-  memory = compiled.memory_analysis().peak_memory_in_bytes
+  sizes = compiled.memory_analysis()
+  # Not arguments + temporaries, which counts room twice that is used twice.
+  memory = sizes.peak_memory_in_bytes
   tokens = config.data.sequence_length
-  sources = sorted(((cycles / chip.clock, source) for source, cycles
-                    in program.cycles_by_source.items()), reverse=True)
-  return Estimate(
+  result = Estimate(
       chip, mesh.size, memory <= chip.memory, memory,
-      program.cycles / chip.clock,
-      sum(cost.seconds(chip) for cost in costs.values()),
-      sum(_link_bytes(kind, size) for kind, (_, size)
+      arguments=sizes.argument_size_in_bytes, shares=shares,
+      model_flops=flops(config, vocab_size), collectives=program.collectives,
+      kernels=costs,
+      square=max((math.prod(shape) for _, shape in hlo.arrays(found)
+                  if shape[-2:] == (tokens, tokens)), default=0),
+      compile_seconds=time.monotonic() - begun)
+  if not chip.clock:
+    return result
+  return dataclasses.replace(
+      result, xla_seconds=program.cycles / chip.clock,
+      kernel_seconds=sum(cost.seconds(chip) for cost in costs.values()),
+      collective_seconds=sum(
+          _link_bytes(kind, size) for kind, (_, size)
           in program.collectives.items()) / chip.links,
-      flops(config, vocab_size), program.collectives, costs, tuple(sources),
-      max((math.prod(shape) for _, shape in hlo.arrays(found)
-           if shape[-2:] == (tokens, tokens)), default=0),
-      time.monotonic() - begun)
+      sources=tuple(sorted(
+          ((cycles / chip.clock, source) for source, cycles
+           in program.cycles_by_source.items()), reverse=True)))
 
 
 def _trace(config, objective, mesh):

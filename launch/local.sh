@@ -35,6 +35,7 @@ if [[ $dry_run ]]; then
 fi
 
 pids=()
+# shellcheck disable=SC2329  # The traps call it.
 pass_on() {
   for pid in "${pids[@]}"; do kill "-$1" "$pid" 2>/dev/null || true; done
 }

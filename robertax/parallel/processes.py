@@ -178,6 +178,12 @@ def _leave(error: BaseException) -> NoReturn:
   elif isinstance(error, InputError):
     code = 2
     print(f'robertax: error: {who}: {error}', file=sys.__stderr__, flush=True)
+  elif isinstance(error, jax.errors.JaxRuntimeError) and re.search(
+      'Gloo|NCCL|peer|UNAVAILABLE|heartbeat', str(error)):
+    code = 1
+    print(f'{who}: another process is gone ({str(error).splitlines()[0]:.200}).'
+          ' The same command on all goes on from the last checkpoint.',
+          file=sys.__stderr__, flush=True)
   else:
     code = 1
     print(f'{who}:\n{traceback.format_exc()}', file=sys.__stderr__, flush=True)

@@ -5,31 +5,46 @@ import types
 import jax.numpy as jnp
 import pytest
 
-from robertax.train import window
+from robertax.train import clock as clocks
+from robertax.train.clock import Clock
 from robertax.train.window import Window
 
 
 def test_the_last_step_is_described_and_the_window_timed(monkeypatch):
-  clock = iter([100.0, 104.0, 104.5, 110.0, 112.5, 113.0])
+  now = types.SimpleNamespace(seconds=100.0)
   # In the room's place only: others may read the clock meanwhile.
-  monkeypatch.setattr(window, 'time', types.SimpleNamespace(
-      perf_counter=lambda: next(clock)))
+  monkeypatch.setattr(clocks, 'time', types.SimpleNamespace(
+      perf_counter=lambda: now.seconds, time=lambda: now.seconds))
 
   def describe(step, sums):
     assert all(type(value) is float for value in sums.values())
     return {'loss': sums['loss_sum'] / 2, 'epoch/a': step / 10}
 
-  steps = Window(describe, run_ahead=2)  # At 100.
+  def utilization(step, sums, seconds):
+    assert (step, sums['token_sum'], sums['loss_sum'], seconds) in (
+        (3, 60, 6, 5), (4, 5, 8, 2.5))
+    return 0.5 if step == 3 else None
+
+  clock = Clock()
+  steps = Window(describe, 2, clock, utilization)
+  clock.turn('step')
   for number in range(1, 4):
     steps.add({'loss_sum': jnp.float32(number), 'token_sum': jnp.float32(20),
                'gradient_norm': jnp.float32(number / 4)})
-  assert steps.close(3, 0.5) == {  # At 104; the next one begins at 104.5.
+  now.seconds += 4
+  with clock.at('input_wait'):
+    now.seconds += 1
+  with clock.at('checkpoint'):  # No step's: tokens a second leave it out.
+    now.seconds += 10
+  assert steps.close(3, 0.5) == {
       'train/loss': 1.5, 'train/epoch/a': 0.3, 'train/learning_rate': 0.5,
-      'train/tokens_per_second': 60 / 4, 'train/gradient_norm': 0.75,
-      'train/mfu': None}
-  steps.restart()  # At 110: what was between is no step's.
+      'train/tokens_per_second': 60 / 5, 'train/gradient_norm': 0.75,
+      'train/mfu': 0.5, 'train/start_seconds': 0, 'train/step_seconds': 4,
+      'train/input_wait_seconds': 1, 'train/checkpoint_seconds': 10,
+      'train/evaluation_seconds': 0}
+  now.seconds += 2.5
   steps.add({'loss_sum': jnp.float32(8), 'token_sum': jnp.float32(5),
              'gradient_norm': jnp.float32(0)})
-  again = steps.close(4, 0.25)  # At 112.5.
+  again = steps.close(4, 0.25)
   assert again['train/tokens_per_second'] == pytest.approx(5 / 2.5)
-  assert again['train/loss'] == 4.0
+  assert again['train/loss'] == 4.0 and again['train/mfu'] is None

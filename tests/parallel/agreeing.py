@@ -1,0 +1,56 @@
+"""A process of processes_test: `python -m tests.parallel.agreeing I N PORT W`.
+
+Processes 0 and 1 share a folder, process 2 has one of its own.
+"""
+
+import sys
+import time
+
+from robertax.errors import InputError
+from robertax.parallel import processes
+
+
+def main():
+  number, count, port, folder = sys.argv[1:]
+  me = int(number)
+  processes.HEARTBEAT_SECONDS = 10
+  assert processes.start(f'127.0.0.1:{port}', int(count), me) == 'flags'
+  log = open(f'{folder}/log', 'a', buffering=1)
+  assert processes.gather(me * me) == [i * i for i in range(int(count))]
+  assert processes.together(lambda: me + 1) == me + 1
+
+  def wrong():
+    if me == 1:
+      raise InputError('row 7 is odd')
+
+  for function, words in (
+      (lambda: processes.together(wrong), 'process 1 of 3: row 7 is odd'),
+      (lambda: processes.same('config', {'a': 1, 'seed': me // 2}),
+       "process 2 of 3 has another config than process 0: {'seed': 1} there, "
+       "{'seed': 0} here")):
+    try:
+      function()
+      raise AssertionError(words)
+    except InputError as e:
+      assert words in str(e), e
+      # All end by it, in order, and process 0 says it.
+      assert e.agreed
+  processes.same('config', {'a': 1})
+
+  def prepare():
+    log.write(f'{me} begins\n')
+    time.sleep(0.5)
+    log.write(f'{me} ends\n')
+    return me * 10
+
+  disk = f'{folder}/{"own" if me == 2 else "shared"}'
+  assert processes.in_turn(disk, prepare) == me * 10
+  print(f'{me} speaks')
+  print(f'{me} whispers', file=sys.stderr)
+  with processes.as_one():
+    if me == 1:
+      raise InputError('alone in this')
+
+
+if __name__ == '__main__':
+  main()

@@ -109,7 +109,7 @@ def beside(case: Case, given) -> dict[str, Any]:
     alike = step_worker.checked(step_ours.Ours, case, own)
     found['differences'] = {
         name: step_worker.compare(alike, step_worker.checked(
-            step_torch.Reference, case, setting), case.dtype)
+            step_torch.Reference, case, setting))
         for name, setting in settings.items()}
     print(f'alike: {json.dumps(found["differences"])}', flush=True)
   sides = {'ours': step_ours.Ours(case, own)}
@@ -149,53 +149,60 @@ def apart(case: Case, given) -> dict[str, Any]:
   rows = [int(x) for x in given.micro_batches.split(',')]
   request = {'case': dataclasses.asdict(case), 'steps': given.steps,
              'rounds': given.rounds}
-  small = {'case': dataclasses.asdict(dataclasses.replace(case, rows=2))}
 
-  def best_of(module, runs):
-    answer = step_worker.ask(module, **request, runs=runs)
-    done = [run for run in answer['runs'] if run['seconds']]
-    if not done:
-      raise SystemExit(f'{module}: not one setting runs here')
-    return answer, max(done, key=lambda run: run['rows'] / run['seconds'])
+  def best_of(module, **runs):
+    """The fastest run of each list, all of them in one process."""
+    answer = step_worker.ask(module, **request, runs=[
+        run for listed in runs.values() for run in listed])
+    found = {}
+    for name, listed in runs.items():
+      done = [run for run in answer['runs'][:len(listed)] if run['seconds']]
+      del answer['runs'][:len(listed)]
+      if not done:
+        raise SystemExit(f'{module}: not one setting for {name} runs here')
+      found[name] = max(done, key=lambda run: run['rows'] / run['seconds'])
+    return found
 
   with tempfile.TemporaryDirectory() as folder:
-    found = step_worker.ask('step_ours', **small, ceilings=given.ceiling,
-                            check=f'{folder}/ours.npz')
+    found = step_worker.ask('step_ours', case=request['case'],
+                            ceilings=given.ceiling, check=f'{folder}/ours.npz')
     del found['runs']
     if given.reference:
       from benchmarks.step_torch import SHIPPED, candidates
       whole = SHIPPED | {'head': 'masked'}
-      theirs = step_worker.ask('step_torch', **small, settings=whole,
-                               check=f'{folder}/torch.npz')
+      theirs = step_worker.ask('step_torch', case=request['case'],
+                               settings=whole, check=f'{folder}/torch.npz')
       found |= {k: v for k, v in theirs.items() if k in (
           'torch', 'transformers')}
       ours, other = (dict(np.load(f'{folder}/{name}.npz', allow_pickle=False))
                      for name in ('ours', 'torch'))
-      found['differences'] = step_worker.compare(ours, other, case.dtype)
+      found['differences'] = step_worker.compare(ours, other)
       print(f'alike: {json.dumps(found["differences"])}', flush=True)
   first = {}
   if given.reference:
     middle = rows[len(rows) // 2]
     tried = ([json.loads(given.best)] if given.best
-             else candidates(given.platform == 'gpu'))
+             else candidates(found['platform'] == 'gpu'))
     # The best setting at one size; then the best size of that.
-    _, best = best_of('step_torch', [
-        {'rows': middle, 'settings': setting} for setting in tried])
-    for name, setting in (('r1', SHIPPED), ('r2', best['settings'])):
-      _, first[name] = best_of('step_torch', [
-          {'rows': n, 'settings': setting} for n in rows])
+    best = tried[0] if len(tried) == 1 else best_of('step_torch', r2=[
+        {'rows': middle, 'settings': setting} for setting in tried])[
+            'r2']['settings']
+    first = best_of('step_torch', **{
+        name: [{'rows': n, 'settings': setting} for n in rows]
+        for name, setting in (('r1', SHIPPED), ('r2', best))})
   tried = [json.loads(given.ours)] if given.ours != '{}' else OURS
-  _, ours = best_of('step_ours', [{'rows': n, 'settings': setting}
-                                  for setting in tried for n in rows])
+  ours = best_of('step_ours', ours=[{'rows': n, 'settings': setting}
+                                    for setting in tried for n in rows])['ours']
   rate = {'ours': ours['rows'] / ours['seconds']}
   found |= {'settings': {'ours': ours} | first, 'ours': ours['settings'],
             'drift': {}}
+  again = best_of('step_torch', **{
+      name: [{'rows': run['rows'], 'settings': run['settings']}]
+      for name, run in first.items()}) if first else {}
   for name, before in first.items():
-    _, again = best_of('step_torch', [
-        {'rows': before['rows'], 'settings': before['settings']}])
-    found['drift'][name] = abs(again['seconds'] / before['seconds'] - 1)
-    rate[name] = max(before['rows'] / before['seconds'],
-                     again['rows'] / again['seconds'])
+    after = again[name]['seconds']
+    found['drift'][name] = abs(after / before['seconds'] - 1)
+    rate[name] = before['rows'] / min(before['seconds'], after)
     found[name] = rate['ours'] / rate[name]
   found['void'] = any(x > given.drift for x in found['drift'].values())
   return found | {'seconds': {name: case.rows / x for name, x in rate.items()}}
@@ -260,11 +267,11 @@ def main(words: list[str] | None = None) -> None:
     given.reference = False
   busy = refuse_if_busy(given.anyway)
   others = Others()
-  # Asked in a process of its own: this one must not hold the GPU.
-  given.platform = (step_worker.ask('step_ours', case=dataclasses.asdict(case))
-                    ['platform'] if given.apart is not False else 'cpu')
-  run = (apart if given.apart or given.platform == 'gpu' else beside)
-  found = summary(case, run(case, given))
+  if given.apart is None:
+    # Asked in a process of its own: this one must not hold the GPU.
+    given.apart = step_worker.ask(
+        'step_ours', case=dataclasses.asdict(case))['platform'] == 'gpu'
+  found = summary(case, (apart if given.apart else beside)(case, given))
   found |= {'busy': busy, 'others_share': others.share()}
   for name, label in (('r1', 'R1, as shipped'), ('r2', 'R2, at its best')):
     if found[name]:

@@ -108,11 +108,14 @@ def weights(case: Case) -> dict[str, Any]:
 
 
 def batch(case: Case, number: int = 0) -> dict[str, np.ndarray]:
-  """Random tokens: input_ids [B,T], and positions and targets [B,M]."""
-  random = np.random.default_rng(1 + number)
-  ids = random.integers(FIRST_ID, case.vocab_size, (case.rows, case.tokens))
+  """Random tokens: input_ids [B,T], and positions and targets [B,M].
+
+  Of fewer rows they are the first of the same.
+  """
+  of_ids, of_masks = (np.random.default_rng((number, n)) for n in (1, 2))
+  ids = of_ids.integers(FIRST_ID, case.vocab_size, (case.rows, case.tokens))
   positions = np.sort(np.stack([
-      random.permutation(case.tokens)[:case.masked]
+      of_masks.permutation(case.tokens)[:case.masked]
       for _ in range(case.rows)]))
   targets = np.take_along_axis(ids, positions, 1)
   np.put_along_axis(ids, positions, case.vocab_size - 1, 1)

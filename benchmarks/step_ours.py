@@ -47,7 +47,10 @@ class Ours:
     self._mesh = parallel.make_mesh(parallel.MeshConfig(), jax.devices()[:1])
     own = weights(case)
     make = state.create(lambda key: own, tx, seed=0)
-    with jax.set_mesh(self._mesh):
+    # float32 is torch's, not TF32, where the two are compared in it.
+    precise = jax.default_matmul_precision(
+        'highest' if case.dtype == 'float32' else None)
+    with jax.set_mesh(self._mesh), precise:
       abstract = state.abstract(make, self._mesh)
       shardings = jax.tree.map(lambda x: x.sharding, abstract)
       expected = jax.eval_shape(
@@ -88,7 +91,7 @@ class Ours:
       encoder = model.bind(self._config, params)
       return encoder.mlm_logits(
           encoder.encode(ids, jax.numpy.ones_like(ids)), positions)
-    with jax.set_mesh(self._mesh):
+    with jax.set_mesh(self._mesh), jax.default_matmul_precision('highest'):
       found = run(self._state.params, given['input_ids'],
                   given['mlm_positions'])
     return np.asarray(found)[..., :self.case.vocab_size]

@@ -19,7 +19,10 @@ import numpy as np
 
 from benchmarks.step_case import Case, batch
 
-CHECKED_STEPS = 3
+CHECKED_STEPS, CHECKED_ROWS = 3, 2
+
+# Differences, of logits and of nats.
+MOST = {'logits': 1e-4, 'losses': 1e-4, 'rounded': 2e-2, 'dropped': .2}
 
 
 def shortest(function: Callable, wait: Callable, *arguments,
@@ -54,39 +57,43 @@ def warm(side) -> Any:
 
 def checked(make: Callable, case: Case, settings: dict[str, Any] | None
             ) -> dict[str, np.ndarray]:
-  """What the two sides must have alike: logits and losses without dropout.
+  """What the two sides must have alike, on the first rows of the batches.
 
   Returns:
-    `logits` [B, M, V] of the weights as given; `losses` of CHECKED_STEPS
-    updates, each on a batch of its own; `dropped`: the first loss with the
-    case's dropout, which is alike in the mean only.
+    `logits` [B, M, V] of the weights as given and `losses` of CHECKED_STEPS
+    updates, each on a batch of its own, both in float32 without dropout;
+    `rounded`, the losses in the case's own dtype; `dropped`, the first with the
+    case's dropout too, which is alike in the mean only.
   """
-  side = make(dataclasses.replace(case, dropout=0.), settings)
-  found = {'logits': side.logits(batch(case))}
-  found['losses'] = np.array([
-      side.read(side.step(side.prepare(batch(case, number))))
-      for number in range(CHECKED_STEPS)])
+  case = dataclasses.replace(case, rows=min(case.rows, CHECKED_ROWS))
+  found = {}
+
+  def losses(steps, **changes):
+    gc.collect()  # Two models at a time may not fit.
+    side = make(dataclasses.replace(case, **changes), settings)
+    if not found:
+      found['logits'] = side.logits(batch(case))
+    return np.array([
+        side.read(side.step(side.prepare(batch(case, number))))
+        for number in range(steps)])
+
+  found['losses'] = losses(CHECKED_STEPS, dropout=0., dtype='float32')
+  if case.dtype != 'float32':
+    found['rounded'] = losses(CHECKED_STEPS, dropout=0.)
   if case.dropout:
-    side = None  # Before the next is made: two may not fit.
-    gc.collect()
-    side = make(case, settings)
-    found['dropped'] = np.array([
-        side.read(side.step(side.prepare(batch(case))))])
+    found['dropped'] = losses(1)
+  gc.collect()
   return found
 
 
-def compare(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray],
-            dtype: str) -> dict[str, float]:
+def compare(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]
+            ) -> dict[str, float]:
   """The largest differences; ends the program where they are too large."""
-  # Logits of weights of .02 have a deviation of about .5; bfloat16 has 8 bits.
-  most = ({'logits': 1e-4, 'losses': 1e-4, 'dropped': .2}
-          if dtype == 'float32' else
-          {'logits': .1, 'losses': 2e-2, 'dropped': .2})
   found = {name: float(np.abs(ours[name] - theirs[name]).max())
-           for name in most if name in ours and name in theirs}
+           for name in ours}
   for name, off in found.items():
-    if not off <= most[name]:
-      raise SystemExit(f'{name} differ by {off:.2g}, at most {most[name]}: '
+    if not off <= MOST[name]:
+      raise SystemExit(f'{name} differ by {off:.2g}, at most {MOST[name]}: '
                        'two different models are not timed.')
   return found
 

@@ -26,11 +26,30 @@ def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array,
   return y.astype(x.dtype)
 
 
+@jax.custom_vjp
 def gelu(x: jax.Array) -> jax.Array:
   """x Phi(x) with the exact erf (fairseq modules/gelu.py), in float32.
 
-  Not `jax.nn.gelu`, whose default is the tanh approximation.
+  Not `jax.nn.gelu`, whose default is the tanh approximation. Keeps x alone for
+  the backward pass; derived by JAX it keeps three more arrays of its size.
   """
   wide = x.astype(jnp.float32)
-  y = wide * 0.5 * (1 + lax.erf(wide * math.sqrt(0.5)))
-  return y.astype(x.dtype)
+  return (wide * _normal_cdf(wide)).astype(x.dtype)
+
+
+def _normal_cdf(x):
+  return 0.5 * (1 + lax.erf(x * math.sqrt(0.5)))
+
+
+def _gelu_forward(x):
+  return gelu(x), x
+
+
+def _gelu_backward(x, dy):
+  wide = x.astype(jnp.float32)
+  density = jnp.exp(-0.5 * wide * wide) * (1 / math.sqrt(2 * math.pi))
+  slope = _normal_cdf(wide) + wide * density
+  return ((dy.astype(jnp.float32) * slope).astype(x.dtype),)
+
+
+gelu.defvjp(_gelu_forward, _gelu_backward)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from robertax.kernels import layer_norm
 from robertax.kernels.bias import add_bias
+from robertax.kernels.product import product
 
 
 def gaussian(key, shape: tuple[int, ...], std: float) -> nnx.Param:
@@ -30,8 +31,10 @@ class Dense(nnx.Module):
 
   def __call__(self, einsum: str, x):
     """`einsum` spells the product, such as 'BTD,DF->BTF'."""
-    y = jnp.einsum(einsum, x, self.kernel[...].astype(x.dtype))
-    return add_bias(y, self.bias[...])
+    del einsum  # Says it to the reader; the kernel's own dims say the same.
+    kernel, bias = self.kernel[...], self.bias[...]
+    return add_bias(product(x, kernel.astype(x.dtype),
+                            kernel.ndim - bias.ndim), bias)
 
 
 class Norm(nnx.Module):

@@ -36,6 +36,14 @@ def test_gelu_is_erf_not_tanh():
                 - expected).max() > 1e-4
 
 
+def test_gelus_slope_is_a_difference_in_float64():
+  x = np.linspace(-9, 9, 2001)
+  phi = np.vectorize(lambda v: v * .5 * math.erfc(-v / math.sqrt(2)))
+  expected = (phi(x + 1e-5) - phi(x - 1e-5)) / 2e-5
+  got = jax.vmap(jax.grad(gelu))(jnp.asarray(x, jnp.float32))
+  np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
 def test_bfloat16_in_float32_inside():
   x = (jax.random.normal(jax.random.key(0), (4, 512)) + 50).astype(jnp.bfloat16)
   y = layer_norm(x, jnp.ones(512), jnp.zeros(512), 1e-5)

@@ -79,7 +79,7 @@ def reduced_bytes(text):
 
 
 @pytest.mark.parametrize('zero1', [False, True])
-@pytest.mark.parametrize('micro_batches', [1, 2])
+@pytest.mark.parametrize('micro_batches', [1, 8])
 def test_gradients_are_reduced_once_a_step(micro_batches, zero1):
   """Not once for each micro-batch, nor for each layer's uses."""
   now, update = compiled(mesh_of((8, 1, 1)), micro_batches, zero1)

@@ -80,7 +80,11 @@ def laid(batch, sharding):
 
 
 def compiled(mesh, micro_batches, zero1=False):
-  """The first state and the train step."""
+  """The first state and the train step.
+
+  Of a batch several times as large where there are more parts than rows.
+  """
+  parts = micro_batches * mesh.shape['data'] * mesh.shape['fsdp']
   tx, _ = optimizer.create(
       OptimConfig(learning_rate=1e-2, warmup_steps=2), 100)
   with jax.set_mesh(mesh):
@@ -90,7 +94,9 @@ def compiled(mesh, micro_batches, zero1=False):
     now = jax.jit(make, out_shardings=shardings)()
     update = jax.jit(step.make_train_step(loss, totals, tx, 3, zero1),
                      donate_argnums=0, out_shardings=(shardings, None))
-    batch = laid(split_micro_batches(next(batches(1)), micro_batches),
+    rows = {name: np.repeat(x, -(-parts // B), axis=0)
+            for name, x in next(batches(1)).items()}
+    batch = laid(split_micro_batches(rows, micro_batches),
                  parallel.batch_sharding(mesh, micro_batches=True))
     return now, update.lower(now, batch).compile()
 

@@ -3,10 +3,10 @@
   python -m robertax.main --config=configs/glue.py:task=rte --workdir=runs/rte \
       --config.init_from=runs/base --config.data.dir=GLUE
 
-task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli. data.dir is the
-folder of all official files (or of that task's), or `tfds:`. RTE, MRPC and
-STS-B begin with an MNLI model in the paper: --config.init_from=runs/mnli, whose
-body is taken and whose head is dropped.
+task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte (the default), wnli.
+data.dir: the folder of all official files (or of that task's), or `tfds:`.
+RTE, MRPC and STS-B begin with an MNLI model in the paper:
+--config.init_from=runs/mnli, whose body is taken and whose head is dropped.
 Cost (expected), base, 10 epochs: 6 x 86M x tokens; RTE 2,490 x 66 tokens x 10:
 8.5e14 FLOP, 4 seconds at 40 % of a v5e; MNLI 392,702 x 39 x 10: 7.9e16, 17
 minutes.
@@ -16,7 +16,6 @@ Rates and batches are fairseq's (examples/roberta/config/finetuning); the
 paper's sweep over {1,2,3}e-5 x {16,32} x five seeds: see robertax.sweep.
 """
 
-from robertax.errors import InputError
 from robertax.sections import unknown
 from robertax.train.config import defaults, with_arg
 
@@ -28,11 +27,10 @@ TASKS = {
 
 
 def get_config(arg=None):
-  task, *rest = (arg or '').split(',')
-  key, _, name = task.partition('=')
-  if key != 'task':
-    raise InputError('configs/glue.py:task=NAME is needed; known are '
-                     f'{", ".join(TASKS)}.')
+  rest = [pair for pair in (arg or '').split(',') if pair]
+  named = [pair for pair in rest if pair.startswith('task=')]
+  name = named[-1].removeprefix('task=') if named else 'rte'
+  rest = [pair for pair in rest if pair not in named]
   if name not in TASKS:
     raise unknown('task of configs/glue.py', name, TASKS)
   rate, batch, warmup = TASKS[name]

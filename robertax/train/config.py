@@ -108,6 +108,9 @@ class TrainConfig:
                          '0 for all.')
 
 
+MASKED_LM = 'pretrain'  # The task that has steps, and no epochs.
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
   """Everything a run depends on.
@@ -133,6 +136,10 @@ class Config:
     # jax.random.key keeps 32 bits: beyond, two seeds would share parameters.
     if not 0 <= self.seed < 1 << 32:
       raise InputError(f'seed={self.seed}: from 0 to {(1 << 32) - 1}.')
+    for name in ('steps', 'eval_every', 'checkpoint_every'):
+      if self.task == MASKED_LM and not getattr(self.train, name):
+        raise InputError(f'train.{name}=0: at least 1 step; 0 is for '
+                         f'fine-tuning, and this is task={self.task!r}.')
 
 
 # Keys that change neither what is learned nor the batches: a run may go on with
@@ -232,17 +239,11 @@ def settled(config: Config, task: Any) -> Config:
   Args:
     config: of the run.
     task: with `model`, and `epoch_steps` where it fine-tunes.
-
-  Raises:
-    InputError: a number of steps is 0 for a task without epochs.
   """
   filled = {}
   for name, epochs in (('steps', config.finetune.epochs), ('eval_every', 1),
                        ('checkpoint_every', 1)):
     if not getattr(config.train, name):
-      if not task.fine_tunes:
-        raise InputError(f'train.{name}=0: at least 1 step; 0 is for '
-                         f'fine-tuning, and this is task={config.task!r}.')
       filled[name] = epochs * task.epoch_steps
   return dataclasses.replace(
       config, model=task.model,

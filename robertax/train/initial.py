@@ -19,14 +19,13 @@ from robertax.text import TokenizerConfig
 from robertax.train import workdir
 from robertax.train.best import FOLDER as BEST
 from robertax.train.checkpoint import Checkpoints, as_dict
-from robertax.train.config import Config
+from robertax.train.config import MASKED_LM, Config
 
 # Of the run, or of its task; not of the weights.
 OF_THE_RUN = ('dropout_rate', 'attention_dropout_rate',
               'classifier_dropout_rate', 'dtype', 'attention', 'remat',
               'layers_unrolled')
 HEADS = ('lm_head', 'num_classes', 'span_head', 'nsp_head')
-MASKED_LM = 'pretrain'
 
 
 def initial_config(config: Config) -> Config:

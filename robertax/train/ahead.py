@@ -1,5 +1,6 @@
 """What is made ahead of the step: batches, and the steps themselves."""
 
+import functools
 from typing import Any
 
 import jax
@@ -21,8 +22,8 @@ def train_feed(config: Config, task: Any, mesh: jax.sharding.Mesh,
     start: updates already done.
   """
   sharding = parallel.batch_sharding(mesh, micro_batches=True)
-  rows = data.local_rows(sharding, config.data.batch_size,
-                         config.train.micro_batches)
+  rows = functools.partial(data.local_rows, sharding,
+                           micro_batches=config.train.micro_batches)
   batches = (data.split_micro_batches(batch, config.train.micro_batches)
              for batch in task.train_batches(start, rows))
   return data.Feed(batches, sharding, config.data.prefetch)

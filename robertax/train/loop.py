@@ -6,23 +6,26 @@ from typing import Any
 import jax
 
 from robertax import parallel
+from robertax.kernels.dropout import seed_words
 from robertax.parallel import processes
 from robertax.train import (
     compile_cache,
     opening,
     optimizer,
-    state,
-    step,
+    schedules,
     workdir,
 )
 from robertax.train.ahead import run_ahead, train_feed
+from robertax.train.best import Best, conclude, concluded
 from robertax.train.checkpoint import Checkpoints
 from robertax.train.clock import Clock, Goodput
-from robertax.train.config import Config, check_batch, fitting_warmup
-from robertax.train.evaluate import Evaluation, table
+from robertax.train.compiled import compiled
+from robertax.train.config import Config, fitting_warmup, settled
+from robertax.train.evaluate import table
 from robertax.train.initial import initial_params
 from robertax.train.interruption import Interruption
 from robertax.train.progress import Progress
+from robertax.train.scoring import evaluation
 from robertax.train.trace import Trace
 from robertax.train.utilization import Utilization
 from robertax.train.window import Window
@@ -40,12 +43,14 @@ class Run:
     step: updates done so far, over all calls.
     trained: updates done by this call.
     signal: number of the signal that stopped it; 0: it came to its end.
+    results: what results.json holds, of a task that fine-tunes.
   """
   workdir: str
   task: Any
   step: int
   trained: int
   signal: int = 0
+  results: dict[str, Any] | None = None
 
 
 def run(config: Config, folder: str) -> Run:
@@ -60,37 +65,32 @@ def run(config: Config, folder: str) -> Run:
   """
   clock = Clock()
   config, finished = opening.admit(config, folder)
-  if finished is not None and finished >= config.train.steps:
+  if finished is not None and finished >= config.train.steps > 0 and concluded(
+      folder, config.task):
     return Run(folder, None, finished, trained=0)
   compile_cache.turn_on(config)
   mesh = parallel.make_mesh(config.mesh)
-  check_batch(config, mesh.shape['data'] * mesh.shape['fsdp'])
-  task = opening.open_task(config)
-  config = dataclasses.replace(config, model=task.model)
+  task = opening.open_task(config, mesh)
+  config = settled(config, task)
   train, first = config.train, processes.first()
-  tx, schedule = optimizer.create(fitting_warmup(config), train.steps)
-  if first:
-    workdir.write(folder, config, task.tokenizer)
+  _, schedule = optimizer.create(fitting_warmup(config), train.steps)
+  rates, seed = schedules.rates(schedule, train.steps), seed_words(config.seed)
 
   with jax.set_mesh(mesh):
-    make = state.create(task.init, tx, config.seed)
-    abstract = state.abstract(make, mesh, config.mesh.zero1)
-    shardings = jax.tree.map(lambda x: x.sharding, abstract)
-
-    checkpoints = Checkpoints(folder, train.keep_checkpoints)
-    restored = checkpoints.latest_step()
+    programs = compiled(task.objective, config.optim, mesh, config.mesh.zero1)
+    restored = finished
     if restored is None:
-      now = jax.jit(make, out_shardings=shardings)()
+      now = programs.create(jax.random.key(config.seed))
       now = now._replace(params=initial_params(config, now.params))
-    else:
-      now = checkpoints.restore(restored, abstract)
+    # All that can be wrong has been seen: now W is written.
+    if first:
+      workdir.write(folder, config, task.tokenizer)
+    checkpoints = Checkpoints(folder, train.keep_checkpoints)
+    if restored is not None:
+      now = checkpoints.restore(restored, programs.abstract)
     start = int(now.step)
-
-    train_step = jax.jit(
-        step.make_train_step(task.loss, task.totals, tx, config.seed,
-                             config.mesh.zero1),
-        out_shardings=(shardings, None), donate_argnums=0)
-    evaluation = Evaluation(config, task, mesh)
+    evaluate = evaluation(config, task, mesh)
+    best = Best(folder, task, restored)
     # The writer cuts metrics.jsonl back to the restored step, so it comes
     # after the restore and before the first number.
     writer = Writer(folder, restored, write=first)
@@ -99,10 +99,11 @@ def run(config: Config, folder: str) -> Run:
     opening.describe(config, now, mesh, task, start)
     progress = Progress(start, train.steps)
 
-    def evaluated() -> dict[str, float]:
+    def evaluated(step: int) -> dict[str, float]:
       with clock.at('evaluation'):
-        metrics = evaluation(now.params)
+        metrics = evaluate(now.params)
         progress.say(table(metrics))
+        best.note(step, metrics, now.params)
       return metrics
 
     ahead = run_ahead(mesh)
@@ -113,8 +114,9 @@ def run(config: Config, folder: str) -> Run:
       # that is saved and not logged. What is logged and not saved is cut.
       try:
         if start == 0:
-          writer.add(0, evaluated())
+          writer.add(0, evaluated(0))
           writer.flush()
+        number, last, stopped = start, start == train.steps, 0
         window = Window(task.train_metrics, ahead, clock,
                         Utilization(config, mesh.devices.ravel()))
         for number in range(start + 1, train.steps + 1):
@@ -124,7 +126,7 @@ def run(config: Config, folder: str) -> Run:
           # The first call compiles, and that is no step's time.
           with trace.step(number), clock.at(
               'start' if number == start + 1 else 'step'):
-            now, sums = train_step(now, batch)
+            now, sums = programs.train(now, batch, seed, rates[number - 1])
           clock.turn('step')
           window.add(sums)
           progress.step(number)
@@ -133,14 +135,14 @@ def run(config: Config, folder: str) -> Run:
           evaluates = last or number % train.eval_every == 0
           saves = last or stopped or number % train.checkpoint_every == 0
           if last or number % train.log_every == 0:
-            metrics = window.close(number, float(schedule(number - 1)))
+            metrics = window.close(number, float(rates[number - 1]))
             metrics['train/goodput'] = goodput.note(number)
             writer.add(number, metrics)
             progress.show(metrics)
           if evaluates or saves:
             window.settle()
           if evaluates:
-            writer.add(number, evaluated())
+            writer.add(number, evaluated(number))
           writer.flush()
           if saves:
             # Noted before it is saved: a start from there counts these steps.
@@ -155,6 +157,10 @@ def run(config: Config, folder: str) -> Run:
         writer.close()
     with clock.at('checkpoint'):
       checkpoints.close()
+    with clock.at('evaluation'):
+      results = conclude(
+          config, task, evaluate, best, now.params, folder) if last else None
     progress.say(goodput.describe())
     goodput.close()
-  return Run(folder, task, number, number - start, 0 if last else stopped)
+  return Run(folder, task, number, number - start, 0 if last else stopped,
+             results)

@@ -16,7 +16,7 @@ from robertax.tasks import TASKS
 from robertax.train import state, workdir
 from robertax.train.checkpoint import finished_step
 from robertax.train.compile_cache import cache_dir
-from robertax.train.config import Config, common_values
+from robertax.train.config import Config, check_batch, common_values
 from robertax.train.initial import initial_config
 from robertax.train.trace import profiled
 
@@ -29,16 +29,16 @@ def admit(config: Config, folder: str) -> tuple[Config, int | None]:
     folder: the workdir, W.
 
   Returns:
-    The config with what init_from says, and the newest checkpoint's step.
+    The config with what init_from and the workdir's own say, and the newest
+    checkpoint's step.
 
   Raises:
     InputError: a workdir of another config; processes that differ.
   """
   def look():
-    taken = initial_config(config)
-    workdir.check(folder, taken)
-    if taken.task not in TASKS:
-      raise unknown('task', taken.task, TASKS)
+    if config.task not in TASKS:
+      raise unknown('task', config.task, TASKS)
+    taken = workdir.check(folder, initial_config(config))
     profiled(taken.train.profile_steps)
     return taken, finished_step(folder)
 
@@ -48,16 +48,22 @@ def admit(config: Config, folder: str) -> tuple[Config, int | None]:
   return taken, finished
 
 
-def open_task(config: Config) -> Any:
+def open_task(config: Config, mesh: jax.sharding.Mesh) -> Any:
   """The task, its records prepared.
+
+  Args:
+    config: of the run.
+    mesh: whose devices share a batch.
 
   Raises:
     InputError: wrong input of any kind; processes whose texts differ.
   """
-  task = processes.in_turn(cache_dir(config), lambda: TASKS[config.task](
-      config.seed, config.data, config.tokenizer, config.model))
+  task, shares = TASKS[config.task], mesh.shape['data'] * mesh.shape['fsdp']
+  if not task.fine_tunes:  # Whose batches are of examples, and rows as needed.
+    check_batch(config, shares)
+  task = processes.in_turn(cache_dir(config), lambda: task.of(config, shares))
   processes.same('text or tokenizer', [
-      task.tokenizer.fingerprint, task.describe_epochs(config.train.steps)])
+      task.tokenizer.fingerprint, task.describe(config.train.steps)])
   return task
 
 
@@ -69,10 +75,8 @@ def describe(config: Config, now: state.TrainState, mesh: jax.sharding.Mesh,
   device = jax.devices()[0]
   hosts = (f', {jax.process_count()} processes' if jax.process_count() > 1
            else '')
-  print(f'{parameters / 1e6:.2f}M parameters, {config.data.batch_size} x '
-        f'{config.data.sequence_length} tokens a step, '
-        f'{task.describe_epochs(config.train.steps)} in '
-        f'{config.train.steps} steps, on {mesh.size} x {device.device_kind} '
-        f'({device.platform}{hosts})', file=sys.stderr)
+  print(f'{parameters / 1e6:.2f}M parameters, '
+        f'{task.describe(config.train.steps)}, on {mesh.size} x '
+        f'{device.device_kind} ({device.platform}{hosts})', file=sys.stderr)
   if start:
     print(f'resuming at step {start}', file=sys.stderr)

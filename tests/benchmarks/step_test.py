@@ -163,13 +163,14 @@ def test_both_are_alike_and_timed(capsys, dtype):
 @pytest.mark.oracle
 def test_the_gpu_script_is_rehearsed(capsys):
   """Processes of their own: ceilings, torch, ours, torch again."""
-  step.main([*TINY, '--apart', '--micro_batches=2,4', '--steps=2',
-             '--ceiling=64', '--drift=1e9', '--best={"head": "masked"}',
+  step.main([*TINY, '--apart', '--micro_batches=2', '--steps=2',
+             '--ceiling=64', '--drift=1e9', '--dropout=0',
+             '--best={"head": "masked"}',
              '--ours={"attention": "xla"}'])
   found = last(capsys)
   assert found['differences']['losses'] < 1e-5
   assert found['ceilings']['square_64_flops'] > 0
   assert set(found['drift']) == {'r1', 'r2'} and not found['void']
-  assert found['settings']['ours']['rows'] in (2, 4)
+  assert found['settings']['ours']['rows'] == 2
   assert found['r2'] == pytest.approx(
       found['tokens_per_second'] / found['reference_tokens_per_second'])

@@ -17,6 +17,11 @@ def search(config: Config, name: str) -> tuple[Config, Estimate]:
   """Compiles each policy with the fewest micro-batches that fit, and twice as
   many: more make smaller products, fewer leave more to memory traffic.
 
+  Policies make ever more again, to save memory. Where one fits in a single
+  micro-batch, those behind it have nothing left to gain, and are not tried.
+  (`none` makes nothing again, yet is often slower: what it keeps must be
+  written and read.)
+
   Args:
     config: of a run; its model.remat and train.micro_batches are tried over.
     name: of the topology, as for `estimate`.
@@ -27,7 +32,7 @@ def search(config: Config, name: str) -> tuple[Config, Estimate]:
   Raises:
     InputError: nothing fits.
   """
-  best = None
+  best, last = None, ''
   for policy in POLICIES:
     fitting, parts = 0, 1
     while fitting < 2:
@@ -48,7 +53,14 @@ def search(config: Config, name: str) -> tuple[Config, Estimate]:
         fitting += 1
         if best is None or found.seconds < best[1].seconds:
           best = tried, found
+        if parts == 1 and policy != 'none':
+          last = policy
       parts *= 2
+    if last:
+      break
+  if behind := list(POLICIES)[list(POLICIES).index(policy) + 1:]:
+    print(f'{", ".join(behind)}: not tried, for all of the batch fits without.',
+          file=sys.stderr)
   if best is None:
     raise InputError(
         f'{name}: no remat policy and number of micro-batches fits; more '

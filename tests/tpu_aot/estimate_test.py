@@ -13,7 +13,11 @@ pytestmark = pytest.mark.tpu_aot
 pytest.importorskip('libtpu', reason='pip install -r requirements-tpu.txt')
 
 from robertax.model.remat import POLICIES  # noqa: E402
-from robertax.studies import estimate, search  # noqa: E402
+from robertax.studies import (  # noqa: E402
+    estimate,
+    largest_micro_batch,
+    search,
+)
 from robertax.studies.estimate import flops, topology  # noqa: E402
 from robertax.train import config as configs  # noqa: E402
 
@@ -61,15 +65,40 @@ def test_what_does_not_fit_says_what_it_wants():
   assert not found.fits and found.memory > found.chip.memory
 
 
-def test_search_tries_each_policy(capsys):
+def test_search_tries_policies_until_all_fits(capsys):
   tried, found = search(parsed(data__batch_size=4), 'v5e:2x2')
-  said = [line for line in capsys.readouterr().err.splitlines()
-          if line.startswith('model.remat=')]
+  said = capsys.readouterr().err.splitlines()
+  assert any(line.startswith('attention, full: not tried') for line in said)
+  said = [line for line in said if line.startswith('model.remat=')]
   seconds = {line.split()[0]: float(line.split()[-2]) for line in said}
-  assert list(seconds) == [f'model.remat={name}' for name in POLICIES]
+  assert list(seconds) == [
+      f'model.remat={name}' for name in list(POLICIES)[:2]]
   assert found.fits and f'{found.seconds:.4f}' == f'{min(seconds.values()):.4f}'
   assert f'{seconds[f"model.remat={tried.model.remat}"]:.4f}' == (
       f'{found.seconds:.4f}')
+
+
+def test_the_largest_micro_batch_is_near_the_limit(capsys):
+  config = parsed()
+  found = largest_micro_batch(config, 'v5e:2x2', estimate(config, 'v5e:2x2'))
+  said = capsys.readouterr().err.splitlines()
+  fits = {int(line.split()[0]): 'does not fit' not in line for line in said}
+  assert fits[found.rows] and not fits[found.beyond]
+  assert found.rows < found.beyond <= 1.2 * found.rows
+  assert len(said) <= 6 and found.memory <= 15.75 * 2**30
+  assert found.summary()['rows'] == 4 * found.rows
+
+
+@pytest.mark.parametrize('policy, forward', [('none', 1), ('full', 2)])
+def test_a_forward_pass_that_is_made_again_counts_again(policy, forward):
+  found = estimate(parsed(model__remat=policy), 'v5e:2x2')
+  one, two = (found.kernels[f'attention_{name}']
+              for name in ('forward', 'backward'))
+  assert (one.calls, two.calls) == (2 * forward, 2)
+  # exp of 16 rows x 4 heads x 128^2 scores a layer, and the hash of dropout.
+  assert one.vector > 4 * one.calls * 16 * 4 * 128**2
+  # QK and PV, of heads 64 wide: filled up to the 128 of the matrix unit.
+  assert one.flops == one.calls * 16 * 4 * 2 * (2 * 128**3)
 
 
 def test_flops_of_the_reference_table():
@@ -82,7 +111,8 @@ def test_flops_of_the_reference_table():
 
 
 @pytest.mark.parametrize('name, words', [
-    ('v5e', 'v5e:16x16'), ('v7:2x2', 'known are v4, v5e, v5p, v6e'),
+    ('v5e', 'v5e:16x16'), ('cuda:h200:8', '1x1x8'), ('cuda:h9:1x1x1', 'h100'),
+    ('v7:2x2', 'known are v4, v5e, v5p, v6e'),
     ('v5e:3x5', 'v5e:3x5')])
 def test_a_wrong_topology_says_what_would_do(name, words):
   with pytest.raises(InputError, match=words):

@@ -16,6 +16,7 @@ from robertax.errors import InputError
 from robertax.train import loop
 from robertax.train.config import parse
 from robertax.train.writer import read_lines
+from tests.train.trace_test import traced_steps
 
 
 def text(sentences=1500):
@@ -146,22 +147,66 @@ def test_a_run_learns_and_says_what_to_do_next(undisturbed):
   assert list(folder.glob('events.*'))
 
 
+def clock_lines(folder):
+  return [json.loads(line)
+          for line in (folder / 'clock.jsonl').read_text().splitlines()]
+
+
+KINDS = ('start', 'input_wait', 'step', 'checkpoint', 'evaluation')
+
+
+def test_the_split_adds_up_to_the_time_that_has_passed(undisturbed):
+  """Over the whole run, and from each 50 steps to the next."""
+  _, folder, _ = undisturbed
+  times = {line['step']: line['time'] for line in clock_lines(folder)
+           if line['step'] % 50}  # Of others there are two: logged, saved.
+  spent = {m['step']: sum(m[f'train/{kind}_seconds'] for kind in KINDS)
+           for m in lines(folder)[1:]}
+  begun = clock_lines(folder)[0]
+  assert begun['step'] == 0
+  bounds = [0, *range(49, 600, 50)]
+  times[0] = begun['time']
+  for first, last in zip(bounds, bounds[1:]):
+    passed = times[last] - times[first]
+    split = sum(spent[step] for step in range(first + 1, last + 1))
+    assert split == pytest.approx(passed, rel=0.02, abs=0.005)
+  last = lines(folder)[-1]
+  assert 0 < last['train/goodput'] < 1
+  # Saving and evaluating are there where they were done.
+  assert sum(m['train/evaluation_seconds'] > 0
+             for m in lines(folder)[1:]) == 3  # At 0, 200 and 400.
+
+
 @pytest.mark.parametrize('log_every, backend', [(1, 'numpy'), (3, 'tf')])
 def test_kill_and_resume_is_bitwise(undisturbed, tmp_path, log_every, backend):
   """The undisturbed run is of backend numpy: tf gives the very same losses."""
   config, folder, _ = undisturbed
   config = changed(config, train={'log_every': log_every},
                    data={'backend': backend})
+  begun = time.time()
   process = start(config, tmp_path)
   wait_for_lines(tmp_path, 260 // log_every, process)
   process.kill()
   process.communicate()
-  finish(start(config, tmp_path), 0)
+  said = finish(start(config, tmp_path), 0)
+  ended = time.time()
   expected = {s: v for s, v in losses(folder).items() if s % log_every == 0}
   assert losses(tmp_path) == expected
   assert [m['step'] for m in lines(tmp_path)] == sorted(
       {0, 200, 400, 600} | expected.keys())
   assert lines(tmp_path)[-1]['eval/loss'] == lines(folder)[-1]['eval/loss']
+  # Goodput by hand: seconds of steps, in which each step stands once, over all
+  # from the first start to the last step.
+  clock = clock_lines(tmp_path)
+  last = next(c['time'] for c in clock if c['start'] == 2 and c['step'] == 600)
+  assert begun < clock[0]['time'] < last < ended
+  by_hand = sum(m['train/step_seconds'] for m in lines(tmp_path)[1:]
+                if 'train/step_seconds' in m) / (last - clock[0]['time'])
+  # What was logged behind the restored step is cut, and the steps between the
+  # line before it and that step are in no line then.
+  assert lines(tmp_path)[-1]['train/goodput'] == pytest.approx(
+      by_hand, rel=0.01 if log_every == 1 else 0.05)
+  assert 'over 2 starts' in said
 
 
 def test_sigterm_loses_no_step(undisturbed, tmp_path):
@@ -207,10 +252,12 @@ def test_init_from_takes_weights_not_the_step(undisturbed, tmp_path):
 
 
 def test_warmup_longer_than_the_run_is_cut(tiny, tmp_path, capsys):
-  one_device(changed(tiny, optim={'warmup_steps': 1000}), tmp_path)
+  one_device(changed(tiny, optim={'warmup_steps': 1000},
+                     train={'profile_steps': '3-5'}), tmp_path)
   assert 'cut to 1 (6 %)' in capsys.readouterr().err
   rates = [m['train/learning_rate'] for m in lines(tmp_path)[1:]]
   assert rates[1] == pytest.approx(3e-3) and rates[-1] < 2e-4
+  assert traced_steps(tmp_path) == [3, 4, 5]
 
 
 @pytest.mark.parametrize('change, message', [

@@ -8,7 +8,7 @@ import numpy as np
 from robertax.errors import InputError
 from robertax.tasks.squad_files import Question
 from robertax.tasks.squad_metrics import score
-from robertax.tasks.squad_windows import Encoded, Window
+from robertax.tasks.squad_windows import EncodedQuestion, Window
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +98,7 @@ def best_pairs(starts: np.ndarray, ends: np.ndarray, law: DecodingLaw
           if flat[more * size + first] > -np.inf]
 
 
-def decode(encoded: Sequence[Encoded], windows: Sequence[Window],
+def decode(encoded: Sequence[EncodedQuestion], windows: Sequence[Window],
            start_logits: Sequence[np.ndarray], end_logits: Sequence[np.ndarray],
            law: DecodingLaw, answerable: Sequence[float] | None = None
            ) -> dict[str, Decoded]:

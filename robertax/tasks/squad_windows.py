@@ -56,7 +56,7 @@ class WindowLaw:
 
 
 @dataclasses.dataclass(frozen=True)
-class Encoded:
+class EncodedQuestion:
   """A question with its paragraph, in tokens.
 
   Attributes:
@@ -113,7 +113,7 @@ class Window:
 
 
 def encode(questions: Sequence[Question], tokenizer: Tokenizer
-           ) -> list[Encoded]:
+           ) -> list[EncodedQuestion]:
   """Questions, without space around them, and contexts as they are.
 
   Args:
@@ -136,11 +136,11 @@ def encode(questions: Sequence[Question], tokenizer: Tokenizer
     if not len(tokens[question.context][0]):
       raise InputError(f'question {question.id}: its context '
                        f'{question.context!r} has no tokens.')
-  return [Encoded(q, question_ids, *tokens[q.context])
+  return [EncodedQuestion(q, question_ids, *tokens[q.context])
           for q, question_ids in zip(questions, ids)]
 
 
-def windows(encoded: Sequence[Encoded], law: WindowLaw) -> list[Window]:
+def windows(encoded: Sequence[EncodedQuestion], law: WindowLaw) -> list[Window]:
   """The windows of each question, in order.
 
   The first begins with the context; each next one shares `doc_stride` tokens
@@ -158,8 +158,8 @@ def windows(encoded: Sequence[Encoded], law: WindowLaw) -> list[Window]:
   return result
 
 
-def input_ids(window: Window, encoded: Sequence[Encoded], law: WindowLaw,
-              tokenizer: Tokenizer) -> np.ndarray:
+def input_ids(window: Window, encoded: Sequence[EncodedQuestion],
+              law: WindowLaw, tokenizer: Tokenizer) -> np.ndarray:
   """A window's tokens: int32[T], at most `law.length`."""
   one = encoded[window.number]
   return np.concatenate([
@@ -169,7 +169,8 @@ def input_ids(window: Window, encoded: Sequence[Encoded], law: WindowLaw,
       [tokenizer.eos_id]]).astype(np.int32)
 
 
-def targets(window: Window, encoded: Sequence[Encoded]) -> tuple[int, int]:
+def targets(window: Window, encoded: Sequence[EncodedQuestion]
+            ) -> tuple[int, int]:
   """Where the first gold answer begins and ends in the window, inclusive.
 
   (0, 0), the place of <s>, where it has none, or not all of it is here.
@@ -181,7 +182,8 @@ def targets(window: Window, encoded: Sequence[Encoded]) -> tuple[int, int]:
   return window.place(*one.span(answer.start, answer.end)) or (0, 0)
 
 
-def unrecovered(encoded: Sequence[Encoded]) -> Iterator[tuple[Question, str]]:
+def unrecovered(encoded: Sequence[EncodedQuestion]
+                ) -> Iterator[tuple[Question, str]]:
   """Questions of which no gold answer is made of whole tokens.
 
   Yields:

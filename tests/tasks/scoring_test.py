@@ -44,16 +44,13 @@ def test_strict_is_content_with_all_and_no_more(request_):
     (dict(task='squat'), "Did you mean 'squad'"),
     (dict(version=''), 'needs 1.1 or 2.0'), (dict(version='2'), 'needs 1.1 or'),
     (dict(no_answer_threshold=.5), 'goes with no_answer_scores'),
-    (dict(no_answer_scores='{p}'), 'go with version 2.0 only'),
-    (dict(version='2.0', no_answer_scores='{p}'), 'a: expected a number'),
-    (dict(references='none.json'), 'cannot read none.json')])
-def test_wrong_requests(request_, change, says):
+    (dict(no_answer_scores='n.json'), 'go with version 2.0 only'),
+    (dict(version='2.0', no_answer_scores='p.json'), 'a: expected a number'),
+    (dict(references='none.json'), 'cannot read none.json'),
+    (dict(references='p.json'), '"data" is missing')])
+def test_wrong_requests(request_, tmp_path, monkeypatch, change, says):
   asked = request_(references(a=['x']), {'a': 'x'}, version='1.1')
-  change = {key: asked.predictions if value == '{p}' else value
-            for key, value in change.items()}
-  if asked.predictions in change.values() and 'version' not in change:
-    change['no_answer_scores'] = scores = f'{asked.predictions}.n'
-    with open(scores, 'w') as f:
-      json.dump({'a': 0.5}, f)
+  (tmp_path / 'n.json').write_text('{"a": 0.5}')
+  monkeypatch.chdir(tmp_path)
   with pytest.raises(InputError, match=says):
     score(dataclasses.replace(asked, **change))

@@ -51,7 +51,7 @@ def test_windows_cover_the_context(length, stride, asked, cut, total,
   except InputError:
     assert length - 2 - separators - cut <= stride
     return
-  one = squad_windows.Encoded(
+  one = squad_windows.EncodedQuestion(
       question(), np.arange(asked), np.arange(total),
       np.stack([np.arange(total), np.arange(total) + 1], -1))
   found = squad_windows.windows([one], law)

@@ -3,11 +3,12 @@
 
 from collections.abc import Callable, Iterable, Mapping
 import dataclasses
+import os
 from typing import Any
 
 from robertax.errors import InputError
 from robertax.sections import unknown
-from robertax.tasks import squad_files, squad_metrics
+from robertax.tasks import race_questions, squad_files, squad_metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,5 +104,51 @@ def _squad(request: Request) -> Scorer:
                                   threshold))
 
 
+def _race(request: Request) -> Scorer:
+  """accuracy, and that of each part where both are there."""
+  questions = race_questions.read(*_race_split(request.references))
+  predictions = squad_files.read_predictions(request.predictions)
+  for key, letter in predictions.items():
+    if letter not in tuple(race_questions.LETTERS):
+      raise InputError(f'{request.predictions}: {key}: {letter!r} is none of '
+                       f'{", ".join(race_questions.LETTERS)}.')
+  right = {}
+  for question in questions:
+    if question.answer is None:
+      raise InputError(f'{request.references}: question {question.id} has no '
+                       'answer there.')
+    right.setdefault(question.part, []).append(
+        predictions.get(question.id) == race_questions.LETTERS[question.answer])
+  parts = {part: 100.0 * sum(one) / len(one) for part, one in right.items()}
+  return Scorer(
+      [q.id for q in questions], predictions,
+      lambda: {'accuracy': 100.0 * sum(map(sum, right.values()))
+               / len(questions)} | (parts if len(parts) > 1 else {}))
+
+
+def _race_split(path: str) -> tuple[str, str, tuple[str, ...]]:
+  """(folder, split, parts) of a path to a split of RACE or one of its parts.
+
+  >>> _race_split('RACE/test'), _race_split('race/dev-high.jsonl.zst')
+  (('RACE', 'test', ('middle', 'high')), ('race', 'dev', ('high',)))
+  >>> _race_split('RACE/test/middle/')
+  ('RACE', 'test', ('middle',))
+  """
+  folder, name = os.path.split(path.rstrip('/'))
+  stem = name.partition('.')[0]
+  if stem in race_questions.PARTS:
+    folder, split = os.path.split(folder)
+    found = split, (stem,)
+  else:
+    split, _, part = stem.partition('-')
+    found = split, (part,) if part else race_questions.PARTS
+  if found[0] not in race_questions.SPLITS or (
+      not set(found[1]) <= set(race_questions.PARTS)):
+    raise InputError(
+        f'references={path!r}: of RACE a split, such as RACE/test, or one part '
+        'of it, such as RACE/test/middle or RACE/test-middle.jsonl.')
+  return folder or '.', *found
+
+
 # By what stands before the '/' of a task.
-SCORERS = {'squad': _squad}
+SCORERS = {'race': _race, 'squad': _squad}

@@ -4,6 +4,7 @@ import json
 import pytest
 
 from robertax.errors import InputError
+from robertax.tasks import scoring
 from robertax.tasks.scoring import Request, score
 
 
@@ -54,3 +55,54 @@ def test_wrong_requests(request_, tmp_path, monkeypatch, change, says):
   monkeypatch.chdir(tmp_path)
   with pytest.raises(InputError, match=says):
     score(dataclasses.replace(asked, **change))
+
+
+@pytest.fixture
+def race(tmp_path):
+  """A test split as JSON lines: answers A, B of middle, C of high."""
+  for part, answers in (('middle', 'AB'), ('high', 'C')):
+    (tmp_path / f'test-{part}.jsonl').write_text(json.dumps({
+        'id': f'{part}1.txt', 'article': 'x', 'answers': list(answers),
+        'questions': ['q'] * len(answers),
+        'options': [list('wxyz')] * len(answers)}))
+
+  def asked(references, **predictions):
+    (tmp_path / 'p.json').write_text(json.dumps(
+        {f'{key[:-1]}1.txt/{key[-1]}': letter
+         for key, letter in predictions.items()}))
+    return Request('race', f'{tmp_path}/{references}', f'{tmp_path}/p.json')
+  return asked
+
+
+def test_race(race):
+  found = score(race('test', middle1='A', high1='C', high2='D'))
+  assert found == {
+      'accuracy': pytest.approx(200 / 3), 'middle': 50.0, 'high': 100.0,
+      'total': 3, 'missing': 1, 'unknown': 1}
+  one = race('test-middle.jsonl', middle1='A', middle2='A')
+  assert score(one, strict=True) == {
+      'accuracy': 50.0, 'total': 2, 'missing': 0, 'unknown': 0}
+
+
+@pytest.mark.parametrize('references, predictions, says', [
+    ('test', dict(middle1='E'), "middle1.txt/1: 'E' is none of A, B, C, D"),
+    ('test', dict(middle1='AB'), "'AB' is none of"),
+    ('test.jsonl.zst/x', {}, 'of RACE a split'),
+    ('dev', {}, 'no middle part of dev')])
+def test_wrong_race(race, references, predictions, says):
+  with pytest.raises(InputError, match=says):
+    score(race(references, **predictions))
+
+
+def test_race_has_no_version(race):
+  with pytest.raises(InputError, match='version goes with task=squad only'):
+    score(dataclasses.replace(race('test'), version='1.1'))
+
+
+@pytest.mark.parametrize('path, wanted', [
+    ('RACE/test', ('RACE', 'test', ('middle', 'high'))),
+    ('RACE/test/middle/', ('RACE', 'test', ('middle',))),
+    ('a/dev-high.jsonl.zst', ('a', 'dev', ('high',))),
+    ('train', ('.', 'train', ('middle', 'high')))])
+def test_paths_of_race(path, wanted):
+  assert scoring._race_split(path) == wanted

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from robertax import model
-from robertax.data import Examples
+from robertax.data.examples import Examples
 from robertax.tasks import squad_windows
 from robertax.tasks.squad_windows import EncodedQuestion, Window, WindowLaw
 from robertax.tasks.tuning import Tuning

@@ -7,7 +7,7 @@ import numpy as np
 
 from robertax.errors import InputError
 from robertax.tasks.squad_files import Question
-from robertax.tasks.squad_metrics import score
+from robertax.tasks.squad_metrics import f1
 from robertax.tasks.squad_windows import EncodedQuestion, Window
 
 
@@ -154,9 +154,23 @@ def answers(decoded: Mapping[str, Decoded], threshold: float | None = None
 
 def choose_threshold(questions: Sequence[Question],
                      decoded: Mapping[str, Decoded]) -> float:
-  """The no-answer threshold of best F1 on these questions (best_f1_thresh)."""
-  return score(questions, answers(decoded), '2.0', {
-      key: one.no_answer for key, one in decoded.items()})['best_f1_thresh']
+  """The no-answer threshold of best F1 on these questions; 0.0 for no answers.
+
+  As best_f1_thresh of the official script, but for questions of equal
+  `no_answer`: those get an answer together or not at all, as they will in
+  `answers`, where the script counts them one by one.
+  """
+  has = np.array([bool(question.answers) for question in questions])
+  given = answers(decoded)
+  gains = np.array([
+      max(f1(given[q.id], answer.text, '2.0') for answer in q.answers)
+      if q.answers else -bool(given[q.id]) for q in questions])
+  scores = np.array([decoded[q.id].no_answer for q in questions])
+  order = np.argsort(scores, kind='stable')
+  values, sums = scores[order], has.size - has.sum() + gains[order].cumsum()
+  last = np.append(values[1:] != values[:-1], True)
+  best = np.argmax(np.where(last, sums, -np.inf))
+  return float(values[best]) if sums[best] > has.size - has.sum() else 0.0
 
 
 def n_best(decoded: Mapping[str, Decoded], version: str

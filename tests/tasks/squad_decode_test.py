@@ -1,15 +1,23 @@
 """Decoding against every span counted out one by one."""
 
+import os
+
 import numpy as np
 import pytest
 
 from robertax import text
 from robertax.errors import InputError
-from robertax.tasks import squad_decode, squad_metrics, squad_windows
+from robertax.tasks import (
+  squad_decode,
+  squad_files,
+  squad_metrics,
+  squad_windows,
+)
 from robertax.tasks.squad_decode import DecodingLaw
 from robertax.tasks.squad_files import Answer, Question
 from robertax.tasks.squad_windows import WindowLaw
 
+DATA = os.environ.get('ROBERTAX_TEST_DATA', '')
 CONTEXT = 'one two three four five six seven eight nine ten eleven twelve'
 WINDOWS = WindowLaw(length=13, doc_stride=2, question_length=4)
 LAW = DecodingLaw(n_best=5, max_answer_length=4)
@@ -111,26 +119,68 @@ def test_n_best_file(encoded, logits):
     assert np.log(ratio) == pytest.approx(scores[0] - scores[-1])
 
 
-def test_the_threshold_is_the_best_of_all(encoded, logits):
+@pytest.mark.parametrize('digits', [1, 6])  # With one, many are equal.
+def test_the_threshold_is_the_best_of_all(digits):
   """No other threshold gives a better F1 on these questions."""
   rng = np.random.default_rng(0)
   questions, decoded = [], {}
   for i in range(40):
     key, has = f'q{i}', i % 3 > 0
     questions.append(Question(key, '', '', '', (Answer('x y'),) * has))
+    odds = np.clip(rng.normal(.4 if has else .6, .2), .01, .99)
     decoded[key] = squad_decode.Decoded(
         (squad_decode.Span(rng.choice(['x y', 'x', 'z']), 1., 1.),),
-        squad_decode.Span('', 0., 0.),
-        float(np.clip(rng.normal(.4 if has else .6, .2), .01, .99)))
+        squad_decode.Span('', 0., 0.), round(float(odds), digits))
 
-  def f1(threshold):
+  def score(threshold):
     return squad_metrics.score(
         questions, squad_decode.answers(decoded, threshold), '2.0')['f1']
 
   chosen = squad_decode.choose_threshold(questions, decoded)
-  tried = [f1(t) for t in [-1, 0, 2, *(d.no_answer for d in decoded.values())]]
-  assert f1(chosen) == pytest.approx(max(tried))
-  assert max(tried) > f1(2) and max(tried) > f1(-1)
+  tried = [score(t) for t in [0, 2, *(d.no_answer for d in decoded.values())]]
+  assert score(chosen) == pytest.approx(max(tried))
+  assert max(tried) > score(2) and max(tried) > score(0)
+  if digits == 6:
+    official = squad_metrics.score(
+        questions, squad_decode.answers(decoded), '2.0',
+        {key: one.no_answer for key, one in decoded.items()})
+    assert chosen == official['best_f1_thresh']
+    assert score(chosen) == pytest.approx(official['best_f1'])
+
+
+def test_the_threshold_of_answers_that_are_all_wrong():
+  questions = [Question('a', '', '', '', (Answer('x'),)),
+               Question('b', '', '', '', ())]
+  decoded = {key: squad_decode.Decoded(
+      (squad_decode.Span('z', 1., 1.),), squad_decode.Span('', 0., 0.), .5)
+      for key in 'ab'}
+  assert squad_decode.choose_threshold(questions, decoded) == 0.0
+
+
+@pytest.mark.skipif(not os.path.isdir(f'{DATA}/squad'), reason=(
+    'ROBERTAX_TEST_DATA names no folder with bpe/ and squad/'))
+@pytest.mark.parametrize('version', ['1.1', '2.0'])
+def test_the_right_logits_give_the_right_answers(version):
+  """Of a real dev set: what windows, tokens and decoding lose together."""
+  tokenizer = text.load(f'{DATA}/bpe')
+  questions = squad_files.read(f'{DATA}/squad/dev-v{version}.json[::8]',
+                               version)
+  encoded = squad_windows.encode(questions, tokenizer)
+  windows = squad_windows.windows(encoded, WindowLaw())
+  rng, logits, odds = np.random.default_rng(0), ([], []), []
+  for window in windows:
+    size = window.offset + window.end - window.start + 1
+    places = squad_windows.targets(window, encoded)
+    for one, place in zip(logits, places):
+      one.append(rng.normal(size=size))
+      one[-1][place] += 20
+    odds.append(5 if places[1] else -5)
+  decoded = squad_decode.decode(encoded, windows, *logits, DecodingLaw(), odds)
+  threshold = .5 if version == '2.0' else None
+  found = squad_metrics.score(
+      questions, squad_decode.answers(decoded, threshold), version)
+  assert found['total'] > 1000
+  assert found['exact'] > 99.7 and found['f1'] > 99.9
 
 
 def test_a_wrong_law_is_refused():

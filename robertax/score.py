@@ -5,9 +5,13 @@
       --no_answer_scores=na_prob.json
 
 prints one JSON line: exact, f1 (percent), total, missing, unknown, and in 2.0
-HasAns_*, NoAns_*, and best_* where there are no-answer scores. A prediction for
-an unknown id is ignored; a missing one scores 0, or in 2.0 is an empty answer;
-both are counted, and --strict makes either an error.
+HasAns_*, NoAns_*, and best_* where there are no-answer scores. Likewise
+
+  --task=glue/rte --references=RTE/dev.tsv --predictions=RTE.tsv
+  --task=race --references=RACE/test --predictions=predictions.json
+
+A prediction for an unknown id is ignored; a missing one scores 0, or in SQuAD
+2.0 is an empty answer; both are counted, and --strict makes either an error.
 """
 
 import json
@@ -17,11 +21,13 @@ from absl import flags
 from robertax.errors import InputError
 from robertax.flags import run
 
-_TASK = flags.DEFINE_string('task', '', 'squad.')
+_TASK = flags.DEFINE_string(
+    'task', '', 'squad, race, or a task of GLUE, such as glue/rte.')
 _REFERENCES = flags.DEFINE_string(
     'references', '', "The task's official file with the gold answers.")
 _PREDICTIONS = flags.DEFINE_string(
-    'predictions', '', 'Of squad, a JSON object: an answer for each id.')
+    'predictions', '', 'Of squad and race, a JSON object: an answer, or a '
+    'letter, for each id; of GLUE a table with columns index and prediction.')
 _VERSION = flags.DEFINE_string('version', '', 'Of squad: 1.1 or 2.0.')
 _NO_ANSWER = flags.DEFINE_string(
     'no_answer_scores', '', 'Of squad 2.0, a JSON object: a number for each '

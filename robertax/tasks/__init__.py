@@ -8,7 +8,9 @@ task is one file and one row of TASKS.
 from robertax.tasks.glue import Glue
 from robertax.tasks.glue_table import GLUE
 from robertax.tasks.pretrain import Pretrain
+from robertax.tasks.squad import Squad
 
-TASKS = {'pretrain': Pretrain, **{f'glue/{name}': Glue for name in GLUE}}
+TASKS = {'pretrain': Pretrain, **{f'glue/{name}': Glue for name in GLUE},
+         'squad': Squad, 'squad2': Squad}
 
 __all__ = ['TASKS', 'Pretrain']

@@ -24,6 +24,8 @@ class FinetuneConfig:
       has, on all devices.
     predict_test: whether test splits are answered too: their files must be
       there.
+    n_best: of SQuAD, spans that are kept of each question.
+    max_answer_length: of SQuAD, most tokens of an answer.
   """
   epochs: int = 10
   max_train_examples: int = 0
@@ -33,10 +35,13 @@ class FinetuneConfig:
   unused_parameters: str = 'lm_head,nsp_head'
   eval_tokens: int = 8192
   predict_test: bool = False
+  n_best: int = 20
+  max_answer_length: int = 30
 
   def __post_init__(self):
     for name, least in (('epochs', 1), ('max_train_examples', 0),
-                        ('subset_seed', 0), ('eval_tokens', 1)):
+                        ('subset_seed', 0), ('eval_tokens', 1),
+                        ('n_best', 1), ('max_answer_length', 1)):
       if getattr(self, name) < least:
         raise InputError(f'finetune.{name}={getattr(self, name)}: at least '
                          f'{least}.')

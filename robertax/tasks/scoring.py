@@ -3,12 +3,16 @@
 
 from collections.abc import Callable, Iterable, Mapping
 import dataclasses
+import json
+import math
 import os
 from typing import Any
 
 from robertax.errors import InputError
 from robertax.sections import unknown
-from robertax.tasks import race_questions, squad_files, squad_metrics
+from robertax.tasks import glue, race_questions, squad_files, squad_metrics
+from robertax.tasks.glue_files import Source
+from robertax.tasks.glue_table import GLUE, GlueTask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,5 +154,78 @@ def _race_split(path: str) -> tuple[str, str, tuple[str, ...]]:
   return folder or '.', *found
 
 
+def _glue(request: Request) -> Scorer:
+  """The metrics of tasks.glue_table.
+
+  A missing label is scored as a wrong one, a missing score as 0.
+  """
+  name = request.task.partition('/')[2]
+  # The official spellings are taken too: RTE, SST-2.
+  row = GLUE.get(name.lower().replace('-', ''))
+  if row is None:
+    raise unknown('task', request.task, [f'glue/{known}' for known in GLUE])
+  folder = os.path.dirname(request.references) or '.'
+  if not os.path.isfile(request.references):
+    raise InputError(f'cannot read {request.references}: no such file; the '
+                     f'official dev.tsv of {row.folder} would do.')
+  rows = Source(row, folder).file(request.references, labelled=True).rows
+  predictions = _glue_predictions(request.predictions, row)
+
+  def metrics():
+    def of(one):
+      wrong = next((x for x in row.labels if x != one.label), '0')
+      return predictions.get(one.index, wrong)
+    return glue.score(row.metrics, [one.label for one in rows],
+                      [of(one) for one in rows])
+  return Scorer([one.index for one in rows], predictions, metrics)
+
+
+def _glue_predictions(path: str, row: GlueTask) -> dict[str, str]:
+  """By index: `index\tprediction` lines under such a header, or JSON lines with
+  those keys, as a fine-tuning run leaves them.
+  """
+  found = {}
+  try:
+    with open(path, encoding='utf-8', newline='\n') as f:
+      lines = f.read().removesuffix('\n').split('\n')
+  except (OSError, UnicodeDecodeError) as e:
+    raise InputError(f'cannot read {path}: {getattr(e, "strerror", e)}.') from e
+  for number, line in enumerate(lines, 1):
+    where = f'{path}, line {number}'
+    if path.endswith('.jsonl'):
+      try:
+        entry = json.loads(line)
+        fields = [str(entry['index']), str(entry['prediction'])]
+      except (ValueError, KeyError, TypeError) as e:
+        raise InputError(f'{where}: expected a JSON object with index and '
+                         'prediction.') from e
+    else:
+      fields = line.removesuffix('\r').split('\t')
+      if number == 1:
+        if fields != ['index', 'prediction']:
+          raise InputError(f'{where}: expected the header '
+                           f'index<tab>prediction, found {line[:80]!r}.')
+        continue
+    if len(fields) != 2:
+      raise InputError(f'{where}: {len(fields)} columns, 2 are needed.')
+    index, label = fields
+    if index in found:
+      raise InputError(f'{where}: index {index} stands there twice.')
+    if not _is_label(label, row):
+      raise InputError(f'{where}: {label!r} is no label of {row.folder}: '
+                       f'{", ".join(row.labels) or "a number"}.')
+    found[index] = label
+  return found
+
+
+def _is_label(label: str, row: GlueTask) -> bool:
+  if row.labels:
+    return label in row.labels
+  try:
+    return math.isfinite(float(label))
+  except ValueError:
+    return False
+
+
 # By what stands before the '/' of a task.
-SCORERS = {'race': _race, 'squad': _squad}
+SCORERS = {'glue': _glue, 'race': _race, 'squad': _squad}

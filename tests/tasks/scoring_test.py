@@ -1,6 +1,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from robertax.errors import InputError
@@ -106,3 +107,77 @@ def test_race_has_no_version(race):
     ('train', ('.', 'train', ('middle', 'high')))])
 def test_paths_of_race(path, wanted):
   assert scoring._race_split(path) == wanted
+
+
+def glue(tmp_path, task, predictions, name='p.tsv'):
+  (tmp_path / name).write_text(predictions)
+  return Request(task, f'{tmp_path}/dev.tsv', f'{tmp_path}/{name}')
+
+
+@pytest.fixture
+def rte(tmp_path):
+  (tmp_path / 'dev.tsv').write_text(
+      'index\tsentence1\tsentence2\tlabel\n' + ''.join(
+          f'{i}\ta\tb\t{label}\n' for i, label in enumerate(
+              ['entailment', 'not_entailment', 'entailment', 'entailment'])))
+  return tmp_path
+
+
+def test_glue(rte):
+  table = ('index\tprediction\n3\tentailment\n0\tentailment\n'
+           '1\tentailment\n9\tentailment\n')
+  for name in ('glue/rte', 'glue/RTE'):
+    asked = glue(rte, name, table)
+    assert score(asked) == {'accuracy': 50.0, 'total': 4, 'missing': 1,
+                            'unknown': 1}
+  with pytest.raises(InputError, match='missing, such as 2 and 1 are for .* 9'):
+    score(asked, strict=True)
+  lines = '{"index": "0", "prediction": "entailment", "logits": [1, 2]}\n'
+  assert score(glue(rte, 'glue/rte', lines, 'p.jsonl'))['accuracy'] == 25.0
+
+
+def test_glue_metrics_are_those_of_scipy_and_sklearn(tmp_path):
+  from scipy import stats
+  from sklearn import metrics
+  rng = np.random.default_rng(0)
+  gold, found = rng.uniform(0, 5, (2, 50)).round(3)
+  header = 'index\tsentence1\tsentence2\tscore\n'
+  (tmp_path / 'dev.tsv').write_text(header + ''.join(
+      f'{i}\ta\tb\t{x}\n' for i, x in enumerate(gold)))
+  table = 'index\tprediction\n' + ''.join(
+      f'{i}\t{x}\n' for i, x in enumerate(found) if i)
+  found[0] = 0.0  # The one that is missing.
+  assert score(glue(tmp_path, 'glue/stsb', table)) == {
+      'pearson': pytest.approx(100 * stats.pearsonr(gold, found)[0]),
+      'spearman': pytest.approx(100 * stats.spearmanr(gold, found)[0]),
+      'total': 50, 'missing': 1, 'unknown': 0}
+  gold, found = rng.integers(0, 2, (2, 50))
+  (tmp_path / 'dev.tsv').write_text(''.join(
+      f'x\t{x}\t\ta\n' for x in gold))
+  table = 'index\tprediction\n' + ''.join(
+      f'{i}\t{x}\n' for i, x in enumerate(found) if i)
+  found[0] = 1 - gold[0]
+  assert score(glue(tmp_path, 'glue/cola', table))['matthews'] == (
+      pytest.approx(100 * metrics.matthews_corrcoef(gold, found)))
+
+
+@pytest.mark.parametrize('table, says', [
+    ('id\tlabel\n', 'line 1: expected the header'),
+    ('index\tprediction\n0\tentailment\tx\n', 'line 2: 3 columns, 2 are'),
+    ('index\tprediction\n0\tyes\n', "line 2: 'yes' is no label of RTE"),
+    ('index\tprediction\n0\tentailment\n0\tentailment\n',
+     'line 3: index 0 stands there twice')])
+def test_wrong_glue(rte, table, says):
+  with pytest.raises(InputError, match=says):
+    score(glue(rte, 'glue/rte', table))
+
+
+def test_unknown_and_missing_of_glue(rte):
+  with pytest.raises(InputError, match='Did you mean .glue/mrpc'):
+    score(Request('glue/mrcp', f'{rte}/dev.tsv', 'p'))
+  with pytest.raises(InputError, match='cannot read none.tsv'):
+    score(Request('glue/rte', 'none.tsv', 'p'))
+  with pytest.raises(InputError, match='cannot read none.tsv: No such file'):
+    score(Request('glue/rte', f'{rte}/dev.tsv', 'none.tsv'))
+  with pytest.raises(InputError, match='expected a JSON object with index'):
+    score(glue(rte, 'glue/rte', '{"index": 3}', 'p.jsonl'))

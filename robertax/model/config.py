@@ -27,6 +27,12 @@ class ModelConfig:
       is none, as in RoBERTa. A task whose format has pairs fills it in.
     nsp_head: whether there is BERT's head for next-sentence prediction; filled
       in likewise.
+    lm_head: whether there is the masked-LM head; a task that predicts no tokens
+      has none, so that it neither decays nor takes room.
+    num_classes: C of the classifier on <s> (1: a score); 0: there is none. Of
+      this and the next, a fine-tuning task fills in what it needs.
+    span_head: whether there is a head for the start and end of a span.
+    classifier_dropout_rate: in the classifier (fairseq's pooler_dropout).
     dtype: of activations; parameters, softmax and LayerNorm stay float32.
     attention: name of an implementation in kernels.attention; `auto` takes
       `fused` on a TPU and `xla` on a CPU, and says which.
@@ -48,6 +54,10 @@ class ModelConfig:
   tie_embeddings: bool = True
   num_types: int = 0
   nsp_head: bool = False
+  lm_head: bool = True
+  num_classes: int = 0
+  span_head: bool = False
+  classifier_dropout_rate: float = 0.0
   dtype: str = 'float32'
   attention: str = 'auto'
   remat: str = 'none'
@@ -61,11 +71,15 @@ class ModelConfig:
     if self.num_types < 0:
       raise InputError(f'model.num_types={self.num_types}: rows of a table, or '
                        '0 for none.')
+    if self.num_classes < 0:
+      raise InputError(f'model.num_classes={self.num_classes}: classes, 1 for '
+                       'a score, or 0 for no classifier.')
     if self.hidden_size % self.num_heads:
       raise InputError(
           f'model.hidden_size={self.hidden_size} is not a multiple of '
           f'model.num_heads={self.num_heads}.')
-    for name in ('dropout_rate', 'attention_dropout_rate'):
+    for name in ('dropout_rate', 'attention_dropout_rate',
+                 'classifier_dropout_rate'):
       if not 0 <= getattr(self, name) < 1:
         raise InputError(f'model.{name}={getattr(self, name)}: a share from '
                          '0 up to, not including, 1.')

@@ -4,6 +4,9 @@ import jax
 import jax.numpy as jnp
 
 Sums = dict[str, jax.Array]
+# The logit of what is no choice: -inf would make the gradient of a softmax in
+# which nothing is one NaN.
+OUTSIDE = -1e30
 
 
 def mlm_loss(logits_BMV: jax.Array, targets_BM: jax.Array,
@@ -36,6 +39,50 @@ def nsp_loss(logits_BPC: jax.Array, targets_BP: jax.Array,
     As `mlm_loss`: `nsp_loss_sum`, `nsp_weight_sum`, `nsp_correct_sum`.
   """
   return _cross_entropy(logits_BPC, targets_BP, weights_BP, 'nsp_')
+
+
+def class_loss(logits_BPC: jax.Array, targets_BP: jax.Array,
+               weights_BP: jax.Array) -> Sums:
+  """Cross-entropy over the classes of sequences, or the members of a group.
+
+  Args:
+    logits_BPC: any float; computed in float32. A class that is none has a
+      large negative logit, not -inf, whose gradient would be NaN.
+    targets_BP: int32.
+    weights_BP: 1 for a target, 0 for filler.
+
+  Returns:
+    As `mlm_loss`.
+  """
+  return _cross_entropy(logits_BPC, targets_BP, weights_BP, '')
+
+
+def span_loss(start_BT: jax.Array, end_BT: jax.Array,
+              segment_ids_BT: jax.Array, starts_BP: jax.Array,
+              ends_BP: jax.Array, weights_BP: jax.Array) -> Sums:
+  """Where a span starts, where it ends: a softmax each over its sequence.
+
+  Half the sum of the two cross-entropies (BERT run_squad.py, `total_loss`).
+  Sequence p of a row is where segment_ids == p + 1, whatever is packed beside.
+
+  Args:
+    start_BT, end_BT: float32 logits.
+    segment_ids_BT: int32.
+    starts_BP, ends_BP: int32 positions in the row, inside their sequence.
+    weights_BP: 1 for a sequence, 0 for filler.
+
+  Returns:
+    As `mlm_loss`; correct are those with both ends right.
+  """
+  slots_P = jnp.arange(1, starts_BP.shape[1] + 1)
+  inside_BPT = segment_ids_BT[:, None, :] == slots_P[:, None]
+  sums, right = {}, weights_BP
+  for logits_BT, targets_BP in ((start_BT, starts_BP), (end_BT, ends_BP)):
+    logits_BPT = jnp.where(inside_BPT, logits_BT[:, None, :], OUTSIDE)
+    one = _cross_entropy(logits_BPT, targets_BP, weights_BP, '')
+    sums['loss_sum'] = sums.get('loss_sum', 0.0) + one['loss_sum'] / 2
+    right = right * (logits_BPT.argmax(-1) == targets_BP)
+  return sums | {'weight_sum': weights_BP.sum(), 'correct_sum': right.sum()}
 
 
 def _cross_entropy(logits, targets, weights, prefix: str) -> Sums:

@@ -8,25 +8,34 @@ import jax
 from robertax.errors import InputError
 from robertax.model import encoder
 from robertax.model.config import ModelConfig
-from robertax.model.heads import MLMHead, NSPHead
+from robertax.model.heads import ClassifierHead, MLMHead, NSPHead, SpanHead
 
-NSP = 0x6e7370  # 'nsp': what the key of that head is folded with.
+# 'nsp', 'cls', 'span': what the keys of those heads are folded with, so that
+# all other parameters are those of a model without.
+NSP, CLASSIFIER, SPAN = 0x6e7370, 0x636c73, 0x7370616e
 
 
 class Roberta(nnx.Module):
-  """Encoder and masked-LM head, and BERT's NSP head where it is asked for.
+  """Encoder, and the heads that the config asks for.
 
-  Holds no generator: dropout keys are given.
+  Holds no generator: dropout keys are given. Positions are those of a row; with
+  fewer rows of them than of tokens, each row of them is of so many consecutive
+  rows of tokens, read as one (data.examples: blocks).
   """
 
   def __init__(self, config: ModelConfig, key):
     keys = jax.random.split(key, 3)
     self.embeddings = encoder.Embeddings(config, keys[0])
     self.layers = encoder.stack(config, keys[1])
-    self.lm_head = MLMHead(config, keys[2])
+    if config.lm_head:
+      self.lm_head = MLMHead(config, keys[2])
     if config.nsp_head:
-      # A key of its own: the other parameters are those of a model without.
       self.nsp_head = NSPHead(config, jax.random.fold_in(key, NSP))
+    if config.num_classes:
+      self.classifier = ClassifierHead(
+          config, jax.random.fold_in(key, CLASSIFIER))
+    if config.span_head:
+      self.span_head = SpanHead(config, jax.random.fold_in(key, SPAN))
 
   def encode(self, input_ids_BT, segment_ids_BT, type_ids_BT=None, *,
              dropout_key=None):
@@ -55,8 +64,15 @@ class Roberta(nnx.Module):
 
     Of padded parameters (`pad_vocabulary`) they have padded ids too, which are
     -inf: of probability 0.
+
+    Raises:
+      InputError: the model has no such head.
     """
-    return self.lm_head(x_BTD, mlm_positions_BM, self.embeddings.tokens[...])
+    if not self.embeddings.config.lm_head:
+      raise InputError('model.lm_head=False: this model predicts no tokens. '
+                       'One that was pretrained does.')
+    return self.lm_head(_blocks(x_BTD, mlm_positions_BM), mlm_positions_BM,
+                        self.embeddings.tokens[...])
 
   def nsp_logits(self, x_BTD, nsp_positions_BP):
     """Whether B follows A (0) or is random (1), BERT's order.
@@ -77,6 +93,48 @@ class Roberta(nnx.Module):
                        'sentence. One that is trained on pairs does.')
     return self.nsp_head(x_BTD, nsp_positions_BP)
 
+  def class_logits(self, x_BTD, positions_BP, *, dropout_key=None):
+    """The classes of sequences.
+
+    Args:
+      x_BTD: from `encode`.
+      positions_BP: int32, where each sequence's <s> stands, 0 as filler.
+      dropout_key: as for `encode`.
+
+    Returns:
+      float32[B, P, C].
+
+    Raises:
+      InputError: the model has no such head.
+    """
+    if not self.embeddings.config.num_classes:
+      raise InputError('model.num_classes=0: this model has no classifier. '
+                       'One that is fine-tuned for classes has.')
+    return self.classifier(_blocks(x_BTD, positions_BP), positions_BP,
+                           dropout_key)
+
+  def span_logits(self, x_BTD):
+    """Where spans start and end.
+
+    Args:
+      x_BTD: from `encode`.
+
+    Returns:
+      (start_BT, end_BT), float32, padding included.
+
+    Raises:
+      InputError: the model has no such head.
+    """
+    if not self.embeddings.config.span_head:
+      raise InputError('model.span_head=False: this model finds no spans. One '
+                       'that is fine-tuned for answers does.')
+    return self.span_head(x_BTD)
+
+
+def _blocks(x_BTD, positions):
+  """Consecutive rows as one, as many as a row of positions is of."""
+  return x_BTD.reshape(len(positions), -1, x_BTD.shape[-1])
+
 
 def create(config: ModelConfig, key: jax.Array) -> dict:
   """Fresh parameters: a nested dict of float32 arrays. Traceable.
@@ -89,9 +147,11 @@ def create(config: ModelConfig, key: jax.Array) -> dict:
     embeddings/{tokens, positions, norm}, layers/{attention/{query, key, value,
     output}, attention_norm, mlp_in, mlp_out, mlp_norm}, each with a leading
     dim N, and lm_head/{dense, norm, bias} (+ decoder when not tied). With
-    num_types, embeddings/types; with nsp_head, nsp_head/{pooler, output}: the
-    others are the same with and without. Kernels are [inputs, outputs], with
-    heads visible: [N, D, H, K] and [N, H, K, D].
+    num_types, embeddings/types; with nsp_head, nsp_head/{pooler, output}; with
+    num_classes, classifier/{dense, output}; with span_head, span_head/output;
+    without lm_head, none of that: the others are the same with and without.
+    Kernels are [inputs, outputs], with heads visible: [N, D, H, K] and
+    [N, H, K, D].
 
   Raises:
     InputError: config.vocab_size is not resolved.

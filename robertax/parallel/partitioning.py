@@ -38,6 +38,10 @@ RULES = (
     (r'lm_head/bias', P('model')),
     (r'nsp_head/(pooler|output)/kernel', P('fsdp', None)),
     (r'nsp_head/(pooler|output)/bias', P()),
+    (r'classifier/(dense|output)/kernel', P('fsdp', None)),
+    (r'classifier/(dense|output)/bias', P()),
+    (r'span_head/output/kernel', P('fsdp', None)),
+    (r'span_head/output/bias', P()),
 )
 
 

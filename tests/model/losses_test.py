@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robertax.model import mlm_loss, nsp_loss
+from robertax.model import class_loss, mlm_loss, nsp_loss, span_loss
 
 
 def test_sums_are_the_formula_in_float64():
@@ -67,4 +67,36 @@ def test_of_equal_logits_the_first_is_the_guess():
   """As argmax has it: a model without an opinion is not right everywhere."""
   logits = jnp.zeros((1, 4, 3)).at[0, 3, 1:].set(1.)
   got = mlm_loss(logits, jnp.array([[0, 1, 2, 1]]), jnp.ones((1, 4)))
+  assert got['correct_sum'] == 2
+
+
+def test_a_span_is_looked_for_in_its_own_sequence_alone():
+  """Packed: each sequence's loss is that of its logits alone."""
+  random = np.random.RandomState(1)
+  segments = np.array([[1, 1, 1, 2, 2, 2, 2, 0], [1, 1, 2, 3, 3, 3, 0, 0]])
+  start, end = random.randn(2, 2, 8) * 3
+  starts, ends = np.array([[1, 4, 0], [0, 2, 4]]), np.array(
+      [[2, 6, 0], [1, 2, 3]])
+  weights = np.array([[1., 1, 0], [1, 1, 1]])
+  nats = 0
+  for row, slot in zip(*np.nonzero(weights)):
+    places = np.flatnonzero(segments[row] == slot + 1)
+    for logits, targets in ((start, starts), (end, ends)):
+      own = logits[row, places]
+      nats += np.log(np.exp(own).sum()) - logits[row, targets[row, slot]]
+  give = jax.value_and_grad(lambda x: span_loss(
+      x, jnp.float32(end), segments, starts, ends,
+      jnp.float32(weights))['loss_sum'])
+  value, gradient = give(jnp.float32(start))
+  np.testing.assert_allclose(value, nats / 2, rtol=1e-5)
+  assert np.isfinite(gradient).all() and (gradient[segments == 0] == 0).all()
+
+
+def test_a_group_is_a_softmax_over_its_members():
+  """One logit each; a group may be shorter than the widest."""
+  logits = jnp.array([[[2., 0, 1]], [[1., 3, -1e30]]])
+  got = class_loss(logits, jnp.array([[0], [1]]), jnp.ones((2, 1)))
+  want = (np.log(np.exp([2, 0, 1]).sum()) - 2
+          + np.log(np.exp([1, 3]).sum()) - 3)
+  np.testing.assert_allclose(got['loss_sum'], want, rtol=1e-6)
   assert got['correct_sum'] == 2

@@ -14,6 +14,7 @@ import optax
 import pytest
 
 from robertax import model
+from tests.oracle.hf_weights import dense, encoder_weights, norm, random_params
 
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
@@ -33,23 +34,6 @@ SHAPES = {
         vocab_size=96, hidden_size=64, num_layers=2, num_heads=1, mlp_size=64,
         max_positions=24, tie_embeddings=False),
 }
-
-
-def random_params(config, seed):
-  """Weights in which every parameter matters: biases and scales too."""
-  random = np.random.RandomState(seed)
-  shapes = jax.eval_shape(lambda: model.create(config, jax.random.key(0)))
-
-  def fill(path, leaf):
-    x = random.randn(*leaf.shape).astype(np.float32)
-    name = path[-1].key
-    if name == 'scale':
-      return 1 + .2 * x
-    x *= .1 if name == 'bias' else .06
-    if name in ('tokens', 'positions'):
-      x[1] = 0
-    return x
-  return jax.tree_util.tree_map_with_path(fill, shapes)
 
 
 def random_batches(config, seed, rows=4):
@@ -89,37 +73,10 @@ def hf_model(config, params, attention='eager'):
       eos_token_id=2, hidden_dropout_prob=0.,
       attention_probs_dropout_prob=0., attn_implementation=attention,
       tie_word_embeddings=config.tie_embeddings))
-  size = config.hidden_size
-  named = {'roberta.embeddings.word_embeddings.weight':
-               params['embeddings']['tokens'],
-           'roberta.embeddings.position_embeddings.weight':
-               params['embeddings']['positions'],
-           'roberta.embeddings.token_type_embeddings.weight':
-               np.zeros((1, size), np.float32)}
-
-  def dense(name, ours):
-    outputs = ours['bias'].size
-    named[f'{name}.weight'] = np.reshape(ours['kernel'], (-1, outputs)).T
-    named[f'{name}.bias'] = np.reshape(ours['bias'], -1)
-
-  def norm(name, ours):
-    named[f'{name}.weight'], named[f'{name}.bias'] = (
-        ours['scale'], ours['bias'])
-
-  norm('roberta.embeddings.LayerNorm', params['embeddings']['norm'])
-  for n in range(config.num_layers):
-    block = jax.tree.map(lambda leaf: leaf[n], params['layers'])  # noqa: B023
-    name = f'roberta.encoder.layer.{n}'
-    for part in ('query', 'key', 'value'):
-      dense(f'{name}.attention.self.{part}', block['attention'][part])
-    dense(f'{name}.attention.output.dense', block['attention']['output'])
-    norm(f'{name}.attention.output.LayerNorm', block['attention_norm'])
-    dense(f'{name}.intermediate.dense', block['mlp_in'])
-    dense(f'{name}.output.dense', block['mlp_out'])
-    norm(f'{name}.output.LayerNorm', block['mlp_norm'])
+  named = encoder_weights(config, params)
   head = params['lm_head']
-  dense('lm_head.dense', head['dense'])
-  norm('lm_head.layer_norm', head['norm'])
+  named |= dense('lm_head.dense', head['dense'])
+  named |= norm('lm_head.layer_norm', head['norm'])
   named['lm_head.bias'] = named['lm_head.decoder.bias'] = head['bias']
   named['lm_head.decoder.weight'] = head.get(
       'decoder', params['embeddings']['tokens'])

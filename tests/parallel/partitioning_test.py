@@ -26,7 +26,8 @@ def shapes(tied=True, vocab_size=48, pairs=True):
   config = model.ModelConfig(
       vocab_size=vocab_size, hidden_size=16, num_layers=2, num_heads=4,
       mlp_size=32, max_positions=8, tie_embeddings=tied,
-      num_types=2 * pairs, nsp_head=pairs)
+      num_types=2 * pairs, nsp_head=pairs, num_classes=3 * pairs,
+      span_head=pairs)
   return jax.eval_shape(lambda: model.create(config, jax.random.key(0)))
 
 

@@ -119,7 +119,7 @@ class Wsc(PronounTask):
     return {'WSC.jsonl': ''.join(
         json.dumps({'idx': int(row.id), 'label': str(bool(fits))}) + '\n'
         for row, fits in zip(self.splits['test'].rows,
-                             self.fitting('test', answers))).encode()}
+                             self.fitting('test', answers['test']))).encode()}
 
   def degenerate(self, split: str, answers: Answers) -> str:
     """All answers the same, or no more right than the commoner one."""

@@ -9,15 +9,15 @@ from robertax.tasks.qnli import QnliRanking
 from tests.tasks import tuning_run
 
 NAMES = ('Ann', 'Bob', 'Eve', 'Tom')
-THINGS = ('cat', 'dog', 'hen', 'fox')
+THINGS = ('cat', 'dog', 'hen', 'fox', 'cow')
 
 
 def rows():
   """Three questions with two sentences, two with one."""
-  for q, (who, what) in enumerate([(0, 0), (1, 1), (2, 2), (3, 3), (0, 2)]):
+  for q, (who, what) in enumerate([(0, 0), (1, 1), (2, 2), (3, 3), (0, 4)]):
     question = f'Who has the {THINGS[what]}?' + ' ' * (q % 2)
     right = f'{NAMES[who]} has the {THINGS[what]}.'
-    wrong = f'{NAMES[who]} has the {THINGS[(what + 1) % 4]}.'
+    wrong = f'{NAMES[who]} has the {THINGS[(what + 1) % 5]}.'
     if q != 3:
       yield question, right, 'entailment'
     if q < 4:
@@ -64,7 +64,8 @@ def test_learns_by_heart(folder, tokenizer, tmp_path, capsys):
 def test_scores(folder, tokenizer):
   task = QnliRanking(tuning_run.config(
       'qnli_ranking', folder, tokenizer, steps=1), 1)
-  assert [pair.target for pair in task.splits['train'].rows] == [0, 0, 0, 1, 0]
+  assert [pair.target for pair in task.splits['train'].rows] == [
+      0, 0, 0, 1, 0]
   sizes = np.diff(task.splits['train'].examples.firsts)
   assert sizes.tolist() == [2, 2, 2, 1, 1]
   # The first pair the wrong way round; those alone apart by a threshold of -2.

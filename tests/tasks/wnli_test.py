@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from robertax.tasks.wnli import Wnli
-from tests.tasks import tuning_run
-from tests.tasks import wsc_test
+from tests.tasks import tuning_run, wsc_test
 
 HEADER = 'index\tsentence1\tsentence2\tlabel'
 
@@ -52,7 +51,8 @@ def test_a_submission_from_wscs_spans(folders, tokenizer, tmp_path, capsys):
   wsc, wnli = folders
   found = tuning_run.run(tuning_run.config(
       'wnli_spans', wnli.parent, tokenizer, steps=120, learning_rate=5e-3,
-      finetune=dict(predict_test=True, wsc_dir=str(wsc))), tmp_path / 'w')
+      finetune=dict(predict_test=True, wsc_dir=str(wsc),
+                    ranking_loss='cross_entropy')), tmp_path / 'w')
   # Of the two unaligned rows, answered 0, one is right.
   assert found['value'] == pytest.approx(100 * 13 / 14)
   assert found['rows'] == 14 and found['train_rows'] == 6

@@ -65,6 +65,18 @@ def read(folder: str, split: str, parts: tuple[str, ...] = PARTS
   return found
 
 
+def check_answers(questions: list[Question], where: str):
+  """Refuses questions without an answer, which cannot be learned or scored.
+
+  Raises:
+    InputError: names the first.
+  """
+  for question in questions:
+    if question.answer is None:
+      raise InputError(f'{where}: question {question.id} has no answer, and is '
+                       'to be learned or scored: its file has no "answers".')
+
+
 def _documents(folder, split, part) -> Iterator[tuple[str, dict]]:
   """(file, or file:line, what is there)."""
   directory = os.path.join(folder, split, part)

@@ -1,41 +1,35 @@
-"""Losses over scores of which one, in each group, should be the highest."""
+"""Losses over groups: which of several sequences has the highest score.
+
+Scores come as a batch has them, [B, Q] of Q slots, of which a group has M
+consecutive ones (data.tuning); [B, G, M] is the same with groups apart.
+"""
 
 import jax
 import jax.numpy as jnp
 
+from robertax.model.losses import OUTSIDE
+
 Sums = dict[str, jax.Array]
-# Of a candidate that is not there: its probability is 0 in float32.
-ABSENT = -1e30
 
 
-def choice(scores_GC: jax.Array, targets_G: jax.Array, mask_GC: jax.Array,
-           weights_G: jax.Array) -> Sums:
-  """Cross-entropy of the softmax over each group's scores.
-
-  RACE (fairseq criterions/sentence_ranking.py), QNLI's ranking, and WSC with
-  `--wsc-cross-entropy` (target 0: the query).
+def grouped(scores_BQ: jax.Array, weights_BQ: jax.Array, groups: int
+            ) -> jax.Array:
+  """Scores with groups apart; where no sequence is, one that never wins.
 
   Args:
-    scores_GC: float32, C places a group.
-    targets_G: int32, the place that should win.
-    mask_GC: 1 where a place is taken.
-    weights_G: 1 for a group that counts, 0 for filler.
+    scores_BQ: any float.
+    weights_BQ: 1 for a sequence, 0 for an empty slot.
+    groups: G, a divisor of Q.
 
   Returns:
-    Scalars: loss_sum in nats, weight_sum, correct_sum (groups whose highest
-    score, the first of several, is the target's).
+    float32[B, G, M].
   """
-  scores = jnp.where(mask_GC > 0, scores_GC.astype(jnp.float32), ABSENT)
-  target = jnp.take_along_axis(scores, targets_G[:, None], axis=1)[:, 0]
-  nats = jax.nn.logsumexp(scores, axis=1) - target
-  correct = scores.argmax(axis=1) == targets_G
-  return {'loss_sum': (weights_G * nats).sum(),
-          'weight_sum': weights_G.sum(dtype=jnp.float32),
-          'correct_sum': (weights_G * correct).sum()}
+  scores = jnp.where(weights_BQ > 0, scores_BQ.astype(jnp.float32), OUTSIDE)
+  return scores.reshape(len(scores), groups, -1)
 
 
-def margin(scores_GC: jax.Array, mask_GC: jax.Array, weights_G: jax.Array,
-           alpha: float = 1.0, beta: float = 0.0) -> Sums:
+def margin_loss(scores_BGM: jax.Array, weights_BG: jax.Array,
+                alpha: float = 1.0, beta: float = 0.0) -> Sums:
   """The margin ranking loss of the query, place 0, over each candidate.
 
   -lq + alpha * max(0, lc - lq + beta), summed over a group's candidates c
@@ -43,42 +37,21 @@ def margin(scores_GC: jax.Array, mask_GC: jax.Array, weights_G: jax.Array,
   group without candidates has no loss, as here).
 
   Args:
-    scores_GC: float32; l of the query at place 0, of candidates behind it.
-    mask_GC: 1 where a place is taken.
-    weights_G: 1 for a group that counts, 0 for filler.
+    scores_BGM: of `grouped`; l of the query, then of candidates.
+    weights_BG: 1 for a group that counts, 0 for filler.
     alpha, beta: weight of the margin, and the margin.
 
   Returns:
-    As `choice`; correct where no candidate is above the query.
+    Scalars: loss_sum, weight_sum (groups), correct_sum (groups in which no
+    candidate is above the query).
   """
-  scores = scores_GC.astype(jnp.float32)
-  there = (mask_GC > 0)[:, 1:]
-  query = scores[:, :1]
-  # Where none is, the difference may be anything; its gradient must be 0.
-  others = jnp.where(there, scores[:, 1:], query)
+  query = scores_BGM[..., :1]
+  there = scores_BGM[..., 1:] > OUTSIDE / 2
+  # Where none is, the difference could be anything; its gradient must be 0.
+  others = jnp.where(there, scores_BGM[..., 1:], query)
   loss = -query + alpha * jnp.maximum(0.0, others - query + beta)
-  loss = jnp.where(there, loss, 0.0).sum(axis=1)
-  return {'loss_sum': (weights_G * loss).sum(),
-          'weight_sum': weights_G.sum(dtype=jnp.float32),
-          'correct_sum': (weights_G * query_wins(scores, mask_GC)).sum()}
-
-
-def query_wins(scores_GC: jax.Array, mask_GC: jax.Array) -> jax.Array:
-  """bool[G]: whether no candidate is above the query, which is at place 0."""
-  others = jnp.where(mask_GC > 0, scores_GC, ABSENT)
-  return jnp.all(scores_GC[:, :1] >= others, axis=1)
-
-
-def mean_by_span(values_M: jax.Array, spans_M: jax.Array, num_spans: int
-                 ) -> jax.Array:
-  """The mean of the values of each span: float32[num_spans].
-
-  Args:
-    values_M: log-probabilities of masked tokens.
-    spans_M: int32, which span each belongs to; num_spans or more: to none.
-    num_spans: in all. A span without a token has 0.
-  """
-  values_M = values_M.astype(jnp.float32)
-  sums = jax.ops.segment_sum(values_M, spans_M, num_spans)
-  counts = jax.ops.segment_sum(jnp.ones_like(values_M), spans_M, num_spans)
-  return sums / jnp.maximum(counts, 1.0)
+  loss = jnp.where(there, loss, 0.0).sum(axis=-1)
+  wins = jnp.all(query >= scores_BGM, axis=-1)
+  return {'loss_sum': (weights_BG * loss).sum(),
+          'weight_sum': weights_BG.sum(dtype=jnp.float32),
+          'correct_sum': (weights_BG * wins).sum()}

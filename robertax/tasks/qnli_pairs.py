@@ -4,6 +4,10 @@ QNLI was made from SQuAD so (Wang et al. 2019, section 2.3): a question beside
 each sentence of its paragraph, pairs with little in common left out. The exact
 filter was not published; here each question has its answer's sentence and the
 other one that shares the most words with it, so classes are even.
+
+  questions = squad_files.read('train-v1.1.json', '1.1')
+  made, left_out = qnli_pairs.pairs(questions)
+  qnli_pairs.write(made, 'QNLI/train.tsv')
 """
 
 from collections.abc import Iterable, Sequence

@@ -89,7 +89,7 @@ class Squad(FinetuneTask):
 
   def encode(self, rows: Sequence[Question], split: str
              ) -> tuple[Examples, int]:
-    """Windows; tells what of the answers is lost by them."""
+    """Windows; tells what of questions and answers is lost by them."""
     encoded = windows.encode(rows, self.tokenizer)
     made = windows.windows(encoded, self.law)
     found = examples(encoded, made, self.law, self.tokenizer)
@@ -103,9 +103,12 @@ class Squad(FinetuneTask):
               f'{":" if i == 0 else ","} {q.answers[0].text[:40]!r} in '
               f'{instead[-44:]!r}' for i, (q, instead) in enumerate(lost[:3]))
           + (', ...' if len(lost) > 3 else '.'), file=sys.stderr)
-    cut = sum(len(one.question_ids) > self.law.question_length
-              for one in encoded)
-    return found, cut
+    longest = self.law.question_length
+    cut = sum(len(one.question_ids) > longest for one in encoded)
+    if cut:
+      print(f'{self.name} {split}: {cut} questions cut to {longest} tokens.',
+            file=sys.stderr)
+    return found, 0
 
   @property
   def law(self) -> windows.WindowLaw:

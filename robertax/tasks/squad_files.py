@@ -242,7 +242,9 @@ def _field(entry: Any, key: str, kind, where: str) -> Any:
 
 def _text(entry: Any, key: str, where: str) -> str:
   text = _field(entry, key, str, where)
-  if any('\ud800' <= c <= '\udfff' for c in text):
+  try:
+    text.encode()
+  except UnicodeEncodeError as e:
     raise InputError(f'{where}: "{key}" holds a lone surrogate (half a '
-                     'character): replace it.')
+                     'character): replace it.') from e
   return text

@@ -40,14 +40,14 @@ class WindowLaw:
     # room for new tokens in each window.
     for key, least in (('doc_stride', 0), ('question_length', 1)):
       if getattr(self, key) < least:
-        raise InputError(f'{key}={getattr(self, key)}: at least {least}.')
+        raise InputError(f'data.{key}={getattr(self, key)}: at least {least}.')
     if self.room(self.question_length) <= self.doc_stride:
       raise InputError(
           f'windows of {self.length} tokens leave '
           f'{max(self.room(self.question_length), 0)} to the context beside a '
-          f'question of question_length={self.question_length}: that must be '
-          f'more than doc_stride={self.doc_stride}, the tokens that two windows'
-          ' share. Longer windows, or less of the other two.')
+          f'question of data.question_length={self.question_length}: that '
+          f'must be more than data.doc_stride={self.doc_stride}, the tokens '
+          'that two windows share. Longer windows, or less of the other two.')
 
   def room(self, question_tokens: int) -> int:
     """Tokens of the context that fit beside a question of so many."""

@@ -211,14 +211,14 @@ def test_what_windows_lose_is_told(folder, tmp_path, capsys):
                eval_files='f.json'), 1)
   said = capsys.readouterr().err
   assert '1 answers are in no window, 1 are not made of whole tokens' in said
-  assert 'nn built the red ship' in said and '1 cut to' in said
+  assert 'nn built the red ship' in said and '1 questions cut to 12' in said
 
 
 @pytest.mark.parametrize('change, says', [
     (dict(dir=''), 'needs data.dir, the folder of train-v2.0.json'),
     (dict(dir='/nowhere'), 'cannot read /nowhere/train-v2.0.json: No such'),
     (dict(eval_files='dev-v9.json'), 'cannot read .*dev-v9.json'),
-    (dict(doc_stride=20), 'more than doc_stride=20'),
+    (dict(doc_stride=20), 'more than data.doc_stride=20'),
     (dict(finetune=dict(n_best=0)), 'n_best=0: at least 1')])
 def test_wrong_input_is_named_and_leaves_no_workdir(
     folder, tmp_path, change, says):

@@ -124,7 +124,7 @@ def test_questions_on_a_paragraph_share_its_tokens(tokenizer):
 
 
 @pytest.mark.parametrize('values, says', [
-    (dict(length=30, doc_stride=20), 'more than doc_stride=20'),
+    (dict(length=30, doc_stride=20), 'more than data.doc_stride=20'),
     (dict(length=20, question_length=40), 'leave 0'),
     (dict(doc_stride=-1), 'at least 0'),
     (dict(question_length=0), 'at least 1')])

@@ -251,11 +251,9 @@ class FinetuneTask:
 
   def _splits(self) -> dict[str, Split]:
     """Read and encoded; a sweep's runs, which differ in neither, share it."""
-    finetune = self.config.finetune
     key = (type(self), self.name, self.config.data, self.max_length,
            self.tokenizer.fingerprint, self.model.num_types,
-           finetune.max_train_examples, finetune.subset_seed,
-           finetune.predict_test)
+           self.config.finetune)
     key = tuple(dataclasses.replace(k, batch_size=1)
                 if k is self.config.data else k for k in key)
     if key not in _ENCODED:

@@ -202,3 +202,35 @@ def test_importing_is_light():
                        env={**__import__('os').environ,
                             'PYTHONPATH': ':'.join(sys.path)})
   assert out.stdout.strip() == '[]'
+
+
+@pytest.mark.parametrize('kind', ['byte_bpe', 'wordpiece'])
+def test_offsets_are_the_characters_of_each_piece(kind):
+  lines = ['the cat sat on the mat. naïve — Île 中国'] * 20
+  if kind == 'byte_bpe':
+    tokenizer = text.train_byte_bpe(lines, 300)
+  else:
+    tokenizer = text.train_wordpiece(lambda: lines, 100)
+  samples = ['the cat  sat', '', ' the', 'Île naïve\n\tcat 🙂', 'the mat.  ']
+  found = tokenizer.encode_with_offsets(samples)
+  assert [ids.tolist() for ids, _ in found] == [
+      ids.tolist() for ids in tokenizer.encode_batch(samples)]
+  for sample, (ids, offsets) in zip(samples, found):
+    assert offsets.shape == (len(ids), 2) and offsets.dtype == np.int32
+    for token, (start, end) in zip(ids, offsets):
+      piece, whole = tokenizer.token_bytes(token), sample[start:end]
+      if kind == 'byte_bpe':
+        # Of a piece of some bytes of a character, the character.
+        assert piece in (whole.encode(), b' ' + whole.encode()) or (
+            piece.strip() in whole.encode() and len(whole) == 1)
+      elif token != tokenizer.unk_id:
+        plain = whole.lower().replace('ï', 'i').replace('î', 'i')
+        assert piece.decode().strip() == plain
+  starts = dict(zip(samples, (o[:, 0].tolist() for _, o in found)))
+  if kind == 'byte_bpe':
+    assert starts[' the'] == [1] and starts['the cat  sat'][-1] == 9
+
+
+def test_offsets_of_a_lone_surrogate(tokenizer):
+  with pytest.raises(InputError, match='surrogate'):
+    tokenizer.encode_with_offsets(['\ud800'])

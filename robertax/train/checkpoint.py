@@ -6,6 +6,7 @@ nested dicts, so that weights can be read without an optimizer.
 
 import logging
 import os
+import re
 from typing import Any
 
 from etils import epath
@@ -20,7 +21,9 @@ from robertax.train.state import TrainState
 # they and asyncio need not print a traceback for each of the rest as well.
 logging.getLogger('asyncio').setLevel(logging.CRITICAL)
 logging.getLogger('absl').addFilter(
-    lambda record: not (record.exc_info and 'orbax' in record.pathname))
+    lambda record: 'orbax' not in record.pathname or not (
+        # Nor is it news that a folder opened to be read is only read.
+        record.exc_info or re.search('read.only', str(record.msg))))
 
 
 def as_dict(tree: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import sys
 from absl import flags
 
 from robertax.errors import InputError
-from robertax.flags import config_flag, given, run
+from robertax.flags import config_flag, given, named, run
 
 _CONFIG = config_flag()
 _WORKDIR = flags.DEFINE_string(
@@ -31,7 +31,7 @@ def main(argv):
   from robertax.inspection import epilogue
   from robertax.train import config, loop
 
-  ended = loop.run(config.parse(values), _WORKDIR.value)
+  ended = loop.run(config.parse(values), _WORKDIR.value, named(_CONFIG))
   print(epilogue.after(ended, ' '.join(['python -m robertax.main',
                                         *sys.argv[1:]])))
   sys.exit(128 + ended.signal if ended.signal else 0)

@@ -1,5 +1,6 @@
 """The loop: the order in which a run does things, and why in that order."""
 
+from collections.abc import Collection
 import dataclasses
 import sys
 from typing import Any
@@ -40,17 +41,18 @@ class Run:
   signal: int = 0
 
 
-def run(config: Config, folder: str) -> Run:
+def run(config: Config, folder: str, named: Collection[str] = ()) -> Run:
   """Prepares, trains or resumes, evaluates, saves.
 
   Args:
     config: of the run.
     folder: the workdir, W.
+    named: keys set on the command line, which `init_from` may not overrule.
 
   Raises:
     InputError: wrong input of any kind.
   """
-  config = initial_config(config)
+  config = initial_config(config, named)
   # Before anything long: a workdir of another config is refused at once.
   workdir.check(folder, config)
   finished = finished_step(folder)

@@ -1,0 +1,107 @@
+"""Weights of a workdir <-> a Pretrained."""
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+import jax
+
+from robertax import model as modelling
+from robertax import text
+from robertax.errors import InputError, writing
+from robertax.interop import Pretrained
+from robertax.text import TokenizerConfig
+from robertax.train import workdir, writer
+from robertax.train.checkpoint import Checkpoints
+from robertax.train.config import Config, parse, to_dict
+
+# What a converted workdir has besides: labels, and what the weights were.
+ORIGIN = 'origin.json'
+
+
+def read(path: str) -> Pretrained:
+  """The newest checkpoint of a workdir, on the first device.
+
+  Args:
+    path: W, a folder that `python -m robertax.main` or `robertax.convert` has
+      written.
+
+  Raises:
+    InputError: no finished checkpoint is there, or it is damaged.
+  """
+  config = workdir.read_config(path)
+  if config is None:
+    found = ('it does not exist' if not os.path.exists(path) else
+             'it has no config.json')
+    raise InputError(f'{path!r} is not a workdir of robertax: {found}.')
+  if not os.path.isdir(f'{path}/checkpoints'):
+    raise InputError(f'{path!r} has no checkpoints yet.')
+  checkpoints = Checkpoints(path, read_only=True)
+  try:
+    step = checkpoints.latest_step()
+    if step is None:
+      raise InputError(f'{path!r} has no finished checkpoint yet.')
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = jax.eval_shape(lambda: modelling.pad_vocabulary(
+        modelling.create(config.model, jax.random.key(0))))
+    params = checkpoints.restore_params(step, jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
+        shapes))
+  finally:
+    checkpoints.close()
+  origin = _origin(path)
+  return Pretrained(
+      modelling.unpad_vocabulary(config.model, params), config.model,
+      text.load(f'{path}/tokenizer.json'), path, step=step,
+      labels=tuple(origin.get('labels', ())),
+      family=origin.get('family', ''),
+      choice=origin.get('choice', config.task == 'race'),
+      history={'config': to_dict(config), 'metrics': _metrics(path)})
+
+
+def write(path: str, pretrained: Pretrained):
+  """Writes a workdir that holds weights alone: for `init_from` and `load`.
+
+  Args:
+    path: W, a folder that is not there yet.
+    pretrained: what to write.
+
+  Raises:
+    InputError: it cannot be written.
+  """
+  made = pretrained.history.get('config')
+  config = dataclasses.replace(
+      parse(made) if made else Config(init_from=pretrained.source),
+      model=pretrained.config,
+      tokenizer=TokenizerConfig(kind=pretrained.tokenizer.kind,
+                                vocab_size=pretrained.tokenizer.vocab_size))
+  workdir.write(path, config, pretrained.tokenizer)
+  with writing(path), open(f'{path}/{ORIGIN}', 'w') as f:
+    json.dump({'source': pretrained.source, 'family': pretrained.family,
+               'choice': pretrained.choice, 'labels': pretrained.labels}, f,
+              indent=2)
+  checkpoints = Checkpoints(path)
+  checkpoints.save_params(pretrained.step, modelling.pad_vocabulary(
+      jax.tree.map(jax.numpy.asarray, pretrained.params)))
+  checkpoints.close()
+
+
+def _origin(path: str) -> dict[str, Any]:
+  try:
+    with open(f'{path}/{ORIGIN}') as f:
+      return dict(json.load(f))
+  except FileNotFoundError:
+    return {}
+  except (ValueError, TypeError) as e:
+    raise InputError(f'{path}/{ORIGIN}: not an object in JSON ({e}).') from e
+
+
+def _metrics(path: str) -> dict[str, Any]:
+  """The last value of each metric."""
+  if not os.path.exists(f'{path}/metrics.jsonl'):
+    return {}
+  metrics: dict[str, Any] = {}
+  for _, line in writer.read_lines(f'{path}/metrics.jsonl'):
+    metrics |= line
+  return metrics

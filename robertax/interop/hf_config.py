@@ -124,6 +124,8 @@ def from_model(config: ModelConfig, layout: Layout, pad_id: int, bos_id: int,
              'hidden_act': 'gelu', 'position_embedding_type': 'absolute',
              'pad_token_id': pad_id, 'bos_token_id': bos_id,
              'eos_token_id': eos_id, 'dtype': 'float32'}
+  if config.num_classes:
+    values['classifier_dropout'] = config.classifier_dropout_rate
   if labels:
     values['id2label'] = {str(i): name for i, name in enumerate(labels)}
     values['label2id'] = {name: i for i, name in enumerate(labels)}

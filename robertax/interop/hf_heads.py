@@ -65,11 +65,9 @@ def of_tensors(tensors: Tensors, values: dict[str, Any], folder: str
   choice = end == 'ForMultipleChoice'
   keys = {'lm_head': has['lm_head'], 'nsp_head': has.get('nsp_head', False),
           'span_head': has['span_head'], 'num_classes': 0}
-  if 'classifier' in wanted or choice:
-    sign = signs['choice' if choice else 'classifier']
+  sign = signs['choice' if choice else 'classifier']
+  if sign in tensors:
     keys['num_classes'] = tensors[sign].shape[0]
-  elif has['classifier'] and values['model_type'] == 'roberta':
-    keys['num_classes'] = tensors[signs['classifier']].shape[0]
   dropout = values.get('classifier_dropout')
   if keys['num_classes']:
     keys['classifier_dropout_rate'] = (

@@ -57,7 +57,7 @@ def read_params(tensors: Tensors, config: ModelConfig, layout: Layout,
   """
   rows = _rows(config, layout)
   tensors, lines = _without_copies(tensors, config, layout, source)
-  missing, shapes, used = [], [], set()
+  missing, shapes, used = [], defaultdict(list), set()
   for row, shape in rows:
     wanted = names.theirs_shape(
         row.rule, shape[1:] if _layered(row) else shape, layout.first)
@@ -65,8 +65,7 @@ def read_params(tensors: Tensors, config: ModelConfig, layout: Layout,
       if name not in tensors:
         missing.append(name)
       elif tensors[name].shape != wanted:
-        shapes.append(f'{name} is {list(tensors[name].shape)}, not '
-                      f'{list(wanted)}')
+        shapes[f'{list(tensors[name].shape)}, not {list(wanted)}'].append(name)
       used.add(name)
   left = set(tensors) - used - set(unused) - set(names.BUFFERS[layout.family])
   if not config.num_types and layout.family in NO_TYPES:
@@ -75,7 +74,9 @@ def read_params(tensors: Tensors, config: ModelConfig, layout: Layout,
     raise InputError(f'{source}: its config and its weights disagree: '
                      + '; '.join(filter(None, (
                          missing and f'missing {folded(missing)}',
-                         shapes and f'of another shape: {", ".join(shapes)}',
+                         shapes and 'of another shape: ' + ', '.join(
+                             f'{folded(found)}: {kind}'
+                             for kind, found in shapes.items()),
                          left and f'unused {folded(left)}'))) + '.')
   dropped = sorted(set(unused) & set(tensors))
   if dropped:

@@ -233,7 +233,7 @@ def test_wrong_files_are_one_line(folder):
       'a.pt', lambda s: s.pop(f'{e}layers.1.fc2.bias'))
   assert 'unused encoder.adapter.weight' in said(
       'b.pt', lambda s: s.update({'encoder.adapter.weight': np.ones(2)}))
-  assert f'{e}layers.0.fc1.bias is [3], not [80]' in said(
+  assert f'{e}layers.0.fc1.bias: [3], not [80]' in said(
       'c.pt', lambda s: s.update({f'{e}layers.0.fc1.bias': np.ones(3)}))
   assert 'pre-LN' in said(
       'd.pt', lambda s: s.update({f'{e}layer_norm.weight': np.ones(D)}))

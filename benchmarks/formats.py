@@ -127,7 +127,7 @@ def ask(params: Any, task: Any, config: Any) -> dict[str, float]:
   from robertax import corpus, data
   from robertax.train.step import make_eval_step
   manifests = corpus.prepare(config.data, config.tokenizer).manifests
-  step = jax.jit(make_eval_step(task.loss, task.totals))
+  step = jax.jit(make_eval_step(task.objective.loss, task.objective.totals))
   sums = {}
   for manifest in manifests:
     source = data.open_source([manifest], 'train', config.data.backend,

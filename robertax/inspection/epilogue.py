@@ -3,6 +3,7 @@
 import signal
 
 from robertax.inspection import heldout, opening, pictures
+from robertax.tasks import results
 from robertax.train.loop import Run
 
 
@@ -16,6 +17,8 @@ def after(run: Run, command: str) -> str:
   if run.signal:
     return (f'Stopped by {signal.Signals(run.signal).name} at step {run.step}, '
             f'which is saved. To go on:\n  {command}')
+  if run.results:
+    return results.sentence(run.results)
   if not run.trained:
     return (f'{run.workdir} is done: all {run.step} steps are there, nothing '
             f'was changed.\n{_next(run.workdir)}')

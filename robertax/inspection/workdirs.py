@@ -13,6 +13,8 @@ from robertax.errors import InputError, writing
 from robertax.interop import Pretrained
 from robertax.text import TokenizerConfig
 from robertax.train import workdir, writer
+from robertax.train.best import FOLDER as BEST
+from robertax.train.best import RESULTS
 from robertax.train.checkpoint import Checkpoints
 from robertax.train.config import Config, parse, to_dict
 
@@ -21,7 +23,9 @@ ORIGIN = 'origin.json'
 
 
 def read(path: str) -> Pretrained:
-  """The newest checkpoint of a workdir, on the first device.
+  """The newest checkpoint of a workdir, of a fine-tuning one its best.
+
+  On the first device.
 
   Args:
     path: W, a folder that `python -m robertax.main` or `robertax.convert` has
@@ -37,7 +41,9 @@ def read(path: str) -> Pretrained:
     raise InputError(f'{path!r} is not a workdir of robertax: {found}.')
   if not os.path.isdir(f'{path}/checkpoints'):
     raise InputError(f'{path!r} has no checkpoints yet.')
-  checkpoints = Checkpoints(path, read_only=True)
+  best = os.path.isdir(f'{path}/{BEST}')
+  checkpoints = Checkpoints(path, read_only=True,
+                            folder=BEST if best else 'checkpoints')
   try:
     step = checkpoints.latest_step()
     if step is None:
@@ -50,11 +56,11 @@ def read(path: str) -> Pretrained:
         shapes))
   finally:
     checkpoints.close()
-  origin = _origin(path)
+  origin, results = _object(f'{path}/{ORIGIN}'), _object(f'{path}/{RESULTS}')
   return Pretrained(
       modelling.unpad_vocabulary(config.model, params), config.model,
       text.load(f'{path}/tokenizer.json'), path, step=step,
-      labels=tuple(origin.get('labels', ())),
+      labels=tuple(origin.get('labels') or results.get('labels') or ()),
       family=origin.get('family', ''),
       choice=origin.get('choice', config.task == 'race'),
       history={'config': to_dict(config), 'metrics': _metrics(path)})
@@ -82,19 +88,20 @@ def write(path: str, pretrained: Pretrained):
                'choice': pretrained.choice, 'labels': pretrained.labels}, f,
               indent=2)
   checkpoints = Checkpoints(path)
-  checkpoints.save_params(pretrained.step, modelling.pad_vocabulary(
+  checkpoints.replace_params(pretrained.step, modelling.pad_vocabulary(
       jax.tree.map(jax.numpy.asarray, pretrained.params)))
   checkpoints.close()
 
 
-def _origin(path: str) -> dict[str, Any]:
+def _object(path: str) -> dict[str, Any]:
+  """What a file of JSON holds; nothing where there is none."""
   try:
-    with open(f'{path}/{ORIGIN}') as f:
+    with open(path) as f:
       return dict(json.load(f))
   except FileNotFoundError:
     return {}
   except (ValueError, TypeError) as e:
-    raise InputError(f'{path}/{ORIGIN}: not an object in JSON ({e}).') from e
+    raise InputError(f'{path}: not an object in JSON ({e}).') from e
 
 
 def _metrics(path: str) -> dict[str, Any]:

@@ -59,18 +59,24 @@ def fold(keys: jax.Array, data: int | jax.Array) -> jax.Array:
   return jnp.stack(jnp.broadcast_arrays(first + second, second), axis=-1)
 
 
-def key_words(seed: int, step: int | jax.Array) -> jax.Array:
+def seed_words(seed: int) -> np.ndarray:
+  """uint32[2]: the low 64 bits of a Python int, as a compiled step takes them.
+  """
+  return np.array([seed & 0xffffffff, (seed >> 32) & 0xffffffff], np.uint32)
+
+
+def key_words(seed: int | jax.Array, step: int | jax.Array) -> jax.Array:
   """The key of one training step.
 
   Args:
-    seed: a Python int; its low 64 bits count.
+    seed: a Python int, or what `seed_words` makes of one; may be traced.
     step: may be traced.
 
   Returns:
     uint32[2].
   """
-  words = [seed & 0xffffffff, (seed >> 32) & 0xffffffff]
-  return fold(jnp.asarray(np.array(words, np.uint32)), step)
+  words = seed_words(seed) if isinstance(seed, int) else seed
+  return fold(jnp.asarray(words), step)
 
 
 def row_keys(key: jax.Array, rows: jax.Array) -> jax.Array:

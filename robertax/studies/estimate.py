@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 import jax
+import numpy as np
 
 from robertax import model, parallel, text
 from robertax.errors import InputError
@@ -172,8 +173,7 @@ def estimate(config: Config, name: str) -> Estimate:
 
 def _trace(config, objective, mesh):
   tx, _ = optimizer.create(config.optim, config.train.steps)
-  make = state.create(lambda key: model.create(objective.model, key), tx,
-                      config.seed)
+  make = state.create(lambda key: model.create(objective.model, key), tx)
   abstract = state.abstract(make, mesh, config.mesh.zero1)
   sharding = parallel.batch_sharding(mesh, micro_batches=True)
   parts = config.train.micro_batches
@@ -181,11 +181,12 @@ def _trace(config, objective, mesh):
       (parts, x.shape[0] // parts, *x.shape[1:]), x.dtype, sharding=sharding)
            for name, x in batch_shapes(config.data).items()}
   train_step = step.make_train_step(
-      objective.loss, objective.totals, tx, config.seed, config.mesh.zero1)
+      objective.loss, objective.totals, tx, config.mesh.zero1)
   return jax.jit(
       train_step, donate_argnums=0,
       out_shardings=(jax.tree.map(lambda x: x.sharding, abstract), None)
-  ).trace(abstract, batch)
+  ).trace(abstract, batch, jax.ShapeDtypeStruct((2,), np.uint32),
+          jax.ShapeDtypeStruct((), np.float32))
 
 
 def _link_bytes(kind, size):

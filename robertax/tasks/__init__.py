@@ -1,12 +1,14 @@
 """What is asked of the model. Floor 3: knows text, corpus, data and model.
 
-A task is a class that prepares its data, makes batches, and turns a batch into
-sums of a loss; train/ knows nothing else of it. A new task is one file and one
-row of TASKS.
+A task is a class that prepares its data, makes batches, and has an objective,
+which turns a batch into sums of a loss; train/ knows nothing else of it. A new
+task is one file and one row of TASKS.
 """
 
+from robertax.tasks.glue import Glue
+from robertax.tasks.glue_table import GLUE
 from robertax.tasks.pretrain import Pretrain
 
-TASKS = {'pretrain': Pretrain}
+TASKS = {'pretrain': Pretrain, **{f'glue/{name}': Glue for name in GLUE}}
 
 __all__ = ['TASKS', 'Pretrain']

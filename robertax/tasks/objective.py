@@ -1,5 +1,6 @@
 """The loss of pretraining, which needs a model and no data."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -11,17 +12,34 @@ from robertax.corpus.formats import FORMATS
 from robertax.data.config import DataConfig
 from robertax.data.masking_laws import num_masked
 from robertax.model.config import ModelConfig
+from robertax.model.encoder import PAD_ID
 
 
+def new_params(config: ModelConfig, pad_id: int, key: jax.Array) -> Any:
+  """Random parameters, zeros for the padding token (fairseq). Traceable."""
+  params = model.create(config, key)
+  # The model has those at id 1, where RoBERTa has its <pad>.
+  rows = np.array([PAD_ID, pad_id])
+  if rows[0] != rows[1]:
+    tokens = params['embeddings']['tokens']
+    params['embeddings']['tokens'] = tokens.at[rows].set(tokens[rows[::-1]])
+  return params
+
+
+@dataclasses.dataclass(frozen=True)
 class MaskedLM:
   """Masked language modelling; of pairs, next-sentence prediction beside it.
 
   Attributes:
     model: the ModelConfig, complete.
+    pad_id: the tokenizer's.
   """
+  model: ModelConfig
+  pad_id: int = PAD_ID
 
-  def __init__(self, model_config: ModelConfig):
-    self.model = model_config
+  def init(self, key: jax.Array) -> Any:
+    """Random parameters."""
+    return new_params(self.model, self.pad_id, key)
 
   def totals(self, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """What the loss is divided by.

@@ -9,17 +9,15 @@ import functools
 import math
 from typing import Any
 
-import jax
 import numpy as np
 
-from robertax import corpus, data, model, text
+from robertax import corpus, data, text
 from robertax.corpus.documents import resolve
 from robertax.data import mixture
 from robertax.data.config import DataConfig
 from robertax.data.phases import Phase, Phases
 from robertax.errors import InputError
 from robertax.model.config import ModelConfig
-from robertax.model.encoder import PAD_ID
 from robertax.tasks import pairs
 from robertax.tasks.objective import MaskedLM
 from robertax.text import TokenizerConfig
@@ -30,15 +28,24 @@ HostBatch = dict[str, np.ndarray]
 UNIGRAM_RECORDS = 65_536
 
 
-class Pretrain(MaskedLM):
+class Pretrain:
   """Text to records to masked batches to a loss.
 
   Attributes:
+    objective: the loss, a MaskedLM.
     tokenizer: text.Tokenizer.
     model: the ModelConfig with the vocabulary's size filled in, and what the
       format needs.
     corpora: names of the corpora, in order.
   """
+
+  fine_tunes = False
+
+  @classmethod
+  def of(cls, config: Any, shares: int) -> 'Pretrain':
+    """The task of a whole config; `shares` devices share a micro-batch."""
+    del shares
+    return cls(config.seed, config.data, config.tokenizer, config.model)
 
   def __init__(self, seed: int, data_config: DataConfig,
                tokenizer_config: TokenizerConfig, model_config: ModelConfig):
@@ -71,8 +78,9 @@ class Pretrain(MaskedLM):
                               vocab_size=model_config.vocab_size)
     self.tokenizer = prepared.tokenizer
     self.corpora = tuple(m.corpus for m in prepared.manifests)
-    super().__init__(dataclasses.replace(
-        model_config, vocab_size=self.tokenizer.vocab_size))
+    self.model = dataclasses.replace(
+        model_config, vocab_size=self.tokenizer.vocab_size)
+    self.objective = MaskedLM(self.model, self.tokenizer.pad_id)
     self._data = data_config
     self._seed = seed
     self._law = data.Masking.of(data_config, self.tokenizer)
@@ -91,16 +99,6 @@ class Pretrain(MaskedLM):
     self._eval = {
         m.corpus: data.open_source([m], 'eval', data_config.backend, pad_id)
         for m in prepared.manifests}
-
-  def init(self, key: jax.Array) -> Any:
-    """Random parameters, zeros for the padding token (fairseq)."""
-    params = model.create(self.model, key)
-    # The model has those at id 1, where RoBERTa has its <pad>.
-    rows = np.array([PAD_ID, self.tokenizer.pad_id])
-    if rows[0] != rows[1]:
-      tokens = params['embeddings']['tokens']
-      params['embeddings']['tokens'] = tokens.at[rows].set(tokens[rows[::-1]])
-    return params
 
   def summarize(self, sums: dict[str, float]) -> dict[str, float]:
     """Loss in nats, in bits (as fairseq reports it), perplexity, accuracy.
@@ -148,10 +146,16 @@ class Pretrain(MaskedLM):
                   for name, passes in self.epochs(step).items()}
     return metrics | pairs.metrics(sums)
 
-  def train_batches(self, start_step: int,
-                    rows: np.ndarray) -> Iterator[HostBatch]:
-    """Batches from `start_step` on, only the given rows of each."""
-    return self._make_phases(rows).batches(start_step)
+  def train_batches(self, start_step: int, rows: Callable[[int], np.ndarray]
+                    ) -> Iterator[HostBatch]:
+    """Batches from `start_step` on.
+
+    Args:
+      start_step: the first.
+      rows: from the size of a whole batch to the rows of it that this host
+        makes.
+    """
+    return self._make_phases(rows(self._data.batch_size)).batches(start_step)
 
   def pipeline(self, step: int) -> data.Pipeline:
     """What makes batch `step` of the run, all rows of it."""
@@ -181,7 +185,12 @@ class Pretrain(MaskedLM):
       first = stop
     return Phases(phases)
 
-  def describe_epochs(self, step: int) -> str:
+  def describe(self, steps: int) -> str:
+    """What so many steps read."""
+    return (f'{self._data.batch_size} x {self._data.sequence_length} tokens a '
+            f'step, {self._describe_epochs(steps)} in {steps} steps')
+
+  def _describe_epochs(self, step: int) -> str:
     """'1.50 epochs', or, mixed, '1.50 epochs (news 4.00, web 0.90)'."""
     total = f'{self.epoch(step):.2f} epochs'
     if not self._data.mixture:

@@ -61,11 +61,11 @@ def from_dict(nested: dict[str, Any], like: Any) -> Any:
   return jax.tree_util.tree_unflatten(treedef, leaves)
 
 
-def finished_step(workdir: str) -> int | None:
+def finished_step(workdir: str, folder: str = 'checkpoints') -> int | None:
   """The newest finished checkpoint's step; looks only, makes no folder."""
-  if not os.path.isdir(f'{workdir}/checkpoints'):
+  if not os.path.isdir(f'{workdir}/{folder}'):
     return None
-  checkpoints = Checkpoints(workdir, read_only=True)
+  checkpoints = Checkpoints(workdir, folder=folder, read_only=True)
   try:
     return checkpoints.latest_step()
   finally:
@@ -75,7 +75,8 @@ def finished_step(workdir: str) -> int | None:
 class Checkpoints:
   """The checkpoints of one workdir; saving goes on in the background."""
 
-  def __init__(self, workdir: str, keep: int = 0, *, read_only: bool = False):
+  def __init__(self, workdir: str, keep: int = 0, *, read_only: bool = False,
+               folder: str = 'checkpoints'):
     """Opens, and makes if needed, `workdir`/checkpoints.
 
     Args:
@@ -85,11 +86,12 @@ class Checkpoints:
         background, what a killed run left half saved: so there may be one
         writer of a folder at a time, and a reader must never be one, lest it
         remove the save under way of a run that is alive.
+      folder: another one, for weights alone.
 
     Raises:
       InputError: the folder cannot be written.
     """
-    self.folder = f'{workdir}/checkpoints'
+    self.folder = f'{workdir}/{folder}'
     preserve = checkpoint_managers.LatestN(keep or None)
     with writing(self.folder):
       if not read_only:
@@ -120,15 +122,33 @@ class Checkpoints:
           params=ocp.args.StandardSave(as_dict(state.params)),
           opt_state=ocp.args.StandardSave(as_dict(state.opt_state))))
 
-  def save_params(self, step: int, params: Any):
-    """Saves weights without an optimizer: nothing can go on from them.
+  def replace_params(self, step: int, params: Any):
+    """Saves weights alone, in place of what that step has.
 
     Raises:
       InputError: the folder cannot be written.
     """
     with writing(self.folder):
+      if step in self._manager.all_steps():
+        self._manager.delete(step)
       self._manager.save(step, args=ocp.args.Composite(
-          params=ocp.args.StandardSave(as_dict(params))))
+          params=ocp.args.StandardSave(as_dict(params))), force=True)
+
+  def shapes(self, step: int) -> Any:
+    """Nested dict of ShapeDtypeStructs: the weights that are saved.
+
+    Raises:
+      InputError: damaged.
+    """
+    try:
+      found = ocp.StandardCheckpointHandler().metadata(
+          epath.Path(self.folder).absolute() / str(step) / 'params')
+      return jax.tree.map(
+          lambda x: jax.ShapeDtypeStruct(tuple(x.shape), x.dtype),
+          getattr(found, 'tree', found))
+    except Exception as e:
+      raise InputError(f'{self.folder}/{step}: this checkpoint cannot be read '
+                       f'({e!r}).') from e
 
   def restore(self, step: int, abstract: TrainState) -> TrainState:
     """Reads a whole state onto the shardings of `abstract`.

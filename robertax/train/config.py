@@ -11,6 +11,7 @@ from robertax.errors import InputError
 from robertax.model.config import ModelConfig
 from robertax.parallel.mesh import MeshConfig
 from robertax.sections import flatten, parse_arg, section, unknown
+from robertax.tasks.config import FinetuneConfig
 from robertax.text.tokenizer import TokenizerConfig
 
 
@@ -23,12 +24,15 @@ class OptimConfig:
     learning_rate: the peak.
     schedule: a row of train.schedules.SCHEDULES.
     warmup_steps: from 0 to the peak, linearly.
+    warmup_rate: where it is more than 0, so large a share of the steps instead.
     end_learning_rate: where the schedules that decay end.
     power: of schedule='polynomial'.
     b1, b2, eps: Adam's.
     first_moment_dtype: 'float32', or 'bfloat16', which saves two bytes a
       parameter.
     weight_decay: decoupled, times the learning rate.
+    layer_decay: an update of a layer is this times that of the layer above;
+      heads have the whole rate, embeddings the smallest. 1: all have the same.
     weight_decay_on: 'all' parameters (fairseq: trainer.py:305 has one group),
       or 'matrices' (no LayerNorm and no bias: BERT, Hugging Face).
     clip_norm: largest global norm of the gradient; 0: no clipping (the paper).
@@ -37,6 +41,7 @@ class OptimConfig:
   learning_rate: float = 6e-4
   schedule: str = 'linear'
   warmup_steps: int = 24_000
+  warmup_rate: float = 0.0
   end_learning_rate: float = 0.0
   power: float = 1.0
   b1: float = 0.9
@@ -45,6 +50,7 @@ class OptimConfig:
   first_moment_dtype: str = 'float32'
   weight_decay: float = 0.01
   weight_decay_on: str = 'all'
+  layer_decay: float = 1.0
   clip_norm: float = 0.0
 
   def __post_init__(self):
@@ -56,7 +62,10 @@ class OptimConfig:
       value = getattr(self, name)
       if not 0 <= value < math.inf:  # NaN is not either.
         raise InputError(f'optim.{name}={value}: a number, at least 0.')
-    for name in ('b1', 'b2'):
+    if not 0 < self.layer_decay <= 1:
+      raise InputError(f'optim.layer_decay={self.layer_decay}: more than 0, at '
+                       'most 1.')
+    for name in ('b1', 'b2', 'warmup_rate'):
       if not 0 <= getattr(self, name) < 1:
         raise InputError(f'optim.{name}={getattr(self, name)}: from 0 up to, '
                          'not including, 1.')
@@ -67,13 +76,14 @@ class TrainConfig:
   """How long, and what is written when. All `_every` count steps.
 
   Attributes:
-    steps: updates in all.
+    steps: updates in all; 0: those of finetune.epochs.
     micro_batches: equal parts that a batch is cut into, one after another, to
       save memory. The update is the same.
     log_every: steps from one line of metrics.jsonl to the next.
-    eval_every: steps from one evaluation to the next.
+    eval_every: steps from one evaluation to the next; 0: an epoch's, where one
+      fine-tunes.
     eval_examples: most examples of an evaluation set; 0: all of them.
-    checkpoint_every: steps from one checkpoint to the next.
+    checkpoint_every: steps from one checkpoint to the next; 0: likewise.
     keep_checkpoints: newest checkpoints that are kept; 0: all.
   """
   steps: int = 500_000
@@ -85,14 +95,20 @@ class TrainConfig:
   keep_checkpoints: int = 3
 
   def __post_init__(self):
-    for name in ('steps', 'micro_batches', 'log_every', 'eval_every',
-                 'checkpoint_every'):
+    for name in ('micro_batches', 'log_every'):
       if getattr(self, name) < 1:
         raise InputError(f'train.{name}={getattr(self, name)}: at least 1.')
+    for name in ('steps', 'eval_every', 'checkpoint_every'):
+      if getattr(self, name) < 0:
+        raise InputError(f'train.{name}={getattr(self, name)}: at least 1, or '
+                         '0 for what the epochs of fine-tuning are.')
     for name in ('eval_examples', 'keep_checkpoints'):
       if getattr(self, name) < 0:
         raise InputError(f'train.{name}={getattr(self, name)}: at least 1, or '
                          '0 for all.')
+
+
+MASKED_LM = 'pretrain'  # The task that has steps, and no epochs.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,11 +130,16 @@ class Config:
   optim: OptimConfig = OptimConfig()
   mesh: MeshConfig = MeshConfig()
   train: TrainConfig = TrainConfig()
+  finetune: FinetuneConfig = FinetuneConfig()
 
   def __post_init__(self):
     # jax.random.key keeps 32 bits: beyond, two seeds would share parameters.
     if not 0 <= self.seed < 1 << 32:
       raise InputError(f'seed={self.seed}: from 0 to {(1 << 32) - 1}.')
+    for name in ('steps', 'eval_every', 'checkpoint_every'):
+      if self.task == MASKED_LM and not getattr(self.train, name):
+        raise InputError(f'train.{name}=0: at least 1 step; 0 is for '
+                         f'fine-tuning, and this is task={self.task!r}.')
 
 
 # Keys that change neither what is learned nor the batches: a run may go on with
@@ -131,7 +152,8 @@ FREE_ON_RESUME = frozenset({
     'model.layers_unrolled',
     'model.attention', 'model.remat', 'train.micro_batches',
     'train.log_every', 'train.eval_every', 'train.eval_examples',
-    'train.checkpoint_every', 'train.keep_checkpoints'})
+    'train.checkpoint_every', 'train.keep_checkpoints',
+    'finetune.eval_tokens', 'finetune.predict_test'})
 
 
 def parse(values: Mapping[str, Any]) -> Config:
@@ -223,9 +245,29 @@ def check_batch(config: Config, shares: int):
         'a batch.')
 
 
+def settled(config: Config, task: Any) -> Config:
+  """The config with what the task knows: its model, and the steps of an epoch.
+
+  Args:
+    config: of the run.
+    task: with `model`, and `epoch_steps` where it fine-tunes.
+  """
+  filled = {}
+  for name, epochs in (('steps', config.finetune.epochs), ('eval_every', 1),
+                       ('checkpoint_every', 1)):
+    if not getattr(config.train, name):
+      filled[name] = epochs * task.epoch_steps
+  return dataclasses.replace(
+      config, model=task.model,
+      train=dataclasses.replace(config.train, **filled))
+
+
 def fitting_warmup(config: Config) -> OptimConfig:
   """The `optim` section, its warm-up cut where it is longer than the run."""
   warmup, steps = config.optim.warmup_steps, config.train.steps
+  if config.optim.warmup_rate:
+    return dataclasses.replace(
+        config.optim, warmup_steps=int(config.optim.warmup_rate * steps))
   if warmup < steps:
     return config.optim
   cut = int(0.06 * steps)

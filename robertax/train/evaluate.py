@@ -8,7 +8,7 @@ import jax
 
 from robertax import data, parallel
 from robertax.errors import InputError
-from robertax.train import step
+from robertax.train.compiled import eval_step
 from robertax.train.config import Config
 
 
@@ -24,7 +24,7 @@ class Evaluation:
       mesh: where the batches lie.
     """
     self._task, self._mesh, self._depth = task, mesh, config.data.prefetch
-    self._step = jax.jit(step.make_eval_step(task.loss, task.totals))
+    self._step = eval_step(task.objective)
     self._shape = (config.data.batch_size // config.train.micro_batches,
                    config.train.eval_examples)
 

@@ -44,7 +44,8 @@ def batch_gradient(loss: LossFn, params: Any, batch: Batch, key: jax.Array,
   Returns:
     (gradient, sums), both of the whole batch.
   """
-  num_micro, num_rows = next(iter(batch.values())).shape[:2]
+  # Fields of several rows at once have fewer (data.tuning).
+  num_micro, num_rows = max(x.shape[:2] for x in batch.values())
   # Rows count through the whole batch, so dropout knows neither into how many
   # micro-batches nor over how many devices it was cut.
   rows = jnp.arange(num_micro * num_rows, dtype=jnp.uint32).reshape(
@@ -65,6 +66,16 @@ def batch_sums(loss: LossFn, params: Any, batch: Batch, totals: Sums) -> Sums:
   return _over_rows(local, False, params, (batch,), (totals,))[1]
 
 
+def batch_outputs(outputs: Callable[[Any, Batch], Sums], params: Any,
+                  batch: Batch) -> Sums:
+  """What each row of a batch [1, rows, ...] gives: arrays [rows, ...]."""
+  def local(params, batch):
+    return outputs(params, {k: v[0] for k, v in batch.items()})
+
+  return _over_rows(lambda *given: ((), local(*given)), False, params,
+                    (batch,), (), summed=False)[1]
+
+
 def _accumulate(loss, params, batch, rows, key, totals):
   gradients = jax.grad(loss, has_aux=True)
 
@@ -81,11 +92,12 @@ def _accumulate(loss, params, batch, rows, key, totals):
       zeros, (batch, rows))[0]
 
 
-def _over_rows(function, zero1, params, batched, copied):
+def _over_rows(function, zero1, params, batched, copied, summed=True):
   """function(params, *batched, *copied) -> (gradient or (), sums).
 
   Each device gives it all parameters and its own rows of `batched`, whose
-  arrays are [micro-batches, rows, ...]; what it gives is summed.
+  arrays are [micro-batches, rows, ...]; what it gives is summed, or, unless
+  `summed`, put side by side.
   """
   mesh = jax.sharding.get_abstract_mesh()
   sizes = dict(zip(mesh.axis_names, mesh.axis_sizes))
@@ -105,16 +117,16 @@ def _over_rows(function, zero1, params, batched, copied):
     if gradient:
       gradient = jax.tree.map(lambda x, spec: _sum(x, spec, axes), gradient,
                               specs(zero1))
-    return gradient, lax.psum(sums, axes)
+    return gradient, lax.psum(sums, axes) if summed else sums
 
   out, sums = jax.eval_shape(function, params, *batched, *copied)
-  scalars = jax.tree.map(lambda _: P(), sums)
+  ends = jax.tree.map(lambda _: P() if summed else P(tuple(axes)), sums)
   return jax.shard_map(
       # Axes of one device too: a Mosaic kernel wants to see none left over.
       local, axis_names={axis for axis, size in sizes.items()
                          if axis in axes or size == 1},
       in_specs=(lying, P(None, tuple(axes)), P()),
-      out_specs=(specs(zero1) if out else (), scalars),
+      out_specs=(specs(zero1) if out else (), ends),
       check_vma=False)(params, batched, copied)
 
 

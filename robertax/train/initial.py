@@ -1,34 +1,36 @@
 """init_from: weights of another run, or of other people, come first.
 
 Their step does not, nor the optimizer's numbers: that is resuming, which the
-same --workdir does by itself.
+same --workdir does by itself. What does not fit is an error that names it,
+unless the config allows it by name (finetune.new_parameters,
+finetune.unused_parameters): a body that begins at random in silence is the
+dearest mistake there is (fairseq #999).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 import dataclasses
-import os
 import sys
 from typing import Any
 
 import jax
 
-from robertax import interop, text
+from robertax import text
 from robertax.errors import InputError
 from robertax.interop import extension
-from robertax.model import pad_vocabulary
 from robertax.model.config import ModelConfig
 from robertax.sections import differences
 from robertax.text import TokenizerConfig
-from robertax.train import workdir
-from robertax.train.checkpoint import Checkpoints
-from robertax.train.config import Config
+from robertax.train.checkpoint import as_dict
+from robertax.train.config import MASKED_LM, Config
+from robertax.train.source import Weights, describe, open_weights
 
-# Keys of `model` that are of the run, not of the weights.
+# Of the run, or of its task; not of the weights.
 OF_THE_RUN = ('dropout_rate', 'attention_dropout_rate',
               'classifier_dropout_rate', 'initializer_std', 'dtype',
               'attention', 'remat', 'layers_unrolled')
-# What may be missing in the weights, and then only what the task fills in.
-HEADS = ('num_types', 'lm_head', 'nsp_head')
+HEADS = ('lm_head', 'num_classes', 'span_head', 'nsp_head')
+# What pretraining leaves where it finds it.
+TASK_HEADS = ('classifier', 'span_head')
 
 
 def initial_config(config: Config, named: Collection[str] = ()) -> Config:
@@ -36,23 +38,33 @@ def initial_config(config: Config, named: Collection[str] = ()) -> Config:
 
   Args:
     config: of the new run.
-    named: keys that a person has set for this run alone, such as
-      'model.max_positions'; what a config file says of `model` and `tokenizer`
-      gives way in silence, but for a line of each.
+    named: keys that a person has set for this run, such as
+      'model.max_positions'. What a config file says of `model` and `tokenizer`
+      gives way, with a line for each.
 
   Returns:
-    The config unchanged where `init_from` is empty. OF_THE_RUN stay those of
-    the new config. `model.max_positions`, if named, may be more than the
-    source's: `interop.extension` makes the table longer.
+    The config unchanged where `init_from` is empty. Rates of dropout stay
+    those of the new config: they are of the run, not of the weights; and so do
+    heads, which are the task's, but for that of pairs in pretraining.
+    `model.max_positions`, if named, may be more than the source's:
+    `interop.extension` makes the table longer.
 
   Raises:
-    InputError: no weights are there, or a named key disagrees with them.
+    InputError: no weights are there, or a named key disagrees with them; or a
+      fine-tuning run has neither `init_from` nor finetune.from_scratch.
   """
+  fine_tunes = config.task != MASKED_LM
   if not config.init_from:
+    if fine_tunes and not config.finetune.from_scratch:
+      raise InputError(
+          f"init_from='': task={config.task!r} begins with the weights of a "
+          'pretrained model: give its workdir, hf:DIR or fairseq:FILE. A '
+          'random body is asked for by finetune.from_scratch=True.')
     return config
-  source, tokenizer = _source(config.init_from)
-  model = dataclasses.replace(source, **{
-      key: getattr(config.model, key) for key in OF_THE_RUN})
+  source, tokenizer = describe(config.init_from)
+  kept = OF_THE_RUN + (HEADS if fine_tunes else HEADS[:3])
+  model = dataclasses.replace(
+      source, **{key: getattr(config.model, key) for key in kept})
   wanted = config.model.max_positions
   if 'model.max_positions' in named and wanted > source.max_positions:
     model = dataclasses.replace(model, max_positions=wanted)
@@ -75,44 +87,96 @@ def initial_params(config: Config, params: Any) -> Any:
     InputError: there are no weights yet, or they are not of the model that the
       task needs.
   """
+  if config.finetune.from_scratch and config.task != MASKED_LM:
+    print('finetune.from_scratch: the body begins with RANDOM weights'
+          + (f', of the shape of {config.init_from}' if config.init_from
+             else '') + '.', file=sys.stderr)
+    return params
   if not config.init_from:
     return params
-  source, _ = _source(config.init_from)
-  for key in HEADS:
-    if getattr(source, key) != getattr(config.model, key):
-      raise InputError(
-          f'init_from={config.init_from!r}: model.{key}={getattr(source, key)} '
-          f'there, and data.format={config.data.format!r} needs '
-          f'{getattr(config.model, key)}: take weights of a run on pairs, or a '
-          'format without.')
-  read = _foreign if interop.is_foreign(config.init_from) else _restored
-  positions = params['embeddings']['positions']
-  longer = config.model.max_positions
-  if longer == source.max_positions:
-    return read(config.init_from, params)
-  print(f'init_from: {longer} positions, {source.max_positions} of them from '
-        f'{config.init_from}; the others repeat these.', file=sys.stderr)
-  shape = (len(positions) - longer + source.max_positions, positions.shape[1])
-  like = jax.ShapeDtypeStruct(shape, positions.dtype,
-                              sharding=positions.sharding)
-  found = read(config.init_from, {
-      **params, 'embeddings': {**params['embeddings'], 'positions': like}})
-  return jax.jit(
-      lambda found: extension.longer_positions(found, longer),
-      out_shardings=jax.tree.map(lambda x: x.sharding, params))(found)
+  source, _ = describe(config.init_from)
+  if config.task == MASKED_LM:
+    _check_pairs(config, source)
+  with open_weights(config.init_from) as weights:
+    print(f'init_from: {weights.said}', file=sys.stderr)
+    if config.model.max_positions > source.max_positions:
+      print(f'init_from: {config.model.max_positions} positions, '
+            f'{source.max_positions} of them from there; the others repeat '
+            'these.', file=sys.stderr)
+      weights = _with_positions(weights, config.model.max_positions)
+    return restored(config, params, weights.shapes, weights.read)
 
 
-def _source(spec: str) -> tuple[ModelConfig, TokenizerConfig]:
-  """The `model` and `tokenizer` sections of what lies there."""
-  if interop.is_foreign(spec):
-    return interop.open_source(spec).config, interop.tokenizer_config(spec)
-  saved = workdir.read_config(spec)
-  if saved is None or not os.path.isdir(f'{spec}/checkpoints'):
+def restored(config: Config, params: Any, shapes: Any, read: Any) -> Any:
+  """Weights that are there, the task's new parts as in `params`.
+
+  Args:
+    config: says by name what may be new, and what unused.
+    params: random parameters on their devices.
+    shapes: nested dict of what is there, leaves with `.shape`.
+    read: from a nested dict of ShapeDtypeStructs, all that is there, to arrays.
+
+  Raises:
+    InputError: a parameter is missing, left over or of another shape, and not
+      allowed by name.
+  """
+  tuning = config.task != MASKED_LM
+  new = _names(config.finetune.new_parameters) if tuning else ()
+  unused = (_names(config.finetune.unused_parameters) if tuning
+            else TASK_HEADS)
+  wanted, there = _flat(params), _flat(shapes)
+  kept = {path for path in wanted if path[0] not in new}
+  problems = [f'{_say(p)} is missing' for p in sorted(kept - set(there))]
+  problems += [
+      f'{_say(p)} is {list(there[p].shape)} there and '
+      f'{list(wanted[p].shape)} here'
+      for p in sorted(kept & set(there)) if there[p].shape != wanted[p].shape]
+  dropped = set(there) - kept
+  problems += [f'{_say(p)} is not of this model' for p in sorted(dropped)
+               if p[0] not in (*new, *unused)]
+  if problems:
     raise InputError(
-        f'init_from={spec!r}: no workdir of robertax is there (no config.json '
-        'with checkpoints beside it), and it does not begin with hf: or '
-        'fairseq:.')
-  return saved.model, TokenizerConfig(path=f'{spec}/tokenizer.json')
+        f'init_from={config.init_from!r}: {"; ".join(problems)}. '
+        + ('A part that is to begin anew is named in finetune.new_parameters='
+           f'{config.finetune.new_parameters!r}, one that is to be left out in '
+           'finetune.unused_parameters='
+           f'{config.finetune.unused_parameters!r}.' if tuning else
+           'Pretraining goes on from the weights of a whole model, its '
+           'masked-LM head included.'))
+  for what, paths in (('dropped', dropped), ('new', set(wanted) - kept)):
+    if parts := sorted({p[0] for p in paths}):
+      print(f'init_from: {what}: {", ".join(parts)}', file=sys.stderr)
+  # All that is there is read, for a checkpoint is read as a whole.
+  anywhere = jax.tree.leaves(params)[0].sharding
+  replicated = (jax.sharding.NamedSharding(
+      anywhere.mesh, jax.sharding.PartitionSpec())
+                if isinstance(anywhere, jax.sharding.NamedSharding)
+                else anywhere)
+  found = _flat(read(jax.tree_util.tree_map_with_path(
+      lambda path, x: jax.ShapeDtypeStruct(
+          x.shape, x.dtype, sharding=wanted[_path(path)].sharding
+          if _path(path) in kept else replicated), shapes)))
+  return jax.tree_util.tree_map_with_path(
+      lambda path, x: found[_path(path)] if _path(path) in kept else x, params)
+
+
+def _with_positions(weights: Weights, max_positions: int) -> Weights:
+  """The same weights, seen with a longer position table."""
+  def longer(params):
+    return extension.longer_positions(params, max_positions)
+
+  def read(wanted):
+    table = wanted['embeddings']['positions']
+    short = jax.ShapeDtypeStruct(
+        weights.shapes['embeddings']['positions'].shape, table.dtype,
+        sharding=table.sharding)
+    found = weights.read({**wanted, 'embeddings': {
+        **wanted['embeddings'], 'positions': short}})
+    return jax.jit(longer, out_shardings=jax.tree.map(
+        lambda x: x.sharding, wanted))(found)
+
+  return weights._replace(shapes=jax.eval_shape(longer, weights.shapes),
+                          read=read)
 
 
 def _check_named(config: Config, named: Collection[str], model: ModelConfig,
@@ -121,53 +185,48 @@ def _check_named(config: Config, named: Collection[str], model: ModelConfig,
   wrong = []
   for key in sorted(named):
     section, _, name = key.partition('.')
-    if section == 'model' and name not in OF_THE_RUN:
+    if section == 'model':
       mine, theirs = getattr(config.model, name), getattr(model, name)
-      if mine != theirs and not (name == 'vocab_size' and not mine):
-        wrong.append(f'{key}={mine!r}, and {theirs!r} there')
+      same = mine == theirs or name == 'vocab_size' and not mine
     elif section == 'tokenizer':
       found = text.load(tokenizer.path, tokenizer.lowercase)
       mine = getattr(config.tokenizer, name)
-      if name == 'path':
-        same = bool(mine) and text.load(
-            mine, config.tokenizer.lowercase).fingerprint == found.fingerprint
-        theirs = tokenizer.path
-      else:
-        theirs = {'vocab_size': found.vocab_size, 'kind': found.kind,
-                  'lowercase': found.lowercase}[name]
-        same = mine == theirs
-      if not same:
-        wrong.append(f'{key}={mine!r}, and {theirs!r} there')
+      theirs = tokenizer.path if name == 'path' else getattr(found, name)
+      same = mine == theirs or name == 'path' and bool(mine) and text.load(
+          mine, config.tokenizer.lowercase).fingerprint == found.fingerprint
+    else:
+      continue
+    if not same:
+      wrong.append(f'{key}={mine!r}, and {theirs!r} there'
+                   + (' (it may be more)' if name == 'max_positions' else ''))
   if wrong:
-    more = ' (it may be more)' if any('max_pos' in w for w in wrong) else ''
     raise InputError(
-        f'init_from={config.init_from!r}: {"; ".join(wrong)}{more}. Model and '
-        'tokenizer come with the weights: leave these flags out.')
+        f'init_from={config.init_from!r}: {"; ".join(wrong)}. Model and '
+        'tokenizer come with the weights: leave that out.')
 
 
-def _restored(spec: str, params: Any) -> Any:
-  """Weights of a workdir."""
-  checkpoints = Checkpoints(spec, read_only=True)
-  newest = checkpoints.latest_step()
-  if newest is None:
-    raise InputError(f'init_from={spec!r}: that run has saved no checkpoint '
-                     'yet.')
-  print(f'init_from: weights of step {newest} of {spec}', file=sys.stderr)
-  abstract = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
-      params)
-  try:
-    return checkpoints.restore_params(newest, abstract)
-  finally:
-    checkpoints.close()
+def _check_pairs(config: Config, source: ModelConfig):
+  for key in ('num_types', 'nsp_head'):
+    if getattr(source, key) != getattr(config.model, key):
+      raise InputError(
+          f'init_from={config.init_from!r}: model.{key}={getattr(source, key)} '
+          f'there, and data.format={config.data.format!r} needs '
+          f'{getattr(config.model, key)}: take weights of a run on pairs, or a '
+          'format without.')
 
 
-def _foreign(spec: str, params: Any) -> Any:
-  """Weights of Hugging Face's or fairseq's, each host laying out its part."""
-  pretrained = interop.open_source(spec).read()
-  for line in (*pretrained.lines, f'weights of {spec}'):
-    print(f'init_from: {line}', file=sys.stderr)
-  found = jax.device_get(pad_vocabulary(pretrained.params))
-  return jax.tree.map(
-      lambda x, like: jax.make_array_from_callback(
-          like.shape, like.sharding, lambda index: x[index]), found, params)
+def _names(text: str) -> tuple[str, ...]:
+  return tuple(name.strip() for name in text.split(',') if name.strip())
+
+
+def _path(path: Iterable[Any]) -> tuple[str, ...]:
+  return tuple(str(key.key) for key in path)
+
+
+def _say(path: tuple[str, ...]) -> str:
+  return '/'.join(path)
+
+
+def _flat(tree: Any) -> dict[tuple[str, ...], Any]:
+  return {_path(path): leaf for path, leaf
+          in jax.tree_util.tree_leaves_with_path(as_dict(tree))}

@@ -2,22 +2,27 @@
 
 from collections.abc import Collection
 import dataclasses
+import functools
 import sys
 from typing import Any
 
 import jax
 
 from robertax import data, parallel
+from robertax.kernels.dropout import seed_words
 from robertax.model import unpad_vocabulary
 from robertax.sections import unknown
 from robertax.tasks import TASKS
-from robertax.train import optimizer, state, step, workdir
+from robertax.train import optimizer, schedules, state, workdir
+from robertax.train.best import Best, conclude, concluded
 from robertax.train.checkpoint import Checkpoints, finished_step
-from robertax.train.config import Config, check_batch, fitting_warmup
-from robertax.train.evaluate import Evaluation, table
+from robertax.train.compiled import compiled
+from robertax.train.config import Config, check_batch, fitting_warmup, settled
+from robertax.train.evaluate import table
 from robertax.train.initial import initial_config, initial_params
 from robertax.train.interruption import Interruption
 from robertax.train.progress import Progress
+from robertax.train.scoring import evaluation
 from robertax.train.window import Window
 from robertax.train.writer import Writer
 
@@ -33,12 +38,14 @@ class Run:
     step: updates done so far, over all calls.
     trained: updates done by this call.
     signal: number of the signal that stopped it; 0: it came to its end.
+    results: what results.json holds, of a task that fine-tunes.
   """
   workdir: str
   task: Any
   step: int
   trained: int
   signal: int = 0
+  results: dict[str, Any] | None = None
 
 
 def run(config: Config, folder: str, named: Collection[str] = ()) -> Run:
@@ -52,51 +59,49 @@ def run(config: Config, folder: str, named: Collection[str] = ()) -> Run:
   Raises:
     InputError: wrong input of any kind.
   """
-  config = initial_config(config, named)
-  # Before anything long: a workdir of another config is refused at once.
-  workdir.check(folder, config)
-  finished = finished_step(folder)
-  if finished is not None and finished >= config.train.steps:
-    return Run(folder, None, finished, trained=0)
   if config.task not in TASKS:
     raise unknown('task', config.task, TASKS)
+  fine_tunes = TASKS[config.task].fine_tunes
+  # Before anything long: a workdir of another config is refused at once.
+  config = workdir.check(folder, initial_config(config, named))
+  finished = finished_step(folder)
+  if finished is not None and finished >= config.train.steps > 0 and concluded(
+      folder, fine_tunes):
+    return Run(folder, None, finished, trained=0)
   mesh = parallel.make_mesh(config.mesh)
-  check_batch(config, mesh.shape['data'] * mesh.shape['fsdp'])
-  task = TASKS[config.task](
-      config.seed, config.data, config.tokenizer, config.model)
-  config = dataclasses.replace(config, model=task.model)
+  shares = mesh.shape['data'] * mesh.shape['fsdp']
+  if not fine_tunes:  # Whose batches are of examples, and rows as needed.
+    check_batch(config, shares)
+  task = TASKS[config.task].of(config, shares)
+  config = settled(config, task)
   train = config.train
-  tx, schedule = optimizer.create(fitting_warmup(config), train.steps)
-  workdir.write(folder, config, task.tokenizer)
+  _, schedule = optimizer.create(fitting_warmup(config), train.steps)
+  rates, seed = schedules.rates(schedule, train.steps), seed_words(config.seed)
 
   with jax.set_mesh(mesh):
-    make = state.create(task.init, tx, config.seed)
-    abstract = state.abstract(make, mesh, config.mesh.zero1)
-    shardings = jax.tree.map(lambda x: x.sharding, abstract)
-
-    checkpoints = Checkpoints(folder, train.keep_checkpoints)
-    restored = checkpoints.latest_step()
+    programs = compiled(task.objective, config.optim, mesh, config.mesh.zero1)
+    restored = finished
     if restored is None:
-      now = jax.jit(make, out_shardings=shardings)()
+      now = programs.create(jax.random.key(config.seed))
       now = now._replace(params=initial_params(config, now.params))
-    else:
-      now = checkpoints.restore(restored, abstract)
+    # All that can be wrong has been seen: now W is written.
+    workdir.write(folder, config, task.tokenizer)
+    checkpoints = Checkpoints(folder, train.keep_checkpoints)
+    if restored is not None:
+      now = checkpoints.restore(restored, programs.abstract)
     start = int(now.step)
-
-    train_step = jax.jit(
-        step.make_train_step(task.loss, task.totals, tx, config.seed,
-                             config.mesh.zero1),
-        out_shardings=(shardings, None), donate_argnums=0)
-    evaluation = Evaluation(config, task, mesh)
+    evaluate = evaluation(config, task, mesh)
+    best = Best(folder, task, restored)
     # The writer cuts metrics.jsonl back to the restored step, so it comes
     # after the restore and before the first number.
     writer = Writer(folder, restored)
     describe(config, now, mesh, task, start)
     progress = Progress(start, train.steps)
 
-    def evaluated() -> dict[str, float]:
-      metrics = evaluation(now.params)
+    def evaluated(step: int) -> dict[str, float]:
+      metrics = evaluate(now.params)
       progress.say(table(metrics))
+      best.note(step, metrics, now.params)
       return metrics
 
     with Interruption() as interruption, train_feed(
@@ -106,21 +111,22 @@ def run(config: Config, folder: str, named: Collection[str] = ()) -> Run:
       # that is saved and not logged. What is logged and not saved is cut.
       try:
         if start == 0:
-          writer.add(0, evaluated())
+          writer.add(0, evaluated(0))
           writer.flush()
+        number, last, stopped = start, start == train.steps, 0
         window = Window(task.train_metrics, run_ahead(mesh))
         for number in range(start + 1, train.steps + 1):
           last = number == train.steps
-          now, sums = train_step(now, next(feed))
+          now, sums = programs.train(now, next(feed), seed, rates[number - 1])
           window.add(sums)
           progress.step(number)
           if last or number % train.log_every == 0:
-            metrics = window.close(number, float(schedule(number - 1)))
+            metrics = window.close(number, float(rates[number - 1]))
             writer.add(number, metrics)
             progress.show(metrics)
           stopped = interruption.requested
           if last or number % train.eval_every == 0:
-            writer.add(number, evaluated())
+            writer.add(number, evaluated(number))
             window.restart()
           writer.flush()
           if last or stopped or number % train.checkpoint_every == 0:
@@ -132,14 +138,18 @@ def run(config: Config, folder: str, named: Collection[str] = ()) -> Run:
         progress.close()
         writer.close()
     checkpoints.close()
-  return Run(folder, task, number, number - start, 0 if last else stopped)
+    results = conclude(
+        config, task, evaluate, best, now.params, folder) if last else None
+  return Run(folder, task, number, number - start, 0 if last else stopped,
+             results)
 
 
 def train_feed(config: Config, task: Any, mesh: jax.sharding.Mesh,
                start: int) -> data.Feed:
   """Batches from step `start` on, on the devices, made ahead of the step."""
-  rows = data.host_rows(config.data.batch_size, config.train.micro_batches,
-                        jax.process_index(), jax.process_count())
+  rows = functools.partial(
+      data.host_rows, micro_batches=config.train.micro_batches,
+      process_index=jax.process_index(), process_count=jax.process_count())
   batches = (data.split_micro_batches(batch, config.train.micro_batches)
              for batch in task.train_batches(start, rows))
   return data.Feed(batches, parallel.batch_sharding(mesh, micro_batches=True),
@@ -162,10 +172,8 @@ def describe(config: Config, now: state.TrainState, mesh: jax.sharding.Mesh,
   parameters = sum(x.size for x in jax.tree.leaves(jax.eval_shape(
       lambda params: unpad_vocabulary(task.model, params), now.params)))
   device = jax.devices()[0]
-  print(f'{parameters / 1e6:.2f}M parameters, {config.data.batch_size} x '
-        f'{config.data.sequence_length} tokens a step, '
-        f'{task.describe_epochs(config.train.steps)} in '
-        f'{config.train.steps} steps, on {mesh.size} x {device.device_kind} '
-        f'({device.platform})', file=sys.stderr)
+  print(f'{parameters / 1e6:.2f}M parameters, '
+        f'{task.describe(config.train.steps)}, on {mesh.size} x '
+        f'{device.device_kind} ({device.platform})', file=sys.stderr)
   if start:
     print(f'resuming at step {start}', file=sys.stderr)

@@ -1,4 +1,8 @@
-"""Optimizers, each a row of a table."""
+"""Optimizers, each a row of a table.
+
+The learning rate of an update is given with it: `tx.update(grads, opt_state,
+params, learning_rate=rate)`.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +16,7 @@ from robertax.train.config import OptimConfig
 from robertax.train.schedules import SCHEDULES
 
 STACKED = 'layers'  # whose parameters have a leading dim, the layer
+BOTTOM = 'embeddings'
 
 
 def is_matrix(path: tuple[Any, ...]) -> bool:
@@ -113,37 +118,67 @@ def scale_by_trust_ratio(mask: Callable[[Any], Any]
   return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
 
 
-def _decayed(config, schedule, *, law, then=()):
+def scale_by_given_rate() -> optax.GradientTransformationExtraArgs:
+  """-learning_rate x direction, the rate an argument of each update."""
+  def update(updates, state, params=None, *, learning_rate, **unused):
+    return jax.tree.map(lambda u: -learning_rate * u, updates), state
+
+  return optax.GradientTransformationExtraArgs(
+      lambda _: optax.EmptyState(), update)
+
+
+def scale_by_depth(decay: float) -> optax.GradientTransformation:
+  """Layer-wise rates: times decay for each layer below the heads.
+
+  Of N layers, the last is scaled by decay, the first by decay^N, embeddings by
+  decay^(N + 1), heads not at all (Clark et al. 2020, ELECTRA's
+  finetune/modeling `_get_layer_lrs`).
+  """
+  def update(updates, state, params=None):
+    del params
+    layers = len(jax.tree.leaves(updates[STACKED])[0])
+
+    def scale(path, u):
+      part = str(getattr(path[0], 'key', path[0]))
+      if part == STACKED:
+        powers = layers - jnp.arange(layers, dtype=jnp.float32)
+        return u * (decay ** powers).reshape(-1, *[1] * (u.ndim - 1))
+      return u * decay**(layers + 1) if part == BOTTOM else u
+    return jax.tree_util.tree_map_with_path(scale, updates), state
+
+  return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+
+
+def _decayed(config, *, law, then=()):
   mask = DECAY_MASKS[config.weight_decay_on]
+  if config.layer_decay < 1:
+    then = (*then, lambda _: scale_by_depth(config.layer_decay))
   return optax.chain(
       scale_by_moments(config, law),
       optax.add_decayed_weights(config.weight_decay, mask),
       *(make(mask) for make in then),
-      optax.scale_by_learning_rate(schedule))
+      scale_by_given_rate())
 
 
-def adamw(config: OptimConfig,
-          schedule: optax.Schedule) -> optax.GradientTransformation:
+def adamw(config: OptimConfig) -> optax.GradientTransformationExtraArgs:
   """AdamW (Loshchilov & Hutter 2019), as torch and Hugging Face have it."""
-  return _decayed(config, schedule, law=corrected)
+  return _decayed(config, law=corrected)
 
 
-def adamw_fairseq(config: OptimConfig,
-                  schedule: optax.Schedule) -> optax.GradientTransformation:
+def adamw_fairseq(config: OptimConfig
+                  ) -> optax.GradientTransformationExtraArgs:
   """fairseq's Adam, whose decay is decoupled too (optim/adam.py:203-234)."""
-  return _decayed(config, schedule, law=fairseq)
+  return _decayed(config, law=fairseq)
 
 
-def adamw_bert(config: OptimConfig,
-               schedule: optax.Schedule) -> optax.GradientTransformation:
+def adamw_bert(config: OptimConfig) -> optax.GradientTransformationExtraArgs:
   """BERT's AdamWeightDecayOptimizer (optimization.py:87-174)."""
-  return _decayed(config, schedule, law=uncorrected)
+  return _decayed(config, law=uncorrected)
 
 
-def lamb(config: OptimConfig,
-         schedule: optax.Schedule) -> optax.GradientTransformation:
+def lamb(config: OptimConfig) -> optax.GradientTransformationExtraArgs:
   """LAMB (You et al. 2020, algorithm 2), for batches of 32K sequences."""
-  return _decayed(config, schedule, law=corrected,
+  return _decayed(config, law=corrected,
                   then=(scale_by_trust_ratio,))
 
 
@@ -152,8 +187,10 @@ OPTIMIZERS = {'adamw': adamw, 'adamw_bert': adamw_bert,
 
 
 def create(config: OptimConfig, steps: int
-           ) -> tuple[optax.GradientTransformation, optax.Schedule]:
+           ) -> tuple[optax.GradientTransformationExtraArgs, optax.Schedule]:
   """The transform, and the schedule (a function of updates already done).
+
+  The transform is the same for every learning rate and schedule.
 
   Raises:
     InputError: an unknown optimizer, schedule or decay mask.
@@ -165,7 +202,7 @@ def create(config: OptimConfig, steps: int
     if value not in table:
       raise unknown(f'optim.{key}', value, table)
   schedule = SCHEDULES[config.schedule](config, steps)
-  tx = OPTIMIZERS[config.name](config, schedule)
+  tx = OPTIMIZERS[config.name](config)
   if config.clip_norm:
     tx = optax.chain(optax.clip_by_global_norm(config.clip_norm), tx)
   return tx, schedule

@@ -7,7 +7,9 @@ its value at 0.
 from collections.abc import Callable
 import math
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from robertax.train.config import OptimConfig
@@ -75,6 +77,16 @@ def _warmed_up(config, then):
   return optax.join_schedules(
       [optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps),
        then], [config.warmup_steps])
+
+
+def rates(schedule: optax.Schedule, steps: int) -> np.ndarray:
+  """float32[steps]: the learning rate of each update, on the host.
+
+  All at once: asked on a device step by step, each would wait behind the
+  updates under way.
+  """
+  found = jax.jit(schedule)(jnp.arange(steps))
+  return np.asarray(jnp.broadcast_to(found, (steps,)), np.float32)
 
 
 SCHEDULES: dict[str, Callable[[OptimConfig, int], optax.Schedule]] = {

@@ -24,22 +24,21 @@ class TrainState(NamedTuple):
   opt_state: Any
 
 
-def create(init: Callable[[jax.Array], Any], tx: optax.GradientTransformation,
-           seed: int) -> Callable[[], TrainState]:
-  """A function without arguments that makes the first state.
+def create(init: Callable[[jax.Array], Any], tx: optax.GradientTransformation
+           ) -> Callable[[jax.Array], TrainState]:
+  """A function of a jax.random.key that makes the first state.
 
   Args:
     init: key -> params, with the tokenizer's rows: padded ones are appended.
     tx: the optimizer.
-    seed: of the parameters.
   """
-  def make() -> TrainState:
-    params = model.pad_vocabulary(init(jax.random.key(seed)))
+  def make(key: jax.Array) -> TrainState:
+    params = model.pad_vocabulary(init(key))
     return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
   return make
 
 
-def abstract(make: Callable[[], TrainState], mesh: jax.sharding.Mesh,
+def abstract(make: Callable[[jax.Array], TrainState], mesh: jax.sharding.Mesh,
              zero1: bool = False) -> TrainState:
   """Shapes and shardings of the state on a mesh, nothing computed.
 
@@ -48,7 +47,7 @@ def abstract(make: Callable[[], TrainState], mesh: jax.sharding.Mesh,
     mesh: with axes data, fsdp, model.
     zero1: opt_state is shared out along `data` (parallel.state_shardings).
   """
-  shapes = jax.eval_shape(make)
+  shapes = jax.eval_shape(make, jax.random.key(0))
   shardings = TrainState(
       parallel.state_shardings(mesh, shapes.step),
       parallel.param_shardings(mesh, shapes.params),

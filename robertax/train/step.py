@@ -12,6 +12,7 @@ from robertax.train.gradient import (
     LossFn,
     Sums,
     batch_gradient,
+    batch_outputs,
     batch_sums,
 )
 from robertax.train.state import TrainState
@@ -20,10 +21,13 @@ TotalsFn = Callable[[Batch], Sums]
 
 
 def make_train_step(loss: LossFn, totals: TotalsFn,
-                    tx: optax.GradientTransformation, seed: int,
+                    tx: optax.GradientTransformationExtraArgs,
                     zero1: bool = False
                     ) -> Callable[..., tuple[TrainState, Sums]]:
-  """Makes (state, batch) -> (state, sums).
+  """Makes (state, batch, seed, learning_rate) -> (state, sums).
+
+  Seed and learning rate are arguments: runs that differ in nothing else share
+  one compiled step.
 
   Targets are counted first, over all devices and micro-batches (fairseq
   trainer.py:933-946 divides by that count): a mean of per-device means would
@@ -41,21 +45,23 @@ def make_train_step(loss: LossFn, totals: TotalsFn,
       that these add up to the batch's; `sums` are scalars, to be divided by
       whoever reads them.
     totals: batch -> scalars, from the weights of the whole batch.
-    tx: the optimizer.
-    seed: of dropout.
+    tx: the optimizer, whose update takes `learning_rate`.
     zero1: each device along `data` updates the part of the parameters that it
       keeps the optimizer's numbers of; then they are gathered.
 
   Returns:
-    A function of a TrainState and a batch whose arrays are
-    [micro-batches, rows, ...]; not yet jitted. Its sums hold `gradient_norm`
-    too.
+    A function of a TrainState, a batch whose arrays are
+    [micro-batches, rows, ...], the seed of dropout
+    (kernels.dropout.seed_words) and this update's learning rate, float32; not
+    yet jitted. Its sums hold `gradient_norm` too.
   """
-  def step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
+  def step(state: TrainState, batch: Batch, seed: jax.Array,
+           learning_rate: jax.Array) -> tuple[TrainState, Sums]:
     key = kernels.key_words(seed, state.step)
     grads, sums = batch_gradient(loss, state.params, batch, key,
                                  totals(batch), zero1)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params,
+                                   learning_rate=learning_rate)
     if zero1:
       # Else XLA may gather the gradient and do all of the update everywhere.
       updates = jax.lax.with_sharding_constraint(
@@ -72,4 +78,12 @@ def make_eval_step(loss: LossFn, totals: TotalsFn) -> Callable[..., Sums]:
   """Makes (params, batch[1, rows, ...]) -> sums, without dropout."""
   def step(params: Any, batch: Batch) -> Sums:
     return batch_sums(loss, params, batch, totals(batch))
+  return step
+
+
+def make_output_step(outputs: Callable[[Any, Batch], Sums]
+                     ) -> Callable[..., Sums]:
+  """Makes (params, batch[1, rows, ...]) -> outputs [rows, ...]."""
+  def step(params: Any, batch: Batch) -> Sums:
+    return batch_outputs(outputs, params, batch)
   return step

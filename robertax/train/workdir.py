@@ -1,5 +1,6 @@
 """A workdir: which config it belongs to, and its files beside checkpoints."""
 
+import dataclasses
 import json
 import os
 
@@ -26,8 +27,18 @@ def read_config(workdir: str) -> Config | None:
                      'its own back, or choose another folder.') from e
 
 
-def check(workdir: str, config: Config):
+# What a task fills in where it is left at the default: the tokenizer's or the
+# format's (which are compared), the task's heads, the steps of its epochs.
+FILLED_IN = {'model': ('vocab_size', 'num_types', 'nsp_head', 'lm_head',
+                       'num_classes', 'span_head'),
+             'train': ('steps', 'eval_every', 'checkpoint_every')}
+
+
+def check(workdir: str, config: Config) -> Config:
   """Refuses a workdir that belongs to another config.
+
+  Returns:
+    The config, with what the workdir's task has filled in.
 
   Raises:
     InputError: shows the keys that differ; or it belongs to none that is known.
@@ -39,12 +50,15 @@ def check(workdir: str, config: Config):
       raise InputError(
           f'{workdir} has checkpoints, but no config.json that says of which '
           'model. Put it back, or choose another --workdir.')
-    return
+    return config
+  for section, keys in FILLED_IN.items():
+    here = getattr(config, section)
+    blank = {'steps': 0, 'eval_every': 0, 'checkpoint_every': 0,
+             'lm_head': True}
+    config = dataclasses.replace(config, **{section: dataclasses.replace(
+        here, **{key: getattr(getattr(saved, section), key) for key in keys
+                 if getattr(here, key) == blank.get(key, 0)})})
   new = to_dict(config)
-  for key in ('vocab_size', 'num_types', 'nsp_head'):
-    # 0 stands for the tokenizer's or the format's (which are compared): in the
-    # old one it is filled in by now.
-    new['model'][key] = new['model'][key] or getattr(saved.model, key)
   lines = [line for line in differences(to_dict(saved), new)
            if line.partition(':')[0] not in FREE_ON_RESUME]
   if lines:
@@ -52,6 +66,7 @@ def check(workdir: str, config: Config):
         f'{workdir} belongs to another config, with other values of '
         f'{"; ".join(lines)}. Choose another --workdir, or give the old '
         'values.')
+  return config
 
 
 def write(workdir: str, config: Config, tokenizer: Tokenizer):

@@ -92,7 +92,7 @@ def test_the_ids_are_the_rows_before_and_after(shown):
 
 def test_it_is_what_a_run_reads(shown):
   batch, _, settings = shown
-  batches = task_of(settings).train_batches(STEP, np.arange(ROWS))
+  batches = task_of(settings).train_batches(STEP, lambda _: np.arange(ROWS))
   expected = next(batches)
   batches.close()
   for number, examples in by_row(batch).items():

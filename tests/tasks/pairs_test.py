@@ -36,7 +36,7 @@ def task(tmp_path_factory):
 @pytest.fixture
 def batch(task):
   """Masked rows of the task, each with none to three pairs, made by hand."""
-  batch = next(task.train_batches(0, np.arange(8)))
+  batch = next(task.train_batches(0, lambda _: np.arange(8)))
   del batch['example_ids']
   rng = np.random.default_rng(1)
   starts = np.array([0, 9, 20])
@@ -56,22 +56,22 @@ def params(task):
   random = np.random.RandomState(0)
   return jax.tree.map(
       lambda x: x + .1 * random.randn(*x.shape).astype(np.float32),
-      task.init(jax.random.key(0)))
+      task.objective.init(jax.random.key(0)))
 
 
 @pytest.fixture(scope='module')
 def gradient(task):
-  return jax.jit(jax.value_and_grad(task.loss, has_aux=True))
+  return jax.jit(jax.value_and_grad(task.objective.loss, has_aux=True))
 
 
 def test_loss_is_the_sum_of_two_means(task, batch, gradient):
-  params = jax.tree.map(np.zeros_like, task.init(jax.random.key(0)))
+  params = jax.tree.map(np.zeros_like, task.objective.init(jax.random.key(0)))
   # Only the biases decide: the answers are the same everywhere.
   rng = np.random.default_rng(2)
   mlm, nsp = rng.normal(size=task.model.vocab_size), np.array([.3, -.8])
   params['lm_head']['bias'] = mlm.astype(np.float32)
   params['nsp_head']['output']['bias'] = nsp.astype(np.float32)
-  totals = task.totals(batch)
+  totals = task.objective.totals(batch)
   (mean, sums), _ = gradient(params, batch, None, totals)
 
   def nats(bias, targets, weights):
@@ -94,7 +94,7 @@ def test_loss_is_the_sum_of_two_means(task, batch, gradient):
 
 def test_micro_batches_add_up_to_the_batch(task, batch, params, gradient):
   """Some have no pair at all; each is given the whole batch's counts."""
-  totals = task.totals(batch)
+  totals = task.objective.totals(batch)
   (whole, _), expected = gradient(params, batch, None, totals)
   parts = split_micro_batches(batch, 4)
   assert (parts['nsp_weights'].sum((1, 2)) == 0).any()
@@ -106,7 +106,7 @@ def test_micro_batches_add_up_to_the_batch(task, batch, params, gradient):
                        *[part for _, part in found])
   for a, b in zip(jax.tree.leaves(added), jax.tree.leaves(expected)):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-  assert task.totals(parts) == totals
+  assert task.objective.totals(parts) == totals
 
 
 @pytest.mark.parametrize('name', ['mlm', 'nsp'])
@@ -116,13 +116,14 @@ def test_nothing_asked_is_no_gradient_and_no_nan(
   other = {'mlm': 'nsp', 'nsp': 'mlm'}[name]
   heads = {'mlm': 'lm_head', 'nsp': 'nsp_head'}
   silent = batch | {f'{name}_weights': np.zeros_like(batch[f'{name}_weights'])}
-  (loss, _), found = gradient(params, silent, None, task.totals(silent))
+  (loss, _), found = gradient(params, silent, None,
+                              task.objective.totals(silent))
   assert np.isfinite(float(loss))
   assert not any(np.any(x) for x in jax.tree.leaves(found[heads[name]]))
   assert all(np.any(x) for x in jax.tree.leaves(found[heads[other]]))
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(found))
   none = silent | {f'{other}_weights': 0 * batch[f'{other}_weights']}
-  _, found = gradient(params, none, None, task.totals(none))
+  _, found = gradient(params, none, None, task.objective.totals(none))
   assert not any(np.any(x) for x in jax.tree.leaves(found))
 
 
@@ -130,9 +131,9 @@ def test_a_batch_without_pairs_is_all_of_type_0(task, batch, params):
   plain = {name: x for name, x in batch.items()
            if name != 'type_ids' and not name.startswith('nsp_')}
   zeros = plain | {'type_ids': np.zeros_like(batch['type_ids'])}
-  run = jax.jit(task.loss)
+  run = jax.jit(task.objective.loss)
   (got, sums), (expected, _), (other, _) = (
-      run(params, b, None, task.totals(b))
+      run(params, b, None, task.objective.totals(b))
       for b in (plain, zeros, plain | {'type_ids': batch['type_ids']}))
   assert float(got) == float(expected) != float(other)
   assert not any(name.startswith('nsp_') for name in sums)

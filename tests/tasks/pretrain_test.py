@@ -39,14 +39,15 @@ def task(folder):
 
 
 def test_loss_is_cross_entropy_at_the_masked_tokens(task):
-  batch = next(task.train_batches(0, np.arange(8)))
-  params = task.init(jax.random.key(0))
+  batch = next(task.train_batches(0, lambda _: np.arange(8)))
+  params = task.objective.init(jax.random.key(0))
   # Only the decoder's bias decides: the logits are the same everywhere.
   params = jax.tree.map(np.zeros_like, params)
   size = task.model.vocab_size
   bias = np.random.default_rng(1).normal(size=size).astype(np.float32)
   params['lm_head']['bias'] = bias
-  mean, sums = task.loss(params, batch, None, task.totals(batch))
+  mean, sums = task.objective.loss(params, batch, None,
+                                   task.objective.totals(batch))
   log_p = bias - np.log(np.exp(bias.astype(np.float64)).sum())
   chosen = batch['mlm_weights'] > 0
   expected = -log_p[batch['mlm_targets'][chosen]].sum()
@@ -60,11 +61,11 @@ def test_loss_is_cross_entropy_at_the_masked_tokens(task):
 
 
 def test_no_target_no_gradient(task):
-  batch = next(task.train_batches(0, np.arange(8)))
+  batch = next(task.train_batches(0, lambda _: np.arange(8)))
   batch['mlm_weights'] = np.zeros_like(batch['mlm_weights'])
-  params = task.init(jax.random.key(0))
-  gradient = jax.jit(jax.grad(lambda params: task.loss(
-      params, batch, None, task.totals(batch))[0]))(params)
+  params = task.objective.init(jax.random.key(0))
+  gradient = jax.jit(jax.grad(lambda params: task.objective.loss(
+      params, batch, None, task.objective.totals(batch))[0]))(params)
   assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient))
 
 
@@ -105,8 +106,9 @@ def test_unigram_baseline_is_of_the_training_text(task):
 
 
 def test_rows_of_hosts_are_parts_of_the_same_batch(task):
-  whole = next(task.train_batches(5, np.arange(8)))
-  parts = [next(task.train_batches(5, np.arange(4) + 4 * h)) for h in (0, 1)]
+  whole = next(task.train_batches(5, lambda _: np.arange(8)))
+  parts = [next(task.train_batches(5, lambda _: np.arange(4) + 4 * h))  # noqa: B023
+           for h in (0, 1)]
   for key, value in whole.items():
     np.testing.assert_array_equal(
         value, np.concatenate([p[key] for p in parts]))
@@ -123,16 +125,17 @@ def test_wordpiece_in_the_place_of_bytes(folder):
   """Nothing knows an id by heart: [PAD] is 0 and [UNK] 1 here."""
   task = make(folder, TokenizerConfig(vocab_size=150, kind='wordpiece'))
   tok = task.tokenizer
-  batch = next(task.train_batches(0, np.arange(8)))
+  batch = next(task.train_batches(0, lambda _: np.arange(8)))
   padding = batch['segment_ids'] == 0
   assert padding.any() and (batch['input_ids'][padding] == tok.pad_id).all()
   begins = batch['input_ids'][:, 0]
   assert (begins == tok.bos_id).sum() > 4  # One or two are masked.
   assert (batch['input_ids'] == tok.mask_id).any()
-  params = task.init(jax.random.key(0))
+  params = task.objective.init(jax.random.key(0))
   tokens = np.asarray(params['embeddings']['tokens'])
   assert not tokens[tok.pad_id].any() and tokens[tok.unk_id].any()
-  mean, sums = task.loss(params, batch, None, task.totals(batch))
+  mean, sums = task.objective.loss(params, batch, None,
+                                   task.objective.totals(batch))
   assert np.isfinite(float(mean)) and float(sums['weight_sum']) > 0
 
 
@@ -140,13 +143,14 @@ def test_a_mixture(folder, task):
   mixed = make(folder, mixture='second=3,first=1')
   examples = np.concatenate([
       batch['example_ids'] for _, batch in zip(
-          range(8), mixed.train_batches(0, np.arange(8)))])
+          range(8), mixed.train_batches(0, lambda _: np.arange(8)))])
   assert (examples >> 48 == 1).sum() == 48
   first, second = mixed._train[0][0].records_DK[0].tolist()
   assert mixed.epochs(8) == {'first': 16 / first, 'second': 48 / second}
-  assert mixed.describe_epochs(800).endswith(
-      f'epochs (first {1600 / first:.2f}, second {4800 / second:.2f})')
-  assert task.describe_epochs(800) == f'{task.epoch(800):.2f} epochs'
+  assert (f'epochs (first {1600 / first:.2f}, second {4800 / second:.2f}) in'
+          in mixed.describe(800))
+  assert task.describe(800) == (
+      f'8 x 32 tokens a step, {task.epoch(800):.2f} epochs in 800 steps')
 
 
 def test_a_wrong_mixture_is_said_before_preparing(folder, tmp_path):

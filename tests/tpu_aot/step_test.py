@@ -16,6 +16,7 @@ import pytest
 
 from robertax import kernels, model, parallel
 from robertax.errors import InputError
+from robertax.kernels.dropout import seed_words
 from robertax.train import optimizer, state, step
 from robertax.train.config import OptimConfig
 
@@ -97,13 +98,13 @@ def test_the_step_compiles_for_v5e(mesh, config, micro_batches):
               'nsp_targets': field(PACKED, np.int32),
               'nsp_weights': field(PACKED, np.float32)}
   with jax.set_mesh(mesh):
-    make = state.create(lambda key: model.create(config, key), tx, seed=0)
+    make = state.create(lambda key: model.create(config, key), tx)
     abstract = state.abstract(make, mesh)
     compiled = jax.jit(
-        step.make_train_step(functools.partial(loss, config), totals, tx,
-                             seed=0), donate_argnums=0,
+        step.make_train_step(functools.partial(loss, config), totals, tx),
+        donate_argnums=0,
         out_shardings=(jax.tree.map(lambda x: x.sharding, abstract), None)
-    ).lower(abstract, batch).compile()
+    ).lower(abstract, batch, seed_words(0), np.float32(1e-3)).compile()
   # Gradients of a batch that is shared out must meet somewhere.
   assert re.search(r'all-reduce|reduce-scatter', compiled.as_text())
   memory = compiled.memory_analysis()

@@ -24,10 +24,10 @@ CONFIG = model.ModelConfig(vocab_size=64, hidden_size=16, num_layers=2,
 
 def make_state(mesh, seed):
   tx, _ = optimizer.create(OptimConfig(), 10)
-  make = state.create(lambda key: model.create(CONFIG, key), tx, seed)
+  make = state.create(lambda key: model.create(CONFIG, key), tx)
   abstract = state.abstract(make, mesh)
   now = jax.jit(make, out_shardings=jax.tree.map(
-      lambda x: x.sharding, abstract))()
+      lambda x: x.sharding, abstract))(jax.random.key(seed))
   return now._replace(step=now.step + 7), abstract
 
 

@@ -39,10 +39,10 @@ def test_adamw_step_by_step(weight_decay_on):
             for k in shapes}
   params = {k: jnp.asarray(v, jnp.float32) for k, v in start.items()}
   opt_state = tx.init(params)
-  for g in grads:
+  for n, g in enumerate(grads):
     updates, opt_state = tx.update(
         {k: jnp.asarray(v, jnp.float32) for k, v in g.items()}, opt_state,
-        params)
+        params, learning_rate=schedule(n))
     params = optax.apply_updates(params, updates)
   expected = numpy_adamw(dict(start), grads,
                          [float(schedule(n)) for n in range(10)], config,
@@ -129,10 +129,10 @@ def updated(config, start, grads, steps=12):
   params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), start)
   opt_state = tx.init(params)
   update = jax.jit(tx.update)
-  for g in grads:
+  for n, g in enumerate(grads):
     updates, opt_state = update(
         jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), g), opt_state,
-        params)
+        params, learning_rate=schedule(n))
     params = optax.apply_updates(params, updates)
   return params, schedule
 
@@ -191,13 +191,14 @@ def test_a_first_moment_in_bfloat16_is_rounded_and_no_more(name):
   def run(dtype):
     config = OptimConfig(name=name, learning_rate=3e-2, warmup_steps=10,
                          weight_decay=0., first_moment_dtype=dtype)
-    tx, _ = optimizer.create(config, 200)
+    tx, schedule = optimizer.create(config, 200)
     params = {'kernel': jnp.ones(32)}
     state = tx.init(params)
     update = jax.jit(tx.update)
     for n in range(200):
       grads = {'kernel': params['kernel'] - target + .1 * noise[n]}
-      updates, state = update(grads, state, params)
+      updates, state = update(
+          grads, state, params, learning_rate=schedule(n))
       params = optax.apply_updates(params, updates)
     moment = optax.tree.get(state, 'mu')['kernel']
     assert moment.dtype == dtype

@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from robertax.train.config import OptimConfig
-from robertax.train.schedules import SCHEDULES
+from robertax.train.schedules import SCHEDULES, rates
 
 PEAK, WARMUP, STEPS, END = 6e-4, 20, 100, 1e-5
 
@@ -40,3 +41,11 @@ def test_without_a_warm_up_the_first_rate_is_the_peak(name):
   schedule = SCHEDULES[name](OptimConfig(learning_rate=PEAK, warmup_steps=0),
                              STEPS)
   assert float(schedule(0)) == pytest.approx(PEAK, rel=1e-5)
+
+
+@pytest.mark.parametrize('name', sorted(SCHEDULES))
+def test_rates_are_the_schedule_at_every_update(name):
+  schedule = SCHEDULES[name](OptimConfig(learning_rate=PEAK, warmup_steps=5),
+                             STEPS)
+  np.testing.assert_allclose(
+      rates(schedule, 30), [float(schedule(n)) for n in range(30)], rtol=1e-6)

@@ -12,8 +12,18 @@ import pytest
 
 from robertax import model, parallel
 from robertax.data import split_micro_batches
-from robertax.train import state, step
-from tests.train.tiny_run import CONFIG, batches, compiled, loss, train
+from robertax.kernels.dropout import seed_words
+from robertax.train import optimizer, state, step
+from tests.train.tiny_run import (
+    CONFIG,
+    OPTIM,
+    SEED,
+    batches,
+    compiled,
+    loss,
+    totals,
+    train,
+)
 
 
 def mesh_of(sizes):
@@ -111,12 +121,12 @@ def test_gradient_is_of_the_global_mean():
     error = ((params - batch['x']) ** 2 * batch['w']).sum()
     return error / totals['w'], {'weight_sum': batch['w'].sum()}
 
-  tx = optax.sgd(1.0)
+  tx = optax.with_extra_args_support(optax.sgd(1.0))
   x = np.array([[[1.0, 0, 0]], [[2.0, 3.0, 4.0]]], np.float32)
   w = np.array([[[1.0, 0, 0]], [[1.0, 1.0, 1.0]]], np.float32)
   update = step.make_train_step(
-      quadratic, lambda batch: {'w': batch['w'].sum()}, tx, 0)
-  now, sums = update(first_state(0, tx), {'x': x, 'w': w})
+      quadratic, lambda batch: {'w': batch['w'].sum()}, tx)
+  now, sums = update(first_state(0, tx), {'x': x, 'w': w}, SEED, 1.0)
   # d/dp of the mean of (p - x)^2 at 0 is -2 mean(x) = -2 * 10 / 4.
   assert float(now.params) == pytest.approx(5.0)
   assert float(sums['weight_sum']) == 4.0
@@ -134,12 +144,12 @@ def test_two_means_have_two_divisors(micro_batches):
   def count(batch):
     return {name: (batch[name] != 0).sum() for name in ('a', 'b')}
 
-  tx = optax.sgd(1.0)
+  tx = optax.with_extra_args_support(optax.sgd(1.0))
   rows = {'a': np.array([[2., 0], [4, 6], [0, 0], [0, 0], [0, 0], [8, 0]]),
           'b': np.array([[0., 0], [0, 0], [1, 3], [5, 7], [0, 9], [0, 0]])}
-  update = step.make_train_step(both, count, tx, 0)
+  update = step.make_train_step(both, count, tx)
   now, _ = update(first_state(0, tx),
-                  split_micro_batches(rows, micro_batches))
+                  split_micro_batches(rows, micro_batches), SEED, 1.0)
   assert float(now.params) == pytest.approx(-(20 / 4 + 25 / 5))
 
 
@@ -163,3 +173,24 @@ def test_bfloat16_loses_nothing_by_dividing_first():
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64) * 2**20
     assert np.abs(a).max() > 0
     np.testing.assert_array_equal(a[np.abs(a) > 1e-25], b[np.abs(a) > 1e-25])
+
+
+def test_another_seed_or_rate_compiles_nothing():
+  with jax.set_mesh(mesh_of((1, 1, 1))):
+    tx, _ = optimizer.create(OPTIM, 100)
+    traced = []
+
+    def counted(*args):
+      traced.append(1)
+      return loss(*args)
+
+    update = jax.jit(step.make_train_step(counted, totals, tx))
+    now = state.create(lambda key: model.create(CONFIG, key), tx)(
+        jax.random.key(0))
+    batch = split_micro_batches(next(batches(1)), 1)
+    norms = {(seed, rate): update(now, batch, seed_words(seed),
+                                  np.float32(rate))[1]['loss_sum'].item()
+             for seed in (0, 1) for rate in (1e-5, 2e-5)}
+  assert len(traced) == 1
+  # Dropout is another, the loss before the update the same.
+  assert norms[0, 1e-5] == norms[0, 2e-5] != norms[1, 1e-5]

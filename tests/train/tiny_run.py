@@ -12,13 +12,18 @@ import numpy as np
 
 from robertax import model, parallel
 from robertax.data import split_micro_batches
-from robertax.train import optimizer, state, step
+from robertax.kernels.dropout import seed_words
+from robertax.train import optimizer, schedules, state, step
 from robertax.train.config import OptimConfig
 
 B, T, M, P, V = 16, 32, 6, 3, 67
 CONFIG = model.ModelConfig(
     vocab_size=V, hidden_size=32, num_layers=2, num_heads=8, mlp_size=64,
     max_positions=T, num_types=2, nsp_head=True)
+
+
+OPTIM = OptimConfig(learning_rate=1e-2, warmup_steps=2)
+SEED = seed_words(3)
 
 
 def totals(batch):
@@ -81,18 +86,17 @@ def laid(batch, sharding):
 
 def compiled(mesh, micro_batches, zero1=False):
   """The first state and the train step."""
-  tx, _ = optimizer.create(
-      OptimConfig(learning_rate=1e-2, warmup_steps=2), 100)
+  tx, _ = optimizer.create(OPTIM, 100)
   with jax.set_mesh(mesh):
-    make = state.create(lambda key: model.create(CONFIG, key), tx, seed=3)
+    make = state.create(lambda key: model.create(CONFIG, key), tx)
     shardings = jax.tree.map(lambda x: x.sharding,
                              state.abstract(make, mesh, zero1))
-    now = jax.jit(make, out_shardings=shardings)()
-    update = jax.jit(step.make_train_step(loss, totals, tx, 3, zero1),
+    now = jax.jit(make, out_shardings=shardings)(jax.random.key(3))
+    update = jax.jit(step.make_train_step(loss, totals, tx, zero1),
                      donate_argnums=0, out_shardings=(shardings, None))
     batch = laid(split_micro_batches(next(batches(1)), micro_batches),
                  parallel.batch_sharding(mesh, micro_batches=True))
-    return now, update.lower(now, batch).compile()
+    return now, update.lower(now, batch, SEED, np.float32(0)).compile()
 
 
 def train(mesh, micro_batches=1, zero1=False, steps=20):
@@ -100,10 +104,11 @@ def train(mesh, micro_batches=1, zero1=False, steps=20):
   with jax.set_mesh(mesh):
     now, update = compiled(mesh, micro_batches, zero1)
     losses = []
-    for batch in batches(steps):
+    rates = schedules.rates(optimizer.create(OPTIM, 100)[1], 100)
+    for batch, rate in zip(batches(steps), rates):
       now, sums = update(now, laid(
           split_micro_batches(batch, micro_batches),
-          parallel.batch_sharding(mesh, micro_batches=True)))
+          parallel.batch_sharding(mesh, micro_batches=True)), SEED, rate)
       losses.append([float(sums[f'{of}loss_sum'] / sums[f'{of}weight_sum'])
                      for of in ('', 'nsp_')])
     # Whole, so that each process can read them.

@@ -1,0 +1,48 @@
+"""GLUE, one task at a time, as the paper and fairseq fine-tune it.
+
+  python -m robertax.main --config=configs/glue.py:task=rte --workdir=runs/rte \
+      --config.init_from=runs/base --config.data.dir=GLUE
+
+task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte (the default), wnli.
+data.dir: the folder of all official files (or of that task's), or `tfds:`.
+RTE, MRPC and STS-B begin with an MNLI model in the paper:
+--config.init_from=runs/mnli, whose body is taken and whose head is dropped.
+Cost (expected), base, 10 epochs: 6 x 86M x tokens; RTE 2,490 x 66 tokens x 10:
+8.5e14 FLOP, 4 seconds at 40 % of a v5e; MNLI 392,702 x 39 x 10: 7.9e16, 17
+minutes.
+Expect (fairseq's README, dev, RoBERTa base): MNLI 87.6, QNLI 92.8, QQP 91.9,
+RTE 78.7, SST-2 94.8, MRPC 90.2, CoLA 63.6, STS-B 91.2.
+Rates and batches are fairseq's (examples/roberta/config/finetuning); the
+paper's sweep over {1,2,3}e-5 x {16,32} x five seeds: see robertax.sweep.
+"""
+
+from robertax.sections import unknown
+from robertax.train.config import defaults, with_arg
+
+# task: (learning rate, batch, warm-up as a share of the steps)
+TASKS = {
+    'cola': (1e-5, 16, .06), 'mnli': (1e-5, 32, .06), 'mrpc': (1e-5, 16, .06),
+    'qnli': (1e-5, 32, .06), 'qqp': (1e-5, 32, .25), 'rte': (2e-5, 16, .06),
+    'sst2': (1e-5, 32, .06), 'stsb': (2e-5, 16, .06), 'wnli': (1e-5, 16, .06)}
+
+
+def get_config(arg=None):
+  rest = [pair for pair in (arg or '').split(',') if pair]
+  named = [pair for pair in rest if pair.startswith('task=')]
+  name = named[-1].removeprefix('task=') if named else 'rte'
+  rest = [pair for pair in rest if pair not in named]
+  if name not in TASKS:
+    raise unknown('task of configs/glue.py', name, TASKS)
+  rate, batch, warmup = TASKS[name]
+  config = defaults()
+  config.task = f'glue/{name}'
+  config.data.update(batch_size=batch)
+  config.model.update(dropout_rate=0.1, attention_dropout_rate=0.1)
+  config.optim.update(
+      name='adamw_fairseq', learning_rate=rate, schedule='linear',
+      warmup_steps=0, warmup_rate=warmup, b1=0.9, b2=0.98, eps=1e-6,
+      weight_decay=0.1, weight_decay_on='all', clip_norm=0.0)
+  config.train.update(steps=0, log_every=10, eval_every=0, checkpoint_every=0,
+                      keep_checkpoints=1)
+  config.finetune.update(epochs=10)
+  return with_arg(config, ','.join(rest))

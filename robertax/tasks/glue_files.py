@@ -1,0 +1,201 @@
+"""Reads GLUE's splits: official TSV files, JSON lines, or TFDS."""
+
+from collections.abc import Iterator
+import json
+import os
+import sys
+from typing import NamedTuple
+
+from robertax.data.tfds_rows import read_tfds
+from robertax.errors import InputError
+from robertax.tasks.finetune import Rows
+from robertax.tasks.glue_table import GlueTask
+
+TFDS = 'tfds:'
+
+
+class GlueRow(NamedTuple):
+  """One row.
+
+  Attributes:
+    index: as the official files number them, from 0.
+    texts: one or two.
+    label: as the official files spell it; '' in a test split.
+  """
+  index: str
+  texts: tuple[str, ...]
+  label: str
+
+
+class Source:
+  """Where the splits of one task lie."""
+
+  def __init__(self, task: GlueTask, folder: str):
+    """Opens nothing.
+
+    Args:
+      task: a row of GLUE.
+      folder: the task's official folder, or that of all tasks; or `tfds:`,
+        `tfds:DIR`.
+
+    Raises:
+      InputError: there is no such folder.
+    """
+    self._task, self._folder = task, folder
+    if folder.startswith(TFDS):
+      return
+    inside = os.path.join(folder, task.folder)
+    if os.path.isdir(inside):
+      self._folder = inside
+    elif not folder or not os.path.isdir(folder):
+      raise InputError(
+          f'data.dir={folder!r}: the folder of {task.folder} (or of all of '
+          'GLUE) is needed, or `tfds:`, or `tfds:DIR` with prepared TFDS data.')
+
+  def split(self, name: str, labelled: bool) -> Rows | None:
+    """A split; None where there is none.
+
+    Raises:
+      InputError: damaged; names file and line.
+    """
+    if self._folder.startswith(TFDS):
+      return self._from_tfds(name, labelled)
+    for folder in (self._folder, os.path.join(self._folder, '..', 'AX')):
+      if name != 'diagnostic' and folder != self._folder:
+        continue  # AX has one file, in a folder of its own.
+      for ending, read in (('tsv', self._tsv), ('jsonl', self._jsonl)):
+        path = os.path.normpath(os.path.join(folder, f'{name}.{ending}'))
+        if os.path.exists(path):
+          return Rows(list(read(path, labelled)), path, labelled)
+    return None
+
+  def missing(self, name: str) -> InputError:
+    """The error for a split that must be there."""
+    return InputError(
+        f'{os.path.join(self._folder, name)}.tsv: missing (neither is '
+        f'{name}.jsonl there): the official file of {self._task.folder}.')
+
+  def _tsv(self, path: str, labelled: bool) -> Iterator[GlueRow]:
+    task, dropped = self._task, 0
+    with _open(path) as lines:
+      header = list(task.no_header) if labelled else []
+      for number, line in enumerate(lines, 1):
+        fields = line.rstrip('\n').removesuffix('\r').split('\t')
+        if not header:
+          header = [f.removeprefix('\ufeff') for f in fields]
+          _check_header(path, header, task.columns
+                        + ((task.label,) if labelled else ()))
+          continue
+        if labelled and task.fields and len(fields) != task.fields:
+          dropped += 1
+          continue
+        if len(fields) != len(header):
+          raise InputError(
+              f'{path}, line {number}: {len(fields)} columns, '
+              f'{len(header)} are needed ({", ".join(header)}).')
+        row = dict(zip(header, fields))
+        first = number - 1 - (not (labelled and task.no_header))
+        yield self._row(path, number, row, row.get('index', str(first)),
+                        task.columns, labelled)
+    if dropped:
+      print(f'{path}: {dropped} lines without {task.fields} columns are left '
+            "out (fairseq's law)", file=sys.stderr)
+
+  def _jsonl(self, path: str, labelled: bool) -> Iterator[GlueRow]:
+    task = self._task
+    with _open(path) as lines:
+      for number, line in enumerate(lines, 1):
+        if not line.strip():
+          continue
+        try:
+          row = json.loads(line)
+        except ValueError as e:
+          raise InputError(f'{path}, line {number}: not JSON: {e}') from e
+        columns = next((c for c in (task.columns, task.tfds_columns)
+                        if isinstance(row, dict) and set(c) <= set(row)), None)
+        if columns is None:
+          raise InputError(
+              f'{path}, line {number}: an object with {", ".join(task.columns)}'
+              f' (or {", ".join(task.tfds_columns)}) is needed.')
+        row[task.label] = row.get(task.label, row.get('label', ''))
+        yield self._row(path, number, row, str(row.get('index', number - 1)),
+                        columns, labelled)
+
+  def _from_tfds(self, name: str, labelled: bool) -> Rows | None:
+    task = self._task
+    split = {'dev': 'validation'}.get(
+        name, name.replace('dev_', 'validation_'))
+    builder = 'ax' if name == 'diagnostic' else task.tfds
+    split = 'test' if name == 'diagnostic' else split
+    found = read_tfds(f'glue/{builder}', split, self._folder[len(TFDS):])
+    if found is None:
+      return None
+    source, rows = f'TFDS glue/{builder} {split}', []
+    for number, row in enumerate(found, 1):
+      label = row.get('label', '')
+      if labelled and task.labels:
+        label = task.tfds_labels[int(label)]
+      rows.append(self._row(source, number, {**row, task.label: label},
+                            str(row.get('idx', number - 1)),
+                            task.tfds_columns, labelled))
+    # TFDS shuffles rows when it prepares them; the official order is idx.
+    rows.sort(key=lambda row: int(row.index))
+    return Rows(rows, source, labelled)
+
+  def _row(self, path, number, row, index, columns, labelled) -> GlueRow:
+    label = str(row[self._task.label]) if labelled else ''
+    if labelled and not self._known(label):
+      known = (', '.join(map(repr, self._task.labels))
+               or 'a number from 0 to 5')
+      raise InputError(f'{path}, line {number}: label {label!r}; known are: '
+                       f'{known}.')
+    return GlueRow(index, tuple(str(row[c]) for c in columns), label)
+
+  def _known(self, label: str) -> bool:
+    if self._task.labels:
+      return label in self._task.labels
+    try:
+      return 0 <= float(label) <= 5
+    except ValueError:
+      return False
+
+
+def _open(path: str):
+  # Only \n ends a line: texts may hold other characters that Python splits at.
+  try:
+    return _Utf8(path, open(path, encoding='utf-8', newline='\n'))
+  except OSError as e:
+    raise InputError(f'cannot read {path}: {e.strerror}') from e
+
+
+class _Utf8:
+  """Lines of a file; bytes that are no UTF-8 are named with their line."""
+
+  def __init__(self, path, file):
+    self._path, self._file = path, file
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *unused):
+    self._file.close()
+
+  def __iter__(self):
+    number = 0
+    while True:
+      number += 1
+      try:
+        line = self._file.readline()
+      except UnicodeDecodeError as e:
+        raise InputError(f'{self._path}, near line {number}: not UTF-8: {e}'
+                         ) from e
+      if not line:
+        return
+      yield line
+
+
+def _check_header(path: str, header: list[str], needed: tuple[str, ...]):
+  missing = [name for name in needed if name not in header]
+  if missing:
+    raise InputError(f'{path}, line 1: no column {", ".join(missing)} among '
+                     f'{", ".join(header)}.')

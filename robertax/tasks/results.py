@@ -1,0 +1,78 @@
+"""results.json and predictions.*, which a fine-tuning run writes last."""
+
+from collections.abc import Iterable, Mapping
+import json
+import math
+import os
+from typing import Any
+
+from robertax.errors import writing
+
+RESULTS = 'results.json'
+
+
+def json_lines(lines: Iterable[Mapping[str, Any]]) -> bytes:
+  """One JSON object a line."""
+  return ''.join(json.dumps(plain(line), ensure_ascii=False) + '\n'
+                 for line in lines).encode()
+
+
+def plain(value: Any) -> Any:
+  """NumPy's numbers as Python's; what is no number is null (JSON)."""
+  if isinstance(value, Mapping):
+    return {key: plain(v) for key, v in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [plain(v) for v in value]
+  if hasattr(value, 'tolist'):
+    return plain(value.tolist())
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value
+
+
+def write(folder: str, found: Mapping[str, Any], files: Mapping[str, bytes]
+          ) -> dict[str, Any]:
+  """Writes the files, then results.json, each whole or not at all.
+
+  Args:
+    folder: W.
+    found: what results.json is to hold; the names of the files are added.
+    files: content by name.
+
+  Returns:
+    What results.json holds.
+
+  Raises:
+    InputError: the folder cannot be written.
+  """
+  found = plain({**found, 'files': sorted(files)})
+  content = dict(files)
+  content[RESULTS] = (json.dumps(found, indent=2, ensure_ascii=False)
+                      + '\n').encode()
+  for name, data in content.items():
+    path = os.path.join(folder, name)
+    with writing(path):
+      with open(path + '.partial', 'wb') as f:
+        f.write(data)
+      os.replace(path + '.partial', path)
+  return found
+
+
+def sentence(found: Mapping[str, Any]) -> str:
+  """A score with data set, split, rows and seed, as it is always printed."""
+  scores = '; '.join(
+      f'{split} ' + ', '.join(f'{name} {_number(value)}'
+                              for name, value in values.items())
+      for split, values in found['scores'].items())
+  text = (f'{found["task"]}: {found["metric"]} {_number(found["value"])} on '
+          f'{found["split"]} ({found["rows"]} rows of {found["data"]}), seed '
+          f'{found["seed"]}, best epoch {found["best_epoch"]:g} of training on '
+          f'{found["train_rows"]} rows of {found["train_data"]}. All: '
+          f'{scores}.')
+  if found['degenerate']:
+    text += f'\nDEGENERATE: {found["degenerate_because"]}'
+  return text
+
+
+def _number(value: float | None) -> str:
+  return 'none' if value is None else f'{value:.2f}'

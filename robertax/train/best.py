@@ -1,0 +1,112 @@
+"""The best evaluation of a fine-tuning run, and what it ends with.
+
+The paper reports the best epoch on the development set: the weights of the best
+evaluation so far are kept in `W/best/<step>/`, and `results.json` and
+`predictions.*`, written last, are theirs.
+"""
+
+import os
+from typing import Any
+
+import jax
+
+from robertax.train.checkpoint import Checkpoints, finished_step
+from robertax.train.config import Config
+from robertax.train.scoring import Scoring
+from robertax.train.writer import read_lines
+
+RESULTS = 'results.json'
+FOLDER = 'best'
+
+
+def concluded(folder: str, fine_tunes: bool) -> bool:
+  """Whether nothing is left to do once the last step is saved."""
+  return not fine_tunes or os.path.exists(f'{folder}/{RESULTS}')
+
+
+class Best:
+  """Keeps the best weights of a task that fine-tunes; of another does nothing.
+
+  Attributes:
+    value, step: of the best evaluation so far; step -1: none yet.
+  """
+
+  def __init__(self, folder: str, task: Any, restored_step: int | None):
+    """What the lines of metrics.jsonl up to the restored step say was best.
+
+    Args:
+      folder: W.
+      task: with `metric` where it fine-tunes.
+      restored_step: None: the run begins anew.
+    """
+    self._folder, self._task, self.value, self.step = folder, task, 0.0, -1
+    path = f'{folder}/metrics.jsonl'
+    if task.fine_tunes and restored_step is not None and os.path.exists(path):
+      for _, metrics in read_lines(path):
+        value = metrics.get(f'eval/{task.metric}')
+        if value is not None and metrics['step'] <= restored_step:
+          self._better(metrics['step'], value)
+
+  def note(self, step: int, metrics: dict[str, float], params: Any):
+    """Keeps `params` if this evaluation is the best; step 0 is not one.
+
+    Comes before the evaluation is written: a kill between the two leaves
+    weights that the resumed run writes again.
+    """
+    if not self._task.fine_tunes or not step:
+      return
+    if self._better(step, metrics[f'eval/{self._task.metric}']):
+      checkpoints = Checkpoints(self._folder, 1, folder=FOLDER)
+      checkpoints.replace_params(step, params)
+      checkpoints.close()
+
+  def _better(self, step: int, value: float) -> bool:
+    if not step or (self.step >= 0 and not value > self.value):
+      return False
+    self.step, self.value = step, value
+    return True
+
+  def params(self, like: Any) -> Any:
+    """The best weights, laid out as `like`."""
+    checkpoints = Checkpoints(self._folder, folder=FOLDER, read_only=True)
+    try:
+      return checkpoints.restore_params(self.step, jax.tree.map(
+          lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype,
+                                         sharding=x.sharding), like))
+    finally:
+      checkpoints.close()
+
+
+def conclude(config: Config, task: Any, scoring: Any, best: Best, params: Any,
+             folder: str) -> dict[str, Any] | None:
+  """Answers every split with the best weights and writes what they say.
+
+  Args:
+    config: of the run, settled.
+    task: of the run; where it does not fine-tune, nothing is done.
+    scoring: Scoring.
+    best: of the run.
+    params: the last ones, for their layout.
+    folder: W.
+
+  Returns:
+    What results.json holds.
+  """
+  if not task.fine_tunes:
+    return None
+  assert isinstance(scoring, Scoring)
+  params = best.params(params)
+  splits = [*task.dev_splits]
+  if config.finetune.predict_test:
+    splits += task.test_splits
+  answers = {name: scoring.answers(params, name) for name in splits}
+  facts = {
+      'seed': config.seed, 'best_step': best.step, 'steps': config.train.steps,
+      'best_epoch': round(best.step / task.epoch_steps, 2),
+      'learning_rate': config.optim.learning_rate,
+      'batch_size': config.data.batch_size, 'init_from': config.init_from,
+      'init_step': finished_step(config.init_from) if config.init_from and
+                   not config.finetune.from_scratch else None}
+  if jax.process_index():
+    return facts
+  return task.conclude(folder, answers, facts)

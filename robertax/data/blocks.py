@@ -28,6 +28,7 @@ import numpy as np
 
 from robertax.data.examples import Examples
 
+ENOUGH = 128
 LENGTHS = (32, 64, 96, 128, 192, 256, 384, 512)
 
 
@@ -87,11 +88,15 @@ class Blocks:
     self.rows = next(k for k in range(1, self.members + 1)
                      if all(_fit(s, [max_length] * k) for s in sizes
                             if self.members > 1) or k == self.members)
-    # Slots for half as many again as a row holds on average.
     self._mean = self._lengths.mean() if len(self._lengths) else 1.0
+    # Rows that hold four or more are filled well; beyond 128 tokens longer ones
+    # cost more attention than padding saves.
+    self._ladder = [n for n in self._ladder if n >= min(
+        4 * self._mean, ENOUGH, max_length)]
 
   def slots(self, length: int) -> int:
     """Q of blocks whose rows have this length."""
+    # For half as many again as a row holds on average.
     wanted = math.ceil(1.5 * self.rows * length / self._mean)
     return self.members * max(1, math.ceil(wanted / self.members))
 
@@ -100,7 +105,7 @@ class Blocks:
     largest first.
     """
     order = self._by_size(groups)
-    length = self._length(order)
+    length = self._need(order[0])
     packer = _Packer(self, length)
     for group in order:
       if not packer.add(group):
@@ -115,7 +120,7 @@ class Blocks:
     order = self._by_size(range(len(self._firsts) - 1))
     at = 0
     while at < len(order):
-      length = self._length(order[at:at + 1])
+      length = self._need(order[at])
       most = self._unit * max(1, tokens // (length * self.rows * self._unit))
       packer = _Packer(self, length)
       while at < len(order):
@@ -137,14 +142,14 @@ class Blocks:
     return int(self._firsts[group])
 
   def _by_size(self, groups):
-    return sorted(groups, key=lambda g: (-int(self.sizes(g).sum()), g))
+    return sorted(groups, key=lambda g: (
+        -self._need(g), -int(self.sizes(g).sum()), g))
 
-  def _length(self, groups) -> int:
-    """The smallest of the ladder that holds each of the groups."""
-    for length in self._ladder:
-      if all(_fit(self.sizes(g), [length] * self.rows) for g in groups):
-        return length
-    return self._ladder[-1]
+  def _need(self, group: int) -> int:
+    """The smallest length of rows in which a block holds the group."""
+    sizes = self.sizes(group)
+    return next((length for length in self._ladder
+                 if _fit(sizes, [length] * self.rows)), self._ladder[-1])
 
 
 class _Packer:

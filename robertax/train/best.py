@@ -105,6 +105,7 @@ def conclude(config: Config, task: Any, scoring: Any, best: Best, params: Any,
       'best_epoch': round(best.step / task.epoch_steps, 2),
       'learning_rate': config.optim.learning_rate,
       'batch_size': config.data.batch_size, 'init_from': config.init_from,
+      'from_scratch': config.finetune.from_scratch,
       'init_step': finished_step(config.init_from) if config.init_from and
                    not config.finetune.from_scratch else None}
   if jax.process_index():

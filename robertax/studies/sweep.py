@@ -1,0 +1,175 @@
+"""The paper's sweep: rates x batches x seeds, medians of the best epoch on dev.
+
+Section 5.1: rates {1e-5, 2e-5, 3e-5}, batches {16, 32}, ten epochs, "the median
+results over five random initializations". All runs of a sweep are runs of
+train.loop in one process, one after another, each in a workdir of its own: so
+that what has ended is there when the sweep is started again, what was
+interrupted goes on, and the step is compiled once for each shape of batch.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import itertools
+import json
+import os
+import shutil
+import statistics
+import sys
+from typing import Any
+
+from robertax.errors import InputError
+from robertax.studies import ensemble
+from robertax.tasks import results
+from robertax.train import loop, workdir
+from robertax.train.best import FOLDER, RESULTS
+from robertax.train.config import Config
+from robertax.train.initial import initial_config
+
+RATES, BATCHES, SEEDS = (1e-5, 2e-5, 3e-5), (16, 32), 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Swept:
+  """How a sweep ended.
+
+  Attributes:
+    results: what W/results.json holds; None where it was stopped.
+    signal: number of the signal that stopped it; 0: it came to its end.
+  """
+  results: dict[str, Any] | None
+  signal: int = 0
+
+
+def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
+          batches: Sequence[int] = BATCHES, seeds: int = SEEDS,
+          best: int = 0) -> Swept:
+  """Runs what is missing, and makes the table.
+
+  Args:
+    config: of a task that fine-tunes; its seed is the first of the seeds.
+    folder: W; runs are in W/runs/.
+    rates: peaks of the learning rate.
+    batches: examples an update.
+    seeds: runs of each setting.
+    best: runs of the best setting that answer together, the best on dev
+      (fairseq #984: 7 of 15); 0: none do. Their weights are kept.
+
+  Raises:
+    InputError: wrong input of any kind.
+  """
+  for name, values in (('rates', rates), ('batches', batches)):
+    if not values or len(set(values)) < len(values):
+      raise InputError(f'{name}={list(values)}: at least one, each once.')
+  if not 0 <= best <= seeds or seeds < 1:
+    raise InputError(f'seeds={seeds}, of which the best {best}: at least 1 '
+                     'seed, and no more of them together than there are.')
+  found = {}
+  runs = list(itertools.product(rates, batches, range(seeds)))
+  for number, (rate, batch, seed) in enumerate(runs, 1):
+    one = dataclasses.replace(
+        config, seed=config.seed + seed,
+        optim=dataclasses.replace(config.optim, learning_rate=rate),
+        data=dataclasses.replace(config.data, batch_size=batch))
+    place = f'{folder}/runs/{rate:g}-{batch}-{one.seed}'
+    print(f'run {number} of {len(runs)}: learning rate {rate:g}, batch '
+          f'{batch}, seed {one.seed}', file=sys.stderr)
+    ended = _run(one, place)
+    if isinstance(ended, int):
+      return Swept(None, ended)
+    found[rate, batch, one.seed] = ended, place
+  summary = summarize(found, best)
+  keep = {place for place in summary.pop('together', ())}
+  for _, place in found.values():
+    if place not in keep:
+      shutil.rmtree(f'{place}/{FOLDER}', ignore_errors=True)
+  files = {}
+  if keep:
+    summary['ensemble'], files = ensemble.together(sorted(keep))
+  files['sweep.txt'] = table(summary).encode()
+  return Swept(results.write(folder, summary, files))
+
+
+def _run(config: Config, place: str) -> dict[str, Any] | int:
+  """results.json of a run, or the signal that stopped it."""
+  path = f'{place}/{RESULTS}'
+  if os.path.exists(path):
+    workdir.check(place, initial_config(config))
+  else:
+    ended = loop.run(config, place)
+    if ended.signal:
+      return ended.signal
+    print(results.sentence(ended.results), file=sys.stderr)
+  # No one goes on with it, and the optimizer's numbers are the most of it.
+  shutil.rmtree(f'{place}/checkpoints', ignore_errors=True)
+  with open(path, encoding='utf-8') as f:
+    return json.load(f)
+
+
+def summarize(found: dict[tuple[float, int, int], tuple[dict[str, Any], str]],
+              best: int = 0) -> dict[str, Any]:
+  """Median and spread of each setting, and the best of them.
+
+  Args:
+    found: (rate, batch, seed) -> (results.json, workdir).
+    best: as for `sweep`.
+
+  Returns:
+    What results.json holds, and, with `best`, `together`: their workdirs.
+  """
+  first = next(iter(found.values()))[0]
+  settings = []
+  for rate, batch in dict.fromkeys((r, b) for r, b, _ in found):
+    runs = {s: x[0] for (r, b, s), x in found.items()
+            if (r, b) == (rate, batch)}
+    values = [run['value'] for run in runs.values()]
+    settings.append({
+        'learning_rate': rate, 'batch_size': batch, 'seeds': list(runs),
+        'values': values, 'median': statistics.median(values),
+        'lowest': min(values), 'highest': max(values),
+        'deviation': statistics.pstdev(values),
+        'degenerate': [s for s, run in runs.items() if run['degenerate']]})
+  # Of equal ones the first: the order of the sweep, whatever ran when.
+  chosen = max(settings, key=lambda s: s['median'])
+  kept = ('task', 'metric', 'split', 'rows', 'data', 'train_rows',
+          'train_data', 'init_from', 'init_step', 'labels')
+  summary = {
+      **{key: first[key] for key in kept if key in first},
+      'value': chosen['median'], 'seed': chosen['seeds'],
+      'learning_rate': chosen['learning_rate'],
+      'batch_size': chosen['batch_size'], 'settings': settings,
+      'degenerate': len(chosen['degenerate']) * 2 >= len(chosen['seeds'])}
+  if best:
+    ranked = sorted(zip(chosen['values'], chosen['seeds']),
+                    key=lambda pair: (-pair[0], pair[1]))[:best]
+    summary['together'] = [
+        found[chosen['learning_rate'], chosen['batch_size'], seed][1]
+        for _, seed in ranked]
+  return summary
+
+
+def table(summary: dict[str, Any]) -> str:
+  """The sweep for people: a line for each setting."""
+  lines = [
+      f'{summary["task"]}: {summary["metric"]} on {summary["split"]} '
+      f'({summary["rows"]} rows of {summary["data"]}), best epoch of each run, '
+      f'trained on {summary["train_rows"]} rows of {summary["train_data"]}',
+      f'{"rate":>8} {"batch":>6} {"median":>8} {"lowest":>8} {"highest":>8} '
+      f'{"deviation":>10} {"at chance":>10}  seeds']
+  for row in summary['settings']:
+    seeds = row['seeds']
+    lines.append(
+        f'{row["learning_rate"]:>8g} {row["batch_size"]:>6} '
+        f'{row["median"]:>8.2f} {row["lowest"]:>8.2f} {row["highest"]:>8.2f} '
+        f'{row["deviation"]:>10.2f} {len(row["degenerate"]):>10}  '
+        f'{seeds[0]} to {seeds[-1]}')
+  lines.append(f'best median: {summary["value"]:.2f} with rate '
+               f'{summary["learning_rate"]:g} and batch '
+               f'{summary["batch_size"]}')
+  if 'ensemble' in summary:
+    lines.append(f'{len(summary["ensemble"]["runs"])} of them together: '
+                 + ', '.join(f'{split} {name} {value:.2f}' for split, values in
+                             summary['ensemble']['scores'].items()
+                             for name, value in values.items()))
+  if summary['degenerate']:
+    lines.append('DEGENERATE: at least half of its runs are at chance.')
+  return '\n'.join(lines) + '\n'

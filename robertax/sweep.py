@@ -1,0 +1,58 @@
+"""The paper's sweep of a fine-tuning task, in one process, resumable.
+
+  python -m robertax.sweep --config=configs/glue.py:task=rte \
+      --workdir=runs/rte --config.init_from=runs/base --config.data.dir=GLUE
+
+Ends in a table, W/sweep.txt, and W/results.json. Run again, it goes on with the
+run that was interrupted; each run's own workdir is W/runs/RATE-BATCH-SEED.
+"""
+
+import sys
+
+from absl import flags
+
+from robertax.errors import InputError
+from robertax.flags import config_flag, given, run
+
+_CONFIG = config_flag()
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the sweep.')
+_RATES = flags.DEFINE_list('rates', ['1e-5', '2e-5', '3e-5'],
+                           'Peaks of the learning rate.')
+_BATCHES = flags.DEFINE_list('batches', ['16', '32'], 'Examples an update.')
+_SEEDS = flags.DEFINE_integer('seeds', 5, 'Runs of each setting.')
+_BEST = flags.DEFINE_integer(
+    'best', 0, 'So many of the best runs of the best setting answer together.')
+_EXAMPLE = ('python -m robertax.sweep --config=configs/glue.py:task=rte '
+            '--workdir=runs/rte --config.init_from=runs/base '
+            '--config.data.dir=GLUE')
+
+
+def main(argv):
+  """Exit code 0: done; 2: wrong input; 128 + n: stopped by signal n, saved."""
+  del argv
+  values = given(_CONFIG, _EXAMPLE)
+  if not _WORKDIR.value:
+    raise InputError(f'--workdir=FOLDER is needed, such as: {_EXAMPLE}')
+  from robertax.studies import sweep
+  from robertax.train import config
+
+  ended = sweep.sweep(
+      config.parse(values), _WORKDIR.value, _numbers('rates', _RATES, float),
+      _numbers('batches', _BATCHES, int), _SEEDS.value, _BEST.value)
+  if ended.signal:
+    print('Stopped; the same command goes on.')
+    sys.exit(128 + ended.signal)
+  print(sweep.table(ended.results), end='')
+  sys.exit(0)
+
+
+def _numbers(name, flag, kind):
+  try:
+    return [kind(text) for text in flag.value]
+  except ValueError as e:
+    raise InputError(f'--{name}={",".join(flag.value)}: numbers with commas '
+                     'between.') from e
+
+
+if __name__ == '__main__':
+  run(main)

@@ -115,7 +115,8 @@ def test_a_flag_that_disagrees(foreign, section, key, value, words):
 def test_flags_that_agree(foreign):
   spec, made = foreign
   folder = spec.removeprefix('hf:')
-  config = Config(init_from=spec, model=ModelConfig(hidden_size=16, num_heads=2),
+  config = Config(init_from=spec, model=ModelConfig(
+      hidden_size=16, num_heads=2),
                   tokenizer=text.TokenizerConfig(
                       path=f'{folder}/tokenizer.json', vocab_size=290))
   assert initial.initial_config(config, {

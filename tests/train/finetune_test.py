@@ -31,7 +31,7 @@ def pretrained(tmp_path_factory):
                'sequence_length': 32, 'backend': 'numpy', 'workers': 1,
                'cache_dir': str(folder / 'cache')},
       'tokenizer': {'vocab_size': 300},
-      'model': {'hidden_size': 16, 'num_layers': 1, 'num_heads': 2,
+      'model': {'hidden_size': 32, 'num_layers': 1, 'num_heads': 2,
                 'mlp_size': 32, 'max_positions': 32},
       'mesh': {'data': 1}, 'train': {'steps': 2}}), folder / 'w')
   return folder / 'w'
@@ -186,7 +186,7 @@ def test_from_scratch_takes_the_shape_and_says_so(pretrained, data, tmp_path,
       'from_scratch': True, 'epochs': 1, 'max_train_examples': 32}))
   ended = run(settings, tmp_path)
   assert 'RANDOM weights' in capsys.readouterr().err
-  assert ended.task.model.hidden_size == 16 and ended.step == 2
+  assert ended.task.model.hidden_size == 32 and ended.step == 2
   assert ended.results['train_rows'] == 32
   assert ended.results['from_scratch']
 

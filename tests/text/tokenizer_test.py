@@ -231,3 +231,20 @@ def test_added_tokens_are_found_before_pieces():
   assert again.fingerprint == more.fingerprint != tok.fingerprint
   # A second time they come behind the first.
   assert more.with_added(['dog-1']).encode('dog-1').tolist() == [size + 2]
+
+
+def test_a_mask_at_4_as_in_hugging_faces_recipe():
+  """Their trainer gives its special tokens the first five ids."""
+  tok = text.train_byte_bpe(['the cat sat'] * 3, 270)
+  state = json.loads(tok.to_json())
+  vocab = state['model']['vocab']
+  moved = {piece: i + 1 if 4 <= i < tok.mask_id else i
+           for piece, i in vocab.items()} | {'<mask>': 4}
+  state['model']['vocab'] = moved
+  for token in state['added_tokens']:
+    token['id'] = moved[token['content']]
+  found = text.Tokenizer.from_json(json.dumps(state))
+  assert found.mask_id == 4 and found.first_random_id == 4
+  assert found.encode('the <mask>sat', allow_mask=True).tolist() == [
+      *(tok.encode('the') + 1), 4, *(tok.encode('sat') + 1)]
+  assert found.decode(found.encode('the cat')) == 'the cat'

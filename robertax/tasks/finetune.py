@@ -247,7 +247,7 @@ class FinetuneTask:
     return TuningBatches(
         self.splits[split].examples, batch_size=self.config.data.batch_size,
         seed=self._seed, max_length=self.max_length, unit=unit,
-        pad_id=self.tokenizer.pad_id, types=bool(self.model.num_types))
+        pad_id=self.tokenizer.pad_id, types=self.model.num_types > 1)
 
   def _splits(self) -> dict[str, Split]:
     """Read and encoded; a sweep's runs, which differ in neither, share it."""

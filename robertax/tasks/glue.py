@@ -63,7 +63,7 @@ class Glue(FinetuneTask):
     """`<s> A </s>` or `<s> A </s></s> B </s>`."""
     encoded = encode_texts(
         self.tokenizer, [row.texts for row in rows], self.max_length,
-        separators=1 if self.model.num_types else 2)
+        separators=1 if self.model.num_types > 1 else 2)
     values = {}
     if all(row.label for row in rows):
       values['class_targets'] = self.targets(rows)

@@ -163,8 +163,13 @@ class Checkpoints:
     """Reads a whole state onto the shardings of `abstract`.
 
     Raises:
-      InputError: damaged, or of another shape.
+      InputError: damaged, of another shape, or weights without an optimizer.
     """
+    if not os.path.isdir(f'{self.folder}/{step}/opt_state'):
+      raise InputError(
+          f'{self.folder}/{step} holds weights alone, and no optimizer to go '
+          'on with: begin another run from them, with another --workdir and '
+          f'--config.init_from={os.path.dirname(self.folder)}.')
     restored = self._restore(step, params=as_dict(abstract.params),
                              opt_state=as_dict(abstract.opt_state))
     return TrainState(

@@ -234,3 +234,36 @@ def test_offsets_are_the_characters_of_each_piece(kind):
 def test_offsets_of_a_lone_surrogate(tokenizer):
   with pytest.raises(InputError, match='surrogate'):
     tokenizer.encode_with_offsets(['\ud800'])
+
+
+def test_added_tokens_are_found_before_pieces():
+  tok = text.train_byte_bpe(['the cat sat'] * 3, 270)
+  more = tok.with_added(['cat-9', 'ſ'])
+  size = tok.vocab_size
+  assert more.vocab_size == size + 2 and more.mask_id == tok.mask_id
+  assert more.encode('the cat-9 ſ').tolist() == [
+      *tok.encode('the'), *tok.encode(' '), size, *tok.encode(' '), size + 1]
+  assert size not in more.encode('cat-99')
+  assert more.decode(more.encode('the cat-9!')) == 'the cat-9!'
+  assert more.first_random_id == tok.first_random_id
+  again = text.Tokenizer.from_json(more.to_json())
+  assert again.fingerprint == more.fingerprint != tok.fingerprint
+  # A second time they come behind the first.
+  assert more.with_added(['dog-1']).encode('dog-1').tolist() == [size + 2]
+
+
+def test_a_mask_at_4_as_in_hugging_faces_recipe():
+  """Their trainer gives its special tokens the first five ids."""
+  tok = text.train_byte_bpe(['the cat sat'] * 3, 270)
+  state = json.loads(tok.to_json())
+  vocab = state['model']['vocab']
+  moved = {piece: i + 1 if 4 <= i < tok.mask_id else i
+           for piece, i in vocab.items()} | {'<mask>': 4}
+  state['model']['vocab'] = moved
+  for token in state['added_tokens']:
+    token['id'] = moved[token['content']]
+  found = text.Tokenizer.from_json(json.dumps(state))
+  assert found.mask_id == 4 and found.first_random_id == 4
+  assert found.encode('the <mask>sat', allow_mask=True).tolist() == [
+      *(tok.encode('the') + 1), 4, *(tok.encode('sat') + 1)]
+  assert found.decode(found.encode('the cat')) == 'the cat'

@@ -101,6 +101,15 @@ def test_a_forward_pass_that_is_made_again_counts_again(policy, forward):
   assert one.flops == one.calls * 16 * 4 * 2 * (2 * 128**3)
 
 
+def test_between_slices_each_device_sends_its_part():
+  """Gradients are scattered in a slice of four before they leave it."""
+  found = estimate(parsed(), '2xv5e:2x2')
+  size = 4 * (512 * 256 + 130 * 256 + 256 * 256 + 2 * (
+      4 * 256**2 + 2 * 256 * 1024))
+  _, sent = found.collectives['send-between-slices']
+  assert size / 4 <= sent <= 1.5 * size / 4
+
+
 def test_flops_of_the_reference_table():
   """performance.md: 2.010 GFLOP a token for large at 512."""
   large = configs.parse({

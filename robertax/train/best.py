@@ -26,7 +26,8 @@ def concluded(folder: str, task: str) -> bool:
     folder: W.
     task: a row of TASKS.
   """
-  return not TASKS[task].fine_tunes or os.path.exists(f'{folder}/{results.RESULTS}')
+  return not TASKS[task].fine_tunes or os.path.exists(
+      f'{folder}/{results.RESULTS}')
 
 
 class Best:

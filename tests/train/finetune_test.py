@@ -10,6 +10,7 @@ import pytest
 
 from robertax.errors import InputError
 from robertax.studies import sweep
+from robertax.tasks import scoring
 from robertax.train import compiled, loop
 from robertax.train.config import parse
 from robertax.train.writer import read_lines
@@ -83,6 +84,9 @@ def test_a_task_is_learned_and_the_best_epoch_reported(undisturbed, data):
                  (folder / 'predictions.dev.jsonl').read_text().splitlines()]
   right = [p['prediction'] == p['label'] for p in predictions]
   assert 100 * np.mean(right) == pytest.approx(found['value'])
+  assert scoring.score(scoring.Request(
+      'glue/sst2', found['data'], f'{folder}/predictions.dev.jsonl'),
+                       strict=True)['accuracy'] == found['value']
   assert len((folder / 'predictions.test.jsonl').read_text().splitlines()
              ) == 10
   assert (folder / 'predictions.zip').exists()

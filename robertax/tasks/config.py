@@ -22,6 +22,8 @@ class FinetuneConfig:
     unused_parameters: parts that `init_from` may have and this model has not.
     eval_tokens: about how many tokens (padding included) a batch of evaluation
       has, on all devices.
+    labels: names of the classes, in their order, with commas between; the task
+      fills it in.
     predict_test: whether test splits are answered too: their files must be
       there.
   """
@@ -33,6 +35,7 @@ class FinetuneConfig:
   unused_parameters: str = 'lm_head,nsp_head'
   eval_tokens: int = 8192
   predict_test: bool = False
+  labels: str = ''
 
   def __post_init__(self):
     for name, least in (('epochs', 1), ('max_train_examples', 0),

@@ -60,6 +60,7 @@ class FinetuneTask:
   Attributes:
     metrics: names of the scores, in percent; the first decides which epoch is
       the best.
+    labels: names of the classes, in their order, for config.json.
     name: the row of TASKS.
     tokenizer: text.Tokenizer.
     model: the ModelConfig, with the heads that the task needs.
@@ -70,6 +71,7 @@ class FinetuneTask:
   """
   fine_tunes: ClassVar[bool] = True
   metrics: tuple[str, ...] = ()
+  labels: tuple[str, ...] = ()
 
   # What a subclass says.
 
@@ -214,17 +216,14 @@ class FinetuneTask:
             f'{self.splits["train"].examples.num_groups} examples a step, '
             f'{steps / self.epoch_steps:.2f} epochs in {steps} steps')
 
-  def conclude(self, folder: str, answers: Mapping[str, Answers],
-               facts: dict[str, Any]) -> dict[str, Any]:
-    """Scores the best weights' answers; writes predictions, then results.json.
+  def conclude(self, answers: Mapping[str, Answers], facts: dict[str, Any]
+               ) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """What results.json is to hold of the best weights' answers, and the other
+    files that are written before it.
 
     Args:
-      folder: W.
       answers: of every split that was asked.
       facts: of the run.
-
-    Returns:
-      What results.json holds.
     """
     main, scores = self.dev_splits[0], {}
     for name in self.dev_splits:
@@ -238,10 +237,10 @@ class FinetuneTask:
         'train_rows': len(self.splits['train'].rows),
         'train_data': self.splits['train'].source,
         'scores': scores, 'degenerate': bool(why), 'degenerate_because': why,
-        **self.facts()}
+        'labels': list(self.labels), **self.facts()}
     files = {f'predictions.{name}.jsonl': results.json_lines(
         self.lines(name, answers[name])) for name in answers}
-    return results.write(folder, found, files | self.files(answers))
+    return results.plain(found), files | self.files(answers)
 
   def _make_batches(self, split: str, unit: int) -> TuningBatches:
     return TuningBatches(

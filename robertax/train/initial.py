@@ -52,7 +52,8 @@ def initial_config(config: Config, named: Collection[str] = ()) -> Config:
 
   Raises:
     InputError: no weights are there, or a named key disagrees with them; no
-      such task; or a fine-tuning run has neither `init_from` nor finetune.from_scratch.
+      such task; or a fine-tuning run has neither `init_from` nor
+      finetune.from_scratch.
   """
   if config.task not in TASKS:
     raise unknown('task', config.task, TASKS)

@@ -64,6 +64,8 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
   if not 0 <= best <= seeds or seeds < 1:
     raise InputError(f'seeds={seeds}, of which the best {best}: at least 1 '
                      'seed, and no more of them together than there are.')
+  if best:
+    ensemble.check(config.task)
   found = {}
   runs = list(itertools.product(rates, batches, range(seeds)))
   for number, (rate, batch, seed) in enumerate(runs, 1):

@@ -216,14 +216,17 @@ class FinetuneTask:
             f'{self.splits["train"].examples.num_groups} examples a step, '
             f'{steps / self.epoch_steps:.2f} epochs in {steps} steps')
 
-  def conclude(self, answers: Mapping[str, Answers], facts: dict[str, Any]
-               ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """What results.json is to hold of the best weights' answers, and the other
-    files that are written before it.
+  def conclude(self, folder: str, answers: Mapping[str, Answers],
+               facts: dict[str, Any]) -> dict[str, Any]:
+    """Scores the best weights' answers; writes predictions, then results.json.
 
     Args:
+      folder: W; '': nothing is written.
       answers: of every split that was asked.
       facts: of the run.
+
+    Returns:
+      What results.json holds.
     """
     main, scores = self.dev_splits[0], {}
     for name in self.dev_splits:
@@ -240,7 +243,7 @@ class FinetuneTask:
         'labels': list(self.labels), **self.facts()}
     files = {f'predictions.{name}.jsonl': results.json_lines(
         self.lines(name, answers[name])) for name in answers}
-    return results.plain(found), files | self.files(answers)
+    return results.write(folder, found, files | self.files(answers))
 
   def _make_batches(self, split: str, unit: int) -> TuningBatches:
     return TuningBatches(

@@ -111,6 +111,5 @@ def conclude(config: Config, task: Any, scoring: Any, best: Best, params: Any,
       'from_scratch': config.finetune.from_scratch,
       'init_step': finished_step(config.init_from) if config.init_from and
                    not config.finetune.from_scratch else None}
-  found, files = task.conclude(answers, facts)
-  return results.write(folder, found, files) if not jax.process_index() else (
-      found)
+  # One process writes; all know what is written.
+  return task.conclude('' if jax.process_index() else folder, answers, facts)

@@ -3,10 +3,11 @@
 Faithful to Liu et al. 2019 by default. The floor plan, where a room imports
 only from lower floors (WORKSPACE.md tells the story):
 
-  6 doors       main, prepare: flags only
+  6 doors       main, prepare, convert: flags only
   5 inspection  load() and its Model, show_batch(), pictures, a run's last words
   4 train       time: state, optimizer, step, loop, checkpoint, evaluation
   3 tasks       what is asked of the model
+  2 interop     other people's names for our arrays
   2 data        records -> batches: order, source, masking, pipeline, feed
   1 corpus      documents -> sentences -> input formats -> records
   1 model       ids -> vectors -> logits -> losses
@@ -17,12 +18,15 @@ only from lower floors (WORKSPACE.md tells the story):
 
 
 def load(path: str):
-  """Opens a workdir for use: see inspection.model.Model.
+  """Opens a model for use: see inspection.model.Model.
 
   >>> robertax.load('runs/quickstart').fill_mask('The <mask> is closed.')
+
+  Args:
+    path: a workdir, a folder of Hugging Face, or `fairseq:FILE`.
   """
-  from robertax.inspection import model
-  return model.load(path)
+  from robertax.inspection import opening
+  return opening.load(path)
 
 
 def show_batch(config, step: int = 0, rows: int = 8):

@@ -56,6 +56,18 @@ def given(config, example: str):
         'robertax.train.config.defaults().') from e
 
 
+def named(config) -> frozenset[str]:
+  """The keys that the command line sets, such as 'train.steps'.
+
+  Args:
+    config: from `config_flag`.
+  """
+  from robertax.train.config import arg_keys
+  _, _, arg = _config_text(sys.argv).partition(':')
+  return frozenset(config_flags.get_override_values(flags.FLAGS[config.name])
+                   ) | arg_keys(arg)
+
+
 def run(main: Callable[[Sequence[str]], None]):
   """Parses the flags and runs a door; wrong input is one line and exit code 2.
 
@@ -111,10 +123,15 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 def _config_path(argv: Sequence[str]) -> str:
   """The file that --config names."""
+  return _config_text(argv).partition(':')[0]
+
+
+def _config_text(argv: Sequence[str]) -> str:
+  """The file and its arguments."""
   for flag, following in zip(argv, [*argv[1:], '']):
     name, equals, value = flag.partition('=')
     if name in ('--config', '-config'):
-      return (value if equals else following).partition(':')[0]
+      return value if equals else following
   return ''
 
 

@@ -14,7 +14,7 @@ import sys
 from absl import flags
 
 from robertax.errors import InputError
-from robertax.flags import config_flag, given, process_flags, run
+from robertax.flags import config_flag, given, named, process_flags, run
 
 _CONFIG = config_flag()
 _WORKDIR = flags.DEFINE_string(
@@ -37,7 +37,8 @@ def main(argv):
 
   processes.start(*(flag.value for flag in _PROCESSES))
   with processes.as_one():
-    ended = loop.run(config.parse(values), _WORKDIR.value)
+    ended = loop.run(config.parse(values), _WORKDIR.value,
+                     named(_CONFIG))
     if processes.first():
       print(epilogue.after(ended, ' '.join(['python -m robertax.main',
                                             *sys.argv[1:]])))

@@ -15,7 +15,7 @@ prints the batch of a step, before and after masking; `--workdir=W` instead of
 from absl import flags
 
 from robertax.errors import InputError
-from robertax.flags import config_flag, given, run
+from robertax.flags import config_flag, given, named, run
 
 _CONFIG = config_flag()
 _OUT = flags.DEFINE_string('out', '', 'A folder instead of data.cache_dir.')
@@ -39,16 +39,20 @@ def main(argv):
     raise InputError('--workdir and --config: the one or the other.')
   values = _WORKDIR.value or given(_CONFIG, 'python -m robertax.prepare '
                                             '--config=configs/quickstart.py')
+  keys = () if _WORKDIR.value else named(_CONFIG)
   # Imported here: a wrong flag is answered at once, without loading JAX.
   if _SHOW.value:
     from robertax.inspection import batch_view, batches
     batch_view.write(batches.show_batch(
-        values, _STEP.value, _ROWS.value, _OUT.value))
+        values, _STEP.value, _ROWS.value, _OUT.value, keys))
     return
   from robertax import corpus
   from robertax.train.config import parse
 
   config = parse(values)
+  if config.init_from:  # The tokenizer is that of the weights.
+    from robertax.train.initial import initial_config
+    config = initial_config(config, keys)
   prepared = corpus.prepare(
       config.data, config.tokenizer, vocab_size=config.model.vocab_size,
       out=_OUT.value, memmap=_MEMMAP.value)

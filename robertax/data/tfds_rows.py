@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from robertax.data.pipeline import _tensorflow
 from robertax.errors import InputError
 
 
@@ -26,18 +27,20 @@ def read_tfds(name: str, split: str, data_dir: str = ''
   except ImportError as e:
     raise InputError(f'tfds:{name} needs tensorflow_datasets: pip install '
                      'tensorflow-datasets.') from e
+  _tensorflow()
   try:
-    source = tfds.data_source(name, data_dir=data_dir or None)
+    builder = tfds.builder(name, data_dir=data_dir or None)
+    builder.download_and_prepare()
+    if split not in builder.info.splits:
+      return None
+    rows = list(tfds.as_numpy(builder.as_dataset(split=split)))
   except Exception as e:  # TFDS has many, for no network and no such name.
     first = (str(e).strip().splitlines() or [repr(e)])[0]
     raise InputError(
         f'TFDS {name}{f" in {data_dir}" if data_dir else ""}: cannot be read '
-        f'({type(e).__name__}: {first}). It must be prepared in the '
-        'array_record format, or the network be there to download it.') from e
-  if split not in source:
-    return None
-  return [{key: _plain(value) for key, value in row.items()}
-          for row in source[split]]
+        f'({type(e).__name__}: {first}). It must be prepared there, or the '
+        'network be there to download it.') from e
+  return [{key: _plain(value) for key, value in row.items()} for row in rows]
 
 
 def _plain(value: Any) -> Any:

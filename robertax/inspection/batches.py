@@ -1,6 +1,6 @@
 """show_batch(): any batch of any training step, before and after masking."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 import dataclasses
 import importlib.util
 import os
@@ -77,7 +77,7 @@ class Batch:
 
 
 def show_batch(config: Any, step: int = 0, rows: int = 8,
-               cache_dir: str = '') -> Batch:
+               cache_dir: str = '', named: Collection[str] = ()) -> Batch:
   """The batch of a training step, as a run of this config reads it.
 
   What is missing of tokenizer and records is prepared first, as in any run.
@@ -90,6 +90,7 @@ def show_batch(config: Any, step: int = 0, rows: int = 8,
     step: 0 is the first.
     rows: how many of the batch's rows are shown, from the first; 0: all.
     cache_dir: instead of data.cache_dir.
+    named: keys set on the command line; see train.initial.initial_config.
 
   Raises:
     InputError: a negative number, or what a run of the config would say.
@@ -98,7 +99,7 @@ def show_batch(config: Any, step: int = 0, rows: int = 8,
     if not isinstance(value, int | np.integer) or value < 0:
       raise InputError(f'{name}={value!r}: a whole number, 0 or more.')
   path = os.fspath(config) if isinstance(config, str | os.PathLike) else ''
-  config = _config(config, path)
+  config = _config(config, path, named)
   if cache_dir:
     config = dataclasses.replace(config, data=dataclasses.replace(
         config.data, cache_dir=cache_dir))
@@ -121,14 +122,14 @@ def show_batch(config: Any, step: int = 0, rows: int = 8,
   return _batch(config, task, int(step), int(rows))
 
 
-def _config(config: Any, path: str) -> Config:
+def _config(config: Any, path: str, named: Collection[str]) -> Config:
   """The config of whatever `show_batch` was given."""
   if isinstance(config, Config):
-    return initial_config(config)
+    return initial_config(config, named)
   if not path:
     if not (isinstance(config, Mapping) or hasattr(config, 'items')):
       raise InputError(f'config={config!r}: a path, a ConfigDict or a dict.')
-    return initial_config(parse(config))
+    return initial_config(parse(config), named)
   file, colon, arg = path.partition(':')
   if file.endswith('.py'):
     if not os.path.exists(file):

@@ -2,7 +2,7 @@
 
 import signal
 
-from robertax.inspection import model, pictures
+from robertax.inspection import heldout, opening, pictures
 from robertax.tasks import results
 from robertax.train.loop import Run
 
@@ -23,8 +23,8 @@ def after(run: Run, command: str) -> str:
     return (f'{run.workdir} is done: all {run.step} steps are there, nothing '
             f'was changed.\n{_next(run.workdir)}')
   lines = ['Words guessed in text held out from training:']
-  trained = model.load(run.workdir)
-  for sentence, word, guesses in model.fill_examples(
+  trained = opening.load(run.workdir)
+  for sentence, word, guesses in heldout.fill_examples(
       trained, run.task.heldout_ids(3)):
     said = ', '.join(f'{g.token.strip()!r} {g.probability:.0%}'
                      for g in guesses)

@@ -148,8 +148,12 @@ def layer_keys(keys_B2, num_layers: int):
 
 
 def encode(embeddings: Embeddings, layers: Block, input_ids_BT,
-           segment_ids_BT, type_ids_BT, keys_B2):
-  """Embeddings, then the blocks in one scan: compiled once, not N times."""
+           segment_ids_BT, type_ids_BT, keys_B2, all_layers: bool = False):
+  """Embeddings, then the blocks in one scan: compiled once, not N times.
+
+  With `all_layers`, [N + 1, B, T, D]: what goes into each block, and out of the
+  last one.
+  """
   config = embeddings.config
   if (type_ids_BT is None) != (not config.num_types):
     raise InputError(
@@ -166,9 +170,12 @@ def encode(embeddings: Embeddings, layers: Block, input_ids_BT,
 
   def body(x_BTD, layer):
     block, layer_keys_B2 = layer
-    return block(x_BTD, segment_ids_BT, layer_keys_B2), None
+    return block(x_BTD, segment_ids_BT, layer_keys_B2), (
+        x_BTD if all_layers else None)
 
-  x_BTD, _ = lax.scan(remat.rematerialize(body, config.remat), x_BTD,
+  x_BTD, x_NBTD = lax.scan(remat.rematerialize(body, config.remat), x_BTD,
                       (layers, layer_keys(keys_B2, config.num_layers)),
                       unroll=min(config.layers_unrolled, config.num_layers))
+  if all_layers:
+    return jnp.concatenate([x_NBTD, x_BTD[None]])
   return x_BTD

@@ -59,6 +59,15 @@ class Roberta(nnx.Module):
 
   __call__ = encode
 
+  def encode_layers(self, input_ids_BT, segment_ids_BT, type_ids_BT=None):
+    """As `encode`, without dropout: the embeddings and each block's states.
+
+    Returns:
+      [N + 1, B, T, D] in config.dtype.
+    """
+    return encoder.encode(self.embeddings, self.layers, input_ids_BT,
+                          segment_ids_BT, type_ids_BT, None, all_layers=True)
+
   def mlm_logits(self, x_BTD, mlm_positions_BM):
     """logits_BMV, float32, at `mlm_positions_BM` (int32, 0 as filler).
 

@@ -35,7 +35,7 @@ def read(folder: str) -> Tokenizer:
         f'{", ".join(FILES)}, or a tokenizer.json, would do.')
   encoder_path, merges_path, dict_path = paths
   try:
-    encoder = json.loads(_text(encoder_path))
+    encoder = json.loads(read_text(encoder_path))
   except ValueError as e:
     raise InputError(f'{encoder_path}: not JSON: {e}') from e
   if not isinstance(encoder, dict) or not encoder:
@@ -43,7 +43,7 @@ def read(folder: str) -> Tokenizer:
   piece_of = {str(i): piece for piece, i in encoder.items()}
   vocab = {token: i for i, token in enumerate(SPECIALS)}
   used = set()
-  for number, line in enumerate(_text(dict_path).splitlines(), 1):
+  for number, line in enumerate(read_text(dict_path).splitlines(), 1):
     word, _, count = line.rpartition(' ')
     if not word or not count.isdigit():
       raise InputError(f'{dict_path}: line {number}: expected "word count", '
@@ -66,19 +66,20 @@ def read(folder: str) -> Tokenizer:
         f'{dict_path}: has {len(used)} of the {len(piece_of)} pieces of '
         f'{encoder_path}. RoBERTa\'s own has 50260 lines.')
   vocab[MASK] = len(vocab)
-  return Tokenizer.from_bpe(vocab, _merges(merges_path, vocab), folder)
+  return Tokenizer.from_bpe(vocab, read_merges(merges_path, vocab), folder)
 
 
-def _merges(path: str, vocab: dict[str, int]) -> list[tuple[str, str]]:
+def read_merges(path: str, vocab: dict[str, int]) -> list[tuple[str, str]]:
+  """Merges in order of their rank, held against the pieces."""
   merges = []
-  for number, line in enumerate(_text(path).split('\n'), 1):
+  for number, line in enumerate(read_text(path).split('\n'), 1):
     if not line or number == 1 and line.startswith('#version'):
       continue
     pair = tuple(line.rstrip('\r').split(' '))
     if len(pair) != 2 or ''.join(pair) not in vocab:
       raise InputError(
-          f'{path}: line {number}: expected two pieces whose union is a piece '
-          f'of encoder.json, found {line[:40]!r}.')
+          f'{path}: line {number}: expected two pieces whose union has '
+          f'an id, found {line[:40]!r}.')
     merges.append(pair)
   # Every piece but the 256 bytes and <|endoftext|> is somebody's union; a
   # short file would tokenize, and wrongly.
@@ -88,12 +89,13 @@ def _merges(path: str, vocab: dict[str, int]) -> list[tuple[str, str]]:
              and not piece.startswith(('madeupword', '<'))]
   if orphans:
     raise InputError(
-        f'{path}: {len(merges)} merges; those for {len(orphans)} pieces of '
-        f'encoder.json are missing, such as {orphans[0]!r}.')
+        f'{path}: {len(merges)} merges; those for {len(orphans)} pieces '
+        f'are missing, such as {orphans[0]!r}.')
   return merges
 
 
-def _text(path: str) -> str:
+def read_text(path: str) -> str:
+  """A file as UTF-8, its line ends as they are."""
   try:
     with open(path, encoding='utf-8', newline='\n') as f:
       return f.read()

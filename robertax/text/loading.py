@@ -3,7 +3,7 @@
 import os
 
 from robertax.errors import InputError
-from robertax.text import gpt2, wordpiece
+from robertax.text import gpt2, vocab_json, wordpiece
 from robertax.text.tokenizer import Tokenizer
 
 
@@ -12,8 +12,9 @@ def load(path: str, lowercase: bool = True) -> Tokenizer:
 
   Args:
     path: a `tokenizer.json` (byte-level BPE or WordPiece); BERT's
-      `vocab.txt`; a folder that holds either; or a folder with GPT-2's
-      `encoder.json` and `vocab.bpe` and fairseq's `dict.txt`.
+      `vocab.txt`; a folder that holds either; or a folder with Hugging Face's
+      `vocab.json` and `merges.txt`, or with GPT-2's `encoder.json` and
+      `vocab.bpe` and fairseq's `dict.txt`.
     lowercase: what a vocab.txt does not say: whether its pieces are lower case.
 
   Raises:
@@ -24,6 +25,9 @@ def load(path: str, lowercase: bool = True) -> Tokenizer:
     inside = [os.path.join(path, name) for name in (
         'tokenizer.json', 'vocab.txt')]
     found = [file for file in inside if os.path.isfile(file)]
+    if not found and all(os.path.isfile(os.path.join(path, name))
+                         for name in vocab_json.FILES):
+      return vocab_json.read(path)
     if not found:
       return gpt2.read(path)
     path = found[0]

@@ -64,6 +64,7 @@ class Tokenizer:
       no space before it).
     mask_texts: what `encode` takes for a mask if allowed: '<mask>', and the
       tokenizer's own.
+    lowercase: text is made lower case.
     dtype: the smallest of np.uint16 and np.uint32 that holds every id.
     fingerprint: 16 hex digits, a hash of all that decides ids.
   """
@@ -87,12 +88,13 @@ class Tokenizer:
             kind.BOS, kind.PAD, kind.EOS, kind.UNK, kind.MASK))
     self.special_ids = tuple(sorted(
         vocab[token] for token in (*kind.SPECIALS, kind.MASK)))
-    self.first_random_id = kind.first_random_id(vocab, source)
+    self.first_random_id = kind.first_random_id(_own(state), source)
     self.mask_texts = tuple(dict.fromkeys((MASK, kind.MASK)))
     self.word_starts = np.zeros(self.vocab_size, bool)
     self.word_starts[[i for piece, i in vocab.items()
                       if kind.begins_word(piece)]] = True
     self.word_starts[list(self.special_ids)] = False
+    self.lowercase = bool((state.get('normalizer') or {}).get('lowercase'))
     self.dtype = np.uint16 if self.vocab_size <= 65536 else np.uint32
     # Without special tokens in `added_tokens` the library has none to find in
     # the text; nothing is truncated or padded behind our back either.
@@ -202,6 +204,43 @@ class Tokenizer:
     """
     return self._kind.token_bytes(self._plain, int(token_id))
 
+  def with_added(self, tokens: list[str]) -> 'Tokenizer':
+    """A tokenizer in which these words have ids of their own.
+
+    They come behind all others, in their order, and are found in a text before
+    it is cut into pieces, where no letter or digit stands beside them; a space
+    in front stays a token of its own, as with Hugging Face's `add_tokens`.
+
+    Raises:
+      InputError: a token that is empty, has spaces around it or is there.
+    """
+    state = json.loads(self.to_json())
+    added = state['added_tokens']
+    known = {*state['model']['vocab'], *(token['content'] for token in added)}
+    for number, token in enumerate(tokens, self.vocab_size):
+      if not token or token != token.strip() or token in known:
+        raise InputError(
+            f'added token {token!r}: '
+            + ('it has an id already.' if token in known else
+               'expected a word without spaces around it.'))
+      known.add(token)
+      added.append({'id': number, 'content': token, 'single_word': True,
+                    'lstrip': False, 'rstrip': False, 'normalized': False,
+                    'special': False})
+    return Tokenizer(state, 'added tokens')
+
+  def encode_spans(self, text: str) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Ids of one text, and which of its characters each stands for.
+
+    Returns:
+      Ids as `encode` gives them, and (start, end) for each; a space that
+      belongs to a token is in its span, and the tokens of one character have
+      the same span.
+    """
+    self.encode_batch([text])  # Refuses what has no ids.
+    encoding = self._plain.encode(text, add_special_tokens=False)
+    return np.array(encoding.ids, self.dtype), list(encoding.offsets)
+
   def to_json(self) -> str:
     """The tokenizer.json, as Hugging Face's RoBERTa or BERT tokenizer has it.
     """
@@ -258,5 +297,16 @@ def _checked(state, source: str):
   for token in (*kind.SPECIALS, kind.MASK):
     if token not in vocab:
       raise InputError(f'{source}: the special token {token} is missing.')
-  kind.check(state, vocab, source)
-  return kind, {**state, 'model': {**model, 'vocab': vocab}}
+  state = {**state, 'model': {**model, 'vocab': vocab}}
+  kind.check(state, _own(state), source)
+  return kind, state
+
+
+def _own(state: dict) -> dict[str, int]:
+  """The vocabulary without the tokens that were added behind it."""
+  vocab = dict(state['model']['vocab'])
+  added = {token['content'] for token in state.get('added_tokens') or []
+           if not token.get('special')}
+  while vocab and (last := max(vocab, key=vocab.get)) in added:
+    del vocab[last]
+  return vocab

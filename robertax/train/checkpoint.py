@@ -19,8 +19,11 @@ from robertax.train.state import TrainState
 # The first of what fails in orbax's threads is raised where one waits for them:
 # they and asyncio need not print a traceback for each of the rest as well.
 logging.getLogger('asyncio').setLevel(logging.CRITICAL)
-logging.getLogger('absl').addFilter(
-    lambda record: not (record.exc_info and 'orbax' in record.pathname))
+# And that a folder is opened to be read is what we have asked for.
+logging.getLogger('absl').addFilter(lambda record: not (
+    'orbax' in record.pathname
+    and (record.exc_info or 'read' in str(record.msg)
+         and 'only' in str(record.msg))))
 
 
 def as_dict(tree: Any) -> dict[str, Any]:
@@ -160,8 +163,13 @@ class Checkpoints:
     """Reads a whole state onto the shardings of `abstract`.
 
     Raises:
-      InputError: damaged, or of another shape.
+      InputError: damaged, of another shape, or weights without an optimizer.
     """
+    if not os.path.isdir(f'{self.folder}/{step}/opt_state'):
+      raise InputError(
+          f'{self.folder}/{step} holds weights alone, and no optimizer to go '
+          'on with: begin another run from them, with another --workdir and '
+          f'--config.init_from={os.path.dirname(self.folder)}.')
     restored = self._restore(step, params=as_dict(abstract.params),
                              opt_state=as_dict(abstract.opt_state))
     return TrainState(

@@ -1,6 +1,6 @@
 """The whole config: one frozen dataclass a section, made at the loop's door."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
 import math
 import sys
@@ -122,8 +122,8 @@ class Config:
 
   Attributes:
     seed: of parameters, order, masks and dropout.
-    init_from: a workdir whose weights (not its optimizer or step) come first;
-      empty: random weights.
+    init_from: whose weights (not their optimizer or step) come first: a
+      workdir, hf:DIR or fairseq:FILE; empty: random weights.
     task: a row of tasks.TASKS.
   """
   seed: int = 0
@@ -220,16 +220,28 @@ def with_arg(config, arg: str | None):
     InputError: an unknown key or a value of the wrong type.
   """
   flat = flatten(config)
-  bare = {}
-  for key in flat:
-    bare.setdefault(key.rpartition('.')[2], []).append(key)
-  names = {key: key for key in flat} | {
-      name: keys[0] for name, keys in bare.items() if len(keys) == 1}
+  names = _names(flat)
   values = parse_arg(arg, **{name: flat[key] for name, key in names.items()})
   for name, value in values.items():
     if value != flat[names[name]]:
       config.update_from_flattened_dict({names[name]: value})
   return config
+
+
+def arg_keys(arg: str | None) -> frozenset[str]:
+  """The keys that the text behind a config's colon sets, written whole."""
+  names = _names(flatten(to_dict(Config())))
+  given = [pair.partition('=')[0] for pair in (arg or '').split(',')]
+  return frozenset(names[name] for name in given if name in names)
+
+
+def _names(keys: Iterable[str]) -> dict[str, str]:
+  """{what a key may be written as: the key}."""
+  bare: dict[str, list[str]] = {}
+  for key in keys:
+    bare.setdefault(key.rpartition('.')[2], []).append(key)
+  return {key: key for key in keys} | {
+      name: found[0] for name, found in bare.items() if len(found) == 1}
 
 
 def check_batch(config: Config, shares: int):

@@ -1,80 +1,91 @@
-"""init_from: weights of another run come first, its step does not.
+"""init_from: weights of another run, or of other people, come first.
 
-What does not fit is an error that names it, unless the config allows it by name
-(finetune.new_parameters, finetune.unused_parameters): a body that begins at
-random in silence is the dearest mistake there is (fairseq #999).
+Their step does not, nor the optimizer's numbers: that is resuming, which the
+same --workdir does by itself. What does not fit is an error that names it,
+unless the config allows it by name (finetune.new_parameters,
+finetune.unused_parameters): a body that begins at random in silence is the
+dearest mistake there is (fairseq #999).
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 import dataclasses
-import os
 import sys
 from typing import Any
 
 import jax
 
+from robertax import text
 from robertax.errors import InputError
+from robertax.interop import extension
+from robertax.model.config import ModelConfig
 from robertax.sections import differences
 from robertax.text import TokenizerConfig
-from robertax.train import workdir
-from robertax.train.best import FOLDER as BEST
-from robertax.train.checkpoint import Checkpoints, as_dict
+from robertax.train.checkpoint import as_dict
 from robertax.train.config import MASKED_LM, Config
+from robertax.train.source import Weights, describe, open_weights
 
 # Of the run, or of its task; not of the weights.
 OF_THE_RUN = ('dropout_rate', 'attention_dropout_rate',
-              'classifier_dropout_rate', 'dtype', 'attention', 'remat',
-              'layers_unrolled')
+              'classifier_dropout_rate', 'initializer_std', 'dtype',
+              'attention', 'remat', 'layers_unrolled')
 HEADS = ('lm_head', 'num_classes', 'span_head', 'nsp_head')
+# What pretraining leaves where it finds it.
+TASK_HEADS = ('classifier', 'span_head')
 
 
-def initial_config(config: Config) -> Config:
-  """Takes model and tokenizer from the workdir that `init_from` names.
+def initial_config(config: Config, named: Collection[str] = ()) -> Config:
+  """Takes model and tokenizer from what `init_from` names.
+
+  Args:
+    config: of the new run.
+    named: keys that a person has set for this run, such as
+      'model.max_positions'. What a config file says of `model` and `tokenizer`
+      gives way, with a line for each.
 
   Returns:
     The config unchanged where `init_from` is empty. Rates of dropout stay
-    those of the new config: they are of the run, not of the weights; and, where
-    one fine-tunes, so do heads, which are the task's.
+    those of the new config: they are of the run, not of the weights; and so do
+    heads, which are the task's, but for that of pairs in pretraining.
+    `model.max_positions`, if named, may be more than the source's:
+    `interop.extension` makes the table longer.
 
   Raises:
-    InputError: no workdir with weights is there; or a fine-tuning run has
-      neither `init_from` nor finetune.from_scratch.
+    InputError: no weights are there, or a named key disagrees with them; or a
+      fine-tuning run has neither `init_from` nor finetune.from_scratch.
   """
   fine_tunes = config.task != MASKED_LM
   if not config.init_from:
     if fine_tunes and not config.finetune.from_scratch:
       raise InputError(
           f"init_from='': task={config.task!r} begins with the weights of a "
-          'pretrained model: give its workdir. A random body is asked for by '
-          'finetune.from_scratch=True.')
+          'pretrained model: give its workdir, hf:DIR or fairseq:FILE. A '
+          'random body is asked for by finetune.from_scratch=True.')
     return config
-  saved = workdir.read_config(config.init_from)
-  if saved is None or not os.path.isdir(f'{config.init_from}/checkpoints'):
-    raise InputError(
-        f'init_from={config.init_from!r}: no workdir of robertax is there (no '
-        'config.json with checkpoints beside it).')
-  kept = OF_THE_RUN + (HEADS if fine_tunes else ())
+  source, tokenizer = describe(config.init_from)
+  kept = OF_THE_RUN + (HEADS if fine_tunes else HEADS[:3])
   model = dataclasses.replace(
-      saved.model, **{key: getattr(config.model, key) for key in kept})
+      source, **{key: getattr(config.model, key) for key in kept})
+  wanted = config.model.max_positions
+  if 'model.max_positions' in named and wanted > source.max_positions:
+    model = dataclasses.replace(model, max_positions=wanted)
+  _check_named(config, named, model, tokenizer)
   for line in differences({'model': dataclasses.asdict(config.model)},
                           {'model': dataclasses.asdict(model)}):
     print(f'init_from: {line}', file=sys.stderr)
-  return dataclasses.replace(
-      config, model=model,
-      tokenizer=TokenizerConfig(path=f'{config.init_from}/tokenizer.json'))
+  return dataclasses.replace(config, model=model, tokenizer=tokenizer)
 
 
 def initial_params(config: Config, params: Any) -> Any:
   """The weights to begin with, laid out as `params`.
 
   Args:
-    config: its `init_from` is a workdir, or empty: `params` stay. Its model
+    config: its `init_from` names them, or is empty: `params` stay. Its model
       has what the task has filled in.
     params: random parameters on their devices.
 
   Raises:
-    InputError: the workdir has no finished checkpoint, or its model not what
-      the task needs.
+    InputError: there are no weights yet, or they are not of the model that the
+      task needs.
   """
   if config.finetune.from_scratch and config.task != MASKED_LM:
     print('finetune.from_scratch: the body begins with RANDOM weights'
@@ -83,22 +94,17 @@ def initial_params(config: Config, params: Any) -> Any:
     return params
   if not config.init_from:
     return params
+  source, _ = describe(config.init_from)
   if config.task == MASKED_LM:
-    _check_pairs(config)
-  best = os.path.isdir(f'{config.init_from}/{BEST}')
-  checkpoints = Checkpoints(config.init_from, read_only=True,
-                            folder=BEST if best else 'checkpoints')
-  try:
-    newest = checkpoints.latest_step()
-    if newest is None:
-      raise InputError(f'init_from={config.init_from!r}: that run has saved no '
-                       'checkpoint yet.')
-    print(f'init_from: weights of {"the best " if best else ""}step {newest} '
-          f'of {config.init_from}', file=sys.stderr)
-    return restored(config, params, checkpoints.shapes(newest),
-                    lambda wanted: checkpoints.restore_params(newest, wanted))
-  finally:
-    checkpoints.close()
+    _check_pairs(config, source)
+  with open_weights(config.init_from) as weights:
+    print(f'init_from: {weights.said}', file=sys.stderr)
+    if config.model.max_positions > source.max_positions:
+      print(f'init_from: {config.model.max_positions} positions, '
+            f'{source.max_positions} of them from there; the others repeat '
+            'these.', file=sys.stderr)
+      weights = _with_positions(weights, config.model.max_positions)
+    return restored(config, params, weights.shapes, weights.read)
 
 
 def restored(config: Config, params: Any, shapes: Any, read: Any) -> Any:
@@ -116,7 +122,8 @@ def restored(config: Config, params: Any, shapes: Any, read: Any) -> Any:
   """
   tuning = config.task != MASKED_LM
   new = _names(config.finetune.new_parameters) if tuning else ()
-  unused = _names(config.finetune.unused_parameters) if tuning else ()
+  unused = (_names(config.finetune.unused_parameters) if tuning
+            else TASK_HEADS)
   wanted, there = _flat(params), _flat(shapes)
   kept = {path for path in wanted if path[0] not in new}
   problems = [f'{_say(p)} is missing' for p in sorted(kept - set(there))]
@@ -129,10 +136,13 @@ def restored(config: Config, params: Any, shapes: Any, read: Any) -> Any:
                if p[0] not in (*new, *unused)]
   if problems:
     raise InputError(
-        f'init_from={config.init_from!r}: {"; ".join(problems)}. A part that '
-        'is to begin anew is named in finetune.new_parameters='
-        f'{config.finetune.new_parameters!r}, one that is to be left out in '
-        f'finetune.unused_parameters={config.finetune.unused_parameters!r}.')
+        f'init_from={config.init_from!r}: {"; ".join(problems)}. '
+        + ('A part that is to begin anew is named in finetune.new_parameters='
+           f'{config.finetune.new_parameters!r}, one that is to be left out in '
+           'finetune.unused_parameters='
+           f'{config.finetune.unused_parameters!r}.' if tuning else
+           'Pretraining goes on from the weights of a whole model, its '
+           'masked-LM head included.'))
   for what, paths in (('dropped', dropped), ('new', set(wanted) - kept)):
     if parts := sorted({p[0] for p in paths}):
       print(f'init_from: {what}: {", ".join(parts)}', file=sys.stderr)
@@ -150,12 +160,56 @@ def restored(config: Config, params: Any, shapes: Any, read: Any) -> Any:
       lambda path, x: found[_path(path)] if _path(path) in kept else x, params)
 
 
-def _check_pairs(config: Config):
-  saved = workdir.read_config(config.init_from).model
+def _with_positions(weights: Weights, max_positions: int) -> Weights:
+  """The same weights, seen with a longer position table."""
+  def longer(params):
+    return extension.longer_positions(params, max_positions)
+
+  def read(wanted):
+    table = wanted['embeddings']['positions']
+    short = jax.ShapeDtypeStruct(
+        weights.shapes['embeddings']['positions'].shape, table.dtype,
+        sharding=table.sharding)
+    found = weights.read({**wanted, 'embeddings': {
+        **wanted['embeddings'], 'positions': short}})
+    return jax.jit(longer, out_shardings=jax.tree.map(
+        lambda x: x.sharding, wanted))(found)
+
+  return weights._replace(shapes=jax.eval_shape(longer, weights.shapes),
+                          read=read)
+
+
+def _check_named(config: Config, named: Collection[str], model: ModelConfig,
+                 tokenizer: TokenizerConfig):
+  """Refuses what a person asks for and the weights are not."""
+  wrong = []
+  for key in sorted(named):
+    section, _, name = key.partition('.')
+    if section == 'model':
+      mine, theirs = getattr(config.model, name), getattr(model, name)
+      same = mine == theirs or name == 'vocab_size' and not mine
+    elif section == 'tokenizer':
+      found = text.load(tokenizer.path, tokenizer.lowercase)
+      mine = getattr(config.tokenizer, name)
+      theirs = tokenizer.path if name == 'path' else getattr(found, name)
+      same = mine == theirs or name == 'path' and bool(mine) and text.load(
+          mine, config.tokenizer.lowercase).fingerprint == found.fingerprint
+    else:
+      continue
+    if not same:
+      wrong.append(f'{key}={mine!r}, and {theirs!r} there'
+                   + (' (it may be more)' if name == 'max_positions' else ''))
+  if wrong:
+    raise InputError(
+        f'init_from={config.init_from!r}: {"; ".join(wrong)}. Model and '
+        'tokenizer come with the weights: leave that out.')
+
+
+def _check_pairs(config: Config, source: ModelConfig):
   for key in ('num_types', 'nsp_head'):
-    if getattr(saved, key) != getattr(config.model, key):
+    if getattr(source, key) != getattr(config.model, key):
       raise InputError(
-          f'init_from={config.init_from!r}: model.{key}={getattr(saved, key)} '
+          f'init_from={config.init_from!r}: model.{key}={getattr(source, key)} '
           f'there, and data.format={config.data.format!r} needs '
           f'{getattr(config.model, key)}: take weights of a run on pairs, or a '
           'format without.')

@@ -1,5 +1,6 @@
 """The loop: the order in which a run does things, and why in that order."""
 
+from collections.abc import Collection
 import dataclasses
 from typing import Any
 
@@ -53,18 +54,19 @@ class Run:
   results: dict[str, Any] | None = None
 
 
-def run(config: Config, folder: str) -> Run:
+def run(config: Config, folder: str, named: Collection[str] = ()) -> Run:
   """Prepares, trains or resumes, evaluates, saves.
 
   Args:
     config: of the run.
     folder: the workdir, W.
+    named: keys set on the command line, which `init_from` may not overrule.
 
   Raises:
     InputError: wrong input of any kind.
   """
   clock = Clock()
-  config, finished = opening.admit(config, folder)
+  config, finished = opening.admit(config, folder, named)
   if finished is not None and finished >= config.train.steps > 0 and concluded(
       folder, config.task):
     return Run(folder, None, finished, trained=0)

@@ -4,6 +4,7 @@ What one process finds wrong, all stop for (`processes.together`): the others
 would wait for it for ever.
 """
 
+from collections.abc import Collection
 import sys
 from typing import Any
 
@@ -21,12 +22,14 @@ from robertax.train.initial import initial_config
 from robertax.train.trace import profiled
 
 
-def admit(config: Config, folder: str) -> tuple[Config, int | None]:
+def admit(config: Config, folder: str, named: Collection[str] = ()
+          ) -> tuple[Config, int | None]:
   """Looks at config and workdir, before anything long.
 
   Args:
     config: of the run.
     folder: the workdir, W.
+    named: keys that init_from may not overrule.
 
   Returns:
     The config with what init_from and the workdir's own say, and the newest
@@ -38,7 +41,7 @@ def admit(config: Config, folder: str) -> tuple[Config, int | None]:
   def look():
     if config.task not in TASKS:
       raise unknown('task', config.task, TASKS)
-    taken = workdir.check(folder, initial_config(config))
+    taken = workdir.check(folder, initial_config(config, named))
     profiled(taken.train.profile_steps)
     return taken, finished_step(folder)
 

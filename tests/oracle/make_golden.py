@@ -1,4 +1,4 @@
-"""Writes tests/model/golden/*.npz from transformers and torch.
+"""Writes tests/model/golden/*.npz and tests/interop/golden/hf_names.json.
 
   python tests/oracle/make_golden.py
 
@@ -13,6 +13,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
+import interop_oracle_test as interop
 import jax
 import model_oracle_test as oracle
 import numpy as np
@@ -33,6 +34,8 @@ SHAPES = {
 
 
 def main():
+  interop.NAMES.parent.mkdir(exist_ok=True)
+  interop.NAMES.write_text(json.dumps(interop.all_names(), indent=0) + '\n')
   torch.set_num_threads(1)
   for name, shape in SHAPES.items():
     config = model.ModelConfig(**shape)

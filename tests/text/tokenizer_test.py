@@ -202,3 +202,32 @@ def test_importing_is_light():
                        env={**__import__('os').environ,
                             'PYTHONPATH': ':'.join(sys.path)})
   assert out.stdout.strip() == '[]'
+
+
+def test_spans_are_where_the_bytes_are():
+  """(start, end) of a token are the characters that its bytes belong to."""
+  tok = text.train_byte_bpe(['one two three, Zürich 東京'] * 3, 280)
+  line = 'two  Zürich, 東京 \U0001f642.'
+  ids, spans = tok.encode_spans(line)
+  assert ids.tolist() == tok.encode(line).tolist()
+  at = 0
+  for token, (start, end) in zip(ids, spans):
+    first, at = at, at + len(tok.token_bytes(token))
+    assert len(line[:start].encode()) <= first
+    assert at <= len(line[:end].encode())
+
+
+def test_added_tokens_are_found_before_pieces():
+  tok = text.train_byte_bpe(['the cat sat'] * 3, 270)
+  more = tok.with_added(['cat-9', 'ſ'])
+  size = tok.vocab_size
+  assert more.vocab_size == size + 2 and more.mask_id == tok.mask_id
+  assert more.encode('the cat-9 ſ').tolist() == [
+      *tok.encode('the'), *tok.encode(' '), size, *tok.encode(' '), size + 1]
+  assert size not in more.encode('cat-99')
+  assert more.decode(more.encode('the cat-9!')) == 'the cat-9!'
+  assert more.first_random_id == tok.first_random_id
+  again = text.Tokenizer.from_json(more.to_json())
+  assert again.fingerprint == more.fingerprint != tok.fingerprint
+  # A second time they come behind the first.
+  assert more.with_added(['dog-1']).encode('dog-1').tolist() == [size + 2]

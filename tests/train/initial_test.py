@@ -2,11 +2,16 @@
 
 import dataclasses
 import json
+import re
 
+import jax
+import numpy as np
 import pytest
 
+from robertax import interop, model, text
 from robertax.data.config import DataConfig
 from robertax.errors import InputError
+from robertax.interop import extension, hf_folder, verification
 from robertax.model import ModelConfig
 from robertax.train import initial
 from robertax.train.config import Config, to_dict
@@ -32,3 +37,98 @@ def test_weights_with_them_are_looked_for(tmp_path):
   assert (config.model.num_types, config.model.nsp_head) == (2, True)
   with pytest.raises(InputError, match='has saved no checkpoint yet'):
     initial.initial_params(config, {})
+
+
+@pytest.fixture(scope='module')
+def foreign(tmp_path_factory):
+  """A folder of Hugging Face, and what is in it."""
+  tokenizer = text.train_byte_bpe([' '.join(verification.SENTENCES)], 290)
+  config = ModelConfig(vocab_size=tokenizer.vocab_size, hidden_size=16,
+                       num_layers=2, num_heads=2, mlp_size=24,
+                       max_positions=20, num_types=1, num_classes=3)
+  params = jax.tree.map(np.array, model.create(config, jax.random.key(1)))
+  params['embeddings']['types'] += 1
+  made = interop.Pretrained(params, config, tokenizer, 'random')
+  folder = tmp_path_factory.mktemp('foreign')
+  hf_folder.write(made, str(folder))
+  return f'hf:{folder}', made
+
+
+def begun(config):
+  """What a run of this config begins with, its own parameters first."""
+  fresh = model.pad_vocabulary(model.create(
+      config.model, jax.random.key(0)))
+  return jax.device_get(initial.initial_params(config, fresh))
+
+
+def test_weights_of_hugging_face(foreign, capsys):
+  spec, made = foreign
+  config = initial.initial_config(Config(
+      init_from=spec, model=ModelConfig(dropout_rate=0.3, num_layers=9)))
+  # All but rates is theirs; the classifier is not pretraining's.
+  assert config.model == dataclasses.replace(
+      made.config, dropout_rate=0.3, num_classes=0)
+  assert text.load(config.tokenizer.path).fingerprint == (
+      made.tokenizer.fingerprint)
+  said = capsys.readouterr().err
+  assert 'model.num_layers: 9 -> 2' in said
+  params = begun(config)
+  size = made.config.vocab_size
+  assert len(params['embeddings']['tokens']) == 384 and size == 290
+  assert not params['embeddings']['tokens'][size:].any()
+  expected = {k: v for k, v in made.params.items() if k != 'classifier'}
+  jax.tree.map(np.testing.assert_array_equal,
+               model.unpad_vocabulary(made.config, params), expected)
+  assert 'dropped: classifier' in capsys.readouterr().err
+
+
+def test_more_positions_if_they_are_asked_for(foreign, capsys):
+  spec, made = foreign
+  more = Config(init_from=spec, model=ModelConfig(max_positions=50))
+  # A config file's number gives way; a person's does not.
+  assert initial.initial_config(more).model.max_positions == 20
+  config = initial.initial_config(more, {'model.max_positions'})
+  assert config.model.max_positions == 50
+  table = begun(config)['embeddings']['positions']
+  np.testing.assert_array_equal(
+      table, extension.with_positions(made, 50).params[
+          'embeddings']['positions'])
+  assert '50 positions, 20 of them from there' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('section, key, value, words', [
+    ('model', 'hidden_size', 32, 'model.hidden_size=32, and 16 there'),
+    ('model', 'max_positions', 10, 'and 20 there (it may be more)'),
+    ('model', 'num_types', 2, 'model.num_types=2, and 1 there'),
+    ('model', 'vocab_size', 291, 'model.vocab_size=291, and 290 there'),
+    ('tokenizer', 'vocab_size', 2048, 'tokenizer.vocab_size=2048, and 290'),
+    ('tokenizer', 'kind', 'wordpiece', "and 'byte_bpe' there")])
+def test_a_flag_that_disagrees(foreign, section, key, value, words):
+  config = Config(init_from=foreign[0])
+  config = dataclasses.replace(config, **{section: dataclasses.replace(
+      getattr(config, section), **{key: value})})
+  initial.initial_config(config)  # A config file's value gives way.
+  with pytest.raises(InputError, match=re.escape(words)):
+    initial.initial_config(config, {f'{section}.{key}', 'train.steps'})
+
+
+def test_flags_that_agree(foreign):
+  spec, made = foreign
+  folder = spec.removeprefix('hf:')
+  config = Config(init_from=spec, model=ModelConfig(hidden_size=16),
+                  tokenizer=text.TokenizerConfig(
+                      path=f'{folder}/tokenizer.json', vocab_size=290))
+  assert initial.initial_config(config, {
+      'model.hidden_size', 'model.vocab_size', 'model.dropout_rate',
+      'tokenizer.path', 'tokenizer.vocab_size'}).model.hidden_size == 16
+
+
+def test_an_encoder_alone_cannot_go_on(foreign, tmp_path):
+  _, made = foreign
+  hf_folder.write(dataclasses.replace(
+      made, config=dataclasses.replace(made.config, lm_head=False),
+      params={k: v for k, v in made.params.items() if k != 'lm_head'}),
+                  str(tmp_path))
+  config = initial.initial_config(Config(init_from=f'hf:{tmp_path}'))
+  with pytest.raises(InputError, match='lm_head/bias is missing'):
+    begun(config)

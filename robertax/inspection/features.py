@@ -1,0 +1,89 @@
+"""Vectors of tokens, texts and words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import re
+import typing
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from robertax.errors import InputError
+from robertax.inspection import token_rows
+from robertax.sections import unknown
+
+if typing.TYPE_CHECKING:
+  from robertax.inspection.model import Model
+
+LAYERS = ('last', 'all')
+POOLING = (None, 'mean', 'first')
+# Of a batch; with all layers there are N + 1 times as many numbers.
+MAX_TOKENS = {'last': 8192, 'all': 2048}
+# Letters and digits with what joins them, or one mark.
+WORD = re.compile(r"\w+(?:[-'\u2019]\w+)*|[^\w\s]")
+
+
+class Words(NamedTuple):
+  """Vectors of a text's words.
+
+  Attributes:
+    words: as they stand in the text; each mark of punctuation is one.
+    spans: (start, end) of each, in characters.
+    vectors: float32[W, D], or [N + 1, W, D] of all layers.
+  """
+  words: list[str]
+  spans: list[tuple[int, int]]
+  vectors: np.ndarray
+
+
+def encode(model: Model, texts: str | Sequence[str], layers: str,
+           pooling: str | None, words: bool) -> Any:
+  """See `Model.encode`."""
+  if layers not in LAYERS:
+    raise unknown('layers', layers, LAYERS)
+  if pooling not in POOLING:
+    raise InputError(f"pooling={pooling!r}: None, 'mean' or 'first'.")
+  if words and pooling:
+    raise InputError(f'words=True and pooling={pooling!r}: a vector a word, or '
+                     'one a text.')
+  asked = [texts] if isinstance(texts, str) else list(texts)
+  tok = model.tokenizer
+  rows, spans = [], []
+  for text in asked:
+    ids, places = tok.encode_spans(text)
+    rows.append(token_rows.with_ends(tok, ids, model.config.max_positions,
+                                     text))
+    spans.append(places)
+  found: list = [None] * len(asked)
+  for numbers, input_ids, segment_ids in token_rows.batches(
+      rows, tok.pad_id, model.config.max_positions, MAX_TOKENS[layers]):
+    states = model.states(input_ids, segment_ids, layers == 'all')
+    for row, number in enumerate(numbers):
+      x = states[..., row, :len(rows[number]), :]
+      if words:
+        found[number] = _words(asked[number], spans[number], x)
+      elif pooling == 'first':
+        found[number] = x[..., 0, :]
+      elif pooling == 'mean':
+        found[number] = x.mean(-2)
+      else:
+        found[number] = x.copy()  # Not the whole batch kept for one row.
+  if isinstance(texts, str):
+    return found[0]
+  if not pooling:
+    return found
+  return np.stack(found) if found else np.zeros(
+      (0, model.config.hidden_size), np.float32)
+
+
+def _words(text: str, spans: list[tuple[int, int]], x: np.ndarray) -> Words:
+  """Each word's mean, over the tokens that share a character with it."""
+  starts, ends = np.array(spans, int).reshape(-1, 2).T
+  words = [m for m in WORD.finditer(text)]
+  vectors = np.zeros((*x.shape[:-2], len(words), x.shape[-1]), np.float32)
+  for number, word in enumerate(words):
+    tokens = 1 + np.flatnonzero((starts < word.end()) & (ends > word.start()))
+    if len(tokens):  # <s> stands before them; some marks have no token.
+      vectors[..., number, :] = x[..., tokens, :].mean(-2)
+  return Words([m.group() for m in words], [m.span() for m in words], vectors)

@@ -1,0 +1,114 @@
+"""Weights of a workdir <-> a Pretrained."""
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+import jax
+
+from robertax import model as modelling
+from robertax import text
+from robertax.errors import InputError, writing
+from robertax.interop import Pretrained
+from robertax.text import TokenizerConfig
+from robertax.train import workdir, writer
+from robertax.train.best import FOLDER as BEST
+from robertax.train.best import RESULTS
+from robertax.train.checkpoint import Checkpoints
+from robertax.train.config import Config, parse, to_dict
+
+# What a converted workdir has besides: labels, and what the weights were.
+ORIGIN = 'origin.json'
+
+
+def read(path: str) -> Pretrained:
+  """The newest checkpoint of a workdir, of a fine-tuning one its best.
+
+  On the first device.
+
+  Args:
+    path: W, a folder that `python -m robertax.main` or `robertax.convert` has
+      written.
+
+  Raises:
+    InputError: no finished checkpoint is there, or it is damaged.
+  """
+  config = workdir.read_config(path)
+  if config is None:
+    found = ('it does not exist' if not os.path.exists(path) else
+             'it has no config.json')
+    raise InputError(f'{path!r} is not a workdir of robertax: {found}.')
+  if not os.path.isdir(f'{path}/checkpoints'):
+    raise InputError(f'{path!r} has no checkpoints yet.')
+  best = os.path.isdir(f'{path}/{BEST}')
+  checkpoints = Checkpoints(path, read_only=True, alone=True,
+                            folder=BEST if best else 'checkpoints')
+  try:
+    step = checkpoints.latest_step()
+    if step is None:
+      raise InputError(f'{path!r} has no finished checkpoint yet.')
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = jax.eval_shape(lambda: modelling.pad_vocabulary(
+        modelling.create(config.model, jax.random.key(0))))
+    params = checkpoints.restore_params(step, jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
+        shapes))
+  finally:
+    checkpoints.close()
+  origin, results = _object(f'{path}/{ORIGIN}'), _object(f'{path}/{RESULTS}')
+  return Pretrained(
+      modelling.unpad_vocabulary(config.model, params), config.model,
+      text.load(f'{path}/tokenizer.json'), path, step=step,
+      labels=tuple(origin.get('labels') or results.get('labels') or ()),
+      family=origin.get('family', ''),
+      choice=origin.get('choice', config.task == 'race'),
+      history={'config': to_dict(config), 'metrics': _metrics(path)})
+
+
+def write(path: str, pretrained: Pretrained):
+  """Writes a workdir that holds weights alone: for `init_from` and `load`.
+
+  Args:
+    path: W, a folder that is not there yet.
+    pretrained: what to write.
+
+  Raises:
+    InputError: it cannot be written.
+  """
+  made = pretrained.history.get('config')
+  config = dataclasses.replace(
+      parse(made) if made else Config(init_from=pretrained.source),
+      model=pretrained.config,
+      tokenizer=TokenizerConfig(kind=pretrained.tokenizer.kind,
+                                vocab_size=pretrained.tokenizer.vocab_size))
+  workdir.write(path, config, pretrained.tokenizer)
+  with writing(path), open(f'{path}/{ORIGIN}', 'w') as f:
+    json.dump({'source': pretrained.source, 'family': pretrained.family,
+               'choice': pretrained.choice, 'labels': pretrained.labels}, f,
+              indent=2)
+  checkpoints = Checkpoints(path)
+  checkpoints.replace_params(pretrained.step, modelling.pad_vocabulary(
+      jax.tree.map(jax.numpy.asarray, pretrained.params)))
+  checkpoints.close()
+
+
+def _object(path: str) -> dict[str, Any]:
+  """What a file of JSON holds; nothing where there is none."""
+  try:
+    with open(path) as f:
+      return dict(json.load(f))
+  except FileNotFoundError:
+    return {}
+  except (ValueError, TypeError) as e:
+    raise InputError(f'{path}: not an object in JSON ({e}).') from e
+
+
+def _metrics(path: str) -> dict[str, Any]:
+  """The last value of each metric."""
+  if not os.path.exists(f'{path}/metrics.jsonl'):
+    return {}
+  metrics: dict[str, Any] = {}
+  for _, line in writer.read_lines(f'{path}/metrics.jsonl'):
+    metrics |= line
+  return metrics

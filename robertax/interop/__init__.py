@@ -1,0 +1,13 @@
+"""Other people's names for our arrays: Hugging Face's, fairseq's, ONE table.
+
+Floor 2: knows model and text. `open_source` looks at a folder of Hugging Face
+or a model.pt of fairseq, and its `read()` gives a `Pretrained`: weights, shape
+and tokenizer. `hf_folder.write` writes one for transformers. No code that comes
+with weights is run, and torch is imported only to read a .bin or .pt.
+"""
+
+from robertax.interop.pretrained import Pretrained
+from robertax.interop.sources import is_foreign, open_source, tokenizer_config
+
+__all__ = ['Pretrained', 'is_foreign', 'open_source',
+           'tokenizer_config']

@@ -1,0 +1,81 @@
+"""Longer positions, more tokens: rows appended to a model's tables."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from robertax.errors import InputError
+from robertax.interop.pretrained import Pretrained
+from robertax.model.encoder import PAD_ID
+
+FIRST = PAD_ID + 1  # Row of a sequence's first token.
+
+
+def longer_positions(params: Any, max_positions: int) -> Any:
+  """Parameters with more positions.
+
+  The rows behind the P that are there repeat them, from the first: position
+  P + i begins as position i does (Beltagy et al. 2020, Longformer, section 5).
+  Attention to near tokens is then right from the start, except where a copy
+  ends.
+
+  Args:
+    params: nested dict of arrays; traceable.
+    max_positions: no fewer than before.
+
+  Returns:
+    The same in new dicts; all other leaves are the same.
+
+  Raises:
+    InputError: fewer than before.
+  """
+  table = params['embeddings']['positions']
+  before = len(table) - FIRST
+  if max_positions < before:
+    raise InputError(f'model.max_positions={max_positions}: the weights have '
+                     f'{before}; a table can be made longer, not shorter.')
+  rows = FIRST + np.arange(max_positions) % before
+  longer = table[np.concatenate([np.arange(FIRST), rows])]
+  return {**params, 'embeddings': {**params['embeddings'],
+                                   'positions': longer}}
+
+
+def with_positions(pretrained: Pretrained, max_positions: int) -> Pretrained:
+  """`longer_positions` of a model, and its config."""
+  return dataclasses.replace(
+      pretrained, params=longer_positions(pretrained.params, max_positions),
+      config=dataclasses.replace(pretrained.config,
+                                 max_positions=max_positions))
+
+
+def with_tokens(pretrained: Pretrained, tokens: list[str]) -> Pretrained:
+  """A model whose tokenizer has more tokens.
+
+  The row of a new token, in the table and in the decoder, and its bias, is the
+  mean of those of the pieces that it has been cut into until now.
+
+  Args:
+    pretrained: the model.
+    tokens: words, none of which has an id; see Tokenizer.with_added.
+
+  Raises:
+    InputError: a token that cannot be added.
+  """
+  old, params = pretrained.tokenizer, dict(pretrained.params)
+  tokenizer = old.with_added(tokens)
+  pieces = [old.encode(token) for token in tokens]
+
+  def longer(table):
+    table = np.asarray(table)
+    return np.concatenate([table, *(
+        table[ids].mean(0, keepdims=True) for ids in pieces)])
+
+  for part, name in (('embeddings', 'tokens'), ('lm_head', 'bias'),
+                     ('lm_head', 'decoder')):
+    if name in params.get(part, ()):
+      params[part] = {**params[part], name: longer(params[part][name])}
+  return dataclasses.replace(
+      pretrained, params=params, tokenizer=tokenizer,
+      config=dataclasses.replace(pretrained.config,
+                                 vocab_size=tokenizer.vocab_size))

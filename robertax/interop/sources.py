@@ -1,0 +1,38 @@
+"""`hf:DIR` and `fairseq:FILE`: how a person names other people's models."""
+
+import os
+
+from robertax.interop import hf_tokenizer
+from robertax.interop.fairseq import Checkpoint
+from robertax.interop.hf_folder import Folder
+from robertax.text import TokenizerConfig
+
+# Each has .config, and .read(), which gives a Pretrained.
+SOURCES = {'hf': Folder, 'fairseq': Checkpoint}
+
+
+def is_foreign(spec: str) -> bool:
+  """Whether it is not a workdir of ours."""
+  return spec.partition(':')[0] in SOURCES
+
+
+def open_source(spec: str) -> Folder | Checkpoint:
+  """Looks at a model; its `.read()` gives all of it.
+
+  Args:
+    spec: 'hf:DIR' or 'fairseq:FILE'.
+
+  Raises:
+    InputError: nothing of the kind is there.
+  """
+  kind, _, path = spec.partition(':')
+  return SOURCES[kind](path)
+
+
+def tokenizer_config(spec: str) -> TokenizerConfig:
+  """The `tokenizer` section that reads its tokenizer."""
+  kind, _, path = spec.partition(':')
+  path = os.path.expanduser(path)
+  if kind == 'fairseq':
+    return TokenizerConfig(path=os.path.dirname(os.path.abspath(path)))
+  return TokenizerConfig(path=path, lowercase=hf_tokenizer.lowercase(path))

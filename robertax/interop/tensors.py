@@ -1,0 +1,171 @@
+"""Files of named tensors: safetensors, in parts or whole, and PyTorch's .bin.
+
+Nothing is read before it is asked for, where the file allows that, and no code
+of a file is ever run.
+"""
+
+from collections.abc import Callable, Mapping
+import json
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from robertax.errors import InputError, writing
+
+WHOLE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
+BIN, BIN_INDEX = 'pytorch_model.bin', 'pytorch_model.bin.index.json'
+
+
+class Tensor(NamedTuple):
+  """One named array, not yet read.
+
+  Attributes:
+    shape: its shape.
+    read: gives it, float32 where it is of any float type.
+  """
+  shape: tuple[int, ...]
+  read: Callable[[], np.ndarray]
+
+
+Tensors = dict[str, Tensor]
+
+
+def read_folder(folder: str) -> Tensors:
+  """The tensors of a Hugging Face folder, by the names they have there.
+
+  Raises:
+    InputError: no weights, or damaged ones.
+  """
+  for name, read in ((WHOLE, read_safetensors), (INDEX, _read_index),
+                     (BIN, read_torch), (BIN_INDEX, _read_index)):
+    path = os.path.join(folder, name)
+    if os.path.isfile(path):
+      return read(path)
+  raise InputError(f'{folder}: no weights in it: {WHOLE} (or its parts with '
+                   f'{INDEX}), or {BIN}, would do.')
+
+
+def read_safetensors(path: str) -> Tensors:
+  """The tensors of one file.
+
+  Raises:
+    InputError: not a safetensors file, or cut off.
+  """
+  import safetensors  # Only who reads such a file needs it.
+  try:
+    file = safetensors.safe_open(path, 'numpy')
+    shapes = {name: tuple(file.get_slice(name).get_shape())
+              for name in file.keys()}
+  except (safetensors.SafetensorError, OSError) as e:
+    raise InputError(
+        f'{path}: not a whole safetensors file ({" ".join(str(e).split())}; '
+        f'{os.path.getsize(path):,} bytes): copy or download it again.') from e
+
+  def reader(name):
+    return lambda: floats(file.get_tensor(name))
+  return {name: Tensor(shape, reader(name)) for name, shape in shapes.items()}
+
+
+def _read_index(path: str) -> Tensors:
+  """All parts that an index names."""
+  try:
+    with open(path, encoding='utf-8') as f:
+      where = json.load(f)['weight_map']
+    parts = sorted(set(where.values()))
+  except (ValueError, KeyError, TypeError, AttributeError) as e:
+    raise InputError(f'{path}: not an index of weights: no "weight_map" of '
+                     'names and files can be read.') from e
+  read = read_torch if path.endswith(BIN_INDEX) else read_safetensors
+  found: Tensors = {}
+  for part in parts:
+    file = os.path.join(os.path.dirname(path), part)
+    if os.path.basename(part) != part:
+      raise InputError(f'{path}: names {part!r}, which is not a file of that '
+                       'folder.')
+    if not os.path.isfile(file):
+      raise InputError(f'{path}: names {part}, which is not there: the folder '
+                       'is not whole.')
+    found |= {name: tensor for name, tensor in read(file).items()
+              if where.get(name) == part}
+  absent = sorted(set(where) - set(found))
+  if absent:
+    raise InputError(f'{path}: its files lack {", ".join(absent[:5])}'
+                     f'{" and more" if absent[5:] else ""}.')
+  return found
+
+
+def read_torch(path: str) -> Tensors:
+  """The tensors of a file that torch has saved: a dict of them."""
+  state = load_torch(path)
+  if not isinstance(state, Mapping) or not all(
+      hasattr(x, 'numpy') for x in state.values()):
+    raise InputError(f'{path}: not a dict of tensors.')
+  return of_torch(state)
+
+
+def load_torch(path: str, allowed: tuple[type, ...] = ()):
+  """What torch has saved, if it is made of tensors and plain values.
+
+  Args:
+    path: a zip or an older pickle, as `torch.save` writes.
+    allowed: classes that may be in it; none of them does anything.
+
+  Raises:
+    InputError: torch is not installed, or the file is damaged or would run
+      code: torch's `weights_only` reads neither.
+  """
+  try:
+    import torch
+  except ImportError as e:
+    raise InputError(f'{path}: to read it, install torch (requirements-oracle'
+                     '.txt has the version): only safetensors need none.'
+                     ) from e
+  try:
+    with torch.serialization.safe_globals(list(allowed)):
+      return torch.load(path, map_location='cpu', weights_only=True)
+  except OSError as e:
+    raise InputError(f'cannot read {path}: {e.strerror or e}') from e
+  except Exception as e:  # Pickle raises what it likes.
+    words = ' '.join(str(e).split())
+    _, found, name = words.partition('GLOBAL ')
+    if found or 'Unsupported' in words or 'weights_only' in words.lower():
+      name = name.split(' ')[0] if found else 'something'
+      raise InputError(
+          f'{path}: it holds {name}, not weights alone, and would run code '
+          'when read: refused. Save its tensors by themselves: torch.save('
+          "{'model': state_dict, 'args': args}, file).") from e
+    raise InputError(f'{path}: damaged, or not a file of torch ('
+                     f'{words[:120]}).') from e
+
+
+def of_torch(state: Mapping) -> Tensors:
+  """Of torch's tensors."""
+  def reader(x):
+    return lambda: x.detach().float().numpy() if (
+        x.is_floating_point()) else x.detach().numpy()
+  return {name: Tensor(tuple(x.shape), reader(x)) for name, x in state.items()}
+
+
+def floats(x: np.ndarray) -> np.ndarray:
+  """float32 of float16, bfloat16 and the like; integers as they are."""
+  if x.dtype.kind in 'iub':
+    return x
+  return np.asarray(x, np.float32)
+
+
+def write_safetensors(path: str, arrays: Mapping[str, np.ndarray]):
+  """Writes one file, as `transformers` reads it.
+
+  Raises:
+    InputError: it cannot be written.
+  """
+  from safetensors.numpy import save_file
+  with writing(path):
+    # The library writes the bytes of other layouts in the wrong order, and
+    # does not say so.
+    save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()},
+              path, metadata={'format': 'pt'})
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(path, 0o666 & ~umask)  # The library's is for its owner alone.

@@ -1,0 +1,94 @@
+"""What `init_from` may name: workdirs, and other people's models."""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import os
+from typing import Any, NamedTuple
+
+import jax
+
+from robertax import interop
+from robertax.errors import InputError
+from robertax.model import pad_vocabulary
+from robertax.model.config import ModelConfig
+from robertax.text import TokenizerConfig
+from robertax.train import workdir
+from robertax.train.best import FOLDER as BEST
+from robertax.train.checkpoint import Checkpoints
+
+
+class Weights(NamedTuple):
+  """Weights that can be read.
+
+  Attributes:
+    said: a line on which they are.
+    shapes: nested dict of what is there, leaves with `.shape` and `.dtype`; the
+      vocabulary padded (model.vocabulary).
+    read: from a nested dict of ShapeDtypeStructs with shardings, for all that
+      is there, to arrays laid out so.
+  """
+  said: str
+  shapes: Any
+  read: Callable[[Any], Any]
+
+
+def describe(spec: str) -> tuple[ModelConfig, TokenizerConfig]:
+  """The `model` and `tokenizer` sections of what lies there.
+
+  Args:
+    spec: W, hf:DIR or fairseq:FILE.
+
+  Raises:
+    InputError: nothing of the kind is there.
+  """
+  if interop.is_foreign(spec):
+    return interop.open_source(spec).config, interop.tokenizer_config(spec)
+  saved = workdir.read_config(spec)
+  if saved is None or not os.path.isdir(f'{spec}/checkpoints'):
+    raise InputError(
+        f'init_from={spec!r}: no workdir of robertax is there (no config.json '
+        'with checkpoints beside it), and it does not begin with hf: or '
+        'fairseq:.')
+  return saved.model, TokenizerConfig(path=f'{spec}/tokenizer.json')
+
+
+@contextlib.contextmanager
+def open_weights(spec: str) -> Iterator[Weights]:
+  """The weights there; of a fine-tuning run, its best.
+
+  Args:
+    spec: as for `describe`.
+
+  Raises:
+    InputError: none are saved yet, or they are damaged.
+  """
+  if interop.is_foreign(spec):
+    yield _foreign(spec)
+    return
+  best = os.path.isdir(f'{spec}/{BEST}')
+  checkpoints = Checkpoints(spec, read_only=True,
+                            folder=BEST if best else 'checkpoints')
+  try:
+    newest = checkpoints.latest_step()
+    if newest is None:
+      raise InputError(f'init_from={spec!r}: that run has saved no checkpoint '
+                       'yet.')
+    yield Weights(
+        f'weights of {"the best " if best else ""}step {newest} of {spec}',
+        checkpoints.shapes(newest),
+        lambda wanted: checkpoints.restore_params(newest, wanted))
+  finally:
+    checkpoints.close()
+
+
+def _foreign(spec: str) -> Weights:
+  """Read into each host's memory, of which its devices take their parts."""
+  pretrained = interop.open_source(spec).read()
+  params = jax.device_get(pad_vocabulary(pretrained.params))
+  return Weights(
+      '; '.join([f'weights of {spec}', *pretrained.lines]),
+      jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params),
+      lambda wanted: jax.tree.map(
+          lambda x, like: jax.make_array_from_callback(
+              like.shape, like.sharding, lambda index: x[index]),
+          params, wanted))

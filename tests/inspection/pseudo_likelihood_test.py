@@ -1,0 +1,55 @@
+"""score(): each token masked in turn, whatever the batches."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from robertax import model as modelling
+from robertax.errors import InputError
+from robertax.inspection import pseudo_likelihood
+
+
+def by_hand(loaded, text):
+  """One token and one row at a time, without padding."""
+  tok = loaded.tokenizer
+  ids = np.array([tok.bos_id, *tok.encode(text), tok.eos_id], np.int32)
+  module = modelling.bind(loaded.config, loaded.params)
+  found = []
+  for place in range(1, len(ids) - 1):
+    row = ids.copy()
+    row[place] = tok.mask_id
+    x = module.encode(row[None], np.ones((1, len(row)), np.int32))
+    logits = module.mlm_logits(x, np.array([[place]]))[0, 0]
+    found.append(jax.nn.log_softmax(logits)[ids[place]])
+  return np.array(found)
+
+
+def test_each_token_given_all_others(loaded):
+  text = 'three four five six.'
+  found = loaded.score(text)
+  np.testing.assert_allclose(found.log_probs, by_hand(loaded, text), atol=1e-4)
+  assert ''.join(found.tokens) == text
+  assert found.total == pytest.approx(found.log_probs.sum(), rel=1e-5)
+  assert found.perplexity == pytest.approx(
+      math.exp(-found.log_probs.mean()), rel=1e-5)
+
+
+def test_batches_change_nothing(loaded, monkeypatch):
+  texts = ['three four five six.', 'six four nine.', '', 'one ' * 12, 'two']
+  scores = loaded.score(texts)
+  assert scores[0].perplexity < scores[1].perplexity
+  assert scores[2].total == 0 and scores[2].perplexity == 1
+  monkeypatch.setattr(pseudo_likelihood, 'MAX_ROWS', 7)
+  monkeypatch.setattr(pseudo_likelihood, 'MAX_TOKENS', 64)
+  for text, score, again in zip(texts, scores, loaded.score(texts)):
+    np.testing.assert_allclose(score.log_probs, again.log_probs, atol=1e-4)
+    np.testing.assert_allclose(score.log_probs, loaded.score(text).log_probs,
+                               atol=1e-4)
+  assert loaded.score([]) == []
+
+
+def test_too_long_a_text(loaded):
+  with pytest.raises(InputError, match='40 positions'):
+    loaded.score('one ' * 50)

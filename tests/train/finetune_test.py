@@ -1,0 +1,246 @@
+"""Whole fine-tuning runs: learned, killed and resumed, on any mesh, swept."""
+
+import json
+from unittest import mock
+
+import jax
+import numpy as np
+import pytest
+
+from robertax.errors import InputError
+from robertax.studies import sweep
+from robertax.train import compiled, loop
+from robertax.train.config import parse
+from robertax.train.writer import read_lines
+from tests.tasks.tiny_glue import config, write_sst2
+from tests.train.loop_test import text
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  return write_sst2(tmp_path_factory.mktemp('glue'), test=10)
+
+
+@pytest.fixture(scope='module')
+def pretrained(tmp_path_factory):
+  """A workdir of masked language modelling; two updates are enough."""
+  folder = tmp_path_factory.mktemp('pretrained')
+  (folder / 'counting.txt').write_text(text(300))
+  run(parse({
+      'data': {'corpora': str(folder / 'counting.txt'), 'batch_size': 8,
+               'sequence_length': 32, 'backend': 'numpy', 'workers': 1,
+               'cache_dir': str(folder / 'cache')},
+      'tokenizer': {'vocab_size': 300},
+      'model': {'hidden_size': 16, 'num_layers': 1, 'num_heads': 2,
+                'mlp_size': 32, 'max_positions': 32},
+      'mesh': {'data': 1}, 'train': {'steps': 2}}), folder / 'w')
+  return folder / 'w'
+
+
+def run(settings, folder):
+  """On the first of the test's devices."""
+  with mock.patch.object(jax, 'devices', return_value=jax.devices()[:1]):
+    return loop.run(settings, str(folder))
+
+
+def read(folder):
+  return json.loads((folder / 'results.json').read_text())
+
+
+def lines(folder):
+  return [m for _, m in read_lines(f'{folder}/metrics.jsonl')]
+
+
+def losses(folder):
+  return {m['step']: m['train/loss'] for m in lines(folder)
+          if 'train/loss' in m}
+
+
+@pytest.fixture(scope='module')
+def undisturbed(data, pretrained, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('undisturbed')
+  settings = parse(config(data, pretrained, finetune={
+      'epochs': 5, 'predict_test': True}))
+  run(settings, folder)
+  return settings, folder
+
+
+def test_a_task_is_learned_and_the_best_epoch_reported(undisturbed, data):
+  _, folder = undisturbed
+  found, said = read(folder), lines(folder)
+  assert found['value'] > 85 and not found['degenerate']
+  assert (found['task'], found['metric'], found['split'], found['rows'],
+          found['seed'], found['train_rows']) == (
+              'glue/sst2', 'accuracy', 'dev', 40, 0, 96)
+  assert found['data'] == str(data / 'SST-2' / 'dev.tsv')
+  evaluated = {m['step']: m['eval/accuracy'] for m in said
+               if 'eval/accuracy' in m}
+  assert list(evaluated) == [0, 6, 12, 18, 24, 30]  # Epochs of 96 / 16 steps.
+  best = max(list(evaluated)[1:], key=evaluated.get)
+  assert (found['best_step'], found['value']) == (best, evaluated[best])
+  predictions = [json.loads(line) for line in
+                 (folder / 'predictions.dev.jsonl').read_text().splitlines()]
+  right = [p['prediction'] == p['label'] for p in predictions]
+  assert 100 * np.mean(right) == pytest.approx(found['value'])
+  assert len((folder / 'predictions.test.jsonl').read_text().splitlines()
+             ) == 10
+  assert (folder / 'predictions.zip').exists()
+  assert [p.name for p in (folder / 'best').iterdir()
+          if p.name.isdigit()] == [str(best)]
+  assert 0 < said[-1]['train/padding_fraction'] < .6
+  assert said[-1]['train/epoch'] == 5
+
+
+@pytest.mark.parametrize('kill_at', [9, 24])
+def test_killed_and_resumed_is_bitwise(undisturbed, tmp_path, kill_at):
+  settings, folder = undisturbed
+  real, calls = loop.Window.add, []
+
+  def killed(self, sums):
+    calls.append(1)
+    if len(calls) == kill_at:
+      raise KeyboardInterrupt
+    real(self, sums)
+
+  with mock.patch.object(loop.Window, 'add', killed):
+    with pytest.raises(KeyboardInterrupt):
+      run(settings, tmp_path)
+  ended = run(settings, tmp_path)
+  assert 0 < ended.trained < 30
+  assert losses(tmp_path) == losses(folder)
+  assert read(tmp_path) == read(folder)
+  for name in read(folder)['files']:
+    assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_killed_after_the_last_step_it_still_concludes(undisturbed, tmp_path):
+  settings, folder = undisturbed
+  with mock.patch.object(loop, 'conclude', side_effect=KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt):
+      run(settings, tmp_path)
+  assert not (tmp_path / 'results.json').exists()
+  assert run(settings, tmp_path).trained == 0
+  assert read(tmp_path) == read(folder)
+  assert run(settings, tmp_path).task is None  # Done: nothing is read.
+
+
+def test_eight_devices_and_micro_batches_give_the_same(undisturbed, tmp_path,
+                                                       data, pretrained):
+  _, folder = undisturbed
+  expected = losses(folder)
+  for name, mesh, micro in (('split', 1, 2), ('eight', -1, 1)):
+    settings = parse(config(data, pretrained, mesh={'data': mesh},
+                            train={'micro_batches': micro}, finetune={
+                                'epochs': 5}))
+    ended = (run if mesh == 1 else lambda s, f: loop.run(s, str(f)))(
+        settings, tmp_path / name)
+    found = losses(tmp_path / name)
+    assert found.keys() == expected.keys()
+    np.testing.assert_allclose(list(found.values()), list(expected.values()),
+                               rtol=2e-4)
+    assert ended.results['value'] == read(folder)['value']
+
+
+def test_the_weights_begin_where_the_pretrained_ended(pretrained, data,
+                                                      tmp_path, capsys):
+  """And the best ones are the start of another task, their head dropped."""
+  settings = parse(config(data, pretrained, optim={'learning_rate': 0.0},
+                          finetune={'epochs': 1}))
+  run(settings, tmp_path / 'a')
+  said = capsys.readouterr().err
+  assert 'dropped: lm_head' in said and 'new: classifier' in said
+  settings = parse(config(data, tmp_path / 'a', optim={'learning_rate': 0.0},
+                          finetune={'epochs': 1, 'new_parameters': ''}))
+  run(settings, tmp_path / 'b')
+  assert 'weights of the best step 6' in capsys.readouterr().err
+  first, second = read(tmp_path / 'a'), read(tmp_path / 'b')
+  assert first['scores'] == second['scores']
+  assert second['init_step'] == 6
+
+
+@pytest.mark.parametrize('change, message', [
+    ({'init_from': ''}, "init_from=''.*from_scratch"),
+    ({'init_from': '/none'}, 'no workdir of robertax'),
+    ({'finetune': {'new_parameters': ''}}, 'classifier/dense/bias is missing'),
+    ({'finetune': {'unused_parameters': ''}}, 'lm_head/bias is not of this'),
+    ({'finetune': {'predict_test': True}, 'data': {'dir': '{bare}'}},
+     'test.tsv: missing'),
+    ({'data': {'dir': '/none'}}, "data.dir='/none'"),
+    ({'task': 'glue/rte'}, 'RTE')])
+def test_wrong_input_is_named_and_leaves_no_workdir(
+    pretrained, data, tmp_path, change, message):
+  bare = write_sst2(tmp_path / 'bare')
+  change = json.loads(json.dumps(change).replace('{bare}', str(bare)))
+  values = config(data, pretrained)
+  for name, more in change.items():
+    values[name] = {**values[name], **more} if isinstance(
+        more, dict) else more
+  with pytest.raises(InputError, match=message):
+    run(parse(values), tmp_path / 'w')
+  assert not (tmp_path / 'w').exists()
+
+
+def test_from_scratch_takes_the_shape_and_says_so(pretrained, data, tmp_path,
+                                                  capsys):
+  settings = parse(config(data, pretrained, finetune={
+      'from_scratch': True, 'epochs': 1, 'max_train_examples': 32}))
+  ended = run(settings, tmp_path)
+  assert 'RANDOM weights' in capsys.readouterr().err
+  assert ended.task.model.hidden_size == 16 and ended.step == 2
+  assert ended.results['train_rows'] == 32
+  assert ended.results['from_scratch']
+
+
+def swept(settings, folder):
+  with mock.patch.object(jax, 'devices', return_value=jax.devices()[:1]):
+    return sweep.sweep(settings, str(folder), (1e-3, 3e-3), (8, 16), 2, best=2)
+
+
+def test_a_sweep_compiles_once_for_each_shape_and_resumes(
+    pretrained, data, tmp_path):
+  settings = parse(config(data, pretrained, finetune={
+      'epochs': 1, 'max_train_examples': 32}))
+  shapes, made = set(), []
+  real = compiled.Compiled.__init__
+
+  def counted(self, *args):
+    real(self, *args)
+    made.append(self)
+    train = self.train
+
+    def noted(state, batch, *rest):
+      shapes.add(batch['input_ids'].shape)
+      return train(state, batch, *rest)
+    self.traced, self.train = train, noted
+
+  compiled._compiled.cache_clear()
+  with mock.patch.object(compiled.Compiled, '__init__', counted):
+    whole = swept(settings, tmp_path / 'whole')
+    (programs,) = made  # 2 rates x 2 batches x 2 seeds have one program.
+    assert programs.traced._cache_size() == len(shapes)
+    assert len(whole.results['settings']) == 4
+    assert [s['seeds'] for s in whole.results['settings']] == [[0, 1]] * 4
+
+    calls, add = [], loop.Window.add
+
+    def killed(self, sums):
+      calls.append(1)
+      if len(calls) == 15:
+        raise KeyboardInterrupt
+      add(self, sums)
+    with mock.patch.object(loop.Window, 'add', killed):
+      with pytest.raises(KeyboardInterrupt):
+        swept(settings, tmp_path / 'killed')
+    again = swept(settings, tmp_path / 'killed')
+    assert made == [programs]
+    assert programs.traced._cache_size() == len(shapes)
+  compiled._compiled.cache_clear()
+  assert sweep.table(again.results).splitlines()[1:] == sweep.table(
+      whole.results).splitlines()[1:]
+  assert again.results['settings'] == whole.results['settings']
+  for folder in (tmp_path / 'whole', tmp_path / 'killed'):
+    assert len(list((folder / 'runs').glob('*/results.json'))) == 8
+    assert not list((folder / 'runs').glob('*/checkpoints'))
+    assert len(list((folder / 'runs').glob('*/best'))) == 2
+  text = (tmp_path / 'whole' / 'sweep.txt').read_text()
+  assert text == sweep.table(whole.results) and 'together' in text

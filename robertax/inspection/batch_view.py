@@ -46,14 +46,14 @@ def write(batch) -> None:
 
 def plain(batch) -> str:
   """All of it, one line a text."""
-  lines = [_title(batch), *_legend(batch)]
+  lines = [title(batch), *_legend(batch)]
   for row, marked in zip(batch.rows, batch.marked):
-    lines += ['', _heading(row)]
+    lines += ['', heading(row)]
     for label, segment in zip(_labels(marked), marked):
       lines += [f'  before{label}: {segment.plain_before}',
                 f'  after{label}:  {segment.plain_after}']
   lines += ['', 'The whole batch:']
-  table = _statistics(batch)
+  table = statistics(batch)
   widths = [max(map(len, column)) for column in zip(*table)]
   lines += [f'  {name:<{widths[0]}}  {value:>{widths[1]}}  {asked}'.rstrip()
             for name, value, asked in table]
@@ -75,13 +75,13 @@ def coloured(batch) -> Iterator:
     return Text.assemble(*((visible(part.text), _STYLES[part.kind])
                            for part in parts))
 
-  yield Text(_title(batch), 'bold')
+  yield Text(title(batch), 'bold')
   yield Text.assemble('Predicted: ', *_joined(
       [(kind, _STYLES[kind]) for kind in _SAYS]), '. Special tokens: ',
                       *_joined([(name, _STYLES[SPECIAL])
                                 for name in batch.special_tokens]), '.')
   for row, marked in zip(batch.rows, batch.marked):
-    yield Text(f'\n{_heading(row)}', 'bold')
+    yield Text(f'\n{heading(row)}', 'bold')
     texts = Table.grid(padding=(0, 1))
     texts.add_column(no_wrap=True, style='dim')
     texts.add_column(overflow='fold')
@@ -93,7 +93,7 @@ def coloured(batch) -> Iterator:
   table = Table()
   for name, justify in (('', 'left'), ('here', 'right'), ('asked', 'right')):
     table.add_column(name, justify=justify)
-  for cells in _statistics(batch):
+  for cells in statistics(batch):
     table.add_row(*map(Text, cells))
   yield table
 
@@ -105,8 +105,8 @@ def html(batch) -> str:
 
   def words(labels, lists) -> str:
     found = '<br>'.join(
-        f'<small>{label.strip()}</small> {"".join(map(_tagged, parts))}'
-        if label else ''.join(map(_tagged, parts))
+        f'<small>{label.strip()}</small> {"".join(map(tagged, parts))}'
+        if label else ''.join(map(tagged, parts))
         for label, parts in zip(labels, lists))
     return ('<td style="vertical-align:top;text-align:left;'
             f'white-space:pre-wrap" dir="auto">{found}</td>')
@@ -124,23 +124,26 @@ def html(batch) -> str:
     rows.append(f'<tr>{"".join(cells)}'
                 f'{words(labels, [segment.before for segment in marked])}'
                 f'{words(labels, [segment.after for segment in marked])}</tr>')
-  legend = '; '.join(
-      f'<{tag} style="{style}">{kind}</{tag}>: {_SAYS[kind]}'
-      for kind, (tag, style) in _TAGS.items() if kind in _SAYS)
   table = [head(('', 'here', 'asked'))] + [
-      f'<tr>{"".join(map(cell, cells))}</tr>' for cells in _statistics(batch)]
-  return (f'<p><b>{escape(_title(batch))}</b><br>{legend}</p>'
+      f'<tr>{"".join(map(cell, cells))}</tr>' for cells in statistics(batch)]
+  return (f'<p><b>{escape(title(batch))}</b><br>{legend()}</p>'
           f'{_TABLE}{"".join(rows)}</table>{_TABLE}{"".join(table)}</table>')
 
 
-def _tagged(part) -> str:
+def legend() -> str:
+  """What the tags of `tagged` mean, as HTML."""
+  return '; '.join(f'<{tag} style="{style}">{kind}</{tag}>: {_SAYS[kind]}'
+                   for kind, (tag, style) in _TAGS.items() if kind in _SAYS)
+
+
+def tagged(part) -> str:
   """A part of a text as HTML."""
   text = escape(visible(part.text))
   if part.kind not in _TAGS:
     return text
   tag, style = _TAGS[part.kind]
-  title = f' title="was: {escape(visible(part.was))}"' if part.was else ''
-  return f'<{tag} style="{style}"{title}>{text}</{tag}>'
+  was = f' title="was: {escape(visible(part.was))}"' if part.was else ''
+  return f'<{tag} style="{style}"{was}>{text}</{tag}>'
 
 
 def _joined(parts: list) -> list:
@@ -152,7 +155,8 @@ def _labels(marked: list) -> tuple[str, ...]:
   return ('',) if len(marked) == 1 else (' A', ' B')
 
 
-def _title(batch) -> str:
+def title(batch) -> str:
+  """What a batch is, in a line."""
   s = batch.statistics
   late = ('' if s['step'] < s['train_steps'] else
           f' (the run has {s["train_steps"]:,})')
@@ -168,7 +172,8 @@ def _legend(batch) -> list[str]:
           'itself spells so has a \\ before it.']
 
 
-def _heading(row: dict) -> str:
+def heading(row: dict) -> str:
+  """What an example is, in a line."""
   words = [f'row {row["row"]}, example {row["example"]}',
            f'{visible(row["corpus"])}, document {row["document"]:,}',
            f'record {row["record"]:,}', f'epoch {row["epoch"]:,}',
@@ -184,7 +189,7 @@ def _next(row: dict) -> str:
   return 'B follows A'
 
 
-def _statistics(batch) -> list[tuple[str, str, str]]:
+def statistics(batch) -> list[tuple[str, str, str]]:
   """(name, value, what the config asks for), as text."""
   s, asked = batch.statistics, batch.statistics['asked']
 

@@ -119,7 +119,7 @@ def show_batch(config: Any, step: int = 0, rows: int = 8,
     raise InputError(
         f'{saved} is not the tokenizer that {config.data.corpora} gives now: '
         'the text has changed since that run, so its batches are gone.')
-  return _batch(config, task, int(step), int(rows))
+  return batch_of(config, task, int(step), int(rows))
 
 
 def _config(config: Any, path: str, named: Collection[str]) -> Config:
@@ -147,7 +147,8 @@ def _config(config: Any, path: str, named: Collection[str]) -> Config:
   return saved  # init_from has been followed already.
 
 
-def _batch(config: Config, task: Any, step: int, shown: int) -> Batch:
+def batch_of(config: Config, task: Any, step: int, shown: int) -> Batch:
+  """As `show_batch`, of a task whose data is open."""
   pipeline = task.pipeline(step)
   rows, _ = pipeline.read(step)
   masked, epochs = pipeline.make_batch(step), pipeline.locate(step)[0]

@@ -1,11 +1,12 @@
-"""What a run says at its end: guesses, the picture, what to do next."""
+"""What a run says at its end: guesses, picture, report, what to do next."""
 
 import json
 import os
 import signal
 
-from robertax.inspection import heldout, opening, pictures
+from robertax.inspection import heldout, opening, pictures, report, samples
 from robertax.tasks import results
+from robertax.train import workdir
 from robertax.train.loop import Run
 
 
@@ -20,7 +21,8 @@ def after(run: Run, command: str) -> str:
     return (f'Stopped by {signal.Signals(run.signal).name} at step {run.step}, '
             f'which is saved. To go on:\n  {command}')
   if run.results:
-    return results.sentence(run.results)
+    return (f'{results.sentence(run.results)}\n'
+            f'Report: {report.write(run.workdir)}')
   if os.path.exists(path := f'{run.workdir}/{results.RESULTS}'):
     with open(path, encoding='utf-8') as f:
       return (f'{run.workdir} is done, nothing was changed.\n'
@@ -30,14 +32,16 @@ def after(run: Run, command: str) -> str:
             f'was changed.\n{_next(run.workdir)}')
   lines = ['Words guessed in text held out from training:']
   trained = opening.load(run.workdir)
-  for sentence, word, guesses in heldout.fill_examples(
-      trained, run.task.heldout_ids(3)):
+  filled = heldout.fill_examples(trained, run.task.heldout_ids(3))
+  for sentence, word, guesses in filled:
     said = ', '.join(f'{g.token.strip()!r} {g.probability:.0%}'
                      for g in guesses)
     lines += [f'  {" ".join(sentence.split())}',
               f'    guessed {said}; it was {word!r}']
+  samples.save(run.workdir, samples.gather(
+      workdir.read_config(run.workdir), run.task, run.step, filled))
   lines += [f'Learning curve: {pictures.learning_curve(run.workdir)}',
-            _next(run.workdir)]
+            f'Report: {report.write(run.workdir)}', _next(run.workdir)]
   return '\n'.join(lines)
 
 

@@ -147,11 +147,11 @@ def test_all_views_have_the_statistics(batch, monkeypatch):
   page.feed(batch._repr_html_())
   views = [str(batch), '|'.join(page.cells), uncoloured(printed(
       batch, force_terminal=True, color_system='standard'))]
-  for name, value, asked in batch_view._statistics(batch):
+  for name, value, asked in batch_view.statistics(batch):
     for view in views:
       assert name.strip() in view and value in view and asked in view
   assert ('of them masked', '50.00%', '50.00%') in {
-      tuple(x.strip() for x in line) for line in batch_view._statistics(batch)}
+      tuple(x.strip() for x in line) for line in batch_view.statistics(batch)}
   assert 'epoch 2 to 3' in views[0]
   assert 'Step 1,234 (the run has 1,000)' in views[0]
 

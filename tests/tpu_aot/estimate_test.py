@@ -13,11 +13,7 @@ pytestmark = pytest.mark.tpu_aot
 pytest.importorskip('libtpu', reason='pip install -r requirements-tpu.txt')
 
 from robertax.model.remat import POLICIES  # noqa: E402
-from robertax.studies import (  # noqa: E402
-    estimate,
-    largest_micro_batch,
-    search,
-)
+from robertax.studies import estimate, search  # noqa: E402
 from robertax.studies.estimate import flops, topology  # noqa: E402
 from robertax.train import config as configs  # noqa: E402
 
@@ -76,17 +72,6 @@ def test_search_tries_policies_until_all_fits(capsys):
   assert found.fits and f'{found.seconds:.4f}' == f'{min(seconds.values()):.4f}'
   assert f'{seconds[f"model.remat={tried.model.remat}"]:.4f}' == (
       f'{found.seconds:.4f}')
-
-
-def test_the_largest_micro_batch_is_near_the_limit(capsys):
-  config = parsed()
-  found = largest_micro_batch(config, 'v5e:2x2', estimate(config, 'v5e:2x2'))
-  said = capsys.readouterr().err.splitlines()
-  fits = {int(line.split()[0]): 'does not fit' not in line for line in said}
-  assert fits[found.rows] and not fits[found.beyond]
-  assert found.rows < found.beyond <= 1.2 * found.rows
-  assert len(said) <= 6 and found.memory <= 15.75 * 2**30
-  assert found.summary()['rows'] == 4 * found.rows
 
 
 @pytest.mark.parametrize('policy, forward', [('none', 1), ('full', 2)])

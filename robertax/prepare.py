@@ -49,6 +49,9 @@ def main(argv):
   from robertax.train.config import parse
 
   config = parse(values)
+  if config.task != 'pretrain':
+    raise InputError(f'task={config.task!r} reads its files itself: only text '
+                     'for pretraining is prepared.')
   prepared = corpus.prepare(
       config.data, config.tokenizer, vocab_size=config.model.vocab_size,
       out=_OUT.value, memmap=_MEMMAP.value)

@@ -127,6 +127,9 @@ def estimate(config: Config, name: str) -> Estimate:
   Raises:
     InputError: as `topology`; a batch that does not come out even.
   """
+  if config.task != 'pretrain':
+    raise InputError(f'task={config.task!r}: steps of pretraining alone have '
+                     'one shape, which can be estimated.')
   chip, devices = topology(name)
   vocab_size = config.model.vocab_size or (
       text.load(config.tokenizer.path).vocab_size if config.tokenizer.path

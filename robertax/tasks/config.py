@@ -25,6 +25,8 @@ class FinetuneConfig:
     unused_parameters: parts that `init_from` may have and this model has not.
     eval_tokens: about how many tokens (padding included) a batch of evaluation
       has, on all devices.
+    labels: names of the classes, in their order, with commas between; the task
+      fills it in.
     predict_test: whether test splits are answered too: their files must be
       there.
     n_best: of SQuAD, spans that are kept of each question.
@@ -53,6 +55,7 @@ class FinetuneConfig:
   margin_alpha: float = 1.0
   margin_beta: float = 0.0
   wsc_dir: str = ''
+  labels: str = ''
 
   def __post_init__(self):
     for name, least in (('epochs', 1), ('max_train_examples', 0),

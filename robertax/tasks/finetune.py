@@ -60,6 +60,7 @@ class FinetuneTask:
   Attributes:
     metrics: names of the scores, in percent; the first decides which epoch is
       the best.
+    labels: names of the classes, in their order, for config.json.
     name: the row of TASKS.
     tokenizer: text.Tokenizer.
     model: the ModelConfig, with the heads that the task needs.
@@ -70,6 +71,7 @@ class FinetuneTask:
   """
   fine_tunes: ClassVar[bool] = True
   metrics: tuple[str, ...] = ()
+  labels: tuple[str, ...] = ()
 
   # What a subclass says.
 
@@ -219,7 +221,7 @@ class FinetuneTask:
     """Scores the best weights' answers; writes predictions, then results.json.
 
     Args:
-      folder: W.
+      folder: W; '': nothing is written.
       answers: of every split that was asked.
       facts: of the run.
 
@@ -238,7 +240,7 @@ class FinetuneTask:
         'train_rows': len(self.splits['train'].rows),
         'train_data': self.splits['train'].source,
         'scores': scores, 'degenerate': bool(why), 'degenerate_because': why,
-        **self.facts()}
+        'labels': list(self.labels), **self.facts()}
     files = {f'predictions.{name}.jsonl': results.json_lines(
         self.lines(name, answers[name])) for name in answers}
     return results.write(folder, found, files | self.files(answers))

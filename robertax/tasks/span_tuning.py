@@ -16,6 +16,7 @@ from robertax.tasks.tuning import Tuning
 from robertax.text import Tokenizer
 
 UNANSWERABLE, ANSWERABLE = range(2)
+LABELS = ('unanswerable', 'answerable')  # Of the classes, in their order.
 
 
 @dataclasses.dataclass(frozen=True)

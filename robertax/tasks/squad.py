@@ -23,7 +23,7 @@ from robertax.tasks import squad_decode, squad_files, squad_metrics
 from robertax.tasks import squad_windows as windows
 from robertax.tasks.finetune import Answers, FinetuneTask, Rows
 from robertax.tasks.results import json_lines, plain
-from robertax.tasks.span_tuning import SpanTuning, examples
+from robertax.tasks.span_tuning import LABELS, SpanTuning, examples
 from robertax.tasks.squad_decode import Decoded, DecodingLaw
 from robertax.tasks.squad_files import Question
 
@@ -45,6 +45,7 @@ class Squad(FinetuneTask):
   def __init__(self, config: Any, shares: int):
     """See FinetuneTask."""
     self.version = VERSION[config.task]
+    self.labels = LABELS if self.version == '2.0' else ()
     self._law, self._asked, self._last = None, {}, (None, None)
     self._decoding = DecodingLaw(config.finetune.n_best,
                                  config.finetune.max_answer_length)
@@ -53,7 +54,7 @@ class Squad(FinetuneTask):
   def heads(self, config: ModelConfig) -> ModelConfig:
     """Spans; of 2.0, whether there is an answer."""
     return dataclasses.replace(
-        config, span_head=True, num_classes=2 if self.version == '2.0' else 0)
+        config, span_head=True, num_classes=len(self.labels))
 
   def make_objective(self) -> SpanTuning:
     """Spans, and of 2.0 answerability, added."""

@@ -134,6 +134,17 @@ class Checkpoints:
       self._manager.save(step, args=ocp.args.Composite(
           params=ocp.args.StandardSave(as_dict(params))), force=True)
 
+  def keep_only(self, step: int):
+    """Removes every other step.
+
+    Raises:
+      InputError: the folder cannot be written.
+    """
+    with writing(self.folder):
+      for other in self._manager.all_steps():
+        if other != step:
+          self._manager.delete(other)
+
   def shapes(self, step: int) -> Any:
     """Nested dict of ShapeDtypeStructs: the weights that are saved.
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from robertax.errors import InputError
+from robertax.tasks import scoring
 from robertax.tasks.race import Race
 from tests.tasks import tuning_run
 
@@ -75,6 +76,9 @@ def test_learns_by_heart(done, folder):
       wanted |= {f'{document["id"]}/{i + 1}': letter
                  for i, letter in enumerate(document['answers'])}
   assert predicted == wanted
+  assert scoring.score(scoring.Request(
+      'race', f'{folder}/dev', f'{workdir}/predictions.dev.json'),
+                       strict=True).items() >= found['scores']['dev'].items()
   metrics = tuning_run.lines(workdir / 'metrics.jsonl')
   assert metrics[0]['eval/accuracy'] < 100 > metrics[0]['eval/high']
   assert metrics[-1]['train/loss'] < 0.3

@@ -107,6 +107,7 @@ def test_learns_its_questions_by_heart(runs, task):
     assert results['official']['NoAns_exact'] == 100.0
     assert results['official']['NoAns_total'] == 3
     assert 0 < results['no_answer_threshold'] < 1
+    assert results['labels'] == ['unanswerable', 'answerable']
     # The classifier itself is right, whatever the threshold.
     na = json.loads((workdir / 'na_prob.json').read_text())
     assert all((na[key] > .5) == (answer == '')

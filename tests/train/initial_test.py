@@ -135,6 +135,8 @@ def test_an_encoder_alone_cannot_go_on(foreign, tmp_path):
   config = initial.initial_config(Config(init_from=f'hf:{tmp_path}'))
   with pytest.raises(InputError, match='lm_head/bias is missing'):
     begun(config)
+
+
 def tree(**parts):
   return {part: {'kernel': jnp.full(shape, float(fill))}
           for part, (shape, fill) in parts.items()}

@@ -53,11 +53,11 @@ def gather(config: Any, task: Any, step: int,
   """
   batch = (batches.batch_of(config, task, max(step - 1, 0), ROWS)
            if hasattr(task, 'pipeline') else None)
-  device = jax.devices()[0]
+  device, hosts = jax.devices()[0], jax.process_count()
   return Samples(
       step, f'{jax.device_count()} x {device.device_kind} ({device.platform}'
-      + (f', {jax.process_count()} processes' if jax.process_count() > 1 else '')
-      + f'), jax {jax.__version__}', list(filled), batch)
+      f'{f", {hosts} processes" if hosts > 1 else ""}), jax {jax.__version__}',
+      list(filled), batch)
 
 
 def save(workdir: str, samples: Samples) -> str:
@@ -119,8 +119,8 @@ def html(samples: Samples) -> tuple[str, str]:
         for g in found)
     guesses += (f'<div class="text" dir="auto">'
                 f'{escape(visible(" ".join(text.split())))}</div>'
-                f'<p>It was <code>{escape(visible(word))}</code>; guessed {said}.'
-                '</p>')
+                f'<p>It was <code>{escape(visible(word))}</code>; guessed '
+                f'{said}.</p>')
   if samples.batch is None:
     return guesses, ''
   batch = samples.batch

@@ -37,8 +37,7 @@ def main(argv):
 
   processes.start(*(flag.value for flag in _PROCESSES))
   with processes.as_one():
-    ended = loop.run(config.parse(values), _WORKDIR.value,
-                     named(_CONFIG))
+    ended = loop.run(config.parse(values), _WORKDIR.value, named(_CONFIG))
     if processes.first():
       print(epilogue.after(ended, ' '.join(['python -m robertax.main',
                                             *sys.argv[1:]])))

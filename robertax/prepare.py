@@ -50,6 +50,9 @@ def main(argv):
   from robertax.train.config import parse
 
   config = parse(values)
+  if config.task != 'pretrain':
+    raise InputError(f'task={config.task!r} reads its files itself: only text '
+                     'for pretraining is prepared.')
   if config.init_from:  # The tokenizer is that of the weights.
     from robertax.train.initial import initial_config
     config = initial_config(config, keys)

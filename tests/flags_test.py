@@ -63,3 +63,24 @@ def test_ctrl_c_in_the_middle_of_an_import_is_not_lost(tmp_path):
   assert process.returncode == 128 + signal.SIGINT
   assert err == ('\nrobertax: interrupted; the same command goes on from what '
                  'is finished.\n')
+
+
+NAMED = '''
+from absl import app
+from robertax import flags
+config = flags.config_flag()
+app.run(lambda _: print(sorted(flags.named(config))))
+'''
+
+
+def test_which_keys_the_command_line_sets():
+  """As flags and behind the colon; what the file itself says is not named."""
+  done = subprocess.run(
+      [sys.executable, '-c', NAMED,
+       '--config=configs/quickstart.py:max_positions=128,train.steps=5',
+       '--config.model.num_heads=4', '--config.init_from=x'],
+      cwd=ROOT, capture_output=True, text=True, timeout=100,
+      env=os.environ | {'PYTHONPATH': str(ROOT)})
+  assert done.stdout.strip() == str(
+      ['init_from', 'model.max_positions', 'model.num_heads', 'train.steps']
+  ), done.stderr[-2000:]

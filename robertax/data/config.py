@@ -69,6 +69,11 @@ class DataConfig:
     specials: 'fairseq' (<s> and </s> are maskable, as any token) or 'exclude';
       BERT's law always excludes them.
     dir: a task's official folder (fine-tuning only).
+    train_files, eval_files: of SQuAD, other files than the official ones, with
+      commas between; of each a slice of its articles may be taken, as in
+      `dev-v2.0.json[::2]`. Relative ones are in `dir`, if that is given.
+    doc_stride: of SQuAD, tokens of a context that two windows share.
+    question_length: of SQuAD, tokens of a question that are read.
   """
   corpora: str = 'python'
   text_field: str = 'text'
@@ -105,6 +110,10 @@ class DataConfig:
   replace_keep_rate: float = 0.1
   specials: str = 'fairseq'
   dir: str = ''
+  train_files: str = ''
+  eval_files: str = ''
+  doc_stride: int = 128
+  question_length: int = 64
 
 
 def check(config: DataConfig) -> None:

@@ -34,10 +34,10 @@ def convert(source: str, target: str, verify: bool = False,
   Raises:
     InputError: wrong input of any kind, or logits that differ; names it.
   """
-  kind, _, folder = target.rpartition(':')
-  if kind not in ('', 'hf'):
-    raise InputError(f'--target={target}: hf:DIR or a workdir; {kind} is only '
+  if target.startswith('fairseq:'):
+    raise InputError(f'--target={target}: hf:DIR or a workdir; fairseq is only '
                      'read.')
+  to_hf, folder = target.startswith('hf:'), target.removeprefix('hf:')
   folder = os.path.expanduser(folder).rstrip('/') or folder
   if os.path.exists(folder) and (not os.path.isdir(folder)
                                  or os.listdir(folder)):
@@ -47,12 +47,12 @@ def convert(source: str, target: str, verify: bool = False,
   lines = list(original.lines)
   changed = _extended(original, max_positions, add_tokens)
   with appearing(folder) as partial:
-    if kind == 'hf':
+    if to_hf:
       hf_folder.write(changed, partial)
     else:
       workdirs.write(partial, changed)
     if verify:
-      lines += _verified(original, changed, source, kind, partial)
+      lines += _verified(original, changed, source, to_hf, partial)
   return lines + [f'{target}: written from {source}']
 
 
@@ -70,8 +70,8 @@ def _extended(pretrained: Pretrained, max_positions: int, add_tokens: str
   return pretrained
 
 
-def _verified(original: Pretrained, changed: Pretrained, source: str, kind: str,
-              partial: str) -> Iterator[str]:
+def _verified(original: Pretrained, changed: Pretrained, source: str,
+              to_hf: bool, partial: str) -> Iterator[str]:
   """Compares what was read with what was written, and both with PyTorch."""
   check = verification
   there = check.has_transformers()
@@ -83,10 +83,10 @@ def _verified(original: Pretrained, changed: Pretrained, source: str, kind: str,
         f'transformers and robertax on {source}')
   batch = check.batch(changed.tokenizer, changed.config)
   ours = check.our_outputs(changed, batch)
-  again = opening.read(f'hf:{partial}' if kind else partial)
+  again = opening.read(f'hf:{partial}' if to_hf else partial)
   yield check.compare(ours, check.our_outputs(again, batch), batch,
                       'what was read and what was written')
-  if kind and there:
+  if to_hf and there:
     yield check.compare_tokenizers(changed.tokenizer, partial)
     yield check.compare(ours, check.their_outputs(partial, batch), batch,
                         'robertax and transformers on what was written')

@@ -1,5 +1,7 @@
 """What a run says at its end: guesses, picture, report, what to do next."""
 
+import json
+import os
 import signal
 
 from robertax.inspection import heldout, opening, pictures, report, samples
@@ -21,6 +23,10 @@ def after(run: Run, command: str) -> str:
   if run.results:
     return (f'{results.sentence(run.results)}\n'
             f'Report: {report.write(run.workdir)}')
+  if os.path.exists(path := f'{run.workdir}/{results.RESULTS}'):
+    with open(path, encoding='utf-8') as f:
+      return (f'{run.workdir} is done, nothing was changed.\n'
+              f'{results.sentence(json.load(f))}')
   if not run.trained:
     return (f'{run.workdir} is done: all {run.step} steps are there, nothing '
             f'was changed.\n{_next(run.workdir)}')

@@ -51,7 +51,7 @@ def encode(model: Model, texts: str | Sequence[str], layers: str,
   tok = model.tokenizer
   rows, spans = [], []
   for text in asked:
-    ids, places = tok.encode_spans(text)
+    ids, places = tok.encode_with_offsets([text])[0]
     rows.append(token_rows.with_ends(tok, ids, model.config.max_positions,
                                      text))
     spans.append(places)
@@ -77,9 +77,9 @@ def encode(model: Model, texts: str | Sequence[str], layers: str,
       (0, model.config.hidden_size), np.float32)
 
 
-def _words(text: str, spans: list[tuple[int, int]], x: np.ndarray) -> Words:
+def _words(text: str, spans: np.ndarray, x: np.ndarray) -> Words:
   """Each word's mean, over the tokens that share a character with it."""
-  starts, ends = np.array(spans, int).reshape(-1, 2).T
+  starts, ends = spans.T
   words = [m for m in WORD.finditer(text)]
   vectors = np.zeros((*x.shape[:-2], len(words), x.shape[-1]), np.float32)
   for number, word in enumerate(words):

@@ -14,7 +14,6 @@ from robertax.interop import Pretrained
 from robertax.text import TokenizerConfig
 from robertax.train import workdir, writer
 from robertax.train.best import FOLDER as BEST
-from robertax.train.best import RESULTS
 from robertax.train.checkpoint import Checkpoints
 from robertax.train.config import Config, parse, to_dict
 
@@ -56,13 +55,15 @@ def read(path: str) -> Pretrained:
         shapes))
   finally:
     checkpoints.close()
-  origin, results = _object(f'{path}/{ORIGIN}'), _object(f'{path}/{RESULTS}')
+  origin = _object(f'{path}/{ORIGIN}')
+  labels = origin.get('labels') or [
+      name for name in config.finetune.labels.split(',') if name]
   return Pretrained(
       modelling.unpad_vocabulary(config.model, params), config.model,
       text.load(f'{path}/tokenizer.json'), path, step=step,
-      labels=tuple(origin.get('labels') or results.get('labels') or ()),
+      labels=tuple(labels),
       family=origin.get('family', ''),
-      choice=origin.get('choice', config.task == 'race'),
+      choice=origin.get('choice', config.task.startswith('race')),
       history={'config': to_dict(config), 'metrics': _metrics(path)})
 
 

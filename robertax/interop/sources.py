@@ -13,7 +13,8 @@ SOURCES = {'hf': Folder, 'fairseq': Checkpoint}
 
 def is_foreign(spec: str) -> bool:
   """Whether it is not a workdir of ours."""
-  return spec.partition(':')[0] in SOURCES
+  kind, colon, _ = spec.partition(':')
+  return bool(colon) and kind in SOURCES
 
 
 def open_source(spec: str) -> Folder | Checkpoint:

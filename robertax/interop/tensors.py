@@ -132,7 +132,7 @@ def load_torch(path: str, allowed: tuple[type, ...] = ()):
     if found or 'Unsupported' in words or 'weights_only' in words.lower():
       name = name.split(' ')[0] if found else 'something'
       raise InputError(
-          f'{path}: it holds {name}, not weights alone, and would run code '
+          f'{path}: it holds {name} beside its weights, and would run code '
           'when read: refused. Save its tensors by themselves: torch.save('
           "{'model': state_dict, 'args': args}, file).") from e
     raise InputError(f'{path}: damaged, or not a file of torch ('

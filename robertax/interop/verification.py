@@ -1,5 +1,6 @@
 """The same logits on both sides, on real sentences, or an error."""
 
+import contextlib
 import dataclasses
 import functools
 import importlib.util
@@ -96,17 +97,9 @@ def their_outputs(folder: str, batch: dict[str, np.ndarray]
   with open(os.path.join(folder, 'config.json'), encoding='utf-8') as f:
     values = json.load(f)
   name = values['architectures'][0]
-  said = transformers.logging.get_verbosity()
-  bars = transformers.logging.is_progress_bar_enabled()
-  transformers.logging.set_verbosity_error()
-  transformers.logging.disable_progress_bar()
-  try:
+  with _quiet():
     module = getattr(transformers, name).from_pretrained(
         folder, dtype=torch.float32).eval()
-  finally:
-    transformers.logging.set_verbosity(said)
-    if bars:
-      transformers.logging.enable_progress_bar()
   inputs = {'input_ids': batch['input_ids'],
             'attention_mask': batch['segment_ids'],
             'token_type_ids': batch['type_ids']}
@@ -127,6 +120,21 @@ def their_outputs(folder: str, batch: dict[str, np.ndarray]
     is_lm = name.endswith('ForMaskedLM')
     outputs['lm_head' if is_lm else 'classifier'] = found.logits
   return {key: value.numpy() for key, value in outputs.items()}
+
+
+@contextlib.contextmanager
+def _quiet():
+  """transformers without bars, and warnings of what is meant."""
+  from transformers import logging
+  said, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+  logging.set_verbosity_error()
+  logging.disable_progress_bar()
+  try:
+    yield
+  finally:
+    logging.set_verbosity(said)
+    if bars:
+      logging.enable_progress_bar()
 
 
 def compare(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray],
@@ -172,11 +180,12 @@ def compare_tokenizers(tokenizer: Tokenizer, folder: str) -> str:
     InputError: they differ; names the sentence.
   """
   import transformers
-  theirs = transformers.AutoTokenizer.from_pretrained(folder)
-  for text in SENTENCES:
+  with _quiet():
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    ids = theirs(list(SENTENCES))['input_ids']
+  for text, found in zip(SENTENCES, ids):
     ours = [tokenizer.bos_id, *tokenizer.encode(text).tolist(),
             tokenizer.eos_id]
-    found = theirs(text)['input_ids']
     if found != ours:
       raise InputError(f'{folder}: AutoTokenizer gives {found[:8]}... for '
                        f'{text[:40]!r}, robertax {ours[:8]}.... Nothing was '

@@ -85,6 +85,22 @@ def span_loss(start_BT: jax.Array, end_BT: jax.Array,
   return sums | {'weight_sum': weights_BP.sum(), 'correct_sum': right.sum()}
 
 
+def token_log_probs(logits_BMV: jax.Array, targets_BM: jax.Array) -> jax.Array:
+  """The log-probability, in nats, of each target: float32[B, M].
+
+  Args:
+    logits_BMV: any float; computed in float32. V may lie on several devices.
+    targets_BM: int32.
+  """
+  return -_nats(logits_BMV.astype(jnp.float32), targets_BM)
+
+
+def _nats(logits, targets):
+  ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
+  target = jnp.where(ids == targets[..., None], logits, 0).sum(-1)
+  return jax.nn.logsumexp(logits, axis=-1) - target
+
+
 def _cross_entropy(logits, targets, weights, prefix: str) -> Sums:
   """Over the last dim of the logits; the sums' names begin with `prefix`.
 
@@ -95,8 +111,7 @@ def _cross_entropy(logits, targets, weights, prefix: str) -> Sums:
   logits = logits.astype(jnp.float32)
   weights = weights.astype(jnp.float32)
   ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
-  target = jnp.where(ids == targets[..., None], logits, 0).sum(-1)
-  nats = jax.nn.logsumexp(logits, axis=-1) - target
+  nats = _nats(logits, targets)
   # argmax: the first of the largest.
   largest = logits.max(-1, keepdims=True)
   best = jnp.where(logits == largest, ids, logits.shape[-1]).min(-1)

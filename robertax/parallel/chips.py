@@ -3,6 +3,9 @@
 import dataclasses
 
 GIB = 2**30
+# Bytes a second that a device sends to another slice: a host's 100 Gbit/s,
+# which its four devices share. An assumption: no data sheet says it of all.
+NETWORK = 100e9 / 8 / 4
 
 
 @dataclasses.dataclass(frozen=True)

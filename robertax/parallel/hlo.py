@@ -10,10 +10,15 @@ BYTES = {'f64': 8, 's64': 8, 'u64': 8, 'f32': 4, 's32': 4, 'u32': 4, 'bf16': 2,
 _ARRAY = re.compile(r'\b([a-z]+\d*)\[([\d,]*)\]')
 _COLLECTIVE = re.compile(r' (all-reduce|all-gather|reduce-scatter|all-to-all|'
                          r'collective-permute)(-start)?\(')
+# What goes from one slice to another leaves by the hosts' network.
+_BETWEEN_SLICES = re.compile(r' send\(.*_handler_name="xla_megascale_runtime"')
 _WHILE = re.compile(r' while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)')
 _CALLED = re.compile(r'(?:calls|to_apply)=%?([\w.\-]+)')
 _LESS = re.compile(r'ROOT.*compare\([^%]*%?[\w.\-]+, [^%)]*%?([\w.\-]+)\), '
                    r'direction=LT')
+
+
+SLICES = 'send-between-slices'
 
 
 @dataclasses.dataclass
@@ -24,7 +29,7 @@ class Program:
     cycles: the compiler's own estimate (TPU), without kernels and collectives.
     cycles_by_source: of each operation of the source.
     collectives: kind -> [times, bytes]; of a reduce-scatter the bytes that go
-      in, else those that come out.
+      in, else those that come out. SLICES is what a device sends to others.
     kernels: custom calls of Mosaic and Triton, name -> times.
   """
   cycles: float = 0
@@ -110,6 +115,12 @@ def _count(program, line, times):
 
 
 def _count_collective(program, line, times):
+  if _BETWEEN_SLICES.search(line):
+    sent = _ARRAY.search(line.split(' = ', 1)[1])
+    total = program.collectives.setdefault(SLICES, [0, 0])
+    total[0] += times
+    total[1] += times * BYTES[sent[1]] * math.prod(_dims(sent[2]))
+    return
   found = _COLLECTIVE.search(line)
   if not found:
     return

@@ -284,19 +284,20 @@ def in_turn(folder: str, function: Callable[[], T]) -> T:
   """
   if jax.process_count() == 1:
     return function()
+  remote = '://' in folder  # A bucket is everyone's.
   mark = gather(uuid.uuid4().hex)[0]
   path = os.path.join(folder, f'.seen-{mark}')
 
   def put():
-    if first():
+    if first() and not remote:
       with writing(folder):
         os.makedirs(folder, exist_ok=True)
         open(path, 'w').close()
 
   together(put)
-  shared = os.path.exists(path)
+  shared = remote or os.path.exists(path)
   seen = gather(shared)
-  if first():
+  if first() and not remote:
     os.remove(path)
   result = None
 

@@ -15,6 +15,17 @@ from robertax.tasks.glue_files import GlueRow
 from robertax.tasks.glue_table import GLUE
 
 
+def check(task: str):
+  """Refuses tasks whose answers are not averaged.
+
+  Raises:
+    InputError: not a row of GLUE.
+  """
+  if task.removeprefix('glue/') not in GLUE or not task.startswith('glue/'):
+    raise InputError(f'task={task!r}: runs of GLUE answer together, of other '
+                     'tasks they do not.')
+
+
 def together(folders: Sequence[str]) -> tuple[dict[str, Any], dict[str, bytes]]:
   """One answer of several workdirs.
 
@@ -29,9 +40,10 @@ def together(folders: Sequence[str]) -> tuple[dict[str, Any], dict[str, bytes]]:
   """
   found = [_read(f'{folder}/results.json') for folder in folders]
   name = found[0]['task']
-  if {f['task'] for f in found} != {name} or not name.startswith('glue/'):
-    raise InputError(f'{", ".join(folders)}: runs of one GLUE task answer '
-                     'together.')
+  check(name)
+  if {f['task'] for f in found} != {name}:
+    raise InputError(f'{", ".join(folders)}: of different tasks; runs of one '
+                     'answer together.')
   task = GLUE[name.removeprefix('glue/')]
   scores, files, tables = {}, {}, {}
   submissions = dict(task.tests)

@@ -146,6 +146,9 @@ def estimate(config: Config, name: str) -> Estimate:
   Raises:
     InputError: as `topology`; a batch that does not come out even.
   """
+  if config.task != 'pretrain':
+    raise InputError(f'task={config.task!r}: steps of pretraining alone have '
+                     'one shape, which can be estimated.')
   chip, devices = topology(name)
   vocab_size = config.model.vocab_size or (
       text.load(config.tokenizer.path).vocab_size if config.tokenizer.path
@@ -193,8 +196,8 @@ def estimate(config: Config, name: str) -> Estimate:
       result, xla_seconds=program.cycles / chip.clock,
       kernel_seconds=sum(cost.seconds(chip) for cost in costs.values()),
       collective_seconds=sum(
-          _link_bytes(kind, size) for kind, (_, size)
-          in program.collectives.items()) / chip.links,
+          _link_seconds(chip, kind, size) for kind, (_, size)
+          in program.collectives.items()),
       sources=tuple(sorted(
           ((cycles / chip.clock, source) for source, cycles
            in program.cycles_by_source.items()), reverse=True)))
@@ -218,6 +221,8 @@ def _trace(config, objective, mesh):
           jax.ShapeDtypeStruct((), np.float32))
 
 
-def _link_bytes(kind, size):
-  """Bytes that leave a device: a ring sends an all-reduce's twice."""
-  return 2 * size if kind == 'all-reduce' else size
+def _link_seconds(chip, kind, size):
+  """Of the bytes that leave a device: a ring sends an all-reduce's twice."""
+  if kind == hlo.SLICES:
+    return size / chips.NETWORK
+  return (2 * size if kind == 'all-reduce' else size) / chip.links

@@ -21,7 +21,8 @@ from robertax.errors import InputError
 from robertax.studies import ensemble
 from robertax.tasks import results
 from robertax.train import loop, workdir
-from robertax.train.best import FOLDER, RESULTS
+from robertax.train.best import FOLDER
+from robertax.train.compiled import num_shapes
 from robertax.train.config import Config
 from robertax.train.initial import initial_config
 
@@ -63,6 +64,8 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
   if not 0 <= best <= seeds or seeds < 1:
     raise InputError(f'seeds={seeds}, of which the best {best}: at least 1 '
                      'seed, and no more of them together than there are.')
+  if best:
+    ensemble.check(config.task)
   found = {}
   runs = list(itertools.product(rates, batches, range(seeds)))
   for number, (rate, batch, seed) in enumerate(runs, 1):
@@ -77,6 +80,8 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
     if isinstance(ended, int):
       return Swept(None, ended)
     found[rate, batch, one.seed] = ended, place
+  print(f'{len(runs)} runs; train steps of {num_shapes()} shapes were compiled',
+        file=sys.stderr)
   summary = summarize(found, best)
   keep = {place for place in summary.pop('together', ())}
   for _, place in found.values():
@@ -91,7 +96,7 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
 
 def _run(config: Config, place: str) -> dict[str, Any] | int:
   """results.json of a run, or the signal that stopped it."""
-  path = f'{place}/{RESULTS}'
+  path = f'{place}/{results.RESULTS}'
   if os.path.exists(path):
     workdir.check(place, initial_config(config))
   else:

@@ -60,6 +60,7 @@ class FinetuneTask:
   Attributes:
     metrics: names of the scores, in percent; the first decides which epoch is
       the best.
+    labels: names of the classes, in their order, for config.json.
     name: the row of TASKS.
     tokenizer: text.Tokenizer.
     model: the ModelConfig, with the heads that the task needs.
@@ -70,6 +71,7 @@ class FinetuneTask:
   """
   fine_tunes: ClassVar[bool] = True
   metrics: tuple[str, ...] = ()
+  labels: tuple[str, ...] = ()
 
   # What a subclass says.
 
@@ -219,7 +221,7 @@ class FinetuneTask:
     """Scores the best weights' answers; writes predictions, then results.json.
 
     Args:
-      folder: W.
+      folder: W; '': nothing is written.
       answers: of every split that was asked.
       facts: of the run.
 
@@ -238,7 +240,7 @@ class FinetuneTask:
         'train_rows': len(self.splits['train'].rows),
         'train_data': self.splits['train'].source,
         'scores': scores, 'degenerate': bool(why), 'degenerate_because': why,
-        **self.facts()}
+        'labels': list(self.labels), **self.facts()}
     files = {f'predictions.{name}.jsonl': results.json_lines(
         self.lines(name, answers[name])) for name in answers}
     return results.write(folder, found, files | self.files(answers))
@@ -247,15 +249,13 @@ class FinetuneTask:
     return TuningBatches(
         self.splits[split].examples, batch_size=self.config.data.batch_size,
         seed=self._seed, max_length=self.max_length, unit=unit,
-        pad_id=self.tokenizer.pad_id, types=bool(self.model.num_types))
+        pad_id=self.tokenizer.pad_id, types=self.model.num_types > 1)
 
   def _splits(self) -> dict[str, Split]:
     """Read and encoded; a sweep's runs, which differ in neither, share it."""
-    finetune = self.config.finetune
     key = (type(self), self.name, self.config.data, self.max_length,
            self.tokenizer.fingerprint, self.model.num_types,
-           finetune.max_train_examples, finetune.subset_seed,
-           finetune.predict_test)
+           self.config.finetune)
     key = tuple(dataclasses.replace(k, batch_size=1)
                 if k is self.config.data else k for k in key)
     if key not in _ENCODED:

@@ -28,7 +28,7 @@ class Glue(FinetuneTask):
   def __init__(self, config: Any, shares: int):
     """See FinetuneTask."""
     self.row = GLUE[config.task.removeprefix('glue/')]
-    self.metrics = self.row.metrics
+    self.metrics, self.labels = self.row.metrics, self.row.labels
     super().__init__(config, shares)
 
   def heads(self, config: ModelConfig) -> ModelConfig:
@@ -63,7 +63,7 @@ class Glue(FinetuneTask):
     """`<s> A </s>` or `<s> A </s></s> B </s>`."""
     encoded = encode_texts(
         self.tokenizer, [row.texts for row in rows], self.max_length,
-        separators=1 if self.model.num_types else 2)
+        separators=1 if self.model.num_types > 1 else 2)
     values = {}
     if all(row.label for row in rows):
       values['class_targets'] = self.targets(rows)
@@ -124,10 +124,6 @@ class Glue(FinetuneTask):
       return (f'{self.metric} {value:.2f} on {split} is not above '
               f'{chance:.2f}, what a constant answer has.')
     return ''
-
-  def facts(self) -> dict[str, Any]:
-    """The labels in the order of the classes."""
-    return {'labels': list(self.row.labels)}
 
 
 def score(metrics: Sequence[str], labels: Sequence[str],

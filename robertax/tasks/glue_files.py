@@ -63,11 +63,16 @@ class Source:
     for folder in (self._folder, os.path.join(self._folder, '..', 'AX')):
       if name != 'diagnostic' and folder != self._folder:
         continue  # AX has one file, in a folder of its own.
-      for ending, read in (('tsv', self._tsv), ('jsonl', self._jsonl)):
+      for ending in ('tsv', 'jsonl'):
         path = os.path.normpath(os.path.join(folder, f'{name}.{ending}'))
         if os.path.exists(path):
-          return Rows(list(read(path, labelled)), path, labelled)
+          return self.file(path, labelled)
     return None
+
+  def file(self, path: str, labelled: bool) -> Rows:
+    """A split that lies in this file; see `split`."""
+    read = self._jsonl if path.endswith('.jsonl') else self._tsv
+    return Rows(list(read(path, labelled)), path, labelled)
 
   def missing(self, name: str) -> InputError:
     """The error for a split that must be there."""

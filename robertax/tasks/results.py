@@ -35,7 +35,7 @@ def write(folder: str, found: Mapping[str, Any], files: Mapping[str, bytes]
   """Writes the files, then results.json, each whole or not at all.
 
   Args:
-    folder: W.
+    folder: W; '': nothing is written.
     found: what results.json is to hold; the names of the files are added.
     files: content by name.
 
@@ -46,9 +46,10 @@ def write(folder: str, found: Mapping[str, Any], files: Mapping[str, bytes]
     InputError: the folder cannot be written.
   """
   found = plain({**found, 'files': sorted(files)})
-  content = dict(files)
-  content[RESULTS] = (json.dumps(found, indent=2, ensure_ascii=False)
-                      + '\n').encode()
+  content = dict(files) if folder else {}
+  if folder:
+    content[RESULTS] = (json.dumps(found, indent=2, ensure_ascii=False)
+                        + '\n').encode()
   for name, data in content.items():
     path = os.path.join(folder, name)
     with writing(path):

@@ -64,8 +64,11 @@ class Tuning:
            ) -> tuple[model.Roberta, jax.Array]:
     """(the module, x_BTD of the batch)."""
     encoder = model.bind(self.model, params)
+    type_ids = batch.get('type_ids')
+    if type_ids is None and self.model.num_types:  # One type, of all tokens.
+      type_ids = jnp.zeros_like(batch['input_ids'])
     return encoder, encoder.encode(
-        batch['input_ids'], batch['segment_ids'], batch.get('type_ids'),
+        batch['input_ids'], batch['segment_ids'], type_ids,
         dropout_key=dropout_keys)
 
   def places(self, batch: Batch) -> Sums:

@@ -22,6 +22,8 @@ from robertax.text import byte_bpe, wordpiece
 KINDS = {'BPE': byte_bpe, 'WordPiece': wordpiece}
 # What a person writes for a mask, whatever the tokenizer calls it.
 MASK = '<mask>'
+_SURROGATE = ('a text to encode holds a lone surrogate (half a character), '
+              'which no UTF-8 text can hold: replace it')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,12 +156,36 @@ class Tokenizer:
       ids = [encoding.ids for encoding in
              self._plain.encode_batch_fast(texts, add_special_tokens=False)]
     except (UnicodeEncodeError, TypeError) as e:
-      raise InputError(
-          'a text to encode holds a lone surrogate (half a character), which '
-          'no UTF-8 text can hold: replace it') from e
+      raise InputError(_SURROGATE) from e
     ends = np.cumsum([0, *map(len, ids)]).tolist()
     flat = np.fromiter(chain.from_iterable(ids), self.dtype, ends[-1])
     return [flat[a:b] for a, b in zip(ends, ends[1:])]
+
+  def encode_with_offsets(self, texts: list[str]
+                          ) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Ids of each text, and which of its characters each stands for.
+
+    Args:
+      texts: as for `encode_batch`.
+
+    Returns:
+      For each text, T ids of `dtype` and int32[T,2]: the place of a piece's
+      first character in the text, and one behind its last. The space that a
+      byte-level piece begins with is left out, unless it is all there is.
+      Pieces that share a character's bytes have that character each.
+    """
+    try:
+      encoded = self._plain.encode_batch(texts, add_special_tokens=False)
+    except (UnicodeEncodeError, TypeError) as e:
+      raise InputError(_SURROGATE) from e
+    results = []
+    for sample, encoding in zip(texts, encoded):
+      spans = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+      letters = np.frombuffer(sample.encode('utf-32-le'), np.uint32)
+      longer = spans[:, 1] - spans[:, 0] > 1
+      spans[longer, 0] += letters[spans[longer, 0]] == ord(' ')
+      results.append((np.array(encoding.ids, self.dtype), spans))
+    return results
 
   def encode(self, text: str, allow_mask: bool = False) -> np.ndarray:
     """Ids of one text, without <s> and </s>.
@@ -228,18 +254,6 @@ class Tokenizer:
                     'lstrip': False, 'rstrip': False, 'normalized': False,
                     'special': False})
     return Tokenizer(state, 'added tokens')
-
-  def encode_spans(self, text: str) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Ids of one text, and which of its characters each stands for.
-
-    Returns:
-      Ids as `encode` gives them, and (start, end) for each; a space that
-      belongs to a token is in its span, and the tokens of one character have
-      the same span.
-    """
-    self.encode_batch([text])  # Refuses what has no ids.
-    encoding = self._plain.encode(text, add_special_tokens=False)
-    return np.array(encoding.ids, self.dtype), list(encoding.offsets)
 
   def to_json(self) -> str:
     """The tokenizer.json, as Hugging Face's RoBERTa or BERT tokenizer has it.

@@ -10,13 +10,12 @@ from typing import Any
 
 import jax
 
-from robertax.tasks import TASKS
+from robertax.tasks import TASKS, results
 from robertax.train.checkpoint import Checkpoints, finished_step
 from robertax.train.config import Config
 from robertax.train.scoring import Scoring
 from robertax.train.writer import read_lines
 
-RESULTS = 'results.json'
 FOLDER = 'best'
 
 
@@ -27,7 +26,8 @@ def concluded(folder: str, task: str) -> bool:
     folder: W.
     task: a row of TASKS.
   """
-  return not TASKS[task].fine_tunes or os.path.exists(f'{folder}/{RESULTS}')
+  return not TASKS[task].fine_tunes or os.path.exists(
+      f'{folder}/{results.RESULTS}')
 
 
 class Best:
@@ -62,7 +62,9 @@ class Best:
     if not self._task.fine_tunes or not step:
       return
     if self._better(step, metrics[f'eval/{self._task.metric}']):
-      checkpoints = Checkpoints(self._folder, 1, folder=FOLDER)
+      # Two, for a run that is resumed from before the newest begins with the
+      # other.
+      checkpoints = Checkpoints(self._folder, 2, folder=FOLDER)
       checkpoints.replace_params(step, params)
       checkpoints.close()
 
@@ -73,9 +75,10 @@ class Best:
     return True
 
   def params(self, like: Any) -> Any:
-    """The best weights, laid out as `like`."""
-    checkpoints = Checkpoints(self._folder, folder=FOLDER, read_only=True)
+    """The best weights, laid out as `like`; others are removed."""
+    checkpoints = Checkpoints(self._folder, 2, folder=FOLDER)
     try:
+      checkpoints.keep_only(self.step)
       return checkpoints.restore_params(self.step, jax.tree.map(
           lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype,
                                          sharding=x.sharding), like))
@@ -114,6 +117,5 @@ def conclude(config: Config, task: Any, scoring: Any, best: Best, params: Any,
       'from_scratch': config.finetune.from_scratch,
       'init_step': finished_step(config.init_from) if config.init_from and
                    not config.finetune.from_scratch else None}
-  if jax.process_index():
-    return facts
-  return task.conclude(folder, answers, facts)
+  # One process writes; all know what is written.
+  return task.conclude('' if jax.process_index() else folder, answers, facts)

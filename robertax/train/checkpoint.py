@@ -6,6 +6,7 @@ nested dicts, so that weights can be read without an optimizer.
 
 import logging
 import os
+import re
 from typing import Any
 
 from etils import epath
@@ -19,11 +20,10 @@ from robertax.train.state import TrainState
 # The first of what fails in orbax's threads is raised where one waits for them:
 # they and asyncio need not print a traceback for each of the rest as well.
 logging.getLogger('asyncio').setLevel(logging.CRITICAL)
-# And that a folder is opened to be read is what we have asked for.
-logging.getLogger('absl').addFilter(lambda record: not (
-    'orbax' in record.pathname
-    and (record.exc_info or 'read' in str(record.msg)
-         and 'only' in str(record.msg))))
+logging.getLogger('absl').addFilter(
+    lambda record: 'orbax' not in record.pathname or not (
+        # Nor is it news that a folder opened to be read is only read.
+        record.exc_info or re.search('read.only', str(record.msg))))
 
 
 def as_dict(tree: Any) -> dict[str, Any]:
@@ -142,6 +142,17 @@ class Checkpoints:
         self._manager.delete(step)
       self._manager.save(step, args=ocp.args.Composite(
           params=ocp.args.StandardSave(as_dict(params))), force=True)
+
+  def keep_only(self, step: int):
+    """Removes every other step.
+
+    Raises:
+      InputError: the folder cannot be written.
+    """
+    with writing(self.folder):
+      for other in self._manager.all_steps():
+        if other != step:
+          self._manager.delete(other)
 
   def shapes(self, step: int) -> Any:
     """Nested dict of ShapeDtypeStructs: the weights that are saved.

@@ -15,8 +15,9 @@ from robertax.train.config import Config
 
 def cache_dir(config: Config) -> str:
   """The folder of all caches: data.cache_dir, or its default."""
-  return os.path.abspath(os.path.expanduser(
-      config.data.cache_dir or default_cache_dir()))
+  folder = config.data.cache_dir or default_cache_dir()
+  return (folder if '://' in folder
+          else os.path.abspath(os.path.expanduser(folder)))
 
 
 def turn_on(config: Config):

@@ -8,11 +8,14 @@ program, and jit compiles it once for each shape of batch.
 import dataclasses
 import functools
 from typing import Any
+import weakref
 
 import jax
 
 from robertax.train import optimizer, state, step
 from robertax.train.config import OptimConfig
+
+_MADE = weakref.WeakSet()
 
 
 class Compiled:
@@ -31,6 +34,7 @@ class Compiled:
     make = state.create(objective.init, tx)
     self.abstract = state.abstract(make, mesh, zero1)
     shardings = jax.tree.map(lambda x: x.sharding, self.abstract)
+    _MADE.add(self)
     self.create = jax.jit(make, out_shardings=shardings)
     self.train = jax.jit(
         step.make_train_step(objective.loss, objective.totals, tx, zero1),
@@ -40,6 +44,11 @@ class Compiled:
   def shapes(self) -> int:
     """Shapes of batches that the train step was compiled for so far."""
     return self.train._cache_size()
+
+
+def num_shapes() -> int:
+  """Shapes of batches that train steps of this process were compiled for."""
+  return sum(programs.shapes for programs in _MADE)
 
 
 def compiled(objective: Any, optim: OptimConfig, mesh: jax.sharding.Mesh,

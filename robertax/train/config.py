@@ -263,7 +263,7 @@ def check_batch(config: Config, shares: int):
 
 
 def settled(config: Config, task: Any) -> Config:
-  """The config with what the task knows: its model, and the steps of an epoch.
+  """The config with what the task knows: model, labels, steps of an epoch.
 
   Args:
     config: of the run.
@@ -274,8 +274,10 @@ def settled(config: Config, task: Any) -> Config:
                        ('checkpoint_every', 1)):
     if not getattr(config.train, name):
       filled[name] = epochs * task.epoch_steps
+  labels = ','.join(task.labels) if task.fine_tunes else ''
   return dataclasses.replace(
       config, model=task.model,
+      finetune=dataclasses.replace(config.finetune, labels=labels),
       train=dataclasses.replace(config.train, **filled))
 
 

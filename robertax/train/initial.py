@@ -18,7 +18,8 @@ from robertax import text
 from robertax.errors import InputError
 from robertax.interop import extension
 from robertax.model.config import ModelConfig
-from robertax.sections import differences
+from robertax.sections import differences, unknown
+from robertax.tasks import TASKS
 from robertax.text import TokenizerConfig
 from robertax.train.checkpoint import as_dict
 from robertax.train.config import MASKED_LM, Config
@@ -50,9 +51,12 @@ def initial_config(config: Config, named: Collection[str] = ()) -> Config:
     `interop.extension` makes the table longer.
 
   Raises:
-    InputError: no weights are there, or a named key disagrees with them; or a
-      fine-tuning run has neither `init_from` nor finetune.from_scratch.
+    InputError: no weights are there, or a named key disagrees with them; no
+      such task; or a fine-tuning run has neither `init_from` nor
+      finetune.from_scratch.
   """
+  if config.task not in TASKS:
+    raise unknown('task', config.task, TASKS)
   fine_tunes = config.task != MASKED_LM
   if not config.init_from:
     if fine_tunes and not config.finetune.from_scratch:

@@ -29,7 +29,7 @@ def admit(config: Config, folder: str, named: Collection[str] = ()
   Args:
     config: of the run.
     folder: the workdir, W.
-    named: keys that init_from may not overrule.
+    named: keys that a person has set for this run (`initial_config`).
 
   Returns:
     The config with what init_from and the workdir's own say, and the newest

@@ -31,7 +31,8 @@ def read_config(workdir: str) -> Config | None:
 # format's (which are compared), the task's heads, the steps of its epochs.
 FILLED_IN = {'model': ('vocab_size', 'num_types', 'nsp_head', 'lm_head',
                        'num_classes', 'span_head'),
-             'train': ('steps', 'eval_every', 'checkpoint_every')}
+             'train': ('steps', 'eval_every', 'checkpoint_every'),
+             'finetune': ('labels',)}
 
 
 def check(workdir: str, config: Config) -> Config:
@@ -53,8 +54,7 @@ def check(workdir: str, config: Config) -> Config:
     return config
   for section, keys in FILLED_IN.items():
     here = getattr(config, section)
-    blank = {'steps': 0, 'eval_every': 0, 'checkpoint_every': 0,
-             'lm_head': True}
+    blank = {'lm_head': True, 'labels': ''}
     config = dataclasses.replace(config, **{section: dataclasses.replace(
         here, **{key: getattr(getattr(saved, section), key) for key in keys
                  if getattr(here, key) == blank.get(key, 0)})})

@@ -8,6 +8,7 @@ import pytest
 
 from robertax import data
 from robertax.errors import InputError
+from robertax.tasks import TASKS
 from robertax.train import optimizer
 from robertax.train.config import Config, defaults, parse, to_dict, with_arg
 
@@ -73,6 +74,31 @@ def test_numbers_of_table_3(name):
   assert 0 < config.optim.warmup_steps < steps
   assert config.model == parse(
       load(FOLDER / 'roberta_base.py').get_config()).model
+
+
+# Liu et al. 2019, Table 10; fairseq examples/roberta/wsc/README.md.
+FINE_TUNING = {
+    'race': dict(learning_rate=1e-5, batch_size=16, weight_decay=0.1, epochs=4,
+                 warmup_rate=0.06, schedule='linear', sequence_length=512,
+                 max_option_length=128, steps=0),
+    'wsc': dict(learning_rate=2e-5, batch_size=64, weight_decay=0.01,
+                steps=2_000, warmup_steps=250, schedule='linear',
+                margin_alpha=1.0, margin_beta=0.0)}
+
+
+@pytest.mark.parametrize('name', FINE_TUNING)
+def test_numbers_of_fine_tuning(name):
+  module = load(FOLDER / f'{name}.py')
+  config = to_dict(parse(module.get_config()))
+  found = {key: value for section in config.values()
+           if isinstance(section, dict) for key, value in section.items()}
+  for key, value in FINE_TUNING[name].items():
+    assert found[key] == value, key
+  for task in module.TASKS:
+    assert module.get_config(f'task={task},seed=4').task == task
+    assert task in TASKS
+  with pytest.raises(InputError, match=f'unknown task of configs/{name}.py'):
+    module.get_config('task=rte')
 
 
 @pytest.mark.parametrize('path', FILES, ids=lambda p: p.stem)

@@ -6,30 +6,23 @@ import jax
 import numpy as np
 import pytest
 
-from robertax import model as modelling
 from robertax.errors import InputError
+from robertax.inspection import model
+from tests.inspection.unpadded import states
 
 TEXT = 'three four five, six seven!'
 
 
-def by_hand(loaded, text):
-  """States of one text, without padding; and its row."""
-  tok = loaded.tokenizer
-  ids = np.array([[tok.bos_id, *tok.encode(text), tok.eos_id]], np.int32)
-  module = modelling.bind(loaded.config, loaded.params)
-  return np.asarray(module.encode(ids, np.ones_like(ids)))[0], ids[0]
-
-
 def test_the_last_layer(loaded):
-  states, _ = by_hand(loaded, TEXT)
-  np.testing.assert_allclose(loaded.encode(TEXT), states, atol=1e-5)
+  expected, _ = states(loaded, TEXT)
+  np.testing.assert_allclose(loaded.encode(TEXT), expected, atol=1e-5)
 
 
 def test_all_layers_begin_with_the_embeddings(loaded):
   found = loaded.encode(TEXT, layers='all')
-  states, ids = by_hand(loaded, TEXT)
-  assert found.shape == (loaded.config.num_layers + 1, *states.shape)
-  np.testing.assert_allclose(found[-1], states, atol=1e-5)
+  expected, ids = states(loaded, TEXT)
+  assert found.shape == (loaded.config.num_layers + 1, *expected.shape)
+  np.testing.assert_allclose(found[-1], expected, atol=1e-5)
   tables = jax.device_get(loaded.params['embeddings'])
   x = tables['tokens'][ids] + tables['positions'][2 + np.arange(len(ids))]
   x = x - x.mean(-1, keepdims=True)
@@ -39,18 +32,16 @@ def test_all_layers_begin_with_the_embeddings(loaded):
       atol=1e-5)
   # The block between: that of the first layer alone.
   first = jax.tree.map(lambda leaf: leaf[:1], loaded.params['layers'])
-  one = modelling.bind(dataclasses.replace(loaded.config, num_layers=1),
-                       {**loaded.params, 'layers': first})
-  np.testing.assert_allclose(
-      found[1], np.asarray(one.encode(ids[None], np.ones_like(ids)[None]))[0],
-      atol=1e-5)
+  one = model.Model({**loaded.params, 'layers': first}, dataclasses.replace(
+      loaded.config, num_layers=1), loaded.tokenizer, 0)
+  np.testing.assert_allclose(found[1], states(one, TEXT)[0], atol=1e-5)
 
 
 def test_pooling_and_lists(loaded):
   texts = [TEXT, 'six', '', 'one two three four five six seven eight nine']
   tokens = loaded.encode(texts)
   for text, x in zip(texts, tokens):
-    np.testing.assert_allclose(x, by_hand(loaded, text)[0], atol=1e-5)
+    np.testing.assert_allclose(x, states(loaded, text)[0], atol=1e-5)
   np.testing.assert_allclose(loaded.encode(texts, pooling='mean'),
                              [x.mean(0) for x in tokens], atol=1e-5)
   np.testing.assert_allclose(loaded.encode(texts, pooling='first'),
@@ -68,7 +59,7 @@ def test_words_are_means_of_their_tokens(loaded):
   found = loaded.encode(text, words=True)
   assert found.words == ['three', 'Überzahl', ',', "don't", ':', 'six', '.']
   assert [text[a:b] for a, b in found.spans] == found.words
-  states, ids = by_hand(loaded, text)
+  expected, ids = states(loaded, text)
   # Which bytes of the text each token is, by the tokenizer's own account.
   ends = np.cumsum([len(tok.token_bytes(i)) for i in ids[1:-1]])
   starts = np.concatenate([[0], ends[:-1]])
@@ -76,7 +67,7 @@ def test_words_are_means_of_their_tokens(loaded):
     a, b = (len(text[:i].encode()) for i in (a, b))
     own = 1 + np.flatnonzero((starts < b) & (ends > a))
     assert len(own) > 0, word
-    np.testing.assert_allclose(vector, states[own].mean(0), atol=1e-5)
+    np.testing.assert_allclose(vector, expected[own].mean(0), atol=1e-5)
   deep = loaded.encode([text, 'six'], layers='all', words=True)
   assert deep[0].vectors.shape == (3, 7, 32) and deep[1].words == ['six']
   np.testing.assert_allclose(deep[0].vectors[-1], found.vectors, atol=1e-5)

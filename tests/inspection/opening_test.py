@@ -65,3 +65,9 @@ def test_where_neither_tensorflow_nor_torch_is_installed(run, exported):
   assert text == 'three four five six.'
   # What opening it for reading only means is not news.
   assert 'read' not in done.stderr or 'only' not in done.stderr
+
+
+def test_a_workdir_may_be_called_hf(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(InputError, match="'hf' is not a workdir"):
+    robertax.load('hf')

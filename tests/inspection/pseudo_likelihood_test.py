@@ -2,34 +2,19 @@
 
 import math
 
-import jax
 import numpy as np
 import pytest
 
-from robertax import model as modelling
 from robertax.errors import InputError
 from robertax.inspection import pseudo_likelihood
-
-
-def by_hand(loaded, text):
-  """One token and one row at a time, without padding."""
-  tok = loaded.tokenizer
-  ids = np.array([tok.bos_id, *tok.encode(text), tok.eos_id], np.int32)
-  module = modelling.bind(loaded.config, loaded.params)
-  found = []
-  for place in range(1, len(ids) - 1):
-    row = ids.copy()
-    row[place] = tok.mask_id
-    x = module.encode(row[None], np.ones((1, len(row)), np.int32))
-    logits = module.mlm_logits(x, np.array([[place]]))[0, 0]
-    found.append(jax.nn.log_softmax(logits)[ids[place]])
-  return np.array(found)
+from tests.inspection.unpadded import masked_log_probs
 
 
 def test_each_token_given_all_others(loaded):
   text = 'three four five six.'
   found = loaded.score(text)
-  np.testing.assert_allclose(found.log_probs, by_hand(loaded, text), atol=1e-4)
+  np.testing.assert_allclose(
+      found.log_probs, masked_log_probs(loaded, text), atol=1e-4)
   assert ''.join(found.tokens) == text
   assert found.total == pytest.approx(found.log_probs.sum(), rel=1e-5)
   assert found.perplexity == pytest.approx(

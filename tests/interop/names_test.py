@@ -4,6 +4,7 @@ What transformers has is in golden/hf_names.json, which tests/oracle holds
 against the installed one.
 """
 
+import dataclasses
 import json
 import pathlib
 
@@ -14,6 +15,7 @@ import pytest
 from robertax import model
 from robertax.interop import mapping, names
 from robertax.interop.mapping import Layout
+from robertax.interop.tensors import Tensor
 
 GOLDEN = json.loads((pathlib.Path(__file__).parent / 'golden'
                      / 'hf_names.json').read_text())
@@ -60,12 +62,14 @@ def test_every_tensor_of_theirs_has_one_name(key):
 
 
 @pytest.mark.parametrize('family, first', [
-    ('roberta', 2), ('roberta', 1), ('roberta', 6), ('bert', 0)])
+    ('roberta', 2), ('roberta', 1), ('roberta', 6), ('bert', 0),
+    ('fairseq', 2)])
 def test_there_and_back_is_the_same(family, first):
   """Of all heads that a family has; with positions that begin anywhere."""
-  config = model.ModelConfig(**{
-      **vars(ALL), 'nsp_head': False} if family == 'roberta' else {
-          **vars(ALL), 'num_classes': 0})
+  config = dataclasses.replace(ALL, **{
+      'roberta': {'nsp_head': False}, 'bert': {'num_classes': 0},
+      'fairseq': {'nsp_head': False, 'span_head': False,
+                  'num_types': 0}}[family])
   random = np.random.RandomState(0)
   params = {}
   for path, shape in paths(config).items():
@@ -73,11 +77,12 @@ def test_there_and_back_is_the_same(family, first):
     if path == 'embeddings/positions':
       x[:max(0, 2 - first)] = 0  # Rows that the other side has no room for.
     mapping._put(params, path, x)
-  layout = Layout(family, first)
+  layout = Layout(family, first, head='mnli')
   tensors = mapping.write_params(params, config, layout)
   assert all(x.flags.c_contiguous for x in tensors.values())
-  body = f'{family}.embeddings.position_embeddings.weight'
-  assert tensors[body].shape == (first + 9, 12)
+  row = next(r for r in names.ROWS if r.ours == 'embeddings/positions')
+  positions = getattr(row, family)
+  assert tensors[positions].shape == (first + 9, 12)
   found, lines = mapping.read_params(
       mapping_tensors(tensors), config, layout, 'x')
   assert not lines
@@ -86,7 +91,6 @@ def test_there_and_back_is_the_same(family, first):
 
 
 def mapping_tensors(arrays):
-  from robertax.interop.tensors import Tensor
   return {name: Tensor(x.shape, lambda x=x: x) for name, x in arrays.items()}
 
 

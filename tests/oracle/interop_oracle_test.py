@@ -216,6 +216,22 @@ def whole_params(folder):
           hf_folder.layout_of(pretrained))
 
 
+@pytest.mark.parametrize('family', FAMILIES)
+def test_a_tokenizer_that_transformers_has_saved(tmp_path, tokenizers, family):
+  """Its tokenizer.json has more in it than ours; the ids are the same."""
+  put_tokenizer(tmp_path, tokenizers[family])
+  (tmp_path / 'config.json').write_text(json.dumps({'model_type': family}))
+  theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+  theirs.save_pretrained(tmp_path / 'again')
+  found = hf_tokenizer.read(str(tmp_path / 'again'))
+  assert found.mask_id == tokenizers[family].mask_id
+  for text_ in verification.SENTENCES:
+    assert found.encode(text_).tolist() == theirs(text_)['input_ids'][1:-1]
+  said = 'a b <mask> c' if family == 'roberta' else 'a b [MASK] c'
+  assert found.encode(said, allow_mask=True).tolist() == (
+      theirs(said)['input_ids'][1:-1])
+
+
 def test_bin_of_torch_and_old_names(tmp_path, tokenizers):
   """pytorch_model.bin, LayerNorm.gamma, and position_ids in the file."""
   module = make(tmp_path, 'bert', 'ForPreTraining', tokenizers['bert'],

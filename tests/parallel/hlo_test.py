@@ -87,3 +87,16 @@ def test_arrays_are_all_that_the_text_names():
     ('TPU v6 lite', 'v6e'), ('NVIDIA H100 80GB HBM3', 'h100'), ('cpu', None)])
 def test_chips_by_the_kind_that_jax_says(kind, name):
   assert chip_of(kind) == (CHIPS[name] if name else None)
+
+
+def test_what_is_sent_to_another_slice():
+  """As libtpu 0.0.42.1 has it: the network's runtime sends from the host."""
+  send = ('  %send.5 = (f32[64,8,128]{2,1,0:T(8,128)}, u32[], token[]) '
+          'send(%bitcast.11, %after-all.5), channel_id=12, '
+          'is_host_transfer=true, frontend_attributes={'
+          '_xla_host_transfer_handler_name="xla_megascale_runtime"}')
+  program = hlo.read('\n'.join([
+      'ENTRY %main () -> f32[] {', send,
+      send.replace('send(', 'send-done(').replace('send.5', 'send-done.5'),
+      '}']))
+  assert program.collectives == {hlo.SLICES: [1, 4 * 64 * 8 * 128]}

@@ -121,7 +121,9 @@ def test_an_ensemble_averages_probabilities(tmp_path):
   assert said['prediction'] == 'not_entailment'
   assert said['probabilities'][0] == pytest.approx(wanted)
   other = run_folder(tmp_path / 'other', lines(1), 'glue/qnli')
-  with pytest.raises(InputError, match='runs of one GLUE task'):
+  with pytest.raises(InputError, match='of different tasks'):
     ensemble.together([folders[0], other])
+  with pytest.raises(InputError, match="task='squad'"):
+    ensemble.check('squad')
   np.testing.assert_allclose(
       ensemble.combine(np.array([[[1.]], [[2.]]])), [[1.5]])

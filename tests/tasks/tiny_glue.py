@@ -38,7 +38,7 @@ def config(data_dir, init_from='', task='glue/sst2', **sections):
   values = {
       'task': task, 'init_from': str(init_from),
       'data': {'dir': str(data_dir), 'batch_size': 16},
-      'optim': {'learning_rate': 3e-3, 'warmup_steps': 0, 'warmup_rate': .06,
+      'optim': {'learning_rate': 1e-2, 'warmup_steps': 0, 'warmup_rate': .06,
                 'weight_decay': .1},
       'mesh': {'data': 1},
       'train': {'steps': 0, 'log_every': 1, 'eval_every': 0,

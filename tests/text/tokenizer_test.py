@@ -204,17 +204,36 @@ def test_importing_is_light():
   assert out.stdout.strip() == '[]'
 
 
-def test_spans_are_where_the_bytes_are():
-  """(start, end) of a token are the characters that its bytes belong to."""
-  tok = text.train_byte_bpe(['one two three, Zürich 東京'] * 3, 280)
-  line = 'two  Zürich, 東京 \U0001f642.'
-  ids, spans = tok.encode_spans(line)
-  assert ids.tolist() == tok.encode(line).tolist()
-  at = 0
-  for token, (start, end) in zip(ids, spans):
-    first, at = at, at + len(tok.token_bytes(token))
-    assert len(line[:start].encode()) <= first
-    assert at <= len(line[:end].encode())
+@pytest.mark.parametrize('kind', ['byte_bpe', 'wordpiece'])
+def test_offsets_are_the_characters_of_each_piece(kind):
+  lines = ['the cat sat on the mat. naïve — Île 中国'] * 20
+  if kind == 'byte_bpe':
+    tokenizer = text.train_byte_bpe(lines, 300)
+  else:
+    tokenizer = text.train_wordpiece(lambda: lines, 100)
+  samples = ['the cat  sat', '', ' the', 'Île naïve\n\tcat 🙂', 'the mat.  ']
+  found = tokenizer.encode_with_offsets(samples)
+  assert [ids.tolist() for ids, _ in found] == [
+      ids.tolist() for ids in tokenizer.encode_batch(samples)]
+  for sample, (ids, offsets) in zip(samples, found):
+    assert offsets.shape == (len(ids), 2) and offsets.dtype == np.int32
+    for token, (start, end) in zip(ids, offsets):
+      piece, whole = tokenizer.token_bytes(token), sample[start:end]
+      if kind == 'byte_bpe':
+        # Of a piece of some bytes of a character, the character.
+        assert piece in (whole.encode(), b' ' + whole.encode()) or (
+            piece.strip() in whole.encode() and len(whole) == 1)
+      elif token != tokenizer.unk_id:
+        plain = whole.lower().replace('ï', 'i').replace('î', 'i')
+        assert piece.decode().strip() == plain
+  starts = dict(zip(samples, (o[:, 0].tolist() for _, o in found)))
+  if kind == 'byte_bpe':
+    assert starts[' the'] == [1] and starts['the cat  sat'][-1] == 9
+
+
+def test_offsets_of_a_lone_surrogate(tokenizer):
+  with pytest.raises(InputError, match='surrogate'):
+    tokenizer.encode_with_offsets(['\ud800'])
 
 
 def test_added_tokens_are_found_before_pieces():
@@ -231,3 +250,20 @@ def test_added_tokens_are_found_before_pieces():
   assert again.fingerprint == more.fingerprint != tok.fingerprint
   # A second time they come behind the first.
   assert more.with_added(['dog-1']).encode('dog-1').tolist() == [size + 2]
+
+
+def test_a_mask_at_4_as_in_hugging_faces_recipe():
+  """Their trainer gives its special tokens the first five ids."""
+  tok = text.train_byte_bpe(['the cat sat'] * 3, 270)
+  state = json.loads(tok.to_json())
+  vocab = state['model']['vocab']
+  moved = {piece: i + 1 if 4 <= i < tok.mask_id else i
+           for piece, i in vocab.items()} | {'<mask>': 4}
+  state['model']['vocab'] = moved
+  for token in state['added_tokens']:
+    token['id'] = moved[token['content']]
+  found = text.Tokenizer.from_json(json.dumps(state))
+  assert found.mask_id == 4 and found.first_random_id == 4
+  assert found.encode('the <mask>sat', allow_mask=True).tolist() == [
+      *(tok.encode('the') + 1), 4, *(tok.encode('sat') + 1)]
+  assert found.decode(found.encode('the cat')) == 'the cat'

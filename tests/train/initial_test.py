@@ -97,7 +97,7 @@ def test_more_positions_if_they_are_asked_for(foreign, capsys):
 
 
 @pytest.mark.parametrize('section, key, value, words', [
-    ('model', 'hidden_size', 32, 'model.hidden_size=32, and 16 there'),
+    ('model', 'hidden_size', 36, 'model.hidden_size=36, and 16 there'),
     ('model', 'max_positions', 10, 'and 20 there (it may be more)'),
     ('model', 'num_types', 2, 'model.num_types=2, and 1 there'),
     ('model', 'vocab_size', 291, 'model.vocab_size=291, and 290 there'),
@@ -115,7 +115,8 @@ def test_a_flag_that_disagrees(foreign, section, key, value, words):
 def test_flags_that_agree(foreign):
   spec, made = foreign
   folder = spec.removeprefix('hf:')
-  config = Config(init_from=spec, model=ModelConfig(hidden_size=16),
+  config = Config(init_from=spec, model=ModelConfig(
+      hidden_size=16, num_heads=2),
                   tokenizer=text.TokenizerConfig(
                       path=f'{folder}/tokenizer.json', vocab_size=290))
   assert initial.initial_config(config, {

@@ -1,0 +1,231 @@
+"""Predictions made anywhere, against references, by the task's official score.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+import dataclasses
+import json
+import math
+import os
+from typing import Any
+
+from robertax.errors import InputError
+from robertax.sections import unknown
+from robertax.tasks import glue, race_questions, squad_files, squad_metrics
+from robertax.tasks.glue_files import Source
+from robertax.tasks.glue_table import GLUE, GlueTask
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """What is to be scored.
+
+  Attributes:
+    task: `squad`, or another row of SCORERS, with its name behind a `/`.
+    references: the task's official file or files.
+    predictions: the task's official prediction file.
+    version: of squad: '1.1' or '2.0'.
+    no_answer_scores: of squad 2.0: a file of no-answer scores, or ''.
+    no_answer_threshold: a larger score makes the answer empty; None: the
+      official script's, 1.0.
+  """
+  task: str
+  references: str
+  predictions: str
+  version: str = ''
+  no_answer_scores: str = ''
+  no_answer_threshold: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Scorer:
+  """Files that were read, and the score of what is in them.
+
+  Attributes:
+    ids: of the references.
+    predictions: what was predicted, by id.
+    score: makes the metrics, in percent.
+  """
+  ids: Iterable[str]
+  predictions: Mapping[str, Any]
+  score: Callable[[], dict[str, float | int]]
+
+
+def score(request: Request, strict: bool = False) -> dict[str, float | int]:
+  """The official metrics of one prediction file.
+
+  Args:
+    request: the files.
+    strict: a missing or an unknown prediction is an error. Without, they are
+      counted: an unknown one is ignored, a missing one scores 0 (in SQuAD 2.0
+      it is an empty answer).
+
+  Returns:
+    The metrics in percent, and total, missing, unknown (counts).
+
+  Raises:
+    InputError: a wrong file, or a request that does not fit the task.
+  """
+  kind = request.task.partition('/')[0]
+  if kind not in SCORERS:
+    raise unknown('task', request.task, SCORERS)
+  if kind != 'squad':
+    for key in ('version', 'no_answer_scores', 'no_answer_threshold'):
+      if getattr(request, key) not in ('', None):
+        raise InputError(f'{key} goes with task=squad only.')
+  scorer = SCORERS[kind](request)
+  ids = dict.fromkeys(scorer.ids)
+  missing = [key for key in ids if key not in scorer.predictions]
+  strange = [key for key in scorer.predictions if key not in ids]
+  if strict and (missing or strange):
+    raise InputError(
+        f'{request.predictions}: ' + ' and '.join(
+            f'{len(keys)} {words}, such as {keys[0]}'
+            for keys, words in ((missing, 'predictions are missing'),
+                                (strange, 'are for unknown ids')) if keys)
+        + '.')
+  return scorer.score() | {'total': len(ids), 'missing': len(missing),
+                           'unknown': len(strange)}
+
+
+def _squad(request: Request) -> Scorer:
+  version = request.version.removeprefix('v')
+  if version not in squad_files.VERSIONS:
+    raise InputError(f'version={request.version!r}: task=squad needs 1.1 or '
+                     '2.0, whose official scores differ.')
+  threshold = request.no_answer_threshold
+  if threshold is None:
+    threshold = squad_metrics.THRESHOLD
+  elif not request.no_answer_scores:
+    raise InputError('no_answer_threshold goes with no_answer_scores.')
+  questions = squad_files.read(request.references, version, spans=False)
+  predictions = squad_files.read_predictions(request.predictions)
+  scores = None
+  if request.no_answer_scores:
+    scores = squad_files.read_no_answer_scores(request.no_answer_scores)
+  return Scorer(
+      [q.id for q in questions], predictions,
+      lambda: squad_metrics.score(questions, predictions, version, scores,
+                                  threshold))
+
+
+def _race(request: Request) -> Scorer:
+  """accuracy, and that of each part where both are there."""
+  questions = race_questions.read(*_race_split(request.references))
+  predictions = squad_files.read_predictions(request.predictions)
+  for key, letter in predictions.items():
+    if letter not in tuple(race_questions.LETTERS):
+      raise InputError(f'{request.predictions}: {key}: {letter!r} is none of '
+                       f'{", ".join(race_questions.LETTERS)}.')
+  right = {}
+  for question in questions:
+    if question.answer is None:
+      raise InputError(f'{request.references}: question {question.id} has no '
+                       'answer there.')
+    right.setdefault(question.part, []).append(
+        predictions.get(question.id) == race_questions.LETTERS[question.answer])
+  parts = {part: 100.0 * sum(one) / len(one) for part, one in right.items()}
+  return Scorer(
+      [q.id for q in questions], predictions,
+      lambda: {'accuracy': 100.0 * sum(map(sum, right.values()))
+               / len(questions)} | (parts if len(parts) > 1 else {}))
+
+
+def _race_split(path: str) -> tuple[str, str, tuple[str, ...]]:
+  """(folder, split, parts) of a path to a split of RACE or one of its parts.
+
+  >>> _race_split('RACE/test'), _race_split('race/dev-high.jsonl.zst')
+  (('RACE', 'test', ('middle', 'high')), ('race', 'dev', ('high',)))
+  >>> _race_split('RACE/test/middle/')
+  ('RACE', 'test', ('middle',))
+  """
+  folder, name = os.path.split(path.rstrip('/'))
+  stem = name.partition('.')[0]
+  if stem in race_questions.PARTS:
+    folder, split = os.path.split(folder)
+    found = split, (stem,)
+  else:
+    split, _, part = stem.partition('-')
+    found = split, (part,) if part else race_questions.PARTS
+  if found[0] not in race_questions.SPLITS or (
+      not set(found[1]) <= set(race_questions.PARTS)):
+    raise InputError(
+        f'references={path!r}: of RACE a split, such as RACE/test, or one part '
+        'of it, such as RACE/test/middle or RACE/test-middle.jsonl.')
+  return folder or '.', *found
+
+
+def _glue(request: Request) -> Scorer:
+  """The metrics of tasks.glue_table.
+
+  A missing label is scored as a wrong one, a missing score as 0.
+  """
+  name = request.task.partition('/')[2]
+  # The official spellings are taken too: RTE, SST-2.
+  row = GLUE.get(name.lower().replace('-', ''))
+  if row is None:
+    raise unknown('task', request.task, [f'glue/{known}' for known in GLUE])
+  folder = os.path.dirname(request.references) or '.'
+  if not os.path.isfile(request.references):
+    raise InputError(f'cannot read {request.references}: no such file; the '
+                     f'official dev.tsv of {row.folder} would do.')
+  rows = Source(row, folder).file(request.references, labelled=True).rows
+  predictions = _glue_predictions(request.predictions, row)
+
+  def metrics():
+    def of(one):
+      wrong = next((x for x in row.labels if x != one.label), '0')
+      return predictions.get(one.index, wrong)
+    return glue.score(row.metrics, [one.label for one in rows],
+                      [of(one) for one in rows])
+  return Scorer([one.index for one in rows], predictions, metrics)
+
+
+def _glue_predictions(path: str, row: GlueTask) -> dict[str, str]:
+  """By index: `index\tprediction` lines under such a header, or JSON lines with
+  those keys, as a fine-tuning run leaves them.
+  """
+  found = {}
+  try:
+    with open(path, encoding='utf-8', newline='\n') as f:
+      lines = f.read().removesuffix('\n').split('\n')
+  except (OSError, UnicodeDecodeError) as e:
+    raise InputError(f'cannot read {path}: {getattr(e, "strerror", e)}.') from e
+  for number, line in enumerate(lines, 1):
+    where = f'{path}, line {number}'
+    if path.endswith('.jsonl'):
+      try:
+        entry = json.loads(line)
+        fields = [str(entry['index']), str(entry['prediction'])]
+      except (ValueError, KeyError, TypeError) as e:
+        raise InputError(f'{where}: expected a JSON object with index and '
+                         'prediction.') from e
+    else:
+      fields = line.removesuffix('\r').split('\t')
+      if number == 1:
+        if fields != ['index', 'prediction']:
+          raise InputError(f'{where}: expected the header '
+                           f'index<tab>prediction, found {line[:80]!r}.')
+        continue
+    if len(fields) != 2:
+      raise InputError(f'{where}: {len(fields)} columns, 2 are needed.')
+    index, label = fields
+    if index in found:
+      raise InputError(f'{where}: index {index} stands there twice.')
+    if not _is_label(label, row):
+      raise InputError(f'{where}: {label!r} is no label of {row.folder}: '
+                       f'{", ".join(row.labels) or "a number"}.')
+    found[index] = label
+  return found
+
+
+def _is_label(label: str, row: GlueTask) -> bool:
+  if row.labels:
+    return label in row.labels
+  try:
+    return math.isfinite(float(label))
+  except ValueError:
+    return False
+
+
+# By what stands before the '/' of a task.
+SCORERS = {'glue': _glue, 'race': _race, 'squad': _squad}

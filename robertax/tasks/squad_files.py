@@ -1,0 +1,250 @@
+"""SQuAD's files: questions, predictions, no-answer scores.
+
+The official JSON of SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018) and the
+files that their evaluation scripts read.
+"""
+
+from collections.abc import Iterable, Mapping
+import dataclasses
+import json
+import math
+import os
+import re
+from typing import Any
+
+from robertax import errors
+from robertax.errors import InputError
+
+VERSIONS = ('1.1', '2.0')
+# `dev-v2.0.json[1::2]`: Python's slice of the file's articles.
+_SLICE = re.compile(r'(.+)\[(-?\d+)?:(-?\d+)?(?::(-?[1-9]\d*)?)?\]')
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+  """A gold answer.
+
+  Attributes:
+    text: as it stands in the context.
+    start: its first character's place there; -1 where the reader was not asked
+      for places.
+  """
+  text: str
+  start: int = -1
+
+  @property
+  def end(self) -> int:
+    """One behind its last character."""
+    return self.start + len(self.text)
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+  """A question on a paragraph.
+
+  Attributes:
+    id: unique in its set.
+    article: title of the article that the paragraph is of.
+    question: as written.
+    context: the paragraph, as written: offsets count its characters.
+    answers: in the file's order; empty where the paragraph has none (2.0).
+  """
+  id: str
+  article: str
+  question: str
+  context: str
+  answers: tuple[Answer, ...]
+
+
+def read(paths: str, version: str, spans: bool = True) -> list[Question]:
+  """The questions of one or more files.
+
+  `[a:b]` or `[a:b:step]` behind a path takes a slice of the file's articles, in
+  its order, as Python slices a list: dev-v2.0.json[::2] and dev-v2.0.json[1::2]
+  are two halves that share no article.
+
+  Args:
+    paths: a path, or several with commas between.
+    version: '1.1', where each question has an answer, or '2.0'. Files of 1.1
+      are read as 2.0 too: all of their questions can be answered.
+    spans: contexts, and the places of answers in them, must be there and right.
+      Without, for scoring, ids and texts of answers are enough.
+
+  Raises:
+    InputError: names the file, the article and the question: a file that is not
+      there or not of this form or version, a key that is missing, an id twice,
+      an answer that does not stand where it is said to.
+  """
+  if version not in VERSIONS:
+    raise InputError(f'version={version!r}: 1.1 or 2.0.')
+  questions, places = [], {}
+  for path in paths.split(','):
+    for question, where in _read_one(path.strip(), version, spans):
+      if question.id in places:
+        raise InputError(f'{where}: this id stands there twice; first at '
+                         f'{places[question.id]}.')
+      places[question.id] = where
+      questions.append(question)
+  if not questions:
+    raise InputError(f'{paths}: no questions.')
+  return questions
+
+
+def _read_one(path: str, version: str, spans: bool):
+  """(question, where it stands) of one file or a slice of it."""
+  part = None if os.path.exists(path) else _SLICE.fullmatch(path)
+  name = part[1] if part else path
+  content = _json(name)
+  articles = _field(content, 'data', list, name)
+  found = str(content.get('version', '')).removeprefix('v')
+  if version == '1.1' and found == '2.0':
+    raise InputError(
+        f'{name}: its "version" is {content["version"]!r}, which has questions '
+        'without answers, and 1.1 is asked for: ask for 2.0.')
+  numbers = range(len(articles))
+  if part:
+    numbers = numbers[slice(*(n and int(n) for n in part.groups()[1:]))]
+    if not numbers:
+      raise InputError(f'{path}: none of the {len(articles)} articles of that '
+                       'file.')
+  for a in numbers:
+    title = articles[a].get('title') if isinstance(articles[a], dict) else None
+    title = title if isinstance(title, str) else ''
+    article = f'{name}: article {a}' + (f' ({title})' if title else '')
+    paragraphs = _field(articles[a], 'paragraphs', list, article)
+    for p, paragraph in enumerate(paragraphs):
+      where = f'{article}, paragraph {p}'
+      context = ''
+      if spans:
+        context = _text(paragraph, 'context', where)
+      for q, entry in enumerate(_field(paragraph, 'qas', list, where)):
+        place = f'{where}, question {q}'
+        # Official ids are strings; those of some other sets numbers.
+        key = _field(entry, 'id', (str, int), place)
+        place = f'{where}, question {key}'
+        text = _text(entry, 'question', place) if spans else ''
+        answers = _answers(entry, context, spans, place)
+        if version == '1.1' and not answers:
+          raise InputError(f'{place}: no answer, but in version 1.1 each '
+                           'question has one: 2.0 is for such.')
+        yield Question(str(key), title, text, context, answers), place
+
+
+def _answers(entry: dict, context: str, spans: bool, place: str
+             ) -> tuple[Answer, ...]:
+  answers = []
+  for answer in _field(entry, 'answers', list, place):
+    text = _text(answer, 'text', f'{place}, an answer')
+    start = -1
+    if spans:
+      start = _field(answer, 'answer_start', int, f'{place}, answer {text!r}')
+      if not text.strip():
+        raise InputError(f'{place}: an answer without text.')
+      if start < 0 or context[start:start + len(text)] != text:
+        at = [m.start() for m in re.finditer(re.escape(text), context)][:3]
+        raise InputError(
+            f'{place}: the answer {text!r} does not stand at its answer_start '
+            f'{start}: there is {context[max(start, 0):][:len(text)]!r}. '
+            + (f'It stands at {", ".join(map(str, at))}.' if at else
+               'The context does not have it at all.'))
+    answers.append(Answer(text, start))
+  if answers and entry.get('is_impossible') is True:
+    raise InputError(f'{place}: "is_impossible" is true, and yet it has '
+                     'answers.')
+  return tuple(answers)
+
+
+def read_predictions(path: str) -> dict[str, str]:
+  """Answers by question id: the official prediction file.
+
+  Raises:
+    InputError: not a JSON object of strings, or an id twice.
+  """
+  return _by_id(path, str, 'a text, "" for no answer')
+
+
+def read_no_answer_scores(path: str) -> dict[str, float]:
+  """By question id, the larger the surer that there is no answer.
+
+  The official na_prob file (probabilities), or Hugging Face's null_odds.
+
+  Returns:
+    In the order of the file, which matters where scores are equal.
+
+  Raises:
+    InputError: not a JSON object of numbers, or an id twice.
+  """
+  scores = _by_id(path, (int, float), 'a number')
+  for key, value in scores.items():
+    if isinstance(value, bool) or math.isnan(value):
+      raise InputError(f'{path}: {key}: expected a number, found {value!r}.')
+  return {key: float(value) for key, value in scores.items()}
+
+
+def write_json(path: str, content: Mapping[str, Any]) -> None:
+  """Writes a JSON file, which appears whole or not at all.
+
+  Raises:
+    InputError: it cannot be written.
+  """
+  partial = f'{path}.{os.getpid()}.partial'
+  with errors.writing(path):
+    with open(partial, 'w', encoding='utf-8') as f:
+      json.dump(content, f, ensure_ascii=False, indent=1)
+      f.write('\n')
+    os.replace(partial, path)
+
+
+def _by_id(path: str, kind, words: str) -> dict:
+  content = _json(path)
+  for key, value in content.items():
+    if not isinstance(value, kind):
+      raise InputError(f'{path}: {key}: expected {words}, found {value!r}.')
+  return content
+
+
+def _json(path: str) -> dict:
+  """A JSON object, in which no key stands twice."""
+  def once(pairs: Iterable[tuple[str, Any]]) -> dict:
+    pairs = list(pairs)
+    content = dict(pairs)
+    if len(content) < len(pairs):
+      seen = set()
+      twice = next(k for k, _ in pairs if k in seen or seen.add(k))
+      raise InputError(f'{path}: {twice!r} stands twice in one object.')
+    return content
+
+  try:
+    with open(path, encoding='utf-8') as f:
+      content = json.load(f, object_pairs_hook=once)
+  except OSError as e:
+    raise InputError(f'cannot read {path}: {e.strerror}.') from e
+  except InputError:
+    raise
+  except (ValueError, RecursionError) as e:
+    raise InputError(f'{path}: not JSON in UTF-8: {e}') from e
+  if not isinstance(content, dict):
+    raise InputError(f'{path}: expected a JSON object, found a '
+                     f'{type(content).__name__}.')
+  return content
+
+
+def _field(entry: Any, key: str, kind, where: str) -> Any:
+  if not isinstance(entry, dict) or key not in entry:
+    raise InputError(f'{where}: "{key}" is missing.')
+  value = entry[key]
+  if not isinstance(value, kind) or isinstance(value, bool):
+    wanted = kind.__name__ if isinstance(kind, type) else 'str'
+    raise InputError(f'{where}: "{key}" is {str(value)[:80]!r}: expected a '
+                     f'value of type {wanted}.')
+  return value
+
+
+def _text(entry: Any, key: str, where: str) -> str:
+  text = _field(entry, key, str, where)
+  try:
+    text.encode()
+  except UnicodeEncodeError as e:
+    raise InputError(f'{where}: "{key}" holds a lone surrogate (half a '
+                     'character): replace it.') from e
+  return text

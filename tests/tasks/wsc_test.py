@@ -1,0 +1,108 @@
+"""WSC from rows to predictions: a tiny model learns its rows by heart."""
+
+import json
+
+import numpy as np
+import pytest
+
+from robertax.errors import InputError
+from robertax.tasks.wsc import Wsc
+from tests.tasks import tuning_run
+
+NAMES = ('Ann', 'Bob', 'Eve', 'Tom')
+VERBS = ('ran', 'sang', 'fell', 'won')
+
+
+def row(number, first, second, verb, query, label):
+  return {'text': f'{first} saw {second} and he {verb} .', 'idx': number,
+          'label': label, 'target': {
+              'span1_text': query, 'span1_index': 0 if query == first else 2,
+              'span2_text': 'he', 'span2_index': 4}}
+
+
+def rows():
+  """The verb says who: the first ran or sang, the second fell or won."""
+  for number, (a, b, v) in enumerate([
+      (0, 1, 0), (1, 2, 1), (2, 3, 2), (3, 0, 3), (0, 2, 2), (1, 3, 0)]):
+    first, second = NAMES[a], NAMES[b]
+    right = first if v < 2 else second
+    for query in (first, second):
+      yield row(2 * number + (query == second), first, second, VERBS[v], query,
+                query == right)
+
+
+def write(path, rows):
+  path.write_text(''.join(json.dumps(r) + '\n' for r in rows))
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('wsc')
+  write(folder / 'train.jsonl', rows())
+  write(folder / 'val.jsonl', rows())
+  write(folder / 'test.jsonl', ({k: v for k, v in r.items() if k != 'label'}
+                                for r in rows()))
+  return folder
+
+
+@pytest.fixture(scope='module')
+def tokenizer(tmp_path_factory):
+  return tuning_run.tokenizer(tmp_path_factory.mktemp('tok'),
+                              [*NAMES, *VERBS, 'saw', 'and', 'he'])
+
+
+def test_learns_by_heart(folder, tokenizer, tmp_path, capsys):
+  found = tuning_run.run(tuning_run.config(
+      'wsc', folder, tokenizer, steps=120, learning_rate=5e-3,
+      finetune=dict(predict_test=True)), tmp_path / 'w')
+  assert found['scores'] == {'val': {'accuracy': 100.0}}
+  assert (found['rows'], found['train_rows']) == (12, 6)
+  assert '6 positive of 12 rows' in found['train_data']
+  assert 'wsc train: 1.0 candidates a sentence' in capsys.readouterr().err
+  labels = [r['label'] for r in rows()]
+  assert tuning_run.lines(tmp_path / 'w' / 'WSC.jsonl') == [
+      {'idx': i, 'label': str(label)} for i, label in enumerate(labels)]
+  for line, label in zip(tuning_run.lines(
+      tmp_path / 'w' / 'predictions.val.jsonl'), labels):
+    assert line['prediction'] is line['label'] is label
+    assert (line['score'] >= line['best_candidate']) == label
+  first, *_, last = tuning_run.lines(tmp_path / 'w' / 'metrics.jsonl')
+  assert first['eval/accuracy'] <= 75  # A tie is a yes.
+  assert last['train/accuracy'] == 1.0
+
+
+@pytest.fixture(scope='module')
+def task(folder, tokenizer):
+  return Wsc(tuning_run.config('wsc', folder, tokenizer, steps=1), 1)
+
+
+def test_the_query_wins_ties(task):
+  firsts = task.splits['val'].examples.firsts
+  assert np.diff(firsts).tolist() == [2] * 12
+  assert task.splits['train'].examples.num_groups == 6
+  scores = np.zeros(24)
+  assert task.fitting('val', {'scores': scores}).all()
+  assert task.degenerate('val', {'scores': scores}) == (
+      'all answers on val are yes.')
+  scores[1] = 1e-3
+  assert task.fitting('val', {'scores': scores}).tolist() == [
+      False] + [True] * 11
+  assert task.score('val', {'scores': scores})['accuracy'] == pytest.approx(
+      100 * 5 / 12)
+  assert 'not above 50.00' in task.degenerate('val', {'scores': scores})
+
+
+def test_wrong_keys(folder, tokenizer):
+  with pytest.raises(InputError, match="ranking_loss 'hinge'.*'?margin'?"):
+    tuning_run.config('wsc', folder, tokenizer, steps=1,
+                      finetune=dict(ranking_loss='hinge'))
+  with pytest.raises(InputError, match="finetune.chunker 'none'"):
+    Wsc(tuning_run.config('wsc', folder, tokenizer, steps=1,
+                          finetune=dict(chunker='none')), 1)
+
+
+def test_val_has_labels(folder, tokenizer, tmp_path):
+  write(tmp_path / 'train.jsonl', rows())
+  write(tmp_path / 'val.jsonl', [next(rows()) | {'label': None}])
+  with pytest.raises(InputError, match=r'val\.jsonl: row 0 has no label'):
+    Wsc(tuning_run.config('wsc', tmp_path, tokenizer, steps=1), 1)

@@ -1,0 +1,51 @@
+"""Where compiled programs are kept."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from robertax.train import compile_cache
+from robertax.train.config import parse
+
+
+def config(folder, chosen):
+  return parse({'data': {'cache_dir': str(folder)},
+                'train': {'compile_cache': chosen}})
+
+
+@pytest.mark.parametrize('backend, chosen, where', [
+    ('cpu', 'auto', None), ('cpu', 'off', None), ('tpu', 'off', None),
+    ('tpu', 'auto', '{}/compiled'), ('gpu', 'auto', '{}/compiled'),
+    ('cpu', '/some/folder', '/some/folder')])
+def test_where(tmp_path, monkeypatch, backend, chosen, where):
+  changes = []
+  monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+  monkeypatch.setattr(jax.config, 'update',
+                      lambda name, value: changes.append((name, value)))
+  compile_cache.turn_on(config(tmp_path, chosen))
+  assert changes == ([('jax_compilation_cache_dir', where.format(tmp_path))]
+                     if where else [])
+
+
+PROGRAM = '''
+import sys, jax
+from robertax.train import compile_cache
+from robertax.train.config import parse
+compile_cache.turn_on(parse({'train': {'compile_cache': sys.argv[1]}}))
+print(jax.jit(lambda x: x * 2 + 1)(20))
+'''
+
+
+def test_a_program_is_there_for_the_next_start(tmp_path):
+  env = os.environ | {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+  names = []
+  for _ in range(2):
+    done = subprocess.run([sys.executable, '-c', PROGRAM, str(tmp_path)],
+                          env=env, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ['41'], done.stderr
+    names.append(sorted(p.name for p in tmp_path.iterdir()
+                        if p.name.endswith('-cache')))
+  assert names[0] and names[0] == names[1]

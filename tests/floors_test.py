@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 ROOMS = dict(text=0, parallel=0, kernels=0, corpus=1, model=1, data=2,
              interop=2, tasks=3, train=4, inspection=5, studies=5)
 DOORS = ('main', 'prepare', 'convert', 'aot', 'score', 'paper',
-         'sweep')  # floor 6
+         'sweep', 'report')  # floor 6
 # Modules beside the rooms or doors of a floor, open to these too.
 BESIDE = {'errors': 0, 'sections': 0, 'flags': 6}
 FLOORS = ROOMS | dict.fromkeys(DOORS, 6) | BESIDE

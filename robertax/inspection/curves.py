@@ -150,5 +150,5 @@ def _noisy(run: RunLog, key: str, label: str, colour: int) -> list[Line]:
 
 
 def _width(values: np.ndarray) -> int:
-  """How many values a mean is of: odd, a thirtieth of them."""
-  return max(1, min(len(values) // 30, 201)) | 1
+  """How many values a mean is of: odd, a fifteenth of them at most."""
+  return max(1, min(len(values) // 15, 201)) | 1

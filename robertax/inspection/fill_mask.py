@@ -59,7 +59,7 @@ def fill_mask(model: Model, texts: str | Sequence[str], top_k: int,
     raise InputError(f'targets={targets!r}: a list of words, or None for the '
                      'whole vocabulary.')
   asked = [texts] if isinstance(texts, str) else list(texts)
-  questions = [_question(model, text) for text in asked]
+  questions = [as_question(model, text) for text in asked]
   answers: list = [None] * len(asked)
   for numbers, input_ids, segment_ids in token_rows.batches(
       [q.ids for q in questions], model.tokenizer.pad_id,
@@ -78,7 +78,12 @@ def fill_mask(model: Model, texts: str | Sequence[str], top_k: int,
   return answers[0] if isinstance(texts, str) else answers
 
 
-def _question(model: Model, text: str) -> Question:
+def as_question(model: Model, text: str) -> Question:
+  """A text with masks as ids.
+
+  Raises:
+    InputError: no text, no mask in it, or more tokens than positions.
+  """
   tok = model.tokenizer
   if not isinstance(text, str):
     raise InputError(f'a text to fill is {text!r}: expected a string.')
@@ -103,7 +108,7 @@ def _guesses(model: Model, text: str, number: int, log_probs: np.ndarray,
     best = np.argpartition(-log_probs, top_k - 1)[:top_k]
   else:
     best = np.array(list(dict.fromkeys(
-        _target_id(tok, target, before) for target in targets)))
+        target_id(tok, target, before) for target in targets)))
   best = best[np.lexsort((best, -log_probs[best]))]
   filled = []
   for token in best:
@@ -117,7 +122,7 @@ def _guesses(model: Model, text: str, number: int, log_probs: np.ndarray,
   return filled
 
 
-def _target_id(tok, target: str, before: str) -> int:
+def target_id(tok, target: str, before: str) -> int:
   """The id of a word that someone proposes.
 
   Behind a space, or other white space, it is the piece that has a space of its

@@ -44,6 +44,10 @@ th{color:var(--soft);font-weight:600}td{min-width:3em;max-width:32em}
 .text{white-space:pre-wrap;background:var(--card);border:1px solid var(--rule);
 border-radius:8px;padding:8px 12px;margin:6px 0 10px}
 .text b,.text u,.text i{border-radius:3px}
+.text+p{margin-bottom:14px}
+code{background:var(--card);border:1px solid var(--rule);
+border-radius:4px;padding:0 4px}code.right{border-color:var(--c2);
+font-weight:700}
 .bad{border:2px solid var(--bad);border-radius:8px;padding:8px 12px}
 .bad b{color:var(--bad)}
 details summary{cursor:pointer;color:var(--soft);margin:10px 0}

@@ -53,10 +53,10 @@ def gather(config: Any, task: Any, step: int,
   """
   batch = (batches.batch_of(config, task, max(step - 1, 0), ROWS)
            if hasattr(task, 'pipeline') else None)
-  device = jax.devices()[0]
+  device, hosts = jax.devices()[0], jax.process_count()
   return Samples(
-      step, f'{jax.device_count()} x {device.device_kind} ({device.platform}, '
-      f'{jax.process_count()} processes), jax {jax.__version__}',
+      step, f'{jax.device_count()} x {device.device_kind} ({device.platform}'
+      f'{f", {hosts} processes" if hosts > 1 else ""}), jax {jax.__version__}',
       list(filled), batch)
 
 
@@ -114,20 +114,20 @@ def html(samples: Samples) -> tuple[str, str]:
   guesses = ''
   for text, word, found in samples.filled:
     said = ', '.join(
-        f'<b>{escape(visible(g.token.strip()))}</b> {g.probability:.0%}'
-        if g.token.strip() == word else
-        f'{escape(visible(g.token.strip()))} {g.probability:.0%}'
+        f'<code{" class=right" if g.token.strip() == word else ""}>'
+        f'{escape(visible(g.token.strip()))}</code> {g.probability:.0%}'
         for g in found)
     guesses += (f'<div class="text" dir="auto">'
                 f'{escape(visible(" ".join(text.split())))}</div>'
-                f'<p>It was <b>{escape(visible(word))}</b>; guessed {said}.'
-                '</p>')
+                f'<p>It was <code>{escape(visible(word))}</code>; guessed '
+                f'{said}.</p>')
   if samples.batch is None:
     return guesses, ''
   batch = samples.batch
-  shown = f'<p>{escape(batch_view.title(batch))}. {batch_view.legend()}.</p>'
+  shown = (f'<p>{escape(visible(batch_view.title(batch)))}. '
+           f'{batch_view.legend()}.</p>')
   for row, marked in zip(batch.rows, batch.marked):
-    shown += f'<h3>{escape(batch_view.heading(row))}</h3>'
+    shown += f'<h3>{escape(visible(batch_view.heading(row)))}</h3>'
     for segment in marked:
       for name, parts in (('before', segment.before), ('after', segment.after)):
         shown += (f'<div class="text" dir="auto"><small>{name}</small> '

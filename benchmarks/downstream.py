@@ -59,7 +59,7 @@ TASKS = (
     Task('glue/rte', 'RTE', 'glue/RTE', 2048, 4),
     Task('glue/stsb', 'STS-B', 'glue/STS-B', 4096, 4),
     Task('glue/qnli', 'QNLI from SQuAD', '>QNLI', 4096, 4),
-    Task('wsc', 'WSC', 'superglue/WSC', 0, 8),
+    Task('wsc', 'WSC', 'superglue/WSC', 128, 4),
     Task('squad', 'SQuAD 1.1', 'squad', 2048, 3, {
         'train_files': 'train-v1.1.json', 'eval_files': 'dev-v1.1.json[::8]'}),
     Task('squad2', 'SQuAD 2.0', 'squad', 2048, 3, {

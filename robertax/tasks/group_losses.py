@@ -136,7 +136,7 @@ def masked_log_probs(encoder: model.Roberta, x_BTD: jax.Array,
                   constant_values=len(order))
 
   def chosen(values):
-    return values.at[order].get(mode='fill', fill_value=0).reshape(
+    return jnp.asarray(values).at[order].get(mode='fill', fill_value=0).reshape(
         chunks, CHUNK, *values.shape[1:])
 
   def log_probs(x_CD, targets_C):

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 NAMES = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
 PHONE = 390  # Pixels across.
 # The browser's own errands; the name resolver below sends none of them out.
-OWN = ('google.com', 'googleapis.com', 'gstatic.com')
+OWN = ('google.com', 'googleapis.com', 'gstatic.com', 'gvt1.com')
 _FRAME = '''<!DOCTYPE html><html><head><title>waiting</title></head>
 <body style="margin:0"><iframe id="f" style="width:%dpx;height:800px;border:0">
 </iframe><script>

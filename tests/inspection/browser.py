@@ -50,7 +50,8 @@ def look(path, folder) -> Seen:
   frame.write_text(_FRAME % (PHONE, json.dumps(f'file://{path}')))
   done = subprocess.run(
       [installed(), '--headless', '--no-sandbox', '--disable-gpu',
-       '--disable-dev-shm-usage', '--no-first-run', '--enable-logging=stderr',
+       '--disable-dev-shm-usage', '--no-first-run', '--hide-scrollbars',
+       '--enable-logging=stderr',
        f'--user-data-dir={folder}/profile', '--disable-background-networking',
        '--host-resolver-rules=MAP * ~NOTFOUND',
        '--allow-file-access-from-files', f'--log-net-log={folder}/net.json',

@@ -123,7 +123,7 @@ def test_other_runs_stand_beside_it(written):
   assert 'optim.learning_rate' in page.text.split('Keys of the config')[1]
   assert ('alien (dotted): another tokenizer: not comparable in nats per token'
           in page.text)
-  assert 'tuned (dotted): another task' in page.text
+  assert 'tuned is not drawn: another task' in page.text
   assert 'accuracy 52.50 DEGENERATE' in page.text
 
 

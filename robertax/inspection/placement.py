@@ -113,8 +113,8 @@ def table(config: ModelConfig, data: int = 1, fsdp: int = 1, model: int = 1
   return Table(
       ('parameter', 'shape', 'shared out along', 'part', 'copies', 'MiB'),
       rows,
-      f'{whole / 1e6:,.1f}M parameters, {4 * whole / 2**30:.2f} GiB; on each '
-      f'of {data * fsdp * model} devices {4 * each / 2**30:.3f} GiB. Adam '
+      f'{whole / 1e6:,.1f}M parameters, {4 * whole / 2**20:,.1f} MiB; on each '
+      f'of {data * fsdp * model} devices {4 * each / 2**20:,.1f} MiB. Adam '
       'keeps twice as much again.')
 
 
@@ -156,7 +156,8 @@ def picture(config: ModelConfig, data: int = 1, fsdp: int = 1, model: int = 1,
         axes.axhline(line, color='white', linewidth=.5)
     axes.set(xlabel=names[1], ylabel=names[0])
     axes.set_title(f'{one.path}\n{list(one.shape)} -> {list(one.part)}\n'
-                   f'{one.parts} parts x {one.copies} copies', fontsize=8)
+                   f'{one.parts} different parts, each on {one.copies}',
+                   fontsize=8)
   return pictures.Picture(figure)
 
 

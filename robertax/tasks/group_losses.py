@@ -3,12 +3,15 @@
 import dataclasses
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 
 from robertax import model
 from robertax.model.losses import token_log_probs
 from robertax.tasks.ranking import grouped, margin_loss
 from robertax.tasks.tuning import Tuning
+
+CHUNK = 256  # Masked tokens whose logits are made at once.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,13 +100,63 @@ class SpanRanking(Tuning):
 
   def _scores(self, params, batch, keys):
     encoder, x_BTD = self.body(params, batch, keys)
-    shape = batch['span_positions'].shape
-    positions_BM = batch['span_positions'].reshape(shape[0], -1)
-    log_probs = token_log_probs(
-        encoder.mlm_logits(x_BTD, positions_BM),
-        batch['span_targets'].reshape(positions_BM.shape)).reshape(shape)
     weights = batch['span_weights']
+    log_probs = masked_log_probs(
+        encoder, x_BTD, batch['span_positions'], batch['span_targets'], weights)
     return (log_probs * weights).sum(-1) / jnp.maximum(weights.sum(-1), 1.0)
+
+
+def masked_log_probs(encoder: model.Roberta, x_BTD: jax.Array,
+                     positions: jax.Array, targets: jax.Array,
+                     weights: jax.Array) -> jax.Array:
+  """The log-probability of each target, by the masked-LM head.
+
+  Most places of these fields are empty (spans differ in length, groups in
+  size), and a place costs V logits: those that are not empty come first, CHUNK
+  of them at a time, and a chunk without any is left out.
+
+  Args:
+    encoder: the module.
+    x_BTD: from its `encode`.
+    positions, targets: int32[B / K, ...], as in data.tuning.
+    weights: float32, 0 where a place is empty.
+
+  Returns:
+    float32, of the shape of `positions`; 0 where `weights` is.
+  """
+  rows, width = len(positions), x_BTD.shape[-1]
+  places = x_BTD.size // (rows * width)  # Of a block.
+  starts = jnp.arange(rows) * places
+  flat = (positions.reshape(rows, -1) + starts[:, None]).reshape(-1)
+  real = weights.reshape(-1) > 0
+  order = jnp.argsort(~real, stable=True)
+  chunks = -(-len(order) // CHUNK)
+  # Filled up with numbers outside, which are read as 0 and written nowhere.
+  order = jnp.pad(order, (0, chunks * CHUNK - len(order)),
+                  constant_values=len(order))
+
+  def chosen(values):
+    return values.at[order].get(mode='fill', fill_value=0).reshape(
+        chunks, CHUNK, *values.shape[1:])
+
+  def log_probs(x_CD, targets_C):
+    here = jnp.arange(CHUNK)[None]
+    return token_log_probs(encoder.mlm_logits(x_CD[None], here),
+                           targets_C[None])[0]
+
+  def one(_, chunk):
+    x_CD, targets_C, real_C = chunk
+    found = jax.lax.cond(real_C.any(), log_probs,
+                         lambda *_: jnp.zeros(CHUNK, jnp.float32),
+                         x_CD, targets_C)
+    return None, jnp.where(real_C, found, 0.0)
+
+  x_ND = x_BTD.reshape(-1, width)[flat]
+  # The logits of a chunk are made again for its gradient instead of kept.
+  _, found = jax.lax.scan(jax.checkpoint(one), None, (
+      chosen(x_ND), chosen(targets.reshape(-1)), chosen(real)))
+  return jnp.zeros(positions.size, jnp.float32).at[order].set(
+      found.reshape(-1), mode='drop').reshape(positions.shape)
 
 
 def _weights(batch):

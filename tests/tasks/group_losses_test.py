@@ -7,6 +7,7 @@ import pytest
 from robertax import model
 from robertax.data.examples import Examples
 from robertax.data.tuning import TuningBatches, collect
+from robertax.tasks import group_losses
 from robertax.tasks.group_losses import Choice, SpanRanking
 
 V, MASK, MAX_LENGTH = 67, 66, 32
@@ -91,6 +92,10 @@ CASES = {
 @pytest.fixture(scope='module', params=CASES)
 def case(request):
   kind, options, head, loss = CASES[request.param]
+  # Several chunks of masked tokens, the last of them empty.
+  patch = pytest.MonkeyPatch()
+  patch.setattr(group_losses, 'CHUNK', 8)
+  request.addfinalizer(patch.undo)
   tuning = kind(model.ModelConfig(**CONFIG, **head), 1, **options)
   examples = make_examples(kind is SpanRanking)
   params = jax.jit(tuning.init)(jax.random.key(1))

@@ -1,5 +1,7 @@
 """The update against its published formula, written out in NumPy."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -208,3 +210,26 @@ def test_a_first_moment_in_bfloat16_is_rounded_and_no_more(name):
   whole, rounded = run('float32'), run('bfloat16')
   far = np.abs(whole - np.ones(32)).max()
   assert 0 < np.abs(whole - rounded).max() < .02 * far
+
+
+@pytest.mark.parametrize('name', sorted(optimizer.OPTIMIZERS))
+def test_layer_decay_scales_the_update_of_each_layer(name):
+  """Heads x 1, the last of three layers x d, embeddings x d^4; decay too."""
+  config = OptimConfig(name=name, learning_rate=1e-2, warmup_steps=0,
+                       weight_decay=.1)
+  rng = np.random.default_rng(0)
+  start = {'embeddings': {'tokens': rng.normal(size=(5, 2))},
+           'layers': {'mlp': {'kernel': rng.normal(size=(3, 2, 2)),
+                              'bias': rng.normal(size=(3, 2))}},
+           'classifier': {'kernel': rng.normal(size=(2, 2))}}
+  grads = [jax.tree.map(lambda x: rng.normal(size=x.shape), start)]
+  whole, _ = updated(config, start, grads)
+  scaled, _ = updated(dataclasses.replace(config, layer_decay=.5), start,
+                      grads)
+  change = lambda new: jax.tree.map(lambda a, b: a - np.float32(b), new, start)
+  ratio = jax.tree.map(lambda a, b: a / b, change(scaled), change(whole))
+  np.testing.assert_allclose(ratio['classifier']['kernel'], 1, rtol=1e-3)
+  np.testing.assert_allclose(ratio['embeddings']['tokens'], 1 / 16, rtol=1e-2)
+  for leaf in jax.tree.leaves(ratio['layers']):
+    for layer, wanted in enumerate((1 / 8, 1 / 4, 1 / 2)):
+      np.testing.assert_allclose(leaf[layer], wanted, rtol=1e-2)

@@ -1,0 +1,236 @@
+"""What pretraining is worth downstream, small: nine tasks, three seeds.
+
+  python -m benchmarks.downstream --data=DIR --out=runs/downstream
+
+DIR has pretrain/*.jsonl.zst, glue/{CoLA,SST-2,RTE,STS-B,QNLI}, squad/,
+superglue/WSC and race/. First a small model is pretrained on the five corpora
+(once; the longest part). Then each task is fine-tuned from it and from random
+weights of the same shape, on the same examples, with as many updates, and one
+table is printed and written (OUT/downstream.md, OUT/downstream.json).
+
+  QNLI        trained on pairs made out of SQuAD train (tasks/qnli_pairs),
+              scored on part of GLUE's dev
+  SQuAD 2.0   trained on part of train-v1.1 and every other article of dev-v2.0,
+              scored on some of the other articles: there is no train-v2.0 here
+  WSC         SuperGLUE's, scored on val; RACE: middle, part of dev
+
+One rate, batch and number of epochs for all, chosen beforehand; only the last
+evaluation counts, so nothing is chosen on what is reported. Stopped, the same
+command goes on. Says nothing about larger models.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import sys
+import time
+from typing import Any
+
+LENGTH = 256
+# Rows of QNLI's dev and of RACE-middle's that are scored.
+QNLI_DEV, RACE_DEV = 1_000, 400
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """A row of the table.
+
+  Attributes:
+    name: of tasks.TASKS.
+    shown: in the table.
+    folder: data.dir, under --data, or, behind a '>', under --out.
+    examples: most that are trained on; 0: all.
+    epochs: passes over them.
+    data: other keys of the `data` section.
+  """
+  name: str
+  shown: str
+  folder: str
+  examples: int
+  epochs: int
+  data: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+TASKS = (
+    Task('glue/cola', 'CoLA', 'glue/CoLA', 4096, 4),
+    Task('glue/sst2', 'SST-2', 'glue/SST-2', 4096, 4),
+    Task('glue/rte', 'RTE', 'glue/RTE', 2048, 4),
+    Task('glue/stsb', 'STS-B', 'glue/STS-B', 4096, 4),
+    Task('glue/qnli', 'QNLI from SQuAD', '>QNLI', 4096, 4),
+    Task('wsc', 'WSC', 'superglue/WSC', 0, 8),
+    Task('squad', 'SQuAD 1.1', 'squad', 2048, 3, {
+        'train_files': 'train-v1.1.json', 'eval_files': 'dev-v1.1.json[::8]'}),
+    Task('squad2', 'SQuAD 2.0', 'squad', 2048, 3, {
+        'train_files': 'train-v1.1.json[::12],dev-v2.0.json[::2]',
+        'eval_files': 'dev-v2.0.json[1::6]'}),
+    Task('race/middle', 'RACE-middle', '>race', 256, 4))
+
+
+def pretraining(options: argparse.Namespace) -> Any:
+  """The Config of the run that the tasks begin with."""
+  from robertax.data.config import DataConfig
+  from robertax.model.config import ModelConfig
+  from robertax.text import TokenizerConfig
+  from robertax.train.config import Config, OptimConfig, TrainConfig
+  steps = options.pretrain_steps
+  return Config(
+      data=DataConfig(
+          corpora=f'{options.data}/pretrain/*.jsonl.zst', mixture='alpha=0.5',
+          sequence_length=LENGTH, batch_size=16, backend='numpy',
+          cache_dir=f'{options.out}/cache'),
+      tokenizer=TokenizerConfig(vocab_size=options.vocab_size),
+      model=ModelConfig(
+          hidden_size=options.hidden_size, num_layers=options.layers,
+          num_heads=options.hidden_size // 64 or 1,
+          mlp_size=4 * options.hidden_size, max_positions=LENGTH,
+          dropout_rate=0.0, attention_dropout_rate=0.0),
+      optim=OptimConfig(learning_rate=1e-3, warmup_steps=max(1, steps // 16)),
+      train=TrainConfig(steps=steps, log_every=max(1, steps // 100),
+                        eval_every=max(1, steps // 4), eval_examples=400,
+                        checkpoint_every=max(1, steps // 20)))
+
+
+def tuning(task: Task, options: argparse.Namespace, scratch: bool) -> Any:
+  """The Config of a task's first seed."""
+  from robertax.data.config import DataConfig
+  from robertax.model.config import ModelConfig
+  from robertax.tasks.config import FinetuneConfig
+  from robertax.train.config import Config, OptimConfig, TrainConfig
+  root = options.out if task.folder[0] == '>' else options.data
+  folder = os.path.join(root, task.folder.removeprefix('>'))
+  examples = task.examples and max(8, int(task.examples * options.share))
+  return Config(
+      task=task.name, init_from=f'{options.out}/pretrained',
+      data=DataConfig(dir=folder, sequence_length=LENGTH, backend='numpy',
+                      **task.data),
+      model=ModelConfig(dropout_rate=0.1, attention_dropout_rate=0.1),
+      optim=OptimConfig(name='adamw_fairseq', warmup_steps=0, warmup_rate=0.06,
+                        weight_decay=0.1),
+      # One evaluation, the last: no epoch is chosen by what is reported.
+      train=TrainConfig(steps=0, eval_every=1 << 30, checkpoint_every=1 << 30,
+                        log_every=20, keep_checkpoints=1),
+      finetune=FinetuneConfig(
+          epochs=task.epochs, max_train_examples=examples,
+          from_scratch=scratch, ranking_loss='cross_entropy'))
+
+
+def write_data(options: argparse.Namespace):
+  """QNLI's pairs out of SQuAD train, and parts of two dev sets."""
+  from robertax.corpus.compression import lines
+  from robertax.tasks import qnli_pairs, squad_files
+  qnli, race = f'{options.out}/QNLI', f'{options.out}/race'
+  for folder in (qnli, race):
+    os.makedirs(folder, exist_ok=True)
+  if not os.path.exists(f'{qnli}/train.tsv'):
+    questions = squad_files.read(f'{options.data}/squad/train-v1.1.json', '1.1')
+    # More than are trained on, of all articles.
+    pairs, left_out = qnli_pairs.pairs(questions[::5])
+    print(f'QNLI: {len(pairs)} pairs out of {len(questions[::5])} questions of '
+          f'SQuAD train, {left_out} left out', file=sys.stderr)
+    qnli_pairs.write(pairs, f'{qnli}/train.tsv')
+  with open(f'{options.data}/glue/QNLI/dev.tsv', encoding='utf-8') as f:
+    rows = f.read().split('\n')
+  _write(f'{qnli}/dev.tsv', rows[:1 + QNLI_DEV])
+  for split, most in (('train', 1 << 30), ('dev', RACE_DEV)):
+    kept, count = [], 0
+    source = next(path for ending in ('', '.zst', '.gz') if os.path.exists(
+        path := f'{options.data}/race/{split}-middle.jsonl{ending}'))
+    for _, line in lines(source, lambda _: None):
+      if count < most:
+        kept.append(line.decode())
+        count += len(json.loads(line)['questions'])
+    _write(f'{race}/{split}-middle.jsonl', kept)
+
+
+def _write(path: str, rows: list[str]):
+  with open(f'{path}.partial', 'w', encoding='utf-8') as f:
+    f.write('\n'.join(rows).rstrip('\n') + '\n')
+  os.replace(f'{path}.partial', path)
+
+
+def table(found: dict[str, dict[str, Any]]) -> str:
+  """Markdown: a row a task, both beginnings with mean, lowest and highest.
+
+  Args:
+    found: shown name -> {'random': results.json of a sweep, 'pretrained':
+      likewise}.
+  """
+  lines = ['| task | metric | trained on | scored on | random | pretrained | '
+           'difference, each seed |', '|---|---|---|---|---|---|---|']
+  for shown, both in found.items():
+    values = {name: one['settings'][0]['values'] for name, one in both.items()}
+    gains = [b - a for a, b in zip(values['random'], values['pretrained'])]
+    first = both['pretrained']
+    cells = [shown, first['metric'], first['train_rows'], first['rows']]
+    for name in ('random', 'pretrained'):
+      v = values[name]
+      cells.append(f'{statistics.mean(v):.1f} ({min(v):.1f} to {max(v):.1f})')
+      stuck = both[name]['settings'][0]['degenerate']
+      cells[-1] += f', {len(stuck)} at chance' if stuck else ''
+    cells.append(', '.join(f'{gain:+.1f}' for gain in gains))
+    lines.append('| ' + ' | '.join(map(str, cells)) + ' |')
+  return '\n'.join(lines) + '\n'
+
+
+def run(options: argparse.Namespace) -> dict[str, dict[str, Any]] | None:
+  """All that is missing; None if it was stopped."""
+  from robertax.studies import sweep
+  from robertax.train import loop
+  began = time.monotonic()
+  if loop.run(pretraining(options), f'{options.out}/pretrained').signal:
+    return None
+  print(f'pretraining: {time.monotonic() - began:.0f} s of this call',
+        file=sys.stderr)
+  write_data(options)
+  found, wanted = {}, options.tasks.split(',') if options.tasks else None
+  for task in TASKS:
+    if wanted and task.name not in wanted:
+      continue
+    found[task.shown] = {}
+    for name in ('random', 'pretrained'):
+      began = time.monotonic()
+      ended = sweep.sweep(
+          tuning(task, options, name == 'random'),
+          f'{options.out}/{task.name.replace("/", "-")}-{name}',
+          [options.learning_rate], [options.batch_size], options.seeds)
+      if ended.signal:
+        return None
+      found[task.shown][name] = ended.results
+      print(f'{task.shown}, {name}: {time.monotonic() - began:.0f} s of this '
+            'call', file=sys.stderr)
+  return found
+
+
+def main():
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+  parser.add_argument('--data', required=True)
+  parser.add_argument('--out', required=True)
+  parser.add_argument('--pretrain_steps', type=int, default=12_000)
+  parser.add_argument('--layers', type=int, default=3)
+  parser.add_argument('--hidden_size', type=int, default=256)
+  parser.add_argument('--vocab_size', type=int, default=4096)
+  parser.add_argument('--learning_rate', type=float, default=3e-4)
+  parser.add_argument('--batch_size', type=int, default=32)
+  parser.add_argument('--seeds', type=int, default=3)
+  parser.add_argument('--tasks', default='', help='rows of tasks.TASKS')
+  parser.add_argument('--share', type=float, default=1.0,
+                      help='of the training examples, to try it out')
+  options = parser.parse_args()
+  from robertax.errors import InputError
+  try:
+    found = run(options)
+  except InputError as e:
+    sys.exit(f'robertax: error: {e}')
+  if found is None:
+    sys.exit('Stopped; the same command goes on.')
+  text = table(found)
+  _write(f'{options.out}/downstream.md', text.split('\n'))
+  _write(f'{options.out}/downstream.json', [json.dumps(found)])
+  print(text, end='')
+
+
+if __name__ == '__main__':
+  main()

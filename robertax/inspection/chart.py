@@ -17,6 +17,7 @@ DARK = ('#5ab4ec', '#ff9a4d', '#34cfa0', '#ef9fcb', '#f0bd3a', '#9ed6fb')
 WIDTH, HEIGHT = 480, 264  # Units of the viewBox: about a phone's pixels.
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 32
 MOST_POINTS = 400
+MANY_DOTS = 40  # More are smaller.
 _DASHES = {'solid': '', 'faint': '', 'dashed': ' stroke-dasharray="6 4"',
            'dotted': ' stroke-dasharray="1.5 4" stroke-linecap="round"'}
 
@@ -85,8 +86,9 @@ def figure(title: str, unit: str, lines: Sequence[Line], *,
   said = '; '.join(f'{line.label} ends at {_short(_last(line))}'
                    for line in lines if line.label)
   return (
-      f'<figure><figcaption>{escape(title)} <small>{escape(unit)}'
-      f'{", logarithmic" if log else ""}</small></figcaption>'
+      f'<figure><figcaption>{escape(title)} <small>'
+      f'{escape(", ".join(filter(None, [unit, "logarithmic" * log])))}</small>'
+      '</figcaption>'
       f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
       f'aria-label="{escape(title)} by step. {escape(said)}" '
       'style="width:100%;height:auto;display:block">'
@@ -165,10 +167,11 @@ def _curve(line: Line, x, y):
          f'stroke-linejoin="round"{_DASHES[line.style]} '
          f'style="stroke:{ink(line.colour)};opacity:{.45 if faint else 1}"/>')
   if line.dots or np.isfinite(line.values).sum() == 1:
+    radius = 3 if len(points) <= MANY_DOTS else 1.5
     for step, value in points:
       if math.isfinite(value):
         said = f'{line.label}, step {step:,.0f}: {_short(value)}'
-        yield (f'<circle cx="{x(step):.1f}" cy="{y(value):.1f}" r="3" '
+        yield (f'<circle cx="{x(step):.1f}" cy="{y(value):.1f}" r="{radius}" '
                f'style="fill:{ink(line.colour)}"><title>{escape(said)}'
                '</title></circle>')
 

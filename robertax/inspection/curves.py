@@ -6,7 +6,7 @@ import numpy as np
 
 from robertax.inspection import chart
 from robertax.inspection.chart import Line
-from robertax.inspection.run_log import RunLog, incomparable, read
+from robertax.inspection.run_log import OTHER_TASK, RunLog, incomparable, read
 
 
 class Curves:
@@ -47,13 +47,22 @@ def over_each_other(runs: Sequence[RunLog]) -> list[str]:
   A loss that is of something else than the first run's is dotted, and says why.
   """
   names = distinct_names(runs)
+  # The first two are losses; all are of the task.
+  scored = ['eval/loss', 'train/loss', *(
+      key for key in runs[0].metrics if runs[0].results
+      and key.startswith('eval/') and key.count('/') == 1
+      and key != 'eval/loss')]
+  unit = 'nats' if runs[0].results else 'nats per masked token'
   whys = [''] + [incomparable(runs[0], run) for run in runs[1:]]
-  note = ' '.join(f'{name} (dotted): {why}.'
-                  for name, why in zip(names, whys) if why)
+  note = ' '.join(
+      f'{name} {"is not drawn" if why == OTHER_TASK else "(dotted)"}: {why}.'
+      for name, why in zip(names, whys) if why)
 
   def of(key: str, wide: bool = False, **style) -> list[Line]:
     lines = []
     for number, (run, name, why) in enumerate(zip(runs, names, whys)):
+      if why == OTHER_TASK and key in scored:
+        continue
       steps, values = run.series(key)
       if wide:
         values = chart.smooth(values, _width(values))
@@ -62,16 +71,14 @@ def over_each_other(runs: Sequence[RunLog]) -> list[str]:
     return lines
 
   figures = [
-      chart.figure('Loss on held-out text', 'nats per masked token',
+      chart.figure('Loss on held-out text', unit,
                    of('eval/loss', dots=True), note=note),
       chart.figure('Loss of training batches',
-                   'nats per masked token, smoothed', of(
+                   f'{unit}, smoothed', of(
                        'train/loss', wide=True), note=note)]
-  scores = sorted({key for run in runs if run.results for key in run.metrics
-                   if key.startswith('eval/') and key.count('/') == 1})
   figures += [chart.figure(f'Held-out {key.removeprefix("eval/")}', 'percent',
                            of(key, dots=True), note=note)
-              for key in scores if key != 'eval/loss']
+              for key in scored[2:]]
   figures += [chart.figure('Learning rate', '', of('train/learning_rate')),
               chart.figure('Throughput', 'tokens a second, smoothed',
                            of('train/tokens_per_second', wide=True), zero=True)]
@@ -93,10 +100,11 @@ def _losses(run: RunLog) -> list[str]:
   if len(run.eval_sets) > 1:
     lines = []
     for number, name in enumerate(run.eval_sets):
-      lines += [_line(run, f'eval/{name}/unigram_loss', f'{name}, unigram',
-                      number, style='dashed'),
+      lines += [_line(run, f'eval/{name}/unigram_loss', '', number,
+                      style='dashed'),
                 _line(run, f'eval/{name}/loss', name, number, dots=True)]
-    figures.append(chart.figure('Held-out loss of each corpus', unit, lines))
+    figures.append(chart.figure('Held-out loss of each corpus', unit, lines,
+                                note='Dashed: the unigram of each.'))
   if 'train/nsp_loss' in run.metrics:
     figures.append(chart.figure('Next-sentence prediction', 'nats', [
         *_noisy(run, 'train/nsp_loss', 'training batches', 0),
@@ -128,7 +136,7 @@ def _health(run: RunLog) -> list[str]:
                    zero=True),
       chart.figure('Model FLOP utilization', 'share of the peak', [
           *_noisy(run, 'train/mfu', 'each logged window', 0)], zero=True),
-      chart.figure('Passes over the text', 'epochs', [
+      chart.figure('Passes over the training data', 'epochs', [
           _line(run, key, key.removeprefix('train/epoch').lstrip('/'), number)
           for number, key in enumerate(corpora or ['train/epoch'])], zero=True)]
 

@@ -38,7 +38,7 @@ figcaption{font-weight:600;margin-bottom:6px}figcaption small{font-weight:400}
 .scroll{overflow-x:auto;max-width:100%}
 table{border-collapse:collapse;font-size:.89rem;
 font-variant-numeric:tabular-nums}
-th,td{padding:4px 14px 4px 0;border-bottom:1px solid var(--rule);
+th,td{border-bottom:1px solid var(--rule);
 overflow-wrap:normal}
 th{color:var(--soft);font-weight:600}td{min-width:3em;max-width:32em}
 .text{white-space:pre-wrap;background:var(--card);border:1px solid var(--rule);

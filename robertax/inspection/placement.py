@@ -57,15 +57,20 @@ class Placement:
     """How many devices hold the same part."""
     return math.prod(self.mesh.values()) // self.parts
 
+  def places(self) -> np.ndarray:
+    """int[dims, data, fsdp, model]: along each dim, which part each holds."""
+    sizes = tuple(self.mesh[axis] for axis in AXES)
+    along = dict(zip(AXES, np.indices(sizes)))
+    found = np.zeros((len(self.shape), *sizes), int)
+    for here, axes in zip(found, self.axes):
+      for axis in axes:  # The first of several axes changes slowest.
+        here[...] = here * self.mesh[axis] + along[axis]
+    return found
+
   def numbers(self) -> np.ndarray:
     """int[data, fsdp, model]: which part, in row-major order, each holds."""
-    sizes = tuple(self.mesh[axis] for axis in AXES)
-    places = dict(zip(AXES, np.indices(sizes)))
-    number = np.zeros(sizes, int)
-    for axes, cut in zip(self.axes, self.split):
-      here = np.zeros(sizes, int)
-      for axis in axes:  # The first of several axes changes slowest.
-        here = here * self.mesh[axis] + places[axis]
+    number = np.zeros(tuple(self.mesh[axis] for axis in AXES), int)
+    for here, cut in zip(self.places(), self.split):
       number = number * cut + here
     return number
 
@@ -108,8 +113,8 @@ def table(config: ModelConfig, data: int = 1, fsdp: int = 1, model: int = 1
   return Table(
       ('parameter', 'shape', 'shared out along', 'part', 'copies', 'MiB'),
       rows,
-      f'{whole / 1e6:,.1f}M parameters, {4 * whole / 2**30:.2f} GiB; on each '
-      f'of {data * fsdp * model} devices {4 * each / 2**30:.3f} GiB. Adam '
+      f'{whole / 1e6:,.1f}M parameters, {4 * whole / 2**20:,.1f} MiB; on each '
+      f'of {data * fsdp * model} devices {4 * each / 2**20:,.1f} MiB. Adam '
       'keeps twice as much again.')
 
 
@@ -142,15 +147,35 @@ def picture(config: ModelConfig, data: int = 1, fsdp: int = 1, model: int = 1,
   for axes in grid[len(drawn):]:
     axes.set_axis_off()
   for axes, one in zip(grid, drawn):
-    axes.pcolormesh(one.numbers().reshape(shape), cmap='viridis', vmin=0,
-                    vmax=max(one.parts - 1, 1), edgecolors='white',
-                    linewidth=.5)
-    axes.invert_yaxis()
-    axes.set_aspect('equal')
+    axes.imshow(_colours(one).reshape(*shape, 3),
+                extent=(0, shape[1], shape[0], 0))
+    for line in range(1, max(shape)):
+      if line < shape[1]:
+        axes.axvline(line, color='white', linewidth=.5)
+      if line < shape[0]:
+        axes.axhline(line, color='white', linewidth=.5)
     axes.set(xlabel=names[1], ylabel=names[0])
     axes.set_title(f'{one.path}\n{list(one.shape)} -> {list(one.part)}\n'
-                   f'{one.parts} parts x {one.copies} copies', fontsize=8)
+                   f'{one.parts} different parts, each on {one.copies}',
+                   fontsize=8)
   return pictures.Picture(figure)
+
+
+def _colours(placement: Placement) -> np.ndarray:
+  """float[data, fsdp, model, 3], of each part another.
+
+  The first dim that is cut says the colour, the others how pale it is.
+  """
+  from matplotlib import colormaps
+  first, paler = np.zeros((2, *placement.numbers().shape))
+  cut = [(here, n) for here, n in zip(placement.places(), placement.split)
+         if n > 1]
+  if cut:
+    first = cut[0][0] / (cut[0][1] - 1)
+  for here, n in cut[1:]:
+    paler = paler + here / (n - 1) / len(cut[1:])
+  colour = colormaps['viridis'](first)[..., :3]
+  return colour + (1 - colour) * .75 * paler[..., None]
 
 
 def _placement(path, shape, spec, mesh) -> Placement:

@@ -22,6 +22,7 @@ OF_THE_LOSS = ('data.corpora', 'data.format', 'data.sequence_length',
                'data.mask_rate', 'data.masking_law', 'data.masking_unit',
                'data.specials', 'data.replace_random_rate',
                'data.replace_keep_rate', 'train.eval_examples')
+OTHER_TASK = 'another task'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +135,7 @@ def incomparable(one: RunLog, other: RunLog) -> str:
   if one.results or other.results or one.config.task != other.config.task:
     if one.config.task != other.config.task or (
         one.results.get('task') != other.results.get('task')):
-      return 'another task'
+      return OTHER_TASK
   if one.tokenizer != other.tokenizer or not one.tokenizer:
     return ('another tokenizer: not comparable in nats per token'
             if one.tokenizer and other.tokenizer else

@@ -46,7 +46,8 @@ class Table:
     def line(tag: str, cells: Sequence[str]) -> str:
       return '<tr>' + ''.join(
           f'<{tag} style="text-align:{"right" if number else "left"};'
-          f'vertical-align:top" dir="auto">{escape(cell)}</{tag}>'
+          'vertical-align:top;padding:4px 14px 4px 0" dir="auto">'
+          f'{escape(cell)}</{tag}>'
           for cell, number in zip(cells, right)) + '</tr>'
 
     note = f'<p class="note">{escape(self.note)}</p>' if self.note else ''

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 NAMES = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
 PHONE = 390  # Pixels across.
 # The browser's own errands; the name resolver below sends none of them out.
-OWN = ('google.com', 'googleapis.com', 'gstatic.com')
+OWN = ('google.com', 'googleapis.com', 'gstatic.com', 'gvt1.com')
 _FRAME = '''<!DOCTYPE html><html><head><title>waiting</title></head>
 <body style="margin:0"><iframe id="f" style="width:%dpx;height:800px;border:0">
 </iframe><script>
@@ -50,7 +50,8 @@ def look(path, folder) -> Seen:
   frame.write_text(_FRAME % (PHONE, json.dumps(f'file://{path}')))
   done = subprocess.run(
       [installed(), '--headless', '--no-sandbox', '--disable-gpu',
-       '--disable-dev-shm-usage', '--no-first-run', '--enable-logging=stderr',
+       '--disable-dev-shm-usage', '--no-first-run', '--hide-scrollbars',
+       '--enable-logging=stderr',
        f'--user-data-dir={folder}/profile', '--disable-background-networking',
        '--host-resolver-rules=MAP * ~NOTFOUND',
        '--allow-file-access-from-files', f'--log-net-log={folder}/net.json',

@@ -55,7 +55,8 @@ def test_every_cell_of_a_workdir(notebook, run, monkeypatch):
   monkeypatch.chdir(PATH.parent)
   shown = list(execute(code(notebook), {
       'SOURCE': run.workdir, 'COMPARE': [run.workdir]}))
-  assert len(shown) == len(code(notebook)) and None not in shown
+  assert len(shown) == len(code(notebook))
+  assert shown[0] is None and None not in shown[1:]  # The first sets up.
   pictures = [x for x in shown if isinstance(x, bytes)]
   assert len(pictures) == 4
   assert all(x.startswith(b'\x89PNG\r\n\x1a\n') for x in pictures)
@@ -72,5 +73,5 @@ def test_every_cell_of_a_hugging_face_folder(
   monkeypatch.chdir(PATH.parent)
   shown = list(execute(code(notebook), {'SOURCE': f'{tmp_path}/hf'}))
   assert len(shown) == len(code(notebook))
-  assert sum(x is None for x in shown) == 5
+  assert [n for n, x in enumerate(shown) if x is None] == [0, 2, 3, 4, 5, 6]
   assert robertax.load(run.workdir).fill_mask('one <mask> three.')

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from robertax import text
 from robertax.inspection import epilogue, report, run_log
 from tests.inspection import browser
 
@@ -30,7 +31,7 @@ class Page(HTMLParser):
     self.attributes |= {name for name, _ in attrs}
     self.links += [value for name, value in attrs if name in (
         'src', 'href', 'srcset', 'data', 'action', 'xlink:href')]
-    if tag not in ('meta', 'link', 'br', 'line', 'path', 'rect', 'circle'):
+    if tag not in ('meta', 'link', 'br'):
       self.open.append(tag)
 
   def handle_startendtag(self, tag, attrs):
@@ -58,12 +59,8 @@ def others(run, tmp_path_factory):
   config = json.loads((folder / 'short/config.json').read_text())
   config['optim']['learning_rate'] = .0125
   (folder / 'short/config.json').write_text(json.dumps(config))
-  tokenizer = json.loads((folder / 'alien/tokenizer.json').read_text())
-  tokenizer['model']['merges'].pop()
-  vocab = tokenizer['model']['vocab']
-  last = max(vocab, key=vocab.get)
-  vocab[f'{last}x'] = vocab.pop(last)
-  (folder / 'alien/tokenizer.json').write_text(json.dumps(tokenizer))
+  text.train_byte_bpe(['eleven twelve thirteen'] * 9, 280).save(
+      f'{folder}/alien/tokenizer.json')
   config['task'] = 'glue/rte'
   (folder / 'tuned/config.json').write_text(json.dumps(config))
   (folder / 'tuned/metrics.jsonl').write_text(''.join(json.dumps(line) + '\n'
@@ -126,7 +123,7 @@ def test_other_runs_stand_beside_it(written):
   assert 'optim.learning_rate' in page.text.split('Keys of the config')[1]
   assert ('alien (dotted): another tokenizer: not comparable in nats per token'
           in page.text)
-  assert 'tuned (dotted): another task' in page.text
+  assert 'tuned is not drawn: another task' in page.text
   assert 'accuracy 52.50 DEGENERATE' in page.text
 
 

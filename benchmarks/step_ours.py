@@ -11,6 +11,7 @@ from benchmarks import step_worker
 from benchmarks.step_case import Case, batch, weights
 from robertax import model, parallel
 from robertax.data.feed import split_micro_batches
+from robertax.kernels.dropout import seed_words
 from robertax.parallel import chips
 from robertax.tasks.objective import MaskedLM
 from robertax.train import optimizer, state, step
@@ -42,11 +43,12 @@ class Ours:
         learning_rate=case.learning_rate, schedule='constant', warmup_steps=0,
         b1=case.b1, b2=case.b2, eps=case.eps, weight_decay=case.weight_decay),
                              1_000)
+    self._seed, self._rate = seed_words(0), np.float32(case.learning_rate)
     task = MaskedLM(self._config)
     # One device: the two sides are compared, not the mesh.
     self._mesh = parallel.make_mesh(parallel.MeshConfig(), jax.devices()[:1])
     own = weights(case)
-    make = state.create(lambda key: own, tx, seed=0)
+    make = state.create(lambda key: own, tx)
     # float32 is torch's, not TF32, where the two are compared in it.
     precise = jax.default_matmul_precision(
         'highest' if case.dtype == 'float32' else None)
@@ -57,12 +59,12 @@ class Ours:
           lambda: model.create(self._config, jax.random.key(0)))
       assert jax.tree.map(np.shape, own) == jax.tree.map(
           np.shape, expected), 'the weights are not of this model'
-      self._state = jax.device_put(make(), shardings)
+      self._state = jax.device_put(make(jax.random.key(0)), shardings)
       self._batch = self.prepare(batch(case))
       self._step = jax.jit(
-          step.make_train_step(task.loss, task.totals, tx, seed=0),
+          step.make_train_step(task.loss, task.totals, tx),
           donate_argnums=0, out_shardings=(shardings, None)
-      ).lower(self._state, self._batch).compile()
+      ).lower(self._state, self._batch, self._seed, self._rate).compile()
 
   def prepare(self, given: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     """A batch as a run feeds it, on the device."""
@@ -76,7 +78,8 @@ class Ours:
   def step(self, prepared: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """One update; what it gives may not be there yet (`read`)."""
     with jax.set_mesh(self._mesh):
-      self._state, sums = self._step(self._state, prepared)
+      self._state, sums = self._step(self._state, prepared, self._seed,
+                                     self._rate)
     return sums
 
   def read(self, sums: dict[str, jax.Array]) -> float:

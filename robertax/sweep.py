@@ -12,7 +12,7 @@ import sys
 from absl import flags
 
 from robertax.errors import InputError
-from robertax.flags import config_flag, given, run
+from robertax.flags import config_flag, given, named, run
 
 _CONFIG = config_flag()
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the sweep.')
@@ -38,7 +38,8 @@ def main(argv):
 
   ended = sweep.sweep(
       config.parse(values), _WORKDIR.value, _numbers('rates', _RATES, float),
-      _numbers('batches', _BATCHES, int), _SEEDS.value, _BEST.value)
+      _numbers('batches', _BATCHES, int), _SEEDS.value, _BEST.value,
+      named(_CONFIG))
   if ended.signal:
     print('Stopped; the same command goes on.')
     sys.exit(128 + ended.signal)

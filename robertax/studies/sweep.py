@@ -7,7 +7,7 @@ that what has ended is there when the sweep is started again, what was
 interrupted goes on, and the step is compiled once for each shape of batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 import dataclasses
 import itertools
 import json
@@ -43,7 +43,7 @@ class Swept:
 
 def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
           batches: Sequence[int] = BATCHES, seeds: int = SEEDS,
-          best: int = 0) -> Swept:
+          best: int = 0, named: Collection[str] = ()) -> Swept:
   """Runs what is missing, and makes the table.
 
   Args:
@@ -54,6 +54,7 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
     seeds: runs of each setting.
     best: runs of the best setting that answer together, the best on dev
       (fairseq #984: 7 of 15); 0: none do. Their weights are kept.
+    named: keys that a person has set, as for `loop.run`.
 
   Raises:
     InputError: wrong input of any kind.
@@ -76,7 +77,7 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
     place = f'{folder}/runs/{rate:g}-{batch}-{one.seed}'
     print(f'run {number} of {len(runs)}: learning rate {rate:g}, batch '
           f'{batch}, seed {one.seed}', file=sys.stderr)
-    ended = _run(one, place)
+    ended = _run(one, place, named)
     if isinstance(ended, int):
       return Swept(None, ended)
     found[rate, batch, one.seed] = ended, place
@@ -94,13 +95,14 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
   return Swept(results.write(folder, summary, files))
 
 
-def _run(config: Config, place: str) -> dict[str, Any] | int:
+def _run(config: Config, place: str, named: Collection[str]
+         ) -> dict[str, Any] | int:
   """results.json of a run, or the signal that stopped it."""
   path = f'{place}/{results.RESULTS}'
   if os.path.exists(path):
-    workdir.check(place, initial_config(config))
+    workdir.check(place, initial_config(config, named))
   else:
-    ended = loop.run(config, place)
+    ended = loop.run(config, place, named)
     if ended.signal:
       return ended.signal
     print(results.sentence(ended.results), file=sys.stderr)

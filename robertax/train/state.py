@@ -47,7 +47,8 @@ def abstract(make: Callable[[jax.Array], TrainState], mesh: jax.sharding.Mesh,
     mesh: with axes data, fsdp, model.
     zero1: opt_state is shared out along `data` (parallel.state_shardings).
   """
-  shapes = jax.eval_shape(make, jax.random.key(0))
+  # The key is traced too: devices that only a compiler sees make none.
+  shapes = jax.eval_shape(lambda: make(jax.random.key(0)))
   shardings = TrainState(
       parallel.state_shardings(mesh, shapes.step),
       parallel.param_shardings(mesh, shapes.params),

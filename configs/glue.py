@@ -16,7 +16,7 @@ Rates and batches are fairseq's (examples/roberta/config/finetuning); the
 paper's sweep over {1,2,3}e-5 x {16,32} x five seeds: see robertax.sweep.
 """
 
-from robertax.sections import unknown
+from robertax.sections import take_arg, unknown
 from robertax.train.config import defaults, with_arg
 
 # task: (learning rate, batch, warm-up as a share of the steps)
@@ -27,10 +27,7 @@ TASKS = {
 
 
 def get_config(arg=None):
-  rest = [pair for pair in (arg or '').split(',') if pair]
-  named = [pair for pair in rest if pair.startswith('task=')]
-  name = named[-1].removeprefix('task=') if named else 'rte'
-  rest = [pair for pair in rest if pair not in named]
+  name, rest = take_arg(arg, 'task', 'rte')
   if name not in TASKS:
     raise unknown('task of configs/glue.py', name, TASKS)
   rate, batch, warmup = TASKS[name]
@@ -45,4 +42,4 @@ def get_config(arg=None):
   config.train.update(steps=0, log_every=10, eval_every=0, checkpoint_every=0,
                       keep_checkpoints=1)
   config.finetune.update(epochs=10)
-  return with_arg(config, ','.join(rest))
+  return with_arg(config, rest)

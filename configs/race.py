@@ -17,17 +17,14 @@ The paper's numbers (appendix, Table 10): rate 1e-5, batch 16, weight decay .1,
 and weight decay .01 instead.
 """
 
-from robertax.sections import unknown
+from robertax.sections import take_arg, unknown
 from robertax.train.config import defaults, with_arg
 
 TASKS = ('race', 'race/middle', 'race/high')
 
 
 def get_config(arg=None):
-  rest = [pair for pair in (arg or '').split(',') if pair]
-  named = [pair for pair in rest if pair.startswith('task=')]
-  name = named[-1].removeprefix('task=') if named else 'race'
-  rest = [pair for pair in rest if pair not in named]
+  name, rest = take_arg(arg, 'task', 'race')
   if name not in TASKS:
     raise unknown('task of configs/race.py', name, TASKS)
   config = defaults()
@@ -41,4 +38,4 @@ def get_config(arg=None):
   config.train.update(steps=0, log_every=10, eval_every=0, checkpoint_every=0,
                       keep_checkpoints=1)
   config.finetune.update(epochs=4, max_option_length=128)
-  return with_arg(config, ','.join(rest))
+  return with_arg(config, rest)

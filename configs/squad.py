@@ -24,6 +24,7 @@ large EM/F1 88.9/94.6 on 1.1, 86.5/89.4 on 2.0 (Table 6). Others reached 88.3 on
 """
 
 from robertax.errors import InputError
+from robertax.sections import take_arg
 from robertax.train.config import defaults, with_arg
 
 TASKS = {'1.1': 'squad', '2.0': 'squad2'}
@@ -31,9 +32,7 @@ TASKS = {'1.1': 'squad', '2.0': 'squad2'}
 
 def get_config(arg=None):
   """`version=1.1` (the default) or `version=2.0`, beside any keys."""
-  given = [pair for pair in (arg or '').split(',') if pair]
-  versions = [pair for pair in given if pair.startswith('version=')]
-  version = versions[-1].removeprefix('version=') if versions else '1.1'
+  version, rest = take_arg(arg, 'version', '1.1')
   if version not in TASKS:
     raise InputError(f'configs/squad.py:version={version}: 1.1 or 2.0.')
   config = defaults()
@@ -47,5 +46,4 @@ def get_config(arg=None):
   config.train.update(steps=0, log_every=100, eval_every=0, checkpoint_every=0,
                       keep_checkpoints=1)
   config.finetune.update(epochs=2)
-  return with_arg(config, ','.join(
-      pair for pair in given if pair not in versions))
+  return with_arg(config, rest)

@@ -23,17 +23,14 @@ A batch of fairseq's 64 has negative rows too, which have no loss; here all 64
 are positive.
 """
 
-from robertax.sections import unknown
+from robertax.sections import take_arg, unknown
 from robertax.train.config import defaults, with_arg
 
 TASKS = ('wsc', 'wnli_spans')
 
 
 def get_config(arg=None):
-  rest = [pair for pair in (arg or '').split(',') if pair]
-  named = [pair for pair in rest if pair.startswith('task=')]
-  name = named[-1].removeprefix('task=') if named else 'wsc'
-  rest = [pair for pair in rest if pair not in named]
+  name, rest = take_arg(arg, 'task', 'wsc')
   if name not in TASKS:
     raise unknown('task of configs/wsc.py', name, TASKS)
   config = defaults()
@@ -48,4 +45,4 @@ def get_config(arg=None):
   config.train.update(steps=2_000, micro_batches=4, log_every=10,
                       eval_every=50, checkpoint_every=500, keep_checkpoints=1)
   config.finetune.update(ranking_loss='cross_entropy', chunker='rules')
-  return with_arg(config, ','.join(rest))
+  return with_arg(config, rest)

@@ -106,6 +106,29 @@ def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
   return values
 
 
+def take_arg(arg: str | None, key: str, default: str) -> tuple[str, str]:
+  """One key out of the text behind the colon, and what is left of it.
+
+  For a config file that must know one value, such as its task, before it can
+  say what the others are.
+
+  >>> take_arg('task=rte,seed=4', 'task', 'mnli')
+  ('rte', 'seed=4')
+
+  Args:
+    arg: as for `parse_arg`.
+    key: the last that is given counts.
+    default: where none is.
+  """
+  value, rest = default, []
+  for pair in filter(None, (arg or '').split(',')):
+    if pair.startswith(f'{key}='):
+      value = pair.partition('=')[2]
+    else:
+      rest.append(pair)
+  return value, ','.join(rest)
+
+
 def flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
   """{'train': {'steps': 3}} -> {'train.steps': 3}."""
   flat = {}

@@ -14,6 +14,7 @@ from robertax.sections import (
     flatten,
     parse_arg,
     section,
+    take_arg,
     typed,
     unknown,
 )
@@ -200,3 +201,11 @@ def test_a_config_dict_flattens_as_a_dict_does():
   flat = {'train.steps': 3, 'data.mask.rate': 0.15, 'seed': 1}
   assert flatten(nested) == flat
   assert flatten(ConfigDict(nested)) == flat
+
+
+@pytest.mark.parametrize('arg, expected', [
+    (None, ('a', '')), ('', ('a', '')), ('task=b', ('b', '')),
+    ('x=1,task=b,y=2', ('b', 'x=1,y=2')), ('task=b,task=c', ('c', '')),
+    ('subtask=b', ('a', 'subtask=b')), ('task=', ('', ''))])
+def test_one_key_is_taken_out_of_an_argument(arg, expected):
+  assert take_arg(arg, 'task', 'a') == expected

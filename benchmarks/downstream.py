@@ -3,8 +3,8 @@
   python -m benchmarks.downstream --data=DIR --out=runs/downstream
 
 DIR has pretrain/*.jsonl.zst, glue/{CoLA,SST-2,RTE,STS-B,QNLI}, squad/,
-superglue/WSC and race/. First a small model is pretrained on the five corpora
-(once; the longest part). Then each task is fine-tuned from it and from random
+superglue/WSC and race/. First comes the reference run, configs/reference.py,
+on the five corpora (OUT/pretrained; once). Then each task is fine-tuned from it and from random
 weights of the same shape, on the same examples, with as many updates, and one
 table is printed and written (OUT/downstream.md, OUT/downstream.json).
 
@@ -69,27 +69,13 @@ TASKS = (
 
 
 def pretraining(options: argparse.Namespace) -> Any:
-  """The Config of the run that the tasks begin with."""
-  from robertax.data.config import DataConfig
-  from robertax.model.config import ModelConfig
-  from robertax.text import TokenizerConfig
-  from robertax.train.config import Config, OptimConfig, TrainConfig
-  steps = options.pretrain_steps
-  return Config(
-      data=DataConfig(
-          corpora=f'{options.data}/pretrain/*.jsonl.zst', mixture='alpha=0.5',
-          sequence_length=LENGTH, batch_size=16, backend='numpy',
-          cache_dir=f'{options.out}/cache'),
-      tokenizer=TokenizerConfig(vocab_size=options.vocab_size),
-      model=ModelConfig(
-          hidden_size=options.hidden_size, num_layers=options.layers,
-          num_heads=options.hidden_size // 64 or 1,
-          mlp_size=4 * options.hidden_size, max_positions=LENGTH,
-          dropout_rate=0.0, attention_dropout_rate=0.0),
-      optim=OptimConfig(learning_rate=1e-3, warmup_steps=max(1, steps // 16)),
-      train=TrainConfig(steps=steps, log_every=max(1, steps // 100),
-                        eval_every=max(1, steps // 4), eval_examples=400,
-                        checkpoint_every=max(1, steps // 20)))
+  """The Config of the run that the tasks begin with: configs/reference.py."""
+  from configs import reference
+  from robertax.train.config import parse
+  config = reference.get_config(options.pretraining)
+  config.data.update(corpora=f'{options.data}/pretrain/*.jsonl.zst',
+                     cache_dir=f'{options.out}/cache')
+  return parse(config)
 
 
 def tuning(task: Task, options: argparse.Namespace, scratch: bool) -> Any:
@@ -208,10 +194,8 @@ def main():
       description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--data', required=True)
   parser.add_argument('--out', required=True)
-  parser.add_argument('--pretrain_steps', type=int, default=12_000)
-  parser.add_argument('--layers', type=int, default=3)
-  parser.add_argument('--hidden_size', type=int, default=256)
-  parser.add_argument('--vocab_size', type=int, default=4096)
+  parser.add_argument('--pretraining', default='',
+                      help='changes to configs/reference.py: steps=20,...')
   parser.add_argument('--learning_rate', type=float, default=3e-4)
   parser.add_argument('--batch_size', type=int, default=32)
   parser.add_argument('--seeds', type=int, default=3)

@@ -20,7 +20,7 @@ ROOMS = dict(text=0, parallel=0, kernels=0, corpus=1, model=1, data=2,
 DOORS = ('main', 'prepare', 'convert', 'aot', 'score', 'paper',
          'sweep', 'report')  # floor 6
 # Modules beside the rooms or doors of a floor, open to these too.
-BESIDE = {'errors': 0, 'sections': 0, 'flags': 6}
+BESIDE = {'errors': 0, 'sections': 0, 'paths': 0, 'flags': 6}
 FLOORS = ROOMS | dict.fromkeys(DOORS, 6) | BESIDE
 OUTSIDE = ('configs', 'launch', 'benchmarks', 'tests')
 

@@ -51,5 +51,5 @@ def _is_hf(folder: str) -> bool:
   try:
     with open(os.path.join(folder, 'config.json'), encoding='utf-8') as f:
       return 'model_type' in json.load(f)
-  except (OSError, ValueError, TypeError):
+  except (OSError, ValueError, TypeError, RecursionError):
     return False

@@ -97,7 +97,7 @@ class RunLog:
         lines = [line for line in f if line.endswith('\n')]
       first, last = json.loads(lines[0]), json.loads(lines[-1])
       return float(first['time']), float(last['time']), int(last['start'])
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
       return None  # A run of before that file was, or it is not kept.
 
 
@@ -154,6 +154,6 @@ def _results(path: str) -> dict[str, Any]:
   try:
     with open(path, encoding='utf-8') as f:
       return dict(json.load(f))
-  except (OSError, ValueError, TypeError) as e:
+  except (OSError, ValueError, TypeError, RecursionError) as e:
     raise InputError(f'{path}: not what a fine-tuning run has written ({e}). '
                      'Move it away.') from e

@@ -101,7 +101,7 @@ def _object(path: str) -> dict[str, Any]:
       return dict(json.load(f))
   except FileNotFoundError:
     return {}
-  except (ValueError, TypeError) as e:
+  except (ValueError, TypeError, RecursionError) as e:
     raise InputError(f'{path}: not an object in JSON ({e}).') from e
 
 

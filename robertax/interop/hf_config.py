@@ -56,14 +56,14 @@ def read(folder: str) -> dict[str, Any]:
   try:
     with open(path, encoding='utf-8') as f:
       values = json.load(f)
-  except (OSError, ValueError) as e:
+  except (OSError, ValueError, RecursionError) as e:
     raise InputError(f'{path}: not JSON: {e}') from e
   if not isinstance(values, dict) or 'model_type' not in values:
     raise InputError(f'{path}: no "model_type" in it: not a config.json of '
                      'transformers.')
   family = values['model_type']
-  if family not in FAMILY_DEFAULTS:
-    raise unknown(f'architecture: {path}: model_type', family,
+  if not isinstance(family, str) or family not in FAMILY_DEFAULTS:
+    raise unknown(f'architecture: {path}: model_type', str(family),
                   FAMILY_DEFAULTS)
   values = DEFAULTS | FAMILY_DEFAULTS[family] | {
       key: value for key, value in values.items() if value is not None}
@@ -72,8 +72,10 @@ def read(folder: str) -> dict[str, Any]:
       reason = REASONS.get(key, f'only {wanted!r} is read')
       raise InputError(f'{path}: {key} is {values[key]!r}: {reason}.')
   for key, default in DEFAULTS.items():
+    # A size is no 8.0, nor inf; a rate may be 0.
+    kinds = int | float if isinstance(default, float) else type(default)
     if isinstance(values[key], bool) != isinstance(default, bool) or (
-        not isinstance(values[key], int | float)):
+        not isinstance(values[key], kinds)):
       raise InputError(f'{path}: {key} is {values[key]!r}: expected such as '
                        f'{default!r}.')
   return values

@@ -30,7 +30,7 @@ def lowercase(folder: str) -> bool:
   try:
     with open(path, encoding='utf-8') as f:
       return bool(json.load(f).get('do_lower_case', True))
-  except (ValueError, AttributeError) as e:
+  except (ValueError, AttributeError, RecursionError) as e:
     raise InputError(f'{path}: not an object in JSON: {e}') from e
 
 

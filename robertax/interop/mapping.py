@@ -57,6 +57,9 @@ def read_params(tensors: Tensors, config: ModelConfig, layout: Layout,
   """
   rows = _rows(config, layout)
   tensors, lines = _without_copies(tensors, config, layout, source)
+  if config.num_layers > len(tensors):  # Before names are made for all.
+    raise InputError(f'{source}: its config has {config.num_layers} layers, '
+                     f'and its weights are {len(tensors)} tensors.')
   missing, shapes, used = [], defaultdict(list), set()
   for row, shape in rows:
     wanted = names.theirs_shape(

@@ -73,7 +73,8 @@ def _read_index(path: str) -> Tensors:
     with open(path, encoding='utf-8') as f:
       where = json.load(f)['weight_map']
     parts = sorted(set(where.values()))
-  except (ValueError, KeyError, TypeError, AttributeError) as e:
+  except (ValueError, LookupError, TypeError, AttributeError,
+          RecursionError) as e:
     raise InputError(f'{path}: not an index of weights: no "weight_map" of '
                      'names and files can be read.') from e
   read = read_torch if path.endswith(BIN_INDEX) else read_safetensors

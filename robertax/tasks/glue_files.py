@@ -114,7 +114,7 @@ class Source:
           continue
         try:
           row = json.loads(line)
-        except ValueError as e:
+        except (ValueError, RecursionError) as e:
           raise InputError(f'{path}, line {number}: not JSON: {e}') from e
         columns = next((c for c in (task.columns, task.tfds_columns)
                         if isinstance(row, dict) and set(c) <= set(row)), None)

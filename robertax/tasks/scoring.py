@@ -102,10 +102,16 @@ def _squad(request: Request) -> Scorer:
   scores = None
   if request.no_answer_scores:
     scores = squad_files.read_no_answer_scores(request.no_answer_scores)
+
+  def metrics():
+    try:
+      return squad_metrics.score(questions, predictions, version, scores,
+                                 threshold)
+    except InputError as e:
+      raise InputError(f'{request.no_answer_scores}: {e}') from e
+
   return Scorer(
-      [q.id for q in questions], predictions,
-      lambda: squad_metrics.score(questions, predictions, version, scores,
-                                  threshold))
+      [q.id for q in questions], predictions, metrics)
 
 
 def _race(request: Request) -> Scorer:
@@ -196,7 +202,7 @@ def _glue_predictions(path: str, row: GlueTask) -> dict[str, str]:
       try:
         entry = json.loads(line)
         fields = [str(entry['index']), str(entry['prediction'])]
-      except (ValueError, KeyError, TypeError) as e:
+      except (ValueError, KeyError, TypeError, RecursionError) as e:
         raise InputError(f'{where}: expected a JSON object with index and '
                          'prediction.') from e
     else:

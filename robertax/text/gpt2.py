@@ -36,7 +36,7 @@ def read(folder: str) -> Tokenizer:
   encoder_path, merges_path, dict_path = paths
   try:
     encoder = json.loads(read_text(encoder_path))
-  except ValueError as e:
+  except (ValueError, RecursionError) as e:
     raise InputError(f'{encoder_path}: not JSON: {e}') from e
   if not isinstance(encoder, dict) or not encoder:
     raise InputError(f'{encoder_path}: expected an object of pieces and ids.')

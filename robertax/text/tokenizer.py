@@ -287,12 +287,15 @@ def _checked(state, source: str):
   if not isinstance(model, dict):
     raise InputError(f'{source}: not a tokenizer.json: it has no "model".')
   name = model.get('type', 'BPE')
-  if name not in KINDS:
+  if not isinstance(name, str) or name not in KINDS:
     raise InputError(f'{source}: its model is {name}; a byte-level BPE or a '
                      'WordPiece would do.')
   kind, vocab = KINDS[name], model.get('vocab')
   if not isinstance(vocab, dict) or not vocab:
     raise InputError(f'{source}: its model has no "vocab".')
+  for key in ('normalizer', 'pre_tokenizer'):
+    if not isinstance(state.get(key) or {}, dict):
+      raise InputError(f'{source}: its "{key}" is no object.')
   kind.check_model(model, source)
   vocab, added = dict(vocab), state.get('added_tokens') or []
   if not (isinstance(added, list)
@@ -301,17 +304,21 @@ def _checked(state, source: str):
                   for token in added)):
     raise InputError(f'{source}: its "added_tokens" are not objects with '
                      '"content".')
+  # What its kind calls special is so, whatever the file calls it.
+  added = [{**token, 'special': True} if token['content'] in (
+      *kind.SPECIALS, kind.MASK) else token for token in added]
   for token in added:
     vocab.setdefault(token['content'], token.get('id'))
   last = len(vocab) - 1
-  if not all(isinstance(i, int) for i in vocab.values()) or sorted(
+  if not all(type(i) is int for i in vocab.values()) or sorted(
       vocab.values()) != list(range(last + 1)):
     raise InputError(f'{source}: its {last + 1} ids are not 0 to {last}, each '
                      'once.')
   for token in (*kind.SPECIALS, kind.MASK):
     if token not in vocab:
       raise InputError(f'{source}: the special token {token} is missing.')
-  state = {**state, 'model': {**model, 'vocab': vocab}}
+  state = {**state, 'model': {**model, 'vocab': vocab},
+           'added_tokens': added}
   kind.check(state, _own(state), source)
   return kind, state
 

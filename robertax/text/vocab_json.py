@@ -41,7 +41,7 @@ def read(folder: str) -> Tokenizer:
 def _ids(path: str) -> dict[str, int]:
   try:
     pieces = json.loads(gpt2.read_text(path))
-  except ValueError as e:
+  except (ValueError, RecursionError) as e:
     raise InputError(f'{path}: not JSON: {e}') from e
   if not isinstance(pieces, dict) or not pieces or not all(
       isinstance(i, int) for i in pieces.values()):

@@ -22,7 +22,7 @@ def read_config(workdir: str) -> Config | None:
   try:
     with open(path) as f:
       return parse(json.load(f))
-  except (ValueError, AttributeError) as e:
+  except (ValueError, AttributeError, RecursionError) as e:
     raise InputError(f'{path}: not a config written by robertax ({e}). Put '
                      'its own back, or choose another folder.') from e
 

@@ -85,7 +85,7 @@ def read_lines(path: str) -> list[tuple[str, dict[str, Any]]]:
       metrics = json.loads(line)
       if not line.endswith('\n') or not isinstance(metrics['step'], int):
         raise ValueError
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
       if number == len(lines):
         break
       raise InputError(

@@ -108,7 +108,8 @@ def _squad(request: Request) -> Scorer:
       return squad_metrics.score(questions, predictions, version, scores,
                                  threshold)
     except InputError as e:
-      raise InputError(f'{request.no_answer_scores}: {e}') from e
+      where = request.no_answer_scores or request.references
+      raise InputError(f'{where}: {e}') from e
 
   return Scorer(
       [q.id for q in questions], predictions, metrics)

@@ -57,7 +57,8 @@ def test_the_second_is_refused_until_the_first_is_killed(
 
   with pytest.raises(InputError, match='is in use by process') as e:
     take()
-  assert f'process {first.pid} on {os.uname().nodename}, since 2' in str(e.value)
+  who = f'process {first.pid} on {os.uname().nodename}, since 2'
+  assert who in str(e.value)
   first.send_signal(signal.SIGKILL)
   first.wait()
   take()
@@ -82,7 +83,7 @@ def test_a_folder_that_is_not_there_is_made_late(tmp_path):
 
 def test_a_lease_of_another_machine_is_taken_over_when_it_is_silent(
     tmp_path, monkeypatch):
-  dead = {'host': 'other', 'pid': 7, 'since': '2026-01-01', 'id': 'x', 'beat': 1}
+  dead = {'host': 'other', 'pid': 7, 'since': '2026-01-01', 'id': 'x'}
   (tmp_path / '.lease').write_text(json.dumps(dead))
   begun = time.monotonic()
   lease = Lease(str(tmp_path), beat=0.02, lost=0.3)

@@ -70,6 +70,7 @@ class LineFile:
     except (InputError, OSError) as e:
       self._drop()
       if self._strict:
+        self.waiting = []  # Said now; not once more when it is closed.
         raise
       if not self._failed:
         self._failed = True

@@ -73,6 +73,8 @@ def tree_sums(tree: dict[str, Any]) -> dict[str, list[Any]]:
   leaves = flat(tree)
   # One program a shape, not one a tree: less to compile, and most shapes of a
   # model come three times, with the optimizer's two moments.
-  found = jax.device_get({path: array_sums(x) for path, x in leaves.items()})
+  # And one after another: several collective programs under way at once can
+  # starve each other of a CPU's threads, and XLA then ends the process.
+  found = {path: jax.device_get(array_sums(x)) for path, x in leaves.items()}
   return {path: [kind(leaves[path]), *map(int, found[path])]
           for path in leaves}

@@ -1,0 +1,94 @@
+"""A run goes on from the newest checkpoint that is whole."""
+
+import shutil
+
+import pytest
+
+from robertax.errors import InputError
+from robertax.train import identity
+from tests.train.loop_test import changed, losses, one_device, tiny
+
+__all__ = ['tiny']
+
+
+@pytest.fixture(scope='module')
+def stopped(tiny, tmp_path_factory):
+  """A run as a kill behind step 28 leaves it, and its losses."""
+  folder = tmp_path_factory.mktemp('stopped') / 'w'
+  config = changed(tiny, train={'keep_every': 14, 'keep_checkpoints': 2,
+                                'keep_best': True, 'eval_every': 15})
+  one_device(config, folder)
+  assert saved(folder) == ['14', '28', '30']
+  assert [p.name for p in (folder / 'best').iterdir()]
+  shutil.rmtree(folder / 'checkpoints' / '30')
+  return config, folder, losses(folder)
+
+
+def saved(folder):
+  return sorted(p.name for p in (folder / 'checkpoints').iterdir())
+
+
+def flip(folder, step):
+  """One byte of an array's values."""
+  path = max((folder / 'checkpoints' / str(step) / 'params').rglob('d/*'),
+             key=lambda p: p.stat().st_size)
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 4
+  path.write_bytes(content)
+
+
+def test_what_is_damaged_is_set_aside_and_the_rest_is_the_same(
+    stopped, tmp_path, capfd):
+  config, folder, expected = stopped
+  folder = shutil.copytree(folder, tmp_path / 'w')
+  flip(folder, 28)
+  (folder / 'checkpoints' / '29').mkdir()  # Empty: none.
+  ended = one_device(config, folder)
+  assert (ended.step, ended.trained) == (30, 16)
+  said = capfd.readouterr().err
+  assert 'checkpoints/28: this checkpoint is damaged' in said
+  assert 'damaged-28-1' in saved(folder) and 'resuming at step 14' in said
+  assert losses(folder) == expected
+
+
+def test_where_none_is_left_it_does_not_begin_at_0(stopped, tmp_path):
+  config, folder, _ = stopped
+  folder = shutil.copytree(folder, tmp_path / 'w')
+  for step in (14, 28):
+    flip(folder, step)
+  for _ in range(2):  # The second finds only what was set aside.
+    with pytest.raises(InputError, match='no checkpoint is left') as e:
+      one_device(config, folder)
+    assert 'damaged-14-1, damaged-28-1' in str(e.value)
+  assert len(losses(folder)) == 30
+
+
+def test_a_state_of_another_code_or_text(stopped, tmp_path, monkeypatch):
+  config, folder, expected = stopped
+  folder = shutil.copytree(folder, tmp_path / 'w')
+  monkeypatch.setattr(identity, 'CODE_VERSION', 99)
+  with pytest.raises(InputError, match='code: 1 -> 99'):
+    one_device(config, folder)
+  one_device(changed(config, train={'allow_changed': 'code'}), folder)
+  assert losses(folder) == expected
+
+
+def test_the_text_was_changed_under_the_run(stopped, tiny, tmp_path):
+  config, folder, _ = stopped
+  folder = shutil.copytree(folder, tmp_path / 'w')
+  text = tmp_path / 'counting.txt'
+  with open(tiny['data']['corpora']) as f:
+    whole = f.read()
+  # The same text elsewhere and later is the same; one without its end is not.
+  config = changed(config, data={'corpora': str(text)},
+                   tokenizer={'path': str(folder / 'tokenizer.json')})
+  text.write_text(whole)
+  one_device(config, tmp_path / 'v')
+  shutil.rmtree(tmp_path / 'v' / 'checkpoints' / '30')
+  text.write_text(whole)
+  assert one_device(config, tmp_path / 'v').trained == 2
+  shutil.rmtree(tmp_path / 'v' / 'checkpoints' / '30')
+  text.write_text(whole[:len(whole) // 2])
+  with pytest.raises(InputError, match='data.counting/32/counts: .* -> ') as e:
+    one_device(config, tmp_path / 'v')
+  assert 'train.allow_changed=data' in str(e.value)

@@ -1,0 +1,95 @@
+"""Two runs, one workdir: the second is told who the first is."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from robertax.errors import InputError
+from robertax.train import lock
+from robertax.train.lock import Lease, Lock
+
+HOLDER = '''
+import sys, time
+from robertax.train.lock import {name}
+with {name}(sys.argv[1]) as held:
+  print('held', flush=True)
+  time.sleep(100)
+'''.replace('with {name}(sys.argv[1]) as held', 'held = {name}(sys.argv[1])\n'
+            'if True')
+
+
+@pytest.fixture
+def holder(tmp_path):
+  """Another process that holds W by a Lock or a Lease."""
+  started = []
+
+  def start(name):
+    enter = '\nheld.__enter__()' if name == 'Lock' else ''
+    code = HOLDER.format(name=name).replace('\nif True', f'{enter}\nif True')
+    process = subprocess.Popen([sys.executable, '-c', code, str(tmp_path)],
+                               stdout=subprocess.PIPE, text=True)
+    started.append(process)
+    assert process.stdout.readline() == 'held\n'
+    return process
+
+  yield start
+  for process in started:
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize('name', ['Lock', 'Lease'])
+def test_the_second_is_refused_until_the_first_is_killed(
+    tmp_path, holder, name):
+  first = holder(name)
+
+  def take():
+    if name == 'Lock':
+      with Lock(str(tmp_path)) as taken:
+        assert taken.held
+    else:
+      Lease(str(tmp_path)).give_back()
+
+  with pytest.raises(InputError, match='is in use by process') as e:
+    take()
+  who = f'process {first.pid} on {os.uname().nodename}, since 2'
+  assert who in str(e.value)
+  first.send_signal(signal.SIGKILL)
+  first.wait()
+  take()
+  assert not list(tmp_path.iterdir())  # And it leaves nothing itself.
+
+
+def test_a_folder_that_is_not_there_is_made_late(tmp_path):
+  folder = tmp_path / 'w'
+  with Lock(str(folder)) as taken:
+    assert not taken.held and not folder.exists()
+    taken.make()
+    assert taken.held
+    with pytest.raises(InputError, match=f'process {os.getpid()} on'), Lock(
+        str(folder)):
+      pass
+  with Lock(str(tmp_path / 'x')) as taken:
+    (tmp_path / 'x').mkdir()
+    (tmp_path / 'x' / 'config.json').write_text('{}')
+    with pytest.raises(InputError, match='another run has begun'):
+      taken.make()
+
+
+def test_a_lease_of_another_machine_is_taken_over_when_it_is_silent(
+    tmp_path, monkeypatch):
+  dead = {'host': 'other', 'pid': 7, 'since': '2026-01-01', 'id': 'x'}
+  (tmp_path / '.lease').write_text(json.dumps(dead))
+  begun = time.monotonic()
+  lease = Lease(str(tmp_path), beat=0.02, lost=0.3)
+  assert 0.3 <= time.monotonic() - begun < 5
+  monkeypatch.setattr(lock.socket, 'gethostname', lambda: 'third')
+  with pytest.raises(InputError, match='is in use by process'):
+    Lease(str(tmp_path), lost=0.3)  # It beats.
+  lease.give_back()
+  assert not list(tmp_path.iterdir())

@@ -176,6 +176,7 @@ keep() {
       fi
       sleep 60  # The others end when they miss its heartbeat.
       # But for one that hangs.
+      # shellcheck disable=SC2016  # The workers' shells expand it.
       on_all 'grep -qs robertax.main "/proc/$(cat robertax/pid)/cmdline" &&
 kill -KILL "$(cat robertax/pid)"; true'
       start

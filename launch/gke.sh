@@ -79,6 +79,9 @@ metadata:
 spec:
   failurePolicy:
     maxRestarts: 100
+    rules:
+    - action: FailJobSet
+      onJobFailureReasons: [PodFailurePolicy]
   replicatedJobs:
   - name: slice
     replicas: $slices
@@ -88,6 +91,14 @@ spec:
         completions: $hosts
         completionMode: Indexed
         backoffLimit: 0
+        # Wrong input, or diverged: another start does not mend it.
+        podFailurePolicy:
+          rules:
+          - action: FailJob
+            onExitCodes:
+              containerName: robertax
+              operator: In
+              values: [2, 3]
         template:
           spec:
             restartPolicy: Never

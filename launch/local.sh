@@ -5,14 +5,15 @@
 #
 # starts `python -m robertax.main` N times with the same flags. Process 0
 # speaks and writes. Ctrl-C or SIGTERM here, or to any one of them, stops all
-# at the same step, saved. Ends with the first exit code that is not 0.
+# at the same step, saved. Ends with the first exit code that is not 0; whoever
+# is left 90 s later (PATIENCE) is killed.
 set -euo pipefail
 set -m  # A group for each: Ctrl-C comes here, and is passed on once.
 
 dry_run=
 if [[ ${1:-} == --dry_run ]]; then dry_run=1; shift; fi
 if ! [[ ${1:-} =~ ^[1-9][0-9]*$ ]] || (($# < 2)); then
-  sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
 processes=$1
@@ -46,16 +47,22 @@ for ((i = 0; i < processes; i++)); do
   pids+=("$!")
 done
 
-code=0
-for pid in "${pids[@]}"; do
-  while :; do
+code=0 left=("${pids[@]}") since=0
+exec 9<> <(:)  # Never has anything to read: a sleep that signals break off.
+while :; do
+  still=()
+  for pid in "${left[@]}"; do
+    if kill -0 "$pid" 2>/dev/null; then still+=("$pid"); continue; fi
     wait "$pid" && ended=0 || ended=$?
-    # A signal to this script ends the wait, not the process.
-    kill -0 "$pid" 2>/dev/null || break
+    ((ended == 127)) && ended=0
+    if ((ended && !code)); then code=$ended since=$SECONDS; fi
   done
-  # The wait that a signal broke off said nothing of the process.
-  if ((ended > 128)); then wait "$pid" 2>/dev/null && ended=0 || ended=$?; fi
-  ((ended == 127)) && ended=0
-  ((code == 0)) && code=$ended
+  ((${#still[@]})) || break
+  left=("${still[@]}")
+  # One that is stopped (SIGSTOP) or hangs does not see that the others ended.
+  if ((code && SECONDS - since > ${PATIENCE:-90})); then
+    kill -KILL "${left[@]}" 2>/dev/null || true
+  fi
+  read -r -t 0.2 -u 9 _ || true
 done
 exit "$code"

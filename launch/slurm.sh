@@ -51,8 +51,8 @@ cd $(printf %q "$root") || exit 1
 . .venv/bin/activate
 srun --kill-on-bad-exit=1 python -m robertax.main$command
 code=\$?
-# 0: done. 2: wrong input, which another start does not mend.
-if ((code != 0 && code != 2)); then scontrol requeue "\$SLURM_JOB_ID"; fi
+# 0: done. 2: wrong input, 3: diverged, which another start does not mend.
+if ((code != 0 && code != 2 && code != 3)); then scontrol requeue "\$SLURM_JOB_ID"; fi
 exit \$code
 JOB
 }

@@ -162,7 +162,8 @@ keep() {
       *) delete || true; sleep 60; continue ;;
     esac
     code=$(ended)
-    if [[ $code == 0 || $code == 2 ]]; then
+    # Done; or wrong input, or diverged, which another start does not mend.
+    if [[ $code =~ ^[023]$ ]]; then
       on_first 'tail -n 20 robertax/robertax.log'
       delete
       return "$code"
@@ -174,6 +175,10 @@ keep() {
         return 1
       fi
       sleep 60  # The others end when they miss its heartbeat.
+      # But for one that hangs.
+      # shellcheck disable=SC2016  # The workers' shells expand it.
+      on_all 'grep -qs robertax.main "/proc/$(cat robertax/pid)/cmdline" &&
+kill -KILL "$(cat robertax/pid)"; true'
       start
     fi
     sleep 60

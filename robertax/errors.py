@@ -13,12 +13,42 @@ INTERRUPTED = ('robertax: interrupted; the same command goes on from what is '
                'finished.')
 
 
+# Exit codes of robertax.main, beside 0, 2 and 128 + n. A scheduler starts a run
+# again after any code but 0 and these two:
+WRONG_INPUT, DIVERGED = 2, 3  # Another start would end as this one did.
+PEER_GONE = 75  # Another process of the run is gone (sysexits' EX_TEMPFAIL).
+STALLED = 76  # Nothing went on for train.watchdog_seconds.
+
+
 class InputError(ValueError):
   """Something a person gave is wrong.
 
   The message names the file, line or key, what was found there, and what would
   do. It is printed alone: a traceback would bury it.
+
+  Attributes:
+    exit_code: of the command that it ends.
   """
+
+  exit_code = WRONG_INPUT
+
+
+class Diverged(InputError):
+  """Training cannot go on from here: a loss or a gradient is not finite, or far
+  from those before it.
+
+  Attributes:
+    step: that it happened at, the first is 1.
+    agreed: True, for all processes see the same numbers.
+  """
+
+  exit_code = DIVERGED
+  agreed = True
+
+  def __init__(self, message: str, step: int):
+    """Of that step."""
+    super().__init__(message)
+    self.step = step
 
 
 @contextlib.contextmanager
@@ -73,7 +103,7 @@ def _words(error: BaseException | None) -> str:
 
 
 def door(main):
-  """Wraps a command's main: an InputError becomes one line and exit code 2."""
+  """Wraps a command's main: an InputError becomes a line and its exit code."""
   @functools.wraps(main)
   def wrapped(argv):
     try:
@@ -81,7 +111,7 @@ def door(main):
     except InputError as e:
       sys.stdout.flush()
       print(f'robertax: error: {e}', file=sys.stderr)
-      sys.exit(2)
+      sys.exit(e.exit_code)
     except KeyboardInterrupt:
       sys.stdout.flush()
       print(f'\n{INTERRUPTED}', file=sys.stderr)

@@ -25,7 +25,7 @@ _EXAMPLE = ('python -m robertax.main --config=configs/quickstart.py '
 
 
 def main(argv):
-  """Exit code 0: done; 2: wrong input; 128 + n: stopped by signal n, saved."""
+  """Exit code 0: done; 128 + n: stopped by signal n, saved; else see errors."""
   del argv
   values = given(_CONFIG, _EXAMPLE)
   if not _WORKDIR.value:
@@ -35,9 +35,11 @@ def main(argv):
   from robertax.parallel import processes
   from robertax.train import config, loop
 
-  processes.start(*(flag.value for flag in _PROCESSES))
+  wanted = config.parse(values)
+  processes.start(*(flag.value for flag in _PROCESSES),
+                  heartbeat_seconds=wanted.train.peer_timeout_seconds)
   with processes.as_one():
-    ended = loop.run(config.parse(values), _WORKDIR.value, named(_CONFIG))
+    ended = loop.run(wanted, _WORKDIR.value, named(_CONFIG))
     if processes.first():
       print(epilogue.after(ended, ' '.join(['python -m robertax.main',
                                             *sys.argv[1:]])))

@@ -19,6 +19,7 @@ from robertax.tasks import TASKS
 from robertax.train import workdir
 from robertax.train.config import Config, parse
 from robertax.train.initial import initial_config
+from robertax.train.passed_over import PassedOver
 
 _RECORD = (1 << 40) - 1  # Of an example id: corpus << 48 | record << 8 | slot.
 _MOST = 1 << 62  # Rows that a run may read: places are 64-bit numbers.
@@ -119,7 +120,9 @@ def show_batch(config: Any, step: int = 0, rows: int = 8,
     raise InputError(
         f'{saved} is not the tokenizer that {config.data.corpora} gives now: '
         'the text has changed since that run, so its batches are gone.')
-  return batch_of(config, task, int(step), int(rows))
+  # Of a config (which exists as a file, and not as a folder) there are none.
+  passed = PassedOver.read(path) if path else None
+  return batch_of(config, task, int(step), int(rows), passed)
 
 
 def _config(config: Any, path: str, named: Collection[str]) -> Config:
@@ -147,17 +150,24 @@ def _config(config: Any, path: str, named: Collection[str]) -> Config:
   return saved  # init_from has been followed already.
 
 
-def batch_of(config: Config, task: Any, step: int, shown: int) -> Batch:
-  """As `show_batch`, of a task whose data is open."""
-  pipeline = task.pipeline(step)
-  rows, _ = pipeline.read(step)
-  masked, epochs = pipeline.make_batch(step), pipeline.locate(step)[0]
+def batch_of(config: Config, task: Any, step: int, shown: int,
+             passed: PassedOver | None = None) -> Batch:
+  """As `show_batch`, of a task whose data is open.
+
+  Args:
+    config, task, step, shown: of the run, its task, the step, its rows.
+    passed: batches that the run has passed over; None: none.
+  """
+  batch = passed.batch(step) if passed else step
+  pipeline = task.pipeline(batch)
+  rows, _ = pipeline.read(batch)
+  masked, epochs = pipeline.make_batch(batch), pipeline.locate(batch)[0]
   law = data.Masking.of(config.data, task.tokenizer)
   kinds = _kinds(masked, law)
   statistics = {
       'step': step, 'train_steps': config.train.steps,
-      'epoch': pipeline.epoch(step),
-      **_counts(config, law, step, rows, masked, kinds),
+      'epoch': pipeline.epoch(batch),
+      **_counts(config, law, batch, rows, masked, kinds),
       'corpora': _corpora(task.corpora, rows, epochs)}
   marker = Marker(task.tokenizer)
   found, texts = [], []

@@ -81,7 +81,8 @@ def state_shardings(mesh: Mesh, tree, zero1: bool = False):
   """Shardings for parameters, or for what an optimizer keeps of them.
 
   A leaf whose path ends in a parameter's path (`0/mu/` and then
-  `embeddings/tokens`) lies as the parameter does; scalars are replicated.
+  `embeddings/tokens`) lies as the parameter does; scalars are replicated, and
+  so is what `guard/` keeps of the last updates.
 
   Args:
     mesh: with axes data, fsdp, model.
@@ -94,9 +95,9 @@ def state_shardings(mesh: Mesh, tree, zero1: bool = False):
   roots = tuple(dict.fromkeys(rule.split('/')[0] for rule, _ in RULES))
 
   def sharding(path, leaf):
-    if not leaf.shape:
-      return NamedSharding(mesh, P())
     parts = _name(path).split('/')
+    if not leaf.shape or 'guard' in parts[:-1]:
+      return NamedSharding(mesh, P())
     start = max((i for i, part in enumerate(parts) if part in roots),
                 default=0)
     axes = spec('/'.join(parts[start:]))

@@ -17,11 +17,14 @@ import uuid
 
 import jax
 
-from robertax.errors import InputError, writing
+from robertax.errors import PEER_GONE, InputError, writing
+from robertax.parallel import peers
 
 T = TypeVar('T')
 # A process that is silent for so long is dead, and the others end too.
-HEARTBEAT_SECONDS = 40
+HEARTBEAT_SECONDS = 60
+# JAX ends a process three quarters of its limit behind the last heartbeat.
+_JAX_LIMIT = 1.25
 # One process may still be writing its last words when the others are done.
 SHUTDOWN_SECONDS = 900
 _FOREVER = 7 * 24 * 3600 * 1000  # ms; a corpus may take days to prepare.
@@ -47,7 +50,8 @@ CLUSTERS: dict[str, Callable[[Mapping[str, str]], bool]] = {
 
 
 def start(coordinator: str = '', num_processes: int = 0, process_id: int = -1,
-          env: Mapping[str, str] = os.environ) -> str:
+          env: Mapping[str, str] = os.environ,
+          heartbeat_seconds: float = HEARTBEAT_SECONDS) -> str:
   """Joins the processes of a run. Before anything asks JAX for its devices.
 
   They are looked for in the arguments; in JAX_COORDINATOR_ADDRESS,
@@ -59,6 +63,8 @@ def start(coordinator: str = '', num_processes: int = 0, process_id: int = -1,
     num_processes: of the run.
     process_id: of this one, from 0.
     env: where variables are looked up.
+    heartbeat_seconds: in which JAX notices that one is gone; while a run
+      trains, `peers` does so before it, and says more.
 
   Returns:
     Where it was found: 'flags', 'environment', a name of CLUSTERS, or '': it
@@ -83,7 +89,7 @@ def start(coordinator: str = '', num_processes: int = 0, process_id: int = -1,
     return ''
   if place:
     _check(*place)
-  return where if _join(place, where) else ''
+  return where if _join(place, where, heartbeat_seconds) else ''
 
 
 def _number(env, name, otherwise):
@@ -105,11 +111,11 @@ def _check(coordinator, num_processes, process_id):
         '--num_processes.')
 
 
-def _join(place, where) -> bool:
+def _join(place, where, heartbeat_seconds) -> bool:
   # Its handler of SIGTERM would take the place of the loop's.
   jax.config.update('jax_enable_preemption_service', False)
   options: dict[str, Any] = dict(
-      heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+      heartbeat_timeout_seconds=round(_JAX_LIMIT * heartbeat_seconds),
       shutdown_timeout_seconds=SHUTDOWN_SECONDS)
   if place:
     options |= dict(zip(
@@ -173,20 +179,25 @@ def as_one():
 
 def _leave(error: BaseException) -> NoReturn:
   who = f'process {jax.process_index()} of {jax.process_count()}'
+  out = dict(file=sys.__stderr__, flush=True)
   if isinstance(error, SystemExit):
     code = error.code if isinstance(error.code, int) else 1
   elif isinstance(error, InputError):
-    code = 2
-    print(f'robertax: error: {who}: {error}', file=sys.__stderr__, flush=True)
-  elif isinstance(error, jax.errors.JaxRuntimeError) and re.search(
-      'Gloo|NCCL|peer|UNAVAILABLE|heartbeat', str(error)):
-    code = 1
-    print(f'{who}: another process is gone ({str(error).splitlines()[0]:.200}).'
-          ' The same command on all goes on from the last checkpoint.',
-          file=sys.__stderr__, flush=True)
+    code = error.exit_code
+    print(f'robertax: error: {who}: {error}', **out)
+  # Of any class: jaxlib 0.10 raises Gloo's as ValueErrors.
+  elif re.search('Gloo|NCCL|peer|UNAVAILABLE|heartbeat', str(error)):
+    code, first_line = PEER_GONE, str(error).splitlines()[0]
+    gone = peers.who_is_gone()
+    if gone:
+      peers.end(gone)
+    print(f'{who}: another process is gone ({first_line:.200}). The same '
+          'command on all goes on from the last checkpoint.', **out)
   else:
     code = 1
-    print(f'{who}:\n{traceback.format_exc()}', file=sys.__stderr__, flush=True)
+    print(f'{who}:\n{traceback.format_exc()}', **out)
+  peers.leave(f'exit code {code}: {type(error).__name__}: {error!s:.200}')
+  peers.linger()
   os._exit(code)
 
 

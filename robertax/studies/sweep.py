@@ -72,7 +72,11 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
   for number, (rate, batch, seed) in enumerate(runs, 1):
     one = dataclasses.replace(
         config, seed=config.seed + seed,
-        optim=dataclasses.replace(config.optim, learning_rate=rate),
+        optim=dataclasses.replace(
+            config.optim, learning_rate=rate,
+            # A rate that is too high is found out by its score; the others
+            # are still to be tried.
+            on_divergence=config.optim.on_divergence.replace('stop', 'go_on')),
         data=dataclasses.replace(config.data, batch_size=batch))
     place = f'{folder}/runs/{rate:g}-{batch}-{one.seed}'
     print(f'run {number} of {len(runs)}: learning rate {rate:g}, batch '

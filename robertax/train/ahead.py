@@ -7,10 +7,11 @@ import jax
 
 from robertax import data, parallel
 from robertax.train.config import Config
+from robertax.train.passed_over import PassedOver
 
 
 def train_feed(config: Config, task: Any, mesh: jax.sharding.Mesh,
-               start: int) -> data.Feed:
+               start: int, passed: PassedOver) -> data.Feed:
   """Batches from step `start` on, on the devices, made ahead of the step.
 
   Each process makes the rows that its own devices keep, and no others.
@@ -20,12 +21,14 @@ def train_feed(config: Config, task: Any, mesh: jax.sharding.Mesh,
     task: gives batches.
     mesh: where they lie.
     start: updates already done.
+    passed: batches that are passed over.
   """
   sharding = parallel.batch_sharding(mesh, micro_batches=True)
   rows = functools.partial(data.local_rows, sharding,
                            micro_batches=config.train.micro_batches)
   batches = (data.split_micro_batches(batch, config.train.micro_batches)
-             for batch in task.train_batches(start, rows))
+             for batch in passed.batches(
+                   lambda batch: task.train_batches(batch, rows), start))
   return data.Feed(batches, sharding, config.data.prefetch)
 
 

@@ -24,13 +24,18 @@ class Clock:
 
   Attributes:
     begun: time.time() at which it was made.
+    kind: at which it is.
+    turns: made so far: where they stop, the run stands still.
+    update: the newest one that was begun; 0: none yet.
+    longest: for each kind, the most seconds from one turn to the next.
   """
 
   def __init__(self):
     """Begins, at `start`."""
     self.begun = time.time()
     self._since = time.perf_counter()
-    self._kind = 'start'
+    self.kind, self.turns, self.update = 'start', 0, 0
+    self.longest = dict.fromkeys(KINDS, 0.0)
     self._lap = dict.fromkeys(KINDS, 0.0)
     self._steps = 0.0
 
@@ -43,19 +48,27 @@ class Clock:
     finally:
       self.turn(before)
 
-  def turn(self, kind: str) -> str:
+  def turn(self, kind: str, update: int | None = None) -> str:
     """From now on seconds are of this kind; returns the one till now."""
     now = time.perf_counter()
-    before, self._kind = self._kind, kind
-    self._lap[before] += now - self._since
+    before, spent = self.kind, now - self._since
+    self.kind, self._since = kind, now
+    self.turns += 1
+    if update is not None:
+      self.update = update
+    self._lap[before] += spent
+    self.longest[before] = max(self.longest[before], spent)
     if before == 'step':
-      self._steps += now - self._since
-    self._since = now
+      self._steps += spent
     return before
+
+  def where(self) -> str:
+    """Words on where the run stands."""
+    return f'{self.kind}, update {self.update}'
 
   def lap(self) -> dict[str, float]:
     """Seconds of each kind since the last lap, or since it was made."""
-    self.turn(self._kind)
+    self.turn(self.kind)
     lap, self._lap = self._lap, dict.fromkeys(KINDS, 0.0)
     return lap
 

@@ -57,7 +57,7 @@ def compiled(objective: Any, optim: OptimConfig, mesh: jax.sharding.Mesh,
 
   Args:
     objective: with init, loss and totals; equal ones have the same program.
-    optim: its rates and schedule do not matter.
+    optim: its rates and schedule do not matter, nor what is done on the host.
     mesh: entered by jax.set_mesh.
     zero1: see train.step.
 
@@ -68,7 +68,9 @@ def compiled(objective: Any, optim: OptimConfig, mesh: jax.sharding.Mesh,
   return _compiled(objective, dataclasses.replace(optim, **{
       name: getattr(plain, name) for name in (
           'learning_rate', 'schedule', 'warmup_steps', 'warmup_rate',
-          'end_learning_rate', 'power')}), mesh, zero1)
+          'end_learning_rate', 'power', 'roll_back_batches')} | {
+              'on_divergence': 'skip' if optim.on_divergence == 'skip'
+                               else plain.on_divergence}), mesh, zero1)
 
 
 @functools.lru_cache(maxsize=4)

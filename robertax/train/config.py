@@ -14,6 +14,8 @@ from robertax.sections import flatten, parse_arg, section, unknown
 from robertax.tasks.config import FinetuneConfig
 from robertax.text.tokenizer import TokenizerConfig
 
+POLICIES = ('stop', 'skip', 'roll_back', 'go_on')
+
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
@@ -36,6 +38,15 @@ class OptimConfig:
     weight_decay_on: 'all' parameters (fairseq: trainer.py:305 has one group),
       or 'matrices' (no LayerNorm and no bias: BERT, Hugging Face).
     clip_norm: largest global norm of the gradient; 0: no clipping (the paper).
+    on_divergence: what is done where the loss or the gradient's norm is not
+      finite, or spikes: 'stop' (fairseq), 'skip' the update, 'roll_back' to the
+      last checkpoint and pass over the batches that led there, or 'go_on'.
+    spike_loss: a loss so many nats above the mean of the last 128 good updates
+      is a spike; 0: none is.
+    spike_gradient_norm: so is a gradient's norm of more than so many times
+      their median; 0: none is.
+    roll_back_batches: at most so many batches are passed over by a 'roll_back',
+      the bad one the last of them; none that lies before the checkpoint.
   """
   name: str = 'adamw'
   learning_rate: float = 6e-4
@@ -52,16 +63,26 @@ class OptimConfig:
   weight_decay_on: str = 'all'
   layer_decay: float = 1.0
   clip_norm: float = 0.0
+  on_divergence: str = 'stop'
+  spike_loss: float = 0.0
+  spike_gradient_norm: float = 0.0
+  roll_back_batches: int = 100
 
   def __post_init__(self):
     if self.first_moment_dtype not in ('float32', 'bfloat16'):
       raise InputError(f'optim.first_moment_dtype={self.first_moment_dtype!r}: '
                        'float32 or bfloat16.')
     for name in ('learning_rate', 'warmup_steps', 'end_learning_rate', 'power',
-                 'eps', 'weight_decay', 'clip_norm'):
+                 'eps', 'weight_decay', 'clip_norm', 'spike_loss',
+                 'spike_gradient_norm'):
       value = getattr(self, name)
       if not 0 <= value < math.inf:  # NaN is not either.
         raise InputError(f'optim.{name}={value}: a number, at least 0.')
+    if self.on_divergence not in POLICIES:
+      raise unknown('optim.on_divergence', self.on_divergence, POLICIES)
+    if self.roll_back_batches < 1:
+      raise InputError(f'optim.roll_back_batches={self.roll_back_batches}: at '
+                       'least 1.')
     if not 0 < self.layer_decay <= 1:
       raise InputError(f'optim.layer_decay={self.layer_decay}: more than 0, at '
                        'most 1.')
@@ -94,6 +115,12 @@ class TrainConfig:
     allow_changed: what may differ from what a checkpoint belongs to: of data,
       tokenizer, code, with commas (train.identity).
     profile_steps: FIRST-LAST, such as '100-105': traced (train.trace).
+    watchdog_seconds: that a step may take, or waiting for a batch, before the
+      run says where it stands and ends (train.watchdog, which has the limits of
+      the rest); 0: nobody watches.
+    on_stall: 'exit' then, with exit code 76, or 'report' and wait on.
+    peer_timeout_seconds: in which the processes of a run notice that one is
+      dead or stopped, say which, and end, with exit code 75.
     compile_cache: folder in which compiled programs are kept for the next
       start; 'auto': `compiled` in data.cache_dir, on TPUs and GPUs; 'off'.
   """
@@ -109,6 +136,9 @@ class TrainConfig:
   on_write_error: str = 'go_on'
   allow_changed: str = ''
   profile_steps: str = ''
+  watchdog_seconds: float = 600.0
+  on_stall: str = 'exit'
+  peer_timeout_seconds: float = 60.0
   compile_cache: str = 'auto'
 
   def __post_init__(self):
@@ -129,6 +159,14 @@ class TrainConfig:
       if getattr(self, name) < 0:
         raise InputError(f'train.{name}={getattr(self, name)}: at least 1, or '
                          '0 for all.')
+    if not 0 <= self.watchdog_seconds < math.inf:
+      raise InputError(f'train.watchdog_seconds={self.watchdog_seconds}: some '
+                       'seconds, or 0 for no watchdog.')
+    if self.on_stall not in ('exit', 'report'):
+      raise InputError(f'train.on_stall={self.on_stall!r}: exit or report.')
+    if not 3 <= self.peer_timeout_seconds < math.inf:
+      raise InputError('train.peer_timeout_seconds='
+                       f'{self.peer_timeout_seconds}: at least 3 seconds.')
 
 
 MASKED_LM = 'pretrain'  # The task that has steps, and no epochs.
@@ -177,14 +215,17 @@ FREE_ON_RESUME = frozenset({
     'train.log_every', 'train.eval_every', 'train.eval_examples',
     'train.checkpoint_every', 'train.keep_checkpoints',
     'train.keep_every', 'train.keep_best', 'train.on_write_error',
-    'train.allow_changed',
-    'train.profile_steps', 'train.compile_cache',
+    'train.allow_changed', 'train.profile_steps', 'train.compile_cache',
+    'train.watchdog_seconds', 'train.on_stall', 'train.peer_timeout_seconds',
+    # What a run that has stopped may be given, to go on.
+    'optim.on_divergence', 'optim.roll_back_batches',
     'finetune.eval_tokens', 'finetune.predict_test'})
 
 
 # Of the machine: the processes of a run may differ in them.
 FREE_PER_PROCESS = frozenset({'data.cache_dir', 'data.workers', 'data.prefetch',
-                              'data.backend', 'train.compile_cache'})
+                              'data.backend', 'train.compile_cache',
+                              'train.watchdog_seconds', 'train.on_stall'})
 
 
 def parse(values: Mapping[str, Any]) -> Config:

@@ -42,7 +42,7 @@ def batch_gradient(loss: LossFn, params: Any, batch: Batch, key: jax.Array,
       parallel.state_shardings does with what the optimizer keeps of it.
 
   Returns:
-    (gradient, sums), both of the whole batch.
+    (gradient, sums), both of the whole batch; sums has the `objective` too.
   """
   # Fields of several rows at once have fewer (data.tuning).
   num_micro, num_rows = max(x.shape[:2] for x in batch.values())
@@ -77,10 +77,12 @@ def batch_outputs(outputs: Callable[[Any, Batch], Sums], params: Any,
 
 
 def _accumulate(loss, params, batch, rows, key, totals):
-  gradients = jax.grad(loss, has_aux=True)
+  gradients = jax.value_and_grad(loss, has_aux=True)
 
   def micro(part, numbers):
-    return gradients(params, part, kernels.row_keys(key, numbers), totals)
+    (objective, sums), gradient = gradients(
+        params, part, kernels.row_keys(key, numbers), totals)
+    return gradient, sums | {'objective': objective}
 
   first = {k: v[0] for k, v in batch.items()}
   if len(rows) == 1:

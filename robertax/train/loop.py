@@ -7,8 +7,9 @@ from typing import Any
 import jax
 
 from robertax import parallel
+from robertax.errors import Diverged
 from robertax.kernels.dropout import seed_words
-from robertax.parallel import processes
+from robertax.parallel import peers, processes
 from robertax.train import (
     compile_cache,
     opening,
@@ -22,15 +23,18 @@ from robertax.train.checkpoint import Checkpoints
 from robertax.train.clock import Clock, Goodput
 from robertax.train.compiled import compiled
 from robertax.train.config import Config, fitting_warmup, settled
+from robertax.train.divergence import Judge, rolling_back
 from robertax.train.evaluate import table
 from robertax.train.identity import identity
 from robertax.train.initial import initial_params
 from robertax.train.interruption import Interruption
 from robertax.train.lock import Lock
+from robertax.train.passed_over import PassedOver
 from robertax.train.progress import Progress
 from robertax.train.scoring import evaluation
 from robertax.train.trace import Trace
 from robertax.train.utilization import Utilization
+from robertax.train.watchdog import Watchdog
 from robertax.train.window import Window
 from robertax.train.writer import Writer
 
@@ -66,13 +70,16 @@ def run(config: Config, folder: str, named: Collection[str] = ()) -> Run:
 
   Raises:
     InputError: wrong input of any kind.
+    Diverged: and the policy is not to go on (optim.on_divergence).
   """
   with Lock(folder) as lock:
-    return _run(config, folder, named, lock)
+    return rolling_back(lambda: _run(config, folder, named, lock), folder,
+                        config.optim)
 
 
 def _run(config: Config, folder: str, named: Collection[str], lock: Lock
          ) -> Run:
+  """As `run`, which begins it again where it is rolled back."""
   clock = Clock()
   config, finished = opening.admit(config, folder, named)
   if finished is not None and finished >= config.train.steps > 0 and concluded(
@@ -86,7 +93,9 @@ def _run(config: Config, folder: str, named: Collection[str], lock: Lock
   _, schedule = optimizer.create(fitting_warmup(config), train.steps)
   rates, seed = schedules.rates(schedule, train.steps), seed_words(config.seed)
 
-  with jax.set_mesh(mesh):
+  with jax.set_mesh(mesh), Watchdog(
+      folder, clock, train.watchdog_seconds, train.on_stall), peers.Peers(
+          train.peer_timeout_seconds, clock.where):
     programs = compiled(task.objective, config.optim, mesh, config.mesh.zero1)
     restored = finished
     if restored is None:
@@ -102,6 +111,7 @@ def _run(config: Config, folder: str, named: Collection[str], lock: Lock
       now = checkpoints.restore_newest(programs.abstract, train.allow_changed)
       restored = int(now.step)  # What is damaged is passed over.
     start = int(now.step)
+    passed = PassedOver.read(folder)
     evaluate = evaluation(config, task, mesh)
     best = Best(folder, task, restored, train)
     # The writer cuts metrics.jsonl back to the restored step, so it comes
@@ -122,7 +132,7 @@ def _run(config: Config, folder: str, named: Collection[str], lock: Lock
 
     ahead = run_ahead(mesh)
     with Interruption(mesh, ahead) as interruption, train_feed(
-        config, task, mesh, start) as feed:
+        config, task, mesh, start, passed) as feed:
       # DO NOT CHANGE THE ORDER: a step's numbers are written before the
       # checkpoint of that step, for a kill between the two must leave no step
       # that is saved and not logged. What is logged and not saved is cut.
@@ -131,8 +141,9 @@ def _run(config: Config, folder: str, named: Collection[str], lock: Lock
           writer.add(0, evaluated(0))
           writer.flush()
         number, last, stopped = start, start == train.steps, 0
-        window = Window(task.train_metrics, ahead, clock,
-                        Utilization(config, mesh.devices.ravel()))
+        window = Window(passed.counted(task.train_metrics), ahead, clock,
+                        Utilization(config, mesh.devices.ravel()),
+                        Judge(config.optim, now.params))
         for number in range(start + 1, train.steps + 1):
           last = number == train.steps
           with clock.at('input_wait'):
@@ -141,8 +152,8 @@ def _run(config: Config, folder: str, named: Collection[str], lock: Lock
           with trace.step(number), clock.at(
               'start' if number == start + 1 else 'step'):
             now, sums = programs.train(now, batch, seed, rates[number - 1])
-          clock.turn('step')
-          window.add(sums)
+          clock.turn('step', number)
+          window.add(number, sums)
           progress.step(number)
           trace.done(number, sums)
           stopped = interruption.agreed()
@@ -165,6 +176,9 @@ def _run(config: Config, folder: str, named: Collection[str], lock: Lock
               checkpoints.save(number, now, last=last or stopped)
           if stopped and not last:
             break
+      except Diverged:
+        checkpoints.close()  # What is being saved is what it goes back to.
+        raise
       finally:
         trace.close()
         progress.close()

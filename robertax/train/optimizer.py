@@ -1,7 +1,8 @@
 """Optimizers, each a row of a table.
 
 The learning rate of an update is given with it: `tx.update(grads, opt_state,
-params, learning_rate=rate)`.
+params, learning_rate=rate)`, and where a guard stands before it
+(train.guard), `objective` and `gradient_norm` too.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import optax
 
 from robertax.sections import unknown
 from robertax.train.config import OptimConfig
+from robertax.train.guard import guarded
 from robertax.train.schedules import SCHEDULES
 
 STACKED = 'layers'  # whose parameters have a leading dim, the layer
@@ -205,4 +207,4 @@ def create(config: OptimConfig, steps: int
   tx = OPTIMIZERS[config.name](config)
   if config.clip_norm:
     tx = optax.chain(optax.clip_by_global_norm(config.clip_norm), tx)
-  return tx, schedule
+  return guarded(tx, config), schedule

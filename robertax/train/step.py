@@ -4,9 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from robertax import kernels, parallel
+from robertax.train import guard
 from robertax.train.gradient import (
     Batch,
     LossFn,
@@ -53,25 +55,39 @@ def make_train_step(loss: LossFn, totals: TotalsFn,
     A function of a TrainState, a batch whose arrays are
     [micro-batches, rows, ...], the seed of dropout
     (kernels.dropout.seed_words) and this update's learning rate, float32; not
-    yet jitted. Its sums hold `gradient_norm` too.
+    yet jitted. Its sums hold the `objective` too, the norms of the gradient,
+    the update and the parameters behind it, `gradient_norms`, float32[leaves],
+    the first of these array by array, and, with thresholds, `spiked`.
   """
   def step(state: TrainState, batch: Batch, seed: jax.Array,
            learning_rate: jax.Array) -> tuple[TrainState, Sums]:
     key = kernels.key_words(seed, state.step)
     grads, sums = batch_gradient(loss, state.params, batch, key,
                                  totals(batch), zero1)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params,
-                                   learning_rate=learning_rate)
+    norms = _norms(grads)
+    sums['gradient_norm'] = jnp.sqrt(jnp.square(norms).sum())
+    updates, opt_state = tx.update(
+        grads, state.opt_state, state.params, learning_rate=learning_rate,
+        objective=sums['objective'], gradient_norm=sums['gradient_norm'])
     if zero1:
       # Else XLA may gather the gradient and do all of the update everywhere.
       updates = jax.lax.with_sharding_constraint(
           updates, parallel.state_shardings(
               jax.sharding.get_abstract_mesh(), updates, zero1))
-    sums['gradient_norm'] = optax.tree.norm(grads)
-    return TrainState(state.step + 1, optax.apply_updates(
-        state.params, updates), opt_state), sums
+    params = optax.apply_updates(state.params, updates)
+    sums |= {'gradient_norms': norms, 'update_norm': optax.tree.norm(updates),
+             'parameter_norm': optax.tree.norm(params)}
+    if (spiked := guard.spiked(opt_state)) is not None:
+      sums['spiked'] = spiked
+    return TrainState(state.step + 1, params, opt_state), sums
 
   return step
+
+
+def _norms(tree: Any) -> jax.Array:
+  """float32[leaves]: the length of each array."""
+  return jnp.stack([jnp.sqrt(jnp.square(x.astype(jnp.float32)).sum())
+                    for x in jax.tree.leaves(tree)])
 
 
 def make_eval_step(loss: LossFn, totals: TotalsFn) -> Callable[..., Sums]:

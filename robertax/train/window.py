@@ -6,6 +6,9 @@ import jax
 import numpy as np
 
 from robertax.train.clock import Clock
+from robertax.train.divergence import Judge
+
+NORMS = ('gradient_norm', 'update_norm', 'parameter_norm')
 
 
 class Window:
@@ -15,7 +18,8 @@ class Window:
                                         dict[str, float]], run_ahead: int,
                clock: Clock,
                utilization: Callable[[int, dict[str, float], float],
-                                     float | None]):
+                                     float | None],
+               judge: Judge):
     """Begins.
 
     Args:
@@ -24,20 +28,31 @@ class Window:
         bound, batches pile up on the devices where the host is faster.
       clock: of the run.
       utilization: from a step, sums of the window and its seconds to mfu.
+      judge: looks at each step when it is done.
     """
     self._describe, self._run_ahead = describe, run_ahead
     self._clock, self._utilization = clock, utilization
+    self._judge = judge
     self._sums = []
 
-  def add(self, sums: dict[str, jax.Array]):
-    """Notes a step; waits for the one `run_ahead` steps before it."""
+  def add(self, step: int, sums: dict[str, jax.Array]):
+    """Notes a step; waits for the one `run_ahead` steps before it.
+
+    Raises:
+      Diverged: that one did.
+    """
+    self._judge.add(step, sums)
     self._sums.append(sums)
-    if len(self._sums) > self._run_ahead:
-      jax.block_until_ready(self._sums[-1 - self._run_ahead])
+    self._judge.look(self._run_ahead)
 
   def settle(self):
-    """Waits for the newest step: its seconds are of no evaluation or save."""
+    """Waits for the newest step: its seconds are of no evaluation or save.
+
+    Raises:
+      Diverged: nothing of it may be saved.
+    """
     jax.block_until_ready(self._sums[-1:])
+    self._judge.look()
 
   def close(self, step: int, learning_rate: float
             ) -> dict[str, float | None]:
@@ -49,11 +64,15 @@ class Window:
 
     Returns:
       `train/...`: what the task says of that step's sums, its learning rate and
-      gradient norm; of the window, the tokens (without padding) a second of
-      steps and of waiting for batches, mfu (of the same seconds; None: not
-      known), and its seconds of each kind, which add up to those that have
-      passed since the last window was closed.
+      norms; of the window, the updates that were skipped, the tokens (without
+      padding) a second of steps and of waiting for batches, mfu (of the same
+      seconds; None: not known), and its seconds of each kind, which add up to
+      those that have passed since the last window was closed.
+
+    Raises:
+      Diverged: one of the window's steps did.
     """
+    self._judge.look()
     sums = jax.device_get(self._sums)
     self._sums = []
     lap = self._clock.lap()
@@ -64,7 +83,8 @@ class Window:
     metrics = self._describe(step, last) | {
         'learning_rate': learning_rate,
         'tokens_per_second': total['token_sum'] / seconds,
-        'gradient_norm': last['gradient_norm'],
+        **{name: last[name] for name in NORMS},
         'mfu': self._utilization(step, total, seconds)}
+    metrics |= self._judge.metrics()
     metrics |= {f'{kind}_seconds': spent for kind, spent in lap.items()}
     return {f'train/{name}': value for name, value in metrics.items()}

@@ -177,7 +177,8 @@ def test_a_slurm_job(outside):
   assert not subprocess.run(['bash', '-n', job]).returncode
 
 
-@pytest.mark.parametrize('code, again', [(0, False), (2, False), (143, True)])
+@pytest.mark.parametrize('code, again', [
+    (0, False), (2, False), (3, False), (75, True), (143, True)])
 def test_a_slurm_job_that_was_stopped_goes_back(outside, code, again):
   said = dry(outside, 'launch/slurm.sh', *RUN)
   (outside / 'srun').write_text(f'#!/bin/bash\nexit {code}\n')

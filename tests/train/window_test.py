@@ -3,11 +3,21 @@
 import types
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from robertax.train import clock as clocks
 from robertax.train.clock import Clock
+from robertax.train.config import OptimConfig
+from robertax.train.divergence import Judge
 from robertax.train.window import Window
+
+
+def sums_of(number, tokens, norm):
+  return {'loss_sum': jnp.float32(number), 'token_sum': jnp.float32(tokens),
+          'objective': jnp.float32(number), 'gradient_norm': jnp.float32(norm),
+          'gradient_norms': np.float32([norm, 0]),
+          'update_norm': jnp.float32(0.5), 'parameter_norm': jnp.float32(9)}
 
 
 def test_the_last_step_is_described_and_the_window_timed(monkeypatch):
@@ -26,11 +36,11 @@ def test_the_last_step_is_described_and_the_window_timed(monkeypatch):
     return 0.5 if step == 3 else None
 
   clock = Clock()
-  steps = Window(describe, 2, clock, utilization)
+  steps = Window(describe, 2, clock, utilization, Judge(
+      OptimConfig(on_divergence='skip'), {'a': 0, 'b': 0}))
   clock.turn('step')
   for number in range(1, 4):
-    steps.add({'loss_sum': jnp.float32(number), 'token_sum': jnp.float32(20),
-               'gradient_norm': jnp.float32(number / 4)})
+    steps.add(number, sums_of(number, 20, number / 4))
   now.seconds += 4
   with clock.at('input_wait'):
     now.seconds += 1
@@ -39,12 +49,13 @@ def test_the_last_step_is_described_and_the_window_timed(monkeypatch):
   assert steps.close(3, 0.5) == {
       'train/loss': 1.5, 'train/epoch/a': 0.3, 'train/learning_rate': 0.5,
       'train/tokens_per_second': 60 / 5, 'train/gradient_norm': 0.75,
+      'train/update_norm': 0.5, 'train/parameter_norm': 9.0,
+      'train/skipped_steps': 0,
       'train/mfu': 0.5, 'train/start_seconds': 0, 'train/step_seconds': 4,
       'train/input_wait_seconds': 1, 'train/checkpoint_seconds': 10,
       'train/evaluation_seconds': 0}
   now.seconds += 2.5
-  steps.add({'loss_sum': jnp.float32(8), 'token_sum': jnp.float32(5),
-             'gradient_norm': jnp.float32(0)})
+  steps.add(4, sums_of(8, 5, 0))
   again = steps.close(4, 0.25)
   assert again['train/tokens_per_second'] == pytest.approx(5 / 2.5)
   assert again['train/loss'] == 4.0 and again['train/mfu'] is None

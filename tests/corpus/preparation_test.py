@@ -10,6 +10,7 @@ import re
 import numpy as np
 import pytest
 
+from robertax import paths
 from robertax.corpus import memmap, preparation, records, split_files
 from robertax.corpus.records import Manifest
 from robertax.corpus.sentences import SPLITTERS
@@ -264,6 +265,6 @@ def test_a_full_disk_is_one_line(prepare, txt, monkeypatch, place):
   with contextlib.suppress(AttributeError):
     monkeypatch.setattr(
         *{'os.replace': (os, 'replace'), 'os.makedirs': (os, 'makedirs'),
-          'open': (records, 'open')}[place], full, raising=False)
+          'open': (paths, 'open')}[place], full, raising=False)
   with pytest.raises(InputError, match='the disk is full'):
     prepare(txt)

@@ -16,6 +16,7 @@ times over, each time drawn anew: `train` is duplicate 0.
 from collections.abc import Iterator, Sequence
 import os
 
+from robertax import paths
 from robertax.corpus.manifest import (
   MANIFEST,
   SPLITS,
@@ -27,6 +28,7 @@ from robertax.corpus.manifest import (
   write_json,
   writing,
 )
+from robertax.corpus.publishing import discard, publish, staging
 from robertax.corpus.wire import Row, decode_record
 from robertax.errors import InputError
 
@@ -34,6 +36,11 @@ __all__ = ['MANIFEST', 'SPLITS', 'VERSION', 'Manifest', 'Split', 'shard_path',
            'split_names', 'write_json', 'writing']
 # The Python data sources of array_record and TFDS log an error for any other.
 WRITER_OPTIONS = 'group_size:1'
+
+
+def is_finished(folder: str) -> bool:
+  """Whether there are records, to the end."""
+  return paths.exists(os.path.join(folder, MANIFEST))
 
 
 def array_record_module():
@@ -50,7 +57,7 @@ class ShardWriter:
 
   def __init__(self, path: str):
     self._path = path
-    self._partial = f'{path}.partial'
+    self._partial = staging(path)
     with writing(path):
       # The library says nothing of a file it cannot make until it is closed.
       open(self._partial, 'wb').close()
@@ -64,7 +71,7 @@ class ShardWriter:
   def close(self) -> None:
     with writing(self._path):
       self._writer.close()
-      os.replace(self._partial, self._path)
+    publish(self._partial, self._path)
 
   def abandon(self) -> None:
     """Drops what was written, on the way out of an error."""
@@ -72,12 +79,11 @@ class ShardWriter:
       self._writer.close()
     except RuntimeError:
       pass  # It is being thrown away.
-    if os.path.exists(self._partial):
-      os.remove(self._partial)
+    discard(self._partial)
 
 
 def write_tfds_metadata(folder: str, splits: dict[str, Split],
-                        fields: Sequence[str]) -> None:
+                        fields: Sequence[str]) -> tuple[str, str]:
   """Lets `tfds.builder_from_directory(folder).as_data_source(split)` work.
 
   Written by hand: the same two files as tfds.folder_dataset.write_metadata
@@ -87,6 +93,9 @@ def write_tfds_metadata(folder: str, splits: dict[str, Split],
     folder: of the records.
     splits: of the manifest.
     fields: of a record, each of them raw bytes.
+
+  Returns:
+    The names of the two files.
   """
   tfds = 'tensorflow_datasets.core.features'
   text = {'pythonClassName': f'{tfds}.text_feature.Text', 'text': {}}
@@ -101,6 +110,7 @@ def write_tfds_metadata(folder: str, splits: dict[str, Split],
           'filepathTemplate': '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}',
           'shardLengths': [str(n) for n in split.shard_lengths],
       } for name, split in splits.items()]})
+  return 'features.json', 'dataset_info.json'
 
 
 def read_rows(manifest: Manifest, split: str) -> Iterator[Row]:

@@ -151,7 +151,8 @@ class Config:
 # other values of these. Mesh, micro-batches and attention change sums in their
 # last bits.
 FREE_ON_RESUME = frozenset({
-    'data.cache_dir', 'data.workers', 'data.prefetch', 'data.backend',
+    'data.cache_dir', 'data.keep_tokens', 'data.workers', 'data.prefetch',
+    'data.backend',
     'data.masking_ops',
     'mesh.data', 'mesh.fsdp', 'mesh.model', 'mesh.zero1',
     'model.layers_unrolled',
@@ -163,7 +164,8 @@ FREE_ON_RESUME = frozenset({
 
 
 # Of the machine: the processes of a run may differ in them.
-FREE_PER_PROCESS = frozenset({'data.cache_dir', 'data.workers', 'data.prefetch',
+FREE_PER_PROCESS = frozenset({'data.cache_dir', 'data.keep_tokens',
+                              'data.workers', 'data.prefetch',
                               'data.backend', 'train.compile_cache'})
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import glob
 import os
 import time
-from typing import Any
 
 from robertax import paths
 from robertax.corpus import checksums, memmap, records
@@ -35,14 +34,12 @@ def clear(job: Job) -> None:
           os.remove(stale)
 
 
-def finish(job: Job, seconds: float, stages: Counter) -> Manifest:
+def finish(job: Job, seconds: float) -> Manifest:
   """Writes what a folder has besides its shards, the manifest last.
 
   Args:
     job: all of its shards are finished.
     seconds: the preparation took, so far.
-    stages: seconds of reading and tokenizing; those of packing and writing
-      are with the shards.
 
   Raises:
     InputError: too little text; the disk.
@@ -52,27 +49,25 @@ def finish(job: Job, seconds: float, stages: Counter) -> Manifest:
              for shard in job.shards()]
   splits = _splits(job, entries)
   counts, sums = Counter(job.survey.counts), {}
-  stages = Counter(dict.fromkeys(STAGES, 0.)) + stages
-  for _, entry in entries:
+  stages = Counter(reading=job.survey.seconds)
+  for shard, entry in entries:
+    stages.update(job.store.seconds(shard))
     counts.update(entry['counts'])
     stages.update(entry['seconds'])
     sums |= checksums.from_json(entry['checksums'])
-  more = []
   if 'array_record' in job.forms:
-    more += records.write_tfds_metadata(
-        job.folder, splits, PAIR_FIELDS if job.recipe.pair_law else FIELDS)
+    sums |= checksums.checksums(job.folder, records.write_tfds_metadata(
+        job.folder, splits, PAIR_FIELDS if job.recipe.pair_law else FIELDS))
   if 'memmap' in job.forms:
     parts = {name: [part_name(shard, name) for shard, _ in entries
                     if name in split_names(shard.split, job.duplicates)]
              for name in splits}
     for name in splits:
-      memmap.join(job.folder, name, parts[name], job.recipe.dtype)
-      more += memmap.file_names(name)
+      sums |= memmap.join(job.folder, name, parts[name], job.recipe.dtype)
       for part in parts[name]:
         for file in memmap.file_names(part):
           sums.pop(file, None)
-    more.append(memmap.finish(job.folder, list(splits)))
-  sums |= checksums.checksums(job.folder, more)
+    sums |= memmap.finish(job.folder, list(splits))
   slots = job.recipe.sequence_length * sum(
       split.num_records for split in splits.values())
   counts['padding_fraction'] = round(counts['padding_tokens'] / slots, 4)
@@ -124,10 +119,11 @@ def with_forms(manifest: Manifest, forms: Sequence[str]) -> Manifest:
   """Adds the memory-mapped form to finished records that lack it."""
   if 'memmap' not in forms or 'memmap' in manifest.forms:
     return manifest
-  names = memmap.from_records(manifest)
-  sums: dict[str, Any] = {}
-  if manifest.checksums:
-    sums = manifest.checksums | checksums.checksums(manifest.folder, names)
+  sums = memmap.from_records(manifest)
+  if manifest.checksums:  # Else it was prepared before there were any.
+    sums = manifest.checksums | sums
+  else:
+    sums = {}
   manifest = dataclasses.replace(
       manifest, forms=(*manifest.forms, 'memmap'), checksums=sums)
   manifest.write()

@@ -77,8 +77,8 @@ class Manifest:
     counts: whatever was cut, dropped, replaced or wasted, by name;
       `padding_fraction` is the share of all rows' T tokens that is padding.
     seconds: how long the preparation took.
-    stages: seconds of each of its stages, of all processes together: reading,
-      tokenizing, packing, writing.
+    stages: seconds of what its making took, of all processes together and
+      whenever it was done: reading, splitting, tokenizing, packing, writing.
     checksums: of each other file of the folder, by name (`Checksum`): what
       `verification` holds the files against. {}: prepared before there were
       any.

@@ -21,8 +21,9 @@ from typing import NamedTuple
 import numpy as np
 
 from robertax.corpus import records
+from robertax.corpus.checksums import Checksum, checksum
 from robertax.corpus.packing import Rows
-from robertax.corpus.publishing import publish
+from robertax.corpus.publishing import discard, publish, staging
 from robertax.corpus.records import Manifest
 from robertax.corpus.wire import Row
 from robertax.errors import InputError
@@ -70,23 +71,22 @@ def open_split(manifest: Manifest, split: str) -> Arrays:
   return arrays
 
 
-def _open(folder: str, split: str, dtype) -> Arrays:
+def _open(folder: str, split: str, dtype, part: bool = False) -> Arrays:
   arrays = []
   for field in Arrays._fields:
     path = file_path(folder, split, field)
     try:
-      arrays.append(
-          _ids(path, dtype) if field == 'ids' else np.load(path, mmap_mode='r'))
+      if field != 'ids':
+        arrays.append(np.load(path, mmap_mode='r'))
+      elif part and not os.path.getsize(path):
+        # A block may have no tokens, and nothing cannot be mapped.
+        arrays.append(np.zeros(0, dtype))
+      else:
+        arrays.append(np.memmap(path, dtype, 'r'))
     except (OSError, ValueError, EOFError) as e:
       raise InputError(f'{path}: missing or damaged ({e}): delete its folder '
                        'and prepare again.') from e
   return Arrays(*arrays)
-
-
-def _ids(path: str, dtype) -> np.ndarray:
-  # The part of a split may have none, and nothing cannot be mapped.
-  return (np.memmap(path, dtype, 'r') if os.path.getsize(path)
-          else np.zeros(0, dtype))
 
 
 class _File:
@@ -97,7 +97,8 @@ class _File:
     self._path, self._dtype, self._size = path, np.dtype(dtype), 0
     self._npy = path.endswith('.npy')
     with records.writing(path):
-      self._file = open(f'{path}.partial', 'wb')
+      self._partial = staging(path)
+      self._file = open(self._partial, 'wb')
       if self._npy:
         self._file.write(bytes(self._HEADER))
 
@@ -107,7 +108,7 @@ class _File:
     with records.writing(self._path):
       self._file.write(values.tobytes())
 
-  def close(self) -> None:
+  def close(self) -> Checksum:
     with records.writing(self._path):
       if self._npy:
         # NumPy's format 1.0: magic, header size, a dict padded with spaces.
@@ -118,21 +119,21 @@ class _File:
         self._file.write(b'\x93NUMPY\x01\x00' + size.to_bytes(2, 'little')
                          + text.ljust(size - 1).encode() + b'\n')
       self._file.close()
-    publish(f'{self._path}.partial', self._path)
+    return publish(self._partial, self._path)
 
   def abandon(self) -> None:
     try:
       self._file.close()
     except OSError:
       pass  # A full disk: what is buffered is being thrown away.
-    if os.path.exists(f'{self._path}.partial'):
-      os.remove(f'{self._path}.partial')
+    discard(self._partial)
 
 
 class SplitWriter:
   """Writes one split row by row, in constant memory."""
 
   def __init__(self, folder: str, split: str, dtype):
+    self._split = split
     code = np.dtype(dtype).newbyteorder('<')
     kinds = Arrays(code, '<i8', '<i4', '<i8', '<i4', '<i4', '<i4')
     self._files = Arrays(*(
@@ -177,45 +178,47 @@ class SplitWriter:
     self._tokens += len(arrays.ids)
     self._examples += len(arrays.lengths)
 
-  def close(self) -> None:
-    for file in self._files:
-      file.close()
+  def close(self) -> dict[str, Checksum]:
+    """The files have their names; these are their checksums."""
+    return {name: file.close() for name, file in zip(
+        file_names(self._split), self._files)}
 
   def abandon(self) -> None:
     for file in self._files:
       file.abandon()
 
 
-def join(folder: str, split: str, parts: Sequence[str], dtype) -> None:
+def join(folder: str, split: str, parts: Sequence[str], dtype
+         ) -> dict[str, Checksum]:
   """Makes a split of its parts, splits themselves, in constant memory."""
   writer = SplitWriter(folder, split, dtype)
   try:
     for part in parts:
-      writer.write_arrays(_open(folder, part, dtype))
-    writer.close()
+      writer.write_arrays(_open(folder, part, dtype, part=True))
+    return writer.close()
   except BaseException:
     writer.abandon()
     raise
 
 
-def finish(folder: str, splits: Sequence[str]) -> str:
-  """Marks the form of these splits as whole; the name of the file it writes."""
-  records.write_json(os.path.join(folder, NAME),
-                     {'version': records.VERSION, 'splits': list(splits)})
-  return NAME
+def finish(folder: str, splits: Sequence[str]) -> dict[str, Checksum]:
+  """Marks the form of these splits as whole; the file that it writes."""
+  path = os.path.join(folder, NAME)
+  records.write_json(path, {'version': records.VERSION,
+                            'splits': list(splits)})
+  return {NAME: checksum(path)}
 
 
-def from_records(manifest: Manifest) -> list[str]:
+def from_records(manifest: Manifest) -> dict[str, Checksum]:
   """Makes the memory-mapped form out of array_record files; its files."""
-  names = []
+  sums = {}
   for split in manifest.splits:
     writer = SplitWriter(manifest.folder, split, manifest.dtype)
     try:
       for row in records.read_rows(manifest, split):
         writer.write(row)
-      writer.close()
+      sums |= writer.close()
     except BaseException:
       writer.abandon()
       raise
-    names += file_names(split)
-  return [*names, finish(manifest.folder, list(manifest.splits))]
+  return sums | finish(manifest.folder, list(manifest.splits))

@@ -7,7 +7,6 @@ into records. Each goes on from what is finished, by whomever. A folder of
 records is finished when its manifest is there, and not before.
 """
 
-from collections import Counter
 import dataclasses
 import os
 import sys
@@ -15,6 +14,7 @@ import time
 
 from robertax import paths
 from robertax.corpus import finishing, records
+from robertax.corpus.blocks import Shard
 from robertax.corpus.documents import resolve
 from robertax.corpus.filling import fill_records, fill_tokens
 from robertax.corpus.formats import FORMATS
@@ -61,11 +61,14 @@ class Plan:
 
 
 def plan(data, tokenizer_config, *, out: str = '', memmap: bool = False,
-         vocab_size: int = 0, progress: bool = True) -> Plan:
+         vocab_size: int = 0, progress: bool = True, only_kept: bool = False
+         ) -> Plan:
   """Checks the config, reads all text that is not prepared, and plans.
 
   Args:
     data, tokenizer_config, out, memmap, vocab_size, progress: as `prepare`.
+    only_kept: read no text and train no tokenizer: what the plan needs was
+      kept by an earlier one, or it is an error.
 
   Raises:
     InputError: whatever is wrong with config, text or tokenizer.
@@ -88,9 +91,10 @@ def plan(data, tokenizer_config, *, out: str = '', memmap: bool = False,
       raise InputError(f'{cache}: memory-mapped records (--memmap, '
                        'data.backend=numpy) lie on local paths only.')
   corpora = resolve(data.corpora, data.text_field, data.invalid_utf8)
-  surveys = Surveys(cache, progress)
+  surveys = Surveys(cache, progress, only_kept)
   tokenizer, path = tokenizer_for(
-      tokenizer_config, corpora, surveys, data.sentences, cache, progress)
+      tokenizer_config, corpora, surveys, data.sentences, cache, progress,
+      only_kept)
   if vocab_size not in (0, tokenizer.vocab_size):
     raise InputError(
         f'model.vocab_size={vocab_size}, but the tokenizer {path} has '
@@ -138,36 +142,33 @@ def prepare(data, tokenizer_config, *, out: str = '', memmap: bool = False,
 def _fill(job: Job, workers: int, keep_tokens: bool, progress: bool) -> None:
   """The second and third pass over one corpus, up to its manifest."""
   started = time.monotonic()
-  stages = Counter()
   with locked(job.store_folder):
     finishing.clear(job)
     missing = job.without_tokens()
-    if not missing or missing[0].index or missing[0].split != 'train':
-      _going_on(job, missing, progress)
+    if progress:
+      _going_on(job, missing)
     fill_tokens(job, missing, workers, progress)
-    for shard in missing:
-      stages.update(job.store.seconds(shard))
-    if len(missing) == len(job.shards()):
-      stages['reading'] += job.survey.seconds
     fill_records(job, job.without_records(), workers, progress)
-    manifest = finishing.finish(job, time.monotonic() - started, stages)
+    manifest = finishing.finish(job, time.monotonic() - started)
     if not keep_tokens:
       job.store.remove()
   if progress:
     print(seconds(manifest, workers), file=sys.stderr)
 
 
-def _going_on(job: Job, missing: list, progress: bool) -> None:
+def _going_on(job: Job, missing: list[Shard]) -> None:
   """Says what an earlier preparation left to go on from."""
-  if progress:
-    whole, left = job.shards(), job.without_records()
-    print(f'{job.corpus.name}: of {len(whole)} shards '
-          f'{len(whole) - len(missing)} are tokenized and '
-          f'{len(whole) - len(left)} packed already.', file=sys.stderr)
+  whole, left = len(job.shards()), len(job.without_records())
+  if left < whole or len(missing) < whole:
+    print(f'{job.corpus.name}: of {whole} shards {whole - len(missing)} are '
+          f'tokenized and {whole - left} packed already.', file=sys.stderr)
 
 
 def seconds(manifest: Manifest, workers: int) -> str:
-  """Where the time of a preparation went, in a line."""
+  """Where the time of a preparation went, in a line.
+
+  Reading, splitting and tokenizing may have been done for another format.
+  """
   return (f'{manifest.corpus}: {manifest.seconds:.1f} seconds; '
           + ', '.join(f'{name} {took:.1f}'
                       for name, took in manifest.stages.items())

@@ -5,24 +5,32 @@ machine, for libraries in C++ write nowhere else.
 """
 
 import os
+import secrets
 import shutil
 import tempfile
 
 from robertax import paths
+from robertax.corpus.checksums import Checksum, checksum
 from robertax.corpus.manifest import writing
+
+# Two machines may write the same shard at once (Beam's spare workers).
+_OWN = secrets.token_hex(4)
 
 
 def staging(path: str) -> str:
   """Where to write the file that is to be `path`."""
   if not paths.is_remote(path):
-    return f'{path}.partial'
+    return f'{path}.{_OWN}.partial'
   handle, partial = tempfile.mkstemp(prefix='robertax-')
   os.close(handle)
   return partial
 
 
-def publish(partial: str, path: str) -> None:
+def publish(partial: str, path: str) -> Checksum:
   """Gives a closed file of `staging` its name, once it is on the disk.
+
+  Returns:
+    The file's checksum.
 
   Raises:
     InputError: a full disk and the like.
@@ -34,12 +42,14 @@ def publish(partial: str, path: str) -> None:
       os.fsync(handle)
     finally:
       os.close(handle)
+    found = checksum(partial)
     if paths.is_remote(path):
       with open(partial, 'rb') as source, paths.open(path, 'wb') as target:
         shutil.copyfileobj(source, target, 1 << 22)
       os.remove(partial)
     else:
       os.replace(partial, path)
+  return found
 
 
 def discard(partial: str) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 import os
 
 from robertax import paths
+from robertax.corpus.checksums import Checksum
 from robertax.corpus.manifest import (
   MANIFEST,
   SPLITS,
@@ -68,10 +69,11 @@ class ShardWriter:
     with writing(self._path):
       self._writer.write(record)
 
-  def close(self) -> None:
+  def close(self) -> Checksum:
+    """The file has its name; this is its checksum."""
     with writing(self._path):
       self._writer.close()
-    publish(self._partial, self._path)
+    return publish(self._partial, self._path)
 
   def abandon(self) -> None:
     """Drops what was written, on the way out of an error."""

@@ -76,28 +76,22 @@ class ShardFiles:
   def close(self) -> None:
     """The shard is finished: its files and its entry have their names."""
     started = time.monotonic()
-    for writer in self._records + self._arrays:
-      writer.close()
+    sums = {}
+    for number, name in enumerate(self._names):
+      if self._records:
+        path = records.shard_path('', name, self._shard.index,
+                                  self._shard.total)
+        sums[path] = self._records[number].close()
+      if self._arrays:
+        sums |= self._arrays[number].close()
     del self._counts['num_sentences']  # Stands with the splits.
-    sums = checksums.to_json(checksums.checksums(self._folder, self._files()))
     self._seconds['writing'] += time.monotonic() - started
     write_json(entry_path(self._folder, self._shard), {
         'version': records.VERSION, 'shard': self._shard.identity,
         'forms': list(self._forms),
         'splits': self._totals, 'counts': self._counts,
         'seconds': {k: round(v, 3) for k, v in self._seconds.items()},
-        'checksums': sums})
-
-  def _files(self) -> list[str]:
-    shard = self._shard
-    files = []
-    for name in self._names:
-      if self._records:
-        files.append(os.path.basename(records.shard_path(
-            '', name, shard.index, shard.total)))
-      if self._arrays:
-        files += memmap.file_names(part_name(shard, name))
-    return files
+        'checksums': checksums.to_json(sums)})
 
   def abandon(self) -> None:
     """Drops unfinished files, on the way out of an error."""

@@ -43,14 +43,15 @@ class Surveyed:
 class Surveys:
   """The survey of each corpus, made when it is first asked for."""
 
-  def __init__(self, cache_dir: str, progress: bool):
+  def __init__(self, cache_dir: str, progress: bool, only_kept: bool = False):
     """
     Args:
       cache_dir: surveys are kept in its folder `surveys`.
       progress: show a bar and what is missing, on stderr.
+      only_kept: read no text; a corpus without a survey is an error.
     """
     self._folder = os.path.join(cache_dir, 'surveys')
-    self._progress = progress
+    self._progress, self._only_kept = progress, only_kept
     self._known = {}
 
   def __call__(self, corpus) -> list[Block]:
@@ -74,6 +75,11 @@ class Surveys:
     name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     path = os.path.join(self._folder, f'{corpus.name}-{name}.json')
     found = _read(path)
+    if found is None and self._only_kept:
+      raise InputError(
+          f'{corpus.name}: not prepared, or another text was, or this machine '
+          f'sees other files: nothing in {self._folder} is of '
+          f'{", ".join(corpus.files[:3])} as it is now.')
     if found is None:
       found = self._survey(corpus)
       if corpus.fingerprint() == fingerprint:  # It did not change meanwhile.

@@ -23,7 +23,7 @@ import numpy as np
 
 from robertax import paths
 from robertax.corpus.blocks import Shard
-from robertax.corpus.checksums import ADVICE, Checksum, checksum
+from robertax.corpus.checksums import ADVICE, Checksum
 from robertax.corpus.manifest import write_json, writing
 from robertax.corpus.publishing import discard, publish, staging
 from robertax.corpus.tokens import Tokens
@@ -149,8 +149,7 @@ class TokenWriter:
     self._seconds.update(seconds)
     with writing(self._path):
       self._file.close()
-    file = checksum(self._partial)
-    publish(self._partial, self._path)
+    file = publish(self._partial, self._path)
     write_json(self._path.removesuffix('.tokens') + '.json', {
         'version': VERSION, 'shard': self._shard.identity,
         'blocks': self._blocks, 'file': file._asdict(),

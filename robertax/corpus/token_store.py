@@ -12,7 +12,6 @@ tokenizer and the splitter, and of nothing else: see `preparation`.
 """
 
 from collections import Counter
-from collections.abc import Iterator
 import contextlib
 import json
 import os
@@ -179,12 +178,12 @@ def read_index(folder: str, name: str) -> dict[str, Any] | None:
     return None
 
 
-def stored(folder: str) -> Iterator[tuple[str, Checksum | None]]:
-  """(name, checksum) of all files of a store; of a shard's JSON, None."""
+def stored(folder: str) -> dict[str, Checksum]:
+  """What a store's finished files should be, by name."""
+  found = {}
   for name in paths.listdir(folder):
-    index = (read_index(folder, name.removesuffix('.json'))
-             if name.endswith('.json') else None)
+    shard = name.removesuffix('.json')
+    index = read_index(folder, shard) if name.endswith('.json') else None
     if index is not None:
-      yield name, None
-      yield (name.removesuffix('.json') + '.tokens',
-             Checksum(**index['file']))
+      found[f'{shard}.tokens'] = Checksum(**index['file'])
+  return found

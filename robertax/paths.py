@@ -39,9 +39,9 @@ class Stat(NamedTuple):
   modified: int
 
 
-def is_remote(path: str) -> bool:
+def is_remote(path: str | os.PathLike) -> bool:
   """Whether it is a URL, such as gs://bucket/x, and not of this machine."""
-  return '://' in path
+  return '://' in os.fspath(path)
 
 
 def join(folder: str, *names: str) -> str:

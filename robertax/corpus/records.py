@@ -20,7 +20,7 @@ import json
 import os
 from typing import Any
 
-from robertax import errors
+from robertax import errors, paths
 from robertax.corpus.wire import Row, decode_record
 from robertax.errors import InputError
 
@@ -113,9 +113,9 @@ class Manifest:
         damaged, or of another version.
     """
     folder = os.fspath(folder)
-    path = os.path.join(folder, MANIFEST)
+    path = paths.join(folder, MANIFEST)
     try:
-      with open(path, encoding='utf-8') as f:
+      with paths.open(path) as f:
         values = json.load(f)
       if values['version'] != VERSION:
         raise InputError(

@@ -9,6 +9,7 @@ held by a lock, so that several on one machine do not get into each other's way.
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+import contextlib
 import itertools
 import os
 import tempfile
@@ -81,9 +82,10 @@ class BlockCache:
     self.bytes = self.peak = self._pinned = 0
     self.changed = threading.Condition(threading.RLock())
     self._entries: OrderedDict[str, Entry] = OrderedDict()
+    self._held = contextlib.ExitStack()
     self._pool = ThreadPoolExecutor(threads, 'robertax-blocks')
     with writing(folder):
-      self.folder, self._held = _own_folder(folder)
+      self.folder = _own_folder(folder, self._held)
       self._take_over()
 
   @classmethod
@@ -96,6 +98,14 @@ class BlockCache:
       if key not in _OPEN:
         _OPEN[key] = cls(*key)
       return _OPEN[key]
+
+  def close(self) -> None:
+    """Ends its threads and gives the folder back; what it holds stays there."""
+    self._pool.shutdown(cancel_futures=True)
+    with _LOCK:
+      for key in [key for key, cache in _OPEN.items() if cache is self]:
+        del _OPEN[key]
+    self._held.close()
 
   def pin(self, block: Block, share: float = 1.0) -> Entry | None:
     """Keeps a block until `unpin`, and begins to fetch it if it is not there.
@@ -248,8 +258,8 @@ def _mapped(path: str) -> np.ndarray | None:
   return None
 
 
-def _own_folder(folder: str) -> tuple[str, object]:
-  """A folder that no living process has, and what holds it."""
+def _own_folder(folder: str, held: contextlib.ExitStack) -> str:
+  """A folder that no living process has; `held` is what keeps it so."""
   for number in itertools.count():
     path = os.path.join(folder, str(number))
     os.makedirs(path, exist_ok=True)
@@ -257,11 +267,12 @@ def _own_folder(folder: str) -> tuple[str, object]:
     try:
       import fcntl
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      return path, file
+      held.enter_context(file)
+      return path
     except BlockingIOError:
       file.close()
     except (ImportError, OSError):
       # Without locks: a folder that goes with the process.
       file.close()
-      held = tempfile.TemporaryDirectory(dir=folder, prefix='process-')
-      return held.name, held
+      return held.enter_context(
+          tempfile.TemporaryDirectory(dir=folder, prefix='process-'))

@@ -20,13 +20,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robertax import paths
 from robertax.corpus import records
+from robertax.corpus.packing import Rows
+from robertax.corpus.publishing import publish
 from robertax.corpus.records import Manifest
 from robertax.corpus.wire import Row
 from robertax.errors import InputError
 
 NAME = 'memmap.json'
+_AT_ONCE = 1 << 20  # Values that are copied at once.
 
 
 class Arrays(NamedTuple):
@@ -42,7 +44,7 @@ class Arrays(NamedTuple):
 
 def file_path(folder: str, split: str, field: str) -> str:
   """Path of the file that holds one field of `Arrays`."""
-  return paths.join(
+  return os.path.join(
       folder, f'{split}.{field}.{"bin" if field == "ids" else "npy"}')
 
 
@@ -52,6 +54,11 @@ def kinds(dtype) -> Arrays:
                 '<i4', '<i4')
 
 
+def file_names(split: str) -> list[str]:
+  """Names of the files of a split."""
+  return [file_path('', split, field) for field in Arrays._fields]
+
+
 def open_split(manifest: Manifest, split: str) -> Arrays:
   """Maps a split's arrays, read-only.
 
@@ -59,16 +66,7 @@ def open_split(manifest: Manifest, split: str) -> Arrays:
     InputError: a file is missing or not of the manifest's size.
   """
   info = manifest.splits[split]
-  arrays = []
-  for field in Arrays._fields:
-    path = file_path(manifest.folder, split, field)
-    try:
-      arrays.append(np.memmap(path, manifest.dtype, 'r') if field == 'ids'
-                    else np.load(path, mmap_mode='r'))
-    except (OSError, ValueError, EOFError) as e:
-      raise InputError(f'{path}: missing or damaged ({e}): delete its folder '
-                       'and prepare again.') from e
-  arrays = Arrays(*arrays)
+  arrays = _open(manifest.folder, split, manifest.dtype)
   pairs = 0 if manifest.pair_law is None else info.num_examples
   if [len(array) for array in arrays] != [
       info.num_tokens, info.num_records + 1, info.num_examples,
@@ -76,6 +74,25 @@ def open_split(manifest: Manifest, split: str) -> Arrays:
     raise InputError(f'{manifest.folder}: its {split} files are not those of '
                      'its manifest: delete the folder and prepare again.')
   return arrays
+
+
+def _open(folder: str, split: str, dtype) -> Arrays:
+  arrays = []
+  for field in Arrays._fields:
+    path = file_path(folder, split, field)
+    try:
+      arrays.append(
+          _ids(path, dtype) if field == 'ids' else np.load(path, mmap_mode='r'))
+    except (OSError, ValueError, EOFError) as e:
+      raise InputError(f'{path}: missing or damaged ({e}): delete its folder '
+                       'and prepare again.') from e
+  return Arrays(*arrays)
+
+
+def _ids(path: str, dtype) -> np.ndarray:
+  # The part of a split may have none, and nothing cannot be mapped.
+  return (np.memmap(path, dtype, 'r') if os.path.getsize(path)
+          else np.zeros(0, dtype))
 
 
 class _File:
@@ -107,7 +124,7 @@ class _File:
         self._file.write(b'\x93NUMPY\x01\x00' + size.to_bytes(2, 'little')
                          + text.ljust(size - 1).encode() + b'\n')
       self._file.close()
-      os.replace(f'{self._path}.partial', self._path)
+    publish(f'{self._path}.partial', self._path)
 
   def abandon(self) -> None:
     try:
@@ -137,6 +154,33 @@ class SplitWriter:
     for field in Row._fields:
       getattr(self._files, field).append(getattr(row, field))
 
+  def write_rows(self, rows: Rows, first_document: int) -> None:
+    """All rows of a block whose documents begin at that one of the corpus."""
+    files = self._files
+    files.ids.append(rows.ids)
+    files.row_starts.append(self._tokens + np.cumsum(rows.row_lengths))
+    files.lengths.append(rows.lengths)
+    files.example_starts.append(
+        self._examples + np.cumsum(rows.row_examples))
+    files.documents.append(rows.documents + first_document)
+    files.first_lengths.append(rows.first_lengths)
+    files.second_documents.append(rows.second_documents + first_document)
+    self._tokens += len(rows.ids)
+    self._examples += len(rows.lengths)
+
+  def write_arrays(self, arrays: Arrays) -> None:
+    """All rows of another split, such as a part of this one."""
+    for field, file, values in zip(Arrays._fields, self._files, arrays):
+      start = dict(row_starts=self._tokens,
+                   example_starts=self._examples).get(field)
+      if start is not None:
+        values = values[1:]
+      for at in range(0, len(values), _AT_ONCE):
+        some = values[at:at + _AT_ONCE]
+        file.append(some if start is None else some + start)
+    self._tokens += len(arrays.ids)
+    self._examples += len(arrays.lengths)
+
   def close(self) -> None:
     for file in self._files:
       file.close()
@@ -146,14 +190,28 @@ class SplitWriter:
       file.abandon()
 
 
-def finish(folder: str, splits: Sequence[str]) -> None:
-  """Marks the memory-mapped form of these splits as whole."""
+def join(folder: str, split: str, parts: Sequence[str], dtype) -> None:
+  """Makes a split of its parts, splits themselves, in constant memory."""
+  writer = SplitWriter(folder, split, dtype)
+  try:
+    for part in parts:
+      writer.write_arrays(_open(folder, part, dtype))
+    writer.close()
+  except BaseException:
+    writer.abandon()
+    raise
+
+
+def finish(folder: str, splits: Sequence[str]) -> str:
+  """Marks the form of these splits as whole; the name of the file it writes."""
   records.write_json(os.path.join(folder, NAME),
                      {'version': records.VERSION, 'splits': list(splits)})
+  return NAME
 
 
-def from_records(manifest: Manifest) -> None:
-  """Makes the memory-mapped form out of array_record files."""
+def from_records(manifest: Manifest) -> list[str]:
+  """Makes the memory-mapped form out of array_record files; its files."""
+  names = []
   for split in manifest.splits:
     writer = SplitWriter(manifest.folder, split, manifest.dtype)
     try:
@@ -163,4 +221,5 @@ def from_records(manifest: Manifest) -> None:
     except BaseException:
       writer.abandon()
       raise
-  finish(manifest.folder, list(manifest.splits))
+    names += file_names(split)
+  return [*names, finish(manifest.folder, list(manifest.splits))]

@@ -40,6 +40,8 @@ class DataConfig:
       the text allows it) or 'bert' (a lone sentence adds one more), see
       corpus/pairs.py.
     cache_dir: where records are kept; empty: the user's cache folder.
+    keep_tokens: keep the store of tokens (2 bytes a token) after packing, so
+      that another format or length need not read and tokenize the text.
     workers: processes that prepare records; 0: one a core.
     batch_size: sequences a step, over all devices, hosts and micro-batches.
     backend: 'tf' (tf.data and array_record) or 'numpy' (memory-mapped records;
@@ -95,6 +97,7 @@ class DataConfig:
   pair_short_rate: float = 0.0
   pair_negatives: str = 'half'
   cache_dir: str = ''
+  keep_tokens: bool = True
   workers: int = 0
   batch_size: int = 256
   backend: str = 'tf'

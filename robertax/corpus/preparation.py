@@ -19,7 +19,7 @@ import time
 
 from robertax.corpus import memmap, records
 from robertax.corpus.blocks import Block, Changed, Survey, read_blocks
-from robertax.corpus.documents import resolve
+from robertax.corpus.documents import corpora_of
 from robertax.corpus.formats import FORMATS
 from robertax.corpus.locks import locked
 from robertax.corpus.packing import Packer, Recipe, Work
@@ -64,8 +64,9 @@ def prepare(data, tokenizer_config, *, out: str = '', memmap: bool = False,
   """Prepares what is missing and returns all of it.
 
   Args:
-    data: has corpora, text_field, invalid_utf8, sentences, format,
-      sequence_length, pair_*, cache_dir, workers, backend (data.DataConfig).
+    data: has corpora and what else says which documents
+      (documents.corpora_of), sentences, format, sequence_length, pair_*,
+      cache_dir, workers, backend (data.DataConfig).
     tokenizer_config: has path and vocab_size (text.TokenizerConfig).
     out: a folder instead of data.cache_dir.
     memmap: make the memory-mapped form too; data.backend='numpy' implies it.
@@ -89,7 +90,7 @@ def prepare(data, tokenizer_config, *, out: str = '', memmap: bool = False,
   if '://' in (out or data.cache_dir):
     raise InputError(f'{out or data.cache_dir}: records are kept on local '
                      'paths only, as yet.')
-  corpora = resolve(data.corpora, data.text_field, data.invalid_utf8)
+  corpora = corpora_of(data)
   surveys = _Surveys(progress)
   tokenizer, path = tokenizer_for(
       tokenizer_config, corpora, surveys, data.sentences, cache, progress)
@@ -153,7 +154,7 @@ class _Surveys:
     return self._known[corpus.name][1]
 
   def _survey(self, corpus) -> tuple[list[Block], Counter]:
-    survey, literals = Survey(), 0
+    survey, literals, num_bytes = Survey(), 0, 0
     missing = getattr(corpus, 'missing', ())
     if missing and self._progress:
       print(f'{corpus.name}: not installed, so without: {", ".join(missing)}.',
@@ -162,6 +163,7 @@ class _Surveys:
              self._progress) as shown:
       for text in corpus.documents():
         survey.add(len(text))
+        num_bytes += len(text) if text.isascii() else len(text.encode())
         literals += any(token in text for token in LITERALS)
         shown.update(corpus.position - shown.n)
       shown.update(corpus.position - shown.n)
@@ -172,6 +174,7 @@ class _Surveys:
     counts = Counter(corpus.counts)
     counts['documents_naming_special_tokens'] = literals
     counts['characters'] = survey.num_chars
+    counts['utf8_bytes'] = num_bytes
     return survey.blocks(), counts
 
 

@@ -26,7 +26,7 @@ from robertax.corpus.wiki_dumps import wiki
 from robertax.errors import InputError
 from robertax.sections import unknown
 
-_WARC = Reader(warc, ('fastwarc', 'resiliparse'), 'warc')
+_WARC = Reader(warc, ('warcio', 'resiliparse'), 'warc')
 READERS = {
     '.txt': Reader(txt),
     '.jsonl': Reader(jsonl),

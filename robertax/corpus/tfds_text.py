@@ -103,17 +103,16 @@ class TfdsText:
   def _values(self) -> Iterator[bytes]:
     import tensorflow_datasets as tfds
 
-    only = tfds.decode.PartialDecoding({self._field: True})
     try:
       # Each format has one of the two readers.
       if self._builder.info.file_format.value == 'array_record':
-        rows = self._builder.as_data_source(
-            split=self._split, decoders=only)
+        rows = self._builder.as_data_source(split=self._split)
         yield from (rows[i][self._field] for i in range(len(rows)))
       else:
         _cpu_only()
         rows = self._builder.as_dataset(
-            split=self._split, decoders=only, shuffle_files=False,
+            split=self._split, shuffle_files=False,
+            decoders=tfds.decode.PartialDecoding({self._field: True}),
             # One file after another: the same order every time.
             read_config=tfds.ReadConfig(interleave_cycle_length=1,
                                         try_autocache=False))

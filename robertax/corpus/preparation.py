@@ -15,7 +15,7 @@ import time
 
 from robertax import paths
 from robertax.corpus import finishing, records
-from robertax.corpus.documents import resolve
+from robertax.corpus.documents import corpora_of
 from robertax.corpus.filling import fill_records, fill_tokens
 from robertax.corpus.formats import FORMATS
 from robertax.corpus.jobs import Job, jobs_of
@@ -87,7 +87,7 @@ def plan(data, tokenizer_config, *, out: str = '', memmap: bool = False,
     if paths.is_remote(cache):
       raise InputError(f'{cache}: memory-mapped records (--memmap, '
                        'data.backend=numpy) lie on local paths only.')
-  corpora = resolve(data.corpora, data.text_field, data.invalid_utf8)
+  corpora = corpora_of(data)
   surveys = Surveys(cache, progress)
   tokenizer, path = tokenizer_for(
       tokenizer_config, corpora, surveys, data.sentences, cache, progress)
@@ -104,9 +104,9 @@ def prepare(data, tokenizer_config, *, out: str = '', memmap: bool = False,
   """Prepares what is missing and returns all of it.
 
   Args:
-    data: has corpora, text_field, invalid_utf8, sentences, format,
-      sequence_length, pair_*, cache_dir, keep_tokens, workers, backend
-      (data.DataConfig).
+    data: has corpora and what else says which documents
+      (documents.corpora_of), sentences, format, sequence_length, pair_*,
+      cache_dir, keep_tokens, workers, backend (data.DataConfig).
     tokenizer_config: has path and vocab_size (text.TokenizerConfig).
     out: a folder instead of data.cache_dir.
     memmap: make the memory-mapped form too; data.backend='numpy' implies it.

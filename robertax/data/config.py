@@ -23,9 +23,20 @@ class DataConfig:
 
   Attributes:
     corpora: paths, globs and names with commas between; `python` is the
-      embedded text. Each file is a corpus, a folder is one corpus.
-    text_field: the field of a JSON line that holds the text.
+      embedded text, `tfds:NAME` or `tfds:FOLDER` one of TFDS. Each file is a
+      corpus, a folder is one corpus.
+    text_field: the field of a JSON line, the column or the TFDS feature that
+      holds the text.
+    split: of TFDS and of Hugging Face's folders with splits.
+    tfds_dir: where TFDS's prepared data sets lie; empty: its own place, which
+      TFDS_DATA_DIR names.
     invalid_utf8: 'error', or 'replace' (each bad byte becomes U+FFFD, counted).
+    drop_duplicates: leave out documents that were there before, to the letter;
+      the first one stays. Takes about 16 bytes of memory a document.
+    min_document_chars: leave out shorter documents.
+    document_filter: `module:function` of a document's text: True or a text
+      keeps it (as that text), False or None leaves it out. Of a corpus these
+      three, in the order filter, length, duplicates, are counted.
     sentences: name of a splitter in corpus.sentences.SPLITTERS.
     format: name of an input format in corpus.formats.FORMATS.
     sequence_length: tokens a row, T.
@@ -87,7 +98,12 @@ class DataConfig:
   """
   corpora: str = 'python'
   text_field: str = 'text'
+  split: str = 'train'
+  tfds_dir: str = ''
   invalid_utf8: str = 'error'
+  drop_duplicates: bool = False
+  min_document_chars: int = 0
+  document_filter: str = ''
   sentences: str = 'prose'
   format: str = 'full_sentences'
   sequence_length: int = 512
@@ -155,6 +171,9 @@ def check(config: DataConfig) -> None:
   if '://' in config.remote_cache_dir:
     raise InputError(f'data.remote_cache_dir={config.remote_cache_dir}: a '
                      'folder of this machine.')
+  if config.min_document_chars < 0:
+    raise InputError(f'data.min_document_chars={config.min_document_chars}: '
+                     '0 (none is too short) or more.')
   if (config.first_sequence_length > 0) != (
       config.first_sequence_steps > 0) or (
           min(config.first_sequence_length, config.first_sequence_steps) < 0):

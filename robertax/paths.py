@@ -47,7 +47,7 @@ def is_remote(path: str | os.PathLike) -> bool:
 def join(folder: str, *names: str) -> str:
   """Names in a folder, local or remote."""
   if is_remote(folder):
-    return '/'.join((folder.rstrip('/'), *names))
+    return '/'.join((os.fspath(folder).rstrip('/'), *names))
   return os.path.join(folder, *names)
 
 

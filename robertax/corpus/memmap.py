@@ -20,9 +20,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from robertax import paths
 from robertax.corpus import records
 from robertax.corpus.packing import Rows
-from robertax.corpus.publishing import publish
+from robertax.corpus.publishing import discard, publish, staging
 from robertax.corpus.records import Manifest
 from robertax.corpus.wire import Row
 from robertax.errors import InputError
@@ -44,7 +45,7 @@ class Arrays(NamedTuple):
 
 def file_path(folder: str, split: str, field: str) -> str:
   """Path of the file that holds one field of `Arrays`."""
-  return os.path.join(
+  return paths.join(
       folder, f'{split}.{field}.{"bin" if field == "ids" else "npy"}')
 
 
@@ -103,7 +104,8 @@ class _File:
     self._path, self._dtype, self._size = path, np.dtype(dtype), 0
     self._npy = path.endswith('.npy')
     with records.writing(path):
-      self._file = open(f'{path}.partial', 'wb')
+      self._partial = staging(path)
+      self._file = open(self._partial, 'wb')
       if self._npy:
         self._file.write(bytes(self._HEADER))
 
@@ -124,15 +126,14 @@ class _File:
         self._file.write(b'\x93NUMPY\x01\x00' + size.to_bytes(2, 'little')
                          + text.ljust(size - 1).encode() + b'\n')
       self._file.close()
-    publish(f'{self._path}.partial', self._path)
+    publish(self._partial, self._path)
 
   def abandon(self) -> None:
     try:
       self._file.close()
     except OSError:
       pass  # A full disk: what is buffered is being thrown away.
-    if os.path.exists(f'{self._path}.partial'):
-      os.remove(f'{self._path}.partial')
+    discard(self._partial)
 
 
 class SplitWriter:

@@ -58,6 +58,7 @@ class Plan:
   tokenizer: Tokenizer
   tokenizer_path: str
   jobs: list[Job]
+  forms: tuple[str, ...]  # Those of jobs, and what is made of these.
 
 
 def plan(data, tokenizer_config, *, out: str = '', memmap: bool = False,
@@ -84,9 +85,14 @@ def plan(data, tokenizer_config, *, out: str = '', memmap: bool = False,
   forms = ['array_record'] if records.array_record_module() else []
   if memmap or data.backend == 'numpy' or not forms:
     forms.append('memmap')
-    if paths.is_remote(cache):
-      raise InputError(f'{cache}: memory-mapped records (--memmap, '
-                       'data.backend=numpy) lie on local paths only.')
+  made = tuple(forms)
+  if paths.is_remote(cache):
+    if 'array_record' not in forms:
+      raise InputError(f'{cache}: to prepare records in a remote place needs '
+                       'array_record: pip install array-record.')
+    # Whatever the backend, what is remote is read in the other form, and that
+    # is made of these: arrays cannot be mapped there to be joined.
+    made, forms = ('array_record', 'memmap'), ['array_record']
   corpora = corpora_of(data)
   surveys = Surveys(cache, progress)
   tokenizer, path = tokenizer_for(
@@ -96,7 +102,7 @@ def plan(data, tokenizer_config, *, out: str = '', memmap: bool = False,
         f'model.vocab_size={vocab_size}, but the tokenizer {path} has '
         f'{tokenizer.vocab_size} ids: 0 takes its number.')
   return Plan(tokenizer, path, jobs_of(data, corpora, tokenizer, cache,
-                                       tuple(forms), surveys))
+                                       tuple(forms), surveys), made)
 
 
 def prepare(data, tokenizer_config, *, out: str = '', memmap: bool = False,
@@ -128,7 +134,7 @@ def prepare(data, tokenizer_config, *, out: str = '', memmap: bool = False,
       manifest.check(corpus=job.corpus.name, vocab_size=job.vocab_size,
                      dtype=job.recipe.dtype, **job.facts)
       finishing.left_over(manifest)
-      manifest = finishing.with_forms(manifest, job.forms)
+      manifest = finishing.with_forms(manifest, planned.forms)
     if progress:
       print(summary(manifest), file=sys.stderr)
     manifests.append(manifest)

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 
-from robertax import errors
+from robertax import errors, paths
 from robertax.corpus.blocks import part_of
 from robertax.corpus.locks import locked
 from robertax.corpus.progress import bar
@@ -60,7 +60,7 @@ def tokenizer_for(config, corpora: list, surveys, sentences: str,
   check(config)
   path = tokenizer_path(config, corpora, sentences, cache_dir)
   with locked(os.path.dirname(path)):
-    if not os.path.exists(path):
+    if not paths.exists(path):
       share = _plan(corpora, surveys)[2]
       if share < 1:
         print(f'The tokenizer is trained on {share:.1%} of the text, documents '
@@ -77,6 +77,7 @@ def tokenizer_for(config, corpora: list, surveys, sentences: str,
         print(f'The text gives a vocabulary of {tokenizer.vocab_size:,} only, '
               f'{config.vocab_size:,} were asked for.', file=sys.stderr)
       with errors.writing(path):
+        paths.makedirs(os.path.dirname(path))
         tokenizer.save(path)
     try:
       return load(path), path

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from robertax import paths
 from robertax.corpus import records
 from robertax.corpus.checksums import Checksum, checksum
 from robertax.corpus.packing import Rows
@@ -45,8 +46,14 @@ class Arrays(NamedTuple):
 
 def file_path(folder: str, split: str, field: str) -> str:
   """Path of the file that holds one field of `Arrays`."""
-  return os.path.join(
+  return paths.join(
       folder, f'{split}.{field}.{"bin" if field == "ids" else "npy"}')
+
+
+def kinds(dtype) -> Arrays:
+  """The dtype of each array on disk; `dtype` is that of the ids."""
+  return Arrays(np.dtype(dtype).newbyteorder('<'), '<i8', '<i4', '<i8', '<i4',
+                '<i4', '<i4')
 
 
 def file_names(split: str) -> list[str]:
@@ -134,11 +141,9 @@ class SplitWriter:
 
   def __init__(self, folder: str, split: str, dtype):
     self._split = split
-    code = np.dtype(dtype).newbyteorder('<')
-    kinds = Arrays(code, '<i8', '<i4', '<i8', '<i4', '<i4', '<i4')
     self._files = Arrays(*(
         _File(file_path(folder, split, field), kind)
-        for field, kind in zip(Arrays._fields, kinds)))
+        for field, kind in zip(Arrays._fields, kinds(dtype))))
     self._tokens = self._examples = 0
     self._files.row_starts.append([0])
     self._files.example_starts.append([0])

@@ -15,7 +15,7 @@ import time
 from robertax import paths
 from robertax.corpus import finishing, records
 from robertax.corpus.blocks import Shard
-from robertax.corpus.documents import resolve
+from robertax.corpus.documents import corpora_of
 from robertax.corpus.filling import fill_records, fill_tokens
 from robertax.corpus.formats import FORMATS
 from robertax.corpus.jobs import Job, jobs_of
@@ -58,6 +58,7 @@ class Plan:
   tokenizer: Tokenizer
   tokenizer_path: str
   jobs: list[Job]
+  forms: tuple[str, ...]  # Those of jobs, and what is made of these.
 
 
 def plan(data, tokenizer_config, *, out: str = '', memmap: bool = False,
@@ -87,10 +88,15 @@ def plan(data, tokenizer_config, *, out: str = '', memmap: bool = False,
   forms = ['array_record'] if records.array_record_module() else []
   if memmap or data.backend == 'numpy' or not forms:
     forms.append('memmap')
-    if paths.is_remote(cache):
-      raise InputError(f'{cache}: memory-mapped records (--memmap, '
-                       'data.backend=numpy) lie on local paths only.')
-  corpora = resolve(data.corpora, data.text_field, data.invalid_utf8)
+  made = tuple(forms)
+  if paths.is_remote(cache):
+    if 'array_record' not in forms:
+      raise InputError(f'{cache}: to prepare records in a remote place needs '
+                       'array_record: pip install array-record.')
+    # Whatever the backend, what is remote is read in the other form, and that
+    # is made of these: arrays cannot be mapped there to be joined.
+    made, forms = ('array_record', 'memmap'), ['array_record']
+  corpora = corpora_of(data)
   surveys = Surveys(cache, progress, only_kept)
   tokenizer, path = tokenizer_for(
       tokenizer_config, corpora, surveys, data.sentences, cache, progress,
@@ -100,7 +106,7 @@ def plan(data, tokenizer_config, *, out: str = '', memmap: bool = False,
         f'model.vocab_size={vocab_size}, but the tokenizer {path} has '
         f'{tokenizer.vocab_size} ids: 0 takes its number.')
   return Plan(tokenizer, path, jobs_of(data, corpora, tokenizer, cache,
-                                       tuple(forms), surveys))
+                                       tuple(forms), surveys), made)
 
 
 def prepare(data, tokenizer_config, *, out: str = '', memmap: bool = False,
@@ -108,9 +114,9 @@ def prepare(data, tokenizer_config, *, out: str = '', memmap: bool = False,
   """Prepares what is missing and returns all of it.
 
   Args:
-    data: has corpora, text_field, invalid_utf8, sentences, format,
-      sequence_length, pair_*, cache_dir, keep_tokens, workers, backend
-      (data.DataConfig).
+    data: has corpora and what else says which documents
+      (documents.corpora_of), sentences, format, sequence_length, pair_*,
+      cache_dir, keep_tokens, workers, backend (data.DataConfig).
     tokenizer_config: has path and vocab_size (text.TokenizerConfig).
     out: a folder instead of data.cache_dir.
     memmap: make the memory-mapped form too; data.backend='numpy' implies it.
@@ -132,7 +138,7 @@ def prepare(data, tokenizer_config, *, out: str = '', memmap: bool = False,
       manifest.check(corpus=job.corpus.name, vocab_size=job.vocab_size,
                      dtype=job.recipe.dtype, **job.facts)
       finishing.left_over(manifest)
-      manifest = finishing.with_forms(manifest, job.forms)
+      manifest = finishing.with_forms(manifest, planned.forms)
     if progress:
       print(summary(manifest), file=sys.stderr)
     manifests.append(manifest)

@@ -118,13 +118,20 @@ def write_tfds_metadata(folder: str, splits: dict[str, Split],
 def read_rows(manifest: Manifest, split: str) -> Iterator[Row]:
   """Yields the records of a split on disk, in order."""
   for path in manifest.shard_paths(split):
+    here = path
     try:
-      reader = array_record_module().ArrayRecordReader(path)
+      if paths.is_remote(path):  # The library reads local files alone.
+        here = staging(path)
+        paths.copy(path, here)
+      reader = array_record_module().ArrayRecordReader(here)
       for start in range(0, reader.num_records(), 1024):
         stop = min(start + 1024, reader.num_records())
         for record in reader.read(start, stop):
           yield decode_record(record, manifest.dtype)
       reader.close()
-    except (RuntimeError, IndexError) as e:
+    except (RuntimeError, IndexError, OSError) as e:
       raise InputError(f'{path}: damaged or missing ({e}): delete its folder '
                        'and prepare again.') from e
+    finally:
+      if here != path:
+        discard(here)

@@ -93,7 +93,7 @@ class Surveys:
 
   def _survey(self, corpus) -> Surveyed:
     started = time.monotonic()
-    survey, literals = laws.Survey(), 0
+    survey, literals, num_bytes = laws.Survey(), 0, 0
     missing = getattr(corpus, 'missing', ())
     if missing and self._progress:
       print(f'{corpus.name}: not installed, so without: {", ".join(missing)}.',
@@ -102,6 +102,7 @@ class Surveys:
              self._progress) as shown:
       for text in corpus.documents():
         survey.add(len(text), corpus.position, getattr(corpus, 'mark', None))
+        num_bytes += len(text) if text.isascii() else len(text.encode())
         literals += any(token in text for token in LITERALS)
         shown.update(corpus.position - shown.n)
       shown.update(corpus.position - shown.n)
@@ -112,6 +113,7 @@ class Surveys:
     counts = Counter(corpus.counts)
     counts['documents_naming_special_tokens'] = literals
     counts['characters'] = survey.num_chars
+    counts['utf8_bytes'] = num_bytes
     return Surveyed(survey.blocks(), counts,
                     round(time.monotonic() - started, 3))
 

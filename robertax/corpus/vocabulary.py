@@ -81,15 +81,9 @@ def tokenizer_for(config, corpora: list, surveys, sentences: str,
         print(f'The text gives a vocabulary of {tokenizer.vocab_size:,} only, '
               f'{config.vocab_size:,} were asked for.', file=sys.stderr)
       with errors.writing(path):
-        if paths.is_remote(path):
-          with paths.open(path, 'w') as f:
-            f.write(tokenizer.to_json())
-        else:
-          tokenizer.save(path)
+        paths.makedirs(os.path.dirname(path))
+        tokenizer.save(path)
     try:
-      if paths.is_remote(path):
-        with paths.open(path) as f:
-          return Tokenizer.from_json(f.read(), path), path
       return load(path), path
     except InputError as e:
       raise InputError(f'{e} Delete that file: it is trained again.') from e

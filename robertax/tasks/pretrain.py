@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from robertax import corpus, data, text
-from robertax.corpus.documents import resolve
+from robertax.corpus.documents import corpora_of
 from robertax.data import mixture
 from robertax.data.config import DataConfig
 from robertax.data.phases import Phase, Phases
@@ -72,8 +72,7 @@ class Pretrain:
     if data_config.mixture:
       # Preparing may take hours: what the mixture lacks is said before.
       mixture.weights(data_config.mixture, [
-          c.name for c in resolve(data_config.corpora, data_config.text_field,
-                                  data_config.invalid_utf8)])
+          c.name for c in corpora_of(data_config)])
     prepared = corpus.prepare(data_config, tokenizer_config,
                               vocab_size=model_config.vocab_size)
     self.tokenizer = prepared.tokenizer

@@ -59,6 +59,8 @@ class Cleaned:
       self._filter = load_filter(cleaning.document_filter)
       self._facts += [cleaning.document_filter, source_hash(self._filter)]
 
+  mark = None  # Reading cannot begin in the middle: all before must be seen.
+
   def __getattr__(self, name: str):
     return getattr(self._corpus, name)  # Name, files, counts, position, ...
 

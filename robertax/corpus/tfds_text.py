@@ -98,6 +98,12 @@ class TfdsText:
         self.counts['empty_documents'] += 1
       self.position = min(self.size, self.size * number
                           // max(1, self._info.num_examples))
+    if number != self._info.num_examples:
+      # Its reader takes a file that was cut off for a shorter one.
+      raise InputError(
+          f'data.corpora: {self._source}: cannot be read whole: {number:,} of '
+          f'{self._info.num_examples:,} examples were found in '
+          f'{", ".join(self.files[:3])}: damaged? Prepare it again.')
     self.position = self.size
 
   def _values(self) -> Iterator[bytes]:

@@ -122,7 +122,7 @@ def test_damaged_files_are_named(prepared, tmp_path):
   source = f'tfds:{tmp_path}/a/small_text/en/1.0.0'
   (corpus,) = resolve(source)
   with open(corpus.files[0], 'r+b') as f:
-    f.truncate(os.path.getsize(corpus.files[0]) // 2)
+    f.truncate(100)  # Of array_record, the half would still have all.
   with pytest.raises(InputError, match='cannot be read') as e:
     list(corpus.documents())
   assert source in str(e.value)

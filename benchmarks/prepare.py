@@ -18,7 +18,6 @@ The last line is one JSON object.
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -156,6 +155,11 @@ def tokenizer_json(path: str, text: str, folder: str) -> str:
   return saved
 
 
+def _say(what: str, seconds: float, size: int) -> None:
+  print(f'{what:21s} {seconds:7.1f} s  {size / seconds / 1e6:6.2f} MB/s',
+        flush=True)
+
+
 def expected(rate: float, reading: float, cores: int) -> list[str]:
   """What 160 GB would take, as lines.
 
@@ -181,11 +185,14 @@ def measure(data: str, tokenizer: str) -> dict[str, float]:
   with tempfile.TemporaryDirectory() as folder:
     whole, half = write_text(data, folder)
     saved = tokenizer_json(tokenizer, whole, folder)
-    before, _ = child('encode', whole, saved, 0)
-    made, peak = child('prepare', whole, saved, f'{folder}/whole')
-    behind, _ = child('encode', whole, saved, 1)
-    _, half_peak = child('prepare', half, saved, f'{folder}/half')
     size = os.path.getsize(whole)
+    before, _ = child('encode', whole, saved, 0)
+    _say('encode_batch, before', before['seconds'], before['bytes'])
+    made, peak = child('prepare', whole, saved, f'{folder}/whole')
+    _say('text -> records', made['seconds'], size)
+    behind, _ = child('encode', whole, saved, 1)
+    _say('encode_batch, behind', behind['seconds'], behind['bytes'])
+    _, half_peak = child('prepare', half, saved, f'{folder}/half')
   alone = before['seconds'] + behind['seconds']
   text = before['bytes'] + behind['bytes']
   rate = size / made['seconds']
@@ -194,14 +201,10 @@ def measure(data: str, tokenizer: str) -> dict[str, float]:
       megabytes_per_second=round(rate / 1e6, 2),
       peak_memory_mib=round(peak / 2**20, 1),
       peak_memory_ratio=round(peak / half_peak, 3))
-  speeds = [part['bytes'] / part['seconds'] / 1e6 for part in (before, behind)]
   print(f'{size / 1e6:.0f} MB of text, {made["tokens"]:,} tokens of records, '
         f'{cores} cores')
-  print(f'encode_batch alone    {alone:7.1f} s  {text / alone / 1e6:6.2f} MB/s '
-        f'(before {speeds[0]:.2f}, behind {speeds[1]:.2f}; '
-        f'median {statistics.median(speeds):.2f})')
-  print(f'text -> records       {made["seconds"]:7.1f} s  {rate / 1e6:6.2f} '
-        f'MB/s, {results["fraction_of_encode_batch"]:.2f} of that')
+  _say('encode_batch alone', alone, text)
+  _say('text -> records', made['seconds'], size)
   for name, seconds in made['stages'].items():
     print(f'  {name:19s} {seconds:7.1f} s, of all processes')
   print(f'peak memory           {peak / 2**20:7.1f} MiB, of half the text '

@@ -8,10 +8,11 @@ that into records, by the very functions of the local preparation
 whoever made them, are not made again. The manifest is written here, at the end.
 
 What workers share is storage: text and data.cache_dir must be paths that all of
-them see, gs:// or a mounted folder. Of a shard's text a worker reads, in a
-corpus that knows marks (`documents.Corpus`: plain .txt and .jsonl), its own
-part; of a compressed one, the file from its beginning on; of any other, all
-before it. So give large corpora as many files.
+them see, gs:// or a mounted folder. For a shard's text a worker opens the files
+that it lies in, and reads the first of them from its beginning: so give a large
+corpus as many files, of a GB at most. Corpora without marks
+(`documents.Corpus.mark`: TFDS, and all that is cleaned of duplicates) are read
+up to the shard: these are better prepared on one machine.
 """
 
 from collections.abc import Sequence

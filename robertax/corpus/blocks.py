@@ -31,8 +31,8 @@ class Block:
     part: 'all', or, of a one-document corpus, 'head' or 'tail' of its
       sentences (see `part_of`).
     size: bytes of the corpus's files that it came from, for progress.
-    mark: where its first document begins, see `documents.Corpus`; None: the
-      corpus can only be read from its beginning.
+    mark: of its first document, see `documents.Corpus`; None: the corpus can
+      only be read from its beginning.
   """
   split: str
   start: int

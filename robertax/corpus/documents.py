@@ -59,6 +59,8 @@ class Corpus:
     counts: filled by `documents`: `empty_documents` (nothing but space) were
       skipped, `replaced_bytes` became U+FFFD, and what each reader counts.
     size, position: bytes of the files, and how many of them were read.
+    mark: (file, number in it) of the document that was given last: with it
+      reading can begin there.
   """
 
   def __init__(self, name: str, files: list[str], text_field: str = 'text',
@@ -70,6 +72,7 @@ class Corpus:
     self.counts = Counter()
     self.size = sum(paths.stat(path).size for path in files)
     self.position = 0
+    self.mark = 0, 0
     self._text_field = text_field
     self._replace = invalid_utf8 == 'replace'
     self._versions = sorted({
@@ -84,23 +87,33 @@ class Corpus:
         [facts, self._text_field, self._replace,
          *([self._versions] if self._versions else [])]).encode()).hexdigest()
 
-  def documents(self) -> Iterator[str]:
-    """Reads the documents from the start, one in memory at a time.
+  def documents(self, mark: tuple[int, int] = (0, 0)) -> Iterator[str]:
+    """Reads the documents, one in memory at a time.
 
     Lines of a document end with '\n'.
+
+    Args:
+      mark: of the document to begin with: files before its own are not opened,
+        documents before it in its own are passed over. `counts` are then of
+        what was read.
 
     Raises:
       InputError: with the file and the line, row or record.
     """
+    first, passed = mark
     self.counts.clear()
-    self.position = 0
-    for path in self.files:
+    self.position = sum(paths.stat(path).size for path in self.files[:first])
+    for number, path in enumerate(self.files[first:], first):
+      given = 0
       before, size = self.position, paths.stat(path).size
       reading = Reading(path, self._text_field, self._replace, self.counts,
                         self._advance, size)
       for text in reader_of(path).read(reading):
         if text and not text.isspace():
-          yield text
+          self.mark = number, given
+          given += 1
+          if number > first or given > passed:
+            yield text
         else:
           self.counts['empty_documents'] += 1
       self.position = before + size

@@ -47,7 +47,7 @@ def files(cache):
 
 
 @pytest.mark.parametrize('kills', [
-    4, pytest.param(20, marks=pytest.mark.slow)])
+    3, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(tmp_path, txt, tokenizer_path, kills):
   def start(cache, workers):
     return subprocess.Popen(

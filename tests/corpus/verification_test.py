@@ -4,8 +4,10 @@ import os
 import pytest
 
 from robertax.corpus.checksums import checksum
-from robertax.corpus.verification import verify_prepared
+from robertax.corpus.verification import verify_config, verify_prepared
+from robertax.data.config import DataConfig
 from robertax.errors import InputError
+from robertax.text import TokenizerConfig
 
 
 def test_records_and_tokens_are_whole(prepare, txt, small_blocks, tmp_path,
@@ -59,3 +61,21 @@ def test_a_damaged_manifest_is_named(prepare, txt):
     verify_prepared([manifest.folder], progress=False)
   with pytest.raises(InputError, match='no finished records here'):
     verify_prepared([str(txt)], progress=False)
+
+
+def test_what_a_config_names(prepare, txt, tmp_path, tokenizer_path, capsys):
+  """Nothing is read or trained for it: what is not prepared is said so."""
+  def config(**values):
+    return DataConfig(corpora=str(txt), sequence_length=32,
+                      cache_dir=str(tmp_path / 'cache'), **values)
+
+  tokenizer = TokenizerConfig(path=tokenizer_path)
+  with pytest.raises(InputError, match='animals: not prepared'):
+    verify_config(config(), tokenizer)
+  with pytest.raises(InputError, match='no tokenizer was trained'):
+    verify_config(config(), TokenizerConfig(vocab_size=300))
+  (manifest,) = prepare(txt).manifests
+  assert verify_config(config(), tokenizer)
+  assert f'OK {manifest.folder}' in capsys.readouterr().out
+  with pytest.raises(InputError, match='no finished records here'):
+    verify_config(config(format='doc_sentences'), tokenizer)

@@ -48,8 +48,8 @@ def test_nothing_but_space_is_lost(name, text):
 
 
 def test_sentencex():
-  assert SPLITTERS['sentencex']('Dr. Who met J. S. Bach.  He left.\nEnd') == [
-      'Dr. Who met J. S. Bach.', 'He left.', 'End']
+  assert SPLITTERS['sentencex']('Mr. Bo met J. S. Bach.  He left.\nEnd') == [
+      'Mr. Bo met J. S. Bach.', 'He left.', 'End']
 
 
 def test_a_missing_package_is_named(monkeypatch):

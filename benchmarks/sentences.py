@@ -23,6 +23,7 @@ from absl import app, flags
 
 from robertax.corpus.documents import resolve
 from robertax.corpus.sentences import SPLITTERS, lines
+from robertax.errors import InputError
 
 GOLD = pathlib.Path(__file__).parent / 'sentences_gold.txt'
 _DATA = flags.DEFINE_string('data', '', 'Text, as data.corpora names it.')
@@ -51,11 +52,6 @@ def segtok() -> Splitter:
   return lambda line: list(split_single(line))
 
 
-def sentencex() -> Splitter:
-  import sentencex
-  return lambda line: list(sentencex.segment('en', line))
-
-
 def syntok() -> Splitter:
   from syntok import segmenter
   return lambda line: [
@@ -64,13 +60,18 @@ def syntok() -> Splitter:
 
 
 CANDIDATES = dict(blingfire=blingfire, pysbd=pysbd, razdel=razdel,
-                  segtok=segtok, sentencex=sentencex, syntok=syntok)
+                  segtok=segtok, syntok=syntok)
 
 
 def installed() -> Iterator[tuple[str, str, Splitter]]:
   """(name, version, function) of each; a line is a paragraph to all."""
-  for name in SPLITTERS:
-    yield f'robertax {name}', '', SPLITTERS[name]
+  for name, split in SPLITTERS.items():
+    try:
+      split('A. B.')
+    except InputError as e:
+      print(e)
+      continue
+    yield f'robertax {name}', '', split
   for name, make in CANDIDATES.items():
     try:
       split = make()

@@ -73,8 +73,6 @@ def write_fixture(tmp_path):
 @pytest.mark.parametrize('kind', ['txt', 'jsonl'])
 @pytest.mark.parametrize('sentences', SPLITTERS)
 def test_odd_text_is_in_the_records(prepare, write, tokenizer, kind, sentences):
-  if sentences not in ('lines', 'prose'):
-    pytest.importorskip(sentences)
   texts = [*ODD.values(), PLAIN, PLAIN]
   (manifest,) = prepare(write(kind, texts), sentences=sentences).manifests
   assert joined(said(manifest, tokenizer)) == joined(wanted(texts, sentences))

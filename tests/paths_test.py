@@ -139,35 +139,6 @@ def test_write_text_leaves_the_old_file_or_the_new(root, monkeypatch):
   assert read(path) == 'new'
 
 
-def test_appender(root, monkeypatch):
-  clock = [1000.0]
-  monkeypatch.setattr(paths.time, 'monotonic', lambda: clock[0])
-  path = paths.join(root, 'lines')
-  lines = paths.Appender(path, 'kept\n', seconds=30)
-  assert read(path) == 'kept\n'
-  lines.write('one\n')
-  lines.flush()
-  assert read(path) == 'kept\n' + ('' if '://' in root else 'one\n')
-  clock[0] += 31
-  lines.flush()
-  assert read(path) == 'kept\none\n'
-  lines.write('two\n')
-  lines.flush(now=True)
-  assert read(path) == 'kept\none\ntwo\n'
-  lines.write('three\n')
-  lines.close()
-  lines.close()
-  assert read(path) == 'kept\none\ntwo\nthree\n'
-
-
-def test_a_remote_file_that_does_not_change_is_not_written(storage):
-  lines = paths.Appender('fake://lines', seconds=0)
-  for _ in range(3):
-    lines.flush(now=True)
-  assert storage.opens == 1
-  lines.close()
-
-
 def test_no_recursive_glob_of_a_bucket(storage):
   with pytest.raises(InputError, match=r'\*\* is for local paths'):
     paths.glob('fake://bucket/**/x')

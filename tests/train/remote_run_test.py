@@ -7,7 +7,9 @@ from benchmarks import fake_remote
 from robertax import paths
 from robertax.corpus.records import Manifest
 from robertax.data.block_cache import BlockCache
+from robertax.inspection import report
 from robertax.tasks.pretrain import Pretrain
+from robertax.train import checkpoint
 from robertax.train.config import parse
 from tests.train.loop_test import changed, lines, one_device, text
 
@@ -59,3 +61,31 @@ def test_training_from_a_storage_is_the_local_run(tiny, tmp_path):
   manifest = Manifest.read(f'fake://bucket/cache/records/{folder}')
   assert manifest.forms == ('array_record', 'memmap')
   BlockCache.of(parse(tiny).data).close()
+
+
+def test_a_workdir_in_a_storage_is_the_local_one(tiny, tmp_path, monkeypatch):
+  """All but the arrays of checkpoints, for tensorstore writes those itself and
+  knows gs:// and s3://, not this: they go to the folder that lies behind it.
+  """
+  real = checkpoint.epath.Path
+  monkeypatch.setattr(checkpoint.epath, 'Path', lambda path: real(
+      str(path).replace('fake://', f'{tmp_path}/far/')))
+  fake_remote.mount(tmp_path / 'far')
+  one_device(tiny, tmp_path / 'local')
+  one_device(tiny, 'fake://bucket/W')
+  assert learned('fake://bucket/W') == learned(tmp_path / 'local')
+  here, there = (
+      {name for name in paths.listdir(str(folder))
+       if not name.startswith(('.', 'events'))}
+      for folder in (tmp_path / 'local', 'fake://bucket/W'))
+  assert here == there
+  assert any(name.startswith('events') and paths.stat(
+      f'fake://bucket/W/{name}').size > 1000
+             for name in paths.listdir('fake://bucket/W'))
+  assert not [path for path in (tmp_path / 'far').glob('**/*')
+              if path.name.endswith(('.partial', '.unseen'))]
+  again = one_device(tiny, 'fake://bucket/W')
+  assert (again.step, again.trained) == (20, 0)
+  # The report of a run, too, is made and read there.
+  assert report.write('fake://bucket/W') == 'fake://bucket/W/report.html'
+  assert paths.stat('fake://bucket/W/report.html').size > 10_000

@@ -106,16 +106,18 @@ def _leave(number: int, frame):
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
+  read = argv
   try:
-    with _brought_here(argv) as argv:
-      left = flags.FLAGS(argv)
+    with _brought_here(argv) as read:
+      left = flags.FLAGS(read)
     if flags.FLAGS['verbosity'].using_default_value:
       logging.set_verbosity(logging.WARNING)
   except Exception as e:
-    why = _why(e, _config_path(argv))
+    here = _config_path(read)
+    why = _why(e, here)
     if why is None:
       raise
-    _stop(why)
+    _stop(why.replace(here, _config_path(argv)) if here else why)
   if flags.FLAGS.help or flags.FLAGS['helpfull'].value or (
       flags.FLAGS['helpshort'].value):
     app.usage(shorthelp=True, writeto_stdout=True)

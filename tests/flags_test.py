@@ -121,6 +121,9 @@ def test_a_remote_config_file(tmp_path, joined):
   # What a person is told to type again is what was typed.
   assert not joined or done.stdout.splitlines()[1] == (
       '--config=fake://bucket/x.py:steps=7')
+  (tmp_path / 'bucket' / 'z.py').write_text('x = 1\nimport nothing_like_it')
+  assert run('fake://bucket/z.py').stderr.startswith(
+      'robertax: error: fake://bucket/z.py, line 2: ModuleNotFoundError')
   missing = run('fake://bucket/y.py')
   assert missing.returncode == 2
   assert missing.stderr == ('robertax: error: cannot read --config=fake://bucket'

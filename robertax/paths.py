@@ -60,7 +60,7 @@ def _storage(path: str) -> Iterator[None]:
   """
   try:
     yield
-  except (OSError, InputError):
+  except (OSError, ValueError):  # No UTF-8 is the file's fault.
     raise
   except ImportError as e:
     scheme = path.partition('://')[0]
@@ -133,6 +133,9 @@ class _opened(contextlib.AbstractContextManager):
   def __iter__(self):
     while line := self.readline():
       yield line
+
+  def readlines(self) -> list:
+    return list(self)
 
   def __getattr__(self, name: str):
     found = getattr(self._file, name)

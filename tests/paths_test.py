@@ -46,6 +46,8 @@ def test_files_and_folders(root):
     assert f.read() == 'ä\nb\n'.encode()
   with paths.open(paths.join(folder, 'x.txt')) as f:
     assert list(f) == ['ä\n', 'b\n']
+  with paths.open(paths.join(folder, 'x.txt')) as f:
+    assert f.readlines() == ['ä\n', 'b\n']
   assert paths.glob(paths.join(root, 'a', '*', '*.txt')) == [
       paths.join(folder, name) for name in ('x.txt', 'y.txt')]
   assert list(paths.walk(paths.join(root, 'a')))[-1][::2] == (
@@ -57,6 +59,13 @@ def test_files_and_folders(root):
   assert paths.listdir(folder) == []
   paths.rmtree(paths.join(root, 'a'))
   assert not paths.exists(folder)
+
+
+def test_no_utf8_is_said_so(root):
+  paths.makedirs(root)
+  paths.write_bytes(paths.join(root, 'x'), b'\xff')
+  with pytest.raises(UnicodeDecodeError):
+    read(paths.join(root, 'x'))
 
 
 def test_what_is_not_there_is_an_error_of_os(root):

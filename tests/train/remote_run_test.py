@@ -1,6 +1,8 @@
 """A run whose text and records lie in a storage is the local run, bit for bit.
 """
 
+import types
+
 import pytest
 
 from benchmarks import fake_remote
@@ -68,8 +70,9 @@ def test_a_workdir_in_a_storage_is_the_local_one(tiny, tmp_path, monkeypatch):
   knows gs:// and s3://, not this: they go to the folder that lies behind it.
   """
   real = checkpoint.epath.Path
-  monkeypatch.setattr(checkpoint.epath, 'Path', lambda path: real(
-      str(path).replace('fake://', f'{tmp_path}/far/')))
+  monkeypatch.setattr(checkpoint, 'epath', types.SimpleNamespace(
+      Path=lambda path: real(
+          str(path).replace('fake://', f'{tmp_path}/far/'))))
   fake_remote.mount(tmp_path / 'far')
   one_device(tiny, tmp_path / 'local')
   one_device(tiny, 'fake://bucket/W')

@@ -6,8 +6,8 @@ masked batches out of the pipeline, as a run does. Measures
 
   tokens per second, by the clock, from the first batch on and after it;
   bytes read per byte used: all that came from the storage, the arrays' heads
-  included, over what the rows that were gathered consist of (ids, lengths,
-  starts, documents);
+  and what was read ahead for steps that did not come any more included, over
+  what the rows that were gathered consist of (ids, lengths, starts, documents);
   the most bytes that the cache held, against its bound;
   the same read ratio where several hosts share the batches, each with a cache
   of its own, with and without lanes.
@@ -83,7 +83,6 @@ def run(manifest, config, folder: str, steps: int, *, rows=None, local=None,
     used += used_bytes(batch)
     if local is not None and step in range(0, steps, max(1, steps // compare)):
       kept.append((step, batch))
-  # What coming steps have asked for is not these steps' to answer for.
   read = storage.bytes_read
   batches.close()
   cache = BlockCache.of(config)
@@ -106,13 +105,13 @@ def run(manifest, config, folder: str, steps: int, *, rows=None, local=None,
 
 def main(arguments: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument('--records', type=int, default=3 << 17)
+  parser.add_argument('--records', type=int, default=6 << 17)
   parser.add_argument('--batch', type=int, default=1024)
   parser.add_argument('--block', type=int, default=512,
                       help='data.shuffle_block')
   parser.add_argument('--window', type=int, default=64,
                       help='data.shuffle_window')
-  parser.add_argument('--gib', type=float, default=0.125,
+  parser.add_argument('--gib', type=float, default=0.1,
                       help='data.remote_cache_gib')
   parser.add_argument('--hosts', type=int, default=4)
   given = parser.parse_args(arguments)
@@ -137,13 +136,13 @@ def main(arguments: list[str] | None = None) -> None:
     # Several hosts, each its rows of an epoch of fewer records.
     few = os.path.join(folder, 'few')
     os.makedirs(few)
-    manifest = write_records(few, given.records // 6, array_record=False)
+    manifest = write_records(few, given.records // 12, array_record=False)
     ratios = {}
     for lanes in (1, given.hosts):
       laned = dataclasses.replace(config, shuffle_lanes=lanes)
       ratios[lanes] = [run(
           manifest, laned, os.path.join(folder, f'cache-{lanes}-{host}'),
-          given.records // 6 // given.batch, local=manifest, compare=1,
+          given.records // 12 // given.batch, local=manifest, compare=1,
           rows=host_rows(given.batch, 1, host, given.hosts)
       )['read_per_byte_used'] for host in range(given.hosts)]
     found |= {'hosts': given.hosts, 'read_per_byte_used_by_hosts': max(

@@ -16,7 +16,6 @@ import functools
 import glob as glob_lib
 import os
 import shutil
-import tempfile
 import time
 from typing import IO, NamedTuple, TypeVar
 
@@ -61,7 +60,7 @@ def _storage(path: str) -> Iterator[None]:
   """
   try:
     yield
-  except (OSError, InputError):
+  except (OSError, ValueError):  # No UTF-8 is the file's fault.
     raise
   except ImportError as e:
     scheme = path.partition('://')[0]
@@ -134,6 +133,9 @@ class _opened(contextlib.AbstractContextManager):
   def __iter__(self):
     while line := self.readline():
       yield line
+
+  def readlines(self) -> list:
+    return list(self)
 
   def __getattr__(self, name: str):
     found = getattr(self._file, name)
@@ -250,13 +252,18 @@ def copy(path: str, target: str) -> None:
 
 
 def write_text(path: str, text: str) -> None:
+  """`write_bytes` of text as UTF-8."""
+  write_bytes(path, text.encode())
+
+
+def write_bytes(path: str, data: bytes) -> None:
   """Writes a file that appears whole or not at all, and stays after a kill."""
   if is_remote(path):  # An object of a storage does, by itself.
-    with open(path, 'w') as f:
-      f.write(text)
+    with open(path, 'wb') as f:
+      f.write(data)
     return
-  with open(f'{path}.partial', 'w') as f:
-    f.write(text)
+  with open(f'{path}.partial', 'wb') as f:
+    f.write(data)
     f.flush()
     os.fsync(f.fileno())
   os.replace(f'{path}.partial', path)
@@ -310,49 +317,3 @@ def _patiently(path: str, read: Callable[[], T]) -> T:
       if number == _TRIES - 1 or not is_remote(path):
         raise
       time.sleep(0.25 * 4 ** number)
-
-
-class Appender:
-  """A text file that grows by whole lines, and is read while it grows.
-
-  An object of a storage cannot be added to: there, all of it is written again
-  by `flush`, at most every `seconds`, and by `flush(now=True)` and `close`.
-  """
-
-  def __init__(self, path: str, kept: str = '', seconds: float = 30.0):
-    """Begins the file anew.
-
-    Args:
-      path: of the file; its folder is there.
-      kept: what it begins with. A kill leaves the old file or this.
-      seconds: between two writings of a remote file.
-    """
-    self._path, self._seconds = path, seconds
-    self._written = -seconds
-    if is_remote(path):
-      self._file = tempfile.TemporaryFile('w+', encoding='utf-8')
-      self._file.write(kept)
-      self._dirty = True
-      self.flush(now=True)
-    else:
-      write_text(path, kept)
-      self._file = open(path, 'a')
-
-  def write(self, text: str) -> None:
-    self._file.write(text)
-    self._dirty = True
-
-  def flush(self, now: bool = False) -> None:
-    """What was written becomes visible; of a remote file when it is time."""
-    self._file.flush()
-    if not is_remote(self._path) or not self._dirty or not (
-        now or time.monotonic() - self._written >= self._seconds):
-      return
-    self._file.seek(0)
-    write_text(self._path, self._file.read())  # Leaves it at its end.
-    self._written, self._dirty = time.monotonic(), False
-
-  def close(self) -> None:
-    if not self._file.closed:
-      self.flush(now=True)
-      self._file.close()

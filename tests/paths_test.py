@@ -46,6 +46,8 @@ def test_files_and_folders(root):
     assert f.read() == 'ä\nb\n'.encode()
   with paths.open(paths.join(folder, 'x.txt')) as f:
     assert list(f) == ['ä\n', 'b\n']
+  with paths.open(paths.join(folder, 'x.txt')) as f:
+    assert f.readlines() == ['ä\n', 'b\n']
   assert paths.glob(paths.join(root, 'a', '*', '*.txt')) == [
       paths.join(folder, name) for name in ('x.txt', 'y.txt')]
   assert list(paths.walk(paths.join(root, 'a')))[-1][::2] == (
@@ -57,6 +59,13 @@ def test_files_and_folders(root):
   assert paths.listdir(folder) == []
   paths.rmtree(paths.join(root, 'a'))
   assert not paths.exists(folder)
+
+
+def test_no_utf8_is_said_so(root):
+  paths.makedirs(root)
+  paths.write_bytes(paths.join(root, 'x'), b'\xff')
+  with pytest.raises(UnicodeDecodeError):
+    read(paths.join(root, 'x'))
 
 
 def test_what_is_not_there_is_an_error_of_os(root):
@@ -137,35 +146,6 @@ def test_write_text_leaves_the_old_file_or_the_new(root, monkeypatch):
   with pytest.raises(Killed):
     paths.write_text(path, 'half')
   assert read(path) == 'new'
-
-
-def test_appender(root, monkeypatch):
-  clock = [1000.0]
-  monkeypatch.setattr(paths.time, 'monotonic', lambda: clock[0])
-  path = paths.join(root, 'lines')
-  lines = paths.Appender(path, 'kept\n', seconds=30)
-  assert read(path) == 'kept\n'
-  lines.write('one\n')
-  lines.flush()
-  assert read(path) == 'kept\n' + ('' if '://' in root else 'one\n')
-  clock[0] += 31
-  lines.flush()
-  assert read(path) == 'kept\none\n'
-  lines.write('two\n')
-  lines.flush(now=True)
-  assert read(path) == 'kept\none\ntwo\n'
-  lines.write('three\n')
-  lines.close()
-  lines.close()
-  assert read(path) == 'kept\none\ntwo\nthree\n'
-
-
-def test_a_remote_file_that_does_not_change_is_not_written(storage):
-  lines = paths.Appender('fake://lines', seconds=0)
-  for _ in range(3):
-    lines.flush(now=True)
-  assert storage.opens == 1
-  lines.close()
 
 
 def test_no_recursive_glob_of_a_bucket(storage):

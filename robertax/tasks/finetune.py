@@ -20,7 +20,7 @@ from robertax.data.order import Order
 from robertax.data.tuning import Batch, TuningBatches
 from robertax.errors import InputError
 from robertax.model.config import ModelConfig
-from robertax.tasks import results
+from robertax.tasks import content, results
 from robertax.tasks.tuning import Tuning
 
 Answers = dict[str, np.ndarray]
@@ -215,6 +215,12 @@ class FinetuneTask:
     return (f'{self.name}: {self.config.data.batch_size} of '
             f'{self.splits["train"].examples.num_groups} examples a step, '
             f'{steps / self.epoch_steps:.2f} epochs in {steps} steps')
+
+  def identity(self) -> dict[str, str]:
+    """What the labelled splits hold, for a checkpoint to say what it is of."""
+    return content.of_examples({
+        name: split.examples for name, split in self.splits.items()
+        if split.labelled})
 
   def conclude(self, folder: str, answers: Mapping[str, Answers],
                facts: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from robertax.data.config import DataConfig
 from robertax.data.phases import Phase, Phases
 from robertax.errors import InputError
 from robertax.model.config import ModelConfig
-from robertax.tasks import pairs
+from robertax.tasks import content, pairs
 from robertax.tasks.objective import MaskedLM
 from robertax.text import TokenizerConfig
 
@@ -83,21 +83,32 @@ class Pretrain:
     self._data = data_config
     self._seed = seed
     self._law = data.Masking.of(data_config, self.tokenizer)
-    pad_id = self.tokenizer.pad_id
+
+    def opened(manifests, split):
+      return data.open_source(manifests, split, data_config.backend,
+                              self.tokenizer.pad_id, data_config)
+
     # Of each phase: its rows, and the step behind its last.
-    self._train = [(data.open_source(
-        prepared.manifests, 'train', data_config.backend, pad_id), None)]
+    manifests = {m.folder: m for m in prepared.manifests}
+    self._train = [(opened(prepared.manifests, 'train'), None)]
     if data_config.first_sequence_steps:
       first = corpus.prepare(
           dataclasses.replace(
               data_config, sequence_length=data_config.first_sequence_length),
           tokenizer_config)
-      self._train.insert(0, (data.open_source(
-          first.manifests, 'train', data_config.backend, pad_id),
+      manifests |= {m.folder: m for m in first.manifests}
+      self._train.insert(0, (opened(first.manifests, 'train'),
                              data_config.first_sequence_steps))
-    self._eval = {
-        m.corpus: data.open_source([m], 'eval', data_config.backend, pad_id)
-        for m in prepared.manifests}
+    self._eval = {m.corpus: opened([m], 'eval') for m in prepared.manifests}
+    self._manifests = list(manifests.values())
+
+  def identity(self) -> dict[str, str]:
+    """What the records hold, for a checkpoint to say what it belongs to.
+
+    Returns:
+      As content.of_records.
+    """
+    return content.of_records(self._manifests)
 
   def summarize(self, sums: dict[str, float]) -> dict[str, float]:
     """Loss in nats, in bits (as fairseq reports it), perplexity, accuracy.

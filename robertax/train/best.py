@@ -1,18 +1,22 @@
-"""The best evaluation of a fine-tuning run, and what it ends with.
+"""The best evaluation of a run, and what one that fine-tunes ends with.
 
 The paper reports the best epoch on the development set: the weights of the best
 evaluation so far are kept in `W/best/<step>/`, and `results.json` and
-`predictions.*`, written last, are theirs.
+`predictions.*`, written last, are theirs. Pretraining keeps those of the lowest
+`eval/loss`, where `train.keep_best` asks for it.
 """
 
 import os
+import sys
 from typing import Any
 
 import jax
 
+from robertax import paths
+from robertax.errors import InputError
 from robertax.tasks import TASKS, results
 from robertax.train.checkpoint import Checkpoints, finished_step
-from robertax.train.config import Config
+from robertax.train.config import Config, TrainConfig
 from robertax.train.scoring import Scoring
 from robertax.train.writer import read_lines
 
@@ -31,27 +35,33 @@ def concluded(folder: str, task: str) -> bool:
 
 
 class Best:
-  """Keeps the best weights of a task that fine-tunes; of another does nothing.
+  """Keeps the best weights, if the task or the config wants that.
 
   Attributes:
-    value, step: of the best evaluation so far; step -1: none yet.
+    value, step: of the best evaluation so far (of a loss its negative); step
+      -1: none yet.
   """
 
-  def __init__(self, folder: str, task: Any, restored_step: int | None):
+  def __init__(self, folder: str, task: Any, restored_step: int | None,
+               train: TrainConfig):
     """What the lines of metrics.jsonl up to the restored step say was best.
 
     Args:
       folder: W.
       task: with `metric` where it fine-tunes.
       restored_step: None: the run begins anew.
+      train: keep_best, on_write_error.
     """
     self._folder, self._task, self.value, self.step = folder, task, 0.0, -1
+    self._metric = (f'eval/{task.metric}' if task.fine_tunes else
+                    'eval/loss' if train.keep_best else '')
+    self._goes_on = (not task.fine_tunes and jax.process_count() == 1
+                     and train.on_write_error == 'go_on')
     path = f'{folder}/metrics.jsonl'
-    if task.fine_tunes and restored_step is not None and os.path.exists(path):
+    if self._metric and restored_step is not None and paths.exists(path):
       for _, metrics in read_lines(path):
-        value = metrics.get(f'eval/{task.metric}')
-        if value is not None and metrics['step'] <= restored_step:
-          self._better(metrics['step'], value)
+        if metrics['step'] <= restored_step:
+          self._better(metrics['step'], metrics.get(self._metric))
 
   def note(self, step: int, metrics: dict[str, float], params: Any):
     """Keeps `params` if this evaluation is the best; step 0 is not one.
@@ -59,17 +69,27 @@ class Best:
     Comes before the evaluation is written: a kill between the two leaves
     weights that the resumed run writes again.
     """
-    if not self._task.fine_tunes or not step:
+    before = self.step, self.value
+    if not self._metric or not self._better(step, metrics[self._metric]):
       return
-    if self._better(step, metrics[f'eval/{self._task.metric}']):
+    try:
       # Two, for a run that is resumed from before the newest begins with the
       # other.
       checkpoints = Checkpoints(self._folder, 2, folder=FOLDER)
       checkpoints.replace_params(step, params)
       checkpoints.close()
+    except InputError as e:
+      if not self._goes_on:
+        raise
+      self.step, self.value = before
+      print(f'the weights of step {step}, the best so far, are not kept: {e}',
+            file=sys.stderr, flush=True)
 
-  def _better(self, step: int, value: float) -> bool:
-    if not step or (self.step >= 0 and not value > self.value):
+  def _better(self, step: int, value: float | None) -> bool:
+    if value is None or not step:
+      return False
+    value = value if self._task.fine_tunes else -value
+    if self.step >= 0 and not value > self.value:
       return False
     self.step, self.value = step, value
     return True

@@ -9,10 +9,10 @@ count.
 from collections.abc import Iterator
 import contextlib
 import json
-import os
 import time
 
-from robertax.errors import writing
+from robertax import paths
+from robertax.train.line_file import LineFile
 
 # `start` is preparing, restoring and compiling; `input_wait` is waiting for a
 # batch; `step` is all that is in none of the others.
@@ -97,9 +97,9 @@ class Goodput:
     self._begun = lines[0]['time'] if lines else clock.begun
     self._before = _productive(lines, start_step)
     if write:
-      with writing(path):
-        _rewrite(path, lines)  # Without half a line, from a kill.
-        self._file = open(path, 'a')
+      # Without half a line, from a kill.
+      self._file = LineFile(
+          path, ''.join(json.dumps(line) + '\n' for line in lines))
     self._note(start_step, clock.begun, 0.0)
 
   def note(self, step: int) -> float:
@@ -129,34 +129,26 @@ class Goodput:
   def close(self):
     """Closes the file."""
     if self._file:
-      self._file.close()
+      self._file.close(must=False)
 
   def _note(self, step, now, step_seconds):
     if self._file:
-      with writing(self._file.name):
-        self._file.write(json.dumps({
-            'start': self.starts, 'step': step, 'time': round(now, 3),
-            'step_seconds': round(step_seconds, 6)}) + '\n')
-        self._file.flush()
+      self._file.add(json.dumps({
+          'start': self.starts, 'step': step, 'time': round(now, 3),
+          'step_seconds': round(step_seconds, 6)}) + '\n')
 
 
 def _read(path) -> list[dict[str, float]]:
   """Lines, without half a one from a kill; none where there is no file."""
   lines = []
-  if os.path.exists(path):
-    with open(path, encoding='utf-8') as f:
+  if paths.exists(path):
+    with paths.open(path) as f:
       for text in f:
         with contextlib.suppress(ValueError, KeyError, TypeError):
           line = json.loads(text)
           lines.append({key: line[key] for key in (
               'start', 'step', 'time', 'step_seconds')})
   return lines
-
-
-def _rewrite(path, lines):
-  with open(path + '.partial', 'w') as f:
-    f.writelines(json.dumps(line) + '\n' for line in lines)
-  os.replace(path + '.partial', path)
 
 
 def _productive(lines, step) -> float:

@@ -85,6 +85,14 @@ class TrainConfig:
     eval_examples: most examples of an evaluation set; 0: all of them.
     checkpoint_every: steps from one checkpoint to the next; 0: likewise.
     keep_checkpoints: newest checkpoints that are kept; 0: all.
+    keep_every: checkpoints of multiples of so many steps are kept too; 0: none.
+    keep_best: the weights of the lowest `eval/loss` are kept in W/best too (a
+      fine-tuning run always keeps those of its best score).
+    on_write_error: what cannot be written, of checkpoints and metrics, is said
+      and tried again ('go_on'; three checkpoints in a row, or the run's last,
+      end it), or ends the run ('stop').
+    allow_changed: what may differ from what a checkpoint belongs to: of data,
+      tokenizer, code, with commas (train.identity).
     profile_steps: FIRST-LAST, such as '100-105': traced (train.trace).
     compile_cache: folder in which compiled programs are kept for the next
       start; 'auto': `compiled` in data.cache_dir, on TPUs and GPUs; 'off'.
@@ -96,6 +104,10 @@ class TrainConfig:
   eval_examples: int = 0
   checkpoint_every: int = 1_000
   keep_checkpoints: int = 3
+  keep_every: int = 0
+  keep_best: bool = False
+  on_write_error: str = 'go_on'
+  allow_changed: str = ''
   profile_steps: str = ''
   compile_cache: str = 'auto'
 
@@ -107,6 +119,12 @@ class TrainConfig:
       if getattr(self, name) < 0:
         raise InputError(f'train.{name}={getattr(self, name)}: at least 1, or '
                          '0 for what the epochs of fine-tuning are.')
+    if self.keep_every < 0:
+      raise InputError(f'train.keep_every={self.keep_every}: a number of '
+                       'steps, or 0 for none.')
+    if self.on_write_error not in ('go_on', 'stop'):
+      raise InputError(f'train.on_write_error={self.on_write_error!r}: go_on '
+                       'or stop.')
     for name in ('eval_examples', 'keep_checkpoints'):
       if getattr(self, name) < 0:
         raise InputError(f'train.{name}={getattr(self, name)}: at least 1, or '
@@ -159,6 +177,8 @@ FREE_ON_RESUME = frozenset({
     'model.attention', 'model.remat', 'train.micro_batches',
     'train.log_every', 'train.eval_every', 'train.eval_examples',
     'train.checkpoint_every', 'train.keep_checkpoints',
+    'train.keep_every', 'train.keep_best', 'train.on_write_error',
+    'train.allow_changed',
     'train.profile_steps', 'train.compile_cache',
     'finetune.eval_tokens', 'finetune.predict_test'})
 

@@ -21,8 +21,8 @@ from robertax.model.config import ModelConfig
 from robertax.sections import differences, unknown
 from robertax.tasks import TASKS
 from robertax.text import TokenizerConfig
-from robertax.train.checkpoint import as_dict
 from robertax.train.config import MASKED_LM, Config
+from robertax.train.nested import as_dict
 from robertax.train.source import Weights, describe, open_weights
 
 # Of the run, or of its task; not of the weights.

@@ -23,8 +23,10 @@ from robertax.train.clock import Clock, Goodput
 from robertax.train.compiled import compiled
 from robertax.train.config import Config, fitting_warmup, settled
 from robertax.train.evaluate import table
+from robertax.train.identity import identity
 from robertax.train.initial import initial_params
 from robertax.train.interruption import Interruption
+from robertax.train.lock import Lock
 from robertax.train.progress import Progress
 from robertax.train.scoring import evaluation
 from robertax.train.trace import Trace
@@ -65,6 +67,12 @@ def run(config: Config, folder: str, named: Collection[str] = ()) -> Run:
   Raises:
     InputError: wrong input of any kind.
   """
+  with Lock(folder) as lock:
+    return _run(config, folder, named, lock)
+
+
+def _run(config: Config, folder: str, named: Collection[str], lock: Lock
+         ) -> Run:
   clock = Clock()
   config, finished = opening.admit(config, folder, named)
   if finished is not None and finished >= config.train.steps > 0 and concluded(
@@ -85,17 +93,21 @@ def run(config: Config, folder: str, named: Collection[str] = ()) -> Run:
       now = programs.create(jax.random.key(config.seed))
       now = now._replace(params=initial_params(config, now.params))
     # All that can be wrong has been seen: now W is written.
-    if first:
-      workdir.write(folder, config, task.tokenizer)
-    checkpoints = Checkpoints(folder, train.keep_checkpoints)
+    processes.together(
+        lambda: workdir.claim(folder, config, task.tokenizer, lock))
+    checkpoints = Checkpoints(
+        folder, train.keep_checkpoints, keep_every=train.keep_every,
+        strict=train.on_write_error == 'stop', belongs=identity(task))
     if restored is not None:
-      now = checkpoints.restore(restored, programs.abstract)
+      now = checkpoints.restore_newest(programs.abstract, train.allow_changed)
+      restored = int(now.step)  # What is damaged is passed over.
     start = int(now.step)
     evaluate = evaluation(config, task, mesh)
-    best = Best(folder, task, restored)
+    best = Best(folder, task, restored, train)
     # The writer cuts metrics.jsonl back to the restored step, so it comes
     # after the restore and before the first number.
-    writer = Writer(folder, restored, write=first)
+    writer = Writer(folder, restored, write=first,
+                    strict=train.on_write_error == 'stop')
     goodput = Goodput(folder, clock, start, write=first)
     trace = Trace(folder, train.profile_steps, write=first)
     opening.describe(config, now, mesh, task, start)
@@ -150,7 +162,7 @@ def run(config: Config, folder: str, named: Collection[str] = ()) -> Run:
             # Noted before it is saved: a start from there counts these steps.
             goodput.note(number)
             with clock.at('checkpoint'):
-              checkpoints.save(number, now)
+              checkpoints.save(number, now, last=last or stopped)
           if stopped and not last:
             break
       finally:

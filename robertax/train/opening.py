@@ -18,6 +18,7 @@ from robertax.train import state, workdir
 from robertax.train.checkpoint import finished_step
 from robertax.train.compile_cache import cache_dir
 from robertax.train.config import Config, check_batch, common_values
+from robertax.train.identity import allowed_names
 from robertax.train.initial import initial_config
 from robertax.train.trace import profiled
 
@@ -43,6 +44,7 @@ def admit(config: Config, folder: str, named: Collection[str] = ()
       raise unknown('task', config.task, TASKS)
     taken = workdir.check(folder, initial_config(config, named))
     profiled(taken.train.profile_steps)
+    allowed_names(taken.train.allow_changed)
     return taken, finished_step(folder)
 
   taken, finished = processes.together(look)

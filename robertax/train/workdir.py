@@ -4,10 +4,13 @@ import dataclasses
 import json
 import os
 
+from robertax import paths
 from robertax.errors import InputError, writing
+from robertax.parallel import processes
 from robertax.sections import differences
 from robertax.text import Tokenizer
 from robertax.train.config import FREE_ON_RESUME, Config, parse, to_dict
+from robertax.train.lock import Lock
 
 
 def read_config(workdir: str) -> Config | None:
@@ -17,12 +20,12 @@ def read_config(workdir: str) -> Config | None:
     InputError: config.json is damaged.
   """
   path = f'{workdir}/config.json'
-  if not os.path.exists(path):
+  if not paths.exists(path):
     return None
   try:
-    with open(path) as f:
+    with paths.open(path) as f:
       return parse(json.load(f))
-  except (ValueError, AttributeError) as e:
+  except (OSError, ValueError, AttributeError) as e:
     raise InputError(f'{path}: not a config written by robertax ({e}). Put '
                      'its own back, or choose another folder.') from e
 
@@ -46,8 +49,8 @@ def check(workdir: str, config: Config) -> Config:
   """
   saved = read_config(workdir)
   if saved is None:
-    if os.path.isdir(f'{workdir}/checkpoints') and os.listdir(
-        f'{workdir}/checkpoints'):
+    place = f'{workdir}/checkpoints'
+    if paths.isdir(place) and paths.listdir(place):
       raise InputError(
           f'{workdir} has checkpoints, but no config.json that says of which '
           'model. Put it back, or choose another --workdir.')
@@ -69,6 +72,17 @@ def check(workdir: str, config: Config) -> Config:
   return config
 
 
+def claim(workdir: str, config: Config, tokenizer: Tokenizer, lock: Lock):
+  """Makes W this run's, and writes it; process 0 does, for all.
+
+  Raises:
+    InputError: another run has it, or it cannot be written.
+  """
+  if processes.first():
+    lock.make()
+    write(workdir, config, tokenizer)
+
+
 def write(workdir: str, config: Config, tokenizer: Tokenizer):
   """Writes config.json and tokenizer.json.
 
@@ -81,13 +95,16 @@ def write(workdir: str, config: Config, tokenizer: Tokenizer):
     InputError: W cannot be written.
   """
   with writing(workdir):
-    os.makedirs(workdir, exist_ok=True)
+    paths.makedirs(workdir)
     _replace(f'{workdir}/config.json',
              json.dumps(to_dict(config), indent=2) + '\n')
     tokenizer.save(f'{workdir}/tokenizer.json')
 
 
 def _replace(path: str, text: str):
-  with open(path + '.partial', 'w') as f:
+  with paths.open(path + '.partial', 'w') as f:
     f.write(text)
-  os.replace(path + '.partial', path)
+    f.flush()
+    if not paths.is_remote(path):
+      os.fsync(f.fileno())
+  paths.replace(path + '.partial', path)

@@ -2,11 +2,12 @@
 
 import json
 import math
-import os
-import sys
 from typing import Any
 
-from robertax.errors import InputError, writing
+from robertax import paths
+from robertax.errors import InputError
+from robertax.train.events import Events
+from robertax.train.line_file import LineFile
 
 
 class MetricsFile:
@@ -16,13 +17,16 @@ class MetricsFile:
   so that a step stands once, with its evaluation beside its loss.
   """
 
-  def __init__(self, workdir: str, restored_step: int | None):
+  def __init__(self, workdir: str, restored_step: int | None,
+               strict: bool = False):
     """Opens the file, cut back to the restored step.
 
     Args:
       workdir: W.
       restored_step: lines behind it are of steps that will be taken again;
         None: the run begins anew.
+      strict: a line that cannot be written is an error at once; else it waits
+        (LineFile).
 
     Raises:
       InputError: a line in the middle of the file is damaged, or the file
@@ -30,17 +34,10 @@ class MetricsFile:
     """
     self.path = f'{workdir}/metrics.jsonl'
     kept = ''
-    if restored_step is not None and os.path.exists(self.path):
+    if restored_step is not None and paths.exists(self.path):
       kept = ''.join(line for line, metrics in read_lines(self.path)
                      if metrics['step'] <= restored_step)
-    with writing(self.path):
-      # A new file put in place of the old one: a kill between leaves either.
-      with open(self.path + '.partial', 'w') as f:
-        f.write(kept)
-        f.flush()
-        os.fsync(f.fileno())
-      os.replace(self.path + '.partial', self.path)
-      self._file = open(self.path, 'a')
+    self._file = LineFile(self.path, kept, strict)
     self._pending: dict[str, Any] = {}
 
   def add(self, step: int, values: dict[str, float | None]):
@@ -54,15 +51,19 @@ class MetricsFile:
   def flush(self):
     """Writes the collected step as one line."""
     if self._pending:
-      with writing(self.path):
-        self._file.write(json.dumps(self._pending) + '\n')
-        self._file.flush()
-      self._pending = {}
+      line, self._pending = json.dumps(self._pending) + '\n', {}
+      self._file.add(line)
 
   def close(self):
-    """Flushes and closes."""
-    self.flush()
-    self._file.close()
+    """Flushes and closes.
+
+    Raises:
+      InputError: not all could be written.
+    """
+    try:
+      self.flush()
+    finally:
+      self._file.close()
 
 
 def read_lines(path: str) -> list[tuple[str, dict[str, Any]]]:
@@ -74,7 +75,7 @@ def read_lines(path: str) -> list[tuple[str, dict[str, Any]]]:
     InputError: another line is not one, or this is no file of lines.
   """
   try:
-    with open(path, encoding='utf-8') as f:
+    with paths.open(path) as f:
       lines = f.readlines()
   except (OSError, UnicodeDecodeError) as e:
     raise InputError(f'{path}: not a file of metrics lines ({e}). Move it away '
@@ -99,48 +100,37 @@ class Writer:
   """Sends a step's values to metrics.jsonl and TensorBoard."""
 
   def __init__(self, workdir: str, restored_step: int | None,
-               write: bool = True):
+               write: bool = True, strict: bool = False):
     """Opens both; see MetricsFile.
 
     Args:
       workdir: W.
-      restored_step: as for MetricsFile.
+      restored_step, strict: as for MetricsFile.
       write: whether this process is the one that does; else nothing happens.
     """
     self._lines = self._events = None
-    if not write:
-      return
-    self._lines = MetricsFile(workdir, restored_step)
-    try:
-      import tensorboardX
-    except ImportError:
-      print('tensorboardX is not installed: no TensorBoard events are written '
-            '(pip install tensorboardX).', file=sys.stderr)
-    else:
-      with writing(workdir):
-        self._events = tensorboardX.SummaryWriter(
-            workdir, purge_step=(restored_step or 0) + 1)
+    if write:
+      self._lines = MetricsFile(workdir, restored_step, strict)
+      self._events = Events(workdir, restored_step)
 
   def add(self, step: int, values: dict[str, float | None]):
     """Collects values of a step."""
     if self._lines:
       self._lines.add(step, values)
-    if self._events:
-      for name, value in values.items():
-        # TensorBoard draws none of the others, and warns of each.
-        if value is not None and math.isfinite(value):
-          self._events.add_scalar(name, value, step)
+      self._events.add(step, values)
 
   def flush(self):
     """Makes what was added safe from a kill."""
     if self._lines:
       self._lines.flush()
-    if self._events:
       self._events.flush()
 
   def close(self):
-    """Flushes and closes both."""
+    """Flushes and closes both.
+
+    Raises:
+      InputError: not all of metrics.jsonl could be written.
+    """
     if self._lines:
-      self._lines.close()
-    if self._events:
       self._events.close()
+      self._lines.close()

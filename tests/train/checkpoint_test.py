@@ -10,13 +10,9 @@ import pytest
 from robertax import model, parallel
 from robertax.errors import InputError
 from robertax.train import optimizer, state
-from robertax.train.checkpoint import (
-  Checkpoints,
-  as_dict,
-  finished_step,
-  from_dict,
-)
+from robertax.train.checkpoint import Checkpoints, finished_step
 from robertax.train.config import OptimConfig
+from robertax.train.nested import as_dict, from_dict
 
 CONFIG = model.ModelConfig(vocab_size=64, hidden_size=16, num_layers=2,
                            num_heads=4, mlp_size=32, max_positions=8)
@@ -106,7 +102,7 @@ def test_a_truncated_array_is_an_error_of_one_line(tmp_path):
   checkpoints.wait()
   for path in tmp_path.glob('checkpoints/7/params/**/d/*'):
     path.write_bytes(path.read_bytes()[:100])
-  with pytest.raises(InputError, match='checkpoints/7: .* be read') as e:
+  with pytest.raises(InputError, match='checkpoints/7: .* damaged') as e:
     checkpoints.restore_params(7, abstract.params)
   assert '\n' not in str(e.value)
   checkpoints.close()

@@ -1,0 +1,50 @@
+"""Folders of checkpoints: which steps are there, and what was set aside."""
+
+from robertax import paths
+
+
+def saved_steps(folder: str) -> list[int]:
+  """Steps of a folder that look finished, oldest first.
+
+  An empty folder does not, nor, in a bucket, one without orbax's last file.
+  """
+  if not paths.isdir(folder):
+    return []
+  steps = sorted(int(name) for name in paths.listdir(folder) if name.isdigit())
+  if paths.is_remote(folder):
+    return [step for step in steps
+            if paths.exists(f'{folder}/{step}/commit_success.txt')]
+  return [step for step in steps if paths.isdir(f'{folder}/{step}')
+          and paths.listdir(f'{folder}/{step}')]
+
+
+def nothing_left(folder: str, aside: list[str]) -> str:
+  """What is said where damaged checkpoints are all that there is."""
+  return (f'{folder}: no checkpoint is left to go on from; damaged ones were '
+          f'set aside as {", ".join(aside)}. Put back a copy of one as '
+          f'{folder}/<step>, begin anew with another --workdir, or, to begin '
+          'anew here, move those folders away.')
+
+
+def free_name(folder: str, step: int) -> str:
+  """A name for what is set aside: damaged-<step>-<n>, not there yet."""
+  number = 1
+  while paths.exists(f'{folder}/damaged-{step}-{number}'):
+    number += 1
+  return f'damaged-{step}-{number}'
+
+
+def set_aside_names(folder: str) -> list[str]:
+  """What was set aside there."""
+  if not paths.isdir(folder):
+    return []
+  return [name for name in paths.listdir(folder) if name.startswith('damaged-')]
+
+
+def rename(path: str, target: str):
+  """Renames a folder, in a bucket too."""
+  if paths.is_remote(path):
+    from etils import epath  # paths.replace is of files.
+    epath.Path(path).rename(target)
+  else:
+    paths.replace(path, target)

@@ -207,8 +207,9 @@ class Config:
 # other values of these. Mesh, micro-batches and attention change sums in their
 # last bits.
 FREE_ON_RESUME = frozenset({
-    'data.cache_dir', 'data.workers', 'data.prefetch', 'data.backend',
-    'data.masking_ops',
+    'data.cache_dir', 'data.keep_tokens', 'data.tfds_dir', 'data.workers',
+    'data.prefetch', 'data.backend', 'data.masking_ops',
+    'data.remote_cache_dir', 'data.remote_cache_gib', 'data.remote_threads',
     'mesh.data', 'mesh.fsdp', 'mesh.model', 'mesh.zero1',
     'model.layers_unrolled',
     'model.attention', 'model.remat', 'train.micro_batches',
@@ -223,9 +224,11 @@ FREE_ON_RESUME = frozenset({
 
 
 # Of the machine: the processes of a run may differ in them.
-FREE_PER_PROCESS = frozenset({'data.cache_dir', 'data.workers', 'data.prefetch',
-                              'data.backend', 'train.compile_cache',
-                              'train.watchdog_seconds', 'train.on_stall'})
+FREE_PER_PROCESS = frozenset({
+    'data.cache_dir', 'data.keep_tokens', 'data.tfds_dir', 'data.workers',
+    'data.prefetch', 'data.backend', 'data.remote_cache_dir',
+    'data.remote_cache_gib', 'data.remote_threads', 'train.compile_cache',
+    'train.watchdog_seconds', 'train.on_stall'})
 
 
 def parse(values: Mapping[str, Any]) -> Config:

@@ -37,8 +37,56 @@ def glue(folder):
   return 'glue/sst2', str(place)
 
 
+def squad2(folder):
+  """Contexts longer than a window."""
+  for split in ('train', 'dev'):
+    articles = [{'title': f't{n}', 'paragraphs': [{
+        'context': f'Ann has cat {n}. ' + 'One two three four. ' * 150,
+        'qas': [
+            {'id': f'{split}{n}', 'question': 'Who has a cat?',
+             'is_impossible': False,
+             'answers': [{'text': 'Ann', 'answer_start': 0}]},
+            {'id': f'{split}{n}no', 'question': 'Who has a dog?',
+             'is_impossible': True, 'answers': []}]}]} for n in range(4)]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f'{split}-v2.0.json').write_text(
+        json.dumps({'version': 'v2.0', 'data': articles}))
+  return 'squad2', str(folder)
+
+
+def race(folder):
+  """Four passages of 512 tokens a question."""
+  for split, passages in (('train', 4), ('dev', 1)):
+    for n in range(passages):
+      path = folder / split / 'middle' / f'{n}.txt'
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.write_text(json.dumps({
+          'id': f'middle{n}.txt', 'article': 'One two three four. ' * 200,
+          'questions': ['Who?'] * 3, 'answers': ['A', 'B', 'C'],
+          'options': [['one', 'two', 'three', 'four']] * 3}))
+  return 'race/middle', str(folder)
+
+
+def wsc(folder):
+  """Long sentences with several candidates."""
+  folder.mkdir(parents=True)
+  names = ('Ann', 'Bob', 'Eve', 'Tom')
+  rows = []
+  for n in range(12):
+    a, b = names[n % 4], names[(n + 1) % 4]
+    words = f'{a} saw {b} and he ran' + ' and then two and three' * 40 + ' .'
+    rows.append({'text': words, 'idx': n, 'label': True, 'target': {
+        'span1_text': a, 'span1_index': 0, 'span2_text': 'he',
+        'span2_index': 4}})
+  for split in ('train', 'val'):
+    (folder / f'{split}.jsonl').write_text(
+        ''.join(json.dumps(row) + '\n' for row in rows))
+  return 'wsc', str(folder)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('family', [glue])
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize('family', [glue, squad2, race, wsc])
 def test_three_steps_of_base_fit(family, tmp_path):
   task, folder = family(tmp_path / 'data')
   tokenizer = pathlib.Path(REAL or '') / 'bpe'

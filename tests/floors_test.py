@@ -120,7 +120,8 @@ def floors(sources: Sources) -> Iterator[str]:
       there = rest.split('.')[0]
       if there not in FLOORS:
         yield f'{where}{found.name} is no room, door or module of the plan'
-      elif there == here or (here, there) == ('sections', 'errors'):
+      elif there == here or (
+          here in ('sections', 'paths') and there == 'errors'):
         continue
       elif FLOORS[there] >= FLOORS[here] + (
           there in BESIDE and here not in BESIDE):

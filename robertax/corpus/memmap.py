@@ -90,7 +90,7 @@ def _open(folder: str, split: str, dtype, part: bool = False) -> Arrays:
         arrays.append(np.zeros(0, dtype))
       else:
         arrays.append(np.memmap(path, dtype, 'r'))
-    except (OSError, ValueError, EOFError) as e:
+    except Exception as e:  # A head is a Python literal, read by NumPy.
       raise InputError(f'{path}: missing or damaged ({e}): delete its folder '
                        'and prepare again.') from e
   return Arrays(*arrays)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+from robertax.data.damage import POLICIES
 from robertax.data.masking_laws import LAWS
 from robertax.errors import InputError
 from robertax.sections import unknown
@@ -67,6 +68,8 @@ class DataConfig:
       user's cache folder.
     remote_cache_gib: most that lies there, for each process.
     remote_threads: blocks of remote records that are read at once.
+    bad_records: a damaged record (data.damage) ends the run ('stop'), or its
+      row is one of padding, and counted in train/bad_records ('skip').
     mixture: shares of the rows of a batch. Empty: corpora as they are, each
       record once an epoch. Or weights, in the order of the corpora (`4,12`) or
       by name (`news=4,web=12`); or `alpha=0.5`: tokens of the corpus to that
@@ -124,6 +127,7 @@ class DataConfig:
   remote_cache_dir: str = ''
   remote_cache_gib: float = 8.0
   remote_threads: int = 32
+  bad_records: str = 'stop'
   mixture: str = ''
   mask_rate: float = 0.15
   mask_rate_end: float = -1.0
@@ -156,7 +160,7 @@ def check(config: DataConfig) -> None:
   for key, known in (
       ('backend', BACKENDS), ('specials', SPECIALS), ('masks', MASKS),
       ('masking_law', LAWS), ('masking_unit', UNITS), ('masking_ops', OPS),
-      ('pair_negatives', NEGATIVES)):
+      ('pair_negatives', NEGATIVES), ('bad_records', POLICIES)):
     if getattr(config, key) not in known:
       raise unknown(f'data.{key}', getattr(config, key), known)
   for key in ('sequence_length', 'batch_size', 'prefetch', 'shuffle_block',

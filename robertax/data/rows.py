@@ -5,9 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from robertax.corpus import memmap, wire
+from robertax.data.damage import AGAIN
 from robertax.errors import InputError
-
-AGAIN = 'delete its folder and prepare the corpus again.'
 
 
 class Rows(NamedTuple):

@@ -18,10 +18,11 @@ from robertax import paths
 from robertax.corpus.records import Manifest
 from robertax.data.block_cache import Block, BlockCache
 from robertax.data.config import BACKENDS, DataConfig
+from robertax.data.damage import BadRecords
 from robertax.data.lookahead import Lookahead
 from robertax.data.mapped import Mapped
 from robertax.data.remote import GRID, Remote, Span
-from robertax.data.rows import AGAIN, Rows
+from robertax.data.rows import Rows
 from robertax.data.shards import Shards
 from robertax.errors import InputError
 from robertax.sections import unknown
@@ -65,11 +66,13 @@ class Source:
     sequence_length: T.
     max_examples_per_row: P.
     vocab_size: every id is below it.
+    bad: the damaged records that were met.
   """
 
   def __init__(self, manifests: Sequence[Manifest], split: str,
-               parts: Sequence[_Corpus], pad_id: int):
+               parts: Sequence[_Corpus], pad_id: int, bad: BadRecords):
     """See `open_source`; `parts` are row-major [D,K]."""
+    self.bad = bad
     splits_DK = [[m.splits[name] for m in manifests for name in
                   m.split_names(split)[number:number + 1]]
                  for number in range(len(manifests[0].split_names(split)))]
@@ -122,12 +125,17 @@ class Source:
       places = np.flatnonzero(part == number)
       self._parts[number].fill(local[places], places, rows,
                                spans[places] if self._cache else None)
-    if rows.ids.max(initial=0) >= self.vocab_size:
-      wrong = corpus[np.argmax(rows.ids.max(1))]
-      raise InputError(
-          f'{self._folders[wrong]}: token id {rows.ids.max()} is not below the '
-          f'vocabulary size {self.vocab_size}: {AGAIN}')
     record = self._own_starts[part] + local
+    if rows.ids.max(initial=0) >= self.vocab_size:
+      for place in np.flatnonzero(rows.ids.max(1) >= self.vocab_size).tolist():
+        self.bad.report(
+            self._folders[corpus[place]], int(record[place]),
+            f'token id {rows.ids[place].max()} is not below the vocabulary '
+            f'size {self.vocab_size}')
+        rows.lengths[place] = 0
+    # A damaged row that is left out is one of padding.
+    out = rows.lengths[:, 0] == 0
+    rows.ids[out], rows.documents[out] = self._pad_id, -1
     rows.example_ids[...] = np.where(
         rows.lengths > 0,
         (corpus << 48 | record << 8)[:, None] | np.arange(slots), -1)
@@ -174,8 +182,8 @@ def open_source(manifests: Sequence[Manifest | str], split: str,
     split: 'train' or 'eval'.
     backend: 'tf' (array_record files) or 'numpy' (memory-mapped form).
     pad_id: stands behind the end of a row.
-    config: its remote_* say where blocks of remote records are kept; None:
-      the defaults.
+    config: its remote_* say where blocks of remote records are kept, its
+      bad_records what is done with damaged ones; None: the defaults.
 
   Raises:
     InputError: manifests that do not fit together, with the differing keys; a
@@ -200,17 +208,19 @@ def open_source(manifests: Sequence[Manifest | str], split: str,
                      f'{first.max_examples_per_row}: at most 256.')
   remote = any(paths.is_remote(m.folder) for m in manifests)
   cache = BlockCache.of(config or DataConfig()) if remote else None
+  bad = BadRecords((config or DataConfig()).bad_records)
 
   def part(manifest: Manifest, name: str) -> _Corpus:
     if paths.is_remote(manifest.folder):
       return Remote(manifest, name, cache)
-    return (Mapped if backend == 'numpy' else Shards)(manifest, name)
+    return (Mapped if backend == 'numpy' else Shards)(manifest, name, bad)
 
   wanted = [pair for each in zip(*(m.split_names(split) for m in manifests))
             for pair in zip(manifests, each)]
   if not remote:
-    return Source(manifests, split, [part(*pair) for pair in wanted], pad_id)
+    return Source(manifests, split, [part(*pair) for pair in wanted], pad_id,
+                  bad)
   # Each looks at a handful of files: all at once.
   with ThreadPoolExecutor(32) as pool:
     return Source(manifests, split, list(pool.map(part, *zip(*wanted))),
-                  pad_id)
+                  pad_id, bad)

@@ -141,7 +141,8 @@ class Pretrain:
       That batch's loss (nats), accuracy, masked_tokens and padding_fraction
       (the share of its B x T places); of pairs, nsp_loss and nsp_accuracy;
       epoch, the passes made so far over all records; and, of several corpora,
-      epoch/<corpus> for each.
+      epoch/<corpus> for each; with data.bad_records='skip', bad_records, the
+      damaged records that this process has left out since it started.
     """
     weight = max(sums['weight_sum'], 1.0)
     length = self._phases.pipeline(step - 1).sequence_length
@@ -154,6 +155,8 @@ class Pretrain:
     if len(self.corpora) > 1:
       metrics |= {f'epoch/{name}': passes
                   for name, passes in self.epochs(step).items()}
+    if self._data.bad_records == 'skip':
+      metrics['bad_records'] = sum(len(source.bad) for source, _ in self._train)
     return metrics | pairs.metrics(sums)
 
   def train_batches(self, start_step: int, rows: Callable[[int], np.ndarray]

@@ -134,6 +134,7 @@ FREE_ON_RESUME = frozenset({
     'data.cache_dir', 'data.keep_tokens', 'data.tfds_dir', 'data.workers',
     'data.prefetch', 'data.backend', 'data.masking_ops',
     'data.remote_cache_dir', 'data.remote_cache_gib', 'data.remote_threads',
+    'data.bad_records',
     'mesh.data', 'mesh.fsdp', 'mesh.model', 'mesh.zero1',
     'model.layers_unrolled',
     'model.attention', 'model.remat', 'train.micro_batches',

@@ -60,7 +60,7 @@ def _storage(path: str) -> Iterator[None]:
   """
   try:
     yield
-  except (OSError, ValueError):  # No UTF-8 is the file's fault.
+  except (OSError, InputError, UnicodeError):  # The last is the file's fault.
     raise
   except ImportError as e:
     scheme = path.partition('://')[0]

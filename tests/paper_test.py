@@ -34,7 +34,10 @@ def test_wrong_flags_are_one_line(flags, message, capsys):
 
 
 def test_a_table_through_the_door(tmp_path):
-  """The whole command, at a microscopic scale put where `tiny` stands."""
+  """The whole command, at a microscopic scale put where `tiny` stands.
+
+  Of GLUE: RTE begins with the model of MNLI's stand-in; random weights beside.
+  """
   data = tiny_paper.write_data(tmp_path / 'data')
   script = tmp_path / 'door.py'
   script.write_text(
@@ -46,14 +49,21 @@ def test_a_table_through_the_door(tmp_path):
   flags = [a for a in os.environ['XLA_FLAGS'].split()
            if 'device_count' not in a]
   done = subprocess.run(
-      [sys.executable, str(script), '--table=3', f'--data={data}',
+      [sys.executable, str(script), '--table=5', f'--data={data}',
        f'--workdir={tmp_path}/w', f'--models={tmp_path}/m'], text=True,
       capture_output=True, timeout=300,
       env=os.environ | {'PYTHONPATH': os.getcwd(), 'JAX_PLATFORMS': 'cpu',
                         'XLA_FLAGS': ' '.join(flags)})
   assert done.returncode == 0, done.stderr[-2000:]
-  assert '32K sequences, LAMB (not in the paper)' in done.stdout
+  assert 'STAND-IN: there is no MNLI train' in done.stdout
   assert 'with one seed: nothing can be said' in done.stdout
   found = json.loads((tmp_path / 'w' / 'results.json').read_text())
-  assert [row['name'] for row in found['rows']] == ['256', '2k', '8k', '32k']
+  rows = {row['name']: row for row in found['rows']}
+  assert list(rows) == ['roberta', 'test', 'random']
+  for name in ('roberta', 'random'):
+    assert set(rows[name]['values']) == {'mnli', 'rte'}
+  assert 'steps' not in rows['random']
+  begun = done.stderr.split('init_from: weights of the best step')
+  assert len(begun) == 2 and '/tuned/glue-mnli-' in begun[1].splitlines()[0]
+  assert done.stderr.count('the body begins with RANDOM weights') == 2
   assert (tmp_path / 'w' / 'table.png').exists()

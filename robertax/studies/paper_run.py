@@ -18,6 +18,7 @@ from typing import Any
 import jax
 
 from robertax import paths
+from robertax.parallel import processes
 from robertax.studies import (
   heldout,
   paper_data,
@@ -101,20 +102,23 @@ def run(study: Study) -> Ended:
   Raises:
     InputError: wrong input of any kind.
   """
-  text = ready(study.name, study.table, study.scale, study.data, study.models)
-  runs = _runs(study, text)
-  places = {task: paper_data.place(
-      task, study.data, f'{study.models}/data', study.scale)
-            for task in study.tasks}
-  for task, place in places.items():
+  def prepare():
+    text = ready(study.name, study.table, study.scale, study.data, study.models)
+    return text, _runs(study, text), {task: paper_data.place(
+        task, study.data, f'{study.models}/data', study.scale)
+                                      for task in study.tasks}
+
+  text, runs, places = processes.in_turn(f'{study.models}/cache', prepare)
+  for task, place in places.items() if processes.first() else ():
     for said in filter(None, (place.stand_in, place.missing)):
       print(f'{task}: {said}', file=sys.stderr)
   for one in _told(study, 'pretraining', [r for r in runs if r.row.recipe]):
     if signal := _pretrain(study, text, one):
       return Ended(None, signal)
   if jax.process_count() > 1:
-    print('All models are pretrained. The same command on one machine, with '
-          'the same folders, fine-tunes and makes the table.')
+    if processes.first():
+      print('All models are pretrained. The same command on one machine, with '
+            'the same folders, fine-tunes and makes the table.')
     return Ended(None)
   found = _write(study, text, runs, places)
   for task in study.tasks:

@@ -38,9 +38,9 @@ def read(path: str) -> Pretrained:
     found = ('it does not exist' if not os.path.exists(path) else
              'it has no config.json')
     raise InputError(f'{path!r} is not a workdir of robertax: {found}.')
-  best = os.path.isdir(f'{path}/{BEST}')
-  if not best and not os.path.isdir(f'{path}/checkpoints'):
+  if not os.path.isdir(f'{path}/checkpoints'):
     raise InputError(f'{path!r} has no checkpoints yet.')
+  best = os.path.isdir(f'{path}/{BEST}')
   checkpoints = Checkpoints(path, read_only=True, alone=True,
                             folder=BEST if best else 'checkpoints')
   try:

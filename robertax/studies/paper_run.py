@@ -10,7 +10,6 @@ table of a study that was killed is the undisturbed one's.
 from collections.abc import Iterator, Sequence
 import dataclasses
 import json
-import os
 import statistics
 import sys
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import jax
 
 from robertax import paths
+from robertax.errors import writing
 from robertax.parallel import processes
 from robertax.studies import (
   heldout,
@@ -159,7 +159,11 @@ def _pretrain(study: Study, text: TableText, one: _Run) -> int:
     return ended.signal
   asked = heldout.measure(
       one.place, heldout.asked_of(one.budget.config, text.heldout), text.split)
-  results.replace(f'{one.place}/{HELDOUT}', (json.dumps(asked) + '\n').encode())
+  path = f'{one.place}/{HELDOUT}'
+  with writing(path):
+    with paths.open(f'{path}.partial', 'w') as f:
+      f.write(json.dumps(asked) + '\n')
+    paths.replace(f'{path}.partial', path)
   return 0
 
 
@@ -198,7 +202,7 @@ def _write(study: Study, text: TableText, runs: Sequence[_Run],
   found['comparisons'] = paper_report.comparisons(study.table, found)
   files = {'table.md': paper_report.markdown(study.table, found).encode(),
            'table.png': paper_picture.draw(found)}
-  os.makedirs(study.folder, exist_ok=True)
+  paths.makedirs(study.folder)
   return results.write(study.folder, found, files)
 
 

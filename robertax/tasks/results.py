@@ -51,20 +51,12 @@ def write(folder: str, found: Mapping[str, Any], files: Mapping[str, bytes]
     content[RESULTS] = (json.dumps(found, indent=2, ensure_ascii=False)
                         + '\n').encode()
   for name, data in content.items():
-    replace(os.path.join(folder, name), data)
+    path = os.path.join(folder, name)
+    with writing(path):
+      with open(path + '.partial', 'wb') as f:
+        f.write(data)
+      os.replace(path + '.partial', path)
   return found
-
-
-def replace(path: str, data: bytes) -> None:
-  """Writes a file, whole or not at all.
-
-  Raises:
-    InputError: it cannot be written.
-  """
-  with writing(path):
-    with open(path + '.partial', 'wb') as f:
-      f.write(data)
-    os.replace(path + '.partial', path)
 
 
 def sentence(found: Mapping[str, Any]) -> str:

@@ -48,6 +48,7 @@ def main(argv):
   if _DRY_RUN.value:
     # No device of this machine is asked for, nor waited for.
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+  from robertax import paths
   from robertax.parallel import processes
   from robertax.sections import unknown
   from robertax.studies import paper_cost, paper_rows, paper_run
@@ -76,7 +77,7 @@ def main(argv):
         print('Stopped; the same command goes on.')
         sys.exit(128 + ended.signal)
       if ended.results:
-        with open(f'{place}/table.md', encoding='utf-8') as f:
+        with paths.open(f'{place}/table.md') as f:
           print(f.read(), end='')
         print(f'\n{place}/results.json has all of it, {place}/table.png is its '
               'picture.')

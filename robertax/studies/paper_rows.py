@@ -9,7 +9,7 @@ from typing import Any
 from robertax.errors import InputError
 from robertax.sections import flatten, unknown
 from robertax.studies.paper_scales import SCALES, Recipe, Scale
-from robertax.studies.paper_tables import FIVE, TABLES, Row
+from robertax.studies.paper_tables import FIVE, PAIR, TABLES, Row
 from robertax.text import TokenizerConfig
 from robertax.train.config import FREE_ON_RESUME, Config, to_dict
 
@@ -29,9 +29,9 @@ class Text:
 
 
 # Nothing is read of it: for what a config says before there is text.
-NO_TEXT = Text({'pair': 'wiki.jsonl.zst,books.jsonl.zst',
-                'five': 'wiki.jsonl.zst,books.jsonl.zst,news.jsonl.zst,'
-                        'web.jsonl.zst,stories.jsonl.zst'})
+NO_TEXT = Text({PAIR: 'wiki.jsonl.zst,books.jsonl.zst',
+                FIVE: 'wiki.jsonl.zst,books.jsonl.zst,news.jsonl.zst,'
+                      'web.jsonl.zst,stories.jsonl.zst'})
 
 
 def changed(config: Config, values: Mapping[str, Any]) -> Config:
@@ -132,8 +132,3 @@ def asked(numbers: str) -> list[str]:
   if not names:
     raise InputError(f'--table=N is needed, of {", ".join(TABLES)}, or all.')
   return names
-
-
-def corpora_of(rows: tuple[Row, ...]) -> str:
-  """PAIR or FIVE: all that some row of them needs."""
-  return FIVE if any(row.corpora == FIVE for row in rows) else rows[0].corpora

@@ -63,6 +63,9 @@ def test_a_table_through_the_door(tmp_path):
   for name in ('roberta', 'random'):
     assert set(rows[name]['values']) == {'mnli', 'rte'}
   assert 'steps' not in rows['random']
+  # One run of each task, whatever the columns that it has.
+  assert all(row['at_chance'][task] in (0, 1) for row in rows.values()
+             if 'values' in row for task in ('mnli', 'rte'))
   begun = done.stderr.split('init_from: weights of the best step')
   assert len(begun) == 2 and '/tuned/glue-mnli-' in begun[1].splitlines()[0]
   assert done.stderr.count('the body begins with RANDOM weights') == 2

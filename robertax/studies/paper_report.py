@@ -145,7 +145,9 @@ def _asked(found: Found) -> list[str]:
       text += f'not run, {found["missing"][task]}.'
     elif asked:
       text += (f'trained on {asked["train_rows"]:,} rows, scored on '
-               f'{asked["rows"]:,} of {asked["split"]}.')
+               f'{asked["rows"]:,} of {asked["split"]}' + (
+                   ', and test besides.'
+                   if COLUMNS[column].value[0] == 'test_scores' else '.'))
     if task in found['stand_ins']:
       text += f' STAND-IN: {found["stand_ins"][task]}.'
     lines.append(text)

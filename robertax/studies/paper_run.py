@@ -216,19 +216,19 @@ def _row(study: Study, row: Row, runs: Sequence[_Run]) -> dict[str, Any]:
   found |= {'seeds': [one.seed for one in runs],
             'models': [one.place for one in runs],
             'values': {}, 'at_chance': {}, 'asked': {}}
+  for task in study.tasks:
+    swept = [one.tuned[task][1] for one in runs if task in one.tuned]
+    if swept:
+      found['at_chance'][task] = sum(
+          len(setting['degenerate']) for of in swept
+          for setting in of['settings'])
+      found['asked'][task] = {key: swept[0][key] for key in (
+          'metric', 'split', 'rows', 'data', 'train_rows', 'train_data')}
   for name in study.columns:
     column = COLUMNS[name]
     if column.task:
       values = _scores(study, column.value, [
           one.tuned[column.task] for one in runs if column.task in one.tuned])
-      for one in runs:
-        if column.task in one.tuned:
-          _, swept = one.tuned[column.task]
-          found['at_chance'].setdefault(column.task, 0)
-          found['at_chance'][column.task] += sum(
-              len(setting['degenerate']) for setting in swept['settings'])
-          found['asked'][column.task] = {key: swept[key] for key in (
-              'metric', 'split', 'rows', 'data', 'train_rows', 'train_data')}
     else:
       values = [] if row.random_of else [
           _json(f'{one.place}/{HELDOUT}')[column.heldout] for one in runs]

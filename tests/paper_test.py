@@ -56,6 +56,7 @@ def test_a_table_through_the_door(tmp_path):
                         'XLA_FLAGS': ' '.join(flags)})
   assert done.returncode == 0, done.stderr[-2000:]
   assert 'STAND-IN: there is no MNLI train' in done.stdout
+  assert '- MNLI-mm: what was scored has no such part.' in done.stdout
   assert 'with one seed: nothing can be said' in done.stdout
   found = json.loads((tmp_path / 'w' / 'results.json').read_text())
   rows = {row['name']: row for row in found['rows']}

@@ -151,6 +151,11 @@ def _asked(found: Found) -> list[str]:
     if task in found['stand_ins']:
       text += f' STAND-IN: {found["stand_ins"][task]}.'
     lines.append(text)
+  for column in found['columns']:
+    if COLUMNS[column].task in seen - set(found['missing']) and not any(
+        row.get('values', {}).get(column) for row in found['rows']):
+      lines.append(f'- {COLUMNS[column].shown}: what was scored has no such '
+                   'part.')
   if found['not_asked']:
     lines.append('- Not asked at this scale: ' + ', '.join(
         COLUMNS[c].shown for c in found['not_asked']) + '.')

@@ -59,7 +59,8 @@ def scale(seeds=2, tokens=2_000):
           'train.log_every': 5},
       pieces={'byte_bpe': 300, 'wordpiece': 120},
       characters=dict.fromkeys(TINY.characters, 4_000),
-      columns={'1': ('loss', 'squad2', 'sst2'), '5': ('mnli', 'mnli_mm', 'rte')},
+      columns={'1': ('loss', 'squad2', 'sst2'),
+               '5': ('mnli', 'mnli_mm', 'rte')},
       tuning=dict(TINY.tuning) | {
           'data.sequence_length': 32, 'data.batch_size': 16, 'mesh.data': 1,
           'finetune.epochs': 1, 'finetune.eval_tokens': 1024})

@@ -47,7 +47,8 @@ def markdown(table: Table, found: Found) -> str:
   seeds = max(len(row.get('seeds', ())) for row in found['rows'])
   over = 'pretraining' if seeds > 1 else 'fine-tuning, of one pretraining'
   lines += [f'Scale `{found["scale"]}`. Ours: mean (lowest to highest) over '
-            f'the seeds of {over}.', '']
+            f'the seeds of {over}. Rows are called as in the paper; what ours '
+            'are is said by width, steps, batch and tokens.', '']
   lines += _sentences(found)
   lines += _asked(found)
   return '\n'.join(lines).rstrip('\n') + '\n'
@@ -56,7 +57,7 @@ def markdown(table: Table, found: Found) -> str:
 def _grid(found: Found) -> list[str]:
   columns = found['columns']
   papers = [c for c in columns if any(c in r['paper'] for r in found['rows'])]
-  heads = ['', 'steps', 'batch', 'tokens seen', 'passes']
+  heads = ['', 'layers x width', 'steps', 'batch', 'tokens seen', 'passes']
   for column in columns:
     heads.append(COLUMNS[column].shown)
     if column in papers:
@@ -64,8 +65,9 @@ def _grid(found: Found) -> list[str]:
   lines = ['| ' + ' | '.join(heads) + ' |', '|---' * len(heads) + '|']
   for row in found['rows']:
     cells = [row['shown'] + (' (not in the paper)' if row['beyond'] else '')]
-    cells += ([f'{row[key]:,}' for key in ('steps', 'batch_size', 'tokens')]
-              + [f'{row["passes"]:.1f}'] if 'steps' in row else [''] * 4)
+    cells += ([row['shape']] + [
+        f'{row[key]:,}' for key in ('steps', 'batch_size', 'tokens')]
+              + [f'{row["passes"]:.1f}'] if 'steps' in row else [''] * 5)
     for column in columns:
       cells.append(_cell(row, column))
       if column in papers:

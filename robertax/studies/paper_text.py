@@ -95,9 +95,11 @@ class Budget:
   tokens: int
   passes: float
 
-  def facts(self) -> Mapping[str, float]:
+  def facts(self) -> Mapping[str, str | float]:
     """For the table."""
-    return {'steps': self.config.train.steps,
+    model = self.config.model
+    return {'shape': f'{model.num_layers} x {model.hidden_size}',
+            'steps': self.config.train.steps,
             'batch_size': self.config.data.batch_size,
             'tokens': self.tokens, 'passes': round(self.passes, 2)}
 

@@ -18,8 +18,8 @@ def row(name, values, **more):
   found = {'name': name, 'shown': table.row(name).shown,
            'paper': dict(table.row(name).paper), 'beyond': False}
   if values:
-    found |= {'steps': 1464, 'batch_size': 8, 'tokens': 1_500_000,
-              'passes': 22.9, 'seeds': [0, 1, 2], 'models': ['m'] * 3,
+    found |= {'shape': '2 x 128', 'steps': 1464, 'batch_size': 8,
+              'tokens': 1_500_000, 'passes': 22.9, 'seeds': [0, 1, 2], 'models': ['m'] * 3,
               'values': values, 'at_chance': {'sst2': 1},
               'asked': {'sst2': ASKED}}
   return found | more
@@ -66,11 +66,12 @@ def test_one_seed_concludes_nothing():
 def test_the_grid_has_ours_beside_the_papers():
   lines = paper_report.markdown(TABLES['1'], CLEAR).splitlines()
   grid = [line for line in lines if line.startswith('|')]
-  assert grid[0] == ('|  | steps | batch | tokens seen | passes | held-out '
-                     'loss | SST-2 | paper |')
-  assert grid[2].endswith('|  |  |  |  |  |  | 92.8 |')
-  assert grid[3] == ('| static | 1,464 | 8 | 1,500,000 | 22.9 | 5.910 (5.900 '
-                     'to 5.920) | 74.0 (70.0 to 78.0), 1 at chance | 92.5 |')
+  assert grid[0] == ('|  | layers x width | steps | batch | tokens seen | '
+                     'passes | held-out loss | SST-2 | paper |')
+  assert grid[2].endswith('|  |  |  |  |  |  |  | 92.8 |')
+  assert grid[3] == ('| static | 2 x 128 | 1,464 | 8 | 1,500,000 | 22.9 | '
+                     '5.910 (5.900 to 5.920) | 74.0 (70.0 to 78.0), 1 at '
+                     'chance | 92.5 |')
 
 
 def test_stand_ins_and_what_is_missing_are_named():

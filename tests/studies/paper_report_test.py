@@ -19,7 +19,8 @@ def row(name, values, **more):
            'paper': dict(table.row(name).paper), 'beyond': False}
   if values:
     found |= {'shape': '2 x 128', 'steps': 1464, 'batch_size': 8,
-              'tokens': 1_500_000, 'passes': 22.9, 'seeds': [0, 1, 2], 'models': ['m'] * 3,
+              'tokens': 1_500_000, 'passes': 22.9, 'seeds': [0, 1, 2],
+              'models': ['m'] * 3,
               'values': values, 'at_chance': {'sst2': 1},
               'asked': {'sst2': ASKED}}
   return found | more

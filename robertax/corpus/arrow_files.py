@@ -134,8 +134,9 @@ def _named(path: str):
 
   try:
     yield
-  except (pa.ArrowException, OSError, EOFError) as e:
-    # One of pyarrow's is a ValueError, as InputError is.
+  except (pa.ArrowException, OSError, EOFError, MemoryError) as e:
+    # One of pyarrow's is a ValueError, as InputError is; of memory a damaged
+    # length asks for more than there is.
     why = (str(e).strip().splitlines() or [repr(e)])[0]
     raise InputError(f'{path}: damaged or truncated: {why}. Fetch or save it '
                      'again.') from e

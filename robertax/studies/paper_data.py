@@ -22,7 +22,7 @@ import zlib
 
 from robertax import paths
 from robertax.corpus import compression
-from robertax.corpus.documents import ENDINGS
+from robertax.corpus.documents import READERS, reader_of
 from robertax.errors import InputError, writing
 from robertax.studies.paper_scales import Scale
 from robertax.studies.paper_tables import FIVE, PAIR
@@ -70,7 +70,7 @@ def corpora(folder: str) -> tuple[dict[str, str], str]:
   place = f'{folder}/pretrain'
   names = [name for name in (
       paths.listdir(place) if paths.isdir(place) else ())
-           if name.endswith(ENDINGS) and not name.startswith('.')]
+           if reader_of(name) and not name.startswith('.')]
   pair = [name for name in names
           if name.lower().startswith(BOOKS_AND_WIKIPEDIA)]
   if not pair:
@@ -78,7 +78,7 @@ def corpora(folder: str) -> tuple[dict[str, str], str]:
         f'{place}: no text file whose name begins with '
         f'{" or ".join(BOOKS_AND_WIKIPEDIA)}, as Books + Wikipedia do, is '
         f'there (found: {", ".join(names[:8]) or "none"}). It may end in '
-        f'{", ".join(ENDINGS)}.')
+        f'{", ".join(READERS)}.')
   found = {kind: ','.join(f'{place}/{name}' for name in some)
            for kind, some in ((PAIR, pair), (FIVE, names))}
   said = ''

@@ -106,17 +106,35 @@ def _check(reading: Reading, schema) -> None:
                      f'hold strings, found {kind}.')
 
 
-def _texts(reading: Reading, batches, num_rows: int = 0, f=None
-           ) -> Iterator[str]:
+def _as_bytes(column):
+  """Strings as bytes: pyarrow does not look whether a string is UTF-8.
+
+  Nor where its offsets point: in a damaged file behind the data, and reading
+  from there would end the process. So they are looked at first.
+  """
   import pyarrow as pa
 
+  column.validate()
+  kinds = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(),
+           pa.string_view(): pa.binary_view()}
+  if pa.types.is_dictionary(column.type):
+    words = column.dictionary
+    words.validate()
+    words = words.view(kinds[words.type])
+    words.validate(full=True)
+    column = pa.DictionaryArray.from_arrays(
+        column.indices, words, safe=True).dictionary_decode()
+  else:
+    column = column.view(kinds[column.type])
+    column.validate(full=True)
+  return column.cast(pa.large_binary())
+
+
+def _texts(reading: Reading, batches, num_rows: int = 0, f=None
+           ) -> Iterator[str]:
   number = told = 0
   for batch in batches:
-    # As bytes: pyarrow does not look whether a string is UTF-8.
-    column = batch.column(reading.field)
-    if pa.types.is_dictionary(column.type):
-      column = column.dictionary_decode()
-    for value in column.cast(pa.large_string()).cast(pa.large_binary()):
+    for value in _as_bytes(batch.column(reading.field)):
       number += 1
       if not value.is_valid:
         reading.counts['null_documents'] += 1
@@ -134,7 +152,8 @@ def _named(path: str):
 
   try:
     yield
-  except (pa.ArrowException, OSError, EOFError, MemoryError) as e:
+  except (pa.ArrowException, OSError, EOFError, MemoryError,
+          UnicodeDecodeError) as e:
     # One of pyarrow's is a ValueError, as InputError is; of memory a damaged
     # length asks for more than there is.
     why = (str(e).strip().splitlines() or [repr(e)])[0]

@@ -75,7 +75,8 @@ def read(folder: str) -> dict[str, Any]:
     # A size is no 8.0, nor inf; a rate may be 0.
     kinds = int | float if isinstance(default, float) else type(default)
     if isinstance(values[key], bool) != isinstance(default, bool) or (
-        not isinstance(values[key], kinds)):
+        not isinstance(values[key], kinds)) or not (
+            -1 < values[key] < 1 << 31):
       raise InputError(f'{path}: {key} is {values[key]!r}: expected such as '
                        f'{default!r}.')
   return values

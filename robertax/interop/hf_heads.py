@@ -33,8 +33,9 @@ def ending(values: dict[str, Any], folder: str) -> str:
   Raises:
     InputError: the class is not in that table.
   """
-  name = (values.get('architectures') or [
-      f'{_CLASSES[values["model_type"]]}Model'])[0]
+  found = values.get('architectures')
+  name = str(found[0]) if isinstance(found, list) and found else (
+      f'{_CLASSES[values["model_type"]]}Model')
   known = [_CLASSES[values['model_type']] + row for row in ARCHITECTURES]
   if name not in known:
     raise unknown(f'architecture: {folder}/config.json: architectures', name,

@@ -140,6 +140,8 @@ BUFFERS = {
 def theirs_shape(rule: str, shape: tuple[int, ...], first: int
                  ) -> tuple[int, ...]:
   """Their shape of an array that has `shape` with us (without N)."""
+  if rule == 'positions':  # The only rule that would make an array for it.
+    return (first + shape[0] - 2, *shape[1:])
   return to_theirs(rule, np.broadcast_to(np.float32(0), shape), first).shape
 
 

@@ -66,6 +66,10 @@ def changed(file, *keys, value):
     ('hugging_face', changed('config.json', 'vocab_size', value=1e999)),
     # Names would be made for all of them before one is missed.
     ('hugging_face', changed('config.json', 'num_hidden_layers', value=2**31)),
+    ('hugging_face', changed('config.json', 'num_hidden_layers', value=10**9)),
+    ('hugging_face', changed('config.json', 'max_position_embeddings',
+                             value=2**30)),
+    ('hugging_face', changed('config.json', 'architectures', value=[[[]]])),
 ])
 def test_past_findings_are_refused(name, change, tmp_path):
   for file, content in change(sound(name, tmp_path)).items():

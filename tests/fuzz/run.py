@@ -4,7 +4,7 @@
 
 Each reader gets mutations of a sound example and may read them or raise an
 InputError. Anything else is a finding: another error, more than SECONDS, more
-memory than HEADROOM, the end of the process. Findings stay in --out, a folder
+memory than GROWTH, the end of the process. Findings stay in --out, a folder
 each, with the files and what happened; the exit code is 1 if there is one.
 """
 
@@ -23,7 +23,8 @@ import time
 import traceback
 
 SECONDS = 10.0  # A sound example takes milliseconds.
-HEADROOM = 1 << 30  # Bytes, above what the process has when it begins.
+GROWTH = 512 << 20  # Bytes of memory above what a sound example takes.
+ADDRESSES = 8 << 30  # Bytes that may be asked for, if they are not written.
 
 
 class Hang(BaseException):
@@ -55,9 +56,10 @@ def child(name: str, folder: pathlib.Path, seconds: float, seed: int) -> dict:
   reader.read(folder)  # Loads its modules; a sound example must be read.
   signal.signal(signal.SIGALRM, _hung)
   now = int(pathlib.Path('/proc/self/statm').read_text().split()[0])
-  limit = now * resource.getpagesize() + HEADROOM
+  limit = now * resource.getpagesize() + ADDRESSES
   resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
   end, cases, refused = time.monotonic() + seconds, 0, 0
+  most = _peak() + GROWTH
   while time.monotonic() < end:
     chance = random.Random(f'{seed}/{cases}')
     files = dict(sound)
@@ -78,7 +80,14 @@ def child(name: str, folder: pathlib.Path, seconds: float, seed: int) -> dict:
       return {'cases': cases, 'refused': refused,
               'finding': traceback.format_exc()}
     signal.setitimer(signal.ITIMER_REAL, 0)
+    if _peak() > most:
+      return {'cases': cases, 'refused': refused,
+              'finding': f'took {_peak():,} bytes of memory'}
   return {'cases': cases, 'refused': refused, 'finding': ''}
+
+
+def _peak() -> int:
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 def _write(folder: pathlib.Path, files: dict[str, bytes]):

@@ -110,12 +110,12 @@ def killed_at(step):
       super().__init__(*args, **named)
       opened.append(self)
 
-  def killed(self, sums):
+  def killed(self, number, sums):
     calls.append(1)
     if len(calls) == step:
       opened[-1].wait()
       raise KeyboardInterrupt
-    add(self, sums)
+    add(self, number, sums)
 
   with mock.patch.object(loop.Window, 'add', killed), mock.patch.object(
       loop, 'Checkpoints', Kept), pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""A real training of a tiny model, by its command, that is watched from outside.
+"""A real training of a tiny model, by its command, watched from outside.
 
 What benchmarks.chaos and benchmarks.soak share: text made up from a seed,
 records and compiled programs kept for the next start, and the processes of a

@@ -1,0 +1,392 @@
+"""Nothing is lost: `python -m benchmarks.chaos --minutes=N`.
+
+A real training of a tiny model, by one and by two processes, under the random
+faults of benchmarks.faults, started again by the same command after each. When
+it is at its end, each logged step must stand once in its metrics with the very
+numbers of a run that was left alone, and the final parameters and optimizer's
+numbers must be that run's, bit for bit. Runs follow each other until the
+minutes are over; with --out they are kept, and a later call adds to them.
+
+A fault is survived where the exit codes were those that docs/runs.md promises
+and the same command went on. Of each, the steps are counted that were taken
+once more: behind a kill from the newest checkpoint to the newest logged step,
+behind damage from the damaged checkpoint to the one that was used. A save goes
+on in the background: killed before it is there, its own few steps are repeated
+beside the interval before it, and such faults are counted apart.
+
+The last line is one JSON object: `faults`, `kinds`, `fatal`, `bitwise_equal`,
+`steps_repeated_max`, `checkpoint_every`, `over_an_interval`,
+`over_an_interval_without_a_save_under_way`, `runs`, `unprovoked`.
+"""
+
+import argparse
+import collections
+import json
+import pathlib
+import random
+import shutil
+import sys
+import tempfile
+import time
+from typing import Any
+
+from benchmarks import faults
+from benchmarks.training import Running, flags, last_step
+
+# What is the same in every run of the same seed, of each line.
+SAME = ('train/loss', 'train/accuracy', 'train/masked_tokens',
+        'train/learning_rate', 'train/gradient_norm', 'train/update_norm',
+        'train/parameter_norm', 'train/epoch', 'eval/loss', 'eval/accuracy')
+# With which a scheduler starts a run again though nobody did anything to it:
+# a busy machine can make a process look dead.
+BEGIN_AGAIN = {faults.GONE, 76, faults.ABORTED}
+
+
+class Fatal(Exception):
+  """The run did what it must not."""
+
+
+def same_curve(workdir: pathlib.Path, other: pathlib.Path) -> bool:
+  """Whether both have the same steps, each once, with the same numbers."""
+  curves = []
+  for folder in (workdir, other):
+    with open(folder / 'metrics.jsonl') as f:
+      lines = [json.loads(line) for line in f]
+    curves.append([{'step': line['step']} | {
+        name: line[name] for name in SAME if name in line} for line in lines])
+  steps = [line['step'] for line in curves[0]]
+  return steps == sorted(set(steps)) and curves[0] == curves[1]
+
+
+def arrays(workdir: pathlib.Path) -> dict[str, Any]:
+  """Path -> array, of the last checkpoint's parameters and optimizer."""
+  import jax
+  import numpy as np
+
+  from robertax.train.checkpoint import Checkpoints, finished_step
+  from robertax.train.state import TrainState
+  step = finished_step(str(workdir))
+  saved = Checkpoints(str(workdir), read_only=True, alone=True)
+  one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  laid = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one)
+  state = saved.restore(step, TrainState(
+      laid(jax.ShapeDtypeStruct((), np.int32)),
+      *(jax.tree.map(laid, saved.shapes(step, item))
+        for item in ('params', 'opt_state'))))
+  return {jax.tree_util.keystr(path): np.asarray(x) for path, x in
+          jax.tree_util.tree_flatten_with_path(state)[0]}
+
+
+def same_arrays(workdir: pathlib.Path, other: pathlib.Path) -> bool:
+  """Whether two finished runs hold the same state, bit for bit."""
+  a, b = arrays(workdir), arrays(other)
+  return a.keys() == b.keys() and all(
+      a[k].dtype == b[k].dtype and a[k].tobytes() == b[k].tobytes() for k in a)
+
+
+class Trial:
+  """One run under faults, from its first step to its comparison.
+
+  Attributes:
+    records: a dict for each fault.
+    unprovoked: ends that nobody caused.
+  """
+
+  def __init__(self, scene: faults.Scene, steps: int, end: float,
+               processes: int):
+    """Nothing is started yet.
+
+    Args:
+      scene: with an empty workdir.
+      steps: of the run.
+      end: on time.monotonic: from there on it is left alone.
+      processes: of the run.
+    """
+    self._scene, self._steps, self._end = scene, steps, end
+    self._processes = processes
+    self.records: list[dict[str, Any]] = []
+    self.unprovoked = 0
+    self._damaged = False  # Since the last start that went on.
+    self._live, self._resting = [], []
+
+  def go(self):
+    """To the end of the run.
+
+    Raises:
+      Fatal: with what was said.
+    """
+    scene, reached, newest = self._scene, None, 0
+    while True:
+      begin = time.monotonic()
+      running = scene.running = scene.start()
+      try:
+        at = self._resumed(running)
+        if reached is not None and at is not None:
+          self._account(reached, newest, at)
+        running.until(lambda at=at: last_step(scene.workdir) > (at or 0), 300)
+        scene.start_seconds = time.monotonic() - begin
+        codes = self._trouble(running)
+      finally:
+        running.kill()
+      if codes is None and set(running.codes) == {0}:
+        return
+      self._judge(running, codes)
+      reached = max(last_step(scene.workdir), 0) + self._lost(running)
+      newest = max(scene.saved(), default=0)
+      if self.records and 'under_way' not in self.records[-1]:
+        self.records[-1]['under_way'] = any(
+            '.orbax-checkpoint-tmp' in p.name
+            for p in (scene.workdir / 'checkpoints').glob('*'))
+      self._rest()
+
+  def _resumed(self, running) -> int | None:
+    """The step that it goes on from; None: it ended before it said so."""
+    running.until(lambda: running.said('M parameters, '), 300)
+    # That line comes behind the other, if it comes.
+    running.until(lambda: running.said('resuming at step '), 0.3)
+    if not running.said('M parameters, '):
+      return None
+    return next((int(line.rsplit(' ', 1)[1]) for line in running.lines()
+                 if line.startswith('resuming at step ')), 0)
+
+  def _lost(self, running) -> int:
+    """Lines of steps that were taken and could not be written."""
+    for line in running.lines():
+      if 'lines could not be written, and are lost' in line:
+        return int(line.split('the last ')[1].split()[0])
+    return 0
+
+  def _trouble(self, running: Running):
+    """Faults, until one of them ends it; the exit codes that are right."""
+    scene = self._scene
+    while True:
+      at = last_step(scene.workdir)
+      # Behind it there is no more to lose, so that it may be any moment.
+      target = at + scene.draw.randint(1, 3 * scene.every)
+      running.until(lambda target=target: last_step(scene.workdir) >= target,
+                    300)
+      if not running.alive() or time.monotonic() > self._end:
+        if running.wait(600) and not any(
+            worker.returncode for worker in running.workers):
+          return None
+        return frozenset()
+      name, function = self._draw(
+          self._live, faults.LIVE
+          | (faults.OF_PEERS if self._processes > 1 else {}))
+      scene.noticed = None
+      record = {'kind': name, 'processes': self._processes,
+                'step': last_step(scene.workdir), 'repeated': 0}
+      codes = function(scene)
+      if scene.noticed is not None:
+        record['noticed_seconds'] = round(scene.noticed, 2)
+      self.records.append(record)
+      print(f'  step {record["step"]}: {name}', flush=True)
+      if codes is not None:
+        return codes
+      if not running.alive():
+        # A run that came to its end meanwhile has survived it too.
+        running.wait(faults.PATIENCE)
+        return (None if not any(worker.returncode
+                                for worker in running.workers)
+                else frozenset())
+
+  def _judge(self, running, codes):
+    """Raises Fatal where it ended as it must not."""
+    ended = {code for code in running.codes if code is not None}
+    if codes and ended <= codes | {0}:
+      return
+    if not codes and ended and ended <= BEGIN_AGAIN | {0}:
+      self.unprovoked += 1
+      return
+    raise Fatal(f'ended with {running.codes}, not with '
+                f'{sorted(codes or {0})}:\n' + '\n'.join(running.lines()))
+
+  def _rest(self):
+    """Perhaps a fault between two starts."""
+    scene = self._scene
+    while scene.draw.random() < 0.5 and time.monotonic() < self._end:
+      name, function = self._draw(self._resting, faults.RESTING)
+      if name in faults.DAMAGE and self._damaged:
+        continue  # One at a time: some checkpoint must be whole.
+      record = {'kind': name, 'processes': self._processes,
+                'step': max(scene.saved(), default=0), 'repeated': 0}
+      try:
+        if not function(scene):
+          continue
+      except RuntimeError as e:
+        raise Fatal(str(e)) from e
+      self.records.append(record | {'under_way': False})
+      print(f'  at rest: {name}', flush=True)
+      self._damaged |= name in faults.DAMAGE
+
+  def _account(self, reached, newest, resumed):
+    """Says which fault cost which steps."""
+    ended = next((r for r in reversed(self.records)
+                  if r['kind'] not in faults.RESTING), None)
+    damage = next((r for r in reversed(self.records)
+                   if r['kind'] in faults.DAMAGE and 'resumed' not in r), None)
+    if ended is not None and 'resumed' not in ended:
+      ended |= {'repeated': max(0, reached - newest), 'resumed': resumed}
+    if damage is not None:
+      damage |= {'repeated': max(0, newest - resumed), 'resumed': resumed}
+      self._damaged = False
+    elif resumed < newest:
+      raise Fatal(f'the newest checkpoint was of step {newest}, undamaged, and '
+                  f'the run went on from step {resumed}')
+
+  def _draw(self, deck, kinds):
+    """All kinds equally often, in any order."""
+    if not deck:
+      deck.extend(kinds)
+      self._scene.draw.shuffle(deck)
+    name = deck.pop()
+    return name, kinds[name]
+
+
+def table(records: list[dict[str, Any]], every: int) -> str:
+  """Faults by kind: survived, noticed in, steps repeated."""
+  rows = ['| fault | processes | times | survived | steps repeated, mean '
+          '| most | over an interval | noticed within |',
+          '|---|---|---|---|---|---|---|---|']
+  kinds = collections.defaultdict(list)
+  for record in records:
+    kinds[record['kind'], record['processes']].append(record)
+  for (kind, processes), found in sorted(kinds.items()):
+    repeated = [r['repeated'] for r in found]
+    noticed = [r['noticed_seconds'] for r in found if 'noticed_seconds' in r]
+    rows.append(
+        f'| {kind} | {processes} | {len(found)} '
+        f'| {sum(not r.get("fatal") for r in found)} '
+        f'| {sum(repeated) / len(repeated):.1f} | {max(repeated)} '
+        f'| {sum(r > every for r in repeated)} '
+        f'| {f"{max(noticed):.1f} s" if noticed else ""} |')
+  return '\n'.join(rows)
+
+
+def summary(runs: list[dict[str, Any]], every: int) -> dict[str, Any]:
+  """The JSON of the last line.
+
+  Args:
+    runs: with `records`, `equal` (None: it did not come to its end), `fatal`,
+      `unprovoked`.
+    every: train.checkpoint_every.
+  """
+  records = [r for run in runs for r in run['records']]
+  over = [r for r in records if r['repeated'] > every]
+  return {
+      'faults': len(records), 'kinds': len({r['kind'] for r in records}),
+      'fatal': sum(bool(run['fatal']) for run in runs),
+      'bitwise_equal': bool(runs) and all(run['equal'] for run in runs),
+      'steps_repeated_max': max((r['repeated'] for r in records), default=0),
+      'checkpoint_every': every, 'over_an_interval': len(over),
+      'over_an_interval_without_a_save_under_way': sum(
+          not r['under_way'] for r in over),
+      'runs': len(runs), 'unprovoked': sum(run['unprovoked'] for run in runs)}
+
+
+def arguments(shared: pathlib.Path, steps: int, every: int, patience: float
+              ) -> list[str]:
+  """Flags of main."""
+  return flags(
+      shared, data__backend='numpy', train__steps=steps, train__log_every=1,
+      train__checkpoint_every=every, train__keep_checkpoints=3,
+      train__eval_every=every + every // 2, train__eval_examples=16,
+      train__peer_timeout_seconds=patience)
+
+
+def undisturbed(given: list[str], folder: pathlib.Path, processes: int):
+  """A run that is left alone, once.
+
+  Raises:
+    RuntimeError: it failed.
+  """
+  if not (folder / 'done').exists():
+    shutil.rmtree(folder, ignore_errors=True)
+    running = Running(given, folder, processes)
+    running.wait(900)
+    running.kill()
+    if set(running.codes) != {0}:
+      raise RuntimeError(f'ended with {running.codes}:\n'
+                         + '\n'.join(running.lines()[-40:]))
+    (folder / 'done').touch()
+
+
+def one_run(out: pathlib.Path, steps: int, every: int, processes: int,
+            seed: int, end: float, patience: float) -> dict[str, Any]:
+  """A run under faults, compared; what came of it."""
+  given = arguments(out / 'shared', steps, every, patience)
+  alone = out / f'undisturbed-{processes}-{steps}-{every}'
+  undisturbed(given, alone, processes)
+  disk = faults.Disk(out / f'disk-{processes}')
+  if not disk.own:
+    print('a disk of its own cannot be mounted here: disk_full limits the size '
+          'of files instead, and start_on_full_disk is left out')
+  workdir = disk.folder / 'w'
+  shutil.rmtree(workdir, ignore_errors=True)
+  trial = Trial(faults.Scene(
+      workdir, disk, random.Random(seed),
+      lambda: Running(given, workdir, processes), every), steps, end,
+                processes)
+  print(f'{processes} process(es), seed {seed}', flush=True)
+  equal, fatal = None, ''
+  try:
+    trial.go()
+    curve, state = same_curve(workdir, alone), same_arrays(workdir, alone)
+    equal = curve and state
+    print(f'  at its end: loss curve {"equal" if curve else "NOT EQUAL"}, '
+          f'parameters and optimizer {"equal" if state else "NOT EQUAL"}',
+          flush=True)
+  except Fatal as e:
+    fatal = str(e)
+    print(f'  FATAL: {fatal}', flush=True)
+    if trial.records:
+      trial.records[-1]['fatal'] = True
+  if not equal:
+    shutil.copytree(workdir, out / f'failed-{processes}-{seed}',
+                    dirs_exist_ok=True)
+  disk.close()
+  for record in trial.records:
+    record.setdefault('under_way', False)
+  return {'seed': seed, 'processes': processes, 'equal': equal, 'fatal': fatal,
+          'unprovoked': trial.unprovoked, 'records': trial.records}
+
+
+def main(given: list[str] | None = None) -> int:
+  """Exit code 0: nothing was lost; 1: something was."""
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--minutes', type=float, default=10,
+                      help='0: only the sum of what is in --out')
+  parser.add_argument('--processes', default='1,2', help='1, 2, ... by turns')
+  parser.add_argument('--steps', type=int, default=900)
+  parser.add_argument('--checkpoint_every', type=int, default=60)
+  parser.add_argument('--peer_timeout_seconds', type=float, default=10)
+  parser.add_argument('--out', type=pathlib.Path,
+                      help='folder that stays; default: a temporary one')
+  parser.add_argument('--seed', type=int, default=0)
+  flags_ = parser.parse_args(given)
+  turns = [int(x) for x in flags_.processes.split(',')]
+  with tempfile.TemporaryDirectory() as temporary:
+    out = (flags_.out or pathlib.Path(temporary)).absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    log = out / f'runs-{flags_.steps}-{flags_.checkpoint_every}.jsonl'
+    log.touch()
+    end, number = time.monotonic() + 60 * flags_.minutes, 0
+    while time.monotonic() < end:
+      found = one_run(
+          out, flags_.steps, flags_.checkpoint_every,
+          turns[number % len(turns)], flags_.seed + number, end,
+          flags_.peer_timeout_seconds)
+      with open(log, 'a') as f:
+        f.write(json.dumps(found) + '\n')
+      number += 1
+    with open(log) as f:
+      runs = [json.loads(line) for line in f]
+  last = summary(runs, flags_.checkpoint_every)
+  print(table([r for run in runs for r in run['records']],
+              flags_.checkpoint_every))
+  print(json.dumps(last))
+  return int(bool(last['fatal'] or (runs and not last['bitwise_equal'])))
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 import contextlib
 import sys
+import traceback
 
 import jax
 
@@ -12,6 +13,28 @@ from robertax.train.facts import first_line
 # So many saves in a row may fail before the run ends: whole days of steps that
 # are nowhere are worse than a run that stands still and says why.
 MOST_FAILURES = 3
+
+
+def hush_late_writes():
+  """No traceback of writes that end behind the save that they were part of.
+
+  The first that fails ends the save and its event loop; the threads of
+  tensorstore that tell this loop of the others find it closed, and print that,
+  dozens of times, by way of sys.excepthook. All other errors pass.
+  """
+  before = sys.excepthook
+  if getattr(before, 'hushes', False):
+    return
+
+  def hook(kind, error, trace):
+    frames = traceback.extract_tb(trace)
+    late = (kind is RuntimeError and str(error) == 'Event loop is closed'
+            and frames and 'asyncio' in frames[-1].filename)
+    if not late:
+      before(kind, error, trace)
+
+  hook.hushes = True
+  sys.excepthook = hook
 
 
 class Tolerance:
@@ -45,6 +68,7 @@ class Tolerance:
         raise
       self._unsaved = step
       self._failures += 1
+      hush_late_writes()
       self._abandon(step)
       said = (str(e) if isinstance(e, InputError)
               else f'cannot write {self._folder}: {first_line(e)}')

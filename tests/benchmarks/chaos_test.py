@@ -52,22 +52,23 @@ def test_curves_are_compared_bit_for_bit(tmp_path):
 
 def test_the_sum_of_runs():
   fault = lambda kind, repeated=0, **more: dict(
-      kind=kind, processes=1, repeated=repeated, under_way=False) | more
+      kind=kind, processes=1, repeated=repeated, under_way=False,
+      every=10) | more
   runs = [
       dict(records=[fault('kill', 9), fault('kill', 12, under_way=True)],
            equal=True, fatal='', unprovoked=0),
       dict(records=[fault('kill_peer', 4, processes=2, noticed_seconds=3.5)],
            equal=True, fatal='', unprovoked=1)]
-  found = chaos.summary(runs, 10)
+  found = chaos.summary(runs)
   assert found == dict(
       faults=3, kinds=2, fatal=0, bitwise_equal=True, steps_repeated_max=12,
-      checkpoint_every=10, over_an_interval=1,
+      intervals_repeated_max=1.2, over_an_interval=1,
       over_an_interval_without_a_save_under_way=0, runs=2, unprovoked=1)
-  lines = chaos.table([r for run in runs for r in run['records']], 10)
-  assert '| kill | 1 | 2 | 2 | 10.5 | 12 | 1 |  |' in lines
-  assert '| kill_peer | 2 | 1 | 1 | 4.0 | 4 | 0 | 3.5 s |' in lines
+  lines = chaos.table([r for run in runs for r in run['records']])
+  assert '| kill | 1 | 2 | 2 | 10.5 | 1.05 | 1.20 | 1 |  |' in lines
+  assert '| kill_peer | 2 | 1 | 1 | 4.0 | 0.40 | 0.40 | 0 | 3.5 s |' in lines
   # One that did not come to its end was compared with nothing.
   runs.append(dict(records=[fault('flip', fatal=True)], equal=None,
                    fatal='ended with [1]', unprovoked=0))
-  found = chaos.summary(runs, 10)
+  found = chaos.summary(runs)
   assert found['fatal'] == 1 and not found['bitwise_equal']

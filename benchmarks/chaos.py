@@ -23,6 +23,7 @@ The last line is one JSON object: `faults`, `kinds`, `fatal`, `bitwise_equal`,
 import argparse
 import collections
 import json
+import os
 import pathlib
 import random
 import shutil
@@ -61,6 +62,7 @@ def same_curve(workdir: pathlib.Path, other: pathlib.Path) -> bool:
 
 def arrays(workdir: pathlib.Path) -> dict[str, Any]:
   """Path -> array, of the last checkpoint's parameters and optimizer."""
+  os.environ['JAX_PLATFORMS'] = 'cpu'
   import jax
   import numpy as np
 

@@ -186,9 +186,11 @@ def disk_full(scene: Scene) -> Codes:
     scene.disk.free()
   before = last_step(scene.workdir)
   running.until(lambda: last_step(scene.workdir) > before, PATIENCE)
-  # A machine so busy that three saves failed before there was space.
-  return (frozenset({WRONG}) if running.said('checkpoints in a row could not')
-          else None)
+  if running.alive():
+    return None
+  # Three saves failed before there was space, or the run's last: it ends.
+  running.wait(PATIENCE)
+  return frozenset({WRONG}) if running.workers[0].returncode else None
 
 
 LIVE = {f.__name__: f for f in (kill, terminate, interrupt, pause, disk_full)}

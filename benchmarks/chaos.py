@@ -27,6 +27,7 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -359,6 +360,7 @@ def one_run(out: pathlib.Path, steps: int, every: int, processes: int,
 
 def main(given: list[str] | None = None) -> int:
   """Exit code 0: nothing was lost; 1: something was."""
+  signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--minutes', type=float, default=10,
                       help='0: only the sum of what is in --out')

@@ -16,6 +16,7 @@ import os
 import pathlib
 import signal
 import statistics
+import sys
 import tempfile
 import time
 
@@ -121,6 +122,7 @@ def measure(folder: pathlib.Path, minutes: float, every: float,
 
 
 def main(arguments: list[str] | None = None) -> None:
+  signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--minutes', type=float, default=20)
   parser.add_argument('--every', type=float, default=5, help='seconds')

@@ -318,11 +318,9 @@ def undisturbed(given: list[str], folder: pathlib.Path, processes: int):
 
 
 def one_run(out: pathlib.Path, steps: int, every: int, processes: int,
-            seed: int, end: float, patience: float) -> dict[str, Any]:
-  """A run under faults, compared; what came of it."""
-  given = arguments(out / 'shared', steps, every, patience)
-  alone = out / f'undisturbed-{processes}-{steps}-{every}'
-  undisturbed(given, alone, processes)
+            seed: int, end: float, given: list[str], alone: pathlib.Path
+            ) -> dict[str, Any]:
+  """A run under faults, compared with the one left alone; what came of it."""
   disk = faults.Disk(out / f'disk-{processes}')
   if not disk.own:
     print('a disk of its own cannot be mounted here: disk_full limits the size '
@@ -378,12 +376,19 @@ def main(given: list[str] | None = None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     log = out / 'runs.jsonl'
     log.touch()
+    command = arguments(out / 'shared', flags_.steps, flags_.checkpoint_every,
+                        flags_.peer_timeout_seconds)
+    of = f'{flags_.steps}-{flags_.checkpoint_every}'
+    alone = {n: out / f'undisturbed-{n}-{of}' for n in turns}
+    if flags_.minutes:
+      for processes, folder in alone.items():
+        undisturbed(command, folder, processes)
     end, number = time.monotonic() + 60 * flags_.minutes, 0
     while time.monotonic() < end:
+      processes = turns[number % len(turns)]
       found = one_run(
-          out, flags_.steps, flags_.checkpoint_every,
-          turns[number % len(turns)], flags_.seed + number, end,
-          flags_.peer_timeout_seconds)
+          out, flags_.steps, flags_.checkpoint_every, processes,
+          flags_.seed + number, end, command, alone[processes])
       with open(log, 'a') as f:
         f.write(json.dumps(found) + '\n')
       number += 1

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import time
 
-from benchmarks.training import Running, last_step
+from benchmarks.training import Running
 
 GONE, KILLED, ABORTED, WRONG = 75, -signal.SIGKILL, -signal.SIGABRT, 2
 PATIENCE = 180.0  # Seconds for what ends by itself, on a machine that is busy.
@@ -184,9 +184,8 @@ def disk_full(scene: Scene) -> Codes:
     running.until(lambda: running.said('is not saved'), PATIENCE)
   finally:
     scene.disk.free()
-  before = last_step(scene.workdir)
-  running.until(lambda: last_step(scene.workdir) > before, PATIENCE)
-  if running.alive():
+  newest = max(scene.saved(), default=0)
+  if running.until(lambda: max(scene.saved(), default=0) > newest, PATIENCE):
     return None
   # Three saves failed before there was space, or the run's last: it ends.
   running.wait(PATIENCE)

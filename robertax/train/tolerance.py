@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 import contextlib
 import sys
-import traceback
 
 import jax
 
@@ -20,21 +19,20 @@ def hush_late_writes():
 
   The first that fails ends the save and its event loop; the threads of
   tensorstore that tell this loop of the others find it closed, and print that,
-  dozens of times, by way of sys.excepthook. All other errors pass.
+  dozens of times, by way of sys.unraisablehook. All other errors pass.
   """
-  before = sys.excepthook
+  before = sys.unraisablehook
   if getattr(before, 'hushes', False):
     return
 
-  def hook(kind, error, trace):
-    frames = traceback.extract_tb(trace)
-    late = (kind is RuntimeError and str(error) == 'Event loop is closed'
-            and frames and 'asyncio' in frames[-1].filename)
+  def hook(unraisable):
+    late = (unraisable.exc_type is RuntimeError
+            and str(unraisable.exc_value) == 'Event loop is closed')
     if not late:
-      before(kind, error, trace)
+      before(unraisable)
 
   hook.hushes = True
-  sys.excepthook = hook
+  sys.unraisablehook = hook
 
 
 class Tolerance:

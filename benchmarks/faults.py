@@ -239,8 +239,10 @@ def empty_step(scene: Scene) -> bool:
 def kill_starting(scene: Scene) -> bool:
   """kill -9 at any moment of a start."""
   running = scene.start()
-  time.sleep(scene.draw.uniform(0, scene.start_seconds))
-  running.kill()
+  try:
+    time.sleep(scene.draw.uniform(0, scene.start_seconds))
+  finally:
+    running.kill()
   return True
 
 

@@ -6,8 +6,8 @@ docs promise (docs/runs.md).
 """
 
 from collections.abc import Callable
+import contextlib
 import dataclasses
-import errno
 import os
 import pathlib
 import random
@@ -48,13 +48,11 @@ class Disk:
       self._limit(4096)
       return
     with open(self.folder / 'filler', 'ab') as f:
-      # The run writes and removes meanwhile: what is free is soon another size.
-      while pages := os.statvfs(self.folder).f_bavail:
-        try:
-          os.posix_fallocate(f.fileno(), f.seek(0, os.SEEK_END), 4096 * pages)
-        except OSError as e:
-          if e.errno != errno.ENOSPC:
-            raise
+      # In parts: one for which there is no space any more takes none at all.
+      for size in (1 << 24, 1 << 20, 1 << 16, 1 << 12):
+        with contextlib.suppress(OSError):
+          while True:
+            os.posix_fallocate(f.fileno(), f.seek(0, os.SEEK_END), size)
 
   def free(self):
     """It can be again."""
@@ -175,13 +173,13 @@ def disk_full(scene: Scene) -> Codes:
   One process goes on all the while. Several end at the first save that failed,
   and are started when there is space.
   """
-  running = scene.running
+  running, failures = scene.running, scene.running.said('is not saved')
   scene.disk.fill(running)
   try:
     if len(running.workers) > 1:
       running.wait(PATIENCE)
       return frozenset({WRONG, GONE, ABORTED})
-    running.until(lambda: running.said('is not saved'), PATIENCE)
+    running.until(lambda: running.said('is not saved') > failures, PATIENCE)
   finally:
     scene.disk.free()
   newest = max(scene.saved(), default=0)

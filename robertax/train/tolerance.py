@@ -47,6 +47,7 @@ class Tolerance:
       strict: the first that fails is an error.
       abandon: frees what the save of a step that failed has filled.
     """
+    hush_late_writes()
     self._folder, self._strict, self._abandon = folder, strict, abandon
     self._unsaved, self._failures = None, 0
 
@@ -66,7 +67,6 @@ class Tolerance:
         raise
       self._unsaved = step
       self._failures += 1
-      hush_late_writes()
       self._abandon(step)
       said = (str(e) if isinstance(e, InputError)
               else f'cannot write {self._folder}: {first_line(e)}')

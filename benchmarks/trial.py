@@ -56,8 +56,8 @@ class Trial:
         codes = self._trouble(running)
       finally:
         running.kill()
-      if codes is None and set(running.codes) == {0}:
-        return
+      if set(running.codes) == {0}:
+        return  # A fault may have come too late to change that.
       self._judge(running, codes)
       reached = max(last_step(scene.workdir), 0) + self._lost(running)
       newest = max(scene.saved(), default=0)

@@ -3,10 +3,11 @@
   python -m benchmarks.downstream --data=DIR --out=runs/downstream
 
 DIR has pretrain/*.jsonl.zst, glue/{CoLA,SST-2,RTE,STS-B,QNLI}, squad/,
-superglue/WSC and race/. First comes the reference run, configs/reference.py,
-on the five corpora (OUT/pretrained; once). Then each task is fine-tuned from it and from random
-weights of the same shape, on the same examples, with as many updates, and one
-table is printed and written (OUT/downstream.md, OUT/downstream.json).
+superglue/WSC and race/. First comes the reference run, configs/reference.py, on
+the five corpora (OUT/pretrained; once). Then each task is fine-tuned from it
+and from random weights of the same shape, on the same examples, with as many
+updates, and one table is printed and written (OUT/downstream.md,
+OUT/downstream.json).
 
   QNLI        trained on pairs made out of SQuAD train (tasks/qnli_pairs),
               scored on part of GLUE's dev

@@ -17,7 +17,6 @@ runs: the paper's Tables 1 and 2 are fine-tuned scores of RoBERTa base.
 """
 
 import argparse
-from collections.abc import Iterator
 import dataclasses
 import itertools
 import json
@@ -28,7 +27,6 @@ from typing import Any
 
 LENGTH, ROWS = 128, 8
 VOCAB_SIZE = 2048
-LONGEST = 4_000  # Characters of a document that a slice takes: many documents.
 VARIANTS = {
     'static': {'format': 'full_sentences', 'masks': 'static'},
     'full_sentences': {'format': 'full_sentences'},
@@ -40,40 +38,6 @@ SHOWN = {'static': 'FULL-SENTENCES, static masks',
          'full_sentences': 'FULL-SENTENCES, dynamic masks',
          'doc_sentences': 'DOC-SENTENCES', 'segment_pair': 'SEGMENT-PAIR+NSP',
          'sentence_pair': 'SENTENCE-PAIR+NSP'}
-
-
-def write_slices(corpora: str, folder: str, characters: int):
-  """Two slices of each corpus, of different documents: to train, to ask.
-
-  Args:
-    corpora: as data.corpora.
-    folder: gets train/<corpus>.jsonl and heldout/<corpus>.jsonl.
-    characters: about as many in each.
-  """
-  from robertax.corpus.documents import resolve
-  for corpus in resolve(corpora):
-    documents = (text[:LONGEST].rpartition('\n')[0] or text[:LONGEST]
-                 for text in corpus.documents())
-    for name in ('train', 'heldout'):
-      os.makedirs(f'{folder}/{name}', exist_ok=True)
-      path = f'{folder}/{name}/{corpus.name}.jsonl'
-      if os.path.exists(path):
-        next(_until(documents, characters), None)
-        continue
-      with open(f'{path}.partial', 'w', encoding='utf-8') as f:
-        for text in _until(documents, characters):
-          f.write(json.dumps({'text': text}) + '\n')
-      os.replace(f'{path}.partial', path)
-
-
-def _until(documents: Iterator[str], characters: int) -> Iterator[str]:
-  taken = 0
-  while taken < characters:
-    text = next(documents, None)
-    if text is None:
-      raise SystemExit('--characters is more than half of a corpus')
-    taken += len(text)
-    yield text
 
 
 def make_config(folder: str, part: str, variant: str, seed: int) -> Any:
@@ -142,17 +106,6 @@ def ask(params: Any, task: Any, config: Any) -> dict[str, float]:
   return task.summarize(sums)
 
 
-def plain(params: dict) -> dict:
-  """A pair model's weights as a RoBERTa's: all is segment A, no NSP head."""
-  params = {name: dict(part) for name, part in params.items()
-            if name != 'nsp_head'}
-  types = params['embeddings'].pop('types', None)
-  if types is not None:
-    positions = params['embeddings']['positions']
-    params['embeddings']['positions'] = positions.at[2:].add(types[0])
-  return params
-
-
 def measure(folder: str, variant: str, seed: int, tokens: int
             ) -> dict[str, float]:
   """Trains and asks; what was found is kept in the workdir."""
@@ -162,6 +115,7 @@ def measure(folder: str, variant: str, seed: int, tokens: int
     with open(path) as f:
       return json.load(f)
   import robertax
+  from robertax.studies.heldout import plain
   print(f'{variant}, seed {seed}', file=sys.stderr)
   train(folder, variant, seed, tokens)
   model = robertax.load(workdir)
@@ -207,7 +161,12 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument('--seeds', type=int, default=3)
   parser.add_argument('--variants', default=','.join(VARIANTS))
   given = parser.parse_args(arguments)
-  write_slices(given.corpora, given.out, given.characters)
+  from robertax.errors import InputError
+  from robertax.studies.slices import write_slices
+  try:
+    write_slices(given.corpora, given.out, given.characters)
+  except InputError as e:
+    sys.exit(f'robertax: error: {e}')
   results = {}
   for seed, variant in itertools.product(
       range(given.seeds), given.variants.split(',')):

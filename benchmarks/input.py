@@ -35,8 +35,13 @@ def one_core() -> None:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
-def write_records(folder: str, num_records: int):
+def write_records(folder: str, num_records: int, array_record: bool = True):
   """Shards, memory-mapped form and manifest of rows of random ids.
+
+  Args:
+    folder: it is there.
+    num_records: rows.
+    array_record: make the shards too.
 
   Returns:
     The corpus.records.Manifest.
@@ -46,7 +51,7 @@ def write_records(folder: str, num_records: int):
   from robertax.corpus import memmap, records, wire
   rng = np.random.default_rng(0)
   forms = ('memmap',)
-  if records.array_record_module() is not None:
+  if array_record and records.array_record_module() is not None:
     forms = ('array_record', 'memmap')
   mapped = memmap.SplitWriter(folder, 'train', 'uint16')
   lengths, documents = np.array([[LENGTH], [0]], np.int32)

@@ -4,16 +4,19 @@ Floor 6, beside the doors.
 """
 
 import atexit
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import os
 import re
 import signal
 import sys
+import tempfile
 import traceback
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from robertax import paths
 from robertax.errors import INTERRUPTED, InputError, door
 
 
@@ -63,7 +66,7 @@ def named(config) -> frozenset[str]:
     config: from `config_flag`.
   """
   from robertax.train.config import arg_keys
-  _, _, arg = _config_text(sys.argv).partition(':')
+  _, arg = _split(_config_text(sys.argv))
   return frozenset(config_flags.get_override_values(flags.FLAGS[config.name])
                    ) | arg_keys(arg)
 
@@ -103,15 +106,18 @@ def _leave(number: int, frame):
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
+  read = argv
   try:
-    left = flags.FLAGS(argv)
+    with _brought_here(argv) as read:
+      left = flags.FLAGS(read)
     if flags.FLAGS['verbosity'].using_default_value:
       logging.set_verbosity(logging.WARNING)
   except Exception as e:
-    why = _why(e, _config_path(argv))
+    here = _config_path(read)
+    why = _why(e, here)
     if why is None:
       raise
-    _stop(why)
+    _stop(why.replace(here, _config_path(argv)) if here else why)
   if flags.FLAGS.help or flags.FLAGS['helpfull'].value or (
       flags.FLAGS['helpshort'].value):
     app.usage(shorthelp=True, writeto_stdout=True)
@@ -121,9 +127,42 @@ def _parse(argv: Sequence[str]) -> list[str]:
   return left
 
 
+@contextlib.contextmanager
+def _brought_here(argv: Sequence[str]) -> Iterator[list[str]]:
+  """The same arguments, --config's file copied here if it is remote."""
+  text = _config_text(argv)
+  path, arg = _split(text)
+  if not paths.is_remote(path):
+    yield list(argv)
+    return
+  with tempfile.TemporaryDirectory() as folder:
+    here = os.path.join(folder, os.path.basename(path))
+    try:
+      paths.copy(path, here)
+    except OSError as e:
+      raise InputError(f'cannot read --config={path}: '
+                       f'{e.strerror or e}.') from e
+    yield [part.replace(text, f'{here}:{arg}' if arg else here, 1)
+           if '-config' in part.partition('=')[0] or part == text else part
+           for part in argv]
+
+
+def _split(text: str) -> tuple[str, str]:
+  """The file and its arguments; the first colon of a URL is its own.
+
+  >>> _split('gs://b/x.py:steps=2'), _split('x.py')
+  (('gs://b/x.py', 'steps=2'), ('x.py', ''))
+  """
+  scheme, slashes, rest = text.partition('://')
+  if not slashes or ':' in scheme:
+    scheme, slashes, rest = '', '', text
+  path, _, arg = rest.partition(':')
+  return scheme + slashes + path, arg
+
+
 def _config_path(argv: Sequence[str]) -> str:
   """The file that --config names."""
-  return _config_text(argv).partition(':')[0]
+  return _split(_config_text(argv))[0]
 
 
 def _config_text(argv: Sequence[str]) -> str:

@@ -10,7 +10,19 @@ on another machine, or to look at:
 
 prints the batch of a step, before and after masking; `--workdir=W` instead of
 --config: a batch of that run.
+
+  python -m robertax.prepare --verify --config=F|--folder=FOLDER
+
+reads all that was prepared again and holds it against the checksums in its
+manifests: prints OK, or names each damaged file and the byte.
+
+  python -m robertax.prepare --config=F --beam='--runner=DataflowRunner ...'
+
+lets the workers of Apache Beam do it, with these options of Beam's; see
+launch/dataflow.sh, flink.sh and spark.sh.
 """
+
+import shlex
 
 from absl import flags
 
@@ -26,15 +38,31 @@ _STEP = flags.DEFINE_integer('step', 0, 'Of --show; the first step is 0.')
 _ROWS = flags.DEFINE_integer('rows', 8, 'Rows that --show prints; 0: all.')
 _WORKDIR = flags.DEFINE_string(
     'workdir', '', 'A run that --show has the config from, not --config.')
+_VERIFY = flags.DEFINE_bool(
+    'verify', False, 'Hold what was prepared against its checksums.')
+_FOLDER = flags.DEFINE_string(
+    'folder', '', 'Of --verify: of records or tokens, instead of --config.')
+_BEAM = flags.DEFINE_string(
+    'beam', '', "Prepare on Beam's workers, with these options of Beam.")
 
 
 def main(argv):
-  """Exit code 0: all of it is there; 2: wrong input."""
+  """Exit code 0: all of it is there; 1: --verify found damage; 2: wrong input.
+  """
   del argv
-  for flag in [_MEMMAP] if _SHOW.value else [_STEP, _ROWS, _WORKDIR]:
-    if flag.present:
-      raise InputError(f'--{flag.name} goes '
-                       f'{"not" if _SHOW.value else "only"} with --show.')
+  for door, with_it, without in (
+      (_SHOW, [_STEP, _ROWS, _WORKDIR], [_MEMMAP, _VERIFY, _BEAM]),
+      (_VERIFY, [_FOLDER], [_MEMMAP, _SHOW, _BEAM])):
+    for flag in without if door.value else with_it:
+      if flag.present:
+        raise InputError(f'--{flag.name} goes '
+                         f'{"not" if door.value else "only"} with '
+                         f'--{door.name}.')
+  if _FOLDER.value and _CONFIG.present:
+    raise InputError('--folder and --config: the one or the other.')
+  if _FOLDER.value:
+    from robertax.corpus.verification import verify_prepared
+    return 0 if verify_prepared([_FOLDER.value]) else 1
   if _WORKDIR.value and _CONFIG.present:
     raise InputError('--workdir and --config: the one or the other.')
   values = _WORKDIR.value or given(_CONFIG, 'python -m robertax.prepare '
@@ -45,7 +73,7 @@ def main(argv):
     from robertax.inspection import batch_view, batches
     batch_view.write(batches.show_batch(
         values, _STEP.value, _ROWS.value, _OUT.value, keys))
-    return
+    return 0
   from robertax import corpus
   from robertax.train.config import parse
 
@@ -56,13 +84,20 @@ def main(argv):
   if config.init_from:  # The tokenizer is that of the weights.
     from robertax.train.initial import initial_config
     config = initial_config(config, keys)
-  prepared = corpus.prepare(
-      config.data, config.tokenizer, vocab_size=config.model.vocab_size,
-      out=_OUT.value, memmap=_MEMMAP.value)
+  what = dict(vocab_size=config.model.vocab_size, out=_OUT.value)
+  if _VERIFY.value:
+    from robertax.corpus.verification import verify_config
+    return 0 if verify_config(config.data, config.tokenizer, **what) else 1
+  what |= dict(memmap=_MEMMAP.value)
+  if _BEAM.present:
+    from robertax.corpus import beam
+    beam.fill(config.data, config.tokenizer, shlex.split(_BEAM.value), **what)
+  prepared = corpus.prepare(config.data, config.tokenizer, **what)
   print(f'tokenizer: {prepared.tokenizer.vocab_size:,} ids, '
         f'{prepared.tokenizer_path}')
   for manifest in prepared.manifests:
     print(f'{manifest.corpus}: {manifest.folder}')
+  return 0
 
 
 if __name__ == '__main__':

@@ -84,3 +84,47 @@ def test_which_keys_the_command_line_sets():
   assert done.stdout.strip() == str(
       ['init_from', 'model.max_positions', 'model.num_heads', 'train.steps']
   ), done.stderr[-2000:]
+
+
+REMOTE = '''
+import sys
+from benchmarks import fake_remote
+from robertax import flags
+fake_remote.mount(sys.argv.pop(1))
+config = flags.config_flag()
+def main(argv):
+  value = flags.given(config, 'an example')
+  print(value.train.steps, value.data.batch_size, sorted(flags.named(config)))
+  print(sys.argv[1])
+flags.run(main)
+'''
+
+
+@pytest.mark.parametrize('joined', [True, False])
+def test_a_remote_config_file(tmp_path, joined):
+  (tmp_path / 'bucket').mkdir()
+  (tmp_path / 'bucket' / 'x.py').write_text(
+      'from robertax.train.config import defaults, with_arg\n'
+      'def get_config(arg=None):\n  return with_arg(defaults(), arg)\n')
+
+  def run(url):
+    flag = [f'--config={url}'] if joined else ['--config', url]
+    return subprocess.run(
+        [sys.executable, '-c', REMOTE, str(tmp_path), *flag,
+         '--config.data.batch_size=48'], cwd=ROOT, text=True,
+        capture_output=True, timeout=100,
+        env=os.environ | {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)})
+
+  done = run('fake://bucket/x.py:steps=7')
+  assert done.stdout.splitlines()[0] == (
+      "7 48 ['data.batch_size', 'train.steps']"), done.stderr
+  # What a person is told to type again is what was typed.
+  assert not joined or done.stdout.splitlines()[1] == (
+      '--config=fake://bucket/x.py:steps=7')
+  (tmp_path / 'bucket' / 'z.py').write_text('x = 1\nimport nothing_like_it')
+  assert run('fake://bucket/z.py').stderr.startswith(
+      'robertax: error: fake://bucket/z.py, line 2: ModuleNotFoundError')
+  missing = run('fake://bucket/y.py')
+  assert missing.returncode == 2
+  assert missing.stderr == ('robertax: error: cannot read --config=fake://bucket'
+                            '/y.py: No such file or directory.\n')

@@ -66,6 +66,8 @@ def test_prepares_and_says_where(tmp_path):
     (['--show', '--rows=-1'], '', 'rows=-1: a whole number, 0 or more'),
     (['--show', '--step=x'], '', '--step=x'),
     (['--show', '--workdir=w'], '', '--workdir and --config'),
+    (['--folder=x'], '', '--folder goes only with --verify'),
+    (['--verify', '--memmap'], '', '--memmap goes not with --verify'),
 ])
 def test_wrong_input_is_one_line(tmp_path, flags, more, says):
   (tmp_path / 'a.txt').write_text(LINE * 3)
@@ -108,7 +110,7 @@ def test_stopped_in_the_middle(tmp_path, stop):
   os.kill(process.pid, stop)
   process.communicate(timeout=60)
   assert process.returncode
-  assert not glob.glob(f'{tmp_path}/out/records/*/*.json')
+  assert not glob.glob(f'{tmp_path}/out/records/*/manifest.json')
   while True:  # Workers end by themselves when their pipe does.
     try:
       os.killpg(process.pid, 0)
@@ -116,3 +118,30 @@ def test_stopped_in_the_middle(tmp_path, stop):
       break
     assert time.time() < deadline
     time.sleep(.05)
+
+
+def verify(*flags):
+  done = subprocess.run(
+      [sys.executable, '-m', 'robertax.prepare', '--verify', *flags],
+      capture_output=True, text=True, timeout=60, env={
+          **os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))})
+  return done.returncode, done.stdout, done.stderr
+
+
+def test_verify_names_the_damaged_file_and_byte(tmp_path):
+  (tmp_path / 'a.txt').write_text(''.join(map(LINE.format, range(300))))
+  assert run(tmp_path)[0] == 0
+  (shard,) = glob.glob(f'{tmp_path}/out/records/*/robertax-train.*')
+  folder = os.path.dirname(shard)
+  code, out, _ = verify(f'--folder={folder}')
+  assert code == 0 and out.startswith(f'OK {folder}: 4 files, ')
+  with open(shard, 'r+b') as f:
+    f.seek(-9, os.SEEK_END)
+    f.write(b'?')
+  (tokens,) = glob.glob(f'{tmp_path}/out/tokens/*/train-*.tokens')
+  os.truncate(tokens, 1000)
+  code, out, err = verify(f'--config={tmp_path}/config.py',
+                          f'--out={tmp_path}/out')
+  assert code == 1 and 'Traceback' not in err
+  assert f'{shard} at byte 0: damaged' in out
+  assert f'{tokens} at byte 1,000: truncated' in out

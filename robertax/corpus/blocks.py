@@ -8,7 +8,7 @@ last example, which is counted.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import dataclasses
 
 MIN_CHARS = 2 << 20
@@ -30,12 +30,66 @@ class Block:
     chars: their characters.
     part: 'all', or, of a one-document corpus, 'head' or 'tail' of its
       sentences (see `part_of`).
+    size: bytes of the corpus's files that it came from, for progress.
+    mark: of its first document, see `documents.Corpus`; None: the corpus can
+      only be read from its beginning.
   """
   split: str
   start: int
   stop: int
   chars: int
   part: str = 'all'
+  size: int = 0
+  mark: tuple[int, ...] | None = None
+
+  @property
+  def name(self) -> str:
+    """The same however often it is packed: its random pairs depend on it."""
+    return f'{self.split}/{self.start}/{self.part}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+  """A run of blocks of one split, whose rows share a file: the unit of restart.
+
+  Attributes:
+    split: 'train' or 'eval'.
+    index, total: which of how many of its split.
+    blocks: at least one.
+  """
+  split: str
+  index: int
+  total: int
+  blocks: tuple[Block, ...]
+
+  @property
+  def name(self) -> str:
+    """
+    >>> Shard('train', 3, 12, ()).name
+    'train-00003-of-00012'
+    """
+    return f'{self.split}-{self.index:05d}-of-{self.total:05d}'
+
+  @property
+  def size(self) -> int:
+    return sum(block.size for block in self.blocks)
+
+  @property
+  def identity(self) -> list:
+    """What it is of, as it comes back from JSON."""
+    return [[b.start, b.stop, b.chars, b.part] for b in self.blocks]
+
+
+def shards_of(blocks: list[Block]) -> list[Shard]:
+  """All blocks as shards of `BLOCKS_PER_SHARD` of them, in order."""
+  shards = []
+  for split in ('train', 'eval'):
+    own = [block for block in blocks if block.split == split]
+    starts = range(0, len(own), BLOCKS_PER_SHARD)
+    shards += [Shard(split, index, len(starts),
+                     tuple(own[start:start + BLOCKS_PER_SHARD]))
+               for index, start in enumerate(starts)]
+  return shards
 
 
 def num_held_out(num_documents: int) -> int:
@@ -60,51 +114,60 @@ def is_full(chars: int, documents: int) -> bool:
 class Survey:
   """Learns a corpus's blocks from the sizes of its documents, in one pass.
 
-  Keeps a few numbers a block and the sizes of the last 1 % of documents: which
-  documents those are is known only at the end.
+  Keeps a few numbers a block and of the last 1 % of documents: which documents
+  those are is known only at the end.
   """
 
   def __init__(self):
     self.num_documents = self.num_chars = 0
     self._closed = []  # Blocks as if nothing were held out.
-    self._chars = 0
-    self._start = 0
-    self._tail = deque()  # Sizes of the documents that may be held out.
+    self._chars = self._start = 0
+    self._mark, self._from, self._position = None, 0, 0
+    self._tail = deque()  # Of documents that may be held out: see `add`.
 
-  def add(self, chars: int) -> None:
-    """Takes note of the next document's size in characters."""
+  def add(self, chars: int, position: int = 0,
+          mark: tuple[int, ...] | None = None) -> None:
+    """Takes note of the next document.
+
+    Args:
+      chars: its size.
+      position: bytes of the corpus's files that were read so far.
+      mark: where it begins, see `Block`.
+    """
     self.num_documents += 1
     self.num_chars += chars
-    self._tail.append(chars)
+    self._tail.append((chars, position, mark))
     # The share held out moves to the right as documents come, never back.
     while len(self._tail) > num_held_out(self.num_documents):
-      self._settle(self._tail.popleft())
+      self._settle('train', *self._tail.popleft())
 
-  def _settle(self, chars: int) -> None:
-    """The next document in order is for training, for certain."""
+  def _settle(self, split: str, chars: int, position: int, mark) -> None:
+    """The next document in order is of that split, for certain."""
     stop = self.num_documents - len(self._tail)
+    if stop - 1 == self._start:
+      self._mark = mark
     self._chars += chars
+    self._position = position
     if is_full(self._chars, stop - self._start):
-      self._close('train', stop)
+      self._close(split, stop)
 
   def _close(self, split: str, stop: int) -> None:
     if stop > self._start:
-      self._closed.append(Block(split, self._start, stop, self._chars))
-    self._start, self._chars = stop, 0
+      self._closed.append(Block(
+          split, self._start, stop, self._chars, 'all',
+          self._position - self._from, self._mark))
+    self._start, self._chars, self._from = stop, 0, self._position
 
   def blocks(self) -> list[Block]:
     """All blocks in order; call it once, after the last document."""
     if self.num_documents == 1:
-      return [Block('train', 0, 1, self.num_chars, 'head'),
-              Block('eval', 0, 1, self.num_chars, 'tail')]
-    stop = self.num_documents - len(self._tail)
-    self._close('train', stop)
-    for chars in self._tail:
-      stop += 1
-      self._chars += chars
-      if is_full(self._chars, stop - self._start):
-        self._close('eval', stop)
-    self._close('eval', stop)
+      (chars, position, mark), = self._tail
+      return [Block('train', 0, 1, chars, 'head', position, mark),
+              Block('eval', 0, 1, chars, 'tail', 0, mark)]
+    self._close('train', self.num_documents - len(self._tail))
+    while self._tail:
+      self._settle('eval', *self._tail.popleft())
+    self._close('eval', self.num_documents)
     return self._closed
 
 
@@ -112,9 +175,16 @@ class Changed(Exception):
   """The documents are not those that were surveyed."""
 
 
-def read_blocks(documents: Iterator[str], blocks: list[Block]
+def read_blocks(documents: Iterator[str], blocks: Sequence[Block],
+                first: int = 0, to_the_end: bool = True
                 ) -> Iterator[tuple[Block, list[str]]]:
   """Yields each block with its documents.
+
+  Args:
+    documents: of a corpus.
+    blocks: some blocks, in order; what lies between two is passed over.
+    first: the number in the corpus of the first of the documents.
+    to_the_end: the last block ends with the corpus.
 
   Raises:
     Changed: the documents are not those that were surveyed.
@@ -122,12 +192,16 @@ def read_blocks(documents: Iterator[str], blocks: list[Block]
   documents = iter(documents)
   texts = []
   for block in blocks:
-    if block.part != 'tail':  # The tail is the head's document again.
+    # The tail is the head's document again.
+    if not (texts and block.start < first):
+      for _ in zip(range(block.start - first), documents):
+        pass
       texts = [text for _, text in zip(range(block.stop - block.start),
                                        documents)]
+      first = block.stop
     if (len(texts), sum(map(len, texts))) != (
         block.stop - block.start, block.chars):
       raise Changed
     yield block, texts
-  if next(documents, None) is not None:
+  if to_the_end and next(documents, None) is not None:
     raise Changed

@@ -5,7 +5,7 @@ import contextlib
 import os
 import sys
 
-from robertax import errors
+from robertax import errors, paths
 
 
 @contextlib.contextmanager
@@ -13,12 +13,15 @@ def locked(folder: str) -> Iterator[None]:
   """Makes the folder and holds it, waiting for whoever holds it now.
 
   The lock is the kernel's and goes with the process, however that ends, so a
-  killed preparation leaves nothing to clear away. Where the file system has no
-  locks, two preparations both work and write the same bytes.
+  killed preparation leaves nothing to clear away. Where the place has no
+  locks (a bucket), two preparations both work and write the same bytes.
 
   Raises:
     InputError: the folder cannot be made or written.
   """
+  if paths.is_remote(folder):
+    yield  # Objects have no locks: the last to finish one gives it its bytes.
+    return
   path = os.path.join(folder, '.lock')
   with errors.writing(folder):
     os.makedirs(folder, exist_ok=True)

@@ -1,56 +1,56 @@
-"""The unit of work: the texts of one block become its packed rows.
+"""Packing: the ids of one block become its rows.
 
-Runs in worker processes, so it imports nothing heavy and knows no files.
+Runs in worker processes, so it imports nothing heavy.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 import dataclasses
 import random
+import time
 from typing import NamedTuple
 
 import numpy as np
 
-from robertax.corpus.blocks import part_of
+from robertax.corpus import token_store
 from robertax.corpus.formats import FORMATS
 from robertax.corpus.pairs import PairLaw
 from robertax.corpus.rows import fill_rows
-from robertax.corpus.sentences import SPLITTERS
-from robertax.corpus.wire import Row
-from robertax.text import Tokenizer
-
-# What the library keeps of an encoding is far larger than its ids: characters
-# that are encoded at once.
-CHARS_AT_ONCE = 1 << 19
+from robertax.corpus.token_store import Place
+from robertax.corpus.wire import Row, encode_record
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """All that decides the rows of given texts; attributes as in DataConfig.
+  """All that decides the rows of given tokens; attributes as in DataConfig.
 
   Attributes:
-    tokenizer: the text of a tokenizer.json.
+    dtype: of the ids.
+    bos_id, eos_id: ids of <s> and </s>.
+    encoded: give the bytes of each record, too.
   """
-  tokenizer: str
   format: str
-  sentences: str
   sequence_length: int
+  dtype: str
+  bos_id: int
+  eos_id: int
   pair_law: PairLaw | None = None
+  encoded: bool = True
 
 
 class Work(NamedTuple):
   """A block to be packed.
 
   Attributes:
-    documents: their texts.
-    part: `Block.part`.
+    place: where its tokens lie.
     name: of the block, the same however often it is packed: with the number of
       the duplicate, all that its random pairs depend on.
+    first_document: its number in the corpus.
     duplicates: how often it is packed; only random pairs differ.
   """
-  documents: list[str]
-  part: str = 'all'
+  place: Place
   name: str = ''
+  first_document: int = 0
   duplicates: int = 1
 
 
@@ -68,6 +68,8 @@ class Rows:
     first_lengths, second_documents: int32[examples], as in `wire.Row`, but
       counted from the block's; [0] where none are pairs.
     counts: what the packing counted.
+    seconds: what it took.
+    records: the bytes of each row's record, if they were asked for.
   """
   ids: np.ndarray
   row_lengths: np.ndarray
@@ -77,6 +79,8 @@ class Rows:
   first_lengths: np.ndarray
   second_documents: np.ndarray
   counts: Counter
+  seconds: float = 0.
+  records: list[bytes] = dataclasses.field(default_factory=list)
 
   def of(self, first_document: int) -> Iterator[Row]:
     """The rows of a block whose documents begin at that one of the corpus."""
@@ -94,27 +98,31 @@ class Packer:
   """Called with a block's `Work`, gives its `Rows`, one for each duplicate."""
 
   def __init__(self, recipe: Recipe):
-    self._tokenizer = Tokenizer.from_json(recipe.tokenizer)
     self._recipe = recipe
 
   def __call__(self, work: Work) -> list[Rows]:
-    """Packs one block; it is tokenized once for all duplicates."""
-    recipe = self._recipe
-    split = SPLITTERS[recipe.sentences]
-    encoded = self._encode(
-        [part_of(split(text), work.part) for text in work.documents])
-    return [self._pack(encoded, random.Random(f'{work.name}/{number}'))
-            for number in range(work.duplicates)]
+    """Packs one block, as often as there are duplicates."""
+    started = time.monotonic()
+    tokens = token_store.read(work.place).nested()
+    packed = []
+    for number in range(work.duplicates):
+      rows = self._pack(tokens, random.Random(f'{work.name}/{number}'))
+      encoded = ([encode_record(row) for row in rows.of(work.first_document)]
+                 if self._recipe.encoded else [])
+      now = time.monotonic()
+      packed.append(dataclasses.replace(
+          rows, records=encoded, seconds=now - started))
+      started = now
+    return packed
 
-  def _pack(self, encoded: list[list[np.ndarray]], rng: random.Random) -> Rows:
-    recipe, tokenizer = self._recipe, self._tokenizer
-    counts = Counter(num_sentences=sum(map(len, encoded)))
+  def _pack(self, tokens: list[list[np.ndarray]], rng: random.Random) -> Rows:
+    recipe = self._recipe
+    counts = Counter(num_sentences=sum(map(len, tokens)))
     kind = FORMATS[recipe.format]
     pairs = {'law': recipe.pair_law, 'rng': rng} if kind.pairs else {}
     examples = list(kind.pack(
-        encoded, sequence_length=recipe.sequence_length,
-        bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id, counts=counts,
-        **pairs))
+        tokens, sequence_length=recipe.sequence_length,
+        bos_id=recipe.bos_id, eos_id=recipe.eos_id, counts=counts, **pairs))
     rows = fill_rows([len(example.ids) for example in examples],
                      recipe.sequence_length,
                      kind.examples_per_row(recipe.sequence_length))
@@ -125,7 +133,7 @@ class Packer:
     counts['padding_tokens'] += int(spare.sum())
     counts['block_end_waste_tokens'] += int(spare[-1:].sum())
     return Rows(
-        ids=np.concatenate([np.zeros(0, tokenizer.dtype),
+        ids=np.concatenate([np.zeros(0, recipe.dtype),
                             *(e.ids for e in examples)]),
         row_lengths=sizes,
         lengths=_int32(len(e.ids) for e in examples),
@@ -136,19 +144,6 @@ class Packer:
         second_documents=_int32(
             e.second_document for e in examples if kind.pairs),
         counts=counts)
-
-  def _encode(self, documents: list[list[str]]) -> list[list[np.ndarray]]:
-    """Ids of every sentence, as many at once as memory likes."""
-    encoded, texts, chars = [], [], 0
-    for sentence in (s for sentences in documents for s in sentences):
-      texts.append(sentence)
-      chars += len(sentence)
-      if chars >= CHARS_AT_ONCE:
-        encoded += self._tokenizer.encode_batch(texts)
-        texts, chars = [], 0
-    encoded += self._tokenizer.encode_batch(texts)
-    ids = iter(encoded)
-    return [[next(ids) for _ in sentences] for sentences in documents]
 
 
 def _int32(values: Iterable[int]) -> np.ndarray:

@@ -22,11 +22,19 @@ class _Lines:
     sys.stderr.flush()
 
 
-def bar(total: int, unit: str, what: str, shown: bool) -> tqdm:
-  """Rate and time left on stderr: a bar; in a log, a line now and then."""
+def bar(total: int, unit: str, what: str, shown: bool, done: int = 0) -> tqdm:
+  """Rate and time left on stderr: a bar; in a log, a line now and then.
+
+  Args:
+    total: how many units there are.
+    unit: what they are called.
+    what: is being done.
+    shown: if not, nothing is.
+    done: by an earlier process: they count, but not for the rate.
+  """
   from tqdm import tqdm
   terminal = sys.stderr.isatty()
-  return tqdm(total=total, unit=unit, unit_scale=True, desc=what,
+  return tqdm(total=total, initial=done, unit=unit, unit_scale=True, desc=what,
               file=sys.stderr if terminal else _Lines(), disable=not shown,
               mininterval=.2 if terminal else SECONDS,
               delay=0 if terminal else SECONDS)

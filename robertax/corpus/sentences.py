@@ -3,10 +3,13 @@
 The paper does not say how its sentences were found, and fairseq takes them as
 given, one a line (fairseq #1928 asks, nobody answers). So the choice is ours
 and named in the config: `lines` for text that is split already, `prose` for
-running English.
+running English, `sentencex` for a library's rules. `benchmarks/sentences.py`
+measures them beside other libraries.
 """
 
 import re
+
+from robertax.errors import InputError
 
 # Words before a full stop that seldom ends a sentence.
 ABBREVIATIONS = frozenset('''
@@ -75,4 +78,22 @@ def _is_abbreviation(line: str, stop: int, number_follows: bool) -> bool:
           number_follows and word.lower() in BEFORE_NUMBERS)
 
 
-SPLITTERS = {'lines': lines, 'prose': prose}
+def sentencex(document: str) -> list[str]:
+  """A line is a paragraph, and its sentences end as Wikimedia's sentencex says.
+
+  It does not end one inside a quotation, and knows more abbreviations.
+
+  Raises:
+    InputError: the package is not installed.
+  """
+  try:
+    from sentencex import segment
+  except ImportError as e:
+    raise InputError(
+        "data.sentences='sentencex' needs the package: pip install sentencex "
+        "(the extra: pip install 'robertax[sentences]').") from e
+  return [found for line in lines(document)
+          for found in map(str.strip, segment('en', line)) if found]
+
+
+SPLITTERS = {'lines': lines, 'prose': prose, 'sentencex': sentencex}

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 
-from robertax import errors
+from robertax import errors, paths
 from robertax.corpus.blocks import part_of
 from robertax.corpus.locks import locked
 from robertax.corpus.progress import bar
@@ -36,8 +36,8 @@ def tokenizer_path(config, corpora: list, sentences: str, cache_dir: str
 
 
 def tokenizer_for(config, corpora: list, surveys, sentences: str,
-                  cache_dir: str, progress: bool = True
-                  ) -> tuple[Tokenizer, str]:
+                  cache_dir: str, progress: bool = True,
+                  only_kept: bool = False) -> tuple[Tokenizer, str]:
   """The tokenizer that a config asks for.
 
   Args:
@@ -48,6 +48,7 @@ def tokenizer_for(config, corpora: list, surveys, sentences: str,
     sentences: a splitter's name; the tokenizer sees what will be encoded.
     cache_dir: trained tokenizers are kept here.
     progress: show a progress bar.
+    only_kept: train none.
 
   Returns:
     The tokenizer and the path of its file.
@@ -59,8 +60,11 @@ def tokenizer_for(config, corpora: list, surveys, sentences: str,
     return load(config.path, config.lowercase), config.path
   check(config)
   path = tokenizer_path(config, corpora, sentences, cache_dir)
+  if only_kept and not paths.exists(path):
+    raise InputError(f'no tokenizer was trained on these corpora: {path} does '
+                     'not exist. Run python -m robertax.prepare.')
   with locked(os.path.dirname(path)):
-    if not os.path.exists(path):
+    if not paths.exists(path):
       share = _plan(corpora, surveys)[2]
       if share < 1:
         print(f'The tokenizer is trained on {share:.1%} of the text, documents '
@@ -77,6 +81,7 @@ def tokenizer_for(config, corpora: list, surveys, sentences: str,
         print(f'The text gives a vocabulary of {tokenizer.vocab_size:,} only, '
               f'{config.vocab_size:,} were asked for.', file=sys.stderr)
       with errors.writing(path):
+        paths.makedirs(os.path.dirname(path))
         tokenizer.save(path)
     try:
       return load(path), path

@@ -1,7 +1,9 @@
 """The `data` section of a config."""
 
 import dataclasses
+import math
 
+from robertax.data.damage import POLICIES
 from robertax.data.masking_laws import LAWS
 from robertax.errors import InputError
 from robertax.sections import unknown
@@ -22,9 +24,20 @@ class DataConfig:
 
   Attributes:
     corpora: paths, globs and names with commas between; `python` is the
-      embedded text. Each file is a corpus, a folder is one corpus.
-    text_field: the field of a JSON line that holds the text.
+      embedded text, `tfds:NAME` or `tfds:FOLDER` one of TFDS. Each file is a
+      corpus, a folder is one corpus.
+    text_field: the field of a JSON line, the column or the TFDS feature that
+      holds the text.
+    split: of TFDS and of Hugging Face's folders with splits.
+    tfds_dir: where TFDS's prepared data sets lie; empty: its own place, which
+      TFDS_DATA_DIR names.
     invalid_utf8: 'error', or 'replace' (each bad byte becomes U+FFFD, counted).
+    drop_duplicates: leave out documents that were there before, to the letter;
+      the first one stays. Takes about 16 bytes of memory a document.
+    min_document_chars: leave out shorter documents.
+    document_filter: `module:function` of a document's text: True or a text
+      keeps it (as that text), False or None leaves it out. Of a corpus these
+      three, in the order filter, length, duplicates, are counted.
     sentences: name of a splitter in corpus.sentences.SPLITTERS.
     format: name of an input format in corpus.formats.FORMATS.
     sequence_length: tokens a row, T.
@@ -39,6 +52,8 @@ class DataConfig:
       the text allows it) or 'bert' (a lone sentence adds one more), see
       corpus/pairs.py.
     cache_dir: where records are kept; empty: the user's cache folder.
+    keep_tokens: keep the store of tokens (2 bytes a token) after packing, so
+      that another format or length need not read and tokenize the text.
     workers: processes that prepare records; 0: one a core.
     batch_size: sequences a step, over all devices, hosts and micro-batches.
     backend: 'tf' (tf.data and array_record) or 'numpy' (memory-mapped records;
@@ -46,6 +61,15 @@ class DataConfig:
     prefetch: batches that are made ahead of the step.
     shuffle_block: records that are read together, a contiguous range.
     shuffle_window: blocks whose records are mixed.
+    shuffle_lanes: parts of the records that are read apart, each for its own
+      run of a batch's rows (data.order); 1: none. A multiple of hosts x
+      micro-batches lets each host of remote records read its own ones alone.
+    remote_cache_dir: local folder for blocks of remote records; empty: the
+      user's cache folder.
+    remote_cache_gib: most that lies there, for each process.
+    remote_threads: blocks of remote records that are read at once.
+    bad_records: a damaged record (data.damage) ends the run ('stop'), or its
+      row is one of padding, and counted in train/bad_records ('skip').
     mixture: shares of the rows of a batch. Empty: corpora as they are, each
       record once an epoch. Or weights, in the order of the corpora (`4,12`) or
       by name (`news=4,web=12`); or `alpha=0.5`: tokens of the corpus to that
@@ -77,7 +101,12 @@ class DataConfig:
   """
   corpora: str = 'python'
   text_field: str = 'text'
+  split: str = 'train'
+  tfds_dir: str = ''
   invalid_utf8: str = 'error'
+  drop_duplicates: bool = False
+  min_document_chars: int = 0
+  document_filter: str = ''
   sentences: str = 'prose'
   format: str = 'full_sentences'
   sequence_length: int = 512
@@ -87,12 +116,18 @@ class DataConfig:
   pair_short_rate: float = 0.0
   pair_negatives: str = 'half'
   cache_dir: str = ''
+  keep_tokens: bool = True
   workers: int = 0
   batch_size: int = 256
   backend: str = 'tf'
   prefetch: int = 2
   shuffle_block: int = 64
   shuffle_window: int = 128
+  shuffle_lanes: int = 1
+  remote_cache_dir: str = ''
+  remote_cache_gib: float = 8.0
+  remote_threads: int = 32
+  bad_records: str = 'stop'
   mixture: str = ''
   mask_rate: float = 0.15
   mask_rate_end: float = -1.0
@@ -125,15 +160,24 @@ def check(config: DataConfig) -> None:
   for key, known in (
       ('backend', BACKENDS), ('specials', SPECIALS), ('masks', MASKS),
       ('masking_law', LAWS), ('masking_unit', UNITS), ('masking_ops', OPS),
-      ('pair_negatives', NEGATIVES)):
+      ('pair_negatives', NEGATIVES), ('bad_records', POLICIES)):
     if getattr(config, key) not in known:
       raise unknown(f'data.{key}', getattr(config, key), known)
   for key in ('sequence_length', 'batch_size', 'prefetch', 'shuffle_block',
-              'shuffle_window', 'num_static_masks', 'span_length',
-              'pair_duplicates'):
+              'shuffle_window', 'shuffle_lanes', 'num_static_masks',
+              'span_length', 'pair_duplicates', 'remote_threads'):
     value = getattr(config, key)
     if value < 1:
       raise InputError(f'data.{key}={value}: at least 1.')
+  if not 0 < config.remote_cache_gib < math.inf:
+    raise InputError(f'data.remote_cache_gib={config.remote_cache_gib}: GiB, '
+                     'more than 0.')
+  if '://' in config.remote_cache_dir:
+    raise InputError(f'data.remote_cache_dir={config.remote_cache_dir}: a '
+                     'folder of this machine.')
+  if config.min_document_chars < 0:
+    raise InputError(f'data.min_document_chars={config.min_document_chars}: '
+                     '0 (none is too short) or more.')
   if (config.first_sequence_length > 0) != (
       config.first_sequence_steps > 0) or (
           min(config.first_sequence_length, config.first_sequence_steps) < 0):

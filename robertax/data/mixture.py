@@ -16,7 +16,7 @@ Example: corpora a and b with weights 3,1, were a window 4 places (seed 0):
   place in its own  0  2  1  0 | 3  4  1  5 | 2  7  6  8
 
 The shares are shares of rows, and so of tokens as far as the rows of all
-corpora are equally full.
+corpora are equally full. Each lane (data.order) is dealt for itself.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ import numpy as np
 
 from robertax.data.config import DataConfig
 from robertax.data.hashing import fold, text_key
-from robertax.data.order import Order, permute
+from robertax.data.order import Lanes, Order, permute
 from robertax.data.source import Source
 from robertax.errors import InputError
 
@@ -104,7 +104,7 @@ class Mixture:
   def __init__(self, names: Sequence[str],
                num_records: Sequence[int] | np.ndarray,
                weights: Sequence[float], seed: int, block: int = 64,
-               window: int = 128):
+               window: int = 128, lanes: int = 1, batch_size: int = 1):
     """Nothing is computed yet.
 
     Args:
@@ -113,10 +113,12 @@ class Mixture:
         duplicates; record numbers count through all of them, row by row.
       weights: of each corpus.
       seed: of the dealing, and of each corpus's order.
-      block, window: as in Order.
+      block, window, lanes: as in Order.
+      batch_size: rows of a global batch, which the lanes share.
 
     Raises:
-      InputError: a corpus without a record and with a weight.
+      InputError: a corpus without a record and with a weight; more lanes than
+        records.
     """
     self.names = tuple(names)
     self.shares = np.array(weights, np.float64) / sum(weights)
@@ -135,11 +137,16 @@ class Mixture:
                    for share, rest in zip(self.shares, left)]
     last = np.flatnonzero(self.shares)[-1]
     self._parts[last] = _ONE
-    self._key = fold(text_key('mixture'), seed)
+    key = fold(text_key('mixture'), seed)
+    self._keys = np.array([fold(key, lane) if lanes > 1 else key
+                           for lane in range(lanes)], np.uint64)
+    self._lanes = Lanes(lanes, batch_size)
+    # What has no weight is never read: so many records that it may be cut.
     self._orders = [
-        Order(np.maximum(1, sizes), fold(fold(text_key('mixed order'), seed),
-                                         text_key(name)), block, window)
-        for name, sizes in zip(names, sizes_DK.T)]
+        Order(sizes if share else np.maximum(lanes, sizes),
+              fold(fold(text_key('mixed order'), seed), text_key(name)), block,
+              window, lanes)
+        for name, sizes, share in zip(names, sizes_DK.T, self.shares)]
 
   def counts(self, places: np.ndarray) -> np.ndarray:
     """How many of the first n places each corpus has, by its share.
@@ -160,11 +167,13 @@ class Mixture:
       left = left - counts[-1]
     return np.stack(counts, -1)
 
-  def deal(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  def deal(self, places: np.ndarray, lanes: np.ndarray | int = 0
+           ) -> tuple[np.ndarray, np.ndarray]:
     """Corpora, and places in each one's own sequence.
 
     Args:
-      places: int64[n], of the run.
+      places: int64[n], of each one's lane.
+      lanes: int64[n].
 
     Returns:
       corpora int64[n], their places int64[n].
@@ -174,7 +183,7 @@ class Mixture:
     before = self.counts(number * WINDOW)
     ends = np.cumsum(self.counts((number + 1) * WINDOW) - before, -1)
     slots = permute(offset, np.full_like(offset, WINDOW),
-                    fold(self._key, number))
+                    fold(self._keys[lanes], number))
     corpora = (slots[:, None] >= ends).sum(-1)
     rows = np.arange(len(places))
     first = np.where(corpora > 0, ends[rows, np.maximum(corpora - 1, 0)], 0)
@@ -189,15 +198,30 @@ class Mixture:
     Returns:
       epochs int64[n], records int64[n] counted through all corpora.
     """
-    corpora, own = self.deal(places)
+    lanes, places = self._lanes.split(places)
+    corpora, own = self.deal(places, lanes)
     epochs, records = np.zeros_like(own), np.zeros_like(own)
     for number in np.unique(corpora):
       here, its = np.flatnonzero(corpora == number), self._orders[number]
-      epochs[here], local = its.at(own[here])
+      epochs[here], local = its.at(own[here], lanes[here])
       duplicate = epochs[here] % len(self._starts_DK)
       records[here] = (self._starts_DK[duplicate, number]
                        + local - its.starts[duplicate])
     return epochs, records
+
+  def blocks(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As Order.blocks; a block is of one corpus."""
+    first, stop = np.zeros_like(records), np.zeros_like(records)
+    starts = self._starts_DK.ravel()
+    # Of empty corpora, whose start is also the next one's, the last is right.
+    part = np.searchsorted(starts, records, side='right') - 1
+    duplicate, corpora = np.divmod(part, len(self.names))
+    for number in np.unique(corpora):
+      here, its = np.flatnonzero(corpora == number), self._orders[number]
+      shift = starts[part[here]] - its.starts[duplicate[here]]
+      ends = its.blocks(records[here] - shift)
+      first[here], stop[here] = ends[0] + shift, ends[1] + shift
+    return first, stop
 
   def epochs(self, places: int) -> dict[str, float]:
     """Passes over each corpus that so many places are."""
@@ -209,10 +233,17 @@ class AsTheyAre(Order):
   """All records in one order, each once an epoch, whatever its corpus."""
 
   def __init__(self, names: Sequence[str], num_records: int | Sequence[int],
-               seed: int, block: int, window: int):
-    """As Order; `names` of the corpora."""
-    super().__init__(num_records, seed, block, window)
+               seed: int, block: int, window: int, lanes: int = 1,
+               batch_size: int = 1):
+    """As Order; `names` of the corpora, rows of a global batch."""
+    super().__init__(num_records, seed, block, window, lanes)
+    self._split = Lanes(lanes, batch_size).split
     self.names = tuple(names)
+
+  def at(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As Order.at, at places of the run."""
+    lanes, places = self._split(places)
+    return super().at(places, lanes)
 
   def epochs(self, places: int) -> dict[str, float]:
     """Passes over each corpus: the same for all."""
@@ -224,13 +255,15 @@ def order(source: Source, config: DataConfig, seed: int) -> Mixture | AsTheyAre:
 
   Args:
     source: of the training records.
-    config: its mixture and shuffle_*.
+    config: its mixture, shuffle_* and batch_size.
     seed: of the run.
 
   Raises:
-    InputError: a mixture that does not go with the corpora.
+    InputError: a mixture that does not go with the corpora; lanes that do not
+      go with the batch or the records.
   """
-  shuffle = seed, config.shuffle_block, config.shuffle_window
+  shuffle = (seed, config.shuffle_block, config.shuffle_window,
+             config.shuffle_lanes, config.batch_size)
   if not config.mixture:
     return AsTheyAre(source.corpora, source.records_DK.sum(1), *shuffle)
   return Mixture(source.corpora, source.records_DK, weights(

@@ -11,6 +11,13 @@ Example: 10 records, blocks of 3, windows of 2 blocks. The blocks 012 345 678 9
 come, say, in the order 678 9 | 012 345; records mix within a window:
 
   7 9 6 8 | 4 0 1 3 5 2
+
+Several hosts that each read a storage of their own accord would all need every
+block, for a window's records lie anywhere in a batch. `lanes` keeps them apart:
+the records are cut into L equal parts, lane l is an endless sequence of epochs
+of part l alone, and has the l-th of L equal runs of each batch's rows. A host
+whose rows are some lanes' reads their parts and no others. The batch is again
+the same on any number of hosts: lanes belong to the order, not to the hosts.
 """
 
 from collections.abc import Sequence
@@ -33,7 +40,7 @@ class Order:
   """
 
   def __init__(self, num_records: int | Sequence[int], seed: int,
-               block: int = 64, window: int = 128):
+               block: int = 64, window: int = 128, lanes: int = 1):
     """Nothing is computed yet.
 
     Args:
@@ -43,20 +50,32 @@ class Order:
       seed: another seed, another order.
       block: contiguous records that stay in one window.
       window: blocks whose records are mixed.
+      lanes: L, parts of the records that are read apart from each other.
 
     Raises:
-      InputError: a number below 1.
+      InputError: a number below 1, or more lanes than records.
     """
     lengths = np.atleast_1d(np.asarray(num_records, np.int64))
     for name, value in (('the number of records', lengths.min()),
                         ('data.shuffle_block', block),
-                        ('data.shuffle_window', window)):
+                        ('data.shuffle_window', window),
+                        ('data.shuffle_lanes', lanes)):
       if value < 1:
         raise InputError(f'{name} is {value}: at least 1 is needed.')
+    if lanes > lengths.min():
+      raise InputError(f'data.shuffle_lanes={lanes}: more than the records, '
+                       f'which are {lengths.min()}.')
     self.starts = np.concatenate([[0], np.cumsum(lengths)])
-    self._lengths = lengths
+    # Of each duplicate, where its lanes begin, and its end.
+    self._cuts = (self.starts[:-1, None]
+                  + lengths[:, None] * np.arange(lanes + 1) // lanes)
+    self._lengths = np.diff(self._cuts)
+    self._lane_ends = np.cumsum(self._lengths, 0)
     self._block, self._window = block, window
-    self._key = fold(text_key('order'), seed)
+    key = fold(text_key('order'), seed)
+    # One lane has the key that an order without lanes has.
+    self._keys = np.array([fold(key, lane) if lanes > 1 else key
+                           for lane in range(lanes)], np.uint64)
 
   def locate(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Epochs and records at the places start, start + 1, ...
@@ -71,21 +90,25 @@ class Order:
     """
     return self.at(np.arange(start, start + count, dtype=np.int64))
 
-  def at(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  def at(self, places: np.ndarray, lanes: np.ndarray | int = 0
+         ) -> tuple[np.ndarray, np.ndarray]:
     """Epochs and records at any places: O(len(places)), wherever they are.
 
     Args:
-      places: int64[n].
+      places: int64[n], each in its lane's own sequence.
+      lanes: int64[n], of each.
 
     Returns:
-      epochs int64[n], records int64[n].
+      epochs int64[n], of its lane, records int64[n].
     """
     block, window = self._block, self._window
-    epochs, place, duplicate = self._epochs(places)
-    key = fold(self._key, epochs)
+    lanes = np.broadcast_to(lanes, np.shape(places))
+    epochs, place, duplicate = self._epochs(places, lanes)
+    key = fold(self._keys[lanes], epochs)
+    length = self._lengths[duplicate, lanes]
     # The last block of the corpus may be short. It gets a random place among
     # the others in each epoch; windows behind it begin `missing` places early.
-    full, rest = np.divmod(self._lengths[duplicate], block)
+    full, rest = np.divmod(length, block)
     blocks = full + (rest > 0)
     missing = np.where(rest > 0, block - rest, 0)
     short = fold(fold(key, 1), 0) % blocks.astype(np.uint64)
@@ -111,21 +134,67 @@ class Order:
     index = np.where(turn_place == short, 0, index)
     chosen = permute(index, np.maximum(full, 1), fold(key, 3))
     chosen = np.where(turn_place == short, full, chosen)
-    return epochs, self.starts[duplicate] + chosen * block + offset
+    return epochs, self._cuts[duplicate, lanes] + chosen * block + offset
+
+  def blocks(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The blocks that records lie in: what is read for one is for all of it.
+
+    Args:
+      records: int64[n].
+
+    Returns:
+      First record int64[n] of each one's block, and the one behind its last.
+    """
+    cuts = np.append(self._cuts[:, :-1].ravel(), self.starts[-1])
+    part = np.searchsorted(cuts, records, side='right') - 1
+    first = cuts[part] + (records - cuts[part]) // self._block * self._block
+    return first, np.minimum(first + self._block, cuts[part + 1])
 
   def passes(self, places: int) -> float:
-    """Epochs that so many places are."""
-    epochs, place, duplicate = self._epochs(np.array([places]))
-    return float((epochs + place / self._lengths[duplicate])[0])
+    """Epochs that so many places, of all lanes together, are."""
+    cycles, rest = divmod(int(places), int(self.starts[-1]))
+    duplicate = int(np.searchsorted(self.starts, rest, side='right')) - 1
+    first, end = self.starts[duplicate:duplicate + 2].tolist()
+    return (cycles * len(self._lengths) + duplicate
+            + (rest - first) / (end - first))
 
-  def _epochs(self, places: np.ndarray):
-    """Epochs, places in them, and their duplicates."""
-    cycles, rest = np.divmod(np.asarray(places, np.int64), self.starts[-1])
-    if len(self._lengths) == 1:
+  def _epochs(self, places: np.ndarray, lanes: np.ndarray):
+    """Epochs, places in them, and their duplicates; all of their lanes."""
+    ends = self._lane_ends[:, lanes]
+    cycles, rest = np.divmod(np.asarray(places, np.int64), ends[-1])
+    if len(ends) == 1:
       return cycles, rest, np.zeros_like(cycles)
-    duplicate = np.searchsorted(self.starts, rest, side='right') - 1
-    return (cycles * len(self._lengths) + duplicate,
-            rest - self.starts[duplicate], duplicate)
+    duplicate = (rest >= ends).sum(0)
+    before = (ends - self._lengths[:, lanes])[duplicate, np.arange(len(rest))]
+    return cycles * len(ends) + duplicate, rest - before, duplicate
+
+
+class Lanes:
+  """Which lane a place of the run is of, and its place in that lane.
+
+  Example: batches of 4 rows and 2 lanes:
+
+    place           0  1  2  3 | 4  5  6  7 | 8
+    lane            0  0  1  1 | 0  0  1  1 | 0
+    place in it     0  1  0  1 | 2  3  2  3 | 4
+  """
+
+  def __init__(self, lanes: int, batch_size: int):
+    """Args: `lanes` as in Order; `batch_size` is the global one.
+
+    Raises:
+      InputError: the rows of a batch do not come out even.
+    """
+    if batch_size % lanes:
+      raise InputError(f'data.batch_size={batch_size} is not a multiple of '
+                       f'data.shuffle_lanes={lanes}.')
+    self._batch, self._rows = batch_size, batch_size // lanes
+
+  def split(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lanes int64[n], and places in their own sequences int64[n]."""
+    steps, rows = np.divmod(np.asarray(places, np.int64), self._batch)
+    lanes, rows = np.divmod(rows, self._rows)
+    return lanes, steps * self._rows + rows
 
 
 def permute(x: np.ndarray, size: np.ndarray, key: np.ndarray) -> np.ndarray:

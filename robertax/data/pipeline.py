@@ -12,11 +12,12 @@ import numpy as np
 
 from robertax.data.config import DataConfig
 from robertax.data.hashing import eval_keys, train_keys
+from robertax.data.lookahead import Lookahead
 from robertax.data.masking import Masking
 from robertax.data.mixture import order
 from robertax.data.packed import pair_fields, segments
 from robertax.data.prefetch import Prefetch
-from robertax.data.source import Rows, Source
+from robertax.data.source import GRID, Rows, Source, grid
 from robertax.errors import InputError
 
 Batch = dict[str, np.ndarray]
@@ -89,13 +90,16 @@ class Pipeline:
       A generator: to be closed, so that its threads end.
     """
     make = _tf_batches if self._config.backend == 'tf' else _numpy_batches
-    with Prefetch(make(self, start_step), self._config.prefetch) as batches:
+    with self._source.lookahead(
+        lambda step: self.locate(step)[1], self._order.blocks, start_step
+    ) as ahead, Prefetch(make(self, start_step, ahead),
+                         self._config.prefetch) as batches:
       yield from batches
 
   def read(self, step: int) -> tuple[Rows, np.ndarray]:
     """The rows of batch `step`, unmasked, and the keys of their masks."""
     epochs, records = self.locate(step)
-    rows = self._source.gather(records)
+    rows = self._source.gather(records, self._order.blocks)
     if self._config.masks == 'static':
       epochs = epochs % self._config.num_static_masks
     return rows, train_keys(self._seed, epochs, rows.example_ids)
@@ -148,10 +152,12 @@ def eval_batches(source: Source, config: DataConfig, masking: Masking, *,
   total = count = source.num_records
   if max_examples and max_examples < source.num_examples:
     count = max(1, max_examples * total // source.num_examples)
+  # Rows far from each other are read alone, where they are remote.
+  blocks = grid if total < GRID // 8 * count else lambda row: (row, row + 1)
   for start in range(0, count, batch_size):
     places = start + rows
     real = places < count
-    found = source.gather(np.where(real, places, 0) * total // count)
+    found = source.gather(np.where(real, places, 0) * total // count, blocks)
     found.lengths[~real] = 0
     found.example_ids[~real] = -1
     found.documents[~real] = -1
@@ -165,7 +171,8 @@ def unigram_counts(source: Source, vocab_size: int, max_records: int = 0
   Args:
     source: any.
     vocab_size: length of the result.
-    max_records: rows that are read, spread evenly; 0: all.
+    max_records: about how many rows are read, runs of them spread evenly over
+      the source; 0: all.
 
   Returns:
     int64[vocab_size].
@@ -173,9 +180,15 @@ def unigram_counts(source: Source, vocab_size: int, max_records: int = 0
   total = source.num_records
   count = min(max_records or total, total)
   counts = np.zeros(vocab_size, np.int64)
+  # Of a part, runs of rows: a remote storage is read in blocks.
+  run = min(GRID, count)
+  runs = count // run
   for start in range(0, count, _READ):
     places = np.arange(start, min(start + _READ, count))
-    rows = source.gather(places * total // count)
+    if count < total:
+      number, offset = np.divmod(places[places < runs * run], run)
+      places = number * (total - run + 1) // runs // run * run + offset
+    rows = source.gather(places)
     real = segments(rows.lengths, source.sequence_length) > 0
     counts += np.bincount(rows.ids[real], minlength=vocab_size)
   return counts
@@ -195,14 +208,18 @@ def _beside(rows: Rows) -> Batch:
   return fields if rows.first_lengths is None else fields | pair_fields(rows)
 
 
-def _numpy_batches(pipeline: Pipeline, start_step: int) -> Iterator[Batch]:
+def _numpy_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
+                   ) -> Iterator[Batch]:
   step = start_step
   while True:
-    yield pipeline.make_batch(step)
+    batch = pipeline.make_batch(step)
+    ahead.passed(step)
+    yield batch
     step += 1
 
 
-def _tf_batches(pipeline: Pipeline, start_step: int) -> Iterator[Batch]:
+def _tf_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
+                ) -> Iterator[Batch]:
   tf = _tensorflow()
   masking, config = pipeline._masking, pipeline._config
   size, length = len(pipeline.rows), pipeline._source.sequence_length
@@ -215,6 +232,7 @@ def _tf_batches(pipeline: Pipeline, start_step: int) -> Iterator[Batch]:
     def kept(step):
       try:
         values = function(int(step))
+        ahead.passed(int(step))
         return [values[name] for name in signature]
       except Exception as e:
         failures.append(e)

@@ -4,70 +4,54 @@ Corpora are concatenated: row numbers count through all of them, and where
 there are duplicates (pairs drawn anew), through duplicate 0 of all corpora,
 then duplicate 1 and so on. Both backends give the same rows: 'tf' reads
 array_record files, 'numpy' the memory-mapped form, which needs neither
-array_record nor tensorflow.
+array_record nor tensorflow. Records in a remote storage are read in the
+memory-mapped form by both.
 """
 
-import bisect
-from collections.abc import Sequence
-import os
-import threading
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 
-from robertax.corpus import memmap, records, wire
+from robertax import paths
 from robertax.corpus.records import Manifest
-from robertax.data.config import BACKENDS
-from robertax.data.fields import Damaged, Fields
+from robertax.data.block_cache import Block, BlockCache
+from robertax.data.config import BACKENDS, DataConfig
+from robertax.data.damage import BadRecords
+from robertax.data.lookahead import Lookahead
+from robertax.data.mapped import Mapped
+from robertax.data.remote import GRID, Remote, Span
+from robertax.data.rows import Rows
+from robertax.data.shards import Shards
 from robertax.errors import InputError
 from robertax.sections import unknown
 
-_AGAIN = 'delete its folder and prepare the corpus again.'
-# One pread a record, in this thread: for random access the reader's threads and
-# its read-ahead of 16 MB cost more than they give.
-_READER_OPTIONS = 'readahead_buffer_size:0,max_parallelism:0'
 # Attributes of manifests that must agree for rows to share a batch.
 _AGREEING = ('tokenizer', 'vocab_size', 'format', 'sequence_length',
              'duplicates')
 
 
-class Rows(NamedTuple):
-  """Some rows.
+# From record numbers to the first of those each is read with, and the one
+# behind their last.
+Blocks = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
-  Attributes:
-    ids: int32[B,T], padded behind.
-    lengths: int32[B,P], tokens of each example, 0 where a row has fewer.
-    example_ids: int64[B,P], corpus << 48 | record in it << 8 | slot; -1 where
-      none is. Names the example in masks, so it is the same on every host.
-    documents: int32[B,P], index in its corpus of the document that an example
-      begins in; -1 where none is.
-    first_lengths: int32[B,P], tokens of `<s> A </s>`; None: no pairs.
-    second_documents: int32[B,P], the document of B; None: no pairs.
-  """
-  ids: np.ndarray
-  lengths: np.ndarray
-  example_ids: np.ndarray
-  documents: np.ndarray
-  first_lengths: np.ndarray | None = None
-  second_documents: np.ndarray | None = None
 
-  @classmethod
-  def empty(cls, size: int, length: int, slots: int, pad_id: int,
-            pairs: bool) -> 'Rows':
-    """Rows of padding, to be filled."""
-    def slotted(fill, dtype=np.int32):
-      return np.full((size, slots), fill, dtype)
-
-    return cls(np.full((size, length), pad_id, np.int32), slotted(0),
-               slotted(-1, np.int64), slotted(-1),
-               slotted(0) if pairs else None, slotted(-1) if pairs else None)
+def grid(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Blocks of GRID rows."""
+  first = numbers // GRID * GRID
+  return first, first + GRID
 
 
 class _Corpus(Protocol):
-  """Rows of one split on disk; `fill` writes them into the given places."""
+  """Rows of one split; `fill` writes them into the given places.
 
-  def fill(self, local: np.ndarray, places: np.ndarray, rows: Rows
-           ) -> None: ...
+  `spans` has, of each row, the first and the one behind the last of those that
+  it is read with; only what is remote asks for them.
+  """
+
+  def fill(self, local: np.ndarray, places: np.ndarray, rows: Rows,
+           spans: np.ndarray) -> None: ...
 
 
 class Source:
@@ -82,11 +66,13 @@ class Source:
     sequence_length: T.
     max_examples_per_row: P.
     vocab_size: every id is below it.
+    bad: the damaged records that were met.
   """
 
   def __init__(self, manifests: Sequence[Manifest], split: str,
-               parts: Sequence[_Corpus], pad_id: int):
+               parts: Sequence[_Corpus], pad_id: int, bad: BadRecords):
     """See `open_source`; `parts` are row-major [D,K]."""
+    self.bad = bad
     splits_DK = [[m.splits[name] for m in manifests for name in
                   m.split_names(split)[number:number + 1]]
                  for number in range(len(manifests[0].split_names(split)))]
@@ -109,12 +95,16 @@ class Source:
     self._own_starts = (
         np.cumsum(self.records_DK, 0) - self.records_DK).ravel()
     self._parts, self._pad_id = parts, pad_id
+    # Of all remote parts; None: none is.
+    self._cache = next((part.cache for part in parts
+                        if isinstance(part, Remote)), None)
 
-  def gather(self, numbers: np.ndarray) -> Rows:
+  def gather(self, numbers: np.ndarray, blocks: Blocks = grid) -> Rows:
     """Reads rows, in any order, also repeatedly.
 
     Args:
       numbers: int64[B], 0 <= number < num_records.
+      blocks: what is read together, where it is remote.
 
     Raises:
       InputError: a damaged or missing file.
@@ -130,23 +120,61 @@ class Source:
     part = np.searchsorted(self._starts, numbers, side='right') - 1
     local = numbers - self._starts[part]
     corpus = part % len(self.corpora)
+    spans = self._spans(numbers, part, blocks)
     for number in np.unique(part):
       places = np.flatnonzero(part == number)
-      self._parts[number].fill(local[places], places, rows)
-    if rows.ids.max(initial=0) >= self.vocab_size:
-      wrong = corpus[np.argmax(rows.ids.max(1))]
-      raise InputError(
-          f'{self._folders[wrong]}: token id {rows.ids.max()} is not below the '
-          f'vocabulary size {self.vocab_size}: {_AGAIN}')
+      self._parts[number].fill(local[places], places, rows,
+                               spans[places] if self._cache else None)
     record = self._own_starts[part] + local
+    if rows.ids.max(initial=0) >= self.vocab_size:
+      for place in np.flatnonzero(rows.ids.max(1) >= self.vocab_size).tolist():
+        self.bad.report(
+            self._folders[corpus[place]], int(record[place]),
+            f'token id {rows.ids[place].max()} is not below the vocabulary '
+            f'size {self.vocab_size}')
+        rows.lengths[place] = 0
+    # A damaged row that is left out is one of padding.
+    out = rows.lengths[:, 0] == 0
+    rows.ids[out], rows.documents[out] = self._pad_id, -1
     rows.example_ids[...] = np.where(
         rows.lengths > 0,
         (corpus << 48 | record << 8)[:, None] | np.arange(slots), -1)
     return rows
 
+  def lookahead(self, numbers: Callable[[int], np.ndarray], blocks: Blocks,
+                start: int) -> Lookahead:
+    """Fetches what coming steps read of remote records, in a thread.
+
+    Args:
+      numbers: from a step to the rows that it reads.
+      blocks: as for `gather`.
+      start: the first step.
+    """
+    def needed(step: int) -> list[Block]:
+      rows = np.asarray(numbers(step), np.int64)
+      part = np.searchsorted(self._starts, rows, side='right') - 1
+      spans = np.unique(np.column_stack(
+          [part, self._spans(rows, part, blocks)]), axis=0)
+      return [self._parts[number].block(Span(first, stop))
+              for number, first, stop in spans.tolist()
+              if isinstance(self._parts[number], Remote)]
+
+    return Lookahead(self._cache, needed, start)
+
+  def _spans(self, numbers, part, blocks) -> np.ndarray | None:
+    """int64[B,2]: what each row is read with, counted in its own part."""
+    if not self._cache:
+      return None
+    starts = self._starts[part]
+    first, stop = blocks(numbers)
+    return np.column_stack([
+        np.maximum(first - starts, 0),
+        np.minimum(stop, self._starts[part + 1]) - starts])
+
 
 def open_source(manifests: Sequence[Manifest | str], split: str,
-                backend: str = 'tf', pad_id: int = 1) -> Source:
+                backend: str = 'tf', pad_id: int = 1,
+                config: DataConfig | None = None) -> Source:
   """Opens the prepared rows of a split.
 
   Args:
@@ -154,6 +182,8 @@ def open_source(manifests: Sequence[Manifest | str], split: str,
     split: 'train' or 'eval'.
     backend: 'tf' (array_record files) or 'numpy' (memory-mapped form).
     pad_id: stands behind the end of a row.
+    config: its remote_* say where blocks of remote records are kept, its
+      bad_records what is done with damaged ones; None: the defaults.
 
   Raises:
     InputError: manifests that do not fit together, with the differing keys; a
@@ -176,139 +206,21 @@ def open_source(manifests: Sequence[Manifest | str], split: str,
   if first.max_examples_per_row > 256:
     raise InputError(f'{first.folder}: max_examples_per_row='
                      f'{first.max_examples_per_row}: at most 256.')
-  kind = _Mapped if backend == 'numpy' else _Shards
-  names = zip(*(m.split_names(split) for m in manifests))
-  return Source(manifests, split, [
-      kind(m, name) for each in names for m, name in zip(manifests, each)],
-                pad_id)
+  remote = any(paths.is_remote(m.folder) for m in manifests)
+  cache = BlockCache.of(config or DataConfig()) if remote else None
+  bad = BadRecords((config or DataConfig()).bad_records)
 
+  def part(manifest: Manifest, name: str) -> _Corpus:
+    if paths.is_remote(manifest.folder):
+      return Remote(manifest, name, cache)
+    return (Mapped if backend == 'numpy' else Shards)(manifest, name, bad)
 
-def _fits(sizes, number, rows: Rows) -> bool:
-  """Whether rows of these sizes and numbers of examples can be stored."""
-  return (0 <= sizes.min() and sizes.max() <= rows.ids.shape[1]
-          and 0 <= number.min() and number.max() <= rows.lengths.shape[1])
-
-
-def _slotted(pairs: bool) -> list[str]:
-  """Fields of `Rows` that records and arrays hold, one value an example."""
-  return [name for name in (wire.PAIR_FIELDS if pairs else wire.FIELDS)
-          if name != 'ids']
-
-
-class _Mapped:
-  """The memory-mapped form of one corpus."""
-
-  def __init__(self, manifest: Manifest, split: str):
-    self._folder = manifest.folder
-    # Slices of np.memmap are slower to make than those of plain arrays.
-    arrays = memmap.open_split(manifest, split)
-    self._arrays = memmap.Arrays(*(a.view(np.ndarray) for a in arrays))
-    self._slotted = _slotted(manifest.pair_law is not None)
-
-  def fill(self, local, places, rows):
-    arrays = self._arrays
-    starts, ends = arrays.row_starts[local], arrays.row_starts[local + 1]
-    first = arrays.example_starts[local]
-    number = arrays.example_starts[local + 1] - first
-    if not _fits(ends - starts, number, rows):
-      raise InputError(f'{self._folder}: its memory-mapped records are '
-                       f'damaged: {_AGAIN}')
-    for place, start, end in zip(
-        places.tolist(), starts.tolist(), ends.tolist()):
-      rows.ids[place, :end - start] = arrays.ids[start:end]
-    for slot in range(int(number.max(initial=0))):
-      has = number > slot
-      for name in self._slotted:
-        getattr(rows, name)[places[has], slot] = (
-            getattr(arrays, name)[first[has] + slot])
-
-
-class _Shards:
-  """The array_record files of one corpus, opened when first read."""
-
-  def __init__(self, manifest: Manifest, split: str):
-    info = manifest.splits[split]
-    self._paths = manifest.shard_paths(split)
-    self._sizes = info.shard_lengths
-    self._starts = np.cumsum((0, *info.shard_lengths)).tolist()
-    self._dtype = np.dtype(manifest.dtype).newbyteorder('<')
-    self._pairs = manifest.pair_law is not None
-    self._readers = [None] * len(self._paths)
-    self._lock = threading.Lock()
-    if records.array_record_module() is None:
-      raise InputError("data.backend='tf' needs array_record, which is not "
-                       "installed here: set data.backend='numpy'.")
-    for path in self._paths:
-      if not os.path.exists(path):
-        raise InputError(f'{path}: this shard is missing: {_AGAIN}')
-
-  def fill(self, local, places, rows):
-    # Sorted: a shard is asked once a batch, in the order of its file.
-    order = np.argsort(local, kind='stable')
-    local, places = local[order].tolist(), places[order]
-    examples = []
-    while len(examples) < len(local):
-      at = len(examples)
-      shard = self._shard(local[at])
-      end = bisect.bisect_left(local, self._starts[shard + 1], at)
-      examples += self._read(
-          shard, [number - self._starts[shard] for number in local[at:end]])
-    try:
-      self._copy(Fields(examples, wire.PAIR_FIELDS if self._pairs
-                        else wire.FIELDS), places, rows)
-    except Damaged as e:
-      shard = self._shard(local[e.index])
-      number = local[e.index] - self._starts[shard]
-      raise InputError(f'{self._paths[shard]}: record {number} is damaged: '
-                       f'{_AGAIN}') from e
-
-  def _shard(self, number: int) -> int:
-    return bisect.bisect_right(self._starts, number) - 1
-
-  def _read(self, shard: int, wanted: list[int]) -> list[bytes]:
-    path = self._paths[shard]
-    try:
-      with self._lock:
-        reader = self._readers[shard]
-        if reader is None:
-          reader = records.array_record_module().ArrayRecordReader(
-              path, _READER_OPTIONS)
-          if not reader.ok():
-            reader.read([0])  # Raises what is wrong.
-          if reader.num_records() != self._sizes[shard]:
-            raise InputError(
-                f'{path}: {reader.num_records()} records, its manifest says '
-                f'{self._sizes[shard]}: {_AGAIN}')
-          self._readers[shard] = reader
-        # One by one, in this thread: a list would go to the library's pool of
-        # threads record by record, and take five times as long.
-        examples = []
-        for number in wanted:
-          reader.seek(number)
-          examples.append(reader.read())
-        return examples
-    except (RuntimeError, IndexError) as e:
-      # The library's words without its list of where it passed by.
-      reason = str(e).partition('\n')[0].partition('; ')[0]
-      raise InputError(f'{path}: this shard is damaged or truncated '
-                       f'({reason}): {_AGAIN}') from e
-
-  def _copy(self, fields: Fields, places, rows: Rows):
-    starts, sizes = fields.parts['ids']
-    number = fields.parts['lengths'][1] // 4
-    if not _fits(sizes // self._dtype.itemsize, number, rows):
-      raise Damaged(int(np.argmax(sizes)))
-    data = fields.data.data
-    for place, start, size in zip(
-        places.tolist(), starts.tolist(), sizes.tolist()):
-      size //= self._dtype.itemsize
-      rows.ids[place, :size] = np.frombuffer(data, self._dtype, size, start)
-    for name in _slotted(self._pairs):
-      starts, sizes = fields.parts[name]
-      if (sizes != 4 * number).any():
-        raise Damaged(int(np.argmax(sizes != 4 * number)))
-      for slot in range(int(number.max(initial=0))):
-        has = number > slot
-        at = (starts[has] + 4 * slot)[:, None] + np.arange(4)
-        getattr(rows, name)[places[has], slot] = (
-            fields.data[at].view('<i4')[:, 0])
+  wanted = [pair for each in zip(*(m.split_names(split) for m in manifests))
+            for pair in zip(manifests, each)]
+  if not remote:
+    return Source(manifests, split, [part(*pair) for pair in wanted], pad_id,
+                  bad)
+  # Each looks at a handful of files: all at once.
+  with ThreadPoolExecutor(32) as pool:
+    return Source(manifests, split, list(pool.map(part, *zip(*wanted))),
+                  pad_id, bad)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from robertax import data, text
+from robertax import data, paths, text
 from robertax.data.masking_units import word_begins
 from robertax.data.source import Rows
 from robertax.errors import InputError
@@ -115,7 +115,7 @@ def show_batch(config: Any, step: int = 0, rows: int = 8,
   task = TASKS[config.task](
       config.seed, config.data, config.tokenizer, config.model)
   saved = f'{path}/tokenizer.json'
-  if path and os.path.exists(saved) and (
+  if path and paths.exists(saved) and (
       text.load(saved).fingerprint != task.tokenizer.fingerprint):
     raise InputError(
         f'{saved} is not the tokenizer that {config.data.corpora} gives now: '
@@ -135,7 +135,7 @@ def _config(config: Any, path: str, named: Collection[str]) -> Config:
     return initial_config(parse(config), named)
   file, colon, arg = path.partition(':')
   if file.endswith('.py'):
-    if not os.path.exists(file):
+    if not paths.exists(file):
       raise InputError(f'{file} does not exist: no config.')
     spec = importlib.util.spec_from_file_location('config', file)
     module = importlib.util.module_from_spec(spec)

@@ -55,15 +55,15 @@ def corpora(path: str, examples: int = 3, top_k: int = 20) -> CorpusView:
         train.num_sentences, train.num_records, train.num_tokens,
         f'{manifest.counts.get("padding_fraction", 0):.1%}'))
     source = data.open_source([manifest], 'eval', config.data.backend,
-                              tok.pad_id)
+                              tok.pad_id, config.data)
     for number in range(min(examples, source.num_records)):
       place = (2 * number + 1) * source.num_records // (2 * examples)
       rows = source.gather(np.array([place]))
       texts.append((manifest.corpus, int(rows.lengths[0, 0]),
                     marker.text(rows.ids[0][:rows.lengths[0, 0]])))
     counts = data.unigram_counts(
-        data.open_source([manifest], 'train', config.data.backend, tok.pad_id),
-        tok.vocab_size, COUNTED)
+        data.open_source([manifest], 'train', config.data.backend, tok.pad_id,
+                         config.data), tok.vocab_size, COUNTED)
     best = np.argsort(-counts, kind='stable')[:top_k]
     tokens.append((manifest.corpus, ', '.join(
         f'{tok.token_text(int(i))!r} {counts[i] / counts.sum():.1%}'

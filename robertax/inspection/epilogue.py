@@ -1,9 +1,9 @@
 """What a run says at its end: guesses, picture, report, what to do next."""
 
 import json
-import os
 import signal
 
+from robertax import paths
 from robertax.inspection import heldout, opening, pictures, report, samples
 from robertax.tasks import results
 from robertax.train import workdir
@@ -23,8 +23,8 @@ def after(run: Run, command: str) -> str:
   if run.results:
     return (f'{results.sentence(run.results)}\n'
             f'Report: {report.write(run.workdir)}')
-  if os.path.exists(path := f'{run.workdir}/{results.RESULTS}'):
-    with open(path, encoding='utf-8') as f:
+  if paths.exists(path := f'{run.workdir}/{results.RESULTS}'):
+    with paths.open(path) as f:
       return (f'{run.workdir} is done, nothing was changed.\n'
               f'{results.sentence(json.load(f))}')
   if not run.trained:

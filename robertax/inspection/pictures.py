@@ -4,6 +4,7 @@ import io
 import os
 import warnings
 
+from robertax import paths
 from robertax.errors import InputError, writing
 from robertax.train.writer import read_lines
 
@@ -26,7 +27,9 @@ class Picture:
       InputError: it cannot be written.
     """
     with writing(path):
-      _save(self.figure, path)
+      picture = io.BytesIO()
+      _save(self.figure, picture)
+      paths.write_bytes(path, picture.getvalue())
     return path
 
 
@@ -56,7 +59,7 @@ def learning_curve(workdir: str) -> str:
     InputError: no metrics there, or the picture cannot be written.
   """
   path = f'{workdir}/metrics.jsonl'
-  if not os.path.exists(path):
+  if not paths.exists(path):
     raise InputError(f'{path} does not exist: nothing to draw.')
   import matplotlib
 

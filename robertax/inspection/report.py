@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
-import os
 
 import jax
 
 from robertax import model as modelling
+from robertax import paths
 from robertax.errors import writing
 from robertax.inspection import (
   chart,
@@ -47,10 +47,8 @@ def write(workdir: str, others: Sequence[str] = (), out: str = '') -> str:
   html = report(run, [run_log.read(path) for path in others])
   path = out or f'{workdir}/{REPORT}'
   with writing(path):
-    with open(path + '.partial', 'w', encoding='utf-8',
-              errors='backslashreplace') as f:
-      f.write(html)
-    os.replace(path + '.partial', path)
+    paths.write_text(path, html.encode(
+        errors='backslashreplace').decode())
   return path
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from robertax import text
+from robertax import paths, text
 from robertax.errors import InputError
 from robertax.sections import flatten
 from robertax.tasks.results import RESULTS
@@ -93,7 +93,7 @@ class RunLog:
   def times(self) -> tuple[float, float, int] | None:
     """(first, last, how many starts), seconds since 1970, from clock.jsonl."""
     try:
-      with open(f'{self.path}/clock.jsonl', encoding='utf-8') as f:
+      with paths.open(f'{self.path}/clock.jsonl') as f:
         lines = [line for line in f if line.endswith('\n')]
       first, last = json.loads(lines[0]), json.loads(lines[-1])
       return float(first['time']), float(last['time']), int(last['start'])
@@ -112,11 +112,11 @@ def read(path: str) -> RunLog:
   """
   config = workdir.read_config(path)
   if config is None:
-    found = ('it has no config.json' if os.path.isdir(path) else
+    found = ('it has no config.json' if paths.isdir(path) else
              'no such folder')
     raise InputError(f'{path!r} is not a workdir of robertax: {found}.')
   file = f'{path}/metrics.jsonl'
-  if not os.path.exists(file):
+  if not paths.exists(file):
     raise InputError(f'{file} does not exist: nothing was logged there, so '
                      'there is nothing to show.')
   lines = [metrics for _, metrics in read_lines(file)]
@@ -125,9 +125,9 @@ def read(path: str) -> RunLog:
                      'logged step.')
   saved = f'{path}/tokenizer.json'
   return RunLog(
-      path, os.path.basename(os.path.abspath(path)), config, lines,
+      path, os.path.basename(paths.absolute(path)), config, lines,
       _results(f'{path}/{RESULTS}'),
-      text.load(saved).fingerprint if os.path.exists(saved) else '')
+      text.load(saved).fingerprint if paths.exists(saved) else '')
 
 
 def incomparable(one: RunLog, other: RunLog) -> str:
@@ -149,10 +149,10 @@ def _number(value: Any) -> float:
 
 
 def _results(path: str) -> dict[str, Any]:
-  if not os.path.exists(path):
+  if not paths.exists(path):
     return {}
   try:
-    with open(path, encoding='utf-8') as f:
+    with paths.open(path) as f:
       return dict(json.load(f))
   except (OSError, ValueError, TypeError, RecursionError) as e:
     raise InputError(f'{path}: not what a fine-tuning run has written ({e}). '

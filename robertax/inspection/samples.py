@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import dataclasses
 from html import escape
 import json
-import os
 from typing import Any
 
 import jax
 
+from robertax import paths
 from robertax.errors import InputError, writing
 from robertax.inspection import batch_view, batches
 from robertax.inspection.fill_mask import Filled
@@ -74,9 +74,8 @@ def save(workdir: str, samples: Samples) -> str:
           'marked': batch.marked, 'special_tokens': batch.special_tokens}}
   path = f'{workdir}/{SAMPLES}'
   with writing(path):
-    with open(path + '.partial', 'w', encoding='ascii') as f:
-      json.dump(plain(content), f)  # Stray bytes are escaped surrogates.
-    os.replace(path + '.partial', path)
+    # ASCII: stray bytes are escaped surrogates.
+    paths.write_text(path, json.dumps(plain(content)))
   return path
 
 
@@ -87,10 +86,10 @@ def load(workdir: str) -> Samples | None:
     InputError: it is damaged.
   """
   path = f'{workdir}/{SAMPLES}'
-  if not os.path.exists(path):
+  if not paths.exists(path):
     return None
   try:
-    with open(path, encoding='utf-8') as f:
+    with paths.open(path) as f:
       content = json.load(f)
     batch = content['batch'] and batches.Batch(
         content['batch']['rows'], content['batch']['statistics'],

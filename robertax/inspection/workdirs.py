@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
-import os
 from typing import Any
 
 import jax
 
 from robertax import model as modelling
-from robertax import text
+from robertax import paths, text
 from robertax.errors import InputError, writing
 from robertax.interop import Pretrained
 from robertax.text import TokenizerConfig
@@ -35,12 +34,12 @@ def read(path: str) -> Pretrained:
   """
   config = workdir.read_config(path)
   if config is None:
-    found = ('it does not exist' if not os.path.exists(path) else
+    found = ('it does not exist' if not paths.exists(path) else
              'it has no config.json')
     raise InputError(f'{path!r} is not a workdir of robertax: {found}.')
-  if not os.path.isdir(f'{path}/checkpoints'):
+  if not paths.isdir(f'{path}/checkpoints'):
     raise InputError(f'{path!r} has no checkpoints yet.')
-  best = os.path.isdir(f'{path}/{BEST}')
+  best = paths.isdir(f'{path}/{BEST}')
   checkpoints = Checkpoints(path, read_only=True, alone=True,
                             folder=BEST if best else 'checkpoints')
   try:
@@ -97,7 +96,7 @@ def write(path: str, pretrained: Pretrained):
 def _object(path: str) -> dict[str, Any]:
   """What a file of JSON holds; nothing where there is none."""
   try:
-    with open(path) as f:
+    with paths.open(path) as f:
       return dict(json.load(f))
   except FileNotFoundError:
     return {}
@@ -107,7 +106,7 @@ def _object(path: str) -> dict[str, Any]:
 
 def _metrics(path: str) -> dict[str, Any]:
   """The last value of each metric."""
-  if not os.path.exists(f'{path}/metrics.jsonl'):
+  if not paths.exists(f'{path}/metrics.jsonl'):
     return {}
   metrics: dict[str, Any] = {}
   for _, line in writer.read_lines(f'{path}/metrics.jsonl'):

@@ -16,7 +16,8 @@ _DATA = ('corpora', 'mixture', 'format', 'sentences', 'sequence_length',
          'batch_size', 'masks', 'masking_law', 'masking_unit', 'mask_rate',
          'specials')
 _HERE = {'cache_dir', 'workers', 'prefetch', 'backend', 'masking_ops', 'path',
-         'init_from'}
+         'init_from', 'remote_cache_dir', 'remote_cache_gib', 'remote_threads',
+         'tfds_dir', 'keep_tokens', 'bad_records'}
 
 
 def model_card(pretrained: Pretrained, architecture: str) -> str:

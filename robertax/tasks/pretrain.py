@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from robertax import corpus, data, text
-from robertax.corpus.documents import resolve
+from robertax.corpus.documents import corpora_of
 from robertax.data import mixture
 from robertax.data.config import DataConfig
 from robertax.data.phases import Phase, Phases
@@ -72,8 +72,7 @@ class Pretrain:
     if data_config.mixture:
       # Preparing may take hours: what the mixture lacks is said before.
       mixture.weights(data_config.mixture, [
-          c.name for c in resolve(data_config.corpora, data_config.text_field,
-                                  data_config.invalid_utf8)])
+          c.name for c in corpora_of(data_config)])
     prepared = corpus.prepare(data_config, tokenizer_config,
                               vocab_size=model_config.vocab_size)
     self.tokenizer = prepared.tokenizer
@@ -84,23 +83,23 @@ class Pretrain:
     self._data = data_config
     self._seed = seed
     self._law = data.Masking.of(data_config, self.tokenizer)
-    pad_id = self.tokenizer.pad_id
+
+    def opened(manifests, split):
+      return data.open_source(manifests, split, data_config.backend,
+                              self.tokenizer.pad_id, data_config)
+
     # Of each phase: its rows, and the step behind its last.
     manifests = {m.folder: m for m in prepared.manifests}
-    self._train = [(data.open_source(
-        prepared.manifests, 'train', data_config.backend, pad_id), None)]
+    self._train = [(opened(prepared.manifests, 'train'), None)]
     if data_config.first_sequence_steps:
       first = corpus.prepare(
           dataclasses.replace(
               data_config, sequence_length=data_config.first_sequence_length),
           tokenizer_config)
       manifests |= {m.folder: m for m in first.manifests}
-      self._train.insert(0, (data.open_source(
-          first.manifests, 'train', data_config.backend, pad_id),
+      self._train.insert(0, (opened(first.manifests, 'train'),
                              data_config.first_sequence_steps))
-    self._eval = {
-        m.corpus: data.open_source([m], 'eval', data_config.backend, pad_id)
-        for m in prepared.manifests}
+    self._eval = {m.corpus: opened([m], 'eval') for m in prepared.manifests}
     self._manifests = list(manifests.values())
 
   def identity(self) -> dict[str, str]:
@@ -142,7 +141,8 @@ class Pretrain:
       That batch's loss (nats), accuracy, masked_tokens and padding_fraction
       (the share of its B x T places); of pairs, nsp_loss and nsp_accuracy;
       epoch, the passes made so far over all records; and, of several corpora,
-      epoch/<corpus> for each.
+      epoch/<corpus> for each; with data.bad_records='skip', bad_records, the
+      damaged records that this process has left out since it started.
     """
     weight = max(sums['weight_sum'], 1.0)
     length = self._phases.pipeline(step - 1).sequence_length
@@ -155,6 +155,8 @@ class Pretrain:
     if len(self.corpora) > 1:
       metrics |= {f'epoch/{name}': passes
                   for name, passes in self.epochs(step).items()}
+    if self._data.bad_records == 'skip':
+      metrics['bad_records'] = sum(len(source.bad) for source, _ in self._train)
     return metrics | pairs.metrics(sums)
 
   def train_batches(self, start_step: int, rows: Callable[[int], np.ndarray]

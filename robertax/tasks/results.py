@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 import json
 import math
-import os
 from typing import Any
 
+from robertax import paths
 from robertax.errors import writing
 
 RESULTS = 'results.json'
@@ -51,11 +51,9 @@ def write(folder: str, found: Mapping[str, Any], files: Mapping[str, bytes]
     content[RESULTS] = (json.dumps(found, indent=2, ensure_ascii=False)
                         + '\n').encode()
   for name, data in content.items():
-    path = os.path.join(folder, name)
+    path = paths.join(folder, name)
     with writing(path):
-      with open(path + '.partial', 'wb') as f:
-        f.write(data)
-      os.replace(path + '.partial', path)
+      paths.write_bytes(path, data)
   return found
 
 

@@ -2,6 +2,7 @@
 
 import os
 
+from robertax import paths
 from robertax.errors import InputError
 from robertax.text import gpt2, vocab_json, wordpiece
 from robertax.text.tokenizer import Tokenizer
@@ -20,24 +21,26 @@ def load(path: str, lowercase: bool = True) -> Tokenizer:
   Raises:
     InputError: missing, unreadable, or another kind of tokenizer.
   """
-  path = os.path.expanduser(os.fspath(path))
-  if os.path.isdir(path):
-    inside = [os.path.join(path, name) for name in (
+  path = os.fspath(path)
+  if not paths.is_remote(path):
+    path = os.path.expanduser(path)
+  if paths.isdir(path):
+    inside = [paths.join(path, name) for name in (
         'tokenizer.json', 'vocab.txt')]
-    found = [file for file in inside if os.path.isfile(file)]
-    if not found and all(os.path.isfile(os.path.join(path, name))
+    found = [file for file in inside if paths.exists(file)]
+    if not found and all(paths.exists(paths.join(path, name))
                          for name in vocab_json.FILES):
       return vocab_json.read(path)
     if not found:
       return gpt2.read(path)
     path = found[0]
-  if not os.path.exists(path):
+  if not paths.exists(path):
     raise InputError(
         f'tokenizer.path: {path} does not exist. A tokenizer.json, a folder '
         f'with {", ".join(gpt2.FILES)}, or BERT\'s vocab.txt would do, or an '
         'empty path to train one.')
   try:
-    with open(path, encoding='utf-8') as f:
+    with paths.open(path) as f:
       text = f.read()
   except OSError as e:
     raise InputError(f'cannot read {path}: {e.strerror}') from e

@@ -14,9 +14,10 @@ import re
 
 import numpy as np
 
-from robertax import errors
+from robertax import errors, paths
 from robertax.errors import InputError
 from robertax.text import byte_bpe, wordpiece
+from robertax.text.pieces import MAX_CHARS, pieces
 
 # By the name that a tokenizer.json has for the model.
 KINDS = {'BPE': byte_bpe, 'WordPiece': wordpiece}
@@ -152,6 +153,9 @@ class Tokenizer:
     Returns:
       One array of `dtype` a text: views of one buffer.
     """
+    if any(len(text) > MAX_CHARS for text in texts):
+      return [self._encode_long(text) if len(text) > MAX_CHARS
+              else self.encode_batch([text])[0] for text in texts]
     try:
       ids = [encoding.ids for encoding in
              self._plain.encode_batch_fast(texts, add_special_tokens=False)]
@@ -160,6 +164,10 @@ class Tokenizer:
     ends = np.cumsum([0, *map(len, ids)]).tolist()
     flat = np.fromiter(chain.from_iterable(ids), self.dtype, ends[-1])
     return [flat[a:b] for a, b in zip(ends, ends[1:])]
+
+  def _encode_long(self, text: str) -> np.ndarray:
+    return np.concatenate([self.encode_batch([piece])[0]
+                           for piece in pieces(text)])
 
   def encode_with_offsets(self, texts: list[str]
                           ) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -271,6 +279,8 @@ class Tokenizer:
     path = os.fspath(path)
     partial = f'{path}.{os.getpid()}.partial'
     with errors.writing(path):
+      if paths.is_remote(path):
+        return paths.write_text(path, self.to_json())
       try:
         with open(partial, 'w', encoding='utf-8') as f:
           f.write(self.to_json())

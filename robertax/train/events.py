@@ -8,10 +8,14 @@ import contextlib
 import math
 import os
 import sys
+import tempfile
 import time
 from typing import Any
 
+from robertax import paths
 from robertax.train.facts import first_line
+
+COPY_SECONDS = 60.0  # From one copy of a file to a storage to the next.
 
 
 class Events:
@@ -29,6 +33,10 @@ class Events:
       restored_step: TensorBoard forgets what is behind it.
     """
     self._file = None
+    # An object of a storage cannot be added to: there, a file of this machine
+    # is copied as a whole, now and then.
+    self._target = workdir if paths.is_remote(workdir) else ''
+    self._copied = 0.0
     try:
       from tensorboardX import event_file_writer, summary
       from tensorboardX.proto import event_pb2
@@ -38,8 +46,10 @@ class Events:
       return
     self._summary, self._event_pb2 = summary, event_pb2
     with self._said(workdir):
-      self._file = event_file_writer.EventsWriter(
-          os.path.join(workdir, 'events'))
+      self._folder = (tempfile.TemporaryDirectory(prefix='robertax-events-')
+                      if self._target else None)
+      self._file = event_file_writer.EventsWriter(os.path.join(
+          self._folder.name if self._folder else workdir, 'events'))
       self._put((restored_step or 0) + 1, session_log=event_pb2.SessionLog(
           status=event_pb2.SessionLog.START))
 
@@ -56,13 +66,23 @@ class Events:
     with self._said('TensorBoard events'):
       if self._file:
         self._file.flush()
+        if time.monotonic() - self._copied > COPY_SECONDS:
+          self._copy()
 
   def close(self):
     """Flushes and closes."""
     with self._said('TensorBoard events'):
       if self._file:
         self._file.close()
+        self._copy()
     self._file = None
+
+  def _copy(self):
+    if self._target:
+      for name in os.listdir(self._folder.name):
+        paths.copy(os.path.join(self._folder.name, name),
+                   paths.join(self._target, name))
+      self._copied = time.monotonic()
 
   def _put(self, step: int, **what: Any):
     if self._file:

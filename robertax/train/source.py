@@ -44,7 +44,9 @@ def describe(spec: str) -> tuple[ModelConfig, TokenizerConfig]:
   if interop.is_foreign(spec):
     return interop.open_source(spec).config, interop.tokenizer_config(spec)
   saved = workdir.read_config(spec)
-  if saved is None or not os.path.isdir(f'{spec}/checkpoints'):
+  # Of a sweep's run that answers with others the best weights alone are kept.
+  if saved is None or not any(
+      os.path.isdir(f'{spec}/{folder}') for folder in ('checkpoints', BEST)):
     raise InputError(
         f'init_from={spec!r}: no workdir of robertax is there (no config.json '
         'with checkpoints beside it), and it does not begin with hf: or '

@@ -1,3 +1,4 @@
+import bz2
 import gzip
 
 import pytest
@@ -7,7 +8,7 @@ from robertax.corpus import compression
 from robertax.errors import InputError
 
 CONTENT = b''.join(b'line %d %s\n' % (i, b'x' * (i % 300)) for i in range(3000))
-PACK = {'txt': bytes, 'gz': gzip.compress,
+PACK = {'txt': bytes, 'gz': gzip.compress, 'bz2': bz2.compress,
         'zst': zstandard.ZstdCompressor().compress}
 
 
@@ -29,14 +30,14 @@ def test_lines_and_their_numbers(tmp_path, kind, content):
   assert told == path.stat().st_size
 
 
-@pytest.mark.parametrize('kind', ['gz', 'zst'])
+@pytest.mark.parametrize('kind', ['gz', 'zst', 'bz2'])
 def test_parts_that_follow_one_another(tmp_path, kind):
   path = tmp_path / f'a.{kind}'
   path.write_bytes(PACK[kind](b'a\nb') + PACK[kind](b'c\n') + PACK[kind](b''))
   assert [line for _, line in read(path)[0]] == [b'a', b'bc']
 
 
-@pytest.mark.parametrize('kind', ['gz', 'zst'])
+@pytest.mark.parametrize('kind', ['gz', 'zst', 'bz2'])
 @pytest.mark.parametrize('keep', [.1, .5, .9, -1])
 def test_truncated_files_are_named(tmp_path, kind, keep):
   packed = PACK[kind](CONTENT)
@@ -47,7 +48,7 @@ def test_truncated_files_are_named(tmp_path, kind, keep):
   assert str(path) in str(e.value)
 
 
-@pytest.mark.parametrize('kind', ['gz', 'zst'])
+@pytest.mark.parametrize('kind', ['gz', 'zst', 'bz2'])
 def test_damaged_files_are_named(tmp_path, kind):
   path = tmp_path / f'a.{kind}'
   path.write_bytes(b'this was never packed')

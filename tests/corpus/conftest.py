@@ -45,10 +45,10 @@ def tokenizer_path(tokenizer, tmp_path_factory):
 @pytest.fixture
 def small_blocks(monkeypatch):
   """Blocks of a few documents and shards of two blocks."""
-  from robertax.corpus import blocks, split_files
+  from robertax.corpus import blocks
   monkeypatch.setattr(blocks, 'MIN_CHARS', 1500)
   monkeypatch.setattr(blocks, 'MIN_DOCUMENTS', 2)
-  monkeypatch.setattr(split_files, 'BLOCKS_PER_SHARD', 2)
+  monkeypatch.setattr(blocks, 'BLOCKS_PER_SHARD', 2)
 
 
 @pytest.fixture

@@ -1,11 +1,16 @@
+import bz2
 import gzip
+import importlib.metadata
 import json
 import os
+import pathlib
+import re
+import tomllib
 
 import pytest
 import zstandard
 
-from robertax.corpus.documents import resolve
+from robertax.corpus.documents import READERS, reader_of, resolve
 from robertax.errors import InputError
 
 
@@ -25,9 +30,9 @@ def jsonl(*values):
     ('é\x00\x85\u2028x\n\n🙂', ['é\x00\x85\u2028x', '🙂']),
     ('\n \n', []),
 ])
-@pytest.mark.parametrize('ending', ['.txt', '.txt.gz', '.txt.zst'])
+@pytest.mark.parametrize('ending', ['.txt', '.txt.gz', '.txt.zst', '.txt.bz2'])
 def test_txt(tmp_path, content, expected, ending):
-  pack = {'.txt': bytes, '.txt.gz': gzip.compress,
+  pack = {'.txt': bytes, '.txt.gz': gzip.compress, '.txt.bz2': bz2.compress,
           '.txt.zst': zstandard.compress}[ending]
   path = tmp_path / f'a.b{ending}'
   path.write_bytes(pack(content.encode()))
@@ -158,8 +163,6 @@ def test_a_file_whose_name_is_a_glob(tmp_path):
     ('{tree}/b.txt,{tree}/b.txt', "two corpora are called 'b'"),
     ('{tree}/.hidden.txt', 'rename it'),
     ('{tree}/empty', 'holds no file ending in'),
-    ('gs://bucket/a.txt', 'only local paths'),
-    ('tfds:wikipedia', 'only local paths'),
 ])
 def test_wrong_corpora_are_named(tree, corpora, says):
   (tree / 'empty').mkdir()
@@ -180,3 +183,50 @@ def test_the_fingerprint_follows_the_files(tree):
   (tree / 'b.txt').write_text('longer than before')
   os.utime(tree / 'b.txt', ns=(1, 1))
   assert fingerprint() not in (first, second)
+
+
+@pytest.mark.parametrize('name, packages, extra', [
+    ('a.warc.gz', 'warcio resiliparse', 'warc'),
+    ('CC-1.warc.wet.gz', 'warcio resiliparse', 'warc'),
+    ('wiki.xml.bz2', 'mwparserfromhell', 'wiki'),
+    ('a.parquet', 'pyarrow', ''), ('a.arrow', 'pyarrow', '')])
+def test_a_missing_package_is_named_before_anything_is_read(
+    tmp_path, monkeypatch, name, packages, extra):
+  def version(package):
+    raise importlib.metadata.PackageNotFoundError(package)
+
+  (tmp_path / name).write_bytes(b'')
+  assert names(tmp_path / name) == [name.split('.')[0]]
+  monkeypatch.setattr(importlib.metadata, 'version', version)
+  with pytest.raises(InputError, match=f'pip install {packages}') as e:
+    resolve(str(tmp_path / name))
+  assert str(tmp_path / name) in str(e.value)
+  assert (f"'robertax[{extra}]'" in str(e.value)) == bool(extra)
+
+
+def test_the_extras_bring_what_the_readers_need():
+  extras = tomllib.loads((pathlib.Path(__file__).resolve().parents[2]
+                          / 'pyproject.toml').read_text())['project']
+  for reader in READERS.values():
+    brought = (extras['optional-dependencies'][reader.extra] if reader.extra
+               else extras['dependencies'])
+    assert set(reader.packages) <= {
+        re.split('[=<>]', line)[0] for line in brought}
+
+
+def test_what_is_read_is_known_by_its_name():
+  known = {name: reader_of(name) and reader_of(name).read.__name__ for name in (
+      'a.txt', 'a.b.jsonl.zst', 'enwiki-pages-articles1.xml-p1p4.bz2',
+      'a.xml', 'a.warc.wet.gz', 'a.parquet', 'a.parquet.gz', 'txt', 'a.gz',
+      'a.xml-p1.bz2', 'a.txt.xz')}
+  assert list(known.values()) == [
+      'txt', 'jsonl', 'wiki', 'wiki', 'warc', 'parquet', None, None, None,
+      None, None]
+
+
+def test_versions_of_packages_are_part_of_the_fingerprint(
+    tmp_path, monkeypatch):
+  (tmp_path / 'a.xml').write_bytes(b'')
+  first = resolve(f'{tmp_path}/a.xml')[0].fingerprint()
+  monkeypatch.setattr(importlib.metadata, 'version', lambda _: '99')
+  assert resolve(f'{tmp_path}/a.xml')[0].fingerprint() != first

@@ -10,7 +10,8 @@ import re
 import numpy as np
 import pytest
 
-from robertax.corpus import memmap, preparation, records, split_files
+from robertax import paths
+from robertax.corpus import blocks, memmap, preparation, records, split_files
 from robertax.corpus.records import Manifest
 from robertax.corpus.sentences import SPLITTERS
 from robertax.errors import InputError
@@ -77,8 +78,8 @@ def test_bytes_do_not_depend_on_workers(prepare, txt, small_blocks):
 
 def test_the_second_time_nothing_is_done(prepare, txt, monkeypatch):
   first = prepare(txt)
-  monkeypatch.setattr(preparation, '_write', None)
-  monkeypatch.setattr(preparation.Survey, 'add', None)
+  monkeypatch.setattr(preparation, '_fill', None)
+  monkeypatch.setattr(blocks.Survey, 'add', None)
   again = prepare(txt)
   assert again.manifests == first.manifests
 
@@ -95,7 +96,7 @@ def test_other_choices_go_elsewhere(prepare, txt, change):
 def test_an_interruption_leaves_nothing_finished(
     prepare, txt, small_blocks, monkeypatch, stop):
   (whole,) = prepare(txt, 'undisturbed', memmap=True).manifests
-  write, calls = split_files.SplitFiles.write, []
+  write, calls = split_files.ShardFiles.write, []
 
   def interrupted(*args):
     calls.append(1)
@@ -104,13 +105,13 @@ def test_an_interruption_leaves_nothing_finished(
     write(*args)
 
   with monkeypatch.context() as patch:
-    patch.setattr(split_files.SplitFiles, 'write', interrupted)
+    patch.setattr(split_files.ShardFiles, 'write', interrupted)
     with pytest.raises(stop):
       prepare(txt, memmap=True)
   folder = os.path.join(os.path.dirname(whole.folder).replace(
       'undisturbed', 'cache'), os.path.basename(whole.folder))
   assert not glob.glob(f'{folder}/*.partial')
-  assert not glob.glob(f'{folder}/*.json')
+  assert not glob.glob(f'{folder}/manifest.json')
   with pytest.raises(InputError, match='no finished records'):
     Manifest.read(folder)
   # As a kill leaves it, too.
@@ -118,6 +119,7 @@ def test_an_interruption_leaves_nothing_finished(
   open(f'{folder}/train.ids.bin.partial', 'w').close()
   (again,) = prepare(txt, memmap=True).manifests
   assert digests(again.folder) == digests(whole.folder)
+  assert set(again.checksums) == set(digests(whole.folder)) - {'.lock'}
 
 
 def test_memmap_form_has_the_same_rows(prepare, txt, small_blocks):
@@ -234,13 +236,13 @@ def test_all_text_is_checked_before_any_work(prepare, tmp_path, documents):
 
 
 def test_text_that_changes_meanwhile_is_seen(prepare, txt, monkeypatch):
-  real = preparation.Survey.blocks
+  real = blocks.Survey.blocks
 
   def changed(survey):
     txt.write_text('something else\n\nof another length')
     return real(survey)
 
-  monkeypatch.setattr(preparation.Survey, 'blocks', changed)
+  monkeypatch.setattr(blocks.Survey, 'blocks', changed)
   with pytest.raises(InputError, match='animals.txt: changed while'):
     prepare(txt)
 
@@ -258,12 +260,16 @@ def test_records_made_otherwise_are_refused(prepare, txt):
 
 @pytest.mark.parametrize('place', ['os.replace', 'os.makedirs', 'open'])
 def test_a_full_disk_is_one_line(prepare, txt, monkeypatch, place):
-  def full(*args, **kwargs):
+  opened = paths.open
+
+  def full(path, mode='r', *args, **kwargs):
+    if place == 'open' and 'r' in mode:
+      return opened(path, mode)
     raise OSError(28, 'No space left on device')
 
   with contextlib.suppress(AttributeError):
     monkeypatch.setattr(
         *{'os.replace': (os, 'replace'), 'os.makedirs': (os, 'makedirs'),
-          'open': (records, 'open')}[place], full, raising=False)
+          'open': (paths, 'open')}[place], full, raising=False)
   with pytest.raises(InputError, match='the disk is full'):
     prepare(txt)

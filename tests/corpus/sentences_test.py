@@ -1,4 +1,5 @@
 import doctest
+import sys
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,6 +7,7 @@ import pytest
 
 from robertax.corpus import sentences
 from robertax.corpus.sentences import SPLITTERS, prose
+from robertax.errors import InputError
 
 
 def test_worked_examples():
@@ -43,3 +45,14 @@ def test_nothing_but_space_is_lost(name, text):
   found = SPLITTERS[name](text)
   assert ''.join(''.join(found).split()) == ''.join(text.split())
   assert all(s and s == s.strip() and '\n' not in s for s in found)
+
+
+def test_sentencex():
+  assert SPLITTERS['sentencex']('Mr. Bo met J. S. Bach.  He left.\nEnd') == [
+      'Mr. Bo met J. S. Bach.', 'He left.', 'End']
+
+
+def test_a_missing_package_is_named(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'sentencex', None)
+  with pytest.raises(InputError, match='pip install sentencex'):
+    SPLITTERS['sentencex']('One.')

@@ -1,5 +1,6 @@
 """Every reader of files from outside: a sound example, and how it is read."""
 
+import bz2
 from collections.abc import Callable
 import gzip
 import importlib.util
@@ -30,9 +31,11 @@ def _jsonl(values) -> bytes:
   return ''.join(json.dumps(value) + '\n' for value in values).encode()
 
 
-def _documents(ending: str, pack: Callable[[bytes], bytes] = bytes) -> Reader:
-  content = (_jsonl({'text': f'{TEXT} {i}', 'n': i} for i in range(9))
-             if 'jsonl' in ending else f'{TEXT}\n\n{TEXT}\n'.encode() * 3)
+def _documents(ending: str, pack: Callable[[bytes], bytes] = bytes,
+               content: Callable[[], bytes] | None = None, needs: str = ''
+               ) -> Reader:
+  texts = (_jsonl({'text': f'{TEXT} {i}', 'n': i} for i in range(9))
+           if 'jsonl' in ending else f'{TEXT}\n\n{TEXT}\n'.encode() * 3)
 
   def read(folder):
     from robertax.corpus.documents import resolve
@@ -45,7 +48,33 @@ def _documents(ending: str, pack: Callable[[bytes], bytes] = bytes) -> Reader:
             SPLITTERS[splitter](document)
           document.encode()  # What no encoding has would fail later.
 
-  return Reader(lambda: {f'a.{ending}': pack(content)}, read)
+  return Reader(lambda: {f'a.{ending}': pack(content() if content else texts)},
+                read, needs)
+
+
+def _table(kind: str) -> bytes:
+  import io
+
+  import pyarrow as pa
+  import pyarrow.parquet as pq
+  table, file = pa.table({'text': [f'{TEXT} {i}' for i in range(9)],
+                          'n': range(9)}), io.BytesIO()
+  if kind == 'parquet':
+    pq.write_table(table, file, row_group_size=4)
+  else:
+    with pa.ipc.new_stream(file, table.schema) as stream:
+      stream.write_table(table, 4)
+  return file.getvalue()
+
+
+def _warc() -> bytes:
+  from tests.corpus.warc_files_test import RECORDS
+  return b''.join(RECORDS)
+
+
+def _wiki() -> bytes:
+  from tests.corpus.wiki_dumps_test import HEAD, PAGES
+  return (HEAD + ''.join(PAGES) + '</mediawiki>\n').encode()
 
 
 def _use(tokenizer) -> None:
@@ -219,6 +248,12 @@ READERS = {
     'gzip': _documents('jsonl.gz', gzip.compress),
     'zstandard': _documents(
         'txt.zst', lambda x: zstandard.ZstdCompressor().compress(x)),
+    'bzip2': _documents('txt.bz2', bz2.compress),
+    'parquet': _documents('parquet', content=lambda: _table('parquet')),
+    'arrow': _documents('arrow', content=lambda: _table('arrow')),
+    'warc': _documents('warc', content=_warc, needs='warcio'),
+    'warc.gz': _documents('warc.gz', gzip.compress, _warc, 'warcio'),
+    'wiki': _documents('xml', content=_wiki, needs='mwparserfromhell'),
     'tokenizer.json': Reader(lambda: {'tokenizer.json': _byte_bpe()},
                              _load_tokenizer),
     'wordpiece.json': Reader(lambda: {'tokenizer.json': _wordpiece()},

@@ -6,6 +6,7 @@ down how they were called.
 
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 import sys
@@ -209,3 +210,41 @@ def test_several_processes_of_one_machine(outside):
           for i, line in enumerate(said)] == [True] * 3
   assert len({line.partition('--coordinator=')[2].split()[0]
               for line in said}) == 1
+
+
+PREPARE = ['--', '--config=configs/roberta_large.py',
+           '--config.data.corpora=gs://b/my text/*.jsonl']
+BEAM = {
+    'dataflow': ['--project=p', '--region=r', '--bucket=gs://b', '--image=i'],
+    'flink': ['--master=host:8081', '--image=i'],
+    'spark': ['--master=spark://host:7077', '--image=i']}
+
+
+@pytest.mark.parametrize('name', BEAM)
+def test_beam_gets_its_options_and_prepare_its_own(outside, name):
+  """What the shell hands on is what Beam's own parser understands."""
+  stand_in = outside / 'python'
+  stand_in.write_text(f'#!/bin/bash\nprintf "%s\\n" "$@" > {outside}/asked\n')
+  stand_in.chmod(0o755)
+  (outside / 'docker').write_text(
+      f'#!/bin/bash\necho "docker $*" >> {outside}/calls\n')
+  (outside / 'docker').chmod(0o755)
+  done = launch(outside, f'launch/{name}.sh', *BEAM[name],
+                '--beam=--labels=a b', *PREPARE)
+  assert done.returncode == 0, done.stderr
+  asked = (outside / 'asked').read_text().splitlines()
+  assert asked[:2] == ['-m', 'robertax.prepare']
+  assert set(PREPARE[1:]) < set(asked)
+  assert ('--out=gs://b/robertax' in asked) == (name == 'dataflow')
+  options = shlex.split(asked[-1].removeprefix('--beam='))
+  assert '--labels=a b' in options and options[0] == '--runner=' + dict(
+      dataflow='DataflowRunner', flink='FlinkRunner',
+      spark='PortableRunner')[name]
+  if name == 'spark':
+    assert (outside / 'calls').read_text().count('docker stop') == 1
+
+
+@pytest.mark.parametrize('name', BEAM)
+def test_a_dry_run_of_beam_prints_the_command(outside, name):
+  said = dry(outside, f'launch/{name}.sh', *BEAM[name], *PREPARE)
+  assert 'python -m robertax.prepare' in said

@@ -1,0 +1,176 @@
+"""Text data sets of TFDS as corpora: `tfds:NAME[/CONFIG]`, `tfds:FOLDER`.
+
+They are read where they are prepared; nothing is downloaded, for that may be
+a matter of days: an error says with what command.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+import hashlib
+import json
+import os
+
+from robertax import paths
+from robertax.corpus.reading import Reading, unix_lines
+from robertax.errors import InputError
+
+PREFIX = 'tfds:'
+
+
+class TfdsText:
+  """The documents of one split, in the order of its files.
+
+  Attributes:
+    name: of the data set, without its config.
+    files: paths of the split's files.
+    counts, size, position: as of `documents.Corpus`; the position follows from
+      the number of documents read.
+  """
+
+  def __init__(self, source: str, text_field: str = 'text',
+               invalid_utf8: str = 'error', split: str = 'train',
+               data_dir: str = ''):
+    """Finds it; its files are not read yet.
+
+    Args:
+      source: `tfds:NAME[/CONFIG][:VERSION]` or `tfds:FOLDER`.
+      text_field: the feature that holds the text.
+      invalid_utf8: 'error' or 'replace'.
+      split: as TFDS writes it: `train`, `train[:10%]`, `train+test`.
+      data_dir: where prepared data sets lie; empty: TFDS's own place, which
+        TFDS_DATA_DIR names.
+
+    Raises:
+      InputError: TFDS is not installed; no such data set, split or feature; it
+        is not prepared.
+    """
+    self._source, self._split = source, split
+    self._builder = _open(source.removeprefix(PREFIX), data_dir)
+    info = self._builder.info
+    try:
+      self._info = info.splits[split]
+    except (KeyError, ValueError) as e:
+      raise InputError(
+          f'data.corpora: {source}: no split {split!r}: it has '
+          f'{", ".join(info.splits) or "none"}; data.split says which.') from e
+    self._check(info.features, text_field)
+    self.name = self._builder.name
+    self.files = list(dict.fromkeys(map(str, self._info.filepaths)))
+    self.counts = Counter()
+    self.size = sum(paths.stat(path).size for path in self.files)
+    self.position = 0
+    self._field = text_field
+    self._replace = invalid_utf8 == 'replace'
+
+  def _check(self, features, field: str) -> None:
+    known = list(features) if hasattr(features, 'keys') else []
+    if field not in known:
+      raise InputError(
+          f'data.corpora: {self._source}: no feature {field!r}; its features '
+          f'are {", ".join(map(repr, known)) or "none"}. data.text_field says '
+          'which one holds the text.')
+    feature = features[field]
+    if feature.shape or feature.np_dtype not in (object, str, bytes):
+      raise InputError(f'data.corpora: {self._source}: the feature {field!r} '
+                       f'should be text, found {feature}.')
+
+  def fingerprint(self) -> str:
+    """A hash of the files, their sizes and modification times, and the key."""
+    facts = [(paths.absolute(path), *paths.stat(path)) for path in self.files]
+    return hashlib.sha256(json.dumps(
+        [facts, self._split, self._field, self._replace]).encode()).hexdigest()
+
+  def documents(self) -> Iterator[str]:
+    """Reads the documents from the start; see `documents.Corpus`."""
+    self.counts.clear()
+    self.position = 0
+    reading = Reading(self._source, self._field, self._replace, self.counts,
+                      int, self.size)
+    number = 0
+    for value in self._values():
+      number += 1
+      text = reading.decode(
+          value if isinstance(value, bytes) else str(value).encode(),
+          'example', number)
+      if text and not text.isspace():
+        yield unix_lines(text)
+      else:
+        self.counts['empty_documents'] += 1
+      self.position = min(self.size, self.size * number
+                          // max(1, self._info.num_examples))
+    if number != self._info.num_examples:
+      # Its reader takes a file that was cut off for a shorter one.
+      raise InputError(
+          f'data.corpora: {self._source}: cannot be read whole: {number:,} of '
+          f'{self._info.num_examples:,} examples were found in '
+          f'{", ".join(self.files[:3])}: damaged? Prepare it again.')
+    self.position = self.size
+
+  def _values(self) -> Iterator[bytes]:
+    import tensorflow_datasets as tfds
+
+    try:
+      # Each format has one of the two readers.
+      if self._builder.info.file_format.value == 'array_record':
+        rows = self._builder.as_data_source(split=self._split)
+        yield from (rows[i][self._field] for i in range(len(rows)))
+      else:
+        _cpu_only()
+        rows = self._builder.as_dataset(
+            split=self._split, shuffle_files=False,
+            decoders=tfds.decode.PartialDecoding({self._field: True}),
+            # One file after another: the same order every time.
+            read_config=tfds.ReadConfig(interleave_cycle_length=1,
+                                        try_autocache=False))
+        yield from (row[self._field] for row in tfds.as_numpy(rows))
+    except (InputError, GeneratorExit):
+      raise
+    except Exception as e:  # TFDS and tf.data have many of them.
+      raise InputError(f'data.corpora: {self._source}: cannot be read '
+                       f'({type(e).__name__}: {_first_line(e)}).') from e
+
+
+def _open(name: str, data_dir: str):
+  """The builder of prepared data."""
+  try:
+    import tensorflow_datasets as tfds
+  except ImportError as e:
+    raise InputError(f'tfds:{name} needs tensorflow_datasets: pip install '
+                     'tensorflow-datasets.') from e
+  where = {'data_dir': paths.absolute(data_dir)} if data_dir else {}
+  folder = paths.absolute(name)
+  is_folder = paths.exists(os.path.join(folder, 'dataset_info.json'))
+  if not is_folder and (paths.is_remote(name) or name[:1] in ('/', '~', '.')):
+    raise InputError(f'data.corpora: tfds:{name}: holds no dataset_info.json: '
+                     'not a folder of a prepared TFDS data set.')
+  try:
+    builder = (tfds.builder_from_directory(folder) if is_folder
+               else tfds.builder(name, **where))
+    prepared = builder.is_prepared()
+  except Exception as e:  # Many kinds, for no such name, config or version.
+    raise InputError(f'data.corpora: tfds:{name}: {_first_line(e)} '
+                     'data.tfds_dir, or TFDS_DATA_DIR, says where prepared '
+                     'data sets lie.') from e
+  if not prepared:
+    config = builder.builder_config
+    full = f'{builder.name}/{config.name}' if config else builder.name
+    raise InputError(
+        f'data.corpora: tfds:{name}: {builder.info.full_name} is not prepared '
+        f'in {builder.data_dir_root}, and is not downloaded unasked '
+        f'(download: {builder.info.download_size}). The command: tfds build '
+        f'{full} --data_dir={builder.data_dir_root}; then the same command '
+        'again. data.tfds_dir, or TFDS_DATA_DIR, names another place.')
+  return builder
+
+
+def _cpu_only() -> None:
+  """Imports tensorflow, and leaves the accelerator to JAX."""
+  import tensorflow as tf
+  try:
+    tf.config.set_visible_devices([], 'GPU')
+  except RuntimeError:
+    pass  # TensorFlow is in use already: it has what it wants.
+
+
+def _first_line(error: BaseException) -> str:
+  return (str(error).strip().splitlines() or [repr(error)])[0]

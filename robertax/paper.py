@@ -1,0 +1,97 @@
+"""A table of the paper: pretrains, fine-tunes, prints ours beside the paper's.
+
+  python -m robertax.paper --table=2 --scale=tiny --data=DIR --workdir=runs/t2
+
+Tables are 1 to 8 and `encoding` (section 4.4). DIR holds pretrain/, glue/,
+squad/ and race/ (docs/paper.md); without it TFDS is asked. Ends in W/table.md,
+W/table.png and W/results.json. Run again, it goes on; tables with the same
+--models share what they pretrain.
+
+  python -m robertax.paper --table=all --scale=paper --dry_run
+
+compiles every row for its slice and prints chip-hours: nothing runs.
+"""
+
+import json
+import os
+import sys
+
+from absl import flags
+
+from robertax.errors import InputError
+from robertax.flags import process_flags, run
+
+_TABLE = flags.DEFINE_string(
+    'table', '', '1 to 8, encoding, several with commas between, or all.')
+_SCALE = flags.DEFINE_string(
+    'scale', 'tiny', 'tiny: minutes on two cores. paper: a pod.')
+_DATA = flags.DEFINE_string(
+    'data', '', 'Folder with pretrain/, glue/, squad/, race/; else TFDS.')
+_WORKDIR = flags.DEFINE_string(
+    'workdir', '', 'Folder of the table; else runs/paper/SCALE/TABLE.')
+_MODELS = flags.DEFINE_string(
+    'models', '', 'Folder of runs, text and records, which tables may share; '
+    'else W/models.')
+_DRY_RUN = flags.DEFINE_bool(
+    'dry_run', False, 'Build and compile everything, run nothing; of --scale='
+    'paper.')
+_TOPOLOGY = flags.DEFINE_string(
+    'topology', '', "Of --dry_run: for this slice instead of each row's own.")
+_PROCESSES = process_flags()
+
+
+def main(argv):
+  """Exit code 0: done; 1: --dry_run, and something does not fit; 2: wrong
+  input; 128 + n: stopped by signal n, saved.
+  """
+  del argv
+  if _DRY_RUN.value:
+    # No device of this machine is asked for, nor waited for.
+    os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+  from robertax import paths
+  from robertax.parallel import processes
+  from robertax.sections import unknown
+  from robertax.studies import paper_cost, paper_rows, paper_run
+  from robertax.studies.paper_scales import SCALES
+
+  names = paper_rows.asked(_TABLE.value)
+  if _SCALE.value not in SCALES:
+    raise unknown('--scale', _SCALE.value, SCALES)
+  scale = SCALES[_SCALE.value]
+  if _DRY_RUN.value:
+    paper_cost.check(scale)
+    found = paper_cost.costs(names, scale, _TOPOLOGY.value)
+    print(paper_cost.table(found))
+    print(json.dumps(paper_cost.summary(found)))
+    sys.exit(0 if paper_cost.summary(found)['fits'] else 1)
+  if _TOPOLOGY.value:
+    raise InputError('--topology is of --dry_run: a run takes what is here.')
+  processes.start(*(flag.value for flag in _PROCESSES))
+  with processes.as_one():
+    for name in names:
+      place = _workdir(name, len(names))
+      models = _MODELS.value or f'{_workdir("", len(names))}/models'
+      ended = paper_run.run(paper_run.Study(
+          name, scale, _DATA.value, place, models))
+      if ended.signal:
+        print('Stopped; the same command goes on.')
+        sys.exit(128 + ended.signal)
+      if ended.results:
+        with paths.open(f'{place}/table.md') as f:
+          print(f.read(), end='')
+        print(f'\n{place}/results.json has all of it, {place}/table.png is its '
+              'picture.')
+  sys.exit(0)
+
+
+def _workdir(name: str, tables: int) -> str:
+  """W of one table; of several, a folder in it for each."""
+  whole = _WORKDIR.value
+  if whole and tables == 1:
+    return whole
+  whole = whole or f'runs/paper/{_SCALE.value}'
+  return f'{whole}/{name}'.rstrip('/')
+
+
+if __name__ == '__main__':
+  run(main)

@@ -1,0 +1,81 @@
+import dataclasses
+import os
+
+import pytest
+
+from robertax.corpus.checksums import checksum
+from robertax.corpus.verification import verify_config, verify_prepared
+from robertax.data.config import DataConfig
+from robertax.errors import InputError
+from robertax.text import TokenizerConfig
+
+
+def test_records_and_tokens_are_whole(prepare, txt, small_blocks, tmp_path,
+                                      capsys):
+  (manifest,) = prepare(txt, memmap=True).manifests
+  (store,) = (tmp_path / 'cache' / 'tokens').iterdir()
+  assert verify_prepared([manifest.folder, str(store)], progress=False)
+  out = capsys.readouterr().out
+  assert out.count('OK ') == 2 and '.tokens' not in out
+  # Each file is in the manifest, as it is.
+  names = set(os.listdir(manifest.folder)) - {'manifest.json', '.lock'}
+  assert set(manifest.checksums) == names
+  for name in names:
+    assert checksum(f'{manifest.folder}/{name}') == manifest.checksums[name]
+
+
+def test_what_is_wrong_is_printed(prepare, txt, small_blocks, capsys):
+  (manifest,) = prepare(txt).manifests
+  first, second, third = manifest.shard_paths('train')[:3]
+  os.remove(first)
+  os.truncate(second, os.path.getsize(second) - 1)
+  with open(f'{manifest.folder}/stray', 'w') as f:
+    f.write('x')
+  assert not verify_prepared([manifest.folder], progress=False)
+  out = capsys.readouterr().out.splitlines()
+  assert len(out) == 3 and not any(third in line for line in out)
+  assert f'{first}: missing' in out[0]
+  assert f'{second} at byte ' in out[1] and 'truncated' in out[1]
+  assert 'stray: not one of the files' in out[2]
+
+
+def test_records_without_checksums_are_said_to_have_none(
+    prepare, txt, capsys):
+  (manifest,) = prepare(txt).manifests
+  dataclasses.replace(manifest, checksums={}).write()
+  assert not verify_prepared([manifest.folder], progress=False)
+  assert 'before there were checksums' in capsys.readouterr().out
+  # And another form of them still can be made.
+  (manifest,) = prepare(txt, memmap=True).manifests
+  assert manifest.forms == ('array_record', 'memmap')
+  assert not manifest.checksums
+
+
+def test_a_damaged_manifest_is_named(prepare, txt):
+  (manifest,) = prepare(txt).manifests
+  path = f'{manifest.folder}/manifest.json'
+  text = open(path).read()
+  with open(path, 'w') as f:
+    f.write(text.replace('"num_records": ', '"num_records": 1'))
+  with pytest.raises(InputError, match='its own checksum is not'):
+    verify_prepared([manifest.folder], progress=False)
+  with pytest.raises(InputError, match='no finished records here'):
+    verify_prepared([str(txt)], progress=False)
+
+
+def test_what_a_config_names(prepare, txt, tmp_path, tokenizer_path, capsys):
+  """Nothing is read or trained for it: what is not prepared is said so."""
+  def config(**values):
+    return DataConfig(corpora=str(txt), sequence_length=32,
+                      cache_dir=str(tmp_path / 'cache'), **values)
+
+  tokenizer = TokenizerConfig(path=tokenizer_path)
+  with pytest.raises(InputError, match='animals: not prepared'):
+    verify_config(config(), tokenizer)
+  with pytest.raises(InputError, match='no tokenizer was trained'):
+    verify_config(config(), TokenizerConfig(vocab_size=300))
+  (manifest,) = prepare(txt).manifests
+  assert verify_config(config(), tokenizer)
+  assert f'OK {manifest.folder}' in capsys.readouterr().out
+  with pytest.raises(InputError, match='no finished records here'):
+    verify_config(config(format='doc_sentences'), tokenizer)

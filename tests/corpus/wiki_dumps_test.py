@@ -1,0 +1,150 @@
+"""A dump as MediaWiki's dumpBackup.php writes it (export-0.11)."""
+
+import bz2
+import gzip
+import tracemalloc
+from xml.sax.saxutils import escape
+
+import pytest
+
+from robertax.corpus.documents import resolve
+from robertax.corpus.wiki_dumps import plain
+from robertax.errors import InputError
+
+HEAD = '''<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" \
+xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" version="0.11" \
+xml:lang="en">
+  <siteinfo>
+    <sitename>Wikipedia</sitename>
+    <namespaces>
+      <namespace key="0" case="first-letter" />
+      <namespace key="1" case="first-letter">Talk</namespace>
+    </namespaces>
+  </siteinfo>
+'''
+
+
+def page(text, ns=0, title='A', redirect='', model='wikitext'):
+  texts = text if isinstance(text, list) else [text]
+  revisions = ''.join(f'''    <revision>
+      <id>1</id>
+      <contributor><username>Bo</username><id>2</id></contributor>
+      <comment>text of a comment</comment>
+      <model>{model}</model>
+      <format>text/x-wiki</format>
+      <text bytes="9" xml:space="preserve">{escape(text)}</text>
+    </revision>
+''' for text in texts)
+  return f'''  <page>
+    <title>{title}</title>
+    <ns>{ns}</ns>
+    <id>7</id>
+{redirect}{revisions}  </page>
+'''
+
+
+PAGES = [
+    page("'''Bo''' is a [[dog|good dog]]<ref>No.</ref> & 2 < 3.\n\nOld."),
+    page('#REDIRECT [[Bo]]', redirect='    <redirect title="Bo" />\n'),
+    page('A talk.', ns=1),
+    page('{"a": 1}', model='json'),
+    page(''),
+    page(['First words.', 'Last words.']),
+    page('{{only|a template}}'),
+    page('Café \U0001f642.'),
+]
+TEXTS = ['Bo is a good dog & 2 < 3.\nOld.', 'Last words.', 'Café \U0001f642.']
+COUNTS = dict(redirects=1, pages_of_other_namespaces=1, pages_of_other_models=1,
+              pages_without_text=1, older_revisions=1, empty_documents=1)
+
+
+def read(path, content, pack=bytes):
+  path.write_bytes(pack((HEAD + content + '</mediawiki>\n').encode()))
+  (corpus,) = resolve(str(path))
+  return list(corpus.documents()), corpus
+
+
+@pytest.mark.parametrize('ending, pack', [
+    ('.xml', bytes), ('.xml.bz2', bz2.compress), ('.xml.gz', gzip.compress),
+    ('1.xml-p1p41242.bz2', bz2.compress)])
+def test_articles_become_text_and_the_rest_is_counted(tmp_path, ending, pack):
+  path = tmp_path / f'enwiki-pages-articles{ending}'
+  documents, corpus = read(path, ''.join(PAGES), pack)
+  assert documents == TEXTS
+  assert {k: n for k, n in corpus.counts.items() if n} == COUNTS
+  assert corpus.position == corpus.size == path.stat().st_size
+  assert list(corpus.documents()) == documents
+
+
+def test_multistream_dumps(tmp_path):
+  """Wikipedia's are bz2 streams of 100 pages, one behind another."""
+  path = tmp_path / 'a.xml.bz2'
+  documents, _ = read(path, ''.join(PAGES), lambda whole: b''.join(
+      bz2.compress(whole[i:i + 500]) for i in range(0, len(whole), 500)))
+  assert documents == TEXTS
+
+
+@pytest.mark.parametrize('wikitext, text', [
+    ('== Head ==\n* one\n* two', 'Head\none\ntwo'),
+    ('a[[File:x|thumb|A [[cat]]]]b [[:Category:X]]c [[Category:Y]]', 'ab c'),
+    ('x {{cite|a=[[b]]}} y', 'x y'),
+    ('before\n{| class="a"\n| cell\n|}\nafter', 'before\nafter'),
+    ("''it'' <!-- no --> <nowiki>''as is''</nowiki>", "it ''as is''"),
+    ('<ref name="a" />A<ref>b {{c}}</ref> &nbsp;&amp; B__NOTOC__', 'A \xa0& B'),
+    ('[http://a.b label] and http://c.d', 'label and http://c.d'),
+    ('unclosed {{template and [[link', 'unclosed {{template and [[link'),
+])
+def test_markup_is_taken_away(wikitext, text):
+  assert ' '.join(plain(wikitext).split(' ')).replace('  ', ' ') == text
+
+
+@pytest.mark.parametrize('nested', ['{{' * 3000, '[[a|' * 3000, '<b>' * 3000,
+                                    '{|\n|' * 500])
+def test_deep_nesting_is_no_crash(tmp_path, nested):
+  documents, corpus = read(tmp_path / 'a.xml', page(nested) + page('fine'))
+  assert documents[-1] == 'fine'
+  assert len(documents) + corpus.counts['pages_not_parsed'] + (
+      corpus.counts['empty_documents']) == 2
+
+
+@pytest.mark.parametrize('attack', [
+    '<!DOCTYPE a [<!ENTITY x "lol"><!ENTITY y "&x;&x;&x;&x;">]>',
+    '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>',
+    '<!DOCTYPE a SYSTEM "http://localhost/a.dtd">'])
+def test_entities_are_refused(tmp_path, attack):
+  path = tmp_path / 'a.xml'
+  path.write_text(attack + HEAD + page('&x;').replace('&amp;', '&')
+                  + '</mediawiki>')
+  (corpus,) = resolve(str(path))
+  with pytest.raises(InputError, match='document type'):
+    list(corpus.documents())
+
+
+@pytest.mark.parametrize('content, says', [
+    (HEAD + PAGES[0], 'line 2[0-9]: damaged or truncated'),
+    (HEAD + PAGES[0][:-30], 'damaged or truncated'),
+    ('<rss></rss>', 'begins with <rss>'), ('', 'no element found'),
+    ('text', 'damaged')])
+def test_what_is_no_dump_is_named(tmp_path, content, says):
+  path = tmp_path / 'a.xml'
+  path.write_text(content)
+  (corpus,) = resolve(str(path))
+  with pytest.raises(InputError, match=says) as e:
+    list(corpus.documents())
+  assert str(path) in str(e.value)
+
+
+def test_memory_is_that_of_a_page(tmp_path):
+  def peak(pages):
+    path = tmp_path / f'a{pages}.xml'
+    path.write_text(HEAD + page('some words of text. ' * 200) * pages
+                    + '</mediawiki>')
+    (corpus,) = resolve(str(path))
+    tracemalloc.start()
+    assert sum(1 for _ in corpus.documents()) == pages
+    found = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return found
+
+  peak(5)  # Imports.
+  assert peak(400) < 1.2 * peak(100)

@@ -1,0 +1,210 @@
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from robertax.data import block_cache
+from robertax.data.block_cache import Block, BlockCache
+from robertax.data.config import DataConfig
+from robertax.errors import InputError
+
+
+@pytest.fixture(name='cache')
+def cache_fixture(tmp_path):
+  cache = BlockCache(str(tmp_path), 1000, threads=4)
+  yield cache
+  cache.close()
+
+
+def block(name, size=100, fetched=None):
+  """`size - 24` bytes of its name's first letter; 24 are the head's."""
+  def fetch():
+    if fetched is not None:
+      fetched.append(name)
+    return [np.full(size - 24, ord(name[0]), np.uint8)]
+  return Block(name, size, fetch)
+
+
+def on_disk(cache):
+  return sum(os.stat(os.path.join(cache.folder, name)).st_size
+             for name in os.listdir(cache.folder))
+
+
+def test_gives_what_was_fetched_and_fetches_it_once(cache):
+  fetched = []
+  for _ in range(3):
+    entry = cache.pin(block('x', fetched=fetched))
+    assert bytes(entry.arrays.result()) == b'x' * 76
+    cache.unpin(entry)
+  assert fetched == ['x'] and cache.bytes == on_disk(cache) == 100
+
+
+def test_the_longest_unused_makes_room_and_what_is_pinned_stays(cache):
+  fetched = []
+  pinned = cache.pin(block('p', 400, fetched))
+  for name in 'abcdefghab':
+    entry = cache.pin(block(name, 200, fetched))
+    entry.arrays.result()
+    cache.unpin(entry)
+    assert on_disk(cache) <= cache.bytes <= 1000
+  assert ''.join(fetched) == 'pabcdefghab'  # a and b had made room.
+  for name in 'bah':
+    cache.unpin(cache.pin(block(name, 200, fetched)))
+  assert ''.join(fetched) == 'pabcdefghab'
+  assert bytes(pinned.arrays.result()) == b'p' * 376
+  assert cache.peak <= 1000
+
+
+def test_no_room_while_all_is_pinned(cache):
+  entries = [cache.pin(block(name, 250)) for name in 'abcd']
+  assert cache.pin(block('e')) is None
+  assert cache.pin(block('a', 250)) is entries[0]
+  cache.unpin(entries[0])
+  assert cache.pin(block('e')) is None  # a is pinned twice.
+  waiter = threading.Timer(0.1, cache.unpin, entries[:1])
+  waiter.start()
+  assert bytes(cache.wait_to_pin(block('e')).arrays.result()) == b'e' * 76
+  waiter.join()
+
+
+def test_a_share_of_the_room(cache):
+  assert cache.pin(block('a', 700), share=.75)
+  assert cache.pin(block('b', 100), share=.75) is None
+  assert cache.pin(block('b', 100))
+
+
+def test_a_bound_that_is_too_small_is_named(cache, monkeypatch):
+  with pytest.raises(InputError, match='data.remote_cache_gib'):
+    cache.wait_to_pin(block('a', 1001))
+  monkeypatch.setattr(block_cache, '_PATIENCE', 0.05)
+  cache.pin(block('a', 1000))
+  with pytest.raises(InputError, match='data.remote_cache_gib'):
+    cache.wait_to_pin(block('b'))
+
+
+def test_a_block_may_turn_out_smaller(cache):
+  entry = cache.pin(Block('x', 900, lambda: [np.zeros(10, np.uint8)]))
+  entry.arrays.result()
+  assert cache.bytes == 34 and cache.peak == 900
+  assert cache.pin(block('y', 900))
+
+
+def test_what_fails_is_raised_and_tried_again(cache):
+  def fail():
+    raise InputError('no such thing')
+
+  entry = cache.pin(Block('x', 100, fail))
+  with pytest.raises(InputError, match='no such thing'):
+    entry.arrays.result()
+  cache.unpin(entry)
+  assert cache.bytes == 0
+  assert cache.pin(block('x')).arrays.result()[0] == ord('x')
+
+
+def test_what_has_not_begun_is_called_off(cache):
+  hold, fetched = threading.Event(), []
+
+  def slow():
+    hold.wait(20)
+    return [np.zeros(1, np.uint8)]
+
+  slow_ones = [cache.pin(Block(f's{n}', 100, slow)) for n in range(4)]
+  waiting = cache.pin(block('w', fetched=fetched))
+  cache.unpin(waiting)
+  hold.set()
+  for entry in slow_ones:
+    entry.arrays.result()
+  assert not fetched and cache.bytes == 4 * 25
+
+
+def test_survives_a_restart(tmp_path):
+  fetched = []
+  for limit in (1000, 1000, 250):
+    cache = BlockCache(str(tmp_path), limit)
+    assert cache.bytes == on_disk(cache) <= limit
+    for name in 'abc':
+      entry = cache.wait_to_pin(block(name, fetched=fetched))
+      assert bytes(entry.arrays.result()) == name.encode() * 76
+      cache.unpin(entry)
+    (tmp_path / '0' / 'd.partial').write_bytes(b'half')
+    cache.close()
+  assert fetched[:3] == ['a', 'b', 'c'] and len(fetched) == 6
+
+
+@pytest.mark.parametrize('how', ['flipped', 'cut', 'gone', 'other'])
+def test_a_damaged_block_is_fetched_again(tmp_path, how):
+  fetched = []
+  cache = BlockCache(str(tmp_path), 1000)
+  cache.pin(block('x', fetched=fetched)).arrays.result()
+  cache.close()
+  path = tmp_path / '0' / 'x'
+  data = bytearray(path.read_bytes())
+  if how == 'flipped':
+    data[50] ^= 1
+  path.write_bytes(data[:40] if how == 'cut' else
+                   b'another kind' if how == 'other' else data)
+  cache = BlockCache(str(tmp_path), 1000)
+  if how == 'gone':
+    path.unlink()
+  entry = cache.pin(block('x', fetched=fetched))
+  assert bytes(entry.arrays.result()) == b'x' * 76
+  assert fetched == ['x', 'x'] and cache.bytes == on_disk(cache) == 100
+  cache.close()
+
+
+OTHER = '''
+import sys
+from robertax.data.block_cache import BlockCache
+print(BlockCache(sys.argv[1], 1000).folder, flush=True)
+sys.stdin.read()
+'''
+
+
+def test_two_processes_have_a_folder_each(tmp_path, cache):
+  assert cache.folder == str(tmp_path / '0')
+  other = subprocess.Popen([sys.executable, '-c', OTHER, str(tmp_path)],
+                           stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                           text=True)
+  try:
+    assert other.stdout.readline().strip() == str(tmp_path / '1')
+  finally:
+    other.kill()
+    other.communicate(timeout=60)
+  # A killed one leaves its folder to the next.
+  next_one = BlockCache(str(tmp_path), 1000)
+  assert next_one.folder == str(tmp_path / '1')
+  next_one.close()
+
+
+def test_many_threads(cache):
+  wrong = []
+
+  def work(seed):
+    rng = np.random.default_rng(seed)
+    for _ in range(150):
+      name = chr(97 + rng.integers(20))
+      entry = cache.wait_to_pin(block(name, 150))
+      if bytes(entry.arrays.result()) != name.encode() * 126:
+        wrong.append(name)
+      cache.unpin(entry)
+
+  threads = [threading.Thread(target=work, args=(n,)) for n in range(5)]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  assert not wrong and cache.peak <= 1000
+  assert cache.bytes == on_disk(cache) and cache._pinned == 0
+
+
+def test_one_cache_for_one_config(tmp_path):
+  config = DataConfig(remote_cache_dir=str(tmp_path), remote_cache_gib=.5)
+  cache = BlockCache.of(config)
+  assert cache is BlockCache.of(config) and cache.limit == 1 << 29
+  cache.close()
+  again = BlockCache.of(config)
+  assert again is not cache and again.folder == cache.folder
+  again.close()

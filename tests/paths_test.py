@@ -1,0 +1,239 @@
+"""paths: the same functions on a folder, and on a storage that epath knows."""
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from benchmarks import fake_remote
+from robertax import paths
+from robertax.errors import InputError
+
+
+@pytest.fixture(params=['local', 'remote'], name='root')
+def root_fixture(request, tmp_path):
+  if request.param == 'local':
+    return str(tmp_path)
+  fake_remote.mount(tmp_path)
+  return 'fake://bucket'
+
+
+@pytest.fixture(name='storage')
+def storage_fixture(tmp_path):
+  return fake_remote.mount(tmp_path)
+
+
+def write(path, text):
+  with paths.open(path, 'w') as f:
+    f.write(text)
+
+
+def test_files_and_folders(root):
+  folder = paths.join(root, 'a', 'b')
+  assert not paths.exists(folder)
+  paths.makedirs(folder)
+  paths.makedirs(folder)
+  write(paths.join(folder, 'x.txt'), 'ä\nb\n')
+  write(paths.join(folder, 'y.txt'), '')
+  assert paths.isdir(folder) and not paths.isdir(paths.join(folder, 'x.txt'))
+  assert paths.listdir(folder) == ['x.txt', 'y.txt']
+  assert paths.stat(paths.join(folder, 'x.txt')).size == 5
+  assert paths.stat(paths.join(folder, 'x.txt')).modified > 1e18
+  with paths.open(paths.join(folder, 'x.txt'), 'rb') as f:
+    assert f.read() == 'ä\nb\n'.encode()
+  with paths.open(paths.join(folder, 'x.txt')) as f:
+    assert list(f) == ['ä\n', 'b\n']
+  with paths.open(paths.join(folder, 'x.txt')) as f:
+    assert f.readlines() == ['ä\n', 'b\n']
+  assert paths.glob(paths.join(root, 'a', '*', '*.txt')) == [
+      paths.join(folder, name) for name in ('x.txt', 'y.txt')]
+  assert list(paths.walk(paths.join(root, 'a')))[-1][::2] == (
+      folder, ['x.txt', 'y.txt']) or sorted(
+          list(paths.walk(paths.join(root, 'a')))[-1][2]) == ['x.txt', 'y.txt']
+  paths.replace(paths.join(folder, 'x.txt'), paths.join(folder, 'y.txt'))
+  assert paths.stat(paths.join(folder, 'y.txt')).size == 5
+  paths.remove(paths.join(folder, 'y.txt'))
+  assert paths.listdir(folder) == []
+  paths.rmtree(paths.join(root, 'a'))
+  assert not paths.exists(folder)
+
+
+def test_no_utf8_is_said_so(root):
+  paths.makedirs(root)
+  paths.write_bytes(paths.join(root, 'x'), b'\xff')
+  with pytest.raises(UnicodeDecodeError):
+    read(paths.join(root, 'x'))
+
+
+def test_what_is_not_there_is_an_error_of_os(root):
+  missing = paths.join(root, 'missing')
+  for look in (paths.open, paths.stat, paths.remove, paths.rmtree,
+               lambda path: paths.read_range(path, 0, 1)):
+    with pytest.raises(FileNotFoundError):
+      look(missing)
+
+
+def test_ranges(root):
+  paths.makedirs(root)
+  path = paths.join(root, 'x')
+  with paths.open(path, 'wb') as f:
+    f.write(bytes(range(200)))
+  assert paths.read_range(path, 7, 50) == bytes(range(7, 50))
+  assert paths.read_range(path, 7, 7) == b''
+  with pytest.raises(OSError, match='ends before byte 201'):
+    paths.read_range(path, 190, 201)
+
+
+def test_ranges_are_asked_for_again(storage, monkeypatch):
+  waits = []
+  monkeypatch.setattr(paths.time, 'sleep', waits.append)
+  with paths.open('fake://x', 'wb') as f:
+    f.write(b'abc')
+  storage.failing = 2
+  assert paths.read_range('fake://x', 1, 3) == b'bc'
+  assert [w for w in waits if w] == [0.25, 1.0]
+  storage.failing = 9
+  with pytest.raises(OSError, match='busy'):
+    paths.read_range('fake://x', 1, 3)
+
+
+def test_ranges_of_buckets_go_through_tensorstore(tmp_path, monkeypatch):
+  # file:// in place of gs://: the same library, the same calls.
+  (tmp_path / 'k').write_bytes(bytes(range(100)))
+  monkeypatch.setattr(paths, '_KV_SCHEMES', ('file',))
+  monkeypatch.setattr(paths, '_TRIES', 1)
+  url = f'file://{tmp_path}'
+  monkeypatch.setattr(
+      paths, '_key_values',
+      lambda root: pytest.importorskip('tensorstore').KvStore.open(
+          f'{url}/').result())
+  assert paths.read_range('file://bucket/k', 10, 20) == bytes(range(10, 20))
+  with pytest.raises(FileNotFoundError):
+    paths.read_range('file://bucket/none', 0, 1)
+  with pytest.raises(OSError):
+    paths.read_range('file://bucket/k', 90, 120)
+
+
+def test_copy(root, tmp_path):
+  (tmp_path / 'here').write_text('some\ntext')
+  paths.copy(str(tmp_path / 'here'), paths.join(root, 'there'))
+  paths.copy(paths.join(root, 'there'), str(tmp_path / 'back'))
+  assert (tmp_path / 'back').read_text() == 'some\ntext'
+  assert not list(tmp_path.glob('**/*.partial'))
+
+
+def read(path):
+  with paths.open(path) as f:
+    return f.read()
+
+
+def test_write_text_leaves_the_old_file_or_the_new(root, monkeypatch):
+  path = paths.join(root, 'x')
+  paths.write_text(path, 'old')
+  paths.write_text(path, 'new')
+  assert read(path) == 'new'
+
+  class Killed(BaseException):
+    pass
+
+  def killed(*_):
+    raise Killed
+
+  monkeypatch.setattr(os, 'replace', killed)
+  with pytest.raises(Killed):
+    paths.write_text(path, 'half')
+  assert read(path) == 'new'
+
+
+def test_no_recursive_glob_of_a_bucket(storage):
+  with pytest.raises(InputError, match=r'\*\* is for local paths'):
+    paths.glob('fake://bucket/**/x')
+
+
+def test_local_paths_open_as_before(tmp_path):
+  assert not paths.is_remote('/a:b/c') and paths.is_remote('gs://b')
+  assert paths.absolute('~') == os.path.expanduser('~')
+  assert paths.absolute('x') == os.path.join(os.getcwd(), 'x')
+  assert paths.absolute('gs://b/x/') == 'gs://b/x'
+  with paths.open(str(tmp_path / 'x'), 'w') as f:
+    assert f.fileno()
+
+
+def test_an_unknown_scheme_is_named():
+  with pytest.raises(InputError, match='nothing here reads none://'):
+    paths.exists('none://x')
+
+
+# In a process of its own: epath looks for tensorflow once.
+PROBE = '''
+import sys
+from robertax import paths
+from robertax.errors import InputError
+class Missing:
+  def find_spec(self, name, *_):
+    if name in ('gcsfs', 's3fs', 'adlfs'):
+      raise ModuleNotFoundError(f'No module named {name}')
+sys.meta_path.insert(0, Missing())
+for path in ('gs://bucket-x/y', 's3://b/x'):
+  try:
+    paths.exists(path)
+  except InputError as e:
+    print(e)
+assert 'tensorflow' not in sys.modules
+'''
+
+
+def test_a_missing_package_is_named_with_the_command():
+  pytest.importorskip('fsspec')
+  done = subprocess.run(
+      [sys.executable, '-c', PROBE], capture_output=True, text=True,
+      timeout=120, env=os.environ | {'EPATH_USE_TF': 'no'})
+  assert done.returncode == 0, done.stderr
+  gs, s3 = done.stdout.splitlines()
+  assert 'gs://bucket-x/y' in gs and 'pip install gcsfs' in gs
+  assert 's3://b/x' in s3 and 'pip install s3fs' in s3
+
+
+def test_words_of_a_storage_become_errors_of_os():
+  class NotFoundError(Exception):
+    pass
+
+  class UnimplementedError(Exception):
+    pass
+
+  class FailedPreconditionError(Exception):
+    pass
+
+  def raised(error):
+    with pytest.raises((OSError, InputError)) as e:
+      with paths._storage('s3://b/x'):
+        raise error
+    return e.value
+
+  assert isinstance(raised(NotFoundError('gone')), FileNotFoundError)
+  found = raised(FailedPreconditionError('no host\n\t when reading'))
+  assert found.errno == errno.EIO and found.strerror == 'no host'
+  assert 'EPATH_USE_TF=no' in str(raised(UnimplementedError(
+      "File system scheme 's3' not implemented (file: 's3://b/x')")))
+
+
+def test_many_threads_read_at_once(storage):
+  with paths.open('fake://x', 'wb') as f:
+    f.write(bytes(range(256)) * 4)
+  wrong = []
+
+  def look(number):
+    for start in range(number, 1000, 13):
+      if paths.read_range('fake://x', start, start + 3) != bytes(
+          (start + i) % 256 for i in range(3)):
+        wrong.append(start)
+
+  threads = [threading.Thread(target=look, args=(n,)) for n in range(8)]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  assert not wrong

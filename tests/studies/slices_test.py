@@ -1,0 +1,56 @@
+"""Slices of corpora: different documents, made once."""
+
+import json
+
+import pytest
+
+from robertax.errors import InputError
+from robertax.studies.slices import LONGEST, write_slices
+
+
+@pytest.fixture(name='corpus')
+def _corpus(tmp_path):
+  path = tmp_path / 'news.jsonl'
+  path.write_text(''.join(
+      json.dumps({'text': f'{n} ' + 'word ' * 20}) + '\n' for n in range(60)))
+  return path
+
+
+def texts(folder, part):
+  lines = (folder / part / 'news.jsonl').read_text().splitlines()
+  return [json.loads(line)['text'] for line in lines]
+
+
+def test_slices_are_of_different_documents(corpus, tmp_path):
+  out = tmp_path / 'out'
+  write_slices(str(corpus), str(out), 1000)
+  found = {part: texts(out, part) for part in ('train', 'heldout')}
+  for some in found.values():
+    assert 1000 <= sum(map(len, some)) < 1200
+  assert not set(found['train']) & set(found['heldout'])
+
+
+def test_killed_between_the_two_it_goes_on_behind_the_first(corpus, tmp_path):
+  out = tmp_path / 'out'
+  write_slices(str(corpus), str(out), 1000)
+  whole = texts(out, 'heldout')
+  before = (out / 'train' / 'news.jsonl').stat().st_mtime_ns
+  (out / 'heldout' / 'news.jsonl').unlink()
+  write_slices(str(corpus), str(out), 1000)
+  assert texts(out, 'heldout') == whole
+  # Records are kept by the file's time: it is not written again.
+  assert (out / 'train' / 'news.jsonl').stat().st_mtime_ns == before
+
+
+def test_too_little_text_is_an_error(corpus, tmp_path):
+  with pytest.raises(InputError, match='corpus news.*5000 characters'):
+    write_slices(str(corpus), str(tmp_path / 'all'), 5000)
+
+
+def test_of_a_long_document_the_beginning_is_taken(tmp_path):
+  path = tmp_path / 'news.txt'
+  document = '\n'.join('a line of some words' for _ in range(500))
+  path.write_text('\n\n'.join([document] * 2))
+  write_slices(str(path), str(tmp_path / 'out'), 2000)
+  (one,) = texts(tmp_path / 'out', 'train')
+  assert len(one) <= LONGEST and document.startswith(one + '\n')

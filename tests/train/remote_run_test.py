@@ -1,0 +1,94 @@
+"""A run whose text and records lie in a storage is the local run, bit for bit.
+"""
+
+import types
+
+import pytest
+
+from benchmarks import fake_remote
+from robertax import paths
+from robertax.corpus.records import Manifest
+from robertax.data.block_cache import BlockCache
+from robertax.inspection import report
+from robertax.tasks.pretrain import Pretrain
+from robertax.train import checkpoint
+from robertax.train.config import parse
+from tests.train.loop_test import changed, lines, one_device, text
+
+
+@pytest.fixture(name='tiny')
+def tiny_fixture(tmp_path):
+  (tmp_path / 'here').mkdir()
+  (tmp_path / 'here' / 'counting.txt').write_text(text(600))
+  return {
+      'seed': 1,
+      'data': {'corpora': str(tmp_path / 'here' / 'counting.txt'),
+               'batch_size': 8, 'sequence_length': 32, 'backend': 'numpy',
+               'workers': 1, 'cache_dir': str(tmp_path / 'here' / 'cache'),
+               'remote_cache_dir': str(tmp_path / 'blocks'),
+               'remote_cache_gib': .01, 'shuffle_block': 16,
+               'shuffle_window': 4, 'shuffle_lanes': 2},
+      'tokenizer': {'vocab_size': 300},
+      'model': {'hidden_size': 16, 'num_layers': 1, 'num_heads': 2,
+                'mlp_size': 32, 'max_positions': 32},
+      'optim': {'learning_rate': 3e-3, 'warmup_steps': 10},
+      'mesh': {'data': 1},
+      'train': {'steps': 20, 'log_every': 1, 'eval_every': 10,
+                'checkpoint_every': 10}}
+
+
+# What is learned; the rest of a line is seconds.
+def learned(folder):
+  return [{key: value for key, value in line.items()
+           if 'second' not in key and 'goodput' not in key and 'mfu' not in key}
+          for line in lines(folder)]
+
+
+def test_training_from_a_storage_is_the_local_run(tiny, tmp_path):
+  pytest.importorskip('array_record')
+  one_device(tiny, tmp_path / 'local')
+  storage = fake_remote.mount(tmp_path / 'far')
+  paths.makedirs('fake://bucket/text')
+  paths.copy(tiny['data']['corpora'], 'fake://bucket/text/counting.txt')
+  far = changed(tiny, data={'corpora': 'fake://bucket/text/*.txt',
+                            'cache_dir': 'fake://bucket/cache'})
+  one_device(far, tmp_path / 'remote')
+  assert learned(tmp_path / 'remote') == learned(tmp_path / 'local')
+  # Another start finds its records, and the blocks of them, where they were.
+  read = storage.bytes_read
+  task = Pretrain.of(parse(far), 1)
+  task.pipeline(0).make_batch(0)
+  assert storage.bytes_read - read < 40_000
+  folder, = paths.listdir('fake://bucket/cache/records')
+  manifest = Manifest.read(f'fake://bucket/cache/records/{folder}')
+  assert manifest.forms == ('array_record', 'memmap')
+  BlockCache.of(parse(tiny).data).close()
+
+
+def test_a_workdir_in_a_storage_is_the_local_one(tiny, tmp_path, monkeypatch):
+  """All but the arrays of checkpoints, for tensorstore writes those itself and
+  knows gs:// and s3://, not this: they go to the folder that lies behind it.
+  """
+  real = checkpoint.epath.Path
+  monkeypatch.setattr(checkpoint, 'epath', types.SimpleNamespace(
+      Path=lambda path: real(
+          str(path).replace('fake://', f'{tmp_path}/far/'))))
+  fake_remote.mount(tmp_path / 'far')
+  one_device(tiny, tmp_path / 'local')
+  one_device(tiny, 'fake://bucket/W')
+  assert learned('fake://bucket/W') == learned(tmp_path / 'local')
+  here, there = (
+      {name for name in paths.listdir(str(folder))
+       if not name.startswith(('.', 'events'))}
+      for folder in (tmp_path / 'local', 'fake://bucket/W'))
+  assert here == there
+  assert any(name.startswith('events') and paths.stat(
+      f'fake://bucket/W/{name}').size > 1000
+             for name in paths.listdir('fake://bucket/W'))
+  assert not [path for path in (tmp_path / 'far').glob('**/*')
+              if path.name.endswith(('.partial', '.unseen'))]
+  again = one_device(tiny, 'fake://bucket/W')
+  assert (again.step, again.trained) == (20, 0)
+  # The report of a run, too, is made and read there.
+  assert report.write('fake://bucket/W') == 'fake://bucket/W/report.html'
+  assert paths.stat('fake://bucket/W/report.html').size > 10_000

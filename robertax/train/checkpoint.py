@@ -120,7 +120,8 @@ class Checkpoints:
     with self._tolerance.of(step):
       items = {'params': as_dict(state.params),
                'opt_state': as_dict(state.opt_state)}
-      self._open().save(step, args=self._args(step, items))
+      if not self._open().save(step, args=self._args(step, items)):
+        raise InputError(f'{self.folder} has a folder of a newer step')
       self._under_way = step
 
   def replace_params(self, step: int, params: Any):
@@ -280,7 +281,7 @@ class Checkpoints:
       preserve = [checkpoint_managers.LatestN(self._keep or None)]
       if self._keep_every:
         preserve.append(checkpoint_managers.EveryNSteps(self._keep_every))
-      paths.makedirs(self.folder)
+      step_folders.make(self.folder)
       self._manager = ocp.CheckpointManager(
           epath.Path(self.folder).absolute(),
           options=ocp.CheckpointManagerOptions(

@@ -103,8 +103,9 @@ class Lock:
         self._file = file
         try:
           file.truncate(0)
-          file.write(json.dumps(_me()))
-          file.flush()
+          # Past the file's buffer, for that would be tried again when the
+          # file is closed.
+          os.write(file.fileno(), json.dumps(_me()).encode())
         except OSError:
           pass  # A full disk: it is locked, only not known by whom.
       self.held = True

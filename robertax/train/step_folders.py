@@ -1,6 +1,10 @@
 """Folders of checkpoints: which steps are there, and what was set aside."""
 
+import contextlib
+import os
+
 from robertax import paths
+from robertax.parallel import processes
 
 
 def saved_steps(folder: str) -> list[int]:
@@ -16,6 +20,21 @@ def saved_steps(folder: str) -> list[int]:
             if paths.exists(f'{folder}/{step}/commit_success.txt')]
   return [step for step in steps if paths.isdir(f'{folder}/{step}')
           and paths.listdir(f'{folder}/{step}')]
+
+
+def make(folder: str):
+  """Makes the folder; step folders in it that are empty are removed.
+
+  All processes call it. Orbax takes an empty folder for the newest step, and
+  saves nothing up to it, in silence.
+  """
+  paths.makedirs(folder)
+  if processes.first() and not paths.is_remote(folder):
+    for name in paths.listdir(folder):
+      if name.isdigit():
+        with contextlib.suppress(OSError):  # It is not empty.
+          os.rmdir(f'{folder}/{name}')
+  processes.gather(None)  # None looks before they are gone.
 
 
 def nothing_left(folder: str, aside: list[str]) -> str:

@@ -14,6 +14,27 @@ from robertax.train.facts import first_line
 MOST_FAILURES = 3
 
 
+def hush_late_writes():
+  """No traceback of writes that end behind the save that they were part of.
+
+  The first that fails ends the save and its event loop; the threads of
+  tensorstore that tell this loop of the others find it closed, and print that,
+  dozens of times, by way of sys.unraisablehook. All other errors pass.
+  """
+  before = sys.unraisablehook
+  if getattr(before, 'hushes', False):
+    return
+
+  def hook(unraisable):
+    late = (unraisable.exc_type is RuntimeError
+            and str(unraisable.exc_value) == 'Event loop is closed')
+    if not late:
+      before(unraisable)
+
+  hook.hushes = True
+  sys.unraisablehook = hook
+
+
 class Tolerance:
   """Counts saves that failed in a row."""
 
@@ -26,6 +47,7 @@ class Tolerance:
       strict: the first that fails is an error.
       abandon: frees what the save of a step that failed has filled.
     """
+    hush_late_writes()
     self._folder, self._strict, self._abandon = folder, strict, abandon
     self._unsaved, self._failures = None, 0
 

@@ -42,13 +42,17 @@ def test_what_is_damaged_is_set_aside_and_the_rest_is_the_same(
   config, folder, expected = stopped
   folder = shutil.copytree(folder, tmp_path / 'w')
   flip(folder, 28)
-  (folder / 'checkpoints' / '29').mkdir()  # Empty: none.
+  for step in (29, 30, 77):
+    (folder / 'checkpoints' / str(step)).mkdir()  # Empty: none.
   ended = one_device(config, folder)
   assert (ended.step, ended.trained) == (30, 16)
   said = capfd.readouterr().err
   assert 'checkpoints/28: this checkpoint is damaged' in said
   assert 'damaged-28-1' in saved(folder) and 'resuming at step 14' in said
   assert losses(folder) == expected
+  # Empty folders are in no save's way.
+  assert '77' not in saved(folder)
+  assert (folder / 'checkpoints' / '30' / 'params').is_dir()
 
 
 def test_where_none_is_left_it_does_not_begin_at_0(stopped, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -93,3 +94,19 @@ def test_a_lease_of_another_machine_is_taken_over_when_it_is_silent(
     Lease(str(tmp_path), lost=0.3)  # It beats.
   lease.give_back()
   assert not list(tmp_path.iterdir())
+
+
+def test_where_nothing_can_be_written_it_holds_and_ends(tmp_path):
+  """A full disk: no byte of who holds it, and none tried again at the end."""
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+  try:
+    with Lock(str(tmp_path)) as taken:
+      assert taken.held
+      with pytest.raises(InputError, match='in use by another process'):
+        with Lock(str(tmp_path)):
+          pass
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  with Lock(str(tmp_path)) as taken:
+    assert taken.held

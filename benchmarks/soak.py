@@ -1,0 +1,140 @@
+"""Whether a run grows: `python -m benchmarks.soak --minutes=20`.
+
+A real training in one process, with evaluation and checkpoints at their times,
+of a model so tiny that minutes are tens of thousands of steps. From outside,
+every few seconds: memory (resident and proportional set size), file descriptors
+and threads. Memory's slope is that of a straight line through the second half
+of the samples, in MB (10^6 bytes) per 1,000 steps. The last line is one JSON
+object; `flat` says whether the slope of neither memory reaches 1 MB, and the
+most descriptors and threads of the last quarter are no more than those of the
+quarter before the second half.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import signal
+import statistics
+import sys
+import tempfile
+import time
+
+from benchmarks.training import Running, flags, last_step
+
+MOST_MB_PER_1000_STEPS = 1.0
+
+
+def sample(pid: int) -> dict[str, float]:
+  """Of a process: rss_mb, pss_mb, anonymous_mb, descriptors, threads.
+
+  Raises:
+    OSError: it has ended.
+  """
+  found = {}
+  with open(f'/proc/{pid}/smaps_rollup') as f:
+    for line in f:
+      name, _, value = line.partition(':')
+      if value.strip().endswith('kB'):
+        found[name] = int(value.split()[0]) * 1024 / 1e6
+  return {'rss_mb': found['Rss'], 'pss_mb': found['Pss'],
+          'anonymous_mb': found['Anonymous'],
+          'descriptors': len(os.listdir(f'/proc/{pid}/fd')),
+          'threads': len(os.listdir(f'/proc/{pid}/task'))}
+
+
+def slope(samples: list[dict[str, float]], name: str) -> float:
+  """Of a straight line through it, per 1,000 steps."""
+  steps = [s['step'] / 1000 for s in samples]
+  return statistics.linear_regression(
+      steps, [s[name] for s in samples]).slope
+
+
+def judge(samples: list[dict[str, float]]) -> dict[str, float | bool]:
+  """What the samples say.
+
+  Args:
+    samples: with `step` and what `sample` gives, evenly spaced in time.
+
+  Returns:
+    The JSON of the last line.
+  """
+  half, quarter = len(samples) // 2, len(samples) // 4
+  second = samples[half:]
+  found = {'seconds': samples[-1]['seconds'], 'steps': samples[-1]['step'],
+           'samples': len(samples)}
+  for name in ('rss_mb', 'pss_mb', 'anonymous_mb'):
+    found[f'{name}_per_1000_steps'] = round(slope(second, name), 4)
+    found[f'{name}_at_half'] = round(second[0][name], 1)
+    found[f'{name}_at_end'] = round(samples[-1][name], 1)
+  flat = all(found[f'{name}_per_1000_steps'] < MOST_MB_PER_1000_STEPS
+             for name in ('rss_mb', 'pss_mb', 'anonymous_mb'))
+  for name in ('descriptors', 'threads'):
+    values = [s[name] for s in samples]
+    found[f'{name}_min'] = min(values[half:])
+    found[f'{name}_max'] = max(values[half:])
+    flat &= max(values[-quarter:]) <= max(values[quarter:-quarter])
+  return found | {'flat': bool(flat)}
+
+
+def measure(folder: pathlib.Path, minutes: float, every: float,
+            backend: str) -> list[dict[str, float]]:
+  """Trains, looks, and stops the run by SIGTERM.
+
+  Args:
+    folder: of the run; samples.jsonl there gets a line a sample.
+    minutes: from its first step on.
+    every: seconds from one sample to the next.
+    backend: data.backend.
+
+  Raises:
+    RuntimeError: the run ended by itself.
+  """
+  workdir, samples = folder / 'w', []
+  running = Running(flags(
+      folder, data__backend=backend, train__steps=5_000_000,
+      train__log_every=100, train__eval_every=2_000, train__eval_examples=64,
+      train__checkpoint_every=500), workdir)
+  worker = running.workers[0].pid
+  try:
+    running.until(lambda: last_step(workdir) > 0, 600)
+    begin = time.monotonic()
+    while time.monotonic() < begin + 60 * minutes:
+      time.sleep(every)
+      if not running.alive():
+        raise RuntimeError('the run has ended:\n' + '\n'.join(
+            running.lines()[-40:]))
+      samples.append(
+          {'seconds': round(time.monotonic() - begin, 1),
+           'step': last_step(workdir)} | sample(worker))
+      with open(folder / 'samples.jsonl', 'a') as f:
+        f.write(json.dumps(samples[-1]) + '\n')
+      if len(samples) % max(1, int(60 / every)) == 0:
+        print(' '.join(f'{k} {v:.1f}' for k, v in samples[-1].items()),
+              flush=True)
+    running.signal(signal.SIGTERM)
+    running.wait(120)
+  finally:
+    running.kill()
+  if running.codes != [128 + signal.SIGTERM]:
+    raise RuntimeError(f'stopped by SIGTERM, it ended with {running.codes}')
+  return samples
+
+
+def main(arguments: list[str] | None = None) -> None:
+  signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--minutes', type=float, default=20)
+  parser.add_argument('--every', type=float, default=5, help='seconds')
+  parser.add_argument('--backend', choices=('tf', 'numpy'), default='tf')
+  parser.add_argument('--out', type=pathlib.Path,
+                      help='folder that stays; default: a temporary one')
+  given = parser.parse_args(arguments)
+  with tempfile.TemporaryDirectory() as temporary:
+    folder = given.out or pathlib.Path(temporary)
+    print(json.dumps(judge(
+        measure(folder, given.minutes, given.every, given.backend))))
+
+
+if __name__ == '__main__':
+  main()

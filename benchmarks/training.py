@@ -1,0 +1,205 @@
+"""A real training of a tiny model, by its command, watched from outside.
+
+What benchmarks.chaos and benchmarks.soak share: text made up from a seed,
+records and compiled programs kept for the next start, and the processes of a
+run with what they say.
+"""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+# A process of a run of several, that knows it is one.
+PORT_HOST = '127.0.0.1'
+
+
+def write_text(path: pathlib.Path, documents: int = 300, seed: int = 0):
+  """JSON lines of made-up sentences: a word is likely to follow few others.
+
+  Args:
+    path: where.
+    documents: how many, of about 90 words.
+    seed: the same gives the same.
+  """
+  draw = random.Random(seed)
+  syllables = [a + b for a in 'bdfgklmnprstv' for b in 'aeiou']
+  words = [''.join(draw.choices(syllables, k=draw.randint(1, 3)))
+           for _ in range(200)]
+  follows = {word: draw.sample(words, 4) for word in words}
+  with open(path, 'w') as f:
+    for _ in range(documents):
+      word, sentences = draw.choice(words), []
+      for _ in range(10):
+        sentence = []
+        for _ in range(draw.randint(6, 12)):
+          sentence.append(word)
+          word = draw.choice(follows.get(word, words))
+        sentences.append(' '.join(sentence).capitalize() + '.')
+      f.write(json.dumps({'text': ' '.join(sentences)}) + '\n')
+
+
+def flags(folder: pathlib.Path, **values) -> list[str]:
+  """Flags of main for a tiny model on the text of a folder.
+
+  Args:
+    folder: holds what runs share: text, records, compiled programs.
+    **values: more keys, with `__` for the dot, such as train__steps=100.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  text = folder / 'text.jsonl'
+  if not text.exists():
+    write_text(folder / 'text.partial')
+    os.replace(folder / 'text.partial', text)
+  values = dict(
+      data__corpora=text, data__cache_dir=folder / 'cache', data__workers=1,
+      data__sequence_length=32, data__batch_size=8, tokenizer__vocab_size=400,
+      model__hidden_size=32, model__num_layers=2, model__num_heads=2,
+      model__mlp_size=64, model__max_positions=32, model__dropout_rate=0.1,
+      model__attention_dropout_rate=0.1, optim__warmup_steps=20,
+      train__compile_cache=folder / 'compiled') | values
+  return ['--config=configs/quickstart.py', *(
+      f'--config.{key.replace("__", ".")}={value}'
+      for key, value in values.items())]
+
+
+def environment() -> dict[str, str]:
+  """Of a run: one CPU device a process, and even short compiling is kept."""
+  return os.environ | {
+      'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '', 'PYTHONUNBUFFERED': '1',
+      'TF_CPP_MIN_LOG_LEVEL': '2', 'PYTHONPATH': str(ROOT),
+      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+      'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1'}
+
+
+def last_step(workdir: pathlib.Path) -> int:
+  """Of the last whole line of metrics.jsonl; -1: there is none."""
+  try:
+    with open(workdir / 'metrics.jsonl', 'rb') as f:
+      f.seek(max(0, f.seek(0, os.SEEK_END) - 8192))
+      lines = f.read().split(b'\n')[:-1]
+    return json.loads(lines[-1])['step']
+  except (OSError, ValueError, IndexError, KeyError):
+    return -1
+
+
+class Running:
+  """One start of a run: its processes, and what they have said.
+
+  Attributes:
+    workers: the processes, in their order.
+    codes: exit codes, once `wait` or `kill` has been called.
+  """
+
+  def __init__(self, arguments: list[str], workdir: pathlib.Path,
+               processes: int = 1):
+    """Starts it.
+
+    Args:
+      arguments: flags of main.
+      workdir: W.
+      processes: of the run.
+    """
+    self.codes: list[int | None] = []
+    self._said: list[str] = []
+    self._more = threading.Condition()
+    command = [sys.executable, '-m', 'robertax.main', *arguments,
+               f'--workdir={workdir}']
+    place = []
+    if processes > 1:
+      with socket.socket() as s:
+        s.bind((PORT_HOST, 0))
+        place = [f'--coordinator={PORT_HOST}:{s.getsockname()[1]}',
+                 f'--num_processes={processes}']
+    self.workers = [subprocess.Popen(
+        [*command, *place, *([f'--process_id={i}'] if place else [])],
+        cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        errors='replace') for i in range(processes)]
+    # Read, so that no pipe is ever full; and a disk that is has no part in it.
+    self._readers = [threading.Thread(
+        target=self._listen, args=(worker,), daemon=True)
+                     for worker in self.workers]
+    for reader in self._readers:
+      reader.start()
+
+  def _listen(self, worker):
+    for line in worker.stdout:
+      with self._more:
+        self._said.append(line.rstrip())
+        self._more.notify_all()
+
+  def said(self, *words: str) -> int:
+    """How many lines have one of the words in them."""
+    return sum(any(word in line for word in words) for line in self.lines())
+
+  def lines(self) -> list[str]:
+    """All that was said so far."""
+    with self._more:
+      return list(self._said)
+
+  def alive(self) -> bool:
+    """Whether none has ended."""
+    return all(worker.poll() is None for worker in self.workers)
+
+  def until(self, happened, seconds: float) -> bool:
+    """Waits until happened() or one of them has ended.
+
+    Args:
+      happened: a function that is true or false.
+      seconds: at most.
+
+    Returns:
+      Whether it happened.
+    """
+    end = time.monotonic() + seconds
+    while not happened():
+      if not self.alive() or time.monotonic() > end:
+        return bool(happened())
+      time.sleep(0.01)
+    return True
+
+  def signal(self, number: int, *which: int):
+    """Sends it to those processes, by default to all of them."""
+    for i in which or range(len(self.workers)):
+      try:
+        self.workers[i].send_signal(number)
+      except ProcessLookupError:
+        pass
+
+  def wait(self, seconds: float, which: tuple[int, ...] = ()) -> bool:
+    """Waits for their end.
+
+    Args:
+      seconds: at most.
+      which: of them; by default all.
+
+    Returns:
+      Whether they have ended.
+    """
+    end = time.monotonic() + seconds
+    for i in which or range(len(self.workers)):
+      try:
+        self.workers[i].wait(max(0.01, end - time.monotonic()))
+      except subprocess.TimeoutExpired:
+        return False
+    return True
+
+  def kill(self):
+    """Ends whoever is left, stopped ones too, and collects exit codes."""
+    left = [worker.poll() is None for worker in self.workers]
+    self.signal(signal.SIGKILL)
+    for worker, reader in zip(self.workers, self._readers):
+      worker.wait()
+      reader.join(10)
+      worker.stdout.close()
+    # None: it was ended here, and said nothing by that.
+    self.codes = [None if was else worker.returncode
+                  for was, worker in zip(left, self.workers)]

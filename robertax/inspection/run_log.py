@@ -97,7 +97,8 @@ class RunLog:
         lines = [line for line in f if line.endswith('\n')]
       first, last = json.loads(lines[0]), json.loads(lines[-1])
       return float(first['time']), float(last['time']), int(last['start'])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError,
+            OverflowError):
       return None  # A run of before that file was, or it is not kept.
 
 

@@ -64,6 +64,7 @@ def changed(file, *keys, value):
     ('tokenizer.json', changed('tokenizer.json', 'normalizer', value=2**31)),
     ('hugging_face', changed('config.json', 'model_type', value=-1)),
     ('hugging_face', changed('config.json', 'vocab_size', value=1e999)),
+    ('hugging_face', changed('config.json', 'model_type', value=[])),
     # Names would be made for all of them before one is missed.
     ('hugging_face', changed('config.json', 'num_hidden_layers', value=2**31)),
     ('hugging_face', changed('config.json', 'num_hidden_layers', value=10**9)),
@@ -76,6 +77,13 @@ def test_past_findings_are_refused(name, change, tmp_path):
     (tmp_path / file).write_bytes(content)
   with pytest.raises(InputError):
     READERS[name].read(tmp_path)
+
+
+def test_a_clock_that_says_infinity_is_no_clock(tmp_path):
+  sound('workdir', tmp_path)
+  line = {'start': float('inf'), 'step': 1, 'time': 1.0, 'step_seconds': 1.0}
+  (tmp_path / 'clock.jsonl').write_text(json.dumps(line) + '\n')
+  READERS['workdir'].read(tmp_path)
 
 
 def test_a_mask_that_is_not_called_special_is_so_all_the_same(tmp_path):

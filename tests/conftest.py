@@ -1,11 +1,16 @@
 """Eight CPU devices for every test, set before anything imports jax.
 
-Only environment variables: tests that use no JAX do not pay for importing it.
-Commands that a test starts inherit them.
+Only environment variables and Hypothesis: tests that use no JAX do not pay for
+importing it. Commands that a test starts inherit the variables.
 """
 
 import os
 
+import hypothesis
+
+# A machine that does other work besides is no finding.
+hypothesis.settings.register_profile('any machine', deadline=None)
+hypothesis.settings.load_profile('any machine')
 os.environ['JAX_PLATFORMS'] = 'cpu'
 for _flag in (
     '--xla_force_host_platform_device_count=8',

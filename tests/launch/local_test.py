@@ -101,7 +101,7 @@ def test_stopping_one_stops_all(folder, stopped):
 def test_one_log_and_one_set_of_files(folder, stopped):
   _, said, _ = stopped
   for words in ('a step, ', 'M parameters', 'Stopped by', 'goodput ',
-                'counting: ', '4 processes', 'are traced'):
+                'counting: 60 documents', '4 processes', 'are traced'):
     assert said.count(words) == 1, (words, said[-3000:])
   written = folder / 'w'
   assert sorted(p.name for p in written.iterdir() if 'tfevents' not in p.name

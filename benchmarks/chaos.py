@@ -12,7 +12,8 @@ and the same command went on. Of each, the steps are counted that were taken
 once more: behind a kill from the newest checkpoint to the newest logged step,
 behind damage from the damaged checkpoint to the one that was used. A save goes
 on in the background: killed before it is there, its own few steps are repeated
-beside the interval before it, and such faults are counted apart.
+beside the interval before it, and such faults are counted apart. With
+--saves_wait (train.save_in_background=False) there are none.
 
 The last line is one JSON object: `faults`, `kinds`, `fatal`, `bitwise_equal`,
 `steps_repeated_max`, `intervals_repeated_max` (of train.checkpoint_every),
@@ -125,14 +126,15 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
       'runs': len(runs), 'unprovoked': sum(run['unprovoked'] for run in runs)}
 
 
-def arguments(shared: pathlib.Path, steps: int, every: int, patience: float
-              ) -> list[str]:
+def arguments(shared: pathlib.Path, steps: int, every: int, patience: float,
+              waits: bool = False) -> list[str]:
   """Flags of main."""
   return flags(
       shared, data__backend='numpy', train__steps=steps, train__log_every=1,
       train__checkpoint_every=every, train__keep_checkpoints=3,
       train__eval_every=every + every // 2, train__eval_examples=16,
-      train__peer_timeout_seconds=patience)
+      train__peer_timeout_seconds=patience,
+      train__save_in_background=not waits)
 
 
 def undisturbed(given: list[str], folder: pathlib.Path, processes: int):
@@ -203,6 +205,8 @@ def main(given: list[str] | None = None) -> int:
   parser.add_argument('--steps', type=int, default=900)
   parser.add_argument('--checkpoint_every', type=int, default=60)
   parser.add_argument('--peer_timeout_seconds', type=float, default=10)
+  parser.add_argument('--saves_wait', action='store_true',
+                      help='steps wait until a checkpoint is written')
   parser.add_argument('--out', type=pathlib.Path,
                       help='folder that stays; default: a temporary one')
   parser.add_argument('--seed', type=int, default=0)
@@ -214,7 +218,7 @@ def main(given: list[str] | None = None) -> int:
     log = out / 'runs.jsonl'
     log.touch()
     command = arguments(out / 'shared', flags_.steps, flags_.checkpoint_every,
-                        flags_.peer_timeout_seconds)
+                        flags_.peer_timeout_seconds, flags_.saves_wait)
     of = f'{flags_.steps}-{flags_.checkpoint_every}'
     alone = {n: out / f'undisturbed-{n}-{of}' for n in turns}
     if flags_.minutes:

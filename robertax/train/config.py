@@ -33,6 +33,9 @@ class TrainConfig:
     keep_every: checkpoints of multiples of so many steps are kept too; 0: none.
     keep_best: the weights of the lowest `eval/loss` are kept in W/best too (a
       fine-tuning run always keeps those of its best score).
+    save_in_background: steps go on while a checkpoint is being written; a kill
+      meanwhile costs these steps and an interval. False: they wait, and a kill
+      never costs more than train.checkpoint_every steps.
     on_write_error: what cannot be written, of checkpoints and metrics, is said
       and tried again ('go_on'; three checkpoints in a row, or the run's last,
       end it), or ends the run ('stop').
@@ -57,6 +60,7 @@ class TrainConfig:
   keep_checkpoints: int = 3
   keep_every: int = 0
   keep_best: bool = False
+  save_in_background: bool = True
   on_write_error: str = 'go_on'
   allow_changed: str = ''
   profile_steps: str = ''
@@ -141,6 +145,7 @@ FREE_ON_RESUME = frozenset({
     'train.log_every', 'train.eval_every', 'train.eval_examples',
     'train.checkpoint_every', 'train.keep_checkpoints',
     'train.keep_every', 'train.keep_best', 'train.on_write_error',
+    'train.save_in_background',
     'train.allow_changed', 'train.profile_steps', 'train.compile_cache',
     'train.watchdog_seconds', 'train.on_stall', 'train.peer_timeout_seconds',
     # What a run that has stopped may be given, to go on.

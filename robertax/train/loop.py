@@ -174,6 +174,8 @@ def _run(config: Config, folder: str, named: Collection[str], lock: Lock
             goodput.note(number)
             with clock.at('checkpoint'):
               checkpoints.save(number, now, last=last or stopped)
+              if not train.save_in_background:
+                checkpoints.wait()
           if stopped and not last:
             break
       except Diverged:

@@ -5,7 +5,8 @@ import shutil
 import pytest
 
 from robertax.errors import InputError
-from robertax.train import identity
+from robertax.train import identity, loop
+from robertax.train.step_folders import saved_steps
 from tests.train.loop_test import changed, losses, one_device, tiny
 
 __all__ = ['tiny']
@@ -53,6 +54,25 @@ def test_what_is_damaged_is_set_aside_and_the_rest_is_the_same(
   # Empty folders are in no save's way.
   assert '77' not in saved(folder)
   assert (folder / 'checkpoints' / '30' / 'params').is_dir()
+
+
+def test_steps_wait_for_a_save_where_they_are_told_to(
+    stopped, tmp_path, monkeypatch):
+  config, folder, expected = stopped
+  config = changed(config, train={'save_in_background': False})
+  folder = shutil.copytree(folder, tmp_path / 'w')
+  add, there = loop.Window.add, {}
+
+  def noted(self, number, sums):
+    there[number] = saved_steps(f'{folder}/checkpoints')[-1]
+    add(self, number, sums)
+
+  monkeypatch.setattr(loop.Window, 'add', noted)
+  (folder / 'checkpoints' / '28').rename(tmp_path / '28')
+  one_device(config, folder)
+  assert losses(folder) == expected
+  # However soon a step comes, what is saved is there.
+  assert there == {number: (number - 1) // 7 * 7 for number in range(15, 31)}
 
 
 def test_where_none_is_left_it_does_not_begin_at_0(stopped, tmp_path):

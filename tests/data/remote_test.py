@@ -1,6 +1,7 @@
 """Records in a storage: the rows of the same records here, bit for bit."""
 
 import dataclasses
+import contextlib
 import os
 import shutil
 
@@ -89,6 +90,14 @@ def used(manifests):
              for m in manifests for name in memmap.Arrays._fields)
 
 
+def on_disk(cache):
+  size = 0
+  for path in cache.glob('*/*'):
+    with contextlib.suppress(FileNotFoundError):  # Gone meanwhile.
+      size += path.stat().st_size
+  return size
+
+
 @pytest.mark.parametrize('lanes', [1, 2])
 def test_an_epoch_reads_each_byte_once(tmp_path, rows, write, far, law, lanes):
   manifest = write(tmp_path / 'long', rows(400, 32, seed=4), length=32)
@@ -101,9 +110,7 @@ def test_an_epoch_reads_each_byte_once(tmp_path, rows, write, far, law, lanes):
   peak = 0
   for _ in range(50):
     next(batches)
-    peak = max(peak, sum(
-        os.stat(path).st_size for path in (tmp_path / 'cache').glob('*/*')
-        if path.exists()))
+    peak = max(peak, on_disk(tmp_path / 'cache'))
   batches.close()
   cache = BlockCache.of(settings)
   assert cache.peak <= cache.limit and 0 < peak <= cache.limit

@@ -1,7 +1,7 @@
 """Records in a storage: the rows of the same records here, bit for bit."""
 
-import dataclasses
 import contextlib
+import dataclasses
 import os
 import shutil
 

@@ -8,6 +8,7 @@ does whatever goes through it.
 import dataclasses
 import functools
 import glob
+import io
 import os
 import shutil
 import threading
@@ -125,7 +126,7 @@ class _Backend(backend.Backend):
 
   def open(self, path, mode):
     if 'a' in mode or '+' in mode:
-      raise NotImplementedError('objects are not appended to')
+      raise io.UnsupportedOperation('objects are not appended to')
     return _File(self.storage, self._at(path), mode)
 
   def exists(self, path):

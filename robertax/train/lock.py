@@ -171,11 +171,17 @@ class Lease:
       f.write(json.dumps(self._me | {'beat': time.time()}))
 
   def _go(self):
+    failed = False
     while not self._stop.wait(self._beat):
       try:
         self._write()
-      except Exception:  # Slow or vanished storage: the next beat may do.
-        pass
+        failed = False
+      except Exception as e:  # The next beat may do; the run need not end.
+        if not failed:
+          print(f'{self.path} cannot be written ({e}): while that is so, '
+                'another run may take this workdir for free.',
+                file=sys.stderr, flush=True)
+        failed = True
 
 
 def refusal(folder: str, holder: str) -> str:

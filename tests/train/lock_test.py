@@ -96,6 +96,19 @@ def test_a_lease_of_another_machine_is_taken_over_when_it_is_silent(
   assert not list(tmp_path.iterdir())
 
 
+def test_a_lease_that_cannot_be_renewed_says_so_once(
+    tmp_path, monkeypatch, capfd):
+  def gone():
+    raise OSError(5, 'gone')
+
+  lease = Lease(str(tmp_path), beat=0.02)
+  monkeypatch.setattr(lease, '_write', gone)
+  time.sleep(0.3)
+  lease.give_back()
+  said = capfd.readouterr().err
+  assert said.count('cannot be written') == 1 and '.lease' in said
+
+
 def test_where_nothing_can_be_written_it_holds_and_ends(tmp_path):
   """A full disk: no byte of who holds it, and none tried again at the end."""
   before = resource.getrlimit(resource.RLIMIT_FSIZE)

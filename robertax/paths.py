@@ -106,11 +106,11 @@ def absolute(path: str) -> str:
 def open(path: str, mode: str = 'r') -> IO:
   """As the builtin; text is UTF-8. A remote file appears when it is closed."""
   if is_remote(path):
-    return _opened(path, mode)
+    return _RemoteFile(path, mode)
   return builtins.open(path, mode, encoding=None if 'b' in mode else 'utf-8')
 
 
-class _opened(contextlib.AbstractContextManager):
+class _RemoteFile(contextlib.AbstractContextManager):
   """A remote file: what reading and writing it raises is an OSError."""
 
   def __init__(self, path: str, mode: str):

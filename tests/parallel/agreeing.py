@@ -13,8 +13,8 @@ from robertax.parallel import processes
 def main():
   number, count, port, folder = sys.argv[1:]
   me = int(number)
-  processes.HEARTBEAT_SECONDS = 10
-  assert processes.start(f'127.0.0.1:{port}', int(count), me) == 'flags'
+  assert processes.start(f'127.0.0.1:{port}', int(count), me,
+                         heartbeat_seconds=10) == 'flags'
   log = open(f'{folder}/log', 'a', buffering=1)
   assert processes.gather(me * me) == [i * i for i in range(int(count))]
   assert processes.together(lambda: me + 1) == me + 1

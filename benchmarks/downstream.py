@@ -18,18 +18,27 @@ OUT/downstream.json).
 One rate, batch and number of epochs for all, chosen beforehand; only the last
 evaluation counts, so nothing is chosen on what is reported. Stopped, the same
 command goes on. Says nothing about larger models.
+
+`--workers=2` fine-tunes two tasks at a time, each on half of the cores: models
+so small keep one core busy, and two hardly better.
 """
 
 import argparse
+from concurrent import futures
 import dataclasses
 import json
 import os
+import queue
+import signal
 import statistics
+import subprocess
 import sys
 import time
 from typing import Any
 
-LENGTH = 256
+# The reference run's; texts are cut to it, SQuAD's are windows of it.
+LENGTH = 128
+_WINDOWS = {'doc_stride': 32, 'question_length': 40}
 # Rows of QNLI's dev and of RACE-middle's that are scored.
 QNLI_DEV, RACE_DEV = 1_000, 400
 
@@ -61,9 +70,9 @@ TASKS = (
     Task('glue/stsb', 'STS-B', 'glue/STS-B', 4096, 4),
     Task('glue/qnli', 'QNLI from SQuAD', '>QNLI', 4096, 4),
     Task('wsc', 'WSC', 'superglue/WSC', 128, 4),
-    Task('squad', 'SQuAD 1.1', 'squad', 2048, 3, {
+    Task('squad', 'SQuAD 1.1', 'squad', 2048, 3, _WINDOWS | {
         'train_files': 'train-v1.1.json', 'eval_files': 'dev-v1.1.json[::8]'}),
-    Task('squad2', 'SQuAD 2.0', 'squad', 2048, 3, {
+    Task('squad2', 'SQuAD 2.0', 'squad', 1024, 2, _WINDOWS | {
         'train_files': 'train-v1.1.json[::12],dev-v2.0.json[::2]',
         'eval_files': 'dev-v2.0.json[1::6]'}),
     Task('race/middle', 'RACE-middle', '>race', 256, 4))
@@ -161,6 +170,46 @@ def table(found: dict[str, dict[str, Any]]) -> str:
   return '\n'.join(lines) + '\n'
 
 
+def in_parallel(options: argparse.Namespace, names: list[str]) -> bool:
+  """Each task by a process of its own, options.workers at a time.
+
+  Returns:
+    Whether all of them ended well; what went wrong they have said.
+  """
+  cores = sorted(os.sched_getaffinity(0))
+  free: queue.Queue = queue.Queue()
+  for i in range(options.workers):
+    free.put(set(cores[i::options.workers]) or set(cores))
+  same = [f'--{name}={value}' for name, value in vars(options).items()
+          if name not in ('tasks', 'workers')]
+  running = []
+
+  def one(name):
+    mine = free.get()
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'benchmarks.downstream', *same,
+         f'--tasks={name}'],
+        preexec_fn=lambda: os.sched_setaffinity(0, mine))
+    running.append(process)
+    try:
+      return process.wait()
+    finally:
+      free.put(mine)
+
+  def ended(number, _):
+    sys.exit(128 + number)
+
+  before = signal.signal(signal.SIGTERM, ended)
+  pool = futures.ThreadPoolExecutor(options.workers)
+  try:
+    return not any(pool.map(one, names))
+  finally:
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in running:
+      process.terminate()  # It saves, and the same command goes on.
+    signal.signal(signal.SIGTERM, before)
+
+
 def run(options: argparse.Namespace) -> dict[str, dict[str, Any]] | None:
   """All that is missing; None if it was stopped."""
   from robertax.studies import sweep
@@ -171,9 +220,14 @@ def run(options: argparse.Namespace) -> dict[str, dict[str, Any]] | None:
   print(f'pretraining: {time.monotonic() - began:.0f} s of this call',
         file=sys.stderr)
   write_data(options)
-  found, wanted = {}, options.tasks.split(',') if options.tasks else None
+  wanted = (options.tasks.split(',') if options.tasks
+            else [task.name for task in TASKS])
+  # The long ones are at the table's end.
+  if options.workers > 1 and not in_parallel(options, wanted[::-1]):
+    return None
+  found = {}
   for task in TASKS:
-    if wanted and task.name not in wanted:
+    if task.name not in wanted:
       continue
     found[task.shown] = {}
     for name in ('random', 'pretrained'):
@@ -200,7 +254,10 @@ def main():
   parser.add_argument('--learning_rate', type=float, default=3e-4)
   parser.add_argument('--batch_size', type=int, default=32)
   parser.add_argument('--seeds', type=int, default=3)
-  parser.add_argument('--tasks', default='', help='rows of tasks.TASKS')
+  parser.add_argument('--workers', type=int, default=1,
+                      help='tasks at a time, each on its share of the cores')
+  parser.add_argument('--tasks', default='',
+                      help='rows of tasks.TASKS; their table is only printed')
   parser.add_argument('--share', type=float, default=1.0,
                       help='of the training examples, to try it out')
   options = parser.parse_args()
@@ -212,8 +269,9 @@ def main():
   if found is None:
     sys.exit('Stopped; the same command goes on.')
   text = table(found)
-  _write(f'{options.out}/downstream.md', text.split('\n'))
-  _write(f'{options.out}/downstream.json', [json.dumps(found)])
+  if not options.tasks:
+    _write(f'{options.out}/downstream.md', text.split('\n'))
+    _write(f'{options.out}/downstream.json', [json.dumps(found)])
   print(text, end='')
 
 

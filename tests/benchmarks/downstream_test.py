@@ -2,6 +2,9 @@
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -43,7 +46,7 @@ def _options(tmp_path):
         for i in range(200)))
   return argparse.Namespace(
       data=str(data), out=str(tmp_path / 'out'), share=0.5, learning_rate=1e-4,
-      batch_size=8, seeds=1)
+      batch_size=8, seeds=1, workers=2, tasks='')
 
 
 def test_data(options):
@@ -66,3 +69,30 @@ def test_both_beginnings_differ_in_nothing_else(options, task):
   assert random.finetune.from_scratch and not pretrained.finetune.from_scratch
   assert random.data == pretrained.data and random.optim == pretrained.optim
   assert random.train == pretrained.train
+
+
+@pytest.mark.parametrize('failing', [(), ('wsc',)])
+def test_workers_share_the_tasks(options, monkeypatch, tmp_path, failing):
+  """Each task once, with the same flags, on one worker's cores."""
+  real = subprocess.Popen
+
+  def popen(command, **more):
+    # What it is asked, and where, instead of the hour that it takes.
+    task = command[-1].removeprefix('--tasks=')
+    return real([sys.executable, '-c', f"""
+import json, os, sys
+with open({str(tmp_path / task.replace('/', '-'))!r}, 'x') as f:
+  json.dump([{command[3:]!r}, sorted(os.sched_getaffinity(0))], f)
+sys.exit({int(task in failing)})"""], **more)
+
+  monkeypatch.setattr(subprocess, 'Popen', popen)
+  names = [task.name for task in downstream.TASKS]
+  assert downstream.in_parallel(options, names) == (not failing)
+  cores = set()
+  for name in names:
+    asked, on = json.loads((tmp_path / name.replace('/', '-')).read_text())
+    assert {f'--data={options.data}', '--share=0.5', '--seeds=1'} < set(asked)
+    assert not any(flag.startswith('--workers') for flag in asked)
+    cores.add(tuple(on))
+  if len(os.sched_getaffinity(0)) > 1:
+    assert len(cores) == 2 and not set.intersection(*map(set, cores))

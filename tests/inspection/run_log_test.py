@@ -64,6 +64,13 @@ def test_losses_of_other_things_are_told_apart(run):
   assert run_log.incomparable(log, other('model', num_layers=9)) == ''
   assert 'data.mask_rate' in run_log.incomparable(
       log, other('data', mask_rate=.4))
+  # The same text in another folder has the same counts of words.
+  moved = other('data', corpora='/elsewhere/*.txt')
+  assert run_log.incomparable(log, moved) == ''
+  assert 'data.corpora' in run_log.incomparable(log, dataclasses.replace(
+      moved, lines=[{'step': 0, 'eval/unigram_loss': 5.0}]))
+  assert 'data.corpora' in run_log.incomparable(*(dataclasses.replace(
+      log, lines=[{'step': 0}], config=x.config) for x in (log, moved)))
   assert 'not comparable in nats per token' in run_log.incomparable(
       log, dataclasses.replace(log, tokenizer='x'))
   assert 'missing' in run_log.incomparable(

@@ -1,0 +1,134 @@
+"""A run's figures as a folder small enough to commit: no weights, no text.
+
+  python -m benchmarks.keep_run --workdir=runs/reference \
+      --records=CACHE/records --downstream=runs/downstream/downstream.json \
+      --device='2 CPU cores' --command='python -m robertax.main ...' \
+      --out=benchmarks/reference
+
+OUT is a workdir without checkpoints: `python -m robertax.report
+--workdir=YOURS,OUT` lays its curves over yours. Beside config.json (whose
+folders are cut to their last part), metrics.jsonl, clock.jsonl and
+tokenizer.json it has `facts.json`: date, device, command, seed, steps,
+parameters, held-out loss and perplexity of each corpus, sha256 of each shard of
+records it read, which the same text, tokenizer and length give again, and what
+benchmarks.downstream found.
+"""
+
+import argparse
+from datetime import UTC, datetime
+import glob
+import json
+import os
+import shutil
+import sys
+from typing import Any
+
+from robertax.errors import InputError
+
+_COPIED = ('metrics.jsonl', 'clock.jsonl', 'tokenizer.json')
+# Of a sweep's results.json; what else is there names folders.
+_SCORES = ('task', 'metric', 'split', 'rows', 'train_rows', 'settings')
+
+
+def corpora(folder: str, fingerprint: str, lengths: set[int]) -> dict[str, Any]:
+  """What the records of a run are: by corpus, by tokens a row.
+
+  Args:
+    folder: with a folder of records each.
+    fingerprint: of the tokenizer.
+    lengths: tokens a row.
+
+  Raises:
+    InputError: none is of that tokenizer and those lengths.
+  """
+  found: dict[str, Any] = {}
+  for path in sorted(glob.glob(f'{folder}/*/manifest.json')):
+    with open(path, encoding='utf-8') as f:
+      made = json.load(f)
+    length = made['sequence_length']
+    if made['tokenizer'] == fingerprint and length in lengths:
+      found.setdefault(made['corpus'], {})[str(length)] = {
+          'tokens': made['splits']['train']['num_tokens'],
+          'eval_tokens': made['splits']['eval']['num_tokens'],
+          'characters': made['counts']['characters'],
+          'sha256': {name: check['sha256']
+                     for name, check in made['checksums'].items()
+                     if 'array_record' in name}}
+  if not found:
+    raise InputError(f'{folder}: no records of the tokenizer {fingerprint} in '
+                     f'rows of {sorted(lengths)}.')
+  return found
+
+
+def scores(path: str) -> dict[str, Any]:
+  """downstream.json without its folders."""
+  with open(path, encoding='utf-8') as f:
+    found = json.load(f)
+  return {shown: {name: {key: one[key] for key in _SCORES}
+                  for name, one in both.items()}
+          for shown, both in found.items()}
+
+
+def keep(options: argparse.Namespace):
+  """Writes OUT.
+
+  Raises:
+    InputError: a part is missing.
+  """
+  from robertax.inspection import run_log
+  run = run_log.read(options.workdir)
+  data = run.config.data
+  if run.step < run.config.train.steps:
+    raise InputError(f'{options.workdir} is not at its end: step {run.step} of '
+                     f'{run.config.train.steps}.')
+  facts: dict[str, Any] = {
+      'date': datetime.now(UTC).date().isoformat(),
+      'device': options.device, 'command': options.command,
+      'seed': run.config.seed, 'steps': run.step,
+      'minutes': round(_minutes(run), 1),
+      'held_out': {key.removeprefix('eval/'): run.last(key)
+                   for key in run.metrics
+                   if key.startswith('eval/') and run.last(key) is not None},
+      'tokenizer': run.tokenizer,
+      'corpora': corpora(options.records, run.tokenizer, {
+          data.sequence_length,
+          data.first_sequence_length or data.sequence_length})}
+  if options.downstream:
+    facts['downstream'] = scores(options.downstream)
+  with open(f'{options.workdir}/config.json', encoding='utf-8') as f:
+    config = json.load(f)
+  for key in ('corpora', 'cache_dir'):
+    config['data'][key] = ','.join(
+        os.path.basename(part) for part in config['data'][key].split(','))
+  os.makedirs(options.out, exist_ok=True)
+  for name in _COPIED:
+    shutil.copyfile(f'{options.workdir}/{name}', f'{options.out}/{name}')
+  for name, values in (('config.json', config), ('facts.json', facts)):
+    with open(f'{options.out}/{name}', 'w', encoding='utf-8') as f:
+      f.write(json.dumps(values, indent=2) + '\n')
+
+
+def _minutes(run) -> float:
+  first, last, _ = run.times() or (0.0, 0.0, 0)
+  return (last - first) / 60
+
+
+def main():
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+  parser.add_argument('--workdir', required=True)
+  parser.add_argument('--records', required=True,
+                      help='the folder of the folders of records')
+  parser.add_argument('--out', required=True)
+  parser.add_argument('--device', required=True, help='in words')
+  parser.add_argument('--command', required=True, help='that made the run')
+  parser.add_argument('--downstream', default='', help='its downstream.json')
+  options = parser.parse_args()
+  try:
+    keep(options)
+  except InputError as e:
+    sys.exit(f'robertax: error: {e}')
+
+
+if __name__ == '__main__':
+  main()

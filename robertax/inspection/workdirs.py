@@ -37,9 +37,10 @@ def read(path: str) -> Pretrained:
     found = ('it does not exist' if not paths.exists(path) else
              'it has no config.json')
     raise InputError(f'{path!r} is not a workdir of robertax: {found}.')
-  if not paths.isdir(f'{path}/checkpoints'):
-    raise InputError(f'{path!r} has no checkpoints yet.')
   best = paths.isdir(f'{path}/{BEST}')
+  # Of a sweep's run that answers with others the best weights alone are kept.
+  if not best and not paths.isdir(f'{path}/checkpoints'):
+    raise InputError(f'{path!r} has no checkpoints yet.')
   checkpoints = Checkpoints(path, read_only=True, alone=True,
                             folder=BEST if best else 'checkpoints')
   try:

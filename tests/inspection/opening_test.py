@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -21,6 +22,16 @@ def test_wrong_folders(tmp_path):
     robertax.load(str(tmp_path / 'none'))
   with pytest.raises(InputError, match='no config.json'):
     robertax.load(str(tmp_path))
+
+
+def test_a_run_that_kept_its_best_weights_alone(run, loaded, tmp_path):
+  for name in ('config.json', 'tokenizer.json'):
+    shutil.copy(f'{run.workdir}/{name}', tmp_path)
+  with pytest.raises(InputError, match='no checkpoints yet'):
+    robertax.load(str(tmp_path))
+  shutil.copytree(f'{run.workdir}/checkpoints', tmp_path / 'best')
+  np.testing.assert_array_equal(robertax.load(str(tmp_path)).encode('six'),
+                                loaded.encode('six'))
 
 
 @pytest.fixture(scope='module')

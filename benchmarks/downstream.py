@@ -66,8 +66,8 @@ class Task:
 TASKS = (
     Task('glue/cola', 'CoLA', 'glue/CoLA', 4096, 4),
     Task('glue/sst2', 'SST-2', 'glue/SST-2', 4096, 4),
-    Task('glue/rte', 'RTE', 'glue/RTE', 2048, 4),
-    Task('glue/stsb', 'STS-B', 'glue/STS-B', 4096, 4),
+    Task('glue/rte', 'RTE', 'glue/RTE', 2048, 3),
+    Task('glue/stsb', 'STS-B', 'glue/STS-B', 4096, 3),
     Task('glue/qnli', 'QNLI from SQuAD', '>QNLI', 4096, 4),
     Task('wsc', 'WSC', 'superglue/WSC', 128, 4),
     Task('squad', 'SQuAD 1.1', 'squad', 2048, 3, _WINDOWS | {
@@ -75,7 +75,7 @@ TASKS = (
     Task('squad2', 'SQuAD 2.0', 'squad', 1024, 2, _WINDOWS | {
         'train_files': 'train-v1.1.json[::12],dev-v2.0.json[::2]',
         'eval_files': 'dev-v2.0.json[1::6]'}),
-    Task('race/middle', 'RACE-middle', '>race', 256, 4))
+    Task('race/middle', 'RACE-middle', '>race', 256, 2))
 
 
 def pretraining(options: argparse.Namespace) -> Any:

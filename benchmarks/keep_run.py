@@ -7,8 +7,8 @@
 
 OUT is a workdir without checkpoints: `python -m robertax.report
 --workdir=YOURS,OUT` lays its curves over yours. Beside config.json (whose
-folders are cut to their last part), metrics.jsonl, clock.jsonl and
-tokenizer.json it has `facts.json`: date, device, command, seed, steps,
+folders are cut to their last part), metrics.jsonl, clock.jsonl, tokenizer.json
+and learning_curve.png it has `facts.json`: date, device, command, seed, steps,
 parameters, held-out loss and perplexity of each corpus, sha256 of each shard of
 records it read, which the same text, tokenizer and length give again, and what
 benchmarks.downstream found.
@@ -25,7 +25,8 @@ from typing import Any
 
 from robertax.errors import InputError
 
-_COPIED = ('metrics.jsonl', 'clock.jsonl', 'tokenizer.json')
+_COPIED = ('metrics.jsonl', 'clock.jsonl', 'tokenizer.json',
+           'learning_curve.png')
 # Of a sweep's results.json; what else is there names folders.
 _SCORES = ('task', 'metric', 'split', 'rows', 'train_rows', 'settings')
 
@@ -102,6 +103,8 @@ def keep(options: argparse.Namespace):
         os.path.basename(part) for part in config['data'][key].split(','))
   os.makedirs(options.out, exist_ok=True)
   for name in _COPIED:
+    if not os.path.exists(f'{options.workdir}/{name}'):
+      raise InputError(f'{options.workdir} has no {name}.')
     shutil.copyfile(f'{options.workdir}/{name}', f'{options.out}/{name}')
   for name, values in (('config.json', config), ('facts.json', facts)):
     with open(f'{options.out}/{name}', 'w', encoding='utf-8') as f:

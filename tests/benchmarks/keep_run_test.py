@@ -35,6 +35,7 @@ def _options(tmp_path):
   (tmp_path / 'run' / 'clock.jsonl').write_text(''.join(json.dumps({
       'start': 1, 'step': step, 'time': 30.0 * step, 'step_seconds': 1.0
   }) + '\n' for step in (0, 10)))
+  (tmp_path / 'run' / 'learning_curve.png').write_bytes(b'')
   swept = {'task': 'glue/sst2', 'metric': 'accuracy', 'split': 'dev', 'rows': 9,
            'train_rows': 8, 'settings': [{'values': [60.0]}],
            'init_from': f'{tmp_path}/run'}
@@ -75,6 +76,9 @@ def test_a_report_lays_it_over_the_run_itself(options):
 
 
 def test_what_is_missing_is_said(options, tmp_path):
+  (tmp_path / 'run' / 'learning_curve.png').unlink()
+  with pytest.raises(InputError, match='has no learning_curve.png'):
+    keep_run.keep(options)
   options.records = str(tmp_path)
   with pytest.raises(InputError, match='no records of the tokenizer'):
     keep_run.keep(options)

@@ -94,14 +94,21 @@ class Best:
     self.step, self.value = step, value
     return True
 
-  def params(self, like: Any) -> Any:
-    """The best weights, laid out as `like`; others are removed."""
+  def params(self, last: Any, step: int) -> Any:
+    """The best weights; others are removed.
+
+    Args:
+      last: those of `step`, to be laid out as they are.
+      step: the run's last; if it is the best, they are what is returned.
+    """
     checkpoints = Checkpoints(self._folder, 2, folder=FOLDER)
     try:
       checkpoints.keep_only(self.step)
+      if self.step == step:
+        return last
       return checkpoints.restore_params(self.step, jax.tree.map(
           lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype,
-                                         sharding=x.sharding), like))
+                                         sharding=x.sharding), last))
     finally:
       checkpoints.close()
 
@@ -115,7 +122,7 @@ def conclude(config: Config, task: Any, scoring: Any, best: Best, params: Any,
     task: of the run; where it does not fine-tune, nothing is done.
     scoring: Scoring.
     best: of the run.
-    params: the last ones, for their layout.
+    params: the last ones.
     folder: W.
 
   Returns:
@@ -124,7 +131,7 @@ def conclude(config: Config, task: Any, scoring: Any, best: Best, params: Any,
   if not task.fine_tunes:
     return None
   assert isinstance(scoring, Scoring)
-  params = best.params(params)
+  params = best.params(params, config.train.steps)
   splits = [*task.dev_splits]
   if config.finetune.predict_test:
     splits += task.test_splits

@@ -137,7 +137,8 @@ def _run(config: Config, folder: str, named: Collection[str], lock: Lock
       # checkpoint of that step, for a kill between the two must leave no step
       # that is saved and not logged. What is logged and not saved is cut.
       try:
-        if start == 0:
+        # A new head knows nothing: its score would be the time's waste.
+        if start == 0 and not task.fine_tunes:
           writer.add(0, evaluated(0))
           writer.flush()
         number, last, stopped = start, start == train.steps, 0

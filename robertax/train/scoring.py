@@ -34,6 +34,7 @@ class Scoring:
     """
     self._task, self._mesh, self._depth = task, mesh, config.data.prefetch
     self._step = output_step(task.objective, mesh)
+    self._last: tuple[Any, dict[str, Answers]] = None, {}
 
   def __call__(self, params: Any) -> dict[str, float]:
     """Scores every labelled split.
@@ -42,18 +43,23 @@ class Scoring:
       `eval/<split>/<metric>`, in percent, and those of the main split as
       `eval/<metric>` too.
     """
-    metrics = {}
+    metrics, answers = {}, {}
     for name in self._task.dev_splits:
-      found = self._task.score(name, self.answers(params, name))
+      answers[name] = self.answers(params, name)
+      found = self._task.score(name, answers[name])
       metrics |= {f'eval/{name}/{key}': value for key, value in found.items()}
       if name == self._task.dev_splits[0]:
         metrics |= {f'eval/{key}': value for key, value in found.items()}
+    self._last = params, answers
     return metrics
 
   def answers(self, params: Any, split: str) -> Answers:
     """What the model says of each example of a split, in their order: what
-    data.tuning.collect gives, the same on every host.
+    data.tuning.collect gives, the same on every host. Those of the weights that
+    were scored last are not asked again.
     """
+    if self._last[0] is params and split in self._last[1]:
+      return self._last[1][split]
     batches = self._task.batches(split)
     objective = self._task.objective
     return collect(batches.examples, self._outputs(params, split),

@@ -80,7 +80,6 @@ def test_learns_by_heart(done, folder):
       'race', f'{folder}/dev', f'{workdir}/predictions.dev.json'),
                        strict=True).items() >= found['scores']['dev'].items()
   metrics = tuning_run.lines(workdir / 'metrics.jsonl')
-  assert metrics[0]['eval/accuracy'] < 100 > metrics[0]['eval/high']
   assert metrics[-1]['train/loss'] < 0.3
 
 

@@ -66,8 +66,7 @@ def test_learns_by_heart(folder, tokenizer, tmp_path, capsys):
       tmp_path / 'w' / 'predictions.val.jsonl'), labels):
     assert line['prediction'] is line['label'] is label
     assert (line['score'] >= line['best_candidate']) == label
-  first, *_, last = tuning_run.lines(tmp_path / 'w' / 'metrics.jsonl')
-  assert first['eval/accuracy'] <= 75  # A tie is a yes.
+  last = tuning_run.lines(tmp_path / 'w' / 'metrics.jsonl')[-1]
   assert last['train/accuracy'] == 1.0
 
 

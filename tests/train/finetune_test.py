@@ -13,6 +13,7 @@ from robertax.studies import sweep
 from robertax.tasks import scoring
 from robertax.train import compiled, loop
 from robertax.train.config import parse
+from robertax.train.scoring import Scoring
 from robertax.train.writer import read_lines
 from tests.tasks.tiny_glue import config, write_sst2
 from tests.train.loop_test import text
@@ -77,8 +78,8 @@ def test_a_task_is_learned_and_the_best_epoch_reported(undisturbed, data):
   assert found['data'] == str(data / 'SST-2' / 'dev.tsv')
   evaluated = {m['step']: m['eval/accuracy'] for m in said
                if 'eval/accuracy' in m}
-  assert list(evaluated) == [0, 6, 12, 18, 24, 30]  # Epochs of 96 / 16 steps.
-  best = max(list(evaluated)[1:], key=evaluated.get)
+  assert list(evaluated) == [6, 12, 18, 24, 30]  # Epochs of 96 / 16 steps.
+  best = max(evaluated, key=evaluated.get)
   assert (found['best_step'], found['value']) == (best, evaluated[best])
   predictions = [json.loads(line) for line in
                  (folder / 'predictions.dev.jsonl').read_text().splitlines()]
@@ -94,6 +95,22 @@ def test_a_task_is_learned_and_the_best_epoch_reported(undisturbed, data):
           if p.name.isdigit()] == [str(best)]
   assert 0 < said[-1]['train/padding_fraction'] < .6
   assert said[-1]['train/epoch'] == 5
+
+
+def test_each_split_is_asked_once_where_the_last_weights_are_the_best(
+    data, pretrained, tmp_path):
+  asked, outputs = [], Scoring._outputs
+
+  def counted(self, params, split):
+    asked.append(split)
+    return outputs(self, params, split)
+
+  with mock.patch.object(Scoring, '_outputs', counted):
+    run(parse(config(data, pretrained, finetune={
+        'epochs': 1, 'predict_test': True})), tmp_path)
+  assert asked == ['dev', 'test']
+  assert read(tmp_path)['best_step'] == 6
+  assert (tmp_path / 'predictions.dev.jsonl').exists()
 
 
 @contextlib.contextmanager

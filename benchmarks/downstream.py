@@ -15,12 +15,11 @@ OUT/downstream.json).
               scored on some of the other articles: there is no train-v2.0 here
   WSC         SuperGLUE's, scored on val; RACE: middle, part of dev
 
-One rate, batch and number of epochs for all, chosen beforehand; only the last
-evaluation counts, so nothing is chosen on what is reported. Stopped, the same
-command goes on. Says nothing about larger models.
+One rate and batch for all, and a task's number of epochs, chosen beforehand;
+only the last evaluation counts, so nothing is chosen on what is reported.
+Stopped, the same command goes on. Says nothing about larger models.
 
-`--workers=2` fine-tunes two tasks at a time, each on half of the cores: models
-so small keep one core busy, and two hardly better.
+`--workers=2` fine-tunes two tasks at a time, each on half of the cores.
 """
 
 import argparse

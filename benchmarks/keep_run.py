@@ -9,8 +9,8 @@ OUT is a workdir without checkpoints: `python -m robertax.report
 --workdir=YOURS,OUT` lays its curves over yours. Beside config.json (whose
 folders are cut to their last part), metrics.jsonl, clock.jsonl, tokenizer.json
 and learning_curve.png it has `facts.json`: date, device, command, seed, steps,
-parameters, held-out loss and perplexity of each corpus, sha256 of each shard of
-records it read, which the same text, tokenizer and length give again, and what
+held-out loss and perplexity of each corpus, sha256 of each shard of records it
+read, which the same text, tokenizer and length give again, and what
 benchmarks.downstream found.
 """
 
@@ -31,24 +31,33 @@ _COPIED = ('metrics.jsonl', 'clock.jsonl', 'tokenizer.json',
 _SCORES = ('task', 'metric', 'split', 'rows', 'train_rows', 'settings')
 
 
-def corpora(folder: str, fingerprint: str, lengths: set[int]) -> dict[str, Any]:
+def corpora(folder: str, run: Any) -> dict[str, Any]:
   """What the records of a run are: by corpus, by tokens a row.
 
   Args:
     folder: with a folder of records each.
-    fingerprint: of the tokenizer.
-    lengths: tokens a row.
+    run: inspection.run_log.RunLog, which says what was read.
 
   Raises:
-    InputError: none is of that tokenizer and those lengths.
+    InputError: none is of its tokenizer, format and lengths, or it cannot be
+      told which of two was read.
   """
   found: dict[str, Any] = {}
+  data = run.config.data
+  lengths = {data.sequence_length,
+             data.first_sequence_length or data.sequence_length}
   for path in sorted(glob.glob(f'{folder}/*/manifest.json')):
     with open(path, encoding='utf-8') as f:
       made = json.load(f)
     length = made['sequence_length']
-    if made['tokenizer'] == fingerprint and length in lengths:
-      found.setdefault(made['corpus'], {})[str(length)] = {
+    if (made['tokenizer'], made['format']) == (run.tokenizer, data.format) and (
+        length in lengths):
+      of_corpus = found.setdefault(made['corpus'], {})
+      if str(length) in of_corpus:
+        raise InputError(f'{folder}: {made["corpus"]} is there twice in rows '
+                         f'of {length}: name a folder with those alone that '
+                         'the run has read.')
+      of_corpus[str(length)] = {
           'tokens': made['splits']['train']['num_tokens'],
           'eval_tokens': made['splits']['eval']['num_tokens'],
           'characters': made['counts']['characters'],
@@ -56,8 +65,8 @@ def corpora(folder: str, fingerprint: str, lengths: set[int]) -> dict[str, Any]:
                      for name, check in made['checksums'].items()
                      if 'array_record' in name}}
   if not found:
-    raise InputError(f'{folder}: no records of the tokenizer {fingerprint} in '
-                     f'rows of {sorted(lengths)}.')
+    raise InputError(f'{folder}: no records of the tokenizer {run.tokenizer} '
+                     f'in {data.format} of {sorted(lengths)} tokens.')
   return found
 
 
@@ -78,22 +87,26 @@ def keep(options: argparse.Namespace):
   """
   from robertax.inspection import run_log
   run = run_log.read(options.workdir)
-  data = run.config.data
   if run.step < run.config.train.steps:
     raise InputError(f'{options.workdir} is not at its end: step {run.step} of '
                      f'{run.config.train.steps}.')
+  for name in _COPIED:
+    if not os.path.exists(f'{options.workdir}/{name}'):
+      raise InputError(f'{options.workdir} has no {name}.')
+  times = run.times()
+  if times is None:
+    raise InputError(f'{options.workdir}/clock.jsonl cannot be read.')
+  began, ended, _ = times
   facts: dict[str, Any] = {
-      'date': datetime.now(UTC).date().isoformat(),
+      'date': datetime.fromtimestamp(ended, UTC).date().isoformat(),
       'device': options.device, 'command': options.command,
       'seed': run.config.seed, 'steps': run.step,
-      'minutes': round(_minutes(run), 1),
+      'minutes': round((ended - began) / 60, 1),
       'held_out': {key.removeprefix('eval/'): run.last(key)
                    for key in run.metrics
                    if key.startswith('eval/') and run.last(key) is not None},
       'tokenizer': run.tokenizer,
-      'corpora': corpora(options.records, run.tokenizer, {
-          data.sequence_length,
-          data.first_sequence_length or data.sequence_length})}
+      'corpora': corpora(options.records, run)}
   if options.downstream:
     facts['downstream'] = scores(options.downstream)
   with open(f'{options.workdir}/config.json', encoding='utf-8') as f:
@@ -103,17 +116,10 @@ def keep(options: argparse.Namespace):
         os.path.basename(part) for part in config['data'][key].split(','))
   os.makedirs(options.out, exist_ok=True)
   for name in _COPIED:
-    if not os.path.exists(f'{options.workdir}/{name}'):
-      raise InputError(f'{options.workdir} has no {name}.')
     shutil.copyfile(f'{options.workdir}/{name}', f'{options.out}/{name}')
   for name, values in (('config.json', config), ('facts.json', facts)):
     with open(f'{options.out}/{name}', 'w', encoding='utf-8') as f:
       f.write(json.dumps(values, indent=2) + '\n')
-
-
-def _minutes(run) -> float:
-  first, last, _ = run.times() or (0.0, 0.0, 0)
-  return (last - first) / 60
 
 
 def main():

@@ -3,9 +3,9 @@
   python -m robertax.main --config=configs/reference.py \
       --workdir=runs/reference --config.data.corpora='DIR/*.jsonl.zst'
 
-DIR holds books, news, stories, web and wiki: 266 MB of text. The
-figures of a run of it are in benchmarks/reference, and
-`python -m robertax.report --workdir=YOURS,benchmarks/reference` shows both.
+DIR holds books, news, stories, web and wiki: 266 MB of text. The figures of one
+such run are in benchmarks/reference; it and yours on one page:
+`python -m robertax.report --workdir=YOURS,benchmarks/reference`.
 
 Cost: 57 minutes on one CPU core, 2 GB of memory, no network.
 Expect: held-out perplexity 39; what it is worth downstream is in the README.

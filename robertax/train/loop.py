@@ -137,7 +137,7 @@ def _run(config: Config, folder: str, named: Collection[str], lock: Lock
       # checkpoint of that step, for a kill between the two must leave no step
       # that is saved and not logged. What is logged and not saved is cut.
       try:
-        # A new head knows nothing: its score would be the time's waste.
+        # A new head's score says nothing, and costs a pass over dev.
         if start == 0 and not task.fine_tunes:
           writer.add(0, evaluated(0))
           writer.flush()

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import shutil
 
 import pytest
 
@@ -55,7 +56,9 @@ def test_figures_alone(options, tmp_path):
   facts = json.loads(kept['facts.json'])
   assert facts['held_out'] == {'loss': 4.0, 'unigram_loss': 5.5,
                                'a/perplexity': 9.5}
-  assert facts['minutes'] == 5.0 and facts['seed'] == 0
+  # Of the run's clock, not of the day it is kept.
+  assert (facts['minutes'], facts['date']) == (5.0, '1970-01-01')
+  assert facts['seed'] == 0
   assert facts['downstream']['SST-2']['random']['settings'] == [
       {'values': [60.0]}]
   # The records of both lengths that it read, and of no other.
@@ -76,11 +79,19 @@ def test_a_report_lays_it_over_the_run_itself(options):
 
 
 def test_what_is_missing_is_said(options, tmp_path):
-  (tmp_path / 'run' / 'learning_curve.png').unlink()
-  with pytest.raises(InputError, match='has no learning_curve.png'):
+  records = tmp_path / 'cache' / 'records'
+  shutil.copytree(next(p for p in records.iterdir()
+                       if '"sequence_length": 32' in (p / 'manifest.json'
+                                                      ).read_text()),
+                  records / 'again')
+  with pytest.raises(InputError, match='a is there twice in rows of 32'):
     keep_run.keep(options)
+  assert not (tmp_path / 'kept').exists()
   options.records = str(tmp_path)
   with pytest.raises(InputError, match='no records of the tokenizer'):
+    keep_run.keep(options)
+  (tmp_path / 'run' / 'learning_curve.png').unlink()
+  with pytest.raises(InputError, match='has no learning_curve.png'):
     keep_run.keep(options)
   with open(f'{options.workdir}/metrics.jsonl', 'w') as f:
     f.write('{"step": 3}\n')

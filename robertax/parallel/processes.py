@@ -7,6 +7,7 @@ once, and sees that all end when one does.
 
 from collections.abc import Callable, Mapping
 import contextlib
+import io
 import json
 import os
 import re
@@ -136,6 +137,10 @@ def _join(place, where, heartbeat_seconds) -> bool:
         'its port be free and open to all of them.') from e
   if jax.process_index():
     _mute()
+  elif isinstance(sys.stdout, io.TextIOWrapper):
+    # JAX may abort this process, and an abort leaves in the buffer of a pipe or
+    # a file what was said before.
+    sys.stdout.reconfigure(line_buffering=True)
   return True
 
 

@@ -77,11 +77,12 @@ def test_three_processes_are_one(tmp_path):
   with socket.socket() as server:
     server.bind(('127.0.0.1', 0))
     port = server.getsockname()[1]
+  env = os.environ | {'TF_CPP_MIN_LOG_LEVEL': '3'}
+  env.pop('PYTHONUNBUFFERED', None)  # What is said must not hang on it.
   running = [subprocess.Popen(
       [sys.executable, '-m', 'tests.parallel.agreeing', str(i), '3', str(port),
        str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-      text=True, env=os.environ | {'TF_CPP_MIN_LOG_LEVEL': '3'})
-             for i in range(3)]
+      text=True, env=env) for i in range(3)]
   try:
     said = [process.communicate(timeout=120) for process in running]
   finally:

@@ -112,7 +112,10 @@ def tuning(task: Task, options: argparse.Namespace, scratch: bool) -> Any:
 
 
 def write_data(options: argparse.Namespace):
-  """QNLI's pairs out of SQuAD train, and parts of two dev sets."""
+  """QNLI's pairs out of SQuAD train, and parts of two dev sets.
+
+  What is there is left: workers begin when all of it is.
+  """
   from robertax.corpus.compression import lines
   from robertax.tasks import qnli_pairs, squad_files
   qnli, race = f'{options.out}/QNLI', f'{options.out}/race'
@@ -125,10 +128,13 @@ def write_data(options: argparse.Namespace):
     print(f'QNLI: {len(pairs)} pairs out of {len(questions[::5])} questions of '
           f'SQuAD train, {left_out} left out', file=sys.stderr)
     qnli_pairs.write(pairs, f'{qnli}/train.tsv')
-  with open(f'{options.data}/glue/QNLI/dev.tsv', encoding='utf-8') as f:
-    rows = f.read().split('\n')
-  _write(f'{qnli}/dev.tsv', rows[:1 + QNLI_DEV])
+  if not os.path.exists(f'{qnli}/dev.tsv'):
+    with open(f'{options.data}/glue/QNLI/dev.tsv', encoding='utf-8') as f:
+      rows = f.read().split('\n')
+    _write(f'{qnli}/dev.tsv', rows[:1 + QNLI_DEV])
   for split, most in (('train', 1 << 30), ('dev', RACE_DEV)):
+    if os.path.exists(f'{race}/{split}-middle.jsonl'):
+      continue
     kept, count = [], 0
     source = next(path for ending in ('', '.zst', '.gz') if os.path.exists(
         path := f'{options.data}/race/{split}-middle.jsonl{ending}'))
@@ -178,17 +184,18 @@ def in_parallel(options: argparse.Namespace, names: list[str]) -> bool:
   cores = sorted(os.sched_getaffinity(0))
   free: queue.Queue = queue.Queue()
   for i in range(options.workers):
-    free.put(set(cores[i::options.workers]) or set(cores))
+    free.put(cores[i::options.workers] or cores)
   same = [f'--{name}={value}' for name, value in vars(options).items()
-          if name not in ('tasks', 'workers')]
+          if name not in ('tasks', 'workers', 'cores')]
   running = []
 
   def one(name):
     mine = free.get()
+    # It sets its cores itself: preexec_fn would fork a process full of threads.
     process = subprocess.Popen(
         [sys.executable, '-m', 'benchmarks.downstream', *same,
-         f'--tasks={name}'],
-        preexec_fn=lambda: os.sched_setaffinity(0, mine))
+         f'--cores={",".join(map(str, mine))}', f'--tasks={name}'],
+        stdout=subprocess.DEVNULL)  # The table is the parent's.
     running.append(process)
     try:
       return process.wait()
@@ -255,11 +262,14 @@ def main():
   parser.add_argument('--seeds', type=int, default=3)
   parser.add_argument('--workers', type=int, default=1,
                       help='tasks at a time, each on its share of the cores')
+  parser.add_argument('--cores', default='', help='to stay on: 0,2')
   parser.add_argument('--tasks', default='',
                       help='rows of tasks.TASKS; their table is only printed')
   parser.add_argument('--share', type=float, default=1.0,
                       help='of the training examples, to try it out')
   options = parser.parse_args()
+  if options.cores:  # Before JAX counts them.
+    os.sched_setaffinity(0, map(int, options.cores.split(',')))
   from robertax.errors import InputError
   try:
     found = run(options)

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 import json
 
 from robertax import paths
-from robertax.corpus.documents import resolve
+from robertax.corpus.documents import Corpus, resolve
 from robertax.errors import InputError, writing
 
 PARTS = ('train', 'heldout')
-LONGEST = 4_000  # Characters of a document that a slice takes: many documents.
+# Characters of a document that a slice takes, so that it has many documents;
+# of a corpus of few long ones (books) twice as many, or four times, ...
+LONGEST = 4_000
 
 
 def write_slices(corpora: str, folder: str, characters: int) -> None:
@@ -27,10 +29,9 @@ def write_slices(corpora: str, folder: str, characters: int) -> None:
     places = {part: f'{folder}/{part}/{corpus.name}.jsonl' for part in PARTS}
     if all(map(paths.exists, places.values())):
       continue
-    documents = (text[:LONGEST].rpartition('\n')[0] or text[:LONGEST]
-                 for text in corpus.documents())
+    documents = _beginnings(corpus, _longest(corpus, characters))
     for part, path in places.items():
-      taken = _until(documents, characters, corpus.name)
+      taken = _until(documents, characters)
       if paths.exists(path):
         for _ in taken:
           pass
@@ -43,15 +44,29 @@ def write_slices(corpora: str, folder: str, characters: int) -> None:
         paths.replace(f'{path}.partial', path)
 
 
-def _until(documents: Iterator[str], characters: int, name: str
-           ) -> Iterator[str]:
-  taken = 0
-  while taken < characters:
-    text = next(documents, None)
-    if text is None:
+def _beginnings(corpus: Corpus, longest: int) -> Iterator[str]:
+  for text in corpus.documents():
+    yield text[:longest].rpartition('\n')[0] or text[:longest]
+
+
+def _longest(corpus: Corpus, characters: int) -> int:
+  """The least of LONGEST, 2 LONGEST, ... of which two slices can be made."""
+  longest = LONGEST
+  while True:
+    documents = _beginnings(corpus, longest)
+    slices = [sum(map(len, _until(documents, characters))) for _ in PARTS]
+    if min(slices) >= characters:
+      return longest
+    if max(map(len, corpus.documents()), default=0) <= longest:
       raise InputError(
-          f'the corpus {name}: two slices of {characters} characters are more '
-          'than half of it or all (a document gives its first '
-          f'{LONGEST:,}): more text is needed.')
+          f'the corpus {corpus.name}: two slices of {characters:,} characters, '
+          'of different documents, are more than it has: more text is needed.')
+    longest *= 2
+
+
+def _until(documents: Iterator[str], characters: int) -> Iterator[str]:
+  """Documents until there are so many characters of them, or no more."""
+  taken = 0
+  while taken < characters and (text := next(documents, None)) is not None:
     taken += len(text)
     yield text

@@ -43,7 +43,7 @@ def test_killed_between_the_two_it_goes_on_behind_the_first(corpus, tmp_path):
 
 
 def test_too_little_text_is_an_error(corpus, tmp_path):
-  with pytest.raises(InputError, match='corpus news.*5000 characters'):
+  with pytest.raises(InputError, match='corpus news.*5,000 characters'):
     write_slices(str(corpus), str(tmp_path / 'all'), 5000)
 
 
@@ -54,3 +54,24 @@ def test_of_a_long_document_the_beginning_is_taken(tmp_path):
   write_slices(str(path), str(tmp_path / 'out'), 2000)
   (one,) = texts(tmp_path / 'out', 'train')
   assert len(one) <= LONGEST and document.startswith(one + '\n')
+
+
+def test_of_few_long_documents_longer_beginnings_are_taken(tmp_path):
+  """Books: 20 documents, whose first LONGEST characters are not enough."""
+  path = tmp_path / 'news.txt'
+  documents = ['\n'.join(f'line {i} of book {n}' for i in range(2000))
+               for n in range(20)]
+  path.write_text('\n\n'.join(documents))
+  wanted = 15 * LONGEST
+  write_slices(str(path), str(tmp_path / 'out'), wanted)
+  found = {part: texts(tmp_path / 'out', part)
+           for part in ('train', 'heldout')}
+  for some in found.values():
+    assert wanted <= sum(map(len, some)) < wanted + 2 * LONGEST
+    assert all(LONGEST < len(text) <= 2 * LONGEST for text in some)
+    assert all(any(d.startswith(text + '\n') for d in documents)
+               for text in some)
+  assert not set(found['train']) & set(found['heldout'])
+  # Not when even whole documents are too little.
+  with pytest.raises(InputError, match='more text is needed'):
+    write_slices(str(path), str(tmp_path / 'all'), 100 * LONGEST)

@@ -10,7 +10,7 @@ import numpy as np
 
 from robertax import model as modelling
 from robertax import text
-from robertax.inspection import features, fill_mask, pseudo_likelihood
+from robertax.inspection import classify, features, fill_mask, pseudo_likelihood
 from robertax.model.config import ModelConfig
 
 
@@ -37,6 +37,7 @@ class Model:
     self._states = jax.jit(functools.partial(_states, config),
                            static_argnames='all_layers')
     self._log_probs = jax.jit(functools.partial(_log_probs, config))
+    self._class_logits = jax.jit(functools.partial(_class_logits, config))
     self._target_log_probs = jax.jit(
         functools.partial(_target_log_probs, config))
 
@@ -107,6 +108,33 @@ class Model:
     """
     return pseudo_likelihood.score(self, texts)
 
+  def classify(self, texts: classify.Texts) -> Any:
+    """The class of a text or pair, by a model that was fine-tuned for classes.
+
+    >>> model.classify('A film to see twice.')
+    Classified(label='1', probability=0.98, probabilities={'1': 0.98, ...})
+    >>> model.classify([('A man sleeps.', 'A man is awake.'), ...])
+
+    What is too long is cut as in fine-tuning, the longer text of a pair first.
+
+    Args:
+      texts: a text, a pair of texts (a tuple), or a list of either.
+
+    Returns:
+      `Classified`, or a list of them.
+
+    Raises:
+      InputError: a model without classes, or single texts and pairs in one
+        list.
+    """
+    return classify.classify(self, texts)
+
+  def class_logits(self, input_ids: np.ndarray, segment_ids: np.ndarray,
+                   type_ids: np.ndarray) -> np.ndarray:
+    """float32[B, C] of rows of one example each; types are int32[B, T]."""
+    return np.asarray(self._class_logits(self.params, input_ids, segment_ids,
+                                         type_ids))
+
   def states(self, input_ids: np.ndarray, segment_ids: np.ndarray,
              all_layers: bool = False) -> np.ndarray:
     """float32[B, T, D] of ids, or, of all layers, [N + 1, B, T, D]."""
@@ -132,6 +160,14 @@ def _encoded(config, params, input_ids, segment_ids, all_layers=False):
   types = jnp.zeros_like(input_ids) if config.num_types else None
   encode = module.encode_layers if all_layers else module.encode
   return module, encode(input_ids, segment_ids, types)
+
+
+def _class_logits(config, params, input_ids, segment_ids, type_ids):
+  module = modelling.bind(config, params)
+  x_BTD = module.encode(input_ids, segment_ids,
+                        type_ids if config.num_types else None)
+  first = jnp.zeros((len(input_ids), 1), jnp.int32)
+  return module.class_logits(x_BTD, first)[:, 0].astype(jnp.float32)
 
 
 def _states(config, params, input_ids, segment_ids, all_layers):

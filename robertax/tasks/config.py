@@ -26,7 +26,11 @@ class FinetuneConfig:
     eval_tokens: about how many tokens (padding included) a batch of evaluation
       has, on all devices.
     labels: names of the classes, in their order, with commas between; the task
-      fills it in.
+      fills it in. Of text_classification it may be given; else it is of the
+      training labels, the most frequent first.
+    text_columns: of text_classification, the column of the text, or those of
+      two with a comma between.
+    label_column: likewise, of the label.
     predict_test: whether test splits are answered too: their files must be
       there.
     n_best: of SQuAD, spans that are kept of each question.
@@ -56,6 +60,8 @@ class FinetuneConfig:
   margin_beta: float = 0.0
   wsc_dir: str = ''
   labels: str = ''
+  text_columns: str = 'text'
+  label_column: str = 'label'
 
   def __post_init__(self):
     for name, least in (('epochs', 1), ('max_train_examples', 0),

@@ -13,7 +13,7 @@ from robertax.model.config import ModelConfig
 from robertax.tasks.encoding import encode_texts
 from robertax.tasks.finetune import Answers, FinetuneTask, Rows
 from robertax.tasks.glue_files import GlueRow, Source
-from robertax.tasks.glue_table import GLUE
+from robertax.tasks.glue_table import GLUE, GlueTask
 from robertax.tasks.metrics import METRICS
 from robertax.tasks.tuning import Classification
 
@@ -27,9 +27,13 @@ class Glue(FinetuneTask):
 
   def __init__(self, config: Any, shares: int):
     """See FinetuneTask."""
-    self.row = GLUE[config.task.removeprefix('glue/')]
+    self.row = self.row_of(config)
     self.metrics, self.labels = self.row.metrics, self.row.labels
     super().__init__(config, shares)
+
+  def row_of(self, config: Any) -> GlueTask:
+    """The task's row; labels that only its files know stand in them."""
+    return GLUE[config.task.removeprefix('glue/')]
 
   def heads(self, config: ModelConfig) -> ModelConfig:
     """A class for each label, or one score."""

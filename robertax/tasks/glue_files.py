@@ -1,6 +1,7 @@
-"""Reads GLUE's splits: official TSV files, JSON lines, or TFDS."""
+"""Reads splits of labelled texts: GLUE's TSV files, CSV, JSON lines, TFDS."""
 
 from collections.abc import Iterator
+import csv
 import json
 import os
 import sys
@@ -12,6 +13,7 @@ from robertax.tasks.finetune import Rows
 from robertax.tasks.glue_table import GlueTask
 
 TFDS = 'tfds:'
+ENDINGS = ('tsv', 'csv', 'jsonl')
 
 
 class GlueRow(NamedTuple):
@@ -45,8 +47,12 @@ class Source:
     if folder.startswith(TFDS):
       return
     inside = os.path.join(folder, task.folder)
-    if os.path.isdir(inside):
+    if folder and os.path.isdir(inside):
       self._folder = inside
+    elif not task.folder:
+      raise InputError(
+          f'data.dir={folder!r}: a folder with train and dev is needed, each '
+          f'.{", .".join(ENDINGS)}.')
     elif not folder or not os.path.isdir(folder):
       raise InputError(
           f'data.dir={folder!r}: the folder of {task.folder} (or of all of '
@@ -63,7 +69,7 @@ class Source:
     for folder in (self._folder, os.path.join(self._folder, '..', 'AX')):
       if name != 'diagnostic' and folder != self._folder:
         continue  # AX has one file, in a folder of its own.
-      for ending in ('tsv', 'jsonl'):
+      for ending in ENDINGS:
         path = os.path.normpath(os.path.join(folder, f'{name}.{ending}'))
         if os.path.exists(path):
           return self.file(path, labelled)
@@ -71,14 +77,17 @@ class Source:
 
   def file(self, path: str, labelled: bool) -> Rows:
     """A split that lies in this file; see `split`."""
-    read = self._jsonl if path.endswith('.jsonl') else self._tsv
-    return Rows(list(read(path, labelled)), path, labelled)
+    read = {'tsv': self._tsv, 'csv': self._csv, 'jsonl': self._jsonl}
+    rows = read.get(path.rpartition('.')[2], self._tsv)(path, labelled)
+    return Rows(list(rows), path, labelled)
 
   def missing(self, name: str) -> InputError:
     """The error for a split that must be there."""
-    return InputError(
-        f'{os.path.join(self._folder, name)}.tsv: missing (neither is '
-        f'{name}.jsonl there): the official file of {self._task.folder}.')
+    others = ' or '.join(f'{name}.{ending}' for ending in ENDINGS[1:])
+    official = (f': the official file of {self._task.folder}'
+                if self._task.folder else '')
+    return InputError(f'{os.path.join(self._folder, name)}.tsv: missing (no '
+                      f'{others} is there either){official}.')
 
   def _tsv(self, path: str, labelled: bool) -> Iterator[GlueRow]:
     task, dropped = self._task, 0
@@ -106,6 +115,34 @@ class Source:
       print(f'{path}: {dropped} lines without {task.fields} columns are left '
             "out (fairseq's law)", file=sys.stderr)
 
+  def _csv(self, path: str, labelled: bool) -> Iterator[GlueRow]:
+    """With a header; fields may be quoted, and hold line breaks."""
+    task, header, number = self._task, [], 0
+    with _open(path) as lines:
+      reader = csv.reader(lines, strict=True)
+      try:
+        for fields in reader:
+          start, number = number + 1, reader.line_num
+          if not fields:
+            continue
+          if not header:
+            header = [f.removeprefix('\ufeff') for f in fields]
+            _check_header(path, header, task.columns
+                          + ((task.label,) if labelled else ()))
+            first = 0
+            continue
+          if len(fields) != len(header):
+            raise InputError(
+                f'{path}, line {start}: {len(fields)} columns, '
+                f'{len(header)} are needed ({", ".join(header)}).')
+          row = dict(zip(header, fields))
+          yield self._row(path, start, row, row.get('index', str(first)),
+                          task.columns, labelled)
+          first += 1
+      except csv.Error as e:
+        raise InputError(f'{path}, near line {reader.line_num}: not CSV: {e}. '
+                         'A quote in a quoted field is written twice.') from e
+
   def _jsonl(self, path: str, labelled: bool) -> Iterator[GlueRow]:
     task = self._task
     with _open(path) as lines:
@@ -119,9 +156,10 @@ class Source:
         columns = next((c for c in (task.columns, task.tfds_columns)
                         if isinstance(row, dict) and set(c) <= set(row)), None)
         if columns is None:
-          raise InputError(
-              f'{path}, line {number}: an object with {", ".join(task.columns)}'
-              f' (or {", ".join(task.tfds_columns)}) is needed.')
+          either = ' (or '.join(dict.fromkeys(
+              map(', '.join, (task.columns, task.tfds_columns))))
+          raise InputError(f'{path}, line {number}: an object with {either}'
+                           f'{")" if " (or " in either else ""} is needed.')
         row[task.label] = row.get(task.label, row.get('label', ''))
         yield self._row(path, number, row, str(row.get('index', number - 1)),
                         columns, labelled)
@@ -148,15 +186,24 @@ class Source:
     return Rows(rows, source, labelled)
 
   def _row(self, path, number, row, index, columns, labelled) -> GlueRow:
-    label = str(row[self._task.label]) if labelled else ''
+    label = row[self._task.label] if labelled else ''
+    label = '' if label is None else str(label)
     if labelled and not self._known(label):
       known = (', '.join(map(repr, self._task.labels))
                or 'a number from 0 to 5')
+      if self._task.any_label:
+        known = 'all but an empty one'
       raise InputError(f'{path}, line {number}: label {label!r}; known are: '
                        f'{known}.')
-    return GlueRow(index, tuple(str(row[c]) for c in columns), label)
+    for column in columns:
+      if not isinstance(row[column], str):
+        raise InputError(f'{path}, line {number}: {column} is '
+                         f'{row[column]!r:.60}; a text is needed.')
+    return GlueRow(index, tuple(row[c] for c in columns), label)
 
   def _known(self, label: str) -> bool:
+    if self._task.any_label:
+      return bool(label.strip())
     if self._task.labels:
       return label in self._task.labels
     try:

@@ -27,6 +27,8 @@ class GlueTask:
     fields: where it is not 0, lines of train and dev with another number of
       fields are dropped, and counted (fairseq preprocess_GLUE_tasks.sh).
     rows: (train, dev), official sizes, for the docs.
+    any_label: whether every label that is not empty is one; `labels` is not
+      known yet.
   """
   folder: str
   tfds: str
@@ -41,6 +43,7 @@ class GlueTask:
   test: tuple[tuple[str, str], ...] = ()
   no_header: tuple[str, ...] = ()
   fields: int = 0
+  any_label: bool = False
 
   @property
   def tests(self) -> tuple[tuple[str, str], ...]:

@@ -1,4 +1,4 @@
-"""GLUE's metrics, in percent, by scikit-learn and scipy."""
+"""Metrics of classes and scores, in percent, by scikit-learn and scipy."""
 
 from collections.abc import Callable, Sequence
 import warnings
@@ -18,6 +18,13 @@ def f1(targets: Numbers, predictions: Numbers) -> float:
   """Of class 1; 0 where none is predicted."""
   from sklearn import metrics
   return 100 * float(metrics.f1_score(targets, predictions, zero_division=0))
+
+
+def f1_macro(targets: Numbers, predictions: Numbers) -> float:
+  """Mean over the classes that occur, of F1; 0 where none is predicted."""
+  from sklearn import metrics
+  return 100 * float(metrics.f1_score(
+      targets, predictions, average='macro', zero_division=0))
 
 
 def matthews(targets: Numbers, predictions: Numbers) -> float:
@@ -46,5 +53,5 @@ def _correlation(function, targets, predictions):
 
 
 METRICS: dict[str, Callable[[Numbers, Numbers], float]] = {
-    'accuracy': accuracy, 'f1': f1, 'matthews': matthews, 'pearson': pearson,
-    'spearman': spearman}
+    'accuracy': accuracy, 'f1': f1, 'f1_macro': f1_macro,
+    'matthews': matthews, 'pearson': pearson, 'spearman': spearman}

@@ -160,6 +160,7 @@ def _read_fairseq(folder):
 
 def _glue() -> dict[str, bytes]:
   return {'train.tsv': b'sentence\tlabel\n' + b'one two\t1\nthree\t0\n' * 5,
+          'test.csv': b'sentence,label\r\n' + b'"one, ""two""\n",1\r\n' * 5,
           'dev.jsonl': _jsonl({'sentence': 'one', 'label': '1', 'idx': i}
                               for i in range(4))}
 
@@ -168,7 +169,7 @@ def _read_glue(folder):
   from robertax.tasks.glue_files import Source
   from robertax.tasks.glue_table import GLUE
   source = Source(GLUE['sst2'], str(folder))
-  for name in ('train', 'dev'):
+  for name in ('train', 'dev', 'test'):
     source.split(name, True)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+import robertax
 from robertax import text
 from robertax.interop import (
     extension,
@@ -163,6 +164,32 @@ def test_all_heads(tmp_path, tokenizers, family, end):
       tmp_path, family, end, tokenizers[family], **SHAPES['head_80'], **more)
   assert pretrained.labels == (('no', 'perhaps', 'yes') if more else ())
   assert pretrained.choice == (end == 'ForMultipleChoice')
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_classes_of_texts_and_pairs_as_the_pipeline_says(
+    tmp_path, tokenizers, family):
+  """load().classify, BERT's two types included; 2 texts of each length."""
+  labels = {'num_labels': 3, 'id2label': {0: 'no', 1: 'perhaps', 2: 'yes'},
+            'label2id': {'no': 0, 'perhaps': 1, 'yes': 2}}
+  make(tmp_path, family, 'ForSequenceClassification', tokenizers[family],
+       **SHAPES['head_80'] | {'type_vocab_size': 1 + (family == 'bert')},
+       **labels)
+  model = robertax.load(f'hf:{tmp_path}')
+  pipeline = transformers.pipeline(
+      'text-classification', model=str(tmp_path), tokenizer=str(tmp_path))
+  texts = list(verification.SENTENCES[:4])
+  pairs = list(zip(texts, reversed(texts)))
+  for asked, theirs in ((texts, texts), (pairs, [
+      {'text': a, 'text_pair': b} for a, b in pairs])):
+    found = model.classify(asked)
+    said = pipeline(theirs, top_k=None)
+    assert len(found) == len(said) == 4
+    for ours, wanted in zip(found, said):
+      assert ours.label == wanted[0]['label']
+      assert ours.probabilities == pytest.approx(
+          {x['label']: x['score'] for x in wanted}, abs=1e-5)
+  assert len({round(one.probability, 3) for one in found}) > 1
 
 
 def state_names(family, end):

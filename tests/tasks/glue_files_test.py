@@ -121,6 +121,27 @@ def test_other_damage(tmp_path):
       Source(GLUE['stsb'], str(place)).split('train', True)
 
 
+def test_csv_with_quotes_and_lines_in_fields(tmp_path):
+  """As Python's csv writes it and as a spreadsheet does, with CR LF."""
+  place = folder_of('sst2', tmp_path, {'train.csv': [
+      '\ufeffsentence,label\r', '"a ""quoted"", one\r', '',
+      'of three lines",1\r', 'plain\ttab,0\r']})
+  assert Source(GLUE['sst2'], str(place)).split('train', True).rows == [
+      GlueRow('0', ('a "quoted", one\r\n\nof three lines',), '1'),
+      GlueRow('1', ('plain\ttab',), '0')]
+
+
+@pytest.mark.parametrize('lines, message', [
+    (['"two', 'lines",1', 'a,b,1'], 'train.csv, line 4: 3 columns, 2 are'),
+    (['"two', 'lines",7'], "train.csv, line 2: label '7'"),
+    (['"open,1', 'b,0'], 'train.csv, near line .: not CSV'),
+    (['"a" b,1'], 'train.csv, near line 2: not CSV')])
+def test_damaged_csv_is_named_with_its_line(tmp_path, lines, message):
+  place = folder_of('sst2', tmp_path, {'train.csv': ['sentence,label', *lines]})
+  with pytest.raises(InputError, match=message):
+    Source(GLUE['sst2'], str(place)).split('train', True)
+
+
 def test_json_lines_by_either_names(tmp_path):
   place = folder_of('mnli', tmp_path, {
       'train.jsonl': [json.dumps({

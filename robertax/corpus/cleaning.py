@@ -5,7 +5,7 @@ stands for the one it wraps, so every pass reads the same documents, and the
 last 1 % of those that remain is held out.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import hashlib
 import importlib
@@ -22,7 +22,9 @@ _BUCKET = 2  # Bytes of the hash that say where the others are kept.
 
 @dataclasses.dataclass(frozen=True)
 class Cleaning:
-  """What is left out; attributes as in DataConfig."""
+  """What is left out of a corpus; attributes as in DataConfig, but that
+  document_filter is that of this corpus: `module:function`, or nothing.
+  """
   drop_duplicates: bool = False
   min_document_chars: int = 0
   document_filter: str = ''
@@ -147,6 +149,35 @@ class Seen:
       return True
     bucket += rest
     return False
+
+
+def filters_of(document_filter: str, corpora: Sequence[str]) -> list[str]:
+  """The filter of each corpus.
+
+  >>> filters_of('f:english', ['books', 'news'])
+  ['f:english', 'f:english']
+  >>> filters_of('news=f:english,stories=f:told', ['books', 'news', 'stories'])
+  ['', 'f:english', 'f:told']
+
+  Args:
+    document_filter: as in DataConfig.
+    corpora: their names.
+
+  Raises:
+    InputError: a name that no corpus has, or has twice.
+  """
+  if '=' not in document_filter:
+    return [document_filter] * len(corpora)
+  found: dict[str, str] = {}
+  for part in document_filter.split(','):
+    name, _, one = (word.strip() for word in part.partition('='))
+    if name not in corpora or name in found or not one:
+      raise InputError(
+          f'data.document_filter={document_filter!r}: {part!r} is none of '
+          'CORPUS=module:function, each corpus once; they are '
+          f'{", ".join(corpora)}.')
+    found[name] = one
+  return [found.get(name, '') for name in corpora]
 
 
 def load_filter(name: str) -> Callable:

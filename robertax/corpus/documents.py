@@ -15,7 +15,7 @@ import re
 
 from robertax import paths
 from robertax.corpus.arrow_files import arrow, parquet, saved_files
-from robertax.corpus.cleaning import Cleaning
+from robertax.corpus.cleaning import Cleaning, filters_of
 from robertax.corpus.compression import PACKINGS
 from robertax.corpus.python_docs import PythonDocs
 from robertax.corpus.reading import Reader, Reading
@@ -132,11 +132,11 @@ def corpora_of(data) -> list:
   Raises:
     InputError: as `resolve`.
   """
-  cleaning = Cleaning(data.drop_duplicates, data.min_document_chars,
-                      data.document_filter)
-  return [cleaning.of(corpus) for corpus in resolve(
-      data.corpora, data.text_field, data.invalid_utf8, data.split,
-      data.tfds_dir)]
+  found = resolve(data.corpora, data.text_field, data.invalid_utf8, data.split,
+                  data.tfds_dir)
+  filters = filters_of(data.document_filter, [corpus.name for corpus in found])
+  return [Cleaning(data.drop_duplicates, data.min_document_chars, one).of(
+      corpus) for corpus, one in zip(found, filters)]
 
 
 def resolve(corpora: str, text_field: str = 'text',

@@ -36,7 +36,8 @@ class DataConfig:
       the first one stays. Takes about 16 bytes of memory a document.
     min_document_chars: leave out shorter documents.
     document_filter: `module:function` of a document's text: True or a text
-      keeps it (as that text), False or None leaves it out. Of a corpus these
+      keeps it (as that text), False or None leaves it out. Or, of some corpora
+      only, `CORPUS=module:function`, with commas between. Of a corpus these
       three, in the order filter, length, duplicates, are counted.
     sentences: name of a splitter in corpus.sentences.SPLITTERS.
     format: name of an input format in corpus.formats.FORMATS.

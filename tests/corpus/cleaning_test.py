@@ -1,3 +1,4 @@
+import dataclasses
 import random
 import sys
 import textwrap
@@ -85,6 +86,29 @@ def test_a_filter_of_ones_own(path, module):
   assert sum(corpus.counts[k] for k in (
       'filtered_documents', 'too_short_documents', 'duplicate_documents')
       ) + len(documents) == len(TEXTS)
+
+
+def test_a_filter_of_some_corpora_alone(path, module, tmp_path):
+  name = module("""
+      def short(text): return len(text) < 4
+      def spaced(text): return ' ' in text
+      """)
+  for other in ('news', 'web'):
+    (tmp_path / f'{other}.txt').write_text('\n\n'.join(TEXTS))
+  data = DataConfig(
+      corpora=','.join(f'{tmp_path}/{n}.txt' for n in ('mine', 'news', 'web')),
+      document_filter=f'web={name}:spaced, news={name}:short')
+  mine, news, web = corpora_of(data)
+  assert list(mine.documents()) == TEXTS and type(mine).__name__ == 'Corpus'
+  assert list(news.documents()) == [t for t in TEXTS if len(t) < 4]
+  assert list(web.documents()) == [t for t in TEXTS if ' ' in t]
+  # Its records are those of a config whose filter is of all.
+  (alone,) = corpora_of(DataConfig(corpora=f'{tmp_path}/web.txt',
+                                   document_filter=f'{name}:spaced'))
+  assert alone.fingerprint() == web.fingerprint()
+  for wrong in ('blogs=a:b', 'web=', 'web=a:b,web=c:d', 'web=a:b,c:d'):
+    with pytest.raises(InputError, match='they are mine, news, web'):
+      corpora_of(dataclasses.replace(data, document_filter=wrong))
 
 
 def test_a_filters_errors_name_document_and_place(path, module):

@@ -1,11 +1,12 @@
 """Paths of text, records and runs: local, or any that etils.epath knows.
 
-Floor 0, beside no room. Every path that a person gives goes through here:
-`gs://bucket/x` as well as `/data/x`. The functions are those of `os`, `shutil`
-and `glob`, and so are their errors; a local path is given to these, so that it
-may be locked, mapped and renamed as before, and remote ones need no package
-until one is used. What a storage's own library raises becomes an OSError, and
-what a person must install for it an InputError that names the package.
+Floor 0, beside no room. Paths of text, records, configs and runs go through
+here: `gs://bucket/x` as well as `/data/x`. The functions are those of `os`,
+`shutil` and `glob`, and so are their errors; a local path is given to these, so
+that it may be locked, mapped and renamed as before, and remote ones need no
+package until one is used. What a storage's own library raises becomes an
+OSError, and what a person must install for it an InputError that names the
+package.
 """
 
 import builtins

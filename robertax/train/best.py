@@ -6,7 +6,6 @@ evaluation so far are kept in `W/best/<step>/`, and `results.json` and
 `eval/loss`, where `train.keep_best` asks for it.
 """
 
-import os
 import sys
 from typing import Any
 
@@ -30,7 +29,7 @@ def concluded(folder: str, task: str) -> bool:
     folder: W.
     task: a row of TASKS.
   """
-  return not TASKS[task].fine_tunes or os.path.exists(
+  return not TASKS[task].fine_tunes or paths.exists(
       f'{folder}/{results.RESULTS}')
 
 

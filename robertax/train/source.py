@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterator
 import contextlib
-import os
 from typing import Any, NamedTuple
 
 import jax
 
-from robertax import interop
+from robertax import interop, paths
 from robertax.errors import InputError
 from robertax.model import pad_vocabulary
 from robertax.model.config import ModelConfig
@@ -46,7 +45,7 @@ def describe(spec: str) -> tuple[ModelConfig, TokenizerConfig]:
   saved = workdir.read_config(spec)
   # Of a sweep's run that answers with others the best weights alone are kept.
   if saved is None or not any(
-      os.path.isdir(f'{spec}/{folder}') for folder in ('checkpoints', BEST)):
+      paths.isdir(f'{spec}/{folder}') for folder in ('checkpoints', BEST)):
     raise InputError(
         f'init_from={spec!r}: no workdir of robertax is there (no config.json '
         'with checkpoints beside it), and it does not begin with hf: or '
@@ -67,7 +66,7 @@ def open_weights(spec: str) -> Iterator[Weights]:
   if interop.is_foreign(spec):
     yield _foreign(spec)
     return
-  best = os.path.isdir(f'{spec}/{BEST}')
+  best = paths.isdir(f'{spec}/{BEST}')
   checkpoints = Checkpoints(spec, read_only=True,
                             folder=BEST if best else 'checkpoints')
   try:

@@ -157,7 +157,7 @@ def _glue(name: str, where: str, folder: str, made: str) -> Place:
   train, dev = there('train'), there(official.dev[0])
   if train and dev:
     return Place({'data.dir': where})
-  if name == 'mnli' and dev.endswith('.jsonl'):
+  if name == 'mnli' and dev:
     _cut_in_two(dev, f'{made}/MNLI')
     return Place({'data.dir': f'{made}/MNLI'},
                  'there is no MNLI train: dev-matched is cut in two, four '
@@ -172,17 +172,34 @@ def _glue(name: str, where: str, folder: str, made: str) -> Place:
 
 
 def _cut_in_two(dev: str, folder: str) -> None:
-  """By premise, so that none is on both sides."""
-  sides = {'train': [], 'dev_matched': []}
+  """By premise, so that none is on both sides; JSON lines or the official TSV.
+
+  Rows go over as they are: what is wrong in one is said by who reads it.
+  """
+  ending = dev.rpartition('.')[2]
+  sides, header = {'train': [], 'dev_matched': []}, []
   with paths.open(dev) as f:
-    for line in f:
-      if line.strip():
-        row = json.loads(line)
-        premise = str(row.get('premise', row.get('sentence1', '')))
-        scored = zlib.crc32(premise.encode()) % 5 == 0
-        sides['dev_matched' if scored else 'train'].append(line.rstrip('\n'))
+    for line in (line.rstrip('\n') for line in f if line.strip()):
+      if ending == 'tsv' and not header:
+        header = line.removeprefix('\ufeff').split('\t')
+        for rows in sides.values():
+          rows.append(line)
+        continue
+      row = (dict(zip(header, line.split('\t'))) if header
+             else _object(line))
+      premise = str(row.get('premise', row.get('sentence1', '')))
+      scored = zlib.crc32(premise.encode()) % 5 == 0
+      sides['dev_matched' if scored else 'train'].append(line)
   for side, rows in sides.items():
-    _write(f'{folder}/{side}.jsonl', rows)
+    _write(f'{folder}/{side}.{ending}', rows)
+
+
+def _object(line: str) -> dict[str, Any]:
+  try:
+    row = json.loads(line)
+  except (ValueError, RecursionError):
+    return {}
+  return row if isinstance(row, dict) else {}
 
 
 def _pairs_of(squad: str, dev: str, folder: str) -> None:
@@ -192,7 +209,8 @@ def _pairs_of(squad: str, dev: str, folder: str) -> None:
     made, _ = qnli_pairs.pairs(squad_files.read(squad, '1.1')[::5])
     qnli_pairs.write(made, f'{folder}/train.tsv')
   with paths.open(dev) as f:
-    _write(f'{folder}/dev.tsv', f.read().rstrip('\n').split('\n'))
+    _write(f'{folder}/dev.{dev.rpartition(".")[2]}',
+           f.read().rstrip('\n').split('\n'))
 
 
 def _race(where: str, made: str, scored: int) -> Place:

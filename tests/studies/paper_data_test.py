@@ -9,7 +9,8 @@ from robertax.errors import InputError
 from robertax.studies import paper_data
 from robertax.studies.paper_scales import SCALES
 from robertax.studies.paper_tables import FIVE, PAIR
-from robertax.tasks import race_questions
+from robertax.tasks import glue_files, race_questions
+from robertax.tasks.glue_table import GLUE
 
 TINY = SCALES['tiny']
 
@@ -59,21 +60,34 @@ def test_official_files_are_taken_as_they_are(tmp_path):
       {'data.dir': f'{tmp_path}/squad'})
 
 
-def test_mnli_dev_is_cut_by_premise(tmp_path):
-  write(tmp_path / 'glue' / 'MNLI' / 'dev_matched.jsonl', ''.join(
-      json.dumps({'premise': f'p{n // 3}', 'hypothesis': f'h{n}',
-                  'label': 'neutral'}) + '\n' for n in range(600)))
+@pytest.mark.parametrize('ending', ['jsonl', 'tsv'])
+def test_mnli_dev_is_cut_by_premise(tmp_path, ending):
+  rows = [{'premise': f'p{n // 3}', 'hypothesis': f'h{n}', 'label': 'neutral'}
+          for n in range(600)]
+  write(tmp_path / 'glue' / 'MNLI' / f'dev_matched.{ending}', {
+      'jsonl': ''.join(json.dumps(row) + '\n' for row in rows),
+      'tsv': 'index\tsentence1\tsentence2\tgold_label\n' + ''.join(
+          '\t'.join(['0', *row.values()]) + '\n' for row in rows)}[ending])
   for _ in range(2):  # The second time it is there.
     found = place('mnli', tmp_path)
   assert 'cut in two' in found.stand_in
-  sides = {}
-  for side in ('train', 'dev_matched'):
-    path = tmp_path / 'made' / 'MNLI' / f'{side}.jsonl'
-    sides[side] = [json.loads(line) for line in path.read_text().splitlines()]
-  assert sum(map(len, sides.values())) == 600
+  source = glue_files.Source(GLUE['mnli'], found.values['data.dir'])
+  sides = {side: source.split(side, True).rows
+           for side in ('train', 'dev_matched')}
+  assert sorted(row.texts for rows in sides.values() for row in rows) == sorted(
+      (row['premise'], row['hypothesis']) for row in rows)
   assert .1 < len(sides['dev_matched']) / 600 < .3
-  premises = [{row['premise'] for row in rows} for rows in sides.values()]
+  premises = [{row.texts[0] for row in rows} for rows in sides.values()]
   assert not premises[0] & premises[1]
+
+
+def test_damage_in_what_is_cut_is_for_its_reader(tmp_path):
+  write(tmp_path / 'glue' / 'MNLI' / 'dev_matched.jsonl', '{"premise": 1\n' * 9)
+  found = place('mnli', tmp_path)
+  source = glue_files.Source(GLUE['mnli'], found.values['data.dir'])
+  with pytest.raises(InputError, match='line 1: not JSON'):
+    for side in ('train', 'dev_matched'):
+      source.split(side, True)
 
 
 def test_squad2_without_its_train(tmp_path):

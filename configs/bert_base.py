@@ -8,7 +8,7 @@ WordPiece 30K, SEGMENT-PAIR + NSP, ten static masks, 128 tokens for the first
 and biases, gradients clipped to 1. Set tokenizer.path to BERT's vocab.txt for
 its own pieces.
 Cost (expected): 256 x (900K x 128 x 0.559 + 100K x 512 x 0.602) GFLOP = 2.4e19
-FLOP: 3.0 hours on 32 TPU v5e at 36 % of their 197 TFLOP/s.
+FLOP: 4.1 hours on 32 TPU v5e at 26 % of their 197 TFLOP/s.
 Expect (paper, Table 2, as published): SQuAD 1.1/2.0 F1 88.5/76.3, MNLI-m 84.3,
 SST-2 92.8, RACE 64.3.
 """

@@ -11,7 +11,7 @@ own rows are, laid out as spans.
 al. 2019: margin_alpha 1, margin_beta 0); cross_entropy, the default here, is
 fairseq's later one: 92.3 on val where the margin has about 90.
 `--config.finetune.chunker=spacy` takes candidates from spaCy (pip install
-'robertax[spacy]', and its model en_core_web_lg) instead of from our rules.
+'.[spacy]', and its model en_core_web_lg) instead of from our rules.
 Cost (expected): the 259 positive rows with their candidates are 89,378 tokens;
 2,000 updates of 64 rows are 400 epochs, 3.6e7 tokens; 6 x 303M x tokens for
 large: 6.5e16 FLOP, 14 minutes at 40 % of a v5e.

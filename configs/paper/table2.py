@@ -8,7 +8,8 @@
 `doc_sentences`. All of the table, fine-tuning included:
 `python -m robertax.paper --table=2 --scale=paper`.
 Cost (expected): 1,000,000 steps x 256 x 512 tokens x 0.602 GFLOP a token
-= 7.89e+19 FLOP: 10 hours on 32 TPU v5e at 36 % of their 197 TFLOP/s.
+= 7.89e+19 FLOP: 13.5 hours on 32 TPU v5e at 26 % of their 197 TFLOP/s, as
+compiled (8 rows a chip).
 Expect (paper, Table 2; SQuAD 1.1/2.0 F1, MNLI-m, SST-2, RACE): SEGMENT-PAIR
 90.4/78.7, 84.0, 92.9, 64.2; SENTENCE-PAIR 88.7/76.2, 82.9, 92.1, 63.0;
 FULL-SENTENCES 90.4/79.1, 84.7, 92.5, 64.8; DOC-SENTENCES 90.6/79.7, 84.7, 92.7,

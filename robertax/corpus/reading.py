@@ -106,7 +106,7 @@ class Reader(NamedTuple):
       raise InputError(
           f'{path}: to read it, {" and ".join(missing)} must be installed: '
           f'pip install {" ".join(self.packages)}'
-          + (f" (the extra: pip install 'robertax[{self.extra}]')."
+          + (f" (or '.[{self.extra}]' in robertax's folder)."
              if self.extra else '.'))
     return found
 

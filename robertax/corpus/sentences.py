@@ -91,7 +91,7 @@ def sentencex(document: str) -> list[str]:
   except ImportError as e:
     raise InputError(
         "data.sentences='sentencex' needs the package: pip install sentencex "
-        "(the extra: pip install 'robertax[sentences]').") from e
+        "(or '.[sentences]' in robertax's folder).") from e
   return [found for line in lines(document)
           for found in map(str.strip, segment('en', line)) if found]
 

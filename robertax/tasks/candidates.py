@@ -64,8 +64,9 @@ def _spacy():
     import spacy
     return spacy.load(SPACY_MODEL)
   except ImportError as e:
-    raise InputError("finetune.chunker='spacy' needs spaCy: pip install "
-                     "'robertax[spacy]', or take 'rules'.") from e
+    raise InputError("finetune.chunker='spacy' needs spaCy: pip install spacy "
+                     "(or '.[spacy]' in robertax's folder), or take 'rules'."
+                     ) from e
   except OSError as e:
     raise InputError(
         f"finetune.chunker='spacy' needs its model {SPACY_MODEL}: python -m "

@@ -201,7 +201,7 @@ def test_a_missing_package_is_named_before_anything_is_read(
   with pytest.raises(InputError, match=f'pip install {packages}') as e:
     resolve(str(tmp_path / name))
   assert str(tmp_path / name) in str(e.value)
-  assert (f"'robertax[{extra}]'" in str(e.value)) == bool(extra)
+  assert (f"'.[{extra}]'" in str(e.value)) == bool(extra)
 
 
 def test_the_extras_bring_what_the_readers_need():

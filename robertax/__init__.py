@@ -3,7 +3,8 @@
 Faithful to Liu et al. 2019 by default. The floor plan, where a room imports
 only from lower floors (WORKSPACE.md tells the story):
 
-  6 doors       main, prepare, convert, report: flags only
+  6 doors       main, prepare, convert, report, aot, score, sweep, paper: flags
+  5 studies     many runs or none: sweeps, the compiled estimate, paper's tables
   5 inspection  load() and its Model, show_batch(), pictures, a run's last words
   4 train       time: state, optimizer, step, loop, checkpoint, evaluation
   3 tasks       what is asked of the model

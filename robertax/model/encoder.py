@@ -1,7 +1,7 @@
 """x_BTD through embeddings and N post-LN blocks.
 
 fairseq models/transformer/transformer_encoder.py and
-modules/transformer_layer.py, as roberta.md B2 and B5 tell them.
+modules/transformer_layer.py.
 """
 
 from flax import nnx

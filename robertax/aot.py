@@ -47,7 +47,8 @@ def main(argv):
   parsed = config.parse(values)
   if _SEARCH.value:
     parsed, found = studies.search(parsed, _TOPOLOGY.value)
-    largest = studies.largest_micro_batch(parsed, _TOPOLOGY.value, found)
+    largest = found.fits and studies.largest_micro_batch(
+        parsed, _TOPOLOGY.value, found) or None
   else:
     largest = None
     found = studies.estimate(parsed, _TOPOLOGY.value)

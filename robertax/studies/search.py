@@ -27,12 +27,13 @@ def search(config: Config, name: str) -> tuple[Config, Estimate]:
     name: of the topology, as for `estimate`.
 
   Returns:
-    The config with the fastest that fits, and its estimate.
+    The config with the fastest that fits, and its estimate; where nothing fits,
+    that which needs the least memory.
 
   Raises:
-    InputError: nothing fits.
+    InputError: as `estimate`.
   """
-  best, last = None, ''
+  best, nearest, last = None, None, ''
   for policy in POLICIES:
     fitting, parts = 0, 1
     while fitting < 2:
@@ -42,13 +43,15 @@ def search(config: Config, name: str) -> tuple[Config, Estimate]:
       try:
         found = estimate(tried, name)
       except InputError as e:
-        if 'data.batch_size' not in str(e):
+        if 'data.batch_size' not in str(e) or nearest is None:
           raise
         break  # No smaller micro-batch comes out even.
       print(f'model.remat={policy} train.micro_batches={parts}: '
             f'{found.memory / 2**30:.2f} GiB, ' + (
                 f'{found.seconds:.4f} s' if found.fits else 'does not fit'),
             file=sys.stderr)
+      if nearest is None or found.memory < nearest[1].memory:
+        nearest = tried, found
       if found.fits:
         fitting += 1
         if best is None or found.seconds < best[1].seconds:
@@ -62,10 +65,10 @@ def search(config: Config, name: str) -> tuple[Config, Estimate]:
     print(f'{", ".join(behind)}: not tried, for all of the batch fits without.',
           file=sys.stderr)
   if best is None:
-    raise InputError(
-        f'{name}: no remat policy and number of micro-batches fits; more '
-        'devices, or mesh.fsdp, mesh.model or mesh.zero1, share it out.')
-  return best
+    print(f'{name}: no remat policy and number of micro-batches fits; more '
+          'devices, or mesh.fsdp, mesh.model or mesh.zero1, share it out.',
+          file=sys.stderr)
+  return best or nearest
 
 
 WITHIN = 1.2  # Between what fits and what does not.

@@ -6,6 +6,7 @@ import types
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from robertax.errors import InputError
 from robertax.studies import largest_micro_batch
 from robertax.studies.search import bracket
 from robertax.train.config import parse
@@ -63,3 +64,19 @@ def test_a_batch_of_the_rows_that_are_tried(monkeypatch):
   assert all(parts == 2 and size % 8 == 0 for size, parts in seen)
   assert found.summary()['rows'] == 4 * found.rows
   assert f'{found.beyond} do not fit' in found.describe()
+
+
+def test_where_nothing_fits_the_nearest_is_told(monkeypatch, capsys):
+  """Exit code 1 is aot's, with its JSON line, as without a search."""
+  def estimate(config, name):
+    if config.data.batch_size % (4 * config.train.micro_batches):
+      raise InputError('data.batch_size=256 is not a multiple')
+    least = 3e9 if config.model.remat == 'full' else 4e9
+    return estimated(LIMIT + least / config.train.micro_batches)
+
+  monkeypatch.setattr(search, 'estimate', estimate)
+  tried, found = search.search(parse({'data': {'batch_size': 256}}), 'v5e:2x2')
+  assert not found.fits and found.memory == LIMIT + 3e9 / 64
+  assert (tried.model.remat, tried.train.micro_batches) == ('full', 64)
+  assert 'no remat policy and number of micro-batches fits' in (
+      capsys.readouterr().err)

@@ -22,7 +22,7 @@ from robertax.train.config import Config, to_dict
 
 GIB = 2**30
 # Of the data sheet's peak, that fine-tuning reaches: an assumption, a little
-# above what the compiler says of pretraining (36 % of base, 42 % of large).
+# above what the compiler says of pretraining (35 % of base, 41 % of large).
 TUNING_MFU = 0.4
 TUNING_CHIP = 'v5e'
 # Of a config, what a compiled step does not depend on.

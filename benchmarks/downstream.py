@@ -218,16 +218,21 @@ def in_parallel(options: argparse.Namespace, names: list[str]) -> bool:
 
 def run(options: argparse.Namespace) -> dict[str, dict[str, Any]] | None:
   """All that is missing; None if it was stopped."""
+  from robertax.sections import unknown
   from robertax.studies import sweep
   from robertax.train import loop
-  began = time.monotonic()
-  if loop.run(pretraining(options), f'{options.out}/pretrained').signal:
-    return None
-  print(f'pretraining: {time.monotonic() - began:.0f} s of this call',
-        file=sys.stderr)
-  write_data(options)
-  wanted = (options.tasks.split(',') if options.tasks
-            else [task.name for task in TASKS])
+  names = [task.name for task in TASKS]
+  wanted = options.tasks.split(',') if options.tasks else names
+  for name in wanted:
+    if name not in names:
+      raise unknown('--tasks', name, names)
+  if not options.cores:  # A worker's parent has done it, and its lock is one.
+    began = time.monotonic()
+    if loop.run(pretraining(options), f'{options.out}/pretrained').signal:
+      return None
+    print(f'pretraining: {time.monotonic() - began:.0f} s of this call',
+          file=sys.stderr)
+    write_data(options)
   # The long ones are at the table's end.
   if options.workers > 1 and not in_parallel(options, wanted[::-1]):
     return None

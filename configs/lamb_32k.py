@@ -31,5 +31,5 @@ def get_config(arg=None):
       weight_decay_on='matrices', clip_norm=1.0)
   config.train.update(
       steps=7_812, log_every=100, eval_every=1_000,
-      checkpoint_every=1_000)
+      checkpoint_every=1_000, micro_batches=2)  # On v5e:16x16 one does not fit.
   return with_arg(config, arg)

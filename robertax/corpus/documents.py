@@ -155,7 +155,8 @@ def resolve(corpora: str, text_field: str = 'text',
 
   Returns:
     `Corpus`, `TfdsText` or `PythonDocs` objects, in the order given. A file's
-    corpus is called as the file up to its first dot.
+    corpus is called as the file up to its first dot, one of TFDS as the data
+    set, with its config where another config of it is there too.
 
   Raises:
     InputError: nothing there, nothing readable, or two of one name.
@@ -173,6 +174,10 @@ def resolve(corpora: str, text_field: str = 'text',
   if not found:
     raise InputError('data.corpora is empty: name a file, a folder, a '
                      'glob, tfds:NAME, or python, the embedded text.')
+  called = Counter(corpus.name for corpus in found)
+  for corpus in found:  # Parts of one data set, such as c4's.
+    if called[corpus.name] > 1 and getattr(corpus, 'config', ''):
+      corpus.name = f'{corpus.name}-{corpus.config}'
   places = {}
   for corpus in found:
     place = corpus.files[0] if corpus.files else corpus.name

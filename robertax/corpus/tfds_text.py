@@ -22,6 +22,7 @@ class TfdsText:
 
   Attributes:
     name: of the data set, without its config.
+    config: of the data set, '' where it has one alone.
     files: paths of the split's files.
     counts, size, position: as of `documents.Corpus`; the position follows from
       the number of documents read.
@@ -55,6 +56,8 @@ class TfdsText:
           f'{", ".join(info.splits) or "none"}; data.split says which.') from e
     self._check(info.features, text_field)
     self.name = self._builder.name
+    chosen = getattr(self._builder, 'builder_config', None)
+    self.config = (getattr(chosen, 'name', '') or '').replace('/', '-')
     self.files = list(dict.fromkeys(map(str, self._info.filepaths)))
     self.counts = Counter()
     self.size = sum(paths.stat(path).size for path in self.files)

@@ -55,7 +55,7 @@ def classify(model: Model, texts: Texts) -> Any:
 
 def _logits(model: Model, asked: Sequence[tuple[str, ...]]) -> np.ndarray:
   """float32[E, C]."""
-  tok, longest = model.tokenizer, model.config.max_positions
+  tok, longest = model.tokenizer, model.longest
   typed = model.config.num_types > 1  # With one type it is of all tokens.
   encoded = encode_texts(tok, asked, longest, separators=1 if typed else 2)
   found = np.zeros((len(asked), model.config.num_classes), np.float32)

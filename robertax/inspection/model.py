@@ -26,14 +26,16 @@ class Model:
     tokenizer: text.Tokenizer.
     step: updates the weights have seen.
     labels: names of the classes; empty where there are none.
+    longest: most tokens that a text to classify has, as in its fine-tuning.
   """
 
   def __init__(self, params: Any, config: ModelConfig,
                tokenizer: text.Tokenizer, step: int,
-               labels: Sequence[str] = ()):
+               labels: Sequence[str] = (), longest: int = 0):
     self.params, self.config = params, config
     self.tokenizer, self.step = tokenizer, step
     self.labels = tuple(labels)
+    self.longest = min(longest or config.max_positions, config.max_positions)
     self._states = jax.jit(functools.partial(_states, config),
                            static_argnames='all_layers')
     self._log_probs = jax.jit(functools.partial(_log_probs, config))

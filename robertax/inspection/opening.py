@@ -43,7 +43,14 @@ def load(path: str) -> Model:
   config = dataclasses.replace(
       pretrained.config, dtype='float32', attention='auto', remat='none')
   return Model(jax.tree.map(jax.numpy.asarray, pretrained.params), config,
-               pretrained.tokenizer, pretrained.step, pretrained.labels)
+               pretrained.tokenizer, pretrained.step, pretrained.labels,
+               _tuned_length(pretrained))
+
+
+def _tuned_length(pretrained: Pretrained) -> int:
+  """Tokens of a row of the run that made it; 0: it was not made here."""
+  run = pretrained.history.get('config', {})
+  return run.get('data', {}).get('sequence_length', 0)
 
 
 def _is_hf(folder: str) -> bool:

@@ -5,7 +5,7 @@ topology (rows whose step has the same shapes share it, and tables share rows);
 fine-tuning is arithmetic.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import sys
 from typing import Any
@@ -45,8 +45,8 @@ class Cost:
     found: by the compiler; None: nothing is pretrained for this row.
     model: name of the pretrained model; rows with the same need it once.
     pretraining: chip-hours (compiled); of GPUs, of which no time is known, 0.
-    tuning: chip-hours (expected).
-    tuned: fine-tuning runs.
+    tunings: task -> (chip-hours (expected), fine-tuning runs).
+    begins: what is fine-tuned: rows with the same need each task once.
   """
   table: str
   row: str
@@ -55,8 +55,18 @@ class Cost:
   found: Estimate | None
   model: str
   pretraining: float
-  tuning: float
-  tuned: int
+  tunings: Mapping[str, tuple[float, int]]
+  begins: tuple[str, bool]
+
+  @property
+  def tuning(self) -> float:
+    """Chip-hours of all its tasks."""
+    return sum(hours for hours, _ in self.tunings.values())
+
+  @property
+  def tuned(self) -> int:
+    """Runs of all its tasks."""
+    return sum(runs for _, runs in self.tunings.values())
 
 
 def costs(names: Sequence[str], scale: Scale, topology: str = '') -> list[Cost]:
@@ -83,10 +93,11 @@ def costs(names: Sequence[str], scale: Scale, topology: str = '') -> list[Cost]:
         config, compiled = _compiled(name, row, config, where, known)
       hours = (compiled.seconds * config.train.steps * compiled.devices / 3600
                if compiled and compiled.timed else 0.0)
-      tuning, runs = _tuning(name, row, config, scale)
-      found.append(Cost(name, row.name, config, where, compiled,
-                        '' if row.random_of else folder(config),
-                        hours * scale.seeds, tuning, runs))
+      found.append(Cost(
+          name, row.name, config, where, compiled,
+          '' if row.random_of else folder(config), hours * scale.seeds,
+          _tuning(name, row, config, scale),
+          (folder(config), bool(row.random_of))))
   return found
 
 
@@ -114,27 +125,28 @@ def _compiled(name: str, row: Row, config: Config, where: str,
 
 
 def _tuning(name: str, row: Row, config: Config, scale: Scale
-            ) -> tuple[float, int]:
-  """(chip-hours, runs) of a row's fine-tuning: 6 FLOP a parameter and token."""
-  tokens = runs = 0
+            ) -> dict[str, tuple[float, int]]:
+  """task -> (chip-hours, runs): 6 FLOP a parameter and token."""
+  model, found = config.model, {}
+  blocks = model.num_layers * (
+      4 * model.hidden_size**2 + 2 * model.hidden_size * model.mlp_size)
   for task in dict.fromkeys(
       COLUMNS[c].task for c in TABLES[name].columns if COLUMNS[c].task):
     # Built, so that a wrong one is found here.
     paper_tasks.tuning(task, scale, {'data.dir': task}, folder(config), 0,
                        bool(row.random_of))
-    tokens += paper_tasks.updates_tokens(task, scale) * scale.seeds
+    tokens = paper_tasks.updates_tokens(task, scale) * scale.seeds
     rates, batches = paper_tasks.settings(task, scale)
-    runs += (max(1, len(rates) * len(batches)) * scale.tuning_seeds
-             * scale.seeds)
-  model = config.model
-  blocks = model.num_layers * (
-      4 * model.hidden_size**2 + 2 * model.hidden_size * model.mlp_size)
-  seconds = 6 * blocks * tokens / (CHIPS[TUNING_CHIP].flops * TUNING_MFU)
-  return seconds / 3600, runs
+    seconds = 6 * blocks * tokens / (CHIPS[TUNING_CHIP].flops * TUNING_MFU)
+    found[task] = seconds / 3600, (
+        max(1, len(rates) * len(batches)) * scale.tuning_seeds * scale.seeds)
+  return found
 
 
 def table(found: Sequence[Cost]) -> str:
-  """A line a row, and the sums: a model that several rows need counts once."""
+  """A line a row, and the sums: a model that several rows need counts once, and
+  so does a task of it.
+  """
   lines = ['Pretraining: a static estimate by the compiler, nothing was run. '
            'Fine-tuning: arithmetic '
            f'(expected, {TUNING_CHIP} at {TUNING_MFU:.0%} of its peak).', '',
@@ -173,13 +185,15 @@ def table(found: Sequence[Cost]) -> str:
 def summary(found: Sequence[Cost]) -> dict[str, Any]:
   """For the JSON line; `fits` is of all rows."""
   models = {cost.model: cost.pretraining for cost in found if cost.model}
+  tunings = {(cost.begins, task): one for cost in found
+             for task, one in cost.tunings.items()}.values()
   timed = all(c.found is None or c.found.timed for c in found)
   return {
       'fits': all(c.found is None or c.found.fits for c in found),
       'models': len(models),
       'pretraining_chip_hours': round(sum(models.values())) if timed else None,
-      'tuning_chip_hours': round(sum(c.tuning for c in found)),
-      'tuning_runs': sum(c.tuned for c in found),
+      'tuning_chip_hours': round(sum(hours for hours, _ in tunings)),
+      'tuning_runs': sum(runs for _, runs in tunings),
       'compiled': len({id(c.found) for c in found if c.found}),
       'compile_seconds': round(sum(
           {id(c.found): c.found.compile_seconds

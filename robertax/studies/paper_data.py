@@ -16,6 +16,7 @@ Without DIR, text and GLUE are TFDS's, as far as it has them.
 
 from collections.abc import Mapping
 import dataclasses
+import hashlib
 import json
 from typing import Any
 import zlib
@@ -143,7 +144,8 @@ def _squad(where: str, version: str) -> Place:
       values | {'data.train_files': f'{parts[0]}[::12],{parts[1]}[::2]',
                 'data.eval_files': f'{parts[1]}[1::2]'},
       'there is no train-v2.0.json: trained on every 12th article of '
-      'train-v1.1 and every other one of dev-v2.0, scored on the other half')
+      'train-v1.1 and every other one of dev-v2.0, scored on articles of the '
+      'other half')
 
 
 def _glue(name: str, where: str, folder: str, made: str) -> Place:
@@ -158,14 +160,16 @@ def _glue(name: str, where: str, folder: str, made: str) -> Place:
   if train and dev:
     return Place({'data.dir': where})
   if name == 'mnli' and dev:
-    _cut_in_two(dev, f'{made}/MNLI')
-    return Place({'data.dir': f'{made}/MNLI'},
+    made = f'{made}/MNLI-{_mark(dev)}'
+    _cut_in_two(dev, made)
+    return Place({'data.dir': made},
                  'there is no MNLI train: dev-matched is cut in two, four '
                  'fifths of its premises to train, the others to score')
   squad = f'{folder}/squad/train-v1.1.json'
   if name == 'qnli' and dev and paths.exists(squad):
-    _pairs_of(squad, dev, f'{made}/QNLI')
-    return Place({'data.dir': f'{made}/QNLI'},
+    made = f'{made}/QNLI-{_mark(squad, dev)}'
+    _pairs_of(squad, dev, made)
+    return Place({'data.dir': made},
                  'there is no QNLI train: pairs made of every fifth question '
                  'of SQuAD train, scored on the official dev')
   return Place(missing=f'no {"dev" if train else "train"} file in {inside}')
@@ -220,15 +224,22 @@ def _race(where: str, made: str, scored: int) -> Place:
                 path := f'{where}/{split}-{part}.jsonl{ending}')}
   if not scored or len(packed) < len(SPLITS) * len(PARTS):
     return Place({'data.dir': where})
+  made = f'{made}/race-{scored}-{_mark(*packed.values())}'
   for (split, part), path in packed.items():
     kept, count = [], 0
     for _, line in compression.lines(path, lambda _: None):
       if split == 'train' or count < scored:
         kept.append(line.decode())
         count += len(json.loads(line)['questions'])
-    _write(f'{made}/race-{scored}/{split}-{part}.jsonl', kept)
-  return Place({'data.dir': f'{made}/race-{scored}'},
+    _write(f'{made}/{split}-{part}.jsonl', kept)
+  return Place({'data.dir': made},
                f'of dev and test the first {scored} questions of each part')
+
+
+def _mark(*files: str) -> str:
+  """Of these files, so that what is made of others lies elsewhere."""
+  facts = [(paths.absolute(path), *paths.stat(path)) for path in files]
+  return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
 
 
 def _write(path: str, rows: list[str]) -> None:

@@ -177,7 +177,8 @@ def _tune(study: Study, one: _Run, task: str, place: paper_data.Place) -> int:
                               random=bool(one.row.random_of))
   rates, batches = paper_tasks.settings(task, study.scale)
   into = f'{one.place}/tuned/{run_folder(config)}'
-  needed = any(paper_tasks.TASKS[other].after == task for other in study.tasks)
+  # By this table or another, for they share these runs.
+  needed = any(other.after == task for other in paper_tasks.TASKS.values())
   ended = sweep(config, into, rates or (config.optim.learning_rate,),
                 batches or (config.data.batch_size,), study.scale.tuning_seeds,
                 best=int(needed))
@@ -221,7 +222,9 @@ def _row(study: Study, row: Row, runs: Sequence[_Run]) -> dict[str, Any]:
     if swept:
       found['at_chance'][task] = sum(
           len(setting['degenerate']) for of in swept
-          for setting in of['settings'])
+          for setting in of['settings']
+          if all(setting[key] == of[key] for key in (
+              'learning_rate', 'batch_size')))  # Whose values are shown.
       found['asked'][task] = {key: swept[0][key] for key in (
           'metric', 'split', 'rows', 'data', 'train_rows', 'train_data')}
   for name in study.columns:

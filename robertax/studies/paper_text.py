@@ -12,7 +12,7 @@ from robertax.studies.heldout import asked_of
 from robertax.studies.paper_rows import Text, pretraining, with_tokens
 from robertax.studies.paper_scales import Scale
 from robertax.studies.paper_tables import Row, Table
-from robertax.studies.slices import PARTS, write_slices
+from robertax.studies.slices import PARTS, VERSION, write_slices
 from robertax.train.config import Config
 
 
@@ -75,7 +75,8 @@ def ready(name: str, table: Table, scale: Scale, folder: str, models: str
 
 def _slices(corpora: str, models: str, characters: int) -> str:
   """The folder of slices of this text."""
-  facts = [characters, [(c.name, c.fingerprint()) for c in resolve(corpora)]]
+  facts = [VERSION, characters,
+           [(c.name, c.fingerprint()) for c in resolve(corpora)]]
   name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
   folder = f'{models}/text/{characters}-{name}'
   write_slices(corpora, folder, characters)

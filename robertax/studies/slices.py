@@ -11,6 +11,7 @@ PARTS = ('train', 'heldout')
 # Characters of a document that a slice takes, so that it has many documents;
 # of a corpus of few long ones (books) twice as many, or four times, ...
 LONGEST = 4_000
+VERSION = 1  # Raised whenever a slice would be another.
 
 
 def write_slices(corpora: str, folder: str, characters: int) -> None:
@@ -46,7 +47,9 @@ def write_slices(corpora: str, folder: str, characters: int) -> None:
 
 def _beginnings(corpus: Corpus, longest: int) -> Iterator[str]:
   for text in corpus.documents():
-    yield text[:longest].rpartition('\n')[0] or text[:longest]
+    if len(text) > longest:  # Down to its last whole line.
+      text = text[:longest].rpartition('\n')[0] or text[:longest]
+    yield text
 
 
 def _longest(corpus: Corpus, characters: int) -> int:

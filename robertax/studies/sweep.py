@@ -17,6 +17,7 @@ import statistics
 import sys
 from typing import Any
 
+from robertax import paths
 from robertax.errors import InputError
 from robertax.studies import ensemble
 from robertax.tasks import results
@@ -67,7 +68,9 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
                      'seed, and no more of them together than there are.')
   if best:
     ensemble.check(config.task)
-  found = {}
+  if paths.is_remote(folder):
+    raise InputError(f'{folder}: a sweep is kept in a local folder.')
+  found, configs = {}, {}
   runs = list(itertools.product(rates, batches, range(seeds)))
   for number, (rate, batch, seed) in enumerate(runs, 1):
     one = dataclasses.replace(
@@ -84,11 +87,16 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
     ended = _run(one, place, named)
     if isinstance(ended, int):
       return Swept(None, ended)
-    found[rate, batch, one.seed] = ended, place
+    found[rate, batch, one.seed], configs[place] = (ended, place), one
   print(f'{len(runs)} runs; train steps of {num_shapes()} shapes were compiled',
         file=sys.stderr)
   summary = summarize(found, best)
   keep = {place for place in summary.pop('together', ())}
+  for place in sorted(keep):
+    if not os.path.isdir(f'{place}/{FOLDER}'):  # Of a sweep without `best`.
+      ended = _again(configs[place], place, named, 'its weights were not kept')
+      if isinstance(ended, int):
+        return Swept(None, ended)
   for _, place in found.values():
     if place not in keep:
       shutil.rmtree(f'{place}/{FOLDER}', ignore_errors=True)
@@ -105,6 +113,9 @@ def _run(config: Config, place: str, named: Collection[str]
   path = f'{place}/{results.RESULTS}'
   if os.path.exists(path):
     workdir.check(place, initial_config(config, named))
+    if (config.finetune.predict_test
+        and not workdir.read_config(place).finetune.predict_test):
+      return _again(config, place, named, 'it did not answer the test split')
   else:
     ended = loop.run(config, place, named)
     if ended.signal:
@@ -114,6 +125,14 @@ def _run(config: Config, place: str, named: Collection[str]
   shutil.rmtree(f'{place}/checkpoints', ignore_errors=True)
   with open(path, encoding='utf-8') as f:
     return json.load(f)
+
+
+def _again(config: Config, place: str, named: Collection[str], why: str
+           ) -> dict[str, Any] | int:
+  """The same run, for what was not kept of it."""
+  print(f'{place} is run again: {why}.', file=sys.stderr)
+  shutil.rmtree(place)
+  return _run(config, place, named)
 
 
 def summarize(found: dict[tuple[float, int, int], tuple[dict[str, Any], str]],

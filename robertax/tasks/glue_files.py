@@ -14,6 +14,7 @@ from robertax.tasks.glue_table import GlueTask
 
 TFDS = 'tfds:'
 ENDINGS = ('tsv', 'csv', 'jsonl')
+_LONGEST_FIELD = 1 << 27  # Characters; Python's own limit is 131,072.
 
 
 class GlueRow(NamedTuple):
@@ -117,19 +118,21 @@ class Source:
 
   def _csv(self, path: str, labelled: bool) -> Iterator[GlueRow]:
     """With a header; fields may be quoted, and hold line breaks."""
-    task, header, number = self._task, [], 0
+    task, header, number, first = self._task, [], 0, 0
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
     with _open(path) as lines:
-      reader = csv.reader(lines, strict=True)
+      # A byte order mark may stand before a quote.
+      reader = csv.reader(
+          (line.removeprefix('\ufeff') for line in lines), strict=True)
       try:
         for fields in reader:
           start, number = number + 1, reader.line_num
           if not fields:
             continue
           if not header:
-            header = [f.removeprefix('\ufeff') for f in fields]
+            header = fields
             _check_header(path, header, task.columns
                           + ((task.label,) if labelled else ()))
-            first = 0
             continue
           if len(fields) != len(header):
             raise InputError(

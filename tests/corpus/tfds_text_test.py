@@ -21,7 +21,7 @@ def prepared_fixture(request, tmp_path_factory):
   class SmallText(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Texts of our own."""
     VERSION = tfds.core.Version('1.0.0')
-    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name='en')]
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=n) for n in ('en', 'de')]
 
     def _info(self):
       return tfds.core.DatasetInfo(
@@ -37,9 +37,10 @@ def prepared_fixture(request, tmp_path_factory):
         yield i, {'text': text, 'id': i}
 
   data_dir = tmp_path_factory.mktemp(request.param)
-  SmallText(data_dir=data_dir, config='en',
-            file_format=request.param).download_and_prepare(
-                download_config=tfds.download.DownloadConfig(num_shards=3))
+  for config in ('en', 'de'):
+    SmallText(data_dir=data_dir, config=config,
+              file_format=request.param).download_and_prepare(
+                  download_config=tfds.download.DownloadConfig(num_shards=3))
   yield data_dir
 
 
@@ -62,6 +63,15 @@ def test_by_name(prepared, monkeypatch):
   assert list(corpus.documents()) == documents
   positions = [corpus.position for _ in corpus.documents()]
   assert positions == sorted(positions) and positions[50] < corpus.size / 2
+
+
+def test_two_parts_of_one_data_set(prepared):
+  """As C4's: else they could not be told apart, nor renamed."""
+  found = resolve('tfds:small_text/en,tfds:small_text/de',
+                  tfds_dir=str(prepared))
+  assert [corpus.name for corpus in found] == ['small_text-en', 'small_text-de']
+  with pytest.raises(InputError, match="two corpora are called 'small_text-en"):
+    resolve('tfds:small_text/en,tfds:small_text/en', tfds_dir=str(prepared))
 
 
 def test_by_folder(prepared):

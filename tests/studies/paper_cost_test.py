@@ -6,7 +6,7 @@ import types
 import pytest
 
 from robertax.errors import InputError
-from robertax.studies import paper_cost
+from robertax.studies import paper_cost, paper_rows
 from robertax.studies.paper_scales import SCALES
 from robertax.studies.paper_tables import TABLES
 
@@ -64,10 +64,29 @@ def test_hours_are_steps_times_seconds_times_chips(compiled):
 
 
 def test_micro_batches_are_doubled_until_it_fits(compiled):
-  (lamb,) = [c for c in paper_cost.costs(['3'], PAPER) if c.row == '32k']
-  assert lamb.config.train.micro_batches == 2
+  """On its own slice none is: else a run would not be what was compiled."""
+  found = paper_cost.costs(list(TABLES), PAPER)
+  for cost in found:
+    if cost.found:
+      row = TABLES[cost.table].row(cost.row)
+      assert cost.config.train.micro_batches == (
+          paper_rows.pretraining(row, PAPER).train.micro_batches)
+  compiled.clear()
+  (lamb,) = [c for c in paper_cost.costs(['3'], PAPER, 'v5e:8x8')
+             if c.row == '32k']
+  assert lamb.config.train.micro_batches == 8
   assert [c.train.micro_batches for c, _ in compiled
-          if c.data.batch_size == 32768] == [1, 2]
+          if c.data.batch_size == 32768] == [2, 4, 8]
+
+
+def test_a_task_of_a_model_is_paid_once(compiled):
+  """MNLI of the longest run stands in Tables 4, 5 and 8."""
+  found = {name: paper_cost.summary(paper_cost.costs([name], PAPER))
+           for name in ('4', '8')}
+  both = paper_cost.summary(paper_cost.costs(['4', '8'], PAPER))
+  # 4 models x (MNLI, SST-2) x 6 settings x 5 seeds.
+  assert both['tuning_runs'] == sum(
+      one['tuning_runs'] for one in found.values()) - 4 * 2 * 30
 
 
 def test_what_fits_nowhere_is_said(monkeypatch):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import pytest
 
@@ -113,8 +114,9 @@ def test_qnli_out_of_squad(tmp_path):
                                       for i in range(10)]}]}]}))
   dev = 'index\tquestion\tsentence\tlabel\n0\ta\tb\tentailment\n'
   write(tmp_path / 'glue' / 'QNLI' / 'dev.tsv', dev)
-  assert 'SQuAD' in place('qnli', tmp_path).stand_in
-  made = tmp_path / 'made' / 'QNLI'
+  found = place('qnli', tmp_path)
+  assert 'SQuAD' in found.stand_in
+  made = pathlib.Path(found.values['data.dir'])
   assert (made / 'dev.tsv').read_text() == dev
   assert len((made / 'train.tsv').read_text().splitlines()) == 1 + 2 * 2
 

@@ -56,6 +56,15 @@ def test_of_a_long_document_the_beginning_is_taken(tmp_path):
   assert len(one) <= LONGEST and document.startswith(one + '\n')
 
 
+def test_a_document_that_is_not_cut_is_whole(tmp_path):
+  path = tmp_path / 'news.jsonl'
+  wanted = [f'Title {n}\nThe body in one line.' for n in range(6)]
+  path.write_text(''.join(json.dumps({'text': t}) + '\n' for t in wanted))
+  write_slices(str(path), str(tmp_path / 'out'), 80)
+  assert texts(tmp_path / 'out', 'train') == wanted[:3]
+  assert texts(tmp_path / 'out', 'heldout') == wanted[3:]
+
+
 def test_of_few_long_documents_longer_beginnings_are_taken(tmp_path):
   """Books: 20 documents, whose first LONGEST characters are not enough."""
   path = tmp_path / 'news.txt'

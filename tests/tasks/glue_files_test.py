@@ -124,7 +124,7 @@ def test_other_damage(tmp_path):
 def test_csv_with_quotes_and_lines_in_fields(tmp_path):
   """As Python's csv writes it and as a spreadsheet does, with CR LF."""
   place = folder_of('sst2', tmp_path, {'train.csv': [
-      '\ufeffsentence,label\r', '"a ""quoted"", one\r', '',
+      '\ufeff"sentence","label"\r', '"a ""quoted"", one\r', '',
       'of three lines",1\r', 'plain\ttab,0\r']})
   assert Source(GLUE['sst2'], str(place)).split('train', True).rows == [
       GlueRow('0', ('a "quoted", one\r\n\nof three lines',), '1'),

@@ -15,6 +15,7 @@ from tests.tasks import tuning_run
 
 # Which word is in it says the class; names that are numbers are names too.
 CLASSES = {'up, and': 'rise', '"down"': 'fall', 'level': '0'}
+LENGTH = 32  # Of 64 positions.
 FILLER = 'it was a day in may and the price'.split()
 
 
@@ -52,10 +53,12 @@ def _folder(tmp_path_factory):
 
 def config(folder, tokenizer, **finetune):
   steps = finetune.pop('steps', 90)
-  return tuning_run.config(
+  made = tuning_run.config(
       'text_classification', folder, tokenizer, steps=steps, batch_size=16,
       learning_rate=5e-3, finetune={
           'text_columns': 'said', 'label_column': 'what'} | finetune)
+  return dataclasses.replace(made, data=dataclasses.replace(
+      made.data, sequence_length=LENGTH))
 
 
 @pytest.fixture(scope='module', name='tokenizer')
@@ -113,8 +116,12 @@ def test_load_answers_as_the_run_did(run, folder):
                                               abs=1e-5)
   assert list(alone.probabilities.values()) == sorted(
       alone.probabilities.values(), reverse=True)
-  # Too long is cut, as in fine-tuning, not refused.
-  assert model.classify(texts[0] + ' it was' * 200).label in CLASSES.values()
+  # Too long is cut, not refused, and where fine-tuning cuts it.
+  long, tok = texts[0] + ' it was' * 200, model.tokenizer
+  cut = tok.decode(tok.encode(long)[:LENGTH - 2])
+  assert len(tok.encode(cut)) == LENGTH - 2
+  assert model.classify(long).probabilities == pytest.approx(
+      model.classify(cut).probabilities, abs=1e-6)
   assert model.classify([]) == []
   with pytest.raises(InputError, match='not of both'):
     model.classify(['one', ('a', 'pair')])

@@ -1,6 +1,7 @@
 """Whole fine-tuning runs: learned, killed and resumed, on any mesh, swept."""
 
 import contextlib
+import dataclasses
 import json
 from unittest import mock
 
@@ -276,3 +277,27 @@ def test_a_sweep_compiles_once_for_each_shape_and_resumes(
     assert len(list((folder / 'runs').glob('*/best'))) == 2
   text = (tmp_path / 'whole' / 'sweep.txt').read_text()
   assert text == sweep.table(whole.results) and 'together' in text
+
+
+def test_what_an_earlier_sweep_did_not_keep_is_made_again(
+    pretrained, tmp_path, capsys):
+  """Weights, where the best are asked for later; answers to the test split."""
+  data_dir = write_sst2(tmp_path / 'glue', test=9)
+  settings = parse(config(data_dir, pretrained, finetune={
+      'epochs': 1, 'max_train_examples': 32}))
+  asked = dataclasses.replace(settings, finetune=dataclasses.replace(
+      settings.finetune, predict_test=True))
+  found = []
+  with mock.patch.object(jax, 'devices', return_value=jax.devices()[:1]):
+    for one, best in ((settings, 0), (settings, 1), (asked, 1)):
+      found.append(sweep.sweep(one, str(tmp_path / 'w'), (1e-3,), (16,), 2,
+                               best=best).results)
+      assert len(list((tmp_path / 'w').glob('runs/*/best'))) == best
+  said = capsys.readouterr().err
+  assert said.count('its weights were not kept') == 1
+  assert said.count('it did not answer the test split') == 2
+  assert found[0]['settings'] == found[1]['settings'] == found[2]['settings']
+  assert 'predictions.zip' in found[2]['files']
+  assert 'predictions.zip' not in found[1]['files']
+  with pytest.raises(InputError, match='a sweep is kept in a local folder'):
+    sweep.sweep(settings, 'gs://bucket/w')

@@ -93,7 +93,7 @@ def test_a_workdir_in_a_storage_is_the_local_one(tiny, tmp_path, monkeypatch):
   assert report.write('fake://bucket/W') == 'fake://bucket/W/report.html'
   assert paths.stat('fake://bucket/W/report.html').size > 10_000
   # And another run begins with its weights.
-  one_device(changed(tiny, init_from='fake://bucket/W', train={'steps': 2}),
-             tmp_path / 'more')
+  one_device(changed(tiny, train={'steps': 2})
+             | {'init_from': 'fake://bucket/W'}, tmp_path / 'more')
   assert lines(tmp_path / 'more')[0]['eval/loss'] == pytest.approx(
       lines('fake://bucket/W')[-1]['eval/loss'], rel=1e-6)

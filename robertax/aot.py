@@ -45,12 +45,12 @@ def main(argv):
   from robertax.train import config
 
   parsed = config.parse(values)
+  largest = None
   if _SEARCH.value:
     parsed, found = studies.search(parsed, _TOPOLOGY.value)
-    largest = found.fits and studies.largest_micro_batch(
-        parsed, _TOPOLOGY.value, found) or None
+    if found.fits:
+      largest = studies.largest_micro_batch(parsed, _TOPOLOGY.value, found)
   else:
-    largest = None
     found = studies.estimate(parsed, _TOPOLOGY.value)
   print(aot_report.table(parsed, found, _TOP.value, largest))
   print(json.dumps(aot_report.summary(parsed, found, largest)

@@ -98,17 +98,12 @@ class Source:
         fields = line.rstrip('\n').removesuffix('\r').split('\t')
         if not header:
           header = [f.removeprefix('\ufeff') for f in fields]
-          _check_header(path, header, task.columns
-                        + ((task.label,) if labelled else ()))
+          self._check_header(path, header, labelled)
           continue
         if labelled and task.fields and len(fields) != task.fields:
           dropped += 1
           continue
-        if len(fields) != len(header):
-          raise InputError(
-              f'{path}, line {number}: {len(fields)} columns, '
-              f'{len(header)} are needed ({", ".join(header)}).')
-        row = dict(zip(header, fields))
+        row = _by_column(path, number, header, fields)
         first = number - 1 - (not (labelled and task.no_header))
         yield self._row(path, number, row, row.get('index', str(first)),
                         task.columns, labelled)
@@ -118,7 +113,7 @@ class Source:
 
   def _csv(self, path: str, labelled: bool) -> Iterator[GlueRow]:
     """With a header; fields may be quoted, and hold line breaks."""
-    task, header, number, first = self._task, [], 0, 0
+    header, number, first = [], 0, 0
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
     with _open(path) as lines:
       # A byte order mark may stand before a quote.
@@ -131,16 +126,11 @@ class Source:
             continue
           if not header:
             header = fields
-            _check_header(path, header, task.columns
-                          + ((task.label,) if labelled else ()))
+            self._check_header(path, header, labelled)
             continue
-          if len(fields) != len(header):
-            raise InputError(
-                f'{path}, line {start}: {len(fields)} columns, '
-                f'{len(header)} are needed ({", ".join(header)}).')
-          row = dict(zip(header, fields))
+          row = _by_column(path, start, header, fields)
           yield self._row(path, start, row, row.get('index', str(first)),
-                          task.columns, labelled)
+                          self._task.columns, labelled)
           first += 1
       except csv.Error as e:
         raise InputError(f'{path}, near line {reader.line_num}: not CSV: {e}. '
@@ -204,6 +194,13 @@ class Source:
                          f'{row[column]!r:.60}; a text is needed.')
     return GlueRow(index, tuple(row[c] for c in columns), label)
 
+  def _check_header(self, path: str, header: list[str], labelled: bool):
+    needed = self._task.columns + ((self._task.label,) if labelled else ())
+    missing = [name for name in needed if name not in header]
+    if missing:
+      raise InputError(f'{path}, line 1: no column {", ".join(missing)} among '
+                       f'{", ".join(header)}.')
+
   def _known(self, label: str) -> bool:
     if self._task.any_label:
       return bool(label.strip())
@@ -249,8 +246,10 @@ class _Utf8:
       yield line
 
 
-def _check_header(path: str, header: list[str], needed: tuple[str, ...]):
-  missing = [name for name in needed if name not in header]
-  if missing:
-    raise InputError(f'{path}, line 1: no column {", ".join(missing)} among '
-                     f'{", ".join(header)}.')
+def _by_column(path: str, number: int, header: list[str], fields: list[str]
+               ) -> dict[str, str]:
+  if len(fields) != len(header):
+    raise InputError(
+        f'{path}, line {number}: {len(fields)} columns, '
+        f'{len(header)} are needed ({", ".join(header)}).')
+  return dict(zip(header, fields))

@@ -67,15 +67,15 @@ def saved_files(folder: str, split: str) -> list[str] | None:
     folder = os.path.join(folder, split)
   elif not paths.exists(os.path.join(folder, STATE)):
     return None
-  files = [os.path.join(folder, file['filename'])
+  listed = [os.path.join(folder, file['filename'])
            for file in _listed(folder, STATE, '_data_files')]
-  for file in files:
+  for file in listed:
     if os.path.basename(file) != os.path.relpath(file, folder):
       raise InputError(f'{folder}/{STATE}: {file} does not lie beside it.')
     if not paths.exists(file):
       raise InputError(f'data.corpora: {folder}: {os.path.basename(file)}, '
                        f'which {STATE} lists, is missing.')
-  return files
+  return listed
 
 
 def _listed(folder: str, name: str, key: str) -> list:

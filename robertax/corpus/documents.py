@@ -63,20 +63,20 @@ class Corpus:
       reading can begin there.
   """
 
-  def __init__(self, name: str, files: list[str], text_field: str = 'text',
+  def __init__(self, name: str, sources: list[str], text_field: str = 'text',
                invalid_utf8: str = 'error'):
     if invalid_utf8 not in INVALID_UTF8:
       raise unknown('value of data.invalid_utf8', invalid_utf8, INVALID_UTF8)
     self.name = name
-    self.files = files
+    self.files = sources
     self.counts = Counter()
-    self.size = sum(paths.stat(path).size for path in files)
+    self.size = sum(paths.stat(path).size for path in self.files)
     self.position = 0
     self.mark = 0, 0
     self._text_field = text_field
     self._replace = invalid_utf8 == 'replace'
     self._versions = sorted({
-        version for path in files
+        version for path in self.files
         for version in reader_of(path).versions(path)})
 
   def fingerprint(self) -> str:
@@ -194,32 +194,32 @@ def _files_of(item: str, split: str) -> list[tuple[str, list[str]]]:
   """(name, files) of each corpus that one item of data.corpora means."""
   path = item if paths.is_remote(item) else os.path.expanduser(item)
   if paths.isdir(path):
-    files = saved_files(path, split)
-    if files is None:
-      files = sorted(
+    found = saved_files(path, split)
+    if found is None:
+      found = sorted(
           os.path.join(folder, name)
           for folder, _, names in paths.walk(path, onerror=_unreadable)
           for name in names
           if reader_of(name) and not name.startswith('.'))
-    if not files:
+    if not found:
       raise InputError(f'data.corpora: the folder {path} holds no file ending '
                        f'in {_endings()}.')
     return [(_name(os.path.basename(paths.absolute(path).rstrip('/')), path),
-             _readable(files))]
+             _readable(found))]
   if paths.exists(path):
-    files = [path]
+    found = [path]
   elif glob.has_magic(path):
-    files = [f for f in paths.glob(path) if not paths.isdir(f)]
-    if not files:
+    found = [f for f in paths.glob(path) if not paths.isdir(f)]
+    if not found:
       raise InputError(f'data.corpora: no file matches {path}.')
   else:
     raise InputError(f'data.corpora: {path} does not exist.')
-  for file in files:
+  for file in found:
     if not reader_of(file):
       raise InputError(f'data.corpora: {file}: a text file ends in '
                        f'{_endings()}.')
   return [(_name(os.path.basename(file), file), [file])
-          for file in _readable(files)]
+          for file in _readable(found)]
 
 
 def _endings() -> str:
@@ -238,11 +238,11 @@ def _name(base: str, path: str) -> str:
   return name
 
 
-def _readable(files: list[str]) -> list[str]:
-  for file in files:
+def _readable(candidates: list[str]) -> list[str]:
+  for file in candidates:
     if not paths.is_remote(file) and not os.access(file, os.R_OK):
       raise InputError(f'data.corpora: no permission to read {file}.')
-  return files
+  return candidates
 
 
 def _unreadable(error: OSError):

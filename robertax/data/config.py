@@ -3,17 +3,18 @@
 import dataclasses
 import math
 
-from robertax.data.damage import POLICIES
-from robertax.data.masking_laws import LAWS
 from robertax.errors import InputError
 from robertax.sections import unknown
 
+# What a key may say; tests hold these against the tables that act on them.
 BACKENDS = ('tf', 'numpy')
 SPECIALS = ('fairseq', 'exclude')
 MASKS = ('dynamic', 'static')
-UNITS = ('token', 'whole_word', 'span')
-OPS = ('numpy', 'tensorflow')
-NEGATIVES = ('half', 'bert')
+MASKING_LAWS = ('fairseq', 'bert')
+MASKING_UNITS = ('token', 'whole_word', 'span')
+MASKING_OPS = ('numpy', 'tensorflow')
+PAIR_NEGATIVES = ('half', 'bert')
+BAD_RECORDS = ('stop', 'skip')
 # A token's random numbers are told apart behind 16 bits of position.
 MAX_LENGTH = 1 << 16
 
@@ -160,8 +161,9 @@ def check(config: DataConfig) -> None:
   """
   for key, known in (
       ('backend', BACKENDS), ('specials', SPECIALS), ('masks', MASKS),
-      ('masking_law', LAWS), ('masking_unit', UNITS), ('masking_ops', OPS),
-      ('pair_negatives', NEGATIVES), ('bad_records', POLICIES)):
+      ('masking_law', MASKING_LAWS), ('masking_unit', MASKING_UNITS),
+      ('masking_ops', MASKING_OPS), ('pair_negatives', PAIR_NEGATIVES),
+      ('bad_records', BAD_RECORDS)):
     if getattr(config, key) not in known:
       raise unknown(f'data.{key}', getattr(config, key), known)
   for key in ('sequence_length', 'batch_size', 'prefetch', 'shuffle_block',

@@ -14,7 +14,6 @@ import numpy as np
 from robertax.corpus.checksums import PIECE, Checksum
 from robertax.errors import InputError
 
-POLICIES = ('stop', 'skip')
 AGAIN = 'delete its folder and prepare the corpus again.'
 _SAID = 20  # Records that are named; the rest are counted alone.
 

@@ -73,23 +73,24 @@ def _extended(pretrained: Pretrained, max_positions: int, add_tokens: str
 def _verified(original: Pretrained, changed: Pretrained, source: str,
               to_hf: bool, partial: str) -> Iterator[str]:
   """Compares what was read with what was written, and both with PyTorch."""
-  check = verification
-  there = check.has_transformers()
+  there = verification.has_transformers()
   if original.source.startswith('hf:') and there:
-    batch = check.batch(original.tokenizer, original.config)
-    yield check.compare(
-        check.our_outputs(original, batch), check.their_outputs(
+    batch = verification.batch(original.tokenizer, original.config)
+    yield verification.compare(
+        verification.our_outputs(original, batch), verification.their_outputs(
             original.source.removeprefix('hf:'), batch), batch,
         f'transformers and robertax on {source}')
-  batch = check.batch(changed.tokenizer, changed.config)
-  ours = check.our_outputs(changed, batch)
+  batch = verification.batch(changed.tokenizer, changed.config)
+  ours = verification.our_outputs(changed, batch)
   again = opening.read(f'hf:{partial}' if to_hf else partial)
-  yield check.compare(ours, check.our_outputs(again, batch), batch,
-                      'what was read and what was written')
+  yield verification.compare(
+      ours, verification.our_outputs(again, batch), batch,
+      'what was read and what was written')
   if to_hf and there:
-    yield check.compare_tokenizers(changed.tokenizer, partial)
-    yield check.compare(ours, check.their_outputs(partial, batch), batch,
-                        'robertax and transformers on what was written')
+    yield verification.compare_tokenizers(changed.tokenizer, partial)
+    yield verification.compare(
+        ours, verification.their_outputs(partial, batch), batch,
+        'robertax and transformers on what was written')
   if not there:
     yield ('torch and transformers are not installed: compared by robertax '
            'alone')

@@ -4,9 +4,10 @@ import dataclasses
 import math
 
 from robertax.errors import InputError
-from robertax.kernels.attention import IMPLEMENTATIONS
-from robertax.model.remat import POLICIES
 from robertax.sections import unknown
+
+ATTENTION = ('auto', 'cudnn', 'fused', 'splash', 'xla')
+REMAT = ('attention', 'full', 'none', 'products')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +87,9 @@ class ModelConfig:
     for name in ('layer_norm_eps', 'initializer_std'):
       if not 0 < getattr(self, name) < math.inf:
         raise InputError(f'model.{name}={getattr(self, name)}: more than 0.')
-    if self.attention not in IMPLEMENTATIONS:
-      raise unknown('model.attention', self.attention, IMPLEMENTATIONS)
-    if self.remat not in POLICIES:
-      raise unknown('model.remat', self.remat, POLICIES)
+    if self.attention not in ATTENTION:
+      raise unknown('model.attention', self.attention, ATTENTION)
+    if self.remat not in REMAT:
+      raise unknown('model.remat', self.remat, REMAT)
     if self.dtype not in ('float32', 'bfloat16'):
       raise InputError(f'model.dtype={self.dtype!r}: float32 or bfloat16.')

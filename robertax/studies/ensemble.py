@@ -33,7 +33,7 @@ def together(folders: Sequence[str]) -> tuple[dict[str, Any], dict[str, bytes]]:
     folders: finished runs of one task.
 
   Returns:
-    ({'runs', 'scores': {split: {metric: percent}}}, files by name).
+    ({'runs', 'scores': {split: {metric: percent}}}, content by name).
 
   Raises:
     InputError: they are of different tasks or answered different rows.
@@ -45,7 +45,7 @@ def together(folders: Sequence[str]) -> tuple[dict[str, Any], dict[str, bytes]]:
     raise InputError(f'{", ".join(folders)}: of different tasks; runs of one '
                      'answer together.')
   task = GLUE[name.removeprefix('glue/')]
-  scores, files, tables = {}, {}, {}
+  scores, content, tables = {}, {}, {}
   submissions = dict(task.tests)
   for file in found[0]['files']:
     if not file.startswith('predictions.') or not file.endswith('.jsonl'):
@@ -62,7 +62,7 @@ def together(folders: Sequence[str]) -> tuple[dict[str, Any], dict[str, bytes]]:
     labels = [line.get('label', '') for line in lines[0]]
     if all(labels):
       scores[split] = glue.score(task.metrics, labels, said)
-    files[file] = results.json_lines(
+    content[file] = results.json_lines(
         {k: v for k, v in {**line, 'prediction': word,
                            'probabilities': list(p)}.items() if k != 'logits'}
         for line, word, p in zip(lines[0], said, answers))
@@ -70,8 +70,8 @@ def together(folders: Sequence[str]) -> tuple[dict[str, Any], dict[str, bytes]]:
       tables[submissions[split]] = glue.submission(
           [GlueRow(line['index'], (), '') for line in lines[0]], said)
   if tables:
-    files[glue.SUBMISSION] = glue.archive(tables)
-  return {'runs': list(folders), 'scores': scores}, files
+    content[glue.SUBMISSION] = glue.archive(tables)
+  return {'runs': list(folders), 'scores': scores}, content
 
 
 def combine(logits: np.ndarray) -> np.ndarray:

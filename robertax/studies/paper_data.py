@@ -236,9 +236,9 @@ def _race(where: str, made: str, scored: int) -> Place:
                f'of dev and test the first {scored} questions of each part')
 
 
-def _mark(*files: str) -> str:
+def _mark(*sources: str) -> str:
   """Of these files, so that what is made of others lies elsewhere."""
-  facts = [(paths.absolute(path), *paths.stat(path)) for path in files]
+  facts = [(paths.absolute(path), *paths.stat(path)) for path in sources]
   return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
 
 

@@ -201,10 +201,10 @@ def _write(study: Study, text: TableText, runs: Sequence[_Run],
       'rows': [_row(study, row, [r for r in runs if r.row is row])
                for row in study.table.rows]}
   found['comparisons'] = paper_report.comparisons(study.table, found)
-  files = {'table.md': paper_report.markdown(study.table, found).encode(),
+  texts = {'table.md': paper_report.markdown(study.table, found).encode(),
            'table.png': paper_picture.draw(found)}
   paths.makedirs(study.folder)
-  return results.write(study.folder, found, files)
+  return results.write(study.folder, found, texts)
 
 
 def _row(study: Study, row: Row, runs: Sequence[_Run]) -> dict[str, Any]:

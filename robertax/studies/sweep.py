@@ -100,11 +100,11 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
   for _, place in found.values():
     if place not in keep:
       shutil.rmtree(f'{place}/{FOLDER}', ignore_errors=True)
-  files = {}
+  content = {}
   if keep:
-    summary['ensemble'], files = ensemble.together(sorted(keep))
-  files['sweep.txt'] = table(summary).encode()
-  return Swept(results.write(folder, summary, files))
+    summary['ensemble'], content = ensemble.together(sorted(keep))
+  content['sweep.txt'] = table(summary).encode()
+  return Swept(results.write(folder, summary, content))
 
 
 def _run(config: Config, place: str, named: Collection[str]

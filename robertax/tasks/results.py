@@ -30,14 +30,14 @@ def plain(value: Any) -> Any:
   return value
 
 
-def write(folder: str, found: Mapping[str, Any], files: Mapping[str, bytes]
+def write(folder: str, found: Mapping[str, Any], texts: Mapping[str, bytes]
           ) -> dict[str, Any]:
   """Writes the files, then results.json, each whole or not at all.
 
   Args:
     folder: W; '': nothing is written.
     found: what results.json is to hold; the names of the files are added.
-    files: content by name.
+    texts: content by name of the file.
 
   Returns:
     What results.json holds.
@@ -45,8 +45,8 @@ def write(folder: str, found: Mapping[str, Any], files: Mapping[str, bytes]
   Raises:
     InputError: the folder cannot be written.
   """
-  found = plain({**found, 'files': sorted(files)})
-  content = dict(files) if folder else {}
+  found = plain({**found, 'files': sorted(texts)})
+  content = dict(texts) if folder else {}
   if folder:
     content[RESULTS] = (json.dumps(found, indent=2, ensure_ascii=False)
                         + '\n').encode()

@@ -6,7 +6,7 @@ import math
 from robertax.errors import InputError
 from robertax.sections import unknown
 
-POLICIES = ('stop', 'skip', 'roll_back', 'go_on')  # optim.on_divergence
+ON_DIVERGENCE = ('stop', 'skip', 'roll_back', 'go_on')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +70,8 @@ class OptimConfig:
       value = getattr(self, name)
       if not 0 <= value < math.inf:  # NaN is not either.
         raise InputError(f'optim.{name}={value}: a number, at least 0.')
-    if self.on_divergence not in POLICIES:
-      raise unknown('optim.on_divergence', self.on_divergence, POLICIES)
+    if self.on_divergence not in ON_DIVERGENCE:
+      raise unknown('optim.on_divergence', self.on_divergence, ON_DIVERGENCE)
     if self.roll_back_batches < 1:
       raise InputError(f'optim.roll_back_batches={self.roll_back_batches}: at '
                        'least 1.')

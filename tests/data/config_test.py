@@ -2,8 +2,18 @@ import dataclasses
 
 import pytest
 
-from robertax.data.config import DataConfig, check
+from robertax.corpus.pairs import NEGATIVES
+from robertax.data.config import (
+    MASKING_LAWS,
+    PAIR_NEGATIVES,
+    DataConfig,
+    check,
+)
+from robertax.data.masking_laws import LAWS
 from robertax.errors import InputError
+from robertax.kernels.attention import IMPLEMENTATIONS
+from robertax.model.config import ATTENTION, REMAT
+from robertax.model.remat import POLICIES
 
 
 def test_defaults_are_fine():
@@ -51,3 +61,10 @@ def test_what_cannot_be(change, said):
   with pytest.raises(InputError) as e:
     check(dataclasses.replace(DataConfig(), **change))
   assert said in str(e.value)
+
+
+def test_choices_are_those_of_the_tables_that_act_on_them():
+  assert sorted(MASKING_LAWS) == sorted(LAWS)
+  assert sorted(ATTENTION) == sorted(IMPLEMENTATIONS)
+  assert sorted(REMAT) == sorted(POLICIES)
+  assert sorted(PAIR_NEGATIVES) == sorted(NEGATIVES)

@@ -31,7 +31,7 @@ def copy_fixture(two_corpora, tmp_path):
   return Manifest.read(manifest.folder)
 
 
-def files(manifest, backend):
+def data_files(manifest, backend):
   if backend == 'tf':
     return manifest.shard_paths('train')
   return [f'{manifest.folder}/{name}' for name in memmap.file_names('train')]
@@ -45,7 +45,7 @@ def test_a_flipped_bit_is_seen_or_harmless(copy, backend):
   sound = open_source([copy], 'train', backend).gather(everything)
   chance, seen = random.Random(backend), 0
   # Zeros fill array_record's blocks up, and are nobody's.
-  places = [(path, at) for path in files(copy, backend)
+  places = [(path, at) for path in data_files(copy, backend)
             for at, byte in enumerate(open(path, 'rb').read()) if byte]
   for path, at in chance.sample(places, FLIPS):
     with open(path, 'r+b') as f:

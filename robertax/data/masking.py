@@ -29,7 +29,7 @@ from robertax.data.arrays import (
   counts,
   flat_examples,
 )
-from robertax.data.config import SPECIALS, UNITS, DataConfig
+from robertax.data.config import MASKING_UNITS, SPECIALS, DataConfig
 from robertax.data.hashing import ACTION, COUNT, RANDOM, SCORE, bits32
 from robertax.data.masking_laws import LAWS, ONE, exact, num_masked, quotas
 from robertax.errors import InputError
@@ -77,7 +77,7 @@ class Masking:
     """
     for key, name, known in (
         ('specials', specials, SPECIALS), ('masking_law', law, LAWS),
-        ('masking_unit', unit, UNITS)):
+        ('masking_unit', unit, MASKING_UNITS)):
       if name not in known:
         raise unknown(f'data.{key}', name, known)
     if unit == 'whole_word' and word_starts is None:

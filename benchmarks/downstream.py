@@ -80,7 +80,7 @@ TASKS = (
 def pretraining(options: argparse.Namespace) -> Any:
   """The Config of the run that the tasks begin with: configs/reference.py."""
   from configs import reference
-  from robertax.train.config import parse
+  from robertax.config import parse
   config = reference.get_config(options.pretraining)
   config.data.update(corpora=f'{options.data}/pretrain/*.jsonl.zst',
                      cache_dir=f'{options.out}/cache')
@@ -89,10 +89,14 @@ def pretraining(options: argparse.Namespace) -> Any:
 
 def tuning(task: Task, options: argparse.Namespace, scratch: bool) -> Any:
   """The Config of a task's first seed."""
-  from robertax.data.config import DataConfig
-  from robertax.model.config import ModelConfig
-  from robertax.tasks.config import FinetuneConfig
-  from robertax.train.config import Config, OptimConfig, TrainConfig
+  from robertax.config import (
+      Config,
+      DataConfig,
+      FinetuneConfig,
+      ModelConfig,
+      OptimConfig,
+      TrainConfig,
+  )
   root = options.out if task.folder[0] == '>' else options.data
   folder = os.path.join(root, task.folder.removeprefix('>'))
   examples = task.examples and max(8, int(task.examples * options.share))
@@ -218,7 +222,7 @@ def in_parallel(options: argparse.Namespace, names: list[str]) -> bool:
 
 def run(options: argparse.Namespace) -> dict[str, dict[str, Any]] | None:
   """All that is missing; None if it was stopped."""
-  from robertax.sections import unknown
+  from robertax.errors import unknown
   from robertax.studies import sweep
   from robertax.train import loop
   names = [task.name for task in TASKS]

@@ -42,7 +42,7 @@ SHOWN = {'static': 'FULL-SENTENCES, static masks',
 
 def make_config(folder: str, part: str, variant: str, seed: int) -> Any:
   """The Config of a run; its train.steps are set once its rows are known."""
-  from robertax.train.config import parse
+  from robertax.config import parse
   return parse({
       'seed': seed,
       'data': {'corpora': f'{folder}/{part}/*.jsonl', 'batch_size': ROWS,

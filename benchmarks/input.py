@@ -161,8 +161,8 @@ def measure(backend: str, ops: str, num_records: int, rounds: int, calls: int,
   """All numbers, each printed as it comes."""
   import numpy as np
 
+  from robertax.config import DataConfig
   from robertax.data import Masking, open_source, train_batches
-  from robertax.data.config import DataConfig
   from robertax.data.hashing import train_keys
   from robertax.data.order import Order
   from robertax.data.packed import segments

@@ -89,8 +89,7 @@ def encode(path: str, tokenizer: str, part: int) -> dict[str, float]:
 def prepare(path: str, tokenizer: str, cache: str) -> dict:
   """Prepares a file as `robertax.prepare` does; its time and stages."""
   from robertax import corpus
-  from robertax.data.config import DataConfig
-  from robertax.text import TokenizerConfig
+  from robertax.config import DataConfig, TokenizerConfig
   started = time.perf_counter()
   (manifest,) = corpus.prepare(
       DataConfig(corpora=path, cache_dir=cache),

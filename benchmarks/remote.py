@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
   from benchmarks.input import LENGTH, write_records
-  from robertax.data.config import DataConfig
+  from robertax.config import DataConfig
   from robertax.data.feed import host_rows
 
   with tempfile.TemporaryDirectory() as folder:

@@ -10,12 +10,12 @@ import numpy as np
 from benchmarks import step_worker
 from benchmarks.step_case import Case, batch, weights
 from robertax import model, parallel
+from robertax.config import MeshConfig, ModelConfig, OptimConfig
 from robertax.data.feed import split_micro_batches
 from robertax.kernels.dropout import seed_words
 from robertax.parallel import chips
 from robertax.tasks.objective import MaskedLM
 from robertax.train import optimizer, state, step
-from robertax.train.config import OptimConfig
 
 NAME = 'robertax'
 
@@ -33,7 +33,7 @@ class Ours:
       settings: of the model section: attention, remat, layers_unrolled.
     """
     self.case = case
-    self._config = model.ModelConfig(
+    self._config = ModelConfig(
         vocab_size=case.vocab_size, hidden_size=case.hidden_size,
         num_layers=case.num_layers, num_heads=case.num_heads,
         mlp_size=case.mlp_size, max_positions=case.max_positions,
@@ -46,7 +46,7 @@ class Ours:
     self._seed, self._rate = seed_words(0), np.float32(case.learning_rate)
     task = MaskedLM(self._config)
     # One device: the two sides are compared, not the mesh.
-    self._mesh = parallel.make_mesh(parallel.MeshConfig(), jax.devices()[:1])
+    self._mesh = parallel.make_mesh(MeshConfig(), jax.devices()[:1])
     own = weights(case)
     make = state.create(lambda key: own, tx)
     # float32 is torch's, not TF32, where the two are compared in it.

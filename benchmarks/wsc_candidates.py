@@ -13,8 +13,7 @@ import argparse
 import json
 import sys
 
-from robertax.errors import InputError
-from robertax.sections import unknown
+from robertax.errors import InputError, unknown
 from robertax.tasks import pronouns
 from robertax.tasks.candidates import CHUNKERS, candidates
 from robertax.tasks.word_classes import DETERMINERS

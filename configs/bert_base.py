@@ -13,7 +13,7 @@ Expect (paper, Table 2, as published): SQuAD 1.1/2.0 F1 88.5/76.3, MNLI-m 84.3,
 SST-2 92.8, RACE 64.3.
 """
 
-from robertax.train.config import defaults, with_arg
+from robertax.config import defaults, with_arg
 
 
 def get_config(arg=None):

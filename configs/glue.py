@@ -16,8 +16,8 @@ Rates and batches are fairseq's (examples/roberta/config/finetuning); the
 paper's sweep over {1,2,3}e-5 x {16,32} x five seeds: see robertax.sweep.
 """
 
-from robertax.sections import take_arg, unknown
-from robertax.train.config import defaults, with_arg
+from robertax.config import defaults, take_arg, with_arg
+from robertax.errors import unknown
 
 # task: (learning rate, batch, warm-up as a share of the steps)
 TASKS = {

@@ -12,7 +12,7 @@ authors give 32K sequences the rate 5e-3 and a fifth of the run as warm-up, from
 which the numbers here are taken. Not in the paper, and never run.
 """
 
-from robertax.train.config import defaults, with_arg
+from robertax.config import defaults, with_arg
 
 
 def get_config(arg=None):

@@ -11,7 +11,7 @@ plateau. The text is what every Python installation carries (corpus `python`);
 it is seen less than twice, so there is nothing for dropout to prevent.
 """
 
-from robertax.train.config import defaults, with_arg
+from robertax.config import defaults, with_arg
 
 
 def get_config(arg=None):

@@ -17,8 +17,8 @@ The paper's numbers (appendix, Table 10): rate 1e-5, batch 16, weight decay .1,
 and weight decay .01 instead.
 """
 
-from robertax.sections import take_arg, unknown
-from robertax.train.config import defaults, with_arg
+from robertax.config import defaults, take_arg, with_arg
+from robertax.errors import unknown
 
 TASKS = ('race', 'race/middle', 'race/high')
 

@@ -17,7 +17,7 @@ still there after 4M, rows of 256 after 11M (measured, 2 CPU cores, 2026-11-25).
 It sees a fifth of the text, so there is nothing for dropout to prevent.
 """
 
-from robertax.train.config import defaults, with_arg
+from robertax.config import defaults, with_arg
 
 
 def get_config(arg=None):

@@ -12,7 +12,7 @@ Table 3: `:batch_size=2048,steps=125000,learning_rate=7e-4`); GLUE dev of
 Set data.corpora to your text; the five corpora are not handed out.
 """
 
-from robertax.train.config import defaults, with_arg
+from robertax.config import defaults, with_arg
 
 
 def get_config(arg=None):

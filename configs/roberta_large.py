@@ -11,7 +11,7 @@ SST-2 96.4; GLUE dev of Table 5.
 Set data.corpora to your text; the five corpora are not handed out.
 """
 
-from robertax.train.config import defaults, with_arg
+from robertax.config import defaults, with_arg
 
 
 def get_config(arg=None):

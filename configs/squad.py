@@ -23,9 +23,8 @@ large EM/F1 88.9/94.6 on 1.1, 86.5/89.4 on 2.0 (Table 6). Others reached 88.3 on
 2.0 with these numbers, and 89.6 with optim.layer_decay=0.75 at 3e-5.
 """
 
+from robertax.config import defaults, take_arg, with_arg
 from robertax.errors import InputError
-from robertax.sections import take_arg
-from robertax.train.config import defaults, with_arg
 
 TASKS = {'1.1': 'squad', '2.0': 'squad2'}
 

@@ -11,7 +11,7 @@ Expect (paper, Table 3): held-out perplexity 3.99, MNLI-m 84.7, SST-2 92.7 on
 Books + Wikipedia. The warm-up is BERT's; the paper names none for this table.
 """
 
-from robertax.train.config import defaults, with_arg
+from robertax.config import defaults, with_arg
 
 
 def get_config(arg=None):

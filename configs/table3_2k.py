@@ -11,7 +11,7 @@ Books + Wikipedia. The warm-up is fairseq's recipe for 2K x 125K; the paper
 names none for this table.
 """
 
-from robertax.train.config import defaults, with_arg
+from robertax.config import defaults, with_arg
 
 
 def get_config(arg=None):

@@ -15,7 +15,7 @@ Expect: what a sweep says; the paper's ranges are rates of {1,2,3}e-5 and
 batches of {16,32}: robertax.sweep takes this config too.
 """
 
-from robertax.train.config import defaults, with_arg
+from robertax.config import defaults, with_arg
 
 
 def get_config(arg=None):

@@ -23,8 +23,8 @@ A batch of fairseq's 64 has negative rows too, which have no loss; here all 64
 are positive.
 """
 
-from robertax.sections import take_arg, unknown
-from robertax.train.config import defaults, with_arg
+from robertax.config import defaults, take_arg, with_arg
+from robertax.errors import unknown
 
 TASKS = ('wsc', 'wnli_spans')
 

@@ -41,10 +41,10 @@ def main(argv):
   # No device of this machine is asked for, nor waited for.
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   from robertax import studies
+  from robertax.config import parse
   from robertax.studies import aot_report
-  from robertax.train import config
 
-  parsed = config.parse(values)
+  parsed = parse(values)
   largest = None
   if _SEARCH.value:
     parsed, found = studies.search(parsed, _TOPOLOGY.value)

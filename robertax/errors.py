@@ -4,6 +4,7 @@ Floor 0, beside no room: every room may raise an `InputError`.
 """
 
 import contextlib
+import difflib
 import errno
 import functools
 import os
@@ -117,3 +118,17 @@ def door(main):
       print(f'\n{INTERRUPTED}', file=sys.stderr)
       sys.exit(130)
   return wrapped
+
+
+MANY = 30  # Names; a list of more hides the one that was meant.
+
+
+def unknown(kind: str, name: str, known) -> InputError:
+  """The error for a name that is not in a table: says what is, and is close."""
+  known = sorted(known)
+  close = difflib.get_close_matches(name, known, n=1)
+  hint = f' Did you mean {close[0]!r}?' if close else ''
+  if close and len(known) > MANY:
+    return InputError(f'unknown {kind} {name!r}.{hint}')
+  return InputError(
+      f'unknown {kind} {name!r}.{hint} Known are: {", ".join(known)}.')

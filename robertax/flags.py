@@ -56,7 +56,7 @@ def given(config, example: str):
     raise InputError(
         '--config: get_config() of that file gives a value of type '
         f'{type(config.value).__name__}, not a ConfigDict. One begins with '
-        'robertax.train.config.defaults().') from e
+        'robertax.config.defaults().') from e
 
 
 def named(config) -> frozenset[str]:
@@ -65,7 +65,7 @@ def named(config) -> frozenset[str]:
   Args:
     config: from `config_flag`.
   """
-  from robertax.train.config import arg_keys
+  from robertax.config import arg_keys
   _, arg = _split(_config_text(sys.argv))
   return frozenset(config_flags.get_override_values(flags.FLAGS[config.name])
                    ) | arg_keys(arg)

@@ -31,11 +31,12 @@ def main(argv):
   if not _WORKDIR.value:
     raise InputError(f'--workdir=FOLDER is needed, such as: {_EXAMPLE}')
   # Imported here: a wrong flag is answered at once, without loading JAX.
+  from robertax.config import parse
   from robertax.inspection import epilogue
   from robertax.parallel import processes
-  from robertax.train import config, loop
+  from robertax.train import loop
 
-  wanted = config.parse(values)
+  wanted = parse(values)
   processes.start(*(flag.value for flag in _PROCESSES),
                   heartbeat_seconds=wanted.train.peer_timeout_seconds)
   with processes.as_one():

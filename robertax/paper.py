@@ -49,8 +49,8 @@ def main(argv):
     # No device of this machine is asked for, nor waited for.
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   from robertax import paths
+  from robertax.errors import unknown
   from robertax.parallel import processes
-  from robertax.sections import unknown
   from robertax.studies import paper_cost, paper_rows, paper_run
   from robertax.studies.paper_scales import SCALES
 

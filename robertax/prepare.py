@@ -75,7 +75,7 @@ def main(argv):
         values, _STEP.value, _ROWS.value, _OUT.value, keys))
     return 0
   from robertax import corpus
-  from robertax.train.config import parse
+  from robertax.config import parse
 
   config = parse(values)
   if config.task != 'pretrain':

@@ -33,11 +33,11 @@ def main(argv):
   values = given(_CONFIG, _EXAMPLE)
   if not _WORKDIR.value:
     raise InputError(f'--workdir=FOLDER is needed, such as: {_EXAMPLE}')
+  from robertax.config import parse
   from robertax.studies import sweep
-  from robertax.train import config
 
   ended = sweep.sweep(
-      config.parse(values), _WORKDIR.value, _numbers('rates', _RATES, float),
+      parse(values), _WORKDIR.value, _numbers('rates', _RATES, float),
       _numbers('batches', _BATCHES, int), _SEEDS.value, _BEST.value,
       named(_CONFIG))
   if ended.signal:

@@ -104,7 +104,7 @@ flags.run(main)
 def test_a_remote_config_file(tmp_path, joined):
   (tmp_path / 'bucket').mkdir()
   (tmp_path / 'bucket' / 'x.py').write_text(
-      'from robertax.train.config import defaults, with_arg\n'
+      'from robertax.config import defaults, with_arg\n'
       'def get_config(arg=None):\n  return with_arg(defaults(), arg)\n')
 
   def run(url):

@@ -71,7 +71,8 @@ import sys
 for name in ('tensorflow', 'tensorflow_datasets', 'array_record'):
   sys.modules[name] = None
 from robertax.inspection import epilogue
-from robertax.train import config, loop
+from robertax import config
+from robertax.train import loop
 import robertax
 values = dict(
     data=dict(corpora='a.txt', cache_dir='c', backend='numpy', workers=2,

@@ -2,7 +2,7 @@
 
 import json
 
-from robertax.train.config import Config, to_dict
+from robertax.config import Config, to_dict
 from tests.main_test import robertax, said
 
 

@@ -14,9 +14,8 @@ dynamic 78.7, 84.0, 92.9. The format is SEGMENT-PAIR with NSP: the dynamic row
 has the figures of that row of Table 2. The warm-up is BERT's.
 """
 
-from robertax.sections import take_arg
+from robertax.config import defaults, take_arg, to_dict, with_arg
 from robertax.studies.paper_rows import paper_row
-from robertax.train.config import defaults, to_dict, with_arg
 
 TABLE, ROW = '1', 'dynamic'
 

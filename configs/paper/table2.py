@@ -17,9 +17,8 @@ FULL-SENTENCES 90.4/79.1, 84.7, 92.5, 64.8; DOC-SENTENCES 90.6/79.7, 84.7, 92.7,
 format fills its batch.
 """
 
-from robertax.sections import take_arg
+from robertax.config import defaults, take_arg, to_dict, with_arg
 from robertax.studies.paper_rows import paper_row
-from robertax.train.config import defaults, to_dict, with_arg
 
 TABLE, ROW = '2', 'full_sentences'
 

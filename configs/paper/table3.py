@@ -15,9 +15,8 @@ Expect (paper, Table 3; held-out perplexity, MNLI-m, SST-2): 256 3.99, 84.7,
 92.7; 2k 3.68, 85.2, 92.9; 8k 3.77, 84.6, 92.8.
 """
 
-from robertax.sections import take_arg
+from robertax.config import defaults, take_arg, to_dict, with_arg
 from robertax.studies.paper_rows import paper_row
-from robertax.train.config import defaults, to_dict, with_arg
 
 TABLE, ROW = '3', '2k'
 

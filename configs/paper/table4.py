@@ -16,9 +16,8 @@ Expect (paper, Table 4; SQuAD 1.1/2.0 F1, MNLI-m, SST-2): two 93.6/87.3, 89.0,
 paper names no other for the shorter runs.
 """
 
-from robertax.sections import take_arg
+from robertax.config import defaults, take_arg, to_dict, with_arg
 from robertax.studies.paper_rows import paper_row
-from robertax.train.config import defaults, to_dict, with_arg
 
 TABLE, ROW = '4', 'two'
 

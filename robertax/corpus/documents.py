@@ -23,8 +23,7 @@ from robertax.corpus.text_files import jsonl, txt
 from robertax.corpus.tfds_text import PREFIX, TfdsText
 from robertax.corpus.warc_files import warc
 from robertax.corpus.wiki_dumps import wiki
-from robertax.errors import InputError
-from robertax.sections import unknown
+from robertax.errors import InputError, unknown
 
 _WARC = Reader(warc, ('warcio', 'resiliparse'), 'warc')
 READERS = {

@@ -35,12 +35,10 @@ import random
 
 import numpy as np
 
+from robertax.config import PAIR_NEGATIVES
 from robertax.corpus.coin import Coin, below, heads
 from robertax.corpus.example import Example
-from robertax.errors import InputError
-from robertax.sections import unknown
-
-NEGATIVES = ('half', 'bert')
+from robertax.errors import InputError, unknown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +59,9 @@ class PairLaw:
     if not 0 <= self.short_rate <= 1:
       raise InputError(f'data.pair_short_rate={self.short_rate}: a share of '
                        'documents, 0 to 1.')
-    if self.negatives not in NEGATIVES:
-      raise unknown('data.pair_negatives', self.negatives, NEGATIVES)
+    if self.negatives not in PAIR_NEGATIVES:
+      raise unknown('data.pair_negatives', self.negatives,
+                    PAIR_NEGATIVES)
 
 
 def segment_pairs(documents: list[list[np.ndarray]], *, sequence_length: int,

@@ -25,8 +25,7 @@ from robertax.corpus.sentences import SPLITTERS
 from robertax.corpus.surveys import Surveys
 from robertax.corpus.vocabulary import tokenizer_for
 from robertax.corpus.workers import available_cores
-from robertax.errors import InputError
-from robertax.sections import unknown
+from robertax.errors import InputError, unknown
 from robertax.text import Tokenizer
 
 SHORTEST = 8  # Tokens; below, there is hardly anything to predict from.

@@ -7,14 +7,14 @@ with tf.data; with data.backend='numpy' neither tensorflow nor array_record is
 imported.
 """
 
-from robertax.data.config import check
+from robertax.config import check_data as check
 from robertax.data.feed import Feed, local_rows, split_micro_batches
 from robertax.data.masking import Masking
 from robertax.data.pipeline import (
-  Pipeline,
-  eval_batches,
-  train_batches,
-  unigram_counts,
+    Pipeline,
+    eval_batches,
+    train_batches,
+    unigram_counts,
 )
 from robertax.data.source import open_source
 

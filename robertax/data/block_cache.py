@@ -20,8 +20,8 @@ import zlib
 
 import numpy as np
 
+from robertax.config import DataConfig
 from robertax.corpus.preparation import default_cache_dir
-from robertax.data.config import DataConfig
 from robertax.errors import InputError, writing
 
 _MAGIC = 0x31_4B_4C_42_58_42_52  # 'RBXBLK1'

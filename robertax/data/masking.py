@@ -22,18 +22,17 @@ import functools
 
 import numpy as np
 
+from robertax.config import MASKING_UNITS, SPECIALS, DataConfig
 from robertax.data import masking_units
 from robertax.data.arrays import (
-  NumPyArrays,
-  TensorFlowArrays,
-  counts,
-  flat_examples,
+    NumPyArrays,
+    TensorFlowArrays,
+    counts,
+    flat_examples,
 )
-from robertax.data.config import MASKING_UNITS, SPECIALS, DataConfig
 from robertax.data.hashing import ACTION, COUNT, RANDOM, SCORE, bits32
 from robertax.data.masking_laws import LAWS, ONE, exact, num_masked, quotas
-from robertax.errors import InputError
-from robertax.sections import unknown
+from robertax.errors import InputError, unknown
 
 Batch = dict[str, np.ndarray]
 

@@ -24,7 +24,7 @@ import math
 
 import numpy as np
 
-from robertax.data.config import DataConfig
+from robertax.config import DataConfig
 from robertax.data.hashing import fold, text_key
 from robertax.data.order import Lanes, Order, permute
 from robertax.data.source import Source

@@ -10,7 +10,7 @@ import os
 
 import numpy as np
 
-from robertax.data.config import DataConfig
+from robertax.config import DataConfig
 from robertax.data.hashing import eval_keys, train_keys
 from robertax.data.lookahead import Lookahead
 from robertax.data.masking import Masking

@@ -15,17 +15,16 @@ from typing import Protocol
 import numpy as np
 
 from robertax import paths
+from robertax.config import BACKENDS, DataConfig
 from robertax.corpus.records import Manifest
 from robertax.data.block_cache import Block, BlockCache
-from robertax.data.config import BACKENDS, DataConfig
 from robertax.data.damage import BadRecords
 from robertax.data.lookahead import Lookahead
 from robertax.data.mapped import Mapped
 from robertax.data.remote import GRID, Remote, Span
 from robertax.data.rows import Rows
 from robertax.data.shards import Shards
-from robertax.errors import InputError
-from robertax.sections import unknown
+from robertax.errors import InputError, unknown
 
 # Attributes of manifests that must agree for rows to share a batch.
 _AGREEING = ('tokenizer', 'vocab_size', 'format', 'sequence_length',

@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 
 from robertax import data, paths, text
+from robertax.config import Config, parse
 from robertax.data.masking_units import word_begins
 from robertax.data.source import Rows
-from robertax.errors import InputError
+from robertax.errors import InputError, unknown
 from robertax.inspection import batch_view
 from robertax.inspection.marked_text import KINDS, TEXT, Marked, Marker
-from robertax.sections import unknown
 from robertax.tasks import TASKS
 from robertax.train import workdir
-from robertax.train.config import Config, parse
 from robertax.train.initial import initial_config
 from robertax.train.passed_over import PassedOver
 
@@ -87,7 +86,7 @@ def show_batch(config: Any, step: int = 0, rows: int = 8,
   Args:
     config: a path of a config file (`configs/quickstart.py`, with arguments
       behind a colon, if any) or of a run's workdir; or a ConfigDict, dict or
-      train.config.Config.
+      config.Config.
     step: 0 is the first.
     rows: how many of the batch's rows are shown, from the first; 0: all.
     cache_dir: instead of data.cache_dir.

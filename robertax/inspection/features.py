@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from robertax.errors import InputError
+from robertax.errors import InputError, unknown
 from robertax.inspection import token_rows
-from robertax.sections import unknown
 
 if typing.TYPE_CHECKING:
   from robertax.inspection.model import Model

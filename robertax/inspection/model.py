@@ -10,8 +10,8 @@ import numpy as np
 
 from robertax import model as modelling
 from robertax import text
+from robertax.config import ModelConfig
 from robertax.inspection import classify, features, fill_mask, pseudo_likelihood
-from robertax.model.config import ModelConfig
 
 
 class Model:

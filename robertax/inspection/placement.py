@@ -10,10 +10,9 @@ import numpy as np
 
 from robertax import model as modelling
 from robertax import parallel
+from robertax.config import AXES, ModelConfig
 from robertax.inspection import pictures
 from robertax.inspection.table import Table
-from robertax.model.config import ModelConfig
-from robertax.parallel.mesh import AXES
 
 # Of a picture: one of each way to lie.
 SHOWN = ('embeddings/tokens', 'layers/attention/query/kernel',

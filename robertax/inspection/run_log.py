@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from robertax import paths, text
+from robertax.config import Config, flatten, to_dict
 from robertax.errors import InputError
-from robertax.sections import flatten
 from robertax.tasks.results import RESULTS
 from robertax.train import workdir
-from robertax.train.config import Config, to_dict
 from robertax.train.writer import read_lines
 
 # Keys that say which tokens are predicted, of which text: where they differ,

@@ -8,13 +8,12 @@ import jax
 
 from robertax import model as modelling
 from robertax import paths, text
+from robertax.config import Config, TokenizerConfig, parse, to_dict
 from robertax.errors import InputError, writing
 from robertax.interop import Pretrained
-from robertax.text import TokenizerConfig
 from robertax.train import workdir, writer
 from robertax.train.best import FOLDER as BEST
 from robertax.train.checkpoint import Checkpoints
-from robertax.train.config import Config, parse, to_dict
 
 # What a converted workdir has besides: labels, and what the weights were.
 ORIGIN = 'origin.json'

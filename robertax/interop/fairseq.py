@@ -12,13 +12,13 @@ import os
 from typing import Any
 
 from robertax import text
+from robertax.config import ModelConfig
 from robertax.errors import InputError
 from robertax.interop import mapping
 from robertax.interop import tensors as files
 from robertax.interop.mapping import Layout
 from robertax.interop.pretrained import Pretrained
 from robertax.interop.tensors import Tensor, Tensors
-from robertax.model.config import ModelConfig
 from robertax.model.encoder import PAD_ID
 
 EMBED = 'encoder.sentence_encoder.'

@@ -8,10 +8,9 @@ import json
 import os
 from typing import Any
 
-from robertax.errors import InputError
+from robertax.config import ModelConfig
+from robertax.errors import InputError, unknown
 from robertax.interop.mapping import NO_TYPES, Layout
-from robertax.model.config import ModelConfig
-from robertax.sections import unknown
 
 # ours: theirs.
 KEYS = {

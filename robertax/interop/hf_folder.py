@@ -4,13 +4,13 @@ import dataclasses
 import json
 import os
 
+from robertax.config import ModelConfig
 from robertax.errors import InputError, writing
 from robertax.interop import hf_config, hf_heads, hf_tokenizer, mapping
 from robertax.interop import tensors as files
 from robertax.interop.mapping import NO_TYPES, Layout
 from robertax.interop.model_card import model_card
 from robertax.interop.pretrained import Pretrained
-from robertax.model.config import ModelConfig
 
 POOLERS = {'roberta': 'roberta.pooler.dense.', 'bert': 'bert.pooler.dense.'}
 

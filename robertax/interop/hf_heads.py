@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from robertax.errors import InputError
+from robertax.config import ModelConfig
+from robertax.errors import InputError, unknown
 from robertax.interop.tensors import Tensors
-from robertax.model.config import ModelConfig
-from robertax.sections import unknown
 
 # What the name of the class ends with: the heads that its weights must have.
 ARCHITECTURES = {

@@ -10,10 +10,10 @@ import jax
 import numpy as np
 
 from robertax import model
+from robertax.config import ModelConfig
 from robertax.errors import InputError
 from robertax.interop import names
 from robertax.interop.tensors import Tensors
-from robertax.model.config import ModelConfig
 
 # Rows of the type table where the family's models have no use for one.
 NO_TYPES = {'roberta': 1, 'bert': 2}

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from robertax.config import flatten
 from robertax.interop.pretrained import Pretrained
-from robertax.sections import flatten
 
 _TAGS = {'ForMaskedLM': 'fill-mask', 'ForPreTraining': 'fill-mask',
          'ForSequenceClassification': 'text-classification',

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from robertax.model.config import ModelConfig
+from robertax.config import ModelConfig
 from robertax.text import Tokenizer
 
 

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from robertax import model
+from robertax.config import ModelConfig
 from robertax.errors import InputError
 from robertax.interop.pretrained import Pretrained
-from robertax.model.config import ModelConfig
 from robertax.text import Tokenizer
 
 # Long and short, so that there is padding; not all of it plain English.

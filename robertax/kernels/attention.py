@@ -6,11 +6,11 @@ import sys
 import jax
 import jax.numpy as jnp
 
+from robertax.errors import unknown
 from robertax.kernels.attention_fused import fused
 from robertax.kernels.attention_sharding import platform
 from robertax.kernels.attention_vendor import cudnn, cudnn_takes, splash
 from robertax.kernels.dropout import dropout
-from robertax.sections import unknown
 
 # Finite, so that no row of scores is NaN after the softmax, and far below any
 # score, so that exp of the difference is exactly 0 in float32.

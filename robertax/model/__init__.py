@@ -10,7 +10,7 @@ Shapes stand in names, here as in kernels.attention:
   P packed examples, C classes or types, 1 a broadcast dim.
 """
 
-from robertax.model.config import ModelConfig
+from robertax.config import ModelConfig
 from robertax.model.losses import class_loss, mlm_loss, nsp_loss, span_loss
 from robertax.model.roberta import Roberta, bind, create
 from robertax.model.vocabulary import pad_vocabulary, unpad_vocabulary

@@ -9,10 +9,10 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
+from robertax.config import ModelConfig
 from robertax.errors import InputError
 from robertax.kernels import attention, dropout, fold, gelu
 from robertax.model import remat
-from robertax.model.config import ModelConfig
 from robertax.model.layers import Dense, Norm, gaussian
 
 PAD_ID = 1  # of <pad>, and the position of padding: fairseq's padding_idx

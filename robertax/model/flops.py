@@ -1,6 +1,6 @@
 """What a model's arithmetic costs, as MFU counts it."""
 
-from robertax.model.config import ModelConfig
+from robertax.config import ModelConfig
 
 
 def training_flops(config: ModelConfig, tokens: float, targets: float,

@@ -8,8 +8,8 @@ from flax import nnx
 import jax
 import jax.numpy as jnp
 
+from robertax.config import ModelConfig
 from robertax.kernels import dropout, fold, gelu
-from robertax.model.config import ModelConfig
 from robertax.model.layers import Dense, Norm, gaussian
 from robertax.model.vocabulary import mask_padding
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 from jax.ad_checkpoint import checkpoint_name
 
-from robertax.sections import unknown
+from robertax.errors import unknown
 
 QUERY, KEY, VALUE = 'query', 'key', 'value'
 CONTEXT = 'context'  # what attention gives, before its output product

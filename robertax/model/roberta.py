@@ -5,9 +5,9 @@ import functools
 from flax import nnx
 import jax
 
+from robertax.config import ModelConfig
 from robertax.errors import InputError
 from robertax.model import encoder
-from robertax.model.config import ModelConfig
 from robertax.model.heads import ClassifierHead, MLMHead, NSPHead, SpanHead
 
 # 'nsp', 'cls', 'span': what the keys of those heads are folded with, so that

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from robertax.model.config import ModelConfig
+from robertax.config import ModelConfig
 
 MULTIPLE = 128
 # What has a row for each id, where the model has it at all.

@@ -6,7 +6,8 @@ share a run (processes). Axes: `data`
 work shared out).
 """
 
-from robertax.parallel.mesh import MeshConfig, make_mesh
+from robertax.config import MeshConfig
+from robertax.parallel.mesh import make_mesh
 from robertax.parallel.partitioning import (
     BATCH,
     RULES,

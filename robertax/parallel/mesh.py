@@ -1,51 +1,21 @@
 """The device mesh and its three axes."""
 
-import dataclasses
 import math
 
 import jax
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
+from robertax.config import AXES, MeshConfig
 from robertax.errors import InputError
 
-AXES = ('data', 'fsdp', 'model')
 
-
-@dataclasses.dataclass(frozen=True)
-class MeshConfig:
-  """The `mesh` section of a config: devices along each axis.
-
-  Attributes:
-    data: batch rows are shared out, parameters copied.
-    fsdp: batch rows are shared out, parameters too.
-    model: each layer's work is shared out.
-    zero1: what the optimizer keeps is shared out along `data` too (Rajbhandari
-      et al. 2020, stage 1). The numbers are the same.
-  One axis may be -1: what the others leave. Slices of TPUs, which a data-center
-  network connects, are parts of `data`; the other axes stay inside a slice.
-  """
-  data: int = -1
-  fsdp: int = 1
-  model: int = 1
-  zero1: bool = False
-
-  def __post_init__(self):
-    for axis in AXES:
-      if getattr(self, axis) < 1 and getattr(self, axis) != -1:
-        raise InputError(f'mesh.{axis}={getattr(self, axis)}: at least 1, or '
-                         '-1 for what the other axes leave.')
-    rest = [f'mesh.{axis}' for axis in AXES if getattr(self, axis) == -1]
-    if len(rest) > 1:
-      raise InputError(f'{" and ".join(rest)} are -1: only one axis can take '
-                       'what the others leave.')
-
-
-def make_mesh(config: MeshConfig = MeshConfig(), devices=None) -> Mesh:
+def make_mesh(config: MeshConfig | None = None, devices=None) -> Mesh:
   """A mesh with axes data, fsdp, model over all devices.
 
   Args:
-    config: sizes; their product is the number of devices.
+    config: sizes, whose product is the number of devices; None: all of them
+      along `data`.
     devices: jax.devices() if None.
 
   Returns:
@@ -56,6 +26,7 @@ def make_mesh(config: MeshConfig = MeshConfig(), devices=None) -> Mesh:
     InputError: the sizes do not multiply to the number of devices, or `data`
       to the number of slices.
   """
+  config = config or MeshConfig()
   devices = list(jax.devices() if devices is None else devices)
   sizes = [getattr(config, axis) for axis in AXES]
   if -1 in sizes:

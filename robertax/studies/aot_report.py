@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from robertax.config import Config
 from robertax.studies.estimate import Estimate
 from robertax.studies.search import Largest
-from robertax.train.config import Config
 
 GIB = 2**30
 

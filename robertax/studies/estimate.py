@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from robertax import model, parallel, text
+from robertax.config import Config, check_batch
 from robertax.errors import InputError
 from robertax.model.flops import training_flops
 from robertax.parallel import chips, cuda_targets, hlo
@@ -26,7 +27,6 @@ from robertax.studies.kernel_costs import KernelCost, kernel_costs
 from robertax.tasks.objective import MaskedLM, batch_shapes
 from robertax.tasks.pairs import for_format
 from robertax.train import optimizer, state, step
-from robertax.train.config import Config, check_batch
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,11 +6,10 @@ from typing import Any
 import jax
 
 from robertax import corpus, data
+from robertax.config import Config, DataConfig
 from robertax.corpus import Manifest
-from robertax.data.config import DataConfig
 from robertax.tasks import TASKS
 from robertax.train.compiled import eval_step
-from robertax.train.config import Config
 from robertax.train.source import open_weights
 
 BATCH = 64  # Rows asked at once.
@@ -106,4 +105,3 @@ def asked_of(config: Config, corpora: str) -> Config:
           masking_unit=blank.masking_unit, mask_rate=blank.mask_rate,
           max_predictions=0, mixture='', first_sequence_length=0,
           first_sequence_steps=0))
-

@@ -6,12 +6,16 @@ import hashlib
 import json
 from typing import Any
 
-from robertax.errors import InputError
-from robertax.sections import flatten, unknown
+from robertax.config import (
+    FREE_ON_RESUME,
+    Config,
+    TokenizerConfig,
+    flatten,
+    to_dict,
+)
+from robertax.errors import InputError, unknown
 from robertax.studies.paper_scales import SCALES, Recipe, Scale
 from robertax.studies.paper_tables import FIVE, PAIR, TABLES, Row
-from robertax.text import TokenizerConfig
-from robertax.train.config import FREE_ON_RESUME, Config, to_dict
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
+from robertax.config import Config
 from robertax.studies.paper_rows import changed
 from robertax.studies.paper_scales import Scale
 from robertax.studies.sweep import BATCHES, RATES
-from robertax.train.config import Config
 
 GLUE, SQUAD, RACE = 'glue', 'squad', 'race'  # Folders below --data.
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 
 from robertax import corpus
+from robertax.config import Config
 from robertax.corpus.documents import resolve
 from robertax.studies import paper_data
 from robertax.studies.heldout import asked_of
@@ -13,7 +14,6 @@ from robertax.studies.paper_rows import Text, pretraining, with_tokens
 from robertax.studies.paper_scales import Scale
 from robertax.studies.paper_tables import Row, Table
 from robertax.studies.slices import PARTS, VERSION, write_slices
-from robertax.train.config import Config
 
 
 @dataclasses.dataclass(frozen=True)

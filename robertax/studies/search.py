@@ -7,10 +7,10 @@ import math
 import sys
 from typing import Any
 
+from robertax.config import Config
 from robertax.errors import InputError
 from robertax.model.remat import POLICIES
 from robertax.studies.estimate import Estimate, estimate
-from robertax.train.config import Config
 
 
 def search(config: Config, name: str) -> tuple[Config, Estimate]:

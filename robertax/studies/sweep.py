@@ -18,13 +18,13 @@ import sys
 from typing import Any
 
 from robertax import paths
+from robertax.config import Config
 from robertax.errors import InputError
 from robertax.studies import ensemble
 from robertax.tasks import results
 from robertax.train import loop, workdir
 from robertax.train.best import FOLDER
 from robertax.train.compiled import num_shapes
-from robertax.train.config import Config
 from robertax.train.initial import initial_config
 
 RATES, BATCHES, SEEDS = (1e-5, 2e-5, 3e-5), (16, 32), 5

@@ -8,8 +8,7 @@ or are held by it. Here a text is a candidate once.
 from collections.abc import Callable
 import functools
 
-from robertax.errors import InputError
-from robertax.sections import unknown
+from robertax.errors import InputError, unknown
 from robertax.tasks import noun_chunks
 from robertax.tasks.pronouns import PronounSentence
 

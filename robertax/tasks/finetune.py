@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from robertax import text
+from robertax.config import ModelConfig
 from robertax.data.examples import Examples
 from robertax.data.order import Order
 from robertax.data.tuning import Batch, TuningBatches
 from robertax.errors import InputError
-from robertax.model.config import ModelConfig
 from robertax.tasks import content, results
 from robertax.tasks.tuning import Tuning
 
@@ -133,7 +133,7 @@ class FinetuneTask:
     """Reads and encodes the splits.
 
     Args:
-      config: train.config.Config, of which seed, task, data, tokenizer, model,
+      config: config.Config, of which seed, task, data, tokenizer, model,
         finetune and train.micro_batches count.
       shares: devices that share a micro-batch.
 

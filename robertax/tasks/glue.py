@@ -8,8 +8,8 @@ import zipfile
 
 import numpy as np
 
+from robertax.config import ModelConfig
 from robertax.data.examples import Examples
-from robertax.model.config import ModelConfig
 from robertax.tasks.encoding import encode_texts
 from robertax.tasks.finetune import Answers, FinetuneTask, Rows
 from robertax.tasks.glue_files import GlueRow, Source

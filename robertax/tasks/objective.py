@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from robertax import model
+from robertax.config import DataConfig, ModelConfig
 from robertax.corpus.formats import FORMATS
-from robertax.data.config import DataConfig
 from robertax.data.masking_laws import num_masked
-from robertax.model.config import ModelConfig
 from robertax.model.encoder import PAD_ID
 
 

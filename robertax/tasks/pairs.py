@@ -8,10 +8,9 @@ half of RoBERTa's Table 2).
 import dataclasses
 import sys
 
+from robertax.config import ModelConfig
 from robertax.corpus.formats import FORMATS
-from robertax.errors import InputError
-from robertax.model.config import ModelConfig
-from robertax.sections import unknown
+from robertax.errors import InputError, unknown
 
 
 def for_format(config: ModelConfig, name: str) -> ModelConfig:

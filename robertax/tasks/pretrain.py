@@ -12,15 +12,13 @@ from typing import Any
 import numpy as np
 
 from robertax import corpus, data, text
+from robertax.config import DataConfig, ModelConfig, TokenizerConfig, check_data
 from robertax.corpus.documents import corpora_of
 from robertax.data import mixture
-from robertax.data.config import DataConfig
 from robertax.data.phases import Phase, Phases
 from robertax.errors import InputError
-from robertax.model.config import ModelConfig
 from robertax.tasks import content, pairs
 from robertax.tasks.objective import MaskedLM
-from robertax.text import TokenizerConfig
 
 HostBatch = dict[str, np.ndarray]
 # Train rows that the unigram baseline counts: 33M tokens of 512-token rows,
@@ -66,7 +64,7 @@ class Pretrain:
             f'data.{key}={getattr(data_config, key)} is more than '
             f'model.max_positions={model_config.max_positions}: the position '
             'table has no rows for the rest. Lower the one or raise the other.')
-    data.check(data_config)
+    check_data(data_config)
     text.check(tokenizer_config)
     model_config = pairs.for_format(model_config, data_config.format)
     if data_config.mixture:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from robertax.config import ModelConfig
 from robertax.data.examples import Examples
-from robertax.model.config import ModelConfig
 from robertax.tasks import qnli_ranking
 from robertax.tasks.chance import why_degenerate
 from robertax.tasks.encoding import encode_texts

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from robertax.config import ModelConfig
 from robertax.data.examples import Examples
-from robertax.model.config import ModelConfig
 from robertax.tasks import race_questions
 from robertax.tasks.chance import why_degenerate
 from robertax.tasks.finetune import Answers, FinetuneTask, Rows

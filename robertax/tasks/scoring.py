@@ -8,8 +8,7 @@ import math
 import os
 from typing import Any
 
-from robertax.errors import InputError
-from robertax.sections import unknown
+from robertax.errors import InputError, unknown
 from robertax.tasks import glue, race_questions, squad_files, squad_metrics
 from robertax.tasks.glue_files import Source
 from robertax.tasks.glue_table import GLUE, GlueTask

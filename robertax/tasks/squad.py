@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from robertax.config import ModelConfig
 from robertax.data.examples import Examples
 from robertax.errors import InputError
-from robertax.model.config import ModelConfig
 from robertax.tasks import squad_decode, squad_files, squad_metrics
 from robertax.tasks import squad_windows as windows
 from robertax.tasks.finetune import Answers, FinetuneTask, Rows

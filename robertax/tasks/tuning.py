@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from robertax import model
-from robertax.model.config import ModelConfig
+from robertax.config import ModelConfig
 from robertax.tasks.objective import new_params
 
 Batch = dict[str, jax.Array]

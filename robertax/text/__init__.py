@@ -6,8 +6,9 @@ with fairseq's dict.txt, and BERT's vocab.txt; and how to train either. Knows
 nothing of files of text: see corpus.
 """
 
+from robertax.config import TokenizerConfig
 from robertax.text.loading import load
-from robertax.text.tokenizer import Tokenizer, TokenizerConfig
+from robertax.text.tokenizer import Tokenizer
 from robertax.text.training import check, train_byte_bpe, train_wordpiece
 
 __all__ = ['Tokenizer', 'TokenizerConfig', 'check', 'load', 'train_byte_bpe',

@@ -5,7 +5,6 @@ Everywhere else the special tokens are attributes of the tokenizer: no id is
 known by heart, for the two lay them out differently.
 """
 
-import dataclasses
 import hashlib
 from itertools import chain
 import json
@@ -25,25 +24,6 @@ KINDS = {'BPE': byte_bpe, 'WordPiece': wordpiece}
 MASK = '<mask>'
 _SURROGATE = ('a text to encode holds a lone surrogate (half a character), '
               'which no UTF-8 text can hold: replace it')
-
-
-@dataclasses.dataclass(frozen=True)
-class TokenizerConfig:
-  """The `tokenizer` section of a config.
-
-  Attributes:
-    path: a `tokenizer.json`; a folder with `encoder.json`, `vocab.bpe` and
-      `dict.txt`; or BERT's `vocab.txt`. Empty: train one on the corpora.
-    vocab_size: number of ids of a trained tokenizer, <mask> and all included.
-    kind: of a trained tokenizer, 'byte_bpe' or 'wordpiece'; one that is read
-      is what it is.
-    lowercase: a WordPiece that is trained, or read from a vocab.txt, makes text
-      lower case and drops accents.
-  """
-  path: str = ''
-  vocab_size: int = 50265
-  kind: str = 'byte_bpe'
-  lowercase: bool = True
 
 
 class Tokenizer:

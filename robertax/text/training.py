@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 import json
 
-from robertax.errors import InputError
-from robertax.sections import unknown
+from robertax.config import TokenizerConfig
+from robertax.errors import InputError, unknown
 from robertax.text import wordpiece
 from robertax.text.byte_bpe import MASK, SPECIALS
-from robertax.text.tokenizer import Tokenizer, TokenizerConfig
+from robertax.text.tokenizer import Tokenizer
 
 # The least ids of each kind, and why.
 SMALLEST = {

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from robertax import data, parallel
-from robertax.train.config import Config
+from robertax.config import Config
 from robertax.train.passed_over import PassedOver
 
 

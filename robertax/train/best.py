@@ -12,10 +12,10 @@ from typing import Any
 import jax
 
 from robertax import paths
+from robertax.config import Config, TrainConfig
 from robertax.errors import InputError
 from robertax.tasks import TASKS, results
 from robertax.train.checkpoint import Checkpoints, finished_step
-from robertax.train.config import Config, TrainConfig
 from robertax.train.scoring import Scoring
 from robertax.train.writer import read_lines
 

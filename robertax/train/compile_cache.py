@@ -9,8 +9,8 @@ import os
 
 import jax
 
+from robertax.config import Config
 from robertax.corpus.preparation import default_cache_dir
-from robertax.train.config import Config
 
 
 def cache_dir(config: Config) -> str:

@@ -12,8 +12,8 @@ import weakref
 
 import jax
 
+from robertax.config import OptimConfig
 from robertax.train import optimizer, state, step
-from robertax.train.config import OptimConfig
 
 _MADE = weakref.WeakSet()
 

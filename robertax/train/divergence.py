@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from robertax.config import OptimConfig
 from robertax.errors import Diverged
 from robertax.parallel import processes
 from robertax.train.checkpoint import finished_step
-from robertax.train.config import OptimConfig
 from robertax.train.passed_over import PassedOver
 
 T = TypeVar('T')

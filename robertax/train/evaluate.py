@@ -7,9 +7,9 @@ from typing import Any
 import jax
 
 from robertax import data, parallel
+from robertax.config import Config
 from robertax.errors import InputError
 from robertax.train.compiled import eval_step
-from robertax.train.config import Config
 
 
 class Evaluation:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from robertax.train.config import OptimConfig
+from robertax.config import OptimConfig
 
 WINDOW = 128  # Updates that make the running mean and median.
 LEAST = 32  # Of them that must be there before one is called a spike.

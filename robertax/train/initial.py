@@ -15,13 +15,16 @@ from typing import Any
 import jax
 
 from robertax import text
-from robertax.errors import InputError
+from robertax.config import (
+    MASKED_LM,
+    Config,
+    ModelConfig,
+    TokenizerConfig,
+    differences,
+)
+from robertax.errors import InputError, unknown
 from robertax.interop import extension
-from robertax.model.config import ModelConfig
-from robertax.sections import differences, unknown
 from robertax.tasks import TASKS
-from robertax.text import TokenizerConfig
-from robertax.train.config import MASKED_LM, Config
 from robertax.train.nested import as_dict
 from robertax.train.source import Weights, describe, open_weights
 

@@ -7,22 +7,16 @@ from typing import Any
 import jax
 
 from robertax import parallel
+from robertax.config import Config, fitting_warmup, settled
 from robertax.errors import Diverged
 from robertax.kernels.dropout import seed_words
 from robertax.parallel import peers, processes
-from robertax.train import (
-    compile_cache,
-    opening,
-    optimizer,
-    schedules,
-    workdir,
-)
+from robertax.train import compile_cache, opening, optimizer, schedules, workdir
 from robertax.train.ahead import run_ahead, train_feed
 from robertax.train.best import Best, conclude, concluded
 from robertax.train.checkpoint import Checkpoints
 from robertax.train.clock import Clock, Goodput
 from robertax.train.compiled import compiled
-from robertax.train.config import Config, fitting_warmup, settled
 from robertax.train.divergence import Judge, rolling_back
 from robertax.train.evaluate import table
 from robertax.train.identity import identity

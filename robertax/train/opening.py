@@ -10,14 +10,14 @@ from typing import Any
 
 import jax
 
+from robertax.config import Config, check_batch, common_values
+from robertax.errors import unknown
 from robertax.model import unpad_vocabulary
 from robertax.parallel import processes
-from robertax.sections import unknown
 from robertax.tasks import TASKS
 from robertax.train import state, workdir
 from robertax.train.checkpoint import finished_step
 from robertax.train.compile_cache import cache_dir
-from robertax.train.config import Config, check_batch, common_values
 from robertax.train.identity import allowed_names
 from robertax.train.initial import initial_config
 from robertax.train.trace import profiled

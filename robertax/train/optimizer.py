@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from robertax.sections import unknown
-from robertax.train.config import OptimConfig
+from robertax.config import OptimConfig
+from robertax.errors import unknown
 from robertax.train.guard import guarded
 from robertax.train.schedules import SCHEDULES
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from robertax.train.config import OptimConfig
+from robertax.config import OptimConfig
 
 
 def linear(config: OptimConfig, steps: int) -> optax.Schedule:

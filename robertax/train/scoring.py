@@ -13,9 +13,9 @@ import jax
 import numpy as np
 
 from robertax import data, parallel
+from robertax.config import Config
 from robertax.data.tuning import collect
 from robertax.train.compiled import output_step
-from robertax.train.config import Config
 from robertax.train.evaluate import Evaluation
 
 Answers = dict[str, np.ndarray]

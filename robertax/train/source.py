@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 import jax
 
 from robertax import interop, paths
+from robertax.config import ModelConfig, TokenizerConfig
 from robertax.errors import InputError
 from robertax.model import pad_vocabulary
-from robertax.model.config import ModelConfig
-from robertax.text import TokenizerConfig
 from robertax.train import workdir
 from robertax.train.best import FOLDER as BEST
 from robertax.train.checkpoint import Checkpoints

@@ -2,9 +2,9 @@
 
 import jax
 
+from robertax.config import Config
 from robertax.model.flops import training_flops
 from robertax.parallel import chips
-from robertax.train.config import Config
 
 
 class Utilization:

@@ -5,11 +5,10 @@ import json
 import os
 
 from robertax import paths
+from robertax.config import FREE_ON_RESUME, Config, differences, parse, to_dict
 from robertax.errors import InputError, writing
 from robertax.parallel import processes
-from robertax.sections import differences
 from robertax.text import Tokenizer
-from robertax.train.config import FREE_ON_RESUME, Config, parse, to_dict
 from robertax.train.lock import Lock
 
 

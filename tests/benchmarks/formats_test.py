@@ -1,3 +1,4 @@
+
 from benchmarks import formats
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from benchmarks import keep_run
 from robertax import corpus
+from robertax.config import parse
 from robertax.errors import InputError
 from robertax.inspection import report, run_log
 from robertax.train import workdir
-from robertax.train.config import parse
 
 
 @pytest.fixture(name='options')

@@ -6,11 +6,17 @@ import re
 
 import pytest
 
-from robertax import data
+from robertax.config import (
+    Config,
+    check_data,
+    defaults,
+    parse,
+    to_dict,
+    with_arg,
+)
 from robertax.errors import InputError
 from robertax.tasks import TASKS
 from robertax.train import optimizer
-from robertax.train.config import Config, defaults, parse, to_dict, with_arg
 
 FOLDER = pathlib.Path(__file__).parents[2] / 'configs'
 FILES = sorted(FOLDER.rglob('*.py'))
@@ -105,7 +111,7 @@ def test_numbers_of_fine_tuning(name):
 def test_names_in_configs_are_rows_of_tables(path):
   config = parse(load(path).get_config())
   optimizer.create(config.optim, config.train.steps)
-  data.check(config.data)
+  check_data(config.data)
 
 
 def test_arguments_behind_the_colon():

@@ -5,9 +5,9 @@ import pathlib
 
 import pytest
 
+from robertax.config import fitting_warmup, parse, to_dict
 from robertax.errors import InputError
 from robertax.tasks.squad import VERSION
-from robertax.train.config import fitting_warmup, parse, to_dict
 
 PATH = pathlib.Path(__file__).parents[2] / 'configs' / 'squad.py'
 

@@ -9,17 +9,16 @@ import sys
 import pytest
 
 from robertax import corpus
+from robertax.config import DataConfig, TokenizerConfig
 from robertax.corpus import beam, preparation
-from robertax.data.config import DataConfig
 from robertax.errors import InputError
-from robertax.text import TokenizerConfig
 
 # Workers are processes of their own: each gets the small blocks, too.
 SCRIPT = '''
 import sys
 sys.path[:] = {path!r}
 from robertax.corpus import beam, blocks, preparation
-from robertax.data.config import DataConfig
+from robertax.config import DataConfig
 from robertax.text import TokenizerConfig
 
 def small():

@@ -1,3 +1,4 @@
+
 import dataclasses
 import random
 import sys
@@ -5,10 +6,10 @@ import textwrap
 
 import pytest
 
+from robertax.config import DataConfig, check_data
 from robertax.corpus import records
 from robertax.corpus.cleaning import Cleaning, Seen
 from robertax.corpus.documents import corpora_of
-from robertax.data.config import DataConfig, check
 from robertax.errors import InputError
 
 TEXTS = ['a b c', 'x', 'a b c', ' a b c', 'Ein Satz.', 'a b c', 'x', 'y y']
@@ -62,7 +63,7 @@ def test_short_documents_are_left_out(path):
   assert documents == [t for t in TEXTS if len(t) >= 4]
   assert corpus.counts['too_short_documents'] == 3
   with pytest.raises(InputError, match='min_document_chars=-1'):
-    check(DataConfig(min_document_chars=-1))
+    check_data(DataConfig(min_document_chars=-1))
 
 
 def test_a_filter_of_ones_own(path, module):

@@ -5,8 +5,7 @@ import random
 import pytest
 
 from robertax import text
-from robertax.data.config import DataConfig
-from robertax.text import TokenizerConfig
+from robertax.config import DataConfig, TokenizerConfig
 
 WORDS = ('the a cat dog sat ran on under mat tree and then it was not seen '
          'again by any of them').split()

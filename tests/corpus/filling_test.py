@@ -5,12 +5,11 @@ import os
 
 import pytest
 
+from robertax.config import DataConfig, TokenizerConfig
 from robertax.corpus import filling, token_store
 from robertax.corpus.blocks import read_blocks, shards_of
 from robertax.corpus.documents import Corpus
 from robertax.corpus.preparation import plan
-from robertax.data.config import DataConfig
-from robertax.text import TokenizerConfig
 
 
 @pytest.fixture

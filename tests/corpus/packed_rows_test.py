@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from robertax import data, model
+from robertax.config import DataConfig, ModelConfig, parse
 from robertax.corpus import preparation, records
 from robertax.corpus.formats import FORMATS
 from robertax.corpus.sentences import SPLITTERS
-from robertax.data.config import DataConfig
 from robertax.train import loop
-from robertax.train.config import parse
 
 LENGTH, MOST = 64, FORMATS['doc_sentences'].examples_per_row(64)
 
@@ -109,7 +108,7 @@ def test_backends_give_the_same_batches(packed, tokenizer):
 
 def test_a_batch_has_the_loss_of_its_examples_alone(packed, tokenizer):
   batch = batches(packed, tokenizer, 'numpy', 1)[0]
-  config = model.ModelConfig(
+  config = ModelConfig(
       vocab_size=tokenizer.vocab_size, hidden_size=16, num_layers=1,
       num_heads=2, mlp_size=32, max_positions=LENGTH)
   random = np.random.default_rng(0)  # Far from 0, so that attention matters.

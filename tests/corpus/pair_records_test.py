@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from robertax import data
+from robertax.config import DataConfig, parse
 from robertax.corpus import preparation, records
 from robertax.corpus.formats import FORMATS
 from robertax.corpus.sentences import SPLITTERS
-from robertax.data.config import DataConfig
 from robertax.errors import InputError
 from robertax.train import loop
-from robertax.train.config import parse
 
 LENGTH = 64
 PAIRS = [name for name, kind in FORMATS.items() if kind.pairs]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
+from robertax.config import PAIR_NEGATIVES
 from robertax.corpus import pairs
 from robertax.corpus.formats import FORMATS
 from robertax.corpus.pairs import PairLaw
@@ -157,7 +158,7 @@ ORACLES = dict(segment_pair=berts_segments, sentence_pair=single_sentences)
 
 
 @pytest.mark.parametrize('name', BOTH)
-@pytest.mark.parametrize('negatives', pairs.NEGATIVES)
+@pytest.mark.parametrize('negatives', PAIR_NEGATIVES)
 @settings(deadline=None, max_examples=150)
 @given(length=st.integers(5, 24), sizes=SIZES, seed=st.integers(0, 999),
        short_rate=st.sampled_from([0., .5, 1.]))
@@ -184,7 +185,7 @@ def test_pairs_are_berts(name, negatives, length, sizes, seed, short_rate):
 @pytest.mark.parametrize('name', BOTH)
 @settings(deadline=None, max_examples=150)
 @given(length=st.integers(5, 24), sizes=SIZES, seed=st.integers(0, 999),
-       negatives=st.sampled_from(pairs.NEGATIVES))
+       negatives=st.sampled_from(PAIR_NEGATIVES))
 def test_every_law_holds(name, length, sizes, seed, negatives):
   documents = number(sizes)
   where = {token: (d, s) for d, document in enumerate(documents)

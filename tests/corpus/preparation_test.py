@@ -1,3 +1,4 @@
+
 from collections import Counter
 import contextlib
 import dataclasses
@@ -11,11 +12,11 @@ import numpy as np
 import pytest
 
 from robertax import paths
+from robertax.config import TokenizerConfig
 from robertax.corpus import blocks, memmap, preparation, records, split_files
 from robertax.corpus.records import Manifest
 from robertax.corpus.sentences import SPLITTERS
 from robertax.errors import InputError
-from robertax.text import TokenizerConfig
 
 
 def rows(manifest, split):

@@ -1,3 +1,4 @@
+
 import ast
 import doctest
 import sys

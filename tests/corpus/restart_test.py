@@ -22,7 +22,7 @@ import sys, time
 sys.path[:] = {path!r}
 from robertax import corpus
 from robertax.corpus import blocks, split_files, token_store
-from robertax.data.config import DataConfig
+from robertax.config import DataConfig
 from robertax.text import TokenizerConfig
 blocks.MIN_CHARS, blocks.MIN_DOCUMENTS, blocks.BLOCKS_PER_SHARD = 1500, 2, 2
 for kind in (split_files.ShardFiles, token_store.TokenWriter):

@@ -1,13 +1,13 @@
+
 import dataclasses
 import os
 
 import pytest
 
+from robertax.config import DataConfig, TokenizerConfig
 from robertax.corpus.checksums import checksum
 from robertax.corpus.verification import verify_config, verify_prepared
-from robertax.data.config import DataConfig
 from robertax.errors import InputError
-from robertax.text import TokenizerConfig
 
 
 def test_records_and_tokens_are_whole(prepare, txt, small_blocks, tmp_path,

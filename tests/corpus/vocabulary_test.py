@@ -1,12 +1,13 @@
+
 import os
 
 import pytest
 
+from robertax.config import TokenizerConfig
 from robertax.corpus import vocabulary
 from robertax.corpus.blocks import Survey
 from robertax.corpus.documents import resolve
 from robertax.errors import InputError
-from robertax.text import TokenizerConfig
 
 
 def blocks_of(corpus):

@@ -1,3 +1,4 @@
+
 import os
 import subprocess
 import sys
@@ -6,9 +7,9 @@ import threading
 import numpy as np
 import pytest
 
+from robertax.config import DataConfig
 from robertax.data import block_cache
 from robertax.data.block_cache import Block, BlockCache
-from robertax.data.config import DataConfig
 from robertax.errors import InputError
 
 

@@ -5,9 +5,9 @@ import os
 import numpy as np
 import pytest
 
+from robertax.config import DataConfig
 from robertax.corpus import memmap, records, wire
 from robertax.corpus.records import Manifest, Split
-from robertax.data.config import DataConfig
 from robertax.data.masking import Masking
 
 VOCAB_SIZE = 1000

@@ -8,9 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
+from robertax.config import DataConfig
 from robertax.corpus import checksums, memmap, records
 from robertax.corpus.records import Manifest
-from robertax.data.config import DataConfig
 from robertax.data.damage import Pieces
 from robertax.data.source import open_source
 from robertax.errors import InputError

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
+from robertax.config import check_data
 from robertax.data import open_source
-from robertax.data.config import check
 from robertax.data.phases import Phase, Phases
 from robertax.data.pipeline import Pipeline
 from robertax.errors import InputError
@@ -52,5 +52,5 @@ def test_passes_add_up(phases):
 @pytest.mark.parametrize('length, steps', [(32, 0), (0, 5), (-1, -1), (-8, 5)])
 def test_both_or_none(config, length, steps):
   with pytest.raises(InputError, match='first_sequence_length'):
-    check(config(first_sequence_length=length, first_sequence_steps=steps))
-  check(config(first_sequence_length=16, first_sequence_steps=5))
+    check_data(config(first_sequence_length=length, first_sequence_steps=steps))
+  check_data(config(first_sequence_length=16, first_sequence_steps=5))

@@ -252,7 +252,7 @@ if 'block' in sys.argv:
 import itertools, zlib
 import numpy as np
 from robertax import data
-from robertax.data.config import DataConfig
+from robertax.config import DataConfig
 backend = sys.argv[2]
 source = data.open_source([sys.argv[1]], 'train', backend)
 config = DataConfig(sequence_length=64, batch_size=8, backend=backend)

@@ -123,8 +123,8 @@ def _hf_folder() -> dict[str, bytes]:
   import tempfile
 
   from robertax import text
+  from robertax.config import ModelConfig
   from robertax.interop import Pretrained, hf_folder
-  from robertax.model import ModelConfig
   from tests.interop.conftest import filled
   tokenizer = text.train_byte_bpe(LINES, 270)
   config = ModelConfig(vocab_size=tokenizer.vocab_size, hidden_size=8,
@@ -226,7 +226,7 @@ def _read_wsc(folder):
 
 
 def _workdir() -> dict[str, bytes]:
-  from robertax.train.config import Config, to_dict
+  from robertax.config import Config, to_dict
   metrics = [{'step': i, 'train/loss': 3.0, 'eval/loss': 2.0, 'train/mfu': None}
              for i in range(4)]
   return {'config.json': json.dumps(to_dict(Config())).encode(),

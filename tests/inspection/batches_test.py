@@ -10,6 +10,7 @@ import pytest
 
 import robertax
 from robertax import corpus, text
+from robertax.config import parse, to_dict
 from robertax.corpus import memmap, records, wire
 from robertax.corpus.preparation import Prepared
 from robertax.corpus.records import Manifest, Split
@@ -17,7 +18,6 @@ from robertax.errors import InputError
 from robertax.inspection.batches import show_batch
 from robertax.tasks import Pretrain
 from robertax.train import workdir
-from robertax.train.config import parse, to_dict
 
 LENGTH, ROWS, STEP = 64, 8, 700
 
@@ -230,7 +230,7 @@ def test_a_config_may_come_in_any_form(folder, tmp_path):
   values = to_dict(settings)
   file = tmp_path / 'some.py'
   file.write_text(
-      'from robertax.train.config import defaults, with_arg\n'
+      'from robertax.config import defaults, with_arg\n'
       'def get_config(arg=None):\n  config = defaults()\n'
       f'  config.update({ {**values, "seed": 1}!r})\n'
       '  return with_arg(config, arg)\n')

@@ -9,9 +9,9 @@ import pytest
 import robertax
 from robertax import model as modelling
 from robertax import text
+from robertax.config import ModelConfig, parse
 from robertax.inspection import model
 from robertax.train import loop
-from robertax.train.config import parse
 
 WORDS = 'one two three four five six seven eight nine ten'.split()
 
@@ -51,7 +51,7 @@ def loaded(run):
 def wordpiece():
   """A model with random weights: what it guesses is of no interest."""
   tokenizer = text.train_wordpiece(lambda: [' '.join(WORDS) + '.'] * 9, 120)
-  config = modelling.ModelConfig(
+  config = ModelConfig(
       hidden_size=16, num_layers=1, num_heads=2, mlp_size=32, max_positions=32,
       vocab_size=tokenizer.vocab_size, num_types=2, nsp_head=True)
   params = modelling.create(config, jax.random.key(0))

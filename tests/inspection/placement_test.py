@@ -6,10 +6,9 @@ import pytest
 
 from robertax import model as modelling
 from robertax import parallel
+from robertax.config import MeshConfig, ModelConfig
 from robertax.errors import InputError
 from robertax.inspection import placement
-from robertax.model import ModelConfig
-from robertax.parallel.mesh import MeshConfig
 
 CONFIG = ModelConfig(vocab_size=300, hidden_size=32, num_layers=2, num_heads=4,
                      mlp_size=64, max_positions=30)

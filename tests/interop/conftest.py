@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from robertax import model, text
+from robertax.config import ModelConfig
 from robertax.interop import Pretrained
 from robertax.interop.verification import SENTENCES
 
@@ -32,7 +33,7 @@ def make(tokenizers):
   """(kind of tokenizer, **ModelConfig) -> a Pretrained."""
   def make(kind='byte_bpe', labels=(), choice=False, **values):
     tokenizer = tokenizers[kind]
-    config = model.ModelConfig(vocab_size=tokenizer.vocab_size,
+    config = ModelConfig(vocab_size=tokenizer.vocab_size,
                                **{**SMALL, **values})
     return Pretrained(filled(config), config, tokenizer, 'random',
                       labels=labels, choice=choice)

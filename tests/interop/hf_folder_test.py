@@ -55,7 +55,7 @@ def test_written_and_read_is_the_same(make, tmp_path, case):
 def test_the_card_says_how_it_was_made(make, tmp_path):
   import dataclasses
 
-  from robertax.train.config import Config, to_dict
+  from robertax.config import Config, to_dict
   made = dataclasses.replace(
       make(), step=7, history={'config': to_dict(Config()), 'metrics': {
           'step': 7, 'eval/loss': 2.5, 'train/loss': 2.75, 'train/mfu': None,

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from robertax import model
+from robertax.config import ModelConfig
 from robertax.interop import mapping, names
 from robertax.interop.mapping import Layout
 from robertax.interop.tensors import Tensor
 
 GOLDEN = json.loads((pathlib.Path(__file__).parent / 'golden'
                      / 'hf_names.json').read_text())
-ALL = model.ModelConfig(
+ALL = ModelConfig(
     vocab_size=50, hidden_size=12, num_layers=2, num_heads=3, mlp_size=20,
     max_positions=9, num_types=2, tie_embeddings=False, nsp_head=True,
     num_classes=3, span_head=True)

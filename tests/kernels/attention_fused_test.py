@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from robertax import model, parallel
+from robertax.config import MeshConfig, ModelConfig
 from robertax.errors import InputError
 from robertax.kernels import (
     attention,
@@ -175,7 +176,7 @@ def test_one_device_equals_eight(monkeypatch, rows, heads, platform):
                       lambda where: BACKENDS[platform])
   inputs = make(rows, 24, heads, 16)
   alone = both('fused', *inputs, .1, first_row=5)
-  mesh = parallel.make_mesh(parallel.MeshConfig(2, 2, 2))
+  mesh = parallel.make_mesh(MeshConfig(2, 2, 2))
   with jax.set_mesh(mesh):
     assert 'shard_map' in str(jax.make_jaxpr(lambda q: attention(
         q, q, q, segment_ids=inputs[1], implementation='fused'))(inputs[0][0]))
@@ -186,10 +187,12 @@ def test_one_device_equals_eight(monkeypatch, rows, heads, platform):
 
 
 def test_axes_are_those_of_the_partitioning():
+  from robertax import config
   from robertax.kernels import attention_sharding
-  from robertax.parallel import mesh, partitioning
+  from robertax.parallel import partitioning
   assert attention_sharding.ROWS == partitioning.BATCH
-  assert {*attention_sharding.ROWS, attention_sharding.HEADS} == set(mesh.AXES)
+  assert {*attention_sharding.ROWS, attention_sharding.HEADS} == set(
+      config.AXES)
 
 
 def test_too_many_probabilities_are_refused():
@@ -207,7 +210,7 @@ def test_the_model_is_the_same_with_either():
   segment_ids = jnp.asarray(np.repeat([[1, 2, 0], [1, 1, 1]], 8, 1))
 
   def gradients(name):
-    config = model.ModelConfig(
+    config = ModelConfig(
         vocab_size=64, hidden_size=32, num_layers=2, num_heads=4, mlp_size=64,
         max_positions=24, attention=name)
 

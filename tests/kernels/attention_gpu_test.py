@@ -16,6 +16,7 @@ from jax.sharding import (
 import pytest
 
 from robertax import parallel
+from robertax.config import MeshConfig
 from robertax.kernels import attention
 from robertax.parallel import cuda_targets
 
@@ -56,7 +57,7 @@ def test_lowers_to_triton(shape):
 @pytest.mark.parametrize('chip', sorted(cuda_targets.TARGETS))
 @pytest.mark.parametrize('shape', SHAPES)
 def test_compiles_for_hopper(shape, chip):
-  mesh = parallel.make_mesh(parallel.MeshConfig(),
+  mesh = parallel.make_mesh(MeshConfig(),
                             cuda_targets.cuda_devices(chip, '1x1x8'))
   with jax.set_mesh(mesh):
     compiled = jax.jit(run).lower(*abstract(

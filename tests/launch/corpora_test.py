@@ -154,8 +154,7 @@ def test_the_checks_arguments(tmp_path, capsys):
 
 def test_the_check_reads_real_records(tmp_path, capsys):
   from robertax import corpus
-  from robertax.data.config import DataConfig
-  from robertax.text import TokenizerConfig
+  from robertax.config import DataConfig, TokenizerConfig
 
   text = 'Ein Fluß. Noch ein Satz.\n\n' * 30
   (tmp_path / 'books.txt').write_text(text)

@@ -14,8 +14,8 @@ import numpy as np
 import psutil
 import pytest
 
+from robertax.config import parse
 from robertax.train import loop
-from robertax.train.config import parse
 from robertax.train.writer import read_lines
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -49,7 +49,7 @@ def folder(tmp_path_factory):
       text.append('')
   (folder / 'counting.txt').write_text('\n'.join(text))
   (folder / 'tiny.py').write_text(
-      'from robertax.train.config import defaults\n'
+      'from robertax.config import defaults\n'
       'def get_config(arg=None):\n'
       '  config = defaults()\n'
       f'  for name, value in {values(folder, 10**6)!r}.items():\n'

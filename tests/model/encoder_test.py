@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from robertax import model
+from robertax.config import ModelConfig
 from robertax.errors import InputError
 from robertax.kernels import fold, key_words, row_keys
 from robertax.model import encoder
 
-CONFIG = model.ModelConfig(vocab_size=50, hidden_size=32, num_layers=3,
+CONFIG = ModelConfig(vocab_size=50, hidden_size=32, num_layers=3,
                            num_heads=4, mlp_size=48, max_positions=16)
 # Two examples and padding; one full row; one short row; padding alone.
 SEGMENTS = jnp.array([[1] * 5 + [2] * 7 + [0] * 4, [1] * 16,

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from robertax import model
+from robertax.config import ModelConfig
 
 FILES = sorted((pathlib.Path(__file__).parent / 'golden').glob('*.npz'))
 
@@ -28,7 +29,7 @@ def golden(request):
       node[leaf] = value.astype(np.float32)
   batches = {name.removeprefix('batches/'): value.astype(np.int32)
              for name, value in arrays.items() if name.startswith('batches/')}
-  config = model.ModelConfig(**json.loads(arrays['config'].item()))
+  config = ModelConfig(**json.loads(arrays['config'].item()))
   return config, params, batches, arrays
 
 

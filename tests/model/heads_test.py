@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from robertax import kernels, model
+from robertax.config import ModelConfig
 from robertax.errors import InputError
 
-CONFIG = model.ModelConfig(vocab_size=40, hidden_size=16, num_layers=1,
+CONFIG = ModelConfig(vocab_size=40, hidden_size=16, num_layers=1,
                            num_heads=2, mlp_size=16, max_positions=8)
 X = jax.random.normal(jax.random.key(1), (3, 8, 16))
 EVERYWHERE = jnp.broadcast_to(jnp.arange(8), (3, 8))

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from robertax.model import ModelConfig, create
+from robertax.config import ModelConfig
+from robertax.model import create
 
 CONFIG = ModelConfig(vocab_size=1000, hidden_size=64, num_layers=3,
                      num_heads=4, mlp_size=256, max_positions=500,

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from robertax import model
+from robertax.config import ModelConfig
 
 LENGTH, SLOTS = 24, 4
-CONFIG = model.ModelConfig(
+CONFIG = ModelConfig(
     vocab_size=48, hidden_size=32, num_layers=2, num_heads=4, mlp_size=64,
     max_positions=LENGTH, dropout_rate=0., attention_dropout_rate=0.,
     num_types=2, nsp_head=True)

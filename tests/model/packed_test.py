@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from robertax import model
+from robertax.config import ModelConfig
 
 LENGTH = 24
-CONFIG = model.ModelConfig(
+CONFIG = ModelConfig(
     vocab_size=48, hidden_size=32, num_layers=2, num_heads=4, mlp_size=64,
     max_positions=LENGTH, dropout_rate=0., attention_dropout_rate=0.)
 # Lengths of the examples of each row; the rest is padding.

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from robertax import kernels, model
+from robertax.config import ModelConfig
 from robertax.errors import InputError
 from robertax.model.remat import POLICIES
 
 B, T, N, F = 4, 32, 3, 128
-CONFIG = model.ModelConfig(
+CONFIG = ModelConfig(
     vocab_size=50, hidden_size=32, num_layers=N, num_heads=4, mlp_size=F,
     max_positions=T, attention='xla')
 IDS = np.random.default_rng(0).integers(4, 50, (B, T)).astype(np.int32)

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from robertax import model, parallel
+from robertax.config import MeshConfig, ModelConfig
 from robertax.errors import InputError
 from robertax.kernels import key_words, row_keys
 
-CONFIG = model.ModelConfig(vocab_size=48, hidden_size=32, num_layers=2,
+CONFIG = ModelConfig(vocab_size=48, hidden_size=32, num_layers=2,
                            num_heads=4, mlp_size=64, max_positions=16)
 
 
@@ -78,7 +79,7 @@ def test_types_and_the_nsp_head_add_parameters_and_change_none():
     assert abs(square - 1) < 4 * (2 / matrix.size)**.5
   assert not any(part['bias'].any() for part in added.values())
   with pytest.raises(InputError, match='num_types=-1'):
-    model.ModelConfig(num_types=-1)
+    ModelConfig(num_types=-1)
 
 
 @pytest.mark.parametrize('large, count', [(False, 124_697_433),
@@ -86,7 +87,7 @@ def test_types_and_the_nsp_head_add_parameters_and_change_none():
 def test_parameters_of_base_and_large(large, count):
   # HF's RobertaForMaskedLM counts 124,697,433 and 355,412,057, and 768 and
   # 1024 of those are its one row of token types, which fairseq has not.
-  config = model.ModelConfig(vocab_size=50265, **(dict(
+  config = ModelConfig(vocab_size=50265, **(dict(
       hidden_size=1024, num_layers=24, num_heads=16, mlp_size=4096)
                                                   if large else {}))
   shapes = jax.eval_shape(lambda: model.create(config, jax.random.key(0)))
@@ -102,7 +103,7 @@ def test_same_key_same_parameters():
 
 
 def test_bind_leaves_params_alone_and_holds_no_tracer():
-  config = model.ModelConfig(vocab_size=31, hidden_size=8, num_layers=1,
+  config = ModelConfig(vocab_size=31, hidden_size=8, num_layers=1,
                              num_heads=1, mlp_size=8, max_positions=4)
   params = model.create(config, jax.random.key(0))
   before = jax.tree.map(np.array, params)
@@ -118,7 +119,7 @@ def test_the_loss_is_the_same_on_one_device_and_eight_with_dropout():
   params = model.create(CONFIG, jax.random.key(0))
   grad = jax.jit(jax.value_and_grad(loss))
   alone, gradient = grad(params, *batch(), 5)
-  for config in (parallel.MeshConfig(2, 2, 2),):
+  for config in (MeshConfig(2, 2, 2),):
     mesh = parallel.make_mesh(config)
     with jax.set_mesh(mesh):
       laid = jax.device_put(params, parallel.param_shardings(mesh, params))
@@ -140,7 +141,7 @@ def test_gradients_are_finite_and_reach_every_parameter():
 
 
 def test_parameters_can_be_created_where_they_belong():
-  mesh = parallel.make_mesh(parallel.MeshConfig(2, 2, 2))
+  mesh = parallel.make_mesh(MeshConfig(2, 2, 2))
   make = lambda key: model.create(CONFIG, key)
   shapes = jax.eval_shape(make, jax.random.key(0))
   params = jax.jit(make, out_shardings=parallel.param_shardings(
@@ -153,7 +154,7 @@ def test_parameters_can_be_created_where_they_belong():
 
 
 def test_unresolved_vocabulary_is_refused():
-  config = model.ModelConfig()
+  config = ModelConfig()
   with pytest.raises(InputError, match='model.vocab_size=0'):
     model.create(config, jax.random.key(0))
   with pytest.raises(InputError, match='model.vocab_size=0'):

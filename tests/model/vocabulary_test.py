@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from robertax import model, parallel
+from robertax.config import MeshConfig, ModelConfig
 
 V, ROWS, B, T, M = 200, 256, 16, 8, 20
-CONFIG = model.ModelConfig(vocab_size=V, hidden_size=8, num_layers=1,
+CONFIG = ModelConfig(vocab_size=V, hidden_size=8, num_layers=1,
                            num_heads=8, mlp_size=8, max_positions=T)
 LOOSE = dataclasses.replace(CONFIG, tie_embeddings=False)
 X = jax.random.normal(jax.random.key(1), (B, T, 8))
@@ -118,7 +119,7 @@ def gathered(logits):
 @pytest.mark.parametrize('sizes', [(2, 2, 2), (1, 1, 8)])
 def test_no_device_ever_sees_all_logits(sizes):
   """Read in what the compiler made of loss, accuracy and gradient."""
-  mesh = parallel.make_mesh(parallel.MeshConfig(*sizes))
+  mesh = parallel.make_mesh(MeshConfig(*sizes))
   params = model.pad_vocabulary(make(CONFIG))
   rows = parallel.batch_sharding(mesh)
 

@@ -12,11 +12,9 @@ import pytest
 
 import robertax
 from robertax import tasks
+from robertax.config import ModelConfig, TokenizerConfig, parse
 from robertax.inspection import conversion, opening
-from robertax.model import ModelConfig
-from robertax.text import TokenizerConfig
 from robertax.train import loop
-from robertax.train.config import parse
 from robertax.train.writer import read_lines
 from tests.tasks.tiny_glue import config as tiny_glue
 from tests.tasks.tiny_glue import write_sst2

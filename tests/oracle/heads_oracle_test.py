@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from robertax import model
+from robertax.config import ModelConfig
 from tests.oracle.hf_weights import dense, encoder_weights, load, random_params
 
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
 pytestmark = pytest.mark.oracle
 
-BODY = model.ModelConfig(vocab_size=96, hidden_size=64, num_layers=2,
+BODY = ModelConfig(vocab_size=96, hidden_size=64, num_layers=2,
                          num_heads=4, mlp_size=96, max_positions=24,
                          lm_head=False)
 

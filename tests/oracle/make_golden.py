@@ -11,15 +11,15 @@ import json
 import pathlib
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
-
 import interop_oracle_test as interop
 import jax
 import model_oracle_test as oracle
 import numpy as np
 import torch
 
-from robertax import model
+from robertax.config import ModelConfig
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
 FOLDER = pathlib.Path(__file__).parents[1] / 'model' / 'golden'
 SHAPES = {
@@ -38,7 +38,7 @@ def main():
   interop.NAMES.write_text(json.dumps(interop.all_names(), indent=0) + '\n')
   torch.set_num_threads(1)
   for name, shape in SHAPES.items():
-    config = model.ModelConfig(**shape)
+    config = ModelConfig(**shape)
     half = jax.tree.map(lambda x: x.astype(np.float16),
                         oracle.random_params(config, seed=11))
     params = jax.tree.map(lambda x: x.astype(np.float32), half)

@@ -14,6 +14,7 @@ import optax
 import pytest
 
 from robertax import model
+from robertax.config import ModelConfig
 from tests.oracle.hf_weights import dense, encoder_weights, norm, random_params
 
 torch = pytest.importorskip('torch')
@@ -23,14 +24,14 @@ pytestmark = pytest.mark.oracle
 ADAMW = {'b1': .9, 'b2': .98, 'eps': 1e-6, 'weight_decay': .01}
 LEARNING_RATE, STEPS, BATCHES = 2e-3, 20, 4
 SHAPES = {
-    'head_64': model.ModelConfig(vocab_size=96, hidden_size=128, num_layers=1,
+    'head_64': ModelConfig(vocab_size=96, hidden_size=128, num_layers=1,
                                  num_heads=2, mlp_size=64, max_positions=24),
-    'head_80': model.ModelConfig(vocab_size=96, hidden_size=160, num_layers=3,
+    'head_80': ModelConfig(vocab_size=96, hidden_size=160, num_layers=3,
                                  num_heads=2, mlp_size=320, max_positions=40),
-    'three_layers': model.ModelConfig(
+    'three_layers': ModelConfig(
         vocab_size=1000, hidden_size=48, num_layers=3, num_heads=6,
         mlp_size=112, max_positions=64),
-    'untied': model.ModelConfig(
+    'untied': ModelConfig(
         vocab_size=96, hidden_size=64, num_layers=2, num_heads=1, mlp_size=64,
         max_positions=24, tie_embeddings=False),
 }

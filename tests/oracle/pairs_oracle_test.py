@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from robertax import model
+from robertax.config import ModelConfig
 
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.oracle
 
 ADAMW = {'b1': .9, 'b2': .98, 'eps': 1e-6, 'weight_decay': .01}
 LEARNING_RATE, STEPS, PAIRS, MASKED = 2e-3, 5, 6, 4
-CONFIG = model.ModelConfig(
+CONFIG = ModelConfig(
     vocab_size=120, hidden_size=64, num_layers=3, num_heads=4, mlp_size=96,
     max_positions=40, num_types=2, nsp_head=True)
 

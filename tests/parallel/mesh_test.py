@@ -4,8 +4,9 @@ import jax
 from jax.sharding import AxisType
 import pytest
 
+from robertax.config import MeshConfig
 from robertax.errors import InputError
-from robertax.parallel import MeshConfig, make_mesh
+from robertax.parallel import make_mesh
 
 
 @pytest.mark.parametrize('sizes, expected', [

@@ -10,20 +10,20 @@ import optax
 import pytest
 
 from robertax import model
+from robertax.config import MeshConfig, ModelConfig
 from robertax.errors import InputError
 from robertax.parallel import (
-  RULES,
-  MeshConfig,
-  batch_sharding,
-  make_mesh,
-  param_shardings,
-  partitioning,
-  state_shardings,
+    RULES,
+    batch_sharding,
+    make_mesh,
+    param_shardings,
+    partitioning,
+    state_shardings,
 )
 
 
 def shapes(tied=True, vocab_size=48, pairs=True):
-  config = model.ModelConfig(
+  config = ModelConfig(
       vocab_size=vocab_size, hidden_size=16, num_layers=2, num_heads=4,
       mlp_size=32, max_positions=8, tie_embeddings=tied,
       num_types=2 * pairs, nsp_head=pairs, num_classes=3 * pairs,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from robertax import model
+from robertax.config import ModelConfig
 from robertax.studies.heldout import asked_of, plain
 from robertax.studies.paper_rows import pretraining
 from robertax.studies.paper_scales import SCALES
@@ -14,7 +15,7 @@ from robertax.studies.paper_tables import TABLES
 
 
 def test_a_pair_model_is_asked_as_if_all_were_segment_a():
-  pairs = model.ModelConfig(
+  pairs = ModelConfig(
       vocab_size=50, hidden_size=16, num_layers=1, num_heads=2, mlp_size=32,
       max_positions=16, num_types=2, nsp_head=True)
   params = jax.tree.map(lambda x: x + .3,

@@ -4,15 +4,14 @@ import re
 
 import pytest
 
+from robertax.config import differences, to_dict
 from robertax.corpus import FORMATS
 from robertax.errors import InputError
-from robertax.sections import differences
 from robertax.studies.paper_rows import asked, folder, pretraining
 from robertax.studies.paper_scales import SCALES
 from robertax.studies.paper_tables import COLUMNS, FIVE, PAIR, TABLES
 from robertax.studies.paper_tasks import TASKS
 from robertax.tasks import TASKS as ALL_TASKS
-from robertax.train.config import to_dict
 
 # Liu et al. 2019, as printed, transcribed a second time: a row's figures in the
 # order of the table's own columns.

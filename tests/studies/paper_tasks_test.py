@@ -6,9 +6,9 @@ import pathlib
 
 import pytest
 
+from robertax.config import parse
 from robertax.studies import paper_tasks
 from robertax.studies.paper_scales import SCALES
-from robertax.train.config import parse
 
 FOLDER = pathlib.Path(__file__).parents[2] / 'configs'
 FILES = {'squad1': ('squad', 'version=1.1'), 'squad2': ('squad', 'version=2.0'),

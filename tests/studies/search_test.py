@@ -6,10 +6,10 @@ import types
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from robertax.config import parse
 from robertax.errors import InputError
 from robertax.studies import largest_micro_batch
 from robertax.studies.search import bracket
-from robertax.train.config import parse
 
 # The package's front door has a function of that name.
 search = importlib.import_module('robertax.studies.search')

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from robertax import model
+from robertax.config import ModelConfig
 from robertax.data.examples import Examples
 from robertax.data.tuning import TuningBatches, collect
 from robertax.tasks import group_losses
@@ -96,7 +97,7 @@ def case(request):
   patch = pytest.MonkeyPatch()
   patch.setattr(group_losses, 'CHUNK', 8)
   request.addfinalizer(patch.undo)
-  tuning = kind(model.ModelConfig(**CONFIG, **head), 1, **options)
+  tuning = kind(ModelConfig(**CONFIG, **head), 1, **options)
   examples = make_examples(kind is SpanRanking)
   params = jax.jit(tuning.init)(jax.random.key(1))
   # A random model's scores are all alike: larger weights tell them apart.

@@ -6,12 +6,10 @@ import jax
 import numpy as np
 import pytest
 
+from robertax.config import DataConfig, ModelConfig, TokenizerConfig
 from robertax.data import split_micro_batches
-from robertax.data.config import DataConfig
 from robertax.errors import InputError
-from robertax.model import ModelConfig
 from robertax.tasks import Pretrain, pairs
-from robertax.text import TokenizerConfig
 
 CONFIG = ModelConfig(
     hidden_size=16, num_layers=1, num_heads=2, mlp_size=32, max_positions=32,

@@ -4,11 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from robertax.data.config import DataConfig
+from robertax.config import DataConfig, ModelConfig, TokenizerConfig
 from robertax.errors import InputError
-from robertax.model import ModelConfig
 from robertax.tasks import Pretrain
-from robertax.text import TokenizerConfig
 
 
 @pytest.fixture(scope='module')

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from robertax import text
+from robertax.config import ModelConfig
 from robertax.data.tuning import TuningBatches, collect
-from robertax.model import ModelConfig
 from robertax.tasks import span_tuning, squad_windows
 from robertax.tasks.squad_files import Answer, Question
 

@@ -8,16 +8,20 @@ import numpy as np
 import pytest
 
 from robertax import text
-from robertax.data.config import DataConfig
+from robertax.config import (
+    Config,
+    DataConfig,
+    FinetuneConfig,
+    MeshConfig,
+    ModelConfig,
+    OptimConfig,
+    TokenizerConfig,
+    TrainConfig,
+)
 from robertax.errors import InputError
-from robertax.model import ModelConfig
-from robertax.parallel import MeshConfig
 from robertax.tasks import scoring
-from robertax.tasks.config import FinetuneConfig
 from robertax.tasks.squad import Squad
-from robertax.text import TokenizerConfig
 from robertax.train import loop
-from robertax.train.config import Config, OptimConfig, TrainConfig
 
 PARAGRAPHS = [
     ('Rome', 'Ann built the red ship in Rome, and Bo sold it to Eve in May.', [

@@ -2,12 +2,17 @@
 
 import json
 
-from robertax.data.config import DataConfig
-from robertax.model.config import ModelConfig
-from robertax.tasks.config import FinetuneConfig
-from robertax.text import TokenizerConfig, train_byte_bpe
+from robertax.config import (
+    Config,
+    DataConfig,
+    FinetuneConfig,
+    ModelConfig,
+    OptimConfig,
+    TokenizerConfig,
+    TrainConfig,
+)
+from robertax.text import train_byte_bpe
 from robertax.train import loop
-from robertax.train.config import Config, OptimConfig, TrainConfig
 
 LENGTH = 64
 
@@ -47,5 +52,3 @@ def run(config, workdir) -> dict:
 
 def lines(path) -> list[dict]:
   return [json.loads(line) for line in path.read_text().splitlines()]
-
-

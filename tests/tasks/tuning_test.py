@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robertax import model
+from robertax.config import ModelConfig
 from robertax.data.examples import Examples
 from robertax.data.tuning import TuningBatches, collect
 from robertax.tasks.tuning import Classification
 
-CONFIG = model.ModelConfig(
+CONFIG = ModelConfig(
     vocab_size=90, hidden_size=32, num_layers=2, num_heads=4, mlp_size=64,
     max_positions=64, lm_head=False, num_classes=3)
 LENGTHS = [3, 40, 9, 25, 64, 7, 12, 5, 17, 30]

@@ -1,3 +1,4 @@
+
 import doctest
 
 from hypothesis import given

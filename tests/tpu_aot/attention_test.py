@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 import pytest
 
 from robertax import parallel
+from robertax.config import MeshConfig
 from robertax.kernels import attention
 
 pytestmark = pytest.mark.tpu_aot
@@ -34,7 +35,7 @@ def make_mesh(chip, model=1):
   name, options = TOPOLOGIES[chip]
   devices = topologies.get_topology_desc(
       platform='tpu', topology_name=name, **options).devices
-  return parallel.make_mesh(parallel.MeshConfig(model=model), devices)
+  return parallel.make_mesh(MeshConfig(model=model), devices)
 
 
 def compile_for(mesh, shape, dtype, name, rate, wrap=lambda f: f):

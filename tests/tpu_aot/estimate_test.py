@@ -7,15 +7,14 @@ import sys
 
 import pytest
 
+from robertax import config as configs  # noqa: E402
 from robertax.errors import InputError
-
-pytestmark = pytest.mark.tpu_aot
-pytest.importorskip('libtpu', reason='pip install -r requirements-tpu.txt')
-
 from robertax.model.remat import POLICIES  # noqa: E402
 from robertax.studies import estimate, search  # noqa: E402
 from robertax.studies.estimate import flops, topology  # noqa: E402
-from robertax.train import config as configs  # noqa: E402
+
+pytestmark = pytest.mark.tpu_aot
+pytest.importorskip('libtpu', reason='pip install -r requirements-tpu.txt')
 
 SMALL = {
     'data': {'batch_size': 64, 'sequence_length': 128,
@@ -116,7 +115,7 @@ def test_a_wrong_topology_says_what_would_do(name, words):
 def test_the_door_ends_in_one_json_line(tmp_path):
   path = tmp_path / 'small.py'
   path.write_text(
-      'from robertax.train.config import defaults\n'
+      'from robertax.config import defaults\n'
       'def get_config(arg=None):\n'
       '  config = defaults()\n'
       f'  for name, values in {SMALL!r}.items():\n'

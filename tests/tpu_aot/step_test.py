@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 from robertax import kernels, model, parallel
+from robertax.config import MeshConfig, ModelConfig, OptimConfig
 from robertax.errors import InputError
 from robertax.kernels.dropout import seed_words
 from robertax.train import optimizer, state, step
-from robertax.train.config import OptimConfig
 
 pytestmark = pytest.mark.tpu_aot
 
-CONFIG = model.ModelConfig(
+CONFIG = ModelConfig(
     vocab_size=512, hidden_size=256, num_layers=2, num_heads=4, mlp_size=1024,
     max_positions=128, dtype='bfloat16')
 PAIRS = dataclasses.replace(CONFIG, num_types=2, nsp_head=True)
@@ -42,18 +42,18 @@ def topology(name, **more):
 
 @pytest.fixture(scope='module')
 def mesh():
-  return parallel.make_mesh(parallel.MeshConfig(), topology('v5e:4x4'))
+  return parallel.make_mesh(MeshConfig(), topology('v5e:4x4'))
 
 
 def test_only_data_crosses_slices():
   """fsdp and model stay inside a slice; and one slice cannot be cut."""
   devices = topology('v5e:2x2', num_slices=2)
-  mesh = parallel.make_mesh(parallel.MeshConfig(-1, 2, 2), devices)
+  mesh = parallel.make_mesh(MeshConfig(-1, 2, 2), devices)
   slices = np.vectorize(lambda device: device.slice_index)(mesh.devices)
   assert slices.shape == (2, 2, 2)
   assert (slices == slices[:, :1, :1]).all() and len(np.unique(slices)) == 2
   with pytest.raises(InputError, match=r'mesh.data=1 over 2 slices'):
-    parallel.make_mesh(parallel.MeshConfig(1, 8, 1), devices)
+    parallel.make_mesh(MeshConfig(1, 8, 1), devices)
 
 
 def totals(batch):

@@ -18,7 +18,7 @@ LIMIT_GIB = 12
 RUN = '''
 import json, resource, sys
 from robertax.train import loop
-from robertax.train.config import parse
+from robertax.config import parse
 loop.run(parse(json.loads(sys.argv[1])), sys.argv[2])
 print('GIB', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 '''

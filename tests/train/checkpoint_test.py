@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from robertax import model, parallel
+from robertax.config import MeshConfig, ModelConfig, OptimConfig
 from robertax.errors import InputError
 from robertax.train import optimizer, state
 from robertax.train.checkpoint import Checkpoints, finished_step
-from robertax.train.config import OptimConfig
 from robertax.train.nested import as_dict, from_dict
 
-CONFIG = model.ModelConfig(vocab_size=64, hidden_size=16, num_layers=2,
+CONFIG = ModelConfig(vocab_size=64, hidden_size=16, num_layers=2,
                            num_heads=4, mlp_size=32, max_positions=8)
 
 
@@ -41,14 +41,14 @@ def test_dicts_and_back():
 
 @pytest.mark.parametrize('other', [{'data': 1}, {'data': 2, 'fsdp': 4}])
 def test_restored_onto_another_mesh(tmp_path, other):
-  mesh = parallel.make_mesh(parallel.MeshConfig())
+  mesh = parallel.make_mesh(MeshConfig())
   now, _ = make_state(mesh, seed=1)
   checkpoints = Checkpoints(str(tmp_path))
   checkpoints.save(7, now)
   checkpoints.close()
   size = other.get('data', 1) * other.get('fsdp', 1)
   mesh = parallel.make_mesh(
-      parallel.MeshConfig(**other), jax.devices()[:size])
+      MeshConfig(**other), jax.devices()[:size])
   _, abstract = make_state(mesh, seed=2)
   checkpoints = Checkpoints(str(tmp_path))
   restored = checkpoints.restore(7, abstract)
@@ -61,7 +61,7 @@ def test_restored_onto_another_mesh(tmp_path, other):
 
 
 def test_weights_alone(tmp_path):
-  mesh = parallel.make_mesh(parallel.MeshConfig())
+  mesh = parallel.make_mesh(MeshConfig())
   now, abstract = make_state(mesh, seed=1)
   checkpoints = Checkpoints(str(tmp_path))
   checkpoints.save(7, now)
@@ -71,7 +71,7 @@ def test_weights_alone(tmp_path):
 
 def test_only_the_newest_are_kept(tmp_path):
   checkpoints = Checkpoints(str(tmp_path), keep=2)
-  now, _ = make_state(parallel.make_mesh(parallel.MeshConfig()), seed=1)
+  now, _ = make_state(parallel.make_mesh(MeshConfig()), seed=1)
   for step in (1, 2, 3):
     checkpoints.save(step, now)
   checkpoints.close()
@@ -86,7 +86,7 @@ def test_no_folder_is_made_by_looking(tmp_path):
 
 
 def test_another_shape_is_an_error_that_names_the_checkpoint(tmp_path):
-  now, abstract = make_state(parallel.make_mesh(parallel.MeshConfig()), 1)
+  now, abstract = make_state(parallel.make_mesh(MeshConfig()), 1)
   checkpoints = Checkpoints(str(tmp_path))
   checkpoints.save(7, now)
   wrong = dict(abstract.params, extra=jax.ShapeDtypeStruct((3,), jnp.float32))
@@ -96,7 +96,7 @@ def test_another_shape_is_an_error_that_names_the_checkpoint(tmp_path):
 
 
 def test_a_truncated_array_is_an_error_of_one_line(tmp_path):
-  now, abstract = make_state(parallel.make_mesh(parallel.MeshConfig()), 1)
+  now, abstract = make_state(parallel.make_mesh(MeshConfig()), 1)
   checkpoints = Checkpoints(str(tmp_path))
   checkpoints.save(7, now)
   checkpoints.wait()
@@ -120,7 +120,7 @@ def test_only_a_writer_removes_what_a_kill_left(tmp_path):
   Once, looking for the newest step removed it in the background too, and the
   two removals raced: the next save then failed with a vanished folder.
   """
-  mesh = parallel.make_mesh(parallel.MeshConfig())
+  mesh = parallel.make_mesh(MeshConfig())
   now, abstract = make_state(mesh, seed=1)
   checkpoints = Checkpoints(str(tmp_path))
   checkpoints.save(7, now)

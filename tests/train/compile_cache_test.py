@@ -7,8 +7,8 @@ import sys
 import jax
 import pytest
 
+from robertax.config import parse
 from robertax.train import compile_cache
-from robertax.train.config import parse
 
 
 def config(folder, chosen):
@@ -33,7 +33,7 @@ def test_where(tmp_path, monkeypatch, backend, chosen, where):
 PROGRAM = '''
 import sys, jax
 from robertax.train import compile_cache
-from robertax.train.config import parse
+from robertax.config import parse
 compile_cache.turn_on(parse({'train': {'compile_cache': sys.argv[1]}}))
 print(jax.jit(lambda x: x * 2 + 1)(20))
 '''

@@ -2,8 +2,8 @@
 
 import pytest
 
+from robertax.config import parse
 from robertax.errors import InputError
-from robertax.train.config import parse
 
 
 @pytest.mark.parametrize('key, value', [

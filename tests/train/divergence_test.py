@@ -12,6 +12,7 @@ import optax
 import pytest
 
 from robertax import parallel
+from robertax.config import OptimConfig, parse
 from robertax.data import split_micro_batches
 from robertax.errors import Diverged, InputError
 from robertax.kernels.dropout import seed_words
@@ -19,7 +20,6 @@ from robertax.tasks.pretrain import Pretrain
 from robertax.train import divergence, guard, loop, optimizer, schedules
 from robertax.train.checkpoint import as_dict, from_dict
 from robertax.train.compiled import compiled
-from robertax.train.config import OptimConfig, parse
 from robertax.train.divergence import Judge
 from robertax.train.interruption import Interruption
 from robertax.train.passed_over import PassedOver

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 import pytest
 
+from robertax.config import parse
 from robertax.errors import InputError
 from robertax.studies import sweep
 from robertax.tasks import scoring
 from robertax.train import compiled, loop
-from robertax.train.config import parse
 from robertax.train.scoring import Scoring
 from robertax.train.writer import read_lines
 from tests.tasks.tiny_glue import config, write_sst2

@@ -10,13 +10,17 @@ import numpy as np
 import pytest
 
 from robertax import interop, model, text
-from robertax.data.config import DataConfig
+from robertax.config import (
+    Config,
+    DataConfig,
+    FinetuneConfig,
+    ModelConfig,
+    TokenizerConfig,
+    to_dict,
+)
 from robertax.errors import InputError
 from robertax.interop import extension, hf_folder, verification
-from robertax.model import ModelConfig
-from robertax.tasks.config import FinetuneConfig
 from robertax.train import initial
-from robertax.train.config import Config, to_dict
 
 
 def test_weights_without_what_pairs_need(tmp_path):
@@ -119,7 +123,7 @@ def test_flags_that_agree(foreign):
   folder = spec.removeprefix('hf:')
   config = Config(init_from=spec, model=ModelConfig(
       hidden_size=16, num_heads=2),
-                  tokenizer=text.TokenizerConfig(
+                  tokenizer=TokenizerConfig(
                       path=f'{folder}/tokenizer.json', vocab_size=290))
   assert initial.initial_config(config, {
       'model.hidden_size', 'model.vocab_size', 'model.dropout_rate',

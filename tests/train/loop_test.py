@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import pytest
 
+from robertax.config import parse
 from robertax.errors import InputError
 from robertax.train import loop
-from robertax.train.config import parse
 from robertax.train.writer import read_lines
 from tests.train.trace_test import traced_steps
 
@@ -77,7 +77,7 @@ import json, sys
 from robertax.errors import door
 from robertax.inspection import epilogue
 from robertax.train import loop
-from robertax.train.config import parse
+from robertax.config import parse
 
 @door
 def main(argv):

@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 
+from robertax.config import OptimConfig
 from robertax.errors import InputError
 from robertax.train import optimizer
-from robertax.train.config import OptimConfig
 
 
 def numpy_adamw(params, grads, rates, c, decays):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from robertax import parallel
+from robertax.config import MeshConfig
 from tests.train.tiny_run import train
 
 
@@ -43,7 +44,7 @@ def test_same_losses_over_processes(tmp_path, processes, sizes):
   found = json.loads(out.read_text())
   assert found['processes'] == processes
   losses, params = train(parallel.make_mesh(
-      parallel.MeshConfig(), jax.devices()[:1]))
+      MeshConfig(), jax.devices()[:1]))
   np.testing.assert_allclose(found['losses'], losses, rtol=1e-5)
   for a, b in zip(found['params'], jax.tree.leaves(params)):
     np.testing.assert_allclose(a, b, atol=2e-4)

@@ -7,12 +7,12 @@ import pytest
 
 from benchmarks import fake_remote
 from robertax import paths
+from robertax.config import parse
 from robertax.corpus.records import Manifest
 from robertax.data.block_cache import BlockCache
 from robertax.inspection import report
 from robertax.tasks.pretrain import Pretrain
 from robertax.train import checkpoint
-from robertax.train.config import parse
 from tests.train.loop_test import changed, lines, one_device, text
 
 

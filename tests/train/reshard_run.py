@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from robertax import parallel
+from robertax.config import MeshConfig
 from robertax.data import split_micro_batches
 from robertax.train import optimizer, schedules
 from robertax.train.checkpoint import Checkpoints
@@ -55,7 +56,7 @@ def main():
   process, processes, port, folder, out, save, at, count, *sizes = sys.argv[1:]
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
   jax.distributed.initialize(f'127.0.0.1:{port}', int(processes), int(process))
-  mesh = parallel.make_mesh(parallel.MeshConfig(*map(int, sizes)))
+  mesh = parallel.make_mesh(MeshConfig(*map(int, sizes)))
   losses, hashes = train(mesh, folder, int(at), int(count), save == '1')
   if process == '0':
     with open(out, 'w') as file:

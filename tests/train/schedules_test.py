@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from robertax.train.config import OptimConfig
+from robertax.config import OptimConfig
 from robertax.train.schedules import SCHEDULES, rates
 
 PEAK, WARMUP, STEPS, END = 6e-4, 20, 100, 1e-5

@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from robertax import model, parallel
+from robertax.config import MeshConfig
 from robertax.data import split_micro_batches
 from robertax.kernels.dropout import seed_words
 from robertax.train import optimizer, state, step
@@ -27,7 +28,7 @@ from tests.train.tiny_run import (
 
 
 def mesh_of(sizes):
-  return parallel.make_mesh(parallel.MeshConfig(*sizes),
+  return parallel.make_mesh(MeshConfig(*sizes),
                             jax.devices()[:np.prod(sizes)])
 
 

@@ -11,13 +11,13 @@ import jax
 import numpy as np
 
 from robertax import model, parallel
+from robertax.config import MeshConfig, ModelConfig, OptimConfig
 from robertax.data import split_micro_batches
 from robertax.kernels.dropout import seed_words
 from robertax.train import optimizer, schedules, state, step
-from robertax.train.config import OptimConfig
 
 B, T, M, P, V = 16, 32, 6, 3, 67
-CONFIG = model.ModelConfig(
+CONFIG = ModelConfig(
     vocab_size=V, hidden_size=32, num_layers=2, num_heads=8, mlp_size=64,
     max_positions=T, num_types=2, nsp_head=True)
 
@@ -127,7 +127,7 @@ def main():
   process, processes, port, out, *sizes = sys.argv[1:]
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
   jax.distributed.initialize(f'127.0.0.1:{port}', int(processes), int(process))
-  mesh = parallel.make_mesh(parallel.MeshConfig(*map(int, sizes)))
+  mesh = parallel.make_mesh(MeshConfig(*map(int, sizes)))
   losses, params = train(mesh)
   if process == '0':
     with open(out, 'w') as file:

@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from robertax.train.config import parse
+from robertax.config import parse
 from robertax.train.utilization import Utilization
 
 LARGE = {'model': {'hidden_size': 1024, 'num_layers': 24, 'num_heads': 16,

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from robertax.config import OptimConfig
 from robertax.train import clock as clocks
 from robertax.train.clock import Clock
-from robertax.train.config import OptimConfig
 from robertax.train.divergence import Judge
 from robertax.train.window import Window
 

@@ -5,10 +5,9 @@ import json
 
 import pytest
 
+from robertax.config import Config, ModelConfig, to_dict
 from robertax.errors import InputError
-from robertax.model import ModelConfig
 from robertax.train import workdir
-from robertax.train.config import Config, to_dict
 
 
 @pytest.mark.parametrize('content', ['', '{', '[]', '{"model": {"x": 1}}'])

@@ -8,16 +8,15 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 import pytest
 
-from robertax.errors import InputError
-from robertax.sections import (
+from robertax.config import (
     differences,
     flatten,
     parse_arg,
     section,
     take_arg,
     typed,
-    unknown,
 )
+from robertax.errors import InputError, unknown
 
 BIG = 2**53  # Beyond it a float no longer holds every int.
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from robertax.kernels import layer_norm
 from robertax.kernels.bias import add_bias
-from robertax.kernels.product import product
+from robertax.kernels.dense import product
 
 
 def gaussian(key, shape: tuple[int, ...], std: float) -> nnx.Param:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robertax.kernels.product import product
+from robertax.kernels.dense import product
 
 SHAPES = [((3, 4, 5), (5, 6), 'abc,cd->abd'),
           ((3, 4, 5), (5, 2, 6), 'abc,cde->abde'),

@@ -6,6 +6,7 @@ numbers under jit and on any mesh.
 """
 
 from robertax.kernels.attention import IMPLEMENTATIONS, attention
+from robertax.kernels.dense import gelu, layer_norm
 from robertax.kernels.dropout import (
     dropout,
     fold,
@@ -14,7 +15,6 @@ from robertax.kernels.dropout import (
     key_words,
     row_keys,
 )
-from robertax.kernels.norm import gelu, layer_norm
 
 __all__ = ['IMPLEMENTATIONS', 'attention', 'dropout', 'fold', 'gelu',
            'keep_bits', 'keep_mask', 'key_words', 'layer_norm', 'row_keys']

@@ -1,16 +1,296 @@
 """Self-attention behind one function, by a table of implementations."""
 
+from collections.abc import Callable
+import dataclasses
 import functools
+import math
 import sys
+from typing import Any
 
 import jax
+from jax import lax
 import jax.numpy as jnp
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+import numpy as np
 
-from robertax.errors import unknown
-from robertax.kernels.attention_fused import fused
-from robertax.kernels.attention_sharding import platform
-from robertax.kernels.attention_vendor import cudnn, cudnn_takes, splash
+from robertax.errors import InputError, unknown
 from robertax.kernels.dropout import dropout
+
+# Attention on a mesh: each device its own rows and its own heads.
+#
+# A Pallas kernel is one call that XLA cannot divide. So under the mesh that
+# `jax.set_mesh` has entered, it is mapped over the devices by `jax.shard_map`.
+
+
+# As in parallel.partitioning: the rows of a batch, and the heads of a layer.
+ROWS, HEADS = ('data', 'fsdp'), 'model'
+
+
+def platform() -> str:
+  """'cpu', 'gpu' or 'tpu': of the mesh that is set, else of the default device.
+
+  The two differ where a program is compiled for devices that are not here.
+  """
+  device = getattr(jax.sharding.get_abstract_mesh(), 'abstract_device', None)
+  found = getattr(device, 'platform', None) or jax.default_backend()
+  return 'gpu' if found in ('cuda', 'rocm') else found
+
+
+@dataclasses.dataclass(frozen=True)
+class Shards:
+  """Mesh axes that share out rows and heads.
+
+  Attributes:
+    axes: all axes to map over; empty: nothing to map.
+    rows: those that share out rows.
+    heads: the one that shares out heads, or None.
+  """
+  axes: frozenset[str]
+  rows: tuple[str, ...]
+  heads: str | None
+
+  @property
+  def activations(self) -> P:
+    """Of [B, T, H, K]."""
+    return P(self.rows or None, None, self.heads, None)
+
+  @property
+  def joined(self) -> P:
+    """Of [B, T, H K]."""
+    return P(self.rows or None, None, self.heads)
+
+  @property
+  def batch(self) -> P:
+    """Of [B, ...]."""
+    return P(self.rows or None)
+
+  @property
+  def by_head(self) -> P:
+    """Of [B, H, ...]."""
+    return P(self.rows or None, self.heads)
+
+  def first_head(self, local_heads: int) -> jax.Array | int:
+    """Inside `map`: the index of the first head here among all."""
+    return lax.axis_index(self.heads) * local_heads if self.heads else 0
+
+  def map(self, function: Callable[..., Any], in_specs, out_specs):
+    """The function, run on each device's own part."""
+    if not self.axes:
+      return function
+    return jax.shard_map(function, axis_names=self.axes, in_specs=in_specs,
+                         out_specs=out_specs, check_vma=False)
+
+
+def shards(rows: int, heads: int) -> Shards:
+  """How the mesh that is set shares out an array of [rows, T, heads, K].
+
+  An axis that does not divide its dim does not share it out: then its devices
+  do the same work.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  sizes = {name: size for name, size, kind in zip(
+      mesh.axis_names, mesh.axis_sizes, mesh.axis_types)
+           if kind != AxisType.Manual}
+  if math.prod(sizes.values()) == 1:
+    return Shards(frozenset(), (), None)
+  axes = tuple(name for name in ROWS if name in sizes)
+  if rows % math.prod(sizes[name] for name in axes):
+    axes = ()
+  return Shards(frozenset(sizes), axes,
+                HEADS if HEADS in sizes and not heads % sizes[HEADS] else None)
+
+
+# Attention by the platform's own kernels. They have no dropout.
+
+
+NOBODY = -1  # the segment of tokens that fill a row up to whole blocks
+CUDNN_DTYPES = (jnp.bfloat16, jnp.float16)
+
+
+def cudnn_takes(q_BTHK) -> bool:
+  """Whether cuDNN has a kernel for this shape and dtype, gradients too."""
+  _, tokens, _, head_dim = q_BTHK.shape
+  return (q_BTHK.dtype in CUDNN_DTYPES and head_dim % 8 == 0
+          and head_dim <= 128 and tokens % 2 == 0)
+
+
+def cudnn(q_BTHK, k_BTHK, v_BTHK, *, segment_ids, dropout_key, dropout_rate):
+  """NVIDIA's, through jax.nn.dot_product_attention; not yet run here.
+
+  Segments go in as a mask [B, 1, T, T]: one head's scores in memory, not all
+  heads'. Its backward pass may add in any order, so a step need not be
+  repeated bit for bit.
+
+  Raises:
+    InputError: with dropout, not on a GPU, or a shape or dtype it has not.
+  """
+  _no_dropout('cudnn', dropout_key, dropout_rate)
+  if platform() != 'gpu':
+    raise InputError(f"model.attention='cudnn' on {platform()}: it is for "
+                     "NVIDIA GPUs; 'auto' chooses what the platform has.")
+  if not cudnn_takes(q_BTHK):
+    raise InputError(
+        f"model.attention='cudnn' with {q_BTHK.dtype} {q_BTHK.shape[1:]} "
+        '(tokens, heads, head size): it needs bfloat16, an even number of '
+        'tokens, and a head size that is a multiple of 8 up to 128.')
+  layout = shards(q_BTHK.shape[0], q_BTHK.shape[2])
+
+  def local(q, k, v, segment_ids):
+    same = segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
+    return jax.nn.dot_product_attention(q, k, v, mask=same,
+                                        implementation='cudnn')
+
+  wide = layout.activations
+  return layout.map(local, (wide, wide, wide, layout.batch), wide)(
+      q_BTHK, k_BTHK, v_BTHK, segment_ids)
+
+
+def splash(q_BTHK, k_BTHK, v_BTHK, *, segment_ids, dropout_key, dropout_rate):
+  """JAX's own for TPU; on a CPU it is interpreted.
+
+  It wants heads before tokens, so each array is transposed on its way.
+
+  Raises:
+    InputError: with dropout, or on a GPU.
+  """
+  _no_dropout('splash', dropout_key, dropout_rate)
+  where = platform()
+  if where == 'gpu':
+    raise InputError("model.attention='splash' on gpu: it is for TPUs; 'auto' "
+                     'chooses what the platform has.')
+  from jax.experimental.pallas.ops.tpu import splash_attention as own
+  rows, tokens, heads, head_dim = q_BTHK.shape
+  layout = shards(rows, heads)
+  padded = -(-tokens // 128) * 128
+  block = next(size for size in (512, 256, 128) if not padded % size)
+  sizes = own.BlockSizes(**dict.fromkeys((
+      'block_q', 'block_kv', 'block_kv_compute', 'block_q_dkv', 'block_kv_dkv',
+      'block_kv_dkv_compute', 'block_q_dq', 'block_kv_dq'), block))
+
+  def local(q, k, v, segment_ids):
+    fill = ((0, 0), (0, padded - tokens))
+    q, k, v = (jnp.pad(x, (*fill, (0, 0), (0, 0))).transpose(0, 2, 1, 3)
+               for x in (q, k, v))
+    q = (q.astype(jnp.float32) * head_dim**-.5).astype(q.dtype)
+    segment_ids = jnp.pad(segment_ids, fill, constant_values=NOBODY)
+    kernel = own.make_splash_mha_single_device(
+        own.MultiHeadMask([own.FullMask((padded, padded))] * q.shape[1]),
+        block_sizes=sizes, interpret=where == 'cpu')
+    out = jax.vmap(lambda q, k, v, s: kernel(q, k, v, own.SegmentIds(s, s)))(
+        q, k, v, segment_ids)
+    return out.transpose(0, 2, 1, 3)[:, :tokens].astype(q.dtype)
+
+  wide = layout.activations
+  return layout.map(local, (wide, wide, wide, layout.batch), wide)(
+      q_BTHK, k_BTHK, v_BTHK, segment_ids)
+
+
+def _no_dropout(name, dropout_key, dropout_rate):
+  if dropout_key is not None and dropout_rate:
+    raise InputError(
+        f'model.attention={name!r} with model.attention_dropout_rate='
+        f"{dropout_rate}: it has no dropout; use 'fused' or 'xla', or set the "
+        'rate to 0.')
+
+
+# Attention by kernels of our own, for any platform and mesh.
+
+
+def fused(q_BTHK, k_BTHK, v_BTHK, *, segment_ids, dropout_key, dropout_rate):
+  """As kernels.attention.xla, with scores in fast memory only.
+
+  The dropout mask is the same bit for bit: it is made inside the kernel, from
+  the row's key and the head's index among all heads, whatever device it is on.
+  On a CPU the TPU's kernel is interpreted: right, and very slow.
+
+  Raises:
+    InputError: a row has more than 2^32 probabilities.
+  """
+  rows, tokens, heads, head_dim = q_BTHK.shape
+  if dropout_rate == 0:
+    dropout_key = None
+  if dropout_key is None:
+    dropout_rate = 0.0
+  elif heads * tokens**2 > 2**32:
+    raise InputError(f'dropout over {heads} x {tokens} x {tokens} '
+                     'probabilities: more than 2^32 elements, the index would '
+                     'wrap.')
+  out = _fused(*(x.reshape(rows, tokens, heads * head_dim)
+                 for x in (q_BTHK, k_BTHK, v_BTHK)),
+               segment_ids, dropout_key, dropout_rate, head_dim,
+               shards(rows, heads), platform())
+  return out.reshape(q_BTHK.shape)
+
+
+def _kernels(where):
+  # Imported when used: Pallas takes a while, and `xla` needs none of it.
+  if where == 'gpu':
+    from robertax.kernels import attention_gpu
+    return attention_gpu
+  from robertax.kernels import attention_tpu
+  return attention_tpu
+
+
+# Heads side by side, [B, T, H K]: what is kept for the backward pass must not
+# have a last dim of 64, which XLA for TPU fills up to 128, or lays out with
+# tokens last and then transposes.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7, 8))
+def _fused(q, k, v, segment_ids, keys, rate, head_dim, layout, where):
+  return _fused_forward(q, k, v, segment_ids, keys, rate, head_dim, layout,
+                        where)[0]
+
+
+def _split_arrays(arrays, head_dim):
+  return [x.reshape(*x.shape[:2], -1, head_dim) for x in arrays]
+
+
+def _join_arrays(arrays):
+  return tuple(x.reshape(*x.shape[:2], -1) for x in arrays)
+
+
+def _fused_forward(q, k, v, segment_ids, keys, rate, head_dim, layout, where):
+  def local(q, k, v, segment_ids, keys):
+    q, k, v = _split_arrays((q, k, v), head_dim)
+    out, kept = _kernels(where).forward(
+        q, k, v, segment_ids, keys, layout.first_head(q.shape[2]), rate=rate,
+        interpret=where == 'cpu')
+    return *_join_arrays([out]), kept
+
+  wide, rows = layout.joined, layout.batch
+  out, kept = layout.map(
+      local, (wide, wide, wide, rows, rows), (wide, layout.by_head))(
+          q, k, v, segment_ids, keys)
+  if kept is not None:
+    kept = out, kept
+  return out, (q, k, v, segment_ids, keys, kept)
+
+
+def _fused_backward(rate, head_dim, layout, where, residuals, do):
+  def local(q, k, v, segment_ids, keys, kept, do):
+    q, k, v, do = _split_arrays((q, k, v, do), head_dim)
+    if kept is not None:
+      kept = *_split_arrays(kept[:1], head_dim), kept[1]
+    return _join_arrays(_kernels(where).backward(
+        q, k, v, segment_ids, keys, layout.first_head(q.shape[2]), kept, do,
+        rate=rate, interpret=where == 'cpu'))
+
+  wide, rows = layout.joined, layout.batch
+  kept = None if residuals[-1] is None else (wide, layout.by_head)
+  dq, dk, dv = layout.map(
+      local, (wide, wide, wide, rows, rows, kept, wide), (wide,) * 3)(
+          *residuals, do)
+  _, _, _, segment_ids, keys, _ = residuals
+  return dq, dk, dv, _no_gradient(segment_ids), _no_gradient(keys)
+
+
+def _no_gradient(integers):
+  return None if integers is None else np.zeros(integers.shape,
+                                                jax.dtypes.float0)
+
+
+_fused.defvjp(_fused_forward, _fused_backward)
+
 
 # Finite, so that no row of scores is NaN after the softmax, and far below any
 # score, so that exp of the difference is exactly 0 in float32.
@@ -42,14 +322,14 @@ def auto(q_BTHK, k_BSHK, v_BSHK, *, segment_ids, dropout_key, dropout_rate):
   elif where == 'gpu' and cudnn_takes(q_BTHK) and not (
       dropout_rate and dropout_key is not None):
     name = 'cudnn'
-  _say(name, where)
+  _say_choice(name, where)
   return IMPLEMENTATIONS[name](
       q_BTHK, k_BSHK, v_BSHK, segment_ids=segment_ids,
       dropout_key=dropout_key, dropout_rate=dropout_rate)
 
 
 @functools.cache
-def _say(name, where):
+def _say_choice(name, where):
   print(f'attention: {name} on {where}', file=sys.stderr, flush=True)
 
 

@@ -4,8 +4,40 @@ import math
 
 import jax
 from jax import lax
+import jax.numpy as jnp
 
-from robertax.kernels.attention_sharding import platform
+from robertax.kernels.attention import platform
+
+# Adding a bias, with a gradient that the matrix unit sums up.
+
+
+@jax.custom_vjp
+def add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
+  """y + bias, in y's dtype.
+
+  The bias's gradient is a sum over all tokens: as a product with ones the
+  matrix unit makes it, in float32. The plain sum is rounded to bfloat16, and
+  takes four times as long where it stands alone (compiled for v5e).
+
+  Args:
+    y: [..., *dims], bfloat16 or float32.
+    bias: float32[*dims].
+  """
+  return y + bias.astype(y.dtype)
+
+
+def _add_bias_forward(y, bias):
+  return add_bias(y, bias), bias  # For its shape alone.
+
+
+def _add_bias_backward(bias, dy):
+  before = tuple(range(dy.ndim - bias.ndim))
+  ones = jnp.ones([dy.shape[dim] for dim in before], dy.dtype)
+  return dy, lax.dot_general(ones, dy, ((before, before), ((), ())),
+                             preferred_element_type=jnp.float32)
+
+
+add_bias.defvjp(_add_bias_forward, _add_bias_backward)
 
 
 def product(x: jax.Array, kernel: jax.Array, num_inputs: int = 1) -> jax.Array:
@@ -44,13 +76,64 @@ def _product(x, kernel):
   return _dot(x, kernel, 1, 0)
 
 
-def _forward(x, kernel):
+def _product_forward(x, kernel):
   return _product(x, kernel), (x, kernel)
 
 
-def _backward(residuals, dy):
+def _product_backward(residuals, dy):
   x, kernel = residuals
   return _dot(dy, kernel, 1, 1), _dot(x, dy, 0, 0)
 
 
-_product.defvjp(_forward, _backward)
+_product.defvjp(_product_forward, _product_backward)
+
+
+# LayerNorm and GELU, both computed in float32 whatever goes in.
+
+
+def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array,
+               eps: float) -> jax.Array:
+  """LayerNorm over the last dimension (fairseq modules/layer_norm.py).
+
+  Args:
+    x: [..., D].
+    scale, bias: float32[D].
+    eps: added to the variance, inside the root.
+
+  Returns:
+    [..., D] in x's dtype; statistics and affine part in float32.
+  """
+  wide = x.astype(jnp.float32)
+  centred = wide - wide.mean(-1, keepdims=True)
+  variance = (centred * centred).mean(-1, keepdims=True)
+  y = centred * lax.rsqrt(variance + eps) * scale + bias
+  return y.astype(x.dtype)
+
+
+@jax.custom_vjp
+def gelu(x: jax.Array) -> jax.Array:
+  """x Phi(x) with the exact erf (fairseq modules/gelu.py), in float32.
+
+  Not `jax.nn.gelu`, whose default is the tanh approximation. Keeps x alone for
+  the backward pass; derived by JAX it keeps three more arrays of its size.
+  """
+  wide = x.astype(jnp.float32)
+  return (wide * _normal_cdf(wide)).astype(x.dtype)
+
+
+def _normal_cdf(x):
+  return 0.5 * (1 + lax.erf(x * math.sqrt(0.5)))
+
+
+def _gelu_forward(x):
+  return gelu(x), x
+
+
+def _gelu_backward(x, dy):
+  wide = x.astype(jnp.float32)
+  density = jnp.exp(-0.5 * wide * wide) * (1 / math.sqrt(2 * math.pi))
+  slope = _normal_cdf(wide) + wide * density
+  return ((dy.astype(jnp.float32) * slope).astype(x.dtype),)
+
+
+gelu.defvjp(_gelu_forward, _gelu_backward)

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from robertax.kernels import layer_norm
-from robertax.kernels.bias import add_bias
-from robertax.kernels.dense import product
+from robertax.kernels.dense import add_bias, product
 
 
 def gaussian(key, shape: tuple[int, ...], std: float) -> nnx.Param:

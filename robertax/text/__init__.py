@@ -8,8 +8,12 @@ nothing of files of text: see corpus.
 
 from robertax.config import TokenizerConfig
 from robertax.text.loading import load
-from robertax.text.tokenizer import Tokenizer
-from robertax.text.training import check, train_byte_bpe, train_wordpiece
+from robertax.text.tokenizer import (
+    Tokenizer,
+    check,
+    train_byte_bpe,
+    train_wordpiece,
+)
 
 __all__ = ['Tokenizer', 'TokenizerConfig', 'check', 'load', 'train_byte_bpe',
            'train_wordpiece']

@@ -1,5 +1,6 @@
 """Our kernels, interpreted: the numbers and the masks of `xla`."""
 
+import importlib
 import itertools
 
 import jax
@@ -12,7 +13,6 @@ from robertax.config import MeshConfig, ModelConfig
 from robertax.errors import InputError
 from robertax.kernels import (
     attention,
-    attention_fused,
     attention_gpu,
     attention_tpu,
     fold,
@@ -20,6 +20,8 @@ from robertax.kernels import (
     row_keys,
 )
 
+# The module; robertax.kernels.attention is the function.
+attention_module = importlib.import_module('robertax.kernels.attention')
 BACKENDS = {'tpu': attention_tpu, 'gpu': attention_gpu}
 KEY = key_words(17, 3)
 
@@ -27,7 +29,7 @@ KEY = key_words(17, 3)
 @pytest.fixture(params=sorted(BACKENDS))
 def backend(request, monkeypatch):
   """Each platform's kernels, run by Pallas's interpreter on this CPU."""
-  monkeypatch.setattr(attention_fused, '_kernels',
+  monkeypatch.setattr(attention_module, '_kernels',
                       lambda where: BACKENDS[request.param])
   return request.param
 
@@ -172,7 +174,7 @@ def test_remat_and_repeat_give_the_same_bits(backend):
 @pytest.mark.parametrize('rows, heads, platform', [
     (8, 4, 'tpu'), (8, 4, 'gpu'), (6, 2, 'tpu'), (8, 3, 'tpu')])
 def test_one_device_equals_eight(monkeypatch, rows, heads, platform):
-  monkeypatch.setattr(attention_fused, '_kernels',
+  monkeypatch.setattr(attention_module, '_kernels',
                       lambda where: BACKENDS[platform])
   inputs = make(rows, 24, heads, 16)
   alone = both('fused', *inputs, .1, first_row=5)
@@ -188,11 +190,10 @@ def test_one_device_equals_eight(monkeypatch, rows, heads, platform):
 
 def test_axes_are_those_of_the_partitioning():
   from robertax import config
-  from robertax.kernels import attention_sharding
+  from robertax.kernels.attention import HEADS, ROWS
   from robertax.parallel import partitioning
-  assert attention_sharding.ROWS == partitioning.BATCH
-  assert {*attention_sharding.ROWS, attention_sharding.HEADS} == set(
-      config.AXES)
+  assert ROWS == partitioning.BATCH
+  assert {*ROWS, HEADS} == set(config.AXES)
 
 
 def test_too_many_probabilities_are_refused():

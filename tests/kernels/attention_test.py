@@ -9,7 +9,7 @@ import pytest
 
 from robertax.errors import InputError
 from robertax.kernels import IMPLEMENTATIONS, attention, key_words, row_keys
-from robertax.kernels.attention import _say
+from robertax.kernels.attention import _say_choice
 
 SEGMENTS = np.array([[1, 1, 1, 2, 2, 2, 2, 0, 0], [1] * 9, [1, 2] + [0] * 7])
 # cudnn needs a GPU, and auto is another by name.
@@ -119,7 +119,7 @@ def test_auto_is_xla_on_a_cpu_and_says_so_once(capsys):
         *qkv, segment_ids=jnp.asarray(SEGMENTS),
         dropout_key=row_keys(key_words(0, 0), jnp.arange(3)), dropout_rate=.1,
         implementation=name))(q, k, v))
-  _say.cache_clear()
+  _say_choice.cache_clear()
   assert text('auto') == text('auto') == text('xla')
   assert capsys.readouterr().err == 'attention: xla on cpu\n'
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robertax.kernels.bias import add_bias
+from robertax.kernels.dense import add_bias
 
 
 @pytest.mark.parametrize('dims', [(5,), (2, 3)])

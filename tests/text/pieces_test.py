@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from robertax import text
-from robertax.text import pieces as module
 from robertax.text import tokenizer
-from robertax.text.pieces import pieces
+from robertax.text import tokenizer as module
+from robertax.text.tokenizer import pieces
 
 TEXTS = st.text(st.sampled_from('ab é. \n\t🙂'), max_size=200)
 

@@ -8,12 +8,7 @@ import tempfile
 
 from robertax.errors import InputError, writing
 from robertax.inspection import opening, workdirs
-from robertax.interop import (
-  Pretrained,
-  extension,
-  hf_folder,
-  verification,
-)
+from robertax.interop import Pretrained, extension, huggingface, verification
 
 
 def convert(source: str, target: str, verify: bool = False,
@@ -48,7 +43,7 @@ def convert(source: str, target: str, verify: bool = False,
   changed = _extended(original, max_positions, add_tokens)
   with appearing(folder) as partial:
     if to_hf:
-      hf_folder.write(changed, partial)
+      huggingface.write(changed, partial)
     else:
       workdirs.write(partial, changed)
     if verify:

@@ -5,7 +5,7 @@ import os
 from robertax.config import TokenizerConfig
 from robertax.interop import hf_tokenizer
 from robertax.interop.fairseq import Checkpoint
-from robertax.interop.hf_folder import Folder
+from robertax.interop.huggingface import Folder
 
 # Each has .config, and .read(), which gives a Pretrained.
 SOURCES = {'hf': Folder, 'fairseq': Checkpoint}

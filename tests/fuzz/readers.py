@@ -124,13 +124,13 @@ def _hf_folder() -> dict[str, bytes]:
 
   from robertax import text
   from robertax.config import ModelConfig
-  from robertax.interop import Pretrained, hf_folder
+  from robertax.interop import Pretrained, huggingface
   from tests.interop.conftest import filled
   tokenizer = text.train_byte_bpe(LINES, 270)
   config = ModelConfig(vocab_size=tokenizer.vocab_size, hidden_size=8,
                        num_layers=1, num_heads=2, mlp_size=8, max_positions=16)
   with tempfile.TemporaryDirectory() as folder:
-    hf_folder.write(Pretrained(filled(config), config, tokenizer, 'random'),
+    huggingface.write(Pretrained(filled(config), config, tokenizer, 'random'),
                     f'{folder}/m')
     return {file.name: file.read_bytes()
             for file in pathlib.Path(f'{folder}/m').iterdir()

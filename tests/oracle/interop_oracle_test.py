@@ -16,9 +16,9 @@ import robertax
 from robertax import text
 from robertax.interop import (
     extension,
-    hf_folder,
     hf_heads,
     hf_tokenizer,
+    huggingface,
     mapping,
     open_source,
     verification,
@@ -99,7 +99,7 @@ def check_both_ways(tmp_path, family, end, tokenizer, **values):
   there, back = tmp_path / 'there', tmp_path / 'back'
   make(there, family, end, tokenizer, **values)
   pretrained = open_source(f'hf:{there}').read()
-  hf_folder.write(pretrained, str(back))
+  huggingface.write(pretrained, str(back))
   first = load_file(there / 'model.safetensors')
   second = load_file(back / 'model.safetensors')
   unused = {name for name in first if 'pooler.' in name} - second.keys()
@@ -110,7 +110,7 @@ def check_both_ways(tmp_path, family, end, tokenizer, **values):
   said = [json.loads((folder / 'config.json').read_text())
           for folder in (there, back)]
   for key in ('architectures', 'model_type', 'id2label', *(
-      set(hf_folder.hf_config.KEYS.values())
+      set(huggingface.hf_config.KEYS.values())
       | {'max_position_embeddings', 'pad_token_id'})):
     # A config.json of theirs leaves out what is their default.
     assert said[0].get(key, said[1].get(key)) == said[1].get(key), key
@@ -240,7 +240,7 @@ def test_parts_with_an_index_and_half_precision(tmp_path, tokenizers):
 def whole_params(folder):
   pretrained = open_source(f'hf:{folder}').read()
   return (pretrained.params, pretrained.config,
-          hf_folder.layout_of(pretrained))
+          huggingface.layout_of(pretrained))
 
 
 @pytest.mark.parametrize('family', FAMILIES)
@@ -287,7 +287,7 @@ def test_added_tokens_and_longer_positions(tmp_path, tokenizers, family):
   words = ['budgetarily', 'Zq-9', 'b☂']
   longer = extension.with_positions(
       extension.with_tokens(pretrained, words), 150)
-  hf_folder.write(longer, str(tmp_path / 'b'))
+  huggingface.write(longer, str(tmp_path / 'b'))
   batch = verification.batch(longer.tokenizer, longer.config)
   verification.compare(
       verification.our_outputs(longer, batch),

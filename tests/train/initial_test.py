@@ -19,7 +19,7 @@ from robertax.config import (
     to_dict,
 )
 from robertax.errors import InputError
-from robertax.interop import extension, hf_folder, verification
+from robertax.interop import extension, huggingface, verification
 from robertax.train import initial
 
 
@@ -56,7 +56,7 @@ def foreign(tmp_path_factory):
   params['embeddings']['types'] += 1
   made = interop.Pretrained(params, config, tokenizer, 'random')
   folder = tmp_path_factory.mktemp('foreign')
-  hf_folder.write(made, str(folder))
+  huggingface.write(made, str(folder))
   return f'hf:{folder}', made
 
 
@@ -132,7 +132,7 @@ def test_flags_that_agree(foreign):
 
 def test_an_encoder_alone_cannot_go_on(foreign, tmp_path):
   _, made = foreign
-  hf_folder.write(dataclasses.replace(
+  huggingface.write(dataclasses.replace(
       made, config=dataclasses.replace(made.config, lm_head=False),
       params={k: v for k, v in made.params.items() if k != 'lm_head'}),
                   str(tmp_path))

@@ -33,10 +33,10 @@ def after(run: Run, command: str) -> str:
   lines = ['Words guessed in text held out from training:']
   trained = opening.load(run.workdir)
   filled = heldout.fill_examples(trained, run.task.heldout_ids(3))
-  for sentence, word, guesses in filled:
+  for text, word, guesses in filled:
     said = ', '.join(f'{g.token.strip()!r} {g.probability:.0%}'
                      for g in guesses)
-    lines += [f'  {" ".join(sentence.split())}',
+    lines += [f'  {" ".join(text.split())}',
               f'    guessed {said}; it was {word!r}']
   samples.save(run.workdir, samples.gather(
       workdir.read_config(run.workdir), run.task, run.step, filled))

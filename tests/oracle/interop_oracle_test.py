@@ -110,7 +110,7 @@ def check_both_ways(tmp_path, family, end, tokenizer, **values):
   said = [json.loads((folder / 'config.json').read_text())
           for folder in (there, back)]
   for key in ('architectures', 'model_type', 'id2label', *(
-      set(huggingface.hf_config.KEYS.values())
+      set(hf_config.KEYS.values())
       | {'max_position_embeddings', 'pad_token_id'})):
     # A config.json of theirs leaves out what is their default.
     assert said[0].get(key, said[1].get(key)) == said[1].get(key), key

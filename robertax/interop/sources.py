@@ -1,14 +1,14 @@
 """`hf:DIR` and `fairseq:FILE`: how a person names other people's models."""
 
 import os
+from typing import Any
 
 from robertax.config import TokenizerConfig
-from robertax.interop import hf_tokenizer
-from robertax.interop.fairseq import Checkpoint
-from robertax.interop.huggingface import Folder
+from robertax.tables import Table
 
 # Each has .config, and .read(), which gives a Pretrained.
-SOURCES = {'hf': Folder, 'fairseq': Checkpoint}
+SOURCES = Table(hf='robertax.interop.huggingface:Folder',
+                fairseq='robertax.interop.fairseq:Checkpoint')
 
 
 def is_foreign(spec: str) -> bool:
@@ -17,7 +17,7 @@ def is_foreign(spec: str) -> bool:
   return bool(colon) and kind in SOURCES
 
 
-def open_source(spec: str) -> Folder | Checkpoint:
+def open_source(spec: str) -> Any:
   """Looks at a model; its `.read()` gives all of it.
 
   Args:
@@ -36,4 +36,5 @@ def tokenizer_config(spec: str) -> TokenizerConfig:
   path = os.path.expanduser(path)
   if kind == 'fairseq':
     return TokenizerConfig(path=os.path.dirname(os.path.abspath(path)))
+  from robertax.interop import hf_tokenizer
   return TokenizerConfig(path=path, lowercase=hf_tokenizer.lowercase(path))

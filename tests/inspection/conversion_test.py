@@ -10,7 +10,7 @@ import pytest
 
 from robertax.errors import InputError
 from robertax.inspection import conversion, opening, workdirs
-from robertax.interop import Pretrained, huggingface, verification
+from robertax.interop import Pretrained, huggingface, mapping, verification
 
 
 @pytest.fixture(scope='module')

@@ -15,13 +15,14 @@ from safetensors.numpy import load_file
 import robertax
 from robertax import text
 from robertax.interop import (
-    extension,
-    hf_heads,
-    hf_tokenizer,
-    huggingface,
-    mapping,
-    open_source,
-    verification,
+  extension,
+  hf_config,
+  hf_heads,
+  hf_tokenizer,
+  huggingface,
+  mapping,
+  open_source,
+  verification,
 )
 
 torch = pytest.importorskip('torch')

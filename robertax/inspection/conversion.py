@@ -8,7 +8,8 @@ import tempfile
 
 from robertax.errors import InputError, writing
 from robertax.inspection import opening, workdirs
-from robertax.interop import Pretrained, extension, huggingface, verification
+from robertax.interop import Pretrained, huggingface, verification
+from robertax.interop.pretrained import with_positions, with_tokens
 
 
 def convert(source: str, target: str, verify: bool = False,
@@ -43,7 +44,7 @@ def convert(source: str, target: str, verify: bool = False,
   changed = _extended(original, max_positions, add_tokens)
   with appearing(folder) as partial:
     if to_hf:
-      huggingface.write(changed, partial)
+      huggingface.write_folder(changed, partial)
     else:
       workdirs.write(partial, changed)
     if verify:
@@ -59,9 +60,9 @@ def _extended(pretrained: Pretrained, max_positions: int, add_tokens: str
         tokens = [line.rstrip('\n') for line in f]
     except (OSError, UnicodeDecodeError) as e:
       raise InputError(f'cannot read --add_tokens={add_tokens}: {e}') from e
-    pretrained = extension.with_tokens(pretrained, [t for t in tokens if t])
+    pretrained = with_tokens(pretrained, [t for t in tokens if t])
   if max_positions:
-    pretrained = extension.with_positions(pretrained, max_positions)
+    pretrained = with_positions(pretrained, max_positions)
   return pretrained
 
 

@@ -14,9 +14,9 @@ from typing import Any
 from robertax import text
 from robertax.config import ModelConfig
 from robertax.errors import InputError
-from robertax.interop import mapping
+from robertax.interop import names
 from robertax.interop import tensors as files
-from robertax.interop.mapping import Layout
+from robertax.interop.names import Layout
 from robertax.interop.pretrained import Pretrained
 from robertax.interop.tensors import Tensor, Tensors
 from robertax.model.encoder import PAD_ID
@@ -71,8 +71,8 @@ class Checkpoint:
       InputError: weights and dictionary do not belong together, or not all
         tensors are those of a RoBERTa.
     """
-    params, lines = mapping.read_params(self._tensors, self.config,
-                                        self.layout, self.path)
+    params, lines = names.read_params(self._tensors, self.config,
+                                      self.layout, self.path)
     tokenizer = text.load(self.folder)
     if tokenizer.vocab_size != self.config.vocab_size:
       raise InputError(

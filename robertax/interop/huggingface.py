@@ -3,14 +3,432 @@
 import dataclasses
 import json
 import os
+from typing import Any
 
-from robertax.config import ModelConfig
-from robertax.errors import InputError, writing
-from robertax.interop import hf_config, hf_heads, hf_tokenizer, mapping
+from robertax.config import ModelConfig, flatten
+from robertax.errors import InputError, unknown, writing
+from robertax.interop import names
 from robertax.interop import tensors as files
-from robertax.interop.mapping import NO_TYPES, Layout
-from robertax.interop.model_card import model_card
+from robertax.interop.names import NO_TYPES, Layout
 from robertax.interop.pretrained import Pretrained
+from robertax.interop.tensors import Tensors
+from robertax.text import Tokenizer, load
+
+# Hugging Face's config.json <-> our ModelConfig.
+#
+# The keys are those of transformers' configuration_roberta.py and
+# configuration_bert.py.
+
+
+# ours: theirs.
+CONFIG_KEYS = {
+    'vocab_size': 'vocab_size', 'hidden_size': 'hidden_size',
+    'num_layers': 'num_hidden_layers', 'num_heads': 'num_attention_heads',
+    'mlp_size': 'intermediate_size', 'dropout_rate': 'hidden_dropout_prob',
+    'attention_dropout_rate': 'attention_probs_dropout_prob',
+    'layer_norm_eps': 'layer_norm_eps',
+    'initializer_std': 'initializer_range',
+    'tie_embeddings': 'tie_word_embeddings', 'num_types': 'type_vocab_size'}
+# What theirs are where config.json is silent.
+CONFIG_DEFAULTS = {
+    'vocab_size': 30522, 'hidden_size': 768, 'num_hidden_layers': 12,
+    'num_attention_heads': 12, 'intermediate_size': 3072,
+    'hidden_dropout_prob': 0.1, 'attention_probs_dropout_prob': 0.1,
+    'max_position_embeddings': 512, 'type_vocab_size': 2,
+    'initializer_range': 0.02, 'layer_norm_eps': 1e-12, 'pad_token_id': 0,
+    'tie_word_embeddings': True}
+FAMILY_DEFAULTS = {'bert': {},
+                   'roberta': {'vocab_size': 50265, 'pad_token_id': 1}}
+# Keys that make another architecture of it, and the one value that does not.
+ONLY_VALUES = {'hidden_act': 'gelu', 'position_embedding_type': 'absolute',
+               'is_decoder': False, 'add_cross_attention': False,
+               'is_encoder_decoder': False}
+WHY_ONLY = {'hidden_act': "robertax has the exact GELU, which is 'gelu'; 'gelu_"
+                         "new' and 'gelu_pytorch_tanh' approximate it and give "
+                         'other logits'}
+
+
+def read_config(folder: str) -> dict[str, Any]:
+  """The config.json of a folder, with the defaults filled in.
+
+  Raises:
+    InputError: none there, damaged, or of an architecture that is not ours.
+  """
+  path = os.path.join(folder, 'config.json')
+  if not os.path.isfile(path):
+    why = 'no such folder' if not os.path.isdir(folder) else (
+        'no config.json in it')
+    raise InputError(f'hf:{folder}: {why}: a folder that save_pretrained has '
+                     'written, or a downloaded one, would do.')
+  try:
+    with open(path, encoding='utf-8') as f:
+      values = json.load(f)
+  except (OSError, ValueError, RecursionError) as e:
+    raise InputError(f'{path}: not JSON: {e}') from e
+  if not isinstance(values, dict) or 'model_type' not in values:
+    raise InputError(f'{path}: no "model_type" in it: not a config.json of '
+                     'transformers.')
+  family = values['model_type']
+  if not isinstance(family, str) or family not in FAMILY_DEFAULTS:
+    raise unknown(f'architecture: {path}: model_type', str(family),
+                  FAMILY_DEFAULTS)
+  values = CONFIG_DEFAULTS | FAMILY_DEFAULTS[family] | {
+      key: value for key, value in values.items() if value is not None}
+  for key, wanted in ONLY_VALUES.items():
+    if values.get(key, wanted) != wanted:
+      reason = WHY_ONLY.get(key, f'only {wanted!r} is read')
+      raise InputError(f'{path}: {key} is {values[key]!r}: {reason}.')
+  for key, default in CONFIG_DEFAULTS.items():
+    # A size is no 8.0, nor inf; a rate may be 0.
+    kinds = int | float if isinstance(default, float) else type(default)
+    if isinstance(values[key], bool) != isinstance(default, bool) or (
+        not isinstance(values[key], kinds)) or not (
+            -1 < values[key] < 1 << 31):
+      raise InputError(f'{path}: {key} is {values[key]!r}: expected such as '
+                       f'{default!r}.')
+  return values
+
+
+def config_layout(values: dict[str, Any]) -> Layout:
+  """Which names the weights have, and where positions begin."""
+  family = values['model_type']
+  return Layout(family, 0 if family == 'bert' else values['pad_token_id'] + 1)
+
+
+def model_config(values: dict[str, Any], folder: str,
+                 **heads: Any) -> ModelConfig:
+  """Our config.
+
+  Args:
+    values: from `read`.
+    folder: names it in errors.
+    **heads: what their config does not say, such as `nsp_head`.
+
+  Raises:
+    InputError: values that no model can have.
+  """
+  positions = values['max_position_embeddings'] - config_layout(values).first
+  try:
+    return ModelConfig(
+        **{ours: values[theirs] for ours, theirs in CONFIG_KEYS.items()},
+        max_positions=positions, **heads)
+  except InputError as e:
+    raise InputError(f'{folder}/config.json: {e}') from e
+
+
+def config_values(config: ModelConfig, layout: Layout, pad_id: int, bos_id: int,
+                  eos_id: int, architecture: str, labels: tuple[str, ...] = ()
+                  ) -> dict[str, Any]:
+  """Their config.
+
+  Args:
+    config: ours.
+    layout: which family it becomes.
+    pad_id, bos_id, eos_id: the tokenizer's.
+    architecture: the class in transformers, such as 'RobertaForMaskedLM'.
+    labels: names of the classes, if there are any.
+  """
+  values = {'architectures': [architecture], 'model_type': layout.family}
+  values |= {
+      theirs: getattr(config, ours) for ours, theirs in CONFIG_KEYS.items()
+  }
+  values['type_vocab_size'] = config.num_types or NO_TYPES[layout.family]
+  values |= {'max_position_embeddings': config.max_positions + layout.first,
+             'hidden_act': 'gelu', 'position_embedding_type': 'absolute',
+             'pad_token_id': pad_id, 'bos_token_id': bos_id,
+             'eos_token_id': eos_id, 'dtype': 'float32'}
+  if config.num_classes:
+    values['classifier_dropout'] = config.classifier_dropout_rate
+  if labels:
+    values['id2label'] = {str(i): name for i, name in enumerate(labels)}
+    values['label2id'] = {name: i for i, name in enumerate(labels)}
+  return values
+
+
+def class_names(values: dict[str, Any]) -> tuple[str, ...]:
+  """Names of the classes, in order; empty where config.json has none."""
+  names = values.get('id2label')
+  if not isinstance(names, dict):
+    return ()
+  try:
+    return tuple(str(names[key]) for key in sorted(names, key=int))
+  except ValueError:
+    return ()
+
+
+# Which heads a Hugging Face architecture has.
+
+
+# What the name of the class ends with: the heads that its weights must have.
+ARCHITECTURES = {
+    'ForMaskedLM': ('lm_head',), 'ForPreTraining': ('lm_head', 'nsp_head'),
+    'ForSequenceClassification': ('classifier',),
+    'ForMultipleChoice': ('choice',), 'ForQuestionAnswering': ('span_head',),
+    'Model': ()}
+# A tensor that says that a head is there.
+_SIGNS = {
+    'roberta': {'lm_head': 'lm_head.dense.weight',
+                'classifier': 'classifier.out_proj.weight',
+                'choice': 'classifier.weight',
+                'span_head': 'qa_outputs.weight'},
+    'bert': {'lm_head': 'cls.predictions.transform.dense.weight',
+             'nsp_head': 'cls.seq_relationship.weight',
+             'classifier': 'classifier.weight',
+             'choice': 'classifier.weight',
+             'span_head': 'qa_outputs.weight'}}
+_CLASSES = {'roberta': 'Roberta', 'bert': 'Bert'}
+
+
+def architecture_ending(values: dict[str, Any], folder: str) -> str:
+  """A row of ARCHITECTURES, 'Model' where config.json names none.
+
+  Raises:
+    InputError: the class is not in that table.
+  """
+  found = values.get('architectures')
+  name = str(found[0]) if isinstance(found, list) and found else (
+      f'{_CLASSES[values["model_type"]]}Model')
+  known = [_CLASSES[values['model_type']] + row for row in ARCHITECTURES]
+  if name not in known:
+    raise unknown(f'architecture: {folder}/config.json: architectures', name,
+                  known)
+  return name.removeprefix(_CLASSES[values['model_type']])
+
+
+def heads_of_tensors(tensors: Tensors, values: dict[str, Any], folder: str
+                     ) -> tuple[dict[str, Any], bool]:
+  """(keys of our config, whether the classifier is of multiple choice).
+
+  The weights decide which heads there are, for many files hold more than their
+  architecture's; that one's must be among them.
+
+  Raises:
+    InputError: one is missing, or of a kind that we do not have.
+  """
+  end = architecture_ending(values, folder)
+  signs = _SIGNS[values['model_type']]
+  wanted = ARCHITECTURES[end]
+  missing = [signs[head] for head in wanted if signs[head] not in tensors]
+  if missing:
+    raise InputError(
+        f'{folder}: its config and its weights disagree: config.json says '
+        f'{_CLASSES[values["model_type"]]}{end}, and the weights have no '
+        f'{", no ".join(missing)}.')
+  has = {head: sign in tensors for head, sign in signs.items()}
+  choice = end == 'ForMultipleChoice'
+  keys = {'lm_head': has['lm_head'], 'nsp_head': has.get('nsp_head', False),
+          'span_head': has['span_head'], 'num_classes': 0}
+  sign = signs['choice' if choice else 'classifier']
+  if sign in tensors:
+    keys['num_classes'] = tensors[sign].shape[0]
+  dropout = values.get('classifier_dropout')
+  if keys['num_classes']:
+    keys['classifier_dropout_rate'] = (
+        values['hidden_dropout_prob'] if dropout is None else dropout)
+  return keys, choice
+
+
+def architecture_name(config: ModelConfig, family: str, choice: bool) -> str:
+  """The class in transformers for a model of ours."""
+  end = 'Model'
+  if config.span_head:
+    end = 'ForQuestionAnswering'
+  elif config.num_classes:
+    end = 'ForMultipleChoice' if choice else 'ForSequenceClassification'
+  elif config.nsp_head:
+    end = 'ForPreTraining'
+  elif config.lm_head:
+    end = 'ForMaskedLM'
+  return _CLASSES[family] + end
+
+
+# A tokenizer as the files that transformers' AutoTokenizer reads.
+
+
+def read_tokenizer(folder: str) -> Tokenizer:
+  """The tokenizer of a Hugging Face folder.
+
+  Raises:
+    InputError: none is there, or of another kind.
+  """
+  names = ('tokenizer.json', 'vocab.txt', 'vocab.json')
+  if not any(os.path.isfile(os.path.join(folder, name)) for name in names):
+    raise InputError(
+        f'hf:{folder}: no tokenizer in it: a tokenizer.json, vocab.json with '
+        'merges.txt, or a vocab.txt would do.')
+  return load(folder, lowercase=reads_lowercase(folder))
+
+
+def reads_lowercase(folder: str) -> bool:
+  """What tokenizer_config.json says of a vocab.txt; it may be missing."""
+  path = os.path.join(folder, 'tokenizer_config.json')
+  if not os.path.isfile(path):
+    return True
+  try:
+    with open(path, encoding='utf-8') as f:
+      return bool(json.load(f).get('do_lower_case', True))
+  except (ValueError, AttributeError, RecursionError) as e:
+    raise InputError(f'{path}: not an object in JSON: {e}') from e
+
+
+def tokenizer_files(tokenizer: Tokenizer, max_length: int) -> dict[str, str]:
+  """The text of each file, by its name.
+
+  Args:
+    tokenizer: byte-level BPE or WordPiece.
+    max_length: positions of the model.
+  """
+  state = json.loads(tokenizer.to_json())
+  own, added = dict(state['model']['vocab']), {}
+  for token in state['added_tokens']:
+    if not token['special']:
+      added[token['content']] = token['id']
+      own.pop(token['content'], None)
+  texts = {'tokenizer.json': tokenizer.to_json()}
+  if tokenizer.kind == 'byte_bpe':
+    merges = [pair if isinstance(pair, str) else ' '.join(pair)
+              for pair in state['model']['merges']]
+    texts |= {'vocab.json': json.dumps(own, ensure_ascii=False),
+              'merges.txt': '\n'.join(['#version: 0.2', *merges, ''])}
+  else:
+    texts['vocab.txt'] = ''.join(f'{piece}\n' for piece in sorted(
+        own, key=own.get))
+  if added:
+    texts['added_tokens.json'] = _to_json(added)
+  special = _special_names(tokenizer, state)
+  texts['special_tokens_map.json'] = _to_json(special)
+  mask = special['mask_token']
+  texts['tokenizer_config.json'] = _to_json(
+      special | {'mask_token': {
+          '__type': 'AddedToken',
+          **mask
+      }} | _tokenizer_settings(tokenizer, state) |
+      {'model_max_length': max_length})
+  return texts
+
+
+def _special_names(tokenizer: Tokenizer, state: dict[str,
+                                                     Any]) -> dict[str, Any]:
+  """Names of special tokens by what transformers calls their roles."""
+  name = {token['id']: token['content'] for token in state['added_tokens']}
+  bos, eos = name[tokenizer.bos_id], name[tokenizer.eos_id]
+  roles = {'cls_token': bos, 'sep_token': eos,
+           'pad_token': name[tokenizer.pad_id],
+           'unk_token': name[tokenizer.unk_id]}
+  if tokenizer.kind == 'byte_bpe':
+    roles |= {'bos_token': bos, 'eos_token': eos}
+  # lstrip: the space before a mask belongs to the word predicted there.
+  return roles | {'mask_token': {
+      'content': name[tokenizer.mask_id], 'single_word': False,
+      'lstrip': tokenizer.kind == 'byte_bpe', 'rstrip': False,
+      'normalized': False}}
+
+
+def _tokenizer_settings(tokenizer: Tokenizer,
+                        state: dict[str, Any]) -> dict[str, Any]:
+  if tokenizer.kind == 'byte_bpe':
+    prefix = (state['pre_tokenizer'] or {}).get('add_prefix_space', False)
+    return {'tokenizer_class': 'RobertaTokenizer', 'add_prefix_space': prefix,
+            'trim_offsets': True}
+  normalizer = state['normalizer'] or {}
+  return {'tokenizer_class': 'BertTokenizer',
+          'do_lower_case': normalizer.get('lowercase', False),
+          'strip_accents': normalizer.get('strip_accents'),
+          'tokenize_chinese_chars': normalizer.get('handle_chinese_chars',
+                                                   True)}
+
+
+def _to_json(values: Any) -> str:
+  return json.dumps(values, indent=2, ensure_ascii=False) + '\n'
+
+
+# README.md of an exported folder: what the model is and how it was made.
+
+
+_TAGS = {'ForMaskedLM': 'fill-mask', 'ForPreTraining': 'fill-mask',
+         'ForSequenceClassification': 'text-classification',
+         'ForMultipleChoice': 'multiple-choice',
+         'ForQuestionAnswering': 'question-answering',
+         'Model': 'feature-extraction'}
+# What the data were and how they were seen; the rest of their section is about
+# machines.
+_DATA = ('corpora', 'mixture', 'format', 'sentences', 'sequence_length',
+         'batch_size', 'masks', 'masking_law', 'masking_unit', 'mask_rate',
+         'specials')
+_HERE = {'cache_dir', 'workers', 'prefetch', 'backend', 'masking_ops', 'path',
+         'init_from', 'remote_cache_dir', 'remote_cache_gib', 'remote_threads',
+         'tfds_dir', 'keep_tokens', 'bad_records'}
+
+
+def model_card(pretrained: Pretrained, architecture: str) -> str:
+  """The text, in Markdown.
+
+  Args:
+    pretrained: what is exported.
+    architecture: the class in transformers.
+  """
+  end = next(end for end in _TAGS if architecture.endswith(end))
+  config, history = pretrained.config, pretrained.history
+  lines = ['---', 'library_name: transformers', f'pipeline_tag: {_TAGS[end]}',
+           'tags:', '- robertax', f'- {architecture.removesuffix(end).lower()}']
+  if _TAGS[end] == 'fill-mask':
+    mask = pretrained.tokenizer.mask_texts[-1]
+    lines += [f'mask_token: "{mask}"', 'widget:',
+              f'- text: "The {mask} of the model."']
+  heads = [name for name, there in (
+      ('masked LM', config.lm_head), ('next sentence', config.nsp_head),
+      (f'{config.num_classes} classes', config.num_classes),
+      ('spans', config.span_head)) if there]
+  lines += ['---', '', f'# {architecture}', '',
+            f'{config.num_layers} layers x {config.hidden_size}, '
+            f'{config.num_heads} heads, MLP of {config.mlp_size}, '
+            f'{config.vocab_size:,} ids, {config.max_positions} positions; '
+            f'heads: {", ".join(heads) or "none"}. '
+            'Exported by robertax, which pretrains RoBERTa-style encoders in '
+            'JAX.']
+  if pretrained.labels:
+    lines += ['', 'Classes: ' + ', '.join(
+        f'{i} {name}' for i, name in enumerate(pretrained.labels)) + '.']
+  lines += ['', '```python', 'from transformers import AutoTokenizer, '
+            f'{_auto(end)}', f'model = {_auto(end)}.from_pretrained(folder)',
+            'tokenizer = AutoTokenizer.from_pretrained(folder)', '```']
+  made = history.get('config')
+  if made:
+    lines += _history(made, history.get('metrics', {}), pretrained.step)
+  else:
+    lines += ['', '## How it was made', '', 'Converted from '
+              f'`{pretrained.source}`; its training is not known here.']
+  return '\n'.join(lines) + '\n'
+
+
+def _auto(end: str) -> str:
+  # There is an AutoModelForPreTraining too, but masks are what one fills.
+  return f'Auto{"ModelForMaskedLM" if end == "ForPreTraining" else end}' if (
+      end in ('Model', 'ForPreTraining')) else f'AutoModel{end}'
+
+
+def _history(made: dict[str, Any], metrics: dict[str, Any], step: int
+             ) -> list[str]:
+  data, steps = made.get('data', {}), made.get('train', {}).get('steps')
+  lines = ['', '## Data', '']
+  lines += [f'- {key}: `{data[key]}`' for key in _DATA
+            if data.get(key) not in (None, '')]
+  lines += ['', '## Training', '',
+            f'{step:,} of {steps:,} updates' if steps else f'{step:,} updates',
+            '']
+  losses = {key: value for key, value in metrics.items()
+            if isinstance(value, int | float)
+            and key.startswith(('eval/', 'train/loss', 'train/accuracy'))}
+  if losses:
+    lines += ['| metric (losses in nats per target) | at the end |',
+              '|---|---|']
+    lines += [f'| {key} | {value:.6g} |' for key, value in losses.items()]
+    lines += ['']
+  lines += ['## Config', '', '```']
+  lines += [f'{key} = {value!r}' for key, value in flatten(made).items()
+            if key.rpartition('.')[2] not in _HERE]
+  return [*lines, '```']
+
 
 POOLERS = {'roberta': 'roberta.pooler.dense.', 'bert': 'bert.pooler.dense.'}
 
@@ -31,12 +449,13 @@ class Folder:
       InputError: not a folder of a RoBERTa or BERT, or a damaged one.
     """
     self.path = os.path.expanduser(path)
-    values = hf_config.read(self.path)
-    self._tensors = _named(files.read_folder(self.path), values['model_type'])
-    heads, choice = hf_heads.of_tensors(self._tensors, values, self.path)
-    self.layout = hf_config.layout(values)._replace(choice=choice)
-    self.labels = hf_config.labels(values) if heads['num_classes'] else ()
-    config = hf_config.to_model(values, self.path, **heads)
+    values = read_config(self.path)
+    self._tensors = _table_names(files.read_folder(self.path),
+                                 values['model_type'])
+    heads, choice = heads_of_tensors(self._tensors, values, self.path)
+    self.layout = config_layout(values)._replace(choice=choice)
+    self.labels = class_names(values) if heads['num_classes'] else ()
+    config = model_config(values, self.path, **heads)
     self.config = _without_idle_types(config, self._tensors, self.layout)
 
   def read(self) -> Pretrained:
@@ -45,7 +464,7 @@ class Folder:
     Raises:
       InputError: weights, config and tokenizer do not belong together.
     """
-    tokenizer = hf_tokenizer.read(self.path)
+    tokenizer = read_tokenizer(self.path)
     if tokenizer.vocab_size != self.config.vocab_size:
       raise InputError(
           f'{self.path}: its tokenizer has {tokenizer.vocab_size} ids, its '
@@ -61,14 +480,14 @@ class Folder:
     if not (self.config.nsp_head or self.config.num_classes and (
         self.layout.family == 'bert' or self.layout.choice)):
       unused = (f'{pooler}weight', f'{pooler}bias')
-    params, lines = mapping.read_params(
+    params, lines = names.read_params(
         self._tensors, self.config, self.layout, self.path, unused)
     return Pretrained(params, self.config, tokenizer, f'hf:{self.path}',
                       labels=self.labels, family=self.layout.family,
                       choice=self.layout.choice, lines=tuple(lines))
 
 
-def write(pretrained: Pretrained, folder: str):
+def write_folder(pretrained: Pretrained, folder: str):
   """Writes weights, config, tokenizer and a model card.
 
   AutoModelForMaskedLM (or the class of its head), AutoTokenizer and pipeline
@@ -83,19 +502,19 @@ def write(pretrained: Pretrained, folder: str):
   """
   config, tokenizer = pretrained.config, pretrained.tokenizer
   layout = layout_of(pretrained)
-  arrays = mapping.write_params(pretrained.params, config, layout)
-  architecture = hf_heads.architecture(config, layout.family,
-                                       pretrained.choice)
+  arrays = names.write_params(pretrained.params, config, layout)
+  architecture = architecture_name(config, layout.family,
+                                   pretrained.choice)
   if architecture.endswith('Model'):  # A bare encoder's names are bare too.
     arrays = {name.removeprefix(f'{layout.family}.'): x
               for name, x in arrays.items()}
   labels = pretrained.labels or tuple(
       f'LABEL_{i}' for i in range(config.num_classes))
-  values = hf_config.from_model(
+  values = config_values(
       config, layout, tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id,
       architecture, labels if architecture.endswith(
           'ForSequenceClassification') else ())
-  texts = hf_tokenizer.files(tokenizer, config.max_positions)
+  texts = tokenizer_files(tokenizer, config.max_positions)
   texts['config.json'] = json.dumps(values, indent=2) + '\n'
   texts['README.md'] = model_card(pretrained, architecture)
   with writing(folder):
@@ -121,7 +540,7 @@ def layout_of(pretrained: Pretrained) -> Layout:
                 choice=pretrained.choice and family == 'roberta')
 
 
-def _named(tensors: files.Tensors, family: str) -> files.Tensors:
+def _table_names(tensors: files.Tensors, family: str) -> files.Tensors:
   """By the names of the table: old files and bare encoders have others."""
   body = f'{family}.'
   bare = not any(name.startswith(body) for name in tensors)
@@ -145,7 +564,7 @@ def _without_idle_types(config: ModelConfig, tensors: files.Tensors,
   fairseq's RoBERTa has none; its conversions have a row of zeros. One that is
   not zero is kept, row by row, for every token has row 0 added to it.
   """
-  table = tensors.get(mapping.types_name(layout))
+  table = tensors.get(names.types_name(layout))
   if table is None or table.shape[0] != NO_TYPES[layout.family] or (
       table.read().any()):
     return config

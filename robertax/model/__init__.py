@@ -11,9 +11,9 @@ Shapes stand in names, here as in kernels.attention:
 """
 
 from robertax.config import ModelConfig
-from robertax.model.losses import class_loss, mlm_loss, nsp_loss, span_loss
+from robertax.model.encoder import pad_vocabulary, unpad_vocabulary
+from robertax.model.heads import class_loss, mlm_loss, nsp_loss, span_loss
 from robertax.model.roberta import Roberta, bind, create
-from robertax.model.vocabulary import pad_vocabulary, unpad_vocabulary
 
 __all__ = ['ModelConfig', 'Roberta', 'bind', 'class_loss', 'create',
            'mlm_loss', 'nsp_loss', 'pad_vocabulary', 'span_loss',

@@ -4,16 +4,169 @@ fairseq models/transformer/transformer_encoder.py and
 modules/transformer_layer.py.
 """
 
+from collections.abc import Callable
+import math
+from typing import Any
+
 from flax import nnx
 import jax
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
 from robertax.config import ModelConfig
-from robertax.errors import InputError
-from robertax.kernels import attention, dropout, fold, gelu
-from robertax.model import remat
-from robertax.model.layers import Dense, Norm, gaussian
+from robertax.errors import InputError, unknown
+from robertax.kernels import attention, dropout, fold, gelu, layer_norm
+from robertax.kernels.dense import add_bias, product
+
+# The two layers that hold parameters, and the law that fills them.
+#
+# fairseq modules/transformer_sentence_encoder.py `init_bert_params`: all
+# matrices and tables N(0, .02), not truncated; biases 0; LayerNorm 1 and 0.
+
+
+def gaussian(key, shape: tuple[int, ...], std: float) -> nnx.Param:
+  """N(0, std), not truncated, float32."""
+  return nnx.Param(std * jax.random.normal(key, shape, jnp.float32))
+
+
+class Dense(nnx.Module):
+  """y = x kernel + bias, over one or two contracted dims.
+
+  Parameters stay float32 and are cast to x's dtype where they are used.
+  """
+
+  def __init__(self, key, inputs: tuple[int, ...], outputs: tuple[int, ...],
+               std: float):
+    self.kernel = gaussian(key, inputs + outputs, std)
+    self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32))
+
+  def __call__(self, einsum: str, x):
+    """`einsum` spells the product, such as 'BTD,DF->BTF'."""
+    del einsum  # Says it to the reader; the kernel's own dims say the same.
+    kernel, bias = self.kernel[...], self.bias[...]
+    return add_bias(product(x, kernel.astype(x.dtype),
+                            kernel.ndim - bias.ndim), bias)
+
+
+class Norm(nnx.Module):
+  """LayerNorm in float32."""
+
+  def __init__(self, size: int, eps: float):
+    self.scale = nnx.Param(jnp.ones(size, jnp.float32))
+    self.bias = nnx.Param(jnp.zeros(size, jnp.float32))
+    self.eps = eps
+
+  def __call__(self, x):
+    return layer_norm(x, self.scale[...], self.bias[...], self.eps)
+
+
+# What the backward pass finds in memory, and what it makes again.
+#
+# Each policy is the names of what a block keeps beside its own input; all else
+# is computed again, from what is kept, when the backward pass reaches the
+# block. The numbers are the same.
+
+
+QUERY, KEY, VALUE = 'query', 'key', 'value'
+CONTEXT = 'context'  # what attention gives, before its output product
+ATTENTION_SUM, MLP_SUM = 'attention_sum', 'mlp_sum'  # what the LayerNorms get
+MLP_IN = 'mlp_in'  # before the GELU
+
+# `products` keeps what each product of matrices gives, and makes LayerNorm,
+# GELU, dropout and softmax again: cheap operations on what is read anyway.
+# `attention` makes the MLP's first product again too, `full` everything.
+POLICIES: dict[str, tuple[str, ...] | None] = {
+    'none': None,
+    'products': (QUERY, KEY, VALUE, CONTEXT, ATTENTION_SUM, MLP_IN, MLP_SUM),
+    'attention': (QUERY, KEY, VALUE, CONTEXT, ATTENTION_SUM, MLP_SUM),
+    'full': (),
+}
+
+keep = checkpoint_name
+
+
+def rematerialize(function: Callable, name: str) -> Callable:
+  """The function, keeping for its backward pass what the policy names.
+
+  Args:
+    function: of arrays, run inside a scan.
+    name: a row of POLICIES.
+
+  Raises:
+    InputError: no such policy.
+  """
+  if name not in POLICIES:
+    raise unknown('model.remat', name, POLICIES)
+  if POLICIES[name] is None:
+    return function
+  # A scan keeps the two passes apart by itself, so CSE need not be prevented.
+  return jax.checkpoint(
+      function, prevent_cse=False,
+      policy=jax.checkpoint_policies.save_only_these_names(*POLICIES[name]))
+
+
+# The vocabulary's rows: padded inside a run, the tokenizer's outside.
+#
+# Tables that have a row for each id are padded to a multiple of 128 in the
+# TrainState, and so in checkpoints: matrix units work on tiles of 128, and any
+# power of two up to 128 divides the rows along the mesh's `model` axis, which
+# 50,265 = 3^2 x 5 x 1117 would not be. The rule knows no mesh, so a checkpoint
+# can be read onto any. Outside (`create`, `load`, other programs' files) there
+# are the tokenizer's rows alone. A padded row is no id's: it is 0, its logit is
+# -inf, and so its gradient and every update are 0 too.
+
+
+MULTIPLE = 128
+# What has a row for each id, where the model has it at all.
+TABLES = (('embeddings', 'tokens'), ('lm_head', 'bias'), ('lm_head', 'decoder'))
+
+
+def pad_vocabulary(params: Any) -> Any:
+  """Appends rows of 0 up to a multiple of 128. Traceable.
+
+  Args:
+    params: nested dict of arrays, as from `create`; or padded already, which
+      changes nothing.
+
+  Returns:
+    The same with V rounded up, in new dicts; all other leaves are the same.
+  """
+  def pad(table):
+    more = -len(table) % MULTIPLE
+    return table if not more else jnp.pad(
+        table, [(0, more)] + [(0, 0)] * (table.ndim - 1))
+  return _changed_tables(params, pad)
+
+
+def unpad_vocabulary(config: ModelConfig, params: Any) -> Any:
+  """The inverse of `pad_vocabulary`: the tokenizer's rows. Traceable.
+
+  Args:
+    config: its vocab_size rows are kept.
+    params: padded or not.
+  """
+  return _changed_tables(params, lambda table: (
+      table if len(table) == config.vocab_size else table[:config.vocab_size]))
+
+
+def mask_padding(bias_V: jax.Array, vocab_size: int) -> jax.Array:
+  """The decoder's bias, -inf from id `vocab_size` on: no such id is likely."""
+  if len(bias_V) == vocab_size:
+    return bias_V
+  return jnp.where(jnp.arange(len(bias_V)) < vocab_size, bias_V, -math.inf)
+
+
+def _changed_tables(params: Any, change: Callable[[jax.Array],
+                                                  jax.Array]) -> Any:
+  if not isinstance(params, dict):
+    return params
+  changed = dict(params)
+  for part, name in TABLES:
+    if name in changed.get(part, ()):
+      changed[part] = {**changed[part], name: change(changed[part][name])}
+  return changed
+
 
 PAD_ID = 1  # of <pad>, and the position of padding: fairseq's padding_idx
 TYPES = 0x74797065  # 'type': what the key of that table is folded with.
@@ -97,14 +250,14 @@ class Attention(nnx.Module):
 
   def __call__(self, x_BTD, segment_ids_BT, keys_B2):
     x_BTHK = attention(
-        remat.keep(self.query('BTD,DHK->BTHK', x_BTD), remat.QUERY),
-        remat.keep(self.key('BTD,DHK->BTHK', x_BTD), remat.KEY),
-        remat.keep(self.value('BTD,DHK->BTHK', x_BTD), remat.VALUE),
+        keep(self.query('BTD,DHK->BTHK', x_BTD), QUERY),
+        keep(self.key('BTD,DHK->BTHK', x_BTD), KEY),
+        keep(self.value('BTD,DHK->BTHK', x_BTD), VALUE),
         segment_ids=segment_ids_BT,
         dropout_key=_fold(keys_B2, PROBABILITIES),
         dropout_rate=self.config.attention_dropout_rate,
         implementation=self.config.attention)
-    return self.output('BTHK,HKD->BTD', remat.keep(x_BTHK, remat.CONTEXT))
+    return self.output('BTHK,HKD->BTD', keep(x_BTHK, CONTEXT))
 
 
 class Block(nnx.Module):
@@ -128,11 +281,11 @@ class Block(nnx.Module):
     y_BTD = self.attention(x_BTD, segment_ids_BT, keys_B2)
     y_BTD = dropout(y_BTD, _fold(keys_B2, ATTENTION), self.rate)
     x_BTD = self.attention_norm(
-        remat.keep(x_BTD + y_BTD, remat.ATTENTION_SUM))
-    h_BTF = gelu(remat.keep(self.mlp_in('BTD,DF->BTF', x_BTD), remat.MLP_IN))
+        keep(x_BTD + y_BTD, ATTENTION_SUM))
+    h_BTF = gelu(keep(self.mlp_in('BTD,DF->BTF', x_BTD), MLP_IN))
     y_BTD = self.mlp_out('BTF,FD->BTD', h_BTF)
     y_BTD = dropout(y_BTD, _fold(keys_B2, MLP), self.rate)
-    return self.mlp_norm(remat.keep(x_BTD + y_BTD, remat.MLP_SUM))
+    return self.mlp_norm(keep(x_BTD + y_BTD, MLP_SUM))
 
 
 def stack(config: ModelConfig, key) -> Block:
@@ -173,7 +326,7 @@ def encode(embeddings: Embeddings, layers: Block, input_ids_BT,
     return block(x_BTD, segment_ids_BT, layer_keys_B2), (
         x_BTD if all_layers else None)
 
-  x_BTD, x_NBTD = lax.scan(remat.rematerialize(body, config.remat), x_BTD,
+  x_BTD, x_NBTD = lax.scan(rematerialize(body, config.remat), x_BTD,
                       (layers, layer_keys(keys_B2, config.num_layers)),
                       unroll=min(config.layers_unrolled, config.num_layers))
   if all_layers:

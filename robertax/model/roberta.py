@@ -10,6 +10,29 @@ from robertax.errors import InputError
 from robertax.model import encoder
 from robertax.model.heads import ClassifierHead, MLMHead, NSPHead, SpanHead
 
+# What a model's arithmetic costs, as MFU counts it.
+
+
+def training_flops(config: ModelConfig, tokens: float, targets: float,
+                   length: int) -> float:
+  """Of forward and backward pass: products of matrices alone, 1 MAC = 2 FLOP.
+
+  6 for each parameter of the blocks and token, 12 L H T a token for attention,
+  6 (H V + H^2) for each position that goes through the head (PaLM, appendix B;
+  backward is twice forward).
+
+  Args:
+    config: its vocab_size filled in.
+    tokens: without padding.
+    targets: masked positions that are predicted.
+    length: of a row, T.
+  """
+  layers, hidden = config.num_layers, config.hidden_size
+  blocks = layers * (4 * hidden**2 + 2 * hidden * config.mlp_size)
+  return (tokens * (6 * blocks + 12 * layers * hidden * length)
+          + 6 * targets * (hidden * config.vocab_size + hidden**2))
+
+
 # 'nsp', 'cls', 'span': what the keys of those heads are folded with, so that
 # all other parameters are those of a model without.
 NSP, CLASSIFIER, SPAN = 0x6e7370, 0x636c73, 0x7370616e
@@ -165,7 +188,7 @@ def create(config: ModelConfig, key: jax.Array) -> dict:
   Raises:
     InputError: config.vocab_size is not resolved.
   """
-  _check(config)
+  _check_length(config)
   return _create(config, key)
 
 
@@ -201,7 +224,7 @@ def bind(config: ModelConfig, params: dict) -> Roberta:
 @functools.lru_cache(maxsize=32)
 def _skeleton(config):
   """The module's structure, made from shapes alone and once per config."""
-  _check(config)
+  _check_length(config)
   shapes = jax.eval_shape(lambda: Roberta(config, jax.random.key(0)))
   graph, state = nnx.split(shapes)
   pure = nnx.to_pure_dict(state)
@@ -210,7 +233,7 @@ def _skeleton(config):
   return graph, names, jax.tree.structure(pure)
 
 
-def _check(config):
+def _check_length(config):
   if config.vocab_size < 1:
     raise InputError(
         f'model.vocab_size={config.vocab_size}: not resolved; it takes the '

@@ -21,7 +21,7 @@ import numpy as np
 from robertax import model, parallel, text
 from robertax.config import Config, check_batch
 from robertax.errors import InputError
-from robertax.model.flops import training_flops
+from robertax.model.roberta import training_flops
 from robertax.parallel import chips, cuda_targets, hlo
 from robertax.studies.kernel_costs import KernelCost, kernel_costs
 from robertax.tasks.objective import MaskedLM, batch_shapes

@@ -9,7 +9,7 @@ from typing import Any
 
 from robertax.config import Config
 from robertax.errors import InputError
-from robertax.model.remat import POLICIES
+from robertax.model.encoder import POLICIES
 from robertax.studies.estimate import Estimate, estimate
 
 

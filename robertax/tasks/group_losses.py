@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from robertax import model
-from robertax.model.losses import token_log_probs
+from robertax.model.heads import token_log_probs
 from robertax.tasks.ranking import grouped, margin_loss
 from robertax.tasks.tuning import Tuning
 

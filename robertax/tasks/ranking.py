@@ -7,7 +7,7 @@ consecutive ones (data.tuning); [B, G, M] is the same with groups apart.
 import jax
 import jax.numpy as jnp
 
-from robertax.model.losses import OUTSIDE
+from robertax.model.heads import OUTSIDE
 
 Sums = dict[str, jax.Array]
 

@@ -23,7 +23,7 @@ from robertax.config import (
     differences,
 )
 from robertax.errors import InputError, unknown
-from robertax.interop import extension
+from robertax.interop.pretrained import longer_positions
 from robertax.tasks import TASKS
 from robertax.train.nested import as_dict
 from robertax.train.source import Weights, describe, open_weights
@@ -170,7 +170,7 @@ def restored(config: Config, params: Any, shapes: Any, read: Any) -> Any:
 def _with_positions(weights: Weights, max_positions: int) -> Weights:
   """The same weights, seen with a longer position table."""
   def longer(params):
-    return extension.longer_positions(params, max_positions)
+    return longer_positions(params, max_positions)
 
   def read(wanted):
     table = wanted['embeddings']['positions']

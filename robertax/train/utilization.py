@@ -3,7 +3,7 @@
 import jax
 
 from robertax.config import Config
-from robertax.model.flops import training_flops
+from robertax.model.roberta import training_flops
 from robertax.parallel import chips
 
 

@@ -13,7 +13,7 @@ from robertax.config import (
 from robertax.data.masking_laws import LAWS
 from robertax.errors import InputError
 from robertax.kernels.attention import IMPLEMENTATIONS
-from robertax.model.remat import POLICIES
+from robertax.model.encoder import POLICIES
 
 
 def test_defaults_are_fine():

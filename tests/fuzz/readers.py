@@ -130,8 +130,8 @@ def _hf_folder() -> dict[str, bytes]:
   config = ModelConfig(vocab_size=tokenizer.vocab_size, hidden_size=8,
                        num_layers=1, num_heads=2, mlp_size=8, max_positions=16)
   with tempfile.TemporaryDirectory() as folder:
-    huggingface.write(Pretrained(filled(config), config, tokenizer, 'random'),
-                    f'{folder}/m')
+    huggingface.write_folder(
+        Pretrained(filled(config), config, tokenizer, 'random'), f'{folder}/m')
     return {file.name: file.read_bytes()
             for file in pathlib.Path(f'{folder}/m').iterdir()
             if file.suffix in ('.json', '.safetensors')}

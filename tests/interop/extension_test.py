@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 
 from robertax.errors import InputError
-from robertax.interop import extension, verification
+from robertax.interop import verification
+from robertax.interop.pretrained import with_positions, with_tokens
 
 
 def test_positions_repeat_from_the_first(make):
   before = make()
-  after = extension.with_positions(before, 75)
+  after = with_positions(before, 75)
   old, new = (x.params['embeddings']['positions'] for x in (before, after))
   assert new.shape == (77, 24) and after.config.max_positions == 75
   np.testing.assert_array_equal(new[:32], old)
@@ -21,7 +22,7 @@ def test_positions_repeat_from_the_first(make):
   verification.compare(verification.our_outputs(before, batch),
                        verification.our_outputs(after, batch), batch, 'both')
   with pytest.raises(InputError, match='longer, not shorter'):
-    extension.with_positions(before, 29)
+    with_positions(before, 29)
 
 
 @pytest.mark.parametrize('kind', ['byte_bpe', 'wordpiece'])
@@ -29,7 +30,7 @@ def test_positions_repeat_from_the_first(make):
 def test_new_tokens_begin_as_the_mean_of_their_pieces(make, kind, tied):
   before = make(kind, tie_embeddings=tied)
   size = before.config.vocab_size
-  after = extension.with_tokens(before, ['tortoise-9', 'library'])
+  after = with_tokens(before, ['tortoise-9', 'library'])
   assert after.config.vocab_size == after.tokenizer.vocab_size == size + 2
   pieces = before.tokenizer.encode('tortoise-9')
   assert len(pieces) > 1
@@ -56,6 +57,6 @@ def test_new_tokens_begin_as_the_mean_of_their_pieces(make, kind, tied):
     ('e', 'has an id')])
 def test_what_cannot_be_added(make, token, words):
   with pytest.raises(InputError, match=words):
-    extension.with_tokens(make(), [token])
+    with_tokens(make(), [token])
   with pytest.raises(InputError, match='has an id'):
-    extension.with_tokens(make(), ['new1', 'new1'])
+    with_tokens(make(), ['new1', 'new1'])

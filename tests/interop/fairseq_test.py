@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from robertax.interop import fairseq, mapping
-from robertax.interop.mapping import Layout
+from robertax.interop import fairseq, names
+from robertax.interop.names import Layout
 from robertax.interop.tensors import Tensor
 
 LAYOUT = Layout('fairseq', 2)
@@ -16,7 +16,7 @@ LAYOUT = Layout('fairseq', 2)
 def test_names_of_2019(make):
   """`decoder`, `emb_layer_norm`, and q, k, v in one matrix."""
   made = make()
-  today = mapping.write_params(made.params, made.config, LAYOUT)
+  today = names.write_params(made.params, made.config, LAYOUT)
   old = {name.replace('encoder.', 'decoder.', 1).replace(
       '.layernorm_embedding.', '.emb_layer_norm.'): x
          for name, x in today.items()}
@@ -29,7 +29,7 @@ def test_names_of_2019(make):
       name: Tensor(x.shape, lambda x=x: x) for name, x in old.items()})
   assert {name: t.shape for name, t in found.items()} == {
       name: x.shape for name, x in today.items()}
-  params, lines = mapping.read_params(found, made.config, LAYOUT, 'old')
+  params, lines = names.read_params(found, made.config, LAYOUT, 'old')
   assert not lines
   jax.tree.map(np.testing.assert_array_equal, params, made.params)
 

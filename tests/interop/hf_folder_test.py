@@ -31,7 +31,7 @@ CASES = {
 @pytest.mark.parametrize('case', CASES)
 def test_written_and_read_is_the_same(make, tmp_path, case):
   first = make(**CASES[case])
-  huggingface.write(first, str(tmp_path))
+  huggingface.write_folder(first, str(tmp_path))
   second = open_source(f'hf:{tmp_path}').read()
   assert second.config == first.config
   assert second.labels == (first.labels or tuple(
@@ -60,7 +60,7 @@ def test_the_card_says_how_it_was_made(make, tmp_path):
       make(), step=7, history={'config': to_dict(Config()), 'metrics': {
           'step': 7, 'eval/loss': 2.5, 'train/loss': 2.75, 'train/mfu': None,
           'train/tokens_per_second': 5.0}})
-  huggingface.write(made, str(tmp_path))
+  huggingface.write_folder(made, str(tmp_path))
   card = (tmp_path / 'README.md').read_text()
   for part in ('pipeline_tag: fill-mask', 'mask_token: "<mask>"',
                '- format: `full_sentences`', '7 of 500,000 updates',
@@ -72,7 +72,7 @@ def test_the_card_says_how_it_was_made(make, tmp_path):
 
 @pytest.fixture
 def folder(make, tmp_path):
-  huggingface.write(make(), str(tmp_path))
+  huggingface.write_folder(make(), str(tmp_path))
   return tmp_path
 
 

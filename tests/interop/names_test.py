@@ -14,8 +14,8 @@ import pytest
 
 from robertax import model
 from robertax.config import ModelConfig
-from robertax.interop import mapping, names
-from robertax.interop.mapping import Layout
+from robertax.interop import names
+from robertax.interop.names import Layout
 from robertax.interop.tensors import Tensor
 
 GOLDEN = json.loads((pathlib.Path(__file__).parent / 'golden'
@@ -77,14 +77,14 @@ def test_there_and_back_is_the_same(family, first):
     x = random.randn(*shape).astype(np.float32)
     if path == 'embeddings/positions':
       x[:max(0, 2 - first)] = 0  # Rows that the other side has no room for.
-    mapping._put(params, path, x)
+    names._put(params, path, x)
   layout = Layout(family, first, head='mnli')
-  tensors = mapping.write_params(params, config, layout)
+  tensors = names.write_params(params, config, layout)
   assert all(x.flags.c_contiguous for x in tensors.values())
   row = next(r for r in names.ROWS if r.ours == 'embeddings/positions')
   positions = getattr(row, family)
   assert tensors[positions].shape == (first + 9, 12)
-  found, lines = mapping.read_params(
+  found, lines = names.read_params(
       mapping_tensors(tensors), config, layout, 'x')
   assert not lines
   assert jax.tree.structure(found) == jax.tree.structure(params)

@@ -10,7 +10,7 @@ import pytest
 from robertax import kernels, model
 from robertax.config import ModelConfig
 from robertax.errors import InputError
-from robertax.model.remat import POLICIES
+from robertax.model.encoder import POLICIES
 
 B, T, N, F = 4, 32, 3, 128
 CONFIG = ModelConfig(

@@ -14,16 +14,8 @@ from safetensors.numpy import load_file
 
 import robertax
 from robertax import text
-from robertax.interop import (
-  extension,
-  hf_config,
-  hf_heads,
-  hf_tokenizer,
-  huggingface,
-  mapping,
-  open_source,
-  verification,
-)
+from robertax.interop import huggingface, names, open_source, verification
+from robertax.interop.pretrained import with_positions, with_tokens
 
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
@@ -55,8 +47,8 @@ FAMILIES = {'roberta': 'Roberta', 'bert': 'Bert'}
 NAMES = (pathlib.Path(__file__).parents[1] / 'interop' / 'golden'
          / 'hf_names.json')
 OTHERS = [(family, end) for family in FAMILIES for end in
-          hf_heads.ARCHITECTURES if (family, end) != ('roberta',
-                                                      'ForPreTraining')]
+          huggingface.ARCHITECTURES if (family, end) != ('roberta',
+                                                         'ForPreTraining')]
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -91,7 +83,7 @@ def make(folder, family, end, tokenizer, **values):
 
 
 def put_tokenizer(folder, tokenizer):
-  for name, content in hf_tokenizer.files(tokenizer, 512).items():
+  for name, content in huggingface.tokenizer_files(tokenizer, 512).items():
     (folder / name).write_text(content)
 
 
@@ -100,7 +92,7 @@ def check_both_ways(tmp_path, family, end, tokenizer, **values):
   there, back = tmp_path / 'there', tmp_path / 'back'
   make(there, family, end, tokenizer, **values)
   pretrained = open_source(f'hf:{there}').read()
-  huggingface.write(pretrained, str(back))
+  huggingface.write_folder(pretrained, str(back))
   first = load_file(there / 'model.safetensors')
   second = load_file(back / 'model.safetensors')
   unused = {name for name in first if 'pooler.' in name} - second.keys()
@@ -111,7 +103,7 @@ def check_both_ways(tmp_path, family, end, tokenizer, **values):
   said = [json.loads((folder / 'config.json').read_text())
           for folder in (there, back)]
   for key in ('architectures', 'model_type', 'id2label', *(
-      set(hf_config.KEYS.values())
+      set(huggingface.CONFIG_KEYS.values())
       | {'max_position_embeddings', 'pad_token_id'})):
     # A config.json of theirs leaves out what is their default.
     assert said[0].get(key, said[1].get(key)) == said[1].get(key), key
@@ -221,8 +213,8 @@ def test_parts_with_an_index_and_half_precision(tmp_path, tokenizers):
   put_tokenizer(parts, tokenizers['roberta'])
   assert not (parts / 'model.safetensors').exists()
   assert len(list(parts.glob('*.safetensors'))) > 2
-  first = mapping.write_params(*whole_params(whole))
-  second = mapping.write_params(*whole_params(parts))
+  first = names.write_params(*whole_params(whole))
+  second = names.write_params(*whole_params(parts))
   assert first.keys() == second.keys()
   for name in first:
     np.testing.assert_array_equal(first[name], second[name])
@@ -251,7 +243,7 @@ def test_a_tokenizer_that_transformers_has_saved(tmp_path, tokenizers, family):
   (tmp_path / 'config.json').write_text(json.dumps({'model_type': family}))
   theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
   theirs.save_pretrained(tmp_path / 'again')
-  found = hf_tokenizer.read(str(tmp_path / 'again'))
+  found = huggingface.read_tokenizer(str(tmp_path / 'again'))
   assert found.mask_id == tokenizers[family].mask_id
   for text_ in verification.SENTENCES:
     assert found.encode(text_).tolist() == theirs(text_)['input_ids'][1:-1]
@@ -286,9 +278,9 @@ def test_added_tokens_and_longer_positions(tmp_path, tokenizers, family):
        **SHAPES['one_layer'])
   pretrained = open_source(f'hf:{tmp_path}/a').read()
   words = ['budgetarily', 'Zq-9', 'b☂']
-  longer = extension.with_positions(
-      extension.with_tokens(pretrained, words), 150)
-  huggingface.write(longer, str(tmp_path / 'b'))
+  longer = with_positions(
+      with_tokens(pretrained, words), 150)
+  huggingface.write_folder(longer, str(tmp_path / 'b'))
   batch = verification.batch(longer.tokenizer, longer.config)
   verification.compare(
       verification.our_outputs(longer, batch),
@@ -303,7 +295,7 @@ def test_added_tokens_and_longer_positions(tmp_path, tokenizers, family):
   # From vocab.json and merges.txt (or vocab.txt) alone, the same again.
   if family == 'roberta':
     os.remove(tmp_path / 'b' / 'tokenizer.json')
-    alone = hf_tokenizer.read(str(tmp_path / 'b'))
+    alone = huggingface.read_tokenizer(str(tmp_path / 'b'))
     for text_ in ('the budgetarily Zq-9.', *verification.SENTENCES):
       assert alone.encode(text_).tolist() == (
           longer.tokenizer.encode(text_).tolist())

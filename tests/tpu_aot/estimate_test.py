@@ -9,7 +9,7 @@ import pytest
 
 from robertax import config as configs  # noqa: E402
 from robertax.errors import InputError
-from robertax.model.remat import POLICIES  # noqa: E402
+from robertax.model.encoder import POLICIES  # noqa: E402
 from robertax.studies import estimate, search  # noqa: E402
 from robertax.studies.estimate import flops, topology  # noqa: E402
 

@@ -19,7 +19,8 @@ from robertax.config import (
     to_dict,
 )
 from robertax.errors import InputError
-from robertax.interop import extension, huggingface, verification
+from robertax.interop import huggingface, verification
+from robertax.interop.pretrained import with_positions
 from robertax.train import initial
 
 
@@ -56,7 +57,7 @@ def foreign(tmp_path_factory):
   params['embeddings']['types'] += 1
   made = interop.Pretrained(params, config, tokenizer, 'random')
   folder = tmp_path_factory.mktemp('foreign')
-  huggingface.write(made, str(folder))
+  huggingface.write_folder(made, str(folder))
   return f'hf:{folder}', made
 
 
@@ -97,7 +98,7 @@ def test_more_positions_if_they_are_asked_for(foreign, capsys):
   assert config.model.max_positions == 50
   table = begun(config)['embeddings']['positions']
   np.testing.assert_array_equal(
-      table, extension.with_positions(made, 50).params[
+      table, with_positions(made, 50).params[
           'embeddings']['positions'])
   assert '50 positions, 20 of them from there' in capsys.readouterr().err
 
@@ -132,7 +133,7 @@ def test_flags_that_agree(foreign):
 
 def test_an_encoder_alone_cannot_go_on(foreign, tmp_path):
   _, made = foreign
-  huggingface.write(dataclasses.replace(
+  huggingface.write_folder(dataclasses.replace(
       made, config=dataclasses.replace(made.config, lm_head=False),
       params={k: v for k, v in made.params.items() if k != 'lm_head'}),
                   str(tmp_path))

@@ -10,16 +10,16 @@ from robertax import model as modelling
 from robertax import paths
 from robertax.errors import writing
 from robertax.inspection import (
-  chart,
-  comparison,
-  curves,
-  page,
-  run_log,
-  samples,
+    chart,
+    comparison,
+    curves,
+    page,
+    run_log,
+    samples,
 )
 from robertax.inspection.run_log import RunLog
 from robertax.inspection.table import Table
-from robertax.tasks import results
+from robertax.tasks.task import sentence
 from robertax.train.clock import KINDS
 
 REPORT = 'report.html'
@@ -116,7 +116,7 @@ def _score(run: RunLog) -> str:
     html = ('<p class="bad"><b>DEGENERATE</b> '
             f'{escape(str(found.get("degenerate_because", "")))}</p>')
   try:
-    said = results.sentence({**found, 'degenerate': False})
+    said = sentence({**found, 'degenerate': False})
   except (LookupError, TypeError, ValueError, AttributeError):
     said = ''  # Of another version; the table below has all of it.
   return (html + (f'<p>{escape(said)}</p>' if said else '')

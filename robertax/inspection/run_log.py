@@ -11,7 +11,7 @@ import numpy as np
 from robertax import paths, text
 from robertax.config import Config, flatten, to_dict
 from robertax.errors import InputError
-from robertax.tasks.results import RESULTS
+from robertax.tasks.task import RESULTS
 from robertax.train import workdir
 from robertax.train.writer import read_lines
 

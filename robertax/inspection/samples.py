@@ -19,7 +19,7 @@ from robertax.errors import InputError, writing
 from robertax.inspection import batch_view, batches
 from robertax.inspection.fill_mask import Filled
 from robertax.inspection.marked_text import Marked, Part, visible
-from robertax.tasks.results import plain
+from robertax.tasks.task import plain
 
 SAMPLES = 'samples.json'
 ROWS = 2  # Of a batch; a row has up to 512 tokens.

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from robertax.errors import InputError
-from robertax.tasks import glue, results
+from robertax.tasks import glue
 from robertax.tasks.glue_files import GlueRow
 from robertax.tasks.glue_table import GLUE
+from robertax.tasks.task import json_lines
 
 
 def check(task: str):
@@ -62,7 +63,7 @@ def together(folders: Sequence[str]) -> tuple[dict[str, Any], dict[str, bytes]]:
     labels = [line.get('label', '') for line in lines[0]]
     if all(labels):
       scores[split] = glue.score(task.metrics, labels, said)
-    content[file] = results.json_lines(
+    content[file] = json_lines(
         {k: v for k, v in {**line, 'prediction': word,
                            'probabilities': list(p)}.items() if k != 'logits'}
         for line, word, p in zip(lines[0], said, answers))

@@ -20,18 +20,18 @@ from robertax import paths
 from robertax.errors import writing
 from robertax.parallel import processes
 from robertax.studies import (
-  heldout,
-  paper_data,
-  paper_picture,
-  paper_report,
-  paper_tasks,
+    heldout,
+    paper_data,
+    paper_picture,
+    paper_report,
+    paper_tasks,
 )
 from robertax.studies.paper_rows import folder as run_folder
 from robertax.studies.paper_scales import Scale
 from robertax.studies.paper_tables import COLUMNS, TABLES, Row, Table
 from robertax.studies.paper_text import Budget, TableText, budget, ready
 from robertax.studies.sweep import sweep
-from robertax.tasks import results
+from robertax.tasks.task import RESULTS, write
 from robertax.train import loop
 
 HELDOUT = 'heldout.json'
@@ -204,7 +204,7 @@ def _write(study: Study, text: TableText, runs: Sequence[_Run],
   texts = {'table.md': paper_report.markdown(study.table, found).encode(),
            'table.png': paper_picture.draw(found)}
   paths.makedirs(study.folder)
-  return results.write(study.folder, found, texts)
+  return write(study.folder, found, texts)
 
 
 def _row(study: Study, row: Row, runs: Sequence[_Run]) -> dict[str, Any]:
@@ -250,7 +250,7 @@ def _scores(study: Study, path: Sequence[str],
     values = []
     for seed in swept['seed']:
       value: Any = _json(f'{into}/runs/{swept["learning_rate"]:g}-'
-                         f'{swept["batch_size"]}-{seed}/{results.RESULTS}')
+                         f'{swept["batch_size"]}-{seed}/{RESULTS}')
       for key in path:
         value = value.get(key) if isinstance(value, dict) else None
       if value is not None:

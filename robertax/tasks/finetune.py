@@ -20,7 +20,8 @@ from robertax.data.examples import Examples
 from robertax.data.order import Order
 from robertax.data.tuning import Batch, TuningBatches
 from robertax.errors import InputError
-from robertax.tasks import content, results
+from robertax.tasks import content
+from robertax.tasks.task import json_lines, write
 from robertax.tasks.tuning import Tuning
 
 Answers = dict[str, np.ndarray]
@@ -247,9 +248,9 @@ class FinetuneTask:
         'train_data': self.splits['train'].source,
         'scores': scores, 'degenerate': bool(why), 'degenerate_because': why,
         'labels': list(self.labels), **self.facts()}
-    files = {f'predictions.{name}.jsonl': results.json_lines(
+    files = {f'predictions.{name}.jsonl': json_lines(
         self.lines(name, answers[name])) for name in answers}
-    return results.write(folder, found, files | self.files(answers))
+    return write(folder, found, files | self.files(answers))
 
   def _make_batches(self, split: str, unit: int) -> TuningBatches:
     return TuningBatches(

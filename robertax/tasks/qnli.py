@@ -16,7 +16,7 @@ from robertax.tasks.finetune import Answers, FinetuneTask, Rows
 from robertax.tasks.glue import SUBMISSION, archive, submission
 from robertax.tasks.glue_files import GlueRow, Source
 from robertax.tasks.glue_table import GLUE
-from robertax.tasks.group_losses import Choice
+from robertax.tasks.objectives import Choice
 
 TASK = GLUE['qnli']
 # By the numbers of qnli_ranking.

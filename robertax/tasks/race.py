@@ -13,7 +13,7 @@ from robertax.data.examples import Examples
 from robertax.tasks import race_questions
 from robertax.tasks.chance import why_degenerate
 from robertax.tasks.finetune import Answers, FinetuneTask, Rows
-from robertax.tasks.group_losses import Choice
+from robertax.tasks.objectives import Choice
 from robertax.tasks.race_features import features
 from robertax.tasks.race_questions import LETTERS, Question
 

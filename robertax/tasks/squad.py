@@ -22,10 +22,10 @@ from robertax.errors import InputError
 from robertax.tasks import squad_decode, squad_files, squad_metrics
 from robertax.tasks import squad_windows as windows
 from robertax.tasks.finetune import Answers, FinetuneTask, Rows
-from robertax.tasks.results import json_lines, plain
 from robertax.tasks.span_tuning import LABELS, SpanTuning, examples
 from robertax.tasks.squad_decode import Decoded, DecodingLaw
 from robertax.tasks.squad_files import Question
+from robertax.tasks.task import json_lines, plain
 
 # The rows of TASKS, and the version of the official files that each reads.
 VERSION = {'squad': '1.1', 'squad2': '2.0'}

@@ -18,7 +18,7 @@ from robertax.data.examples import Examples
 from robertax.tasks import pronouns
 from robertax.tasks.chance import why_degenerate
 from robertax.tasks.finetune import Answers, FinetuneTask, Rows
-from robertax.tasks.group_losses import SpanRanking
+from robertax.tasks.objectives import SpanRanking
 from robertax.tasks.pronouns import PronounSentence
 from robertax.tasks.wsc_features import features
 

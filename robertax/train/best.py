@@ -14,7 +14,8 @@ import jax
 from robertax import paths
 from robertax.config import Config, TrainConfig
 from robertax.errors import InputError
-from robertax.tasks import TASKS, results
+from robertax.tasks import TASKS
+from robertax.tasks.task import RESULTS
 from robertax.train.checkpoint import Checkpoints, finished_step
 from robertax.train.scoring import Scoring
 from robertax.train.writer import read_lines
@@ -30,7 +31,7 @@ def concluded(folder: str, task: str) -> bool:
     task: a row of TASKS.
   """
   return not TASKS[task].fine_tunes or paths.exists(
-      f'{folder}/{results.RESULTS}')
+      f'{folder}/{RESULTS}')
 
 
 class Best:

@@ -8,8 +8,8 @@ from robertax import model
 from robertax.config import ModelConfig
 from robertax.data.examples import Examples
 from robertax.data.tuning import TuningBatches, collect
-from robertax.tasks import group_losses
-from robertax.tasks.group_losses import Choice, SpanRanking
+from robertax.tasks import objectives
+from robertax.tasks.objectives import Choice, SpanRanking
 
 V, MASK, MAX_LENGTH = 67, 66, 32
 CONFIG = dict(vocab_size=V, hidden_size=32, num_layers=2, num_heads=4,
@@ -95,7 +95,7 @@ def case(request):
   kind, options, head, loss = CASES[request.param]
   # Several chunks of masked tokens, the last of them empty.
   patch = pytest.MonkeyPatch()
-  patch.setattr(group_losses, 'CHUNK', 8)
+  patch.setattr(objectives, 'CHUNK', 8)
   request.addfinalizer(patch.undo)
   tuning = kind(ModelConfig(**CONFIG, **head), 1, **options)
   examples = make_examples(kind is SpanRanking)

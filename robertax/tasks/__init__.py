@@ -2,10 +2,10 @@
 
 A task is a class that prepares its data, makes batches, and has an objective,
 which turns a batch into sums of a loss; train/ knows nothing else of it. A new
-task is one file and one row of TASKS (task_table).
+task is one file and one row of TASKS, which is imported when it
+is chosen.
 """
 
-from robertax.tasks.pretrain import Pretrain
 from robertax.tasks.task_table import TASKS
 
-__all__ = ['TASKS', 'Pretrain']
+__all__ = ['TASKS']

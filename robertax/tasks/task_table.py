@@ -1,17 +1,18 @@
-"""The tasks by name: a new one is a file and a row here."""
+"""The tasks by name: a new one is a class and a row here."""
 
-from robertax.tasks.glue import Glue
-from robertax.tasks.glue_table import GLUE
-from robertax.tasks.pretrain import Pretrain
-from robertax.tasks.qnli import QnliRanking
-from robertax.tasks.race import PARTS, Race
-from robertax.tasks.squad import Squad
-from robertax.tasks.text_classification import TextClassification
-from robertax.tasks.wnli import Wnli
-from robertax.tasks.wsc import Wsc
+from robertax.tables import Table
 
-TASKS = {
-    'pretrain': Pretrain, **{f'glue/{name}': Glue for name in GLUE},
-    'text_classification': TextClassification,
-    'qnli_ranking': QnliRanking, 'wnli_spans': Wnli, 'wsc': Wsc,
-    **dict.fromkeys(PARTS, Race), 'squad': Squad, 'squad2': Squad}
+TASKS = Table({
+    'pretrain': 'robertax.tasks.pretrain:Pretrain',
+    **dict.fromkeys(
+        ('glue/cola', 'glue/sst2', 'glue/mrpc', 'glue/stsb', 'glue/qqp',
+         'glue/mnli', 'glue/qnli', 'glue/rte', 'glue/wnli'),
+        'robertax.tasks.glue:Glue'),
+    'text_classification': (
+        'robertax.tasks.text_classification:TextClassification'),
+    'qnli_ranking': 'robertax.tasks.qnli:QnliRanking',
+    'wnli_spans': 'robertax.tasks.wnli:Wnli',
+    'wsc': 'robertax.tasks.wsc:Wsc',
+    **dict.fromkeys(('race', 'race/middle', 'race/high'),
+                    'robertax.tasks.race:Race'),
+    **dict.fromkeys(('squad', 'squad2'), 'robertax.tasks.squad:Squad')})

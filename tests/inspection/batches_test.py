@@ -16,7 +16,7 @@ from robertax.corpus.preparation import Prepared
 from robertax.corpus.records import Manifest, Split
 from robertax.errors import InputError
 from robertax.inspection.batches import show_batch
-from robertax.tasks import Pretrain
+from robertax.tasks.pretrain import Pretrain
 from robertax.train import workdir
 
 LENGTH, ROWS, STEP = 64, 8, 700

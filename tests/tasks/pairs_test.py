@@ -9,7 +9,8 @@ import pytest
 from robertax.config import DataConfig, ModelConfig, TokenizerConfig
 from robertax.data import split_micro_batches
 from robertax.errors import InputError
-from robertax.tasks import Pretrain, pairs
+from robertax.tasks import pairs
+from robertax.tasks.pretrain import Pretrain
 
 CONFIG = ModelConfig(
     hidden_size=16, num_layers=1, num_heads=2, mlp_size=32, max_positions=32,

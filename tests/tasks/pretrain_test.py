@@ -6,7 +6,7 @@ import pytest
 
 from robertax.config import DataConfig, ModelConfig, TokenizerConfig
 from robertax.errors import InputError
-from robertax.tasks import Pretrain
+from robertax.tasks.pretrain import Pretrain
 
 
 @pytest.fixture(scope='module')

@@ -126,7 +126,8 @@ def write_data(options: argparse.Namespace):
   for folder in (qnli, race):
     os.makedirs(folder, exist_ok=True)
   if not os.path.exists(f'{qnli}/train.tsv'):
-    questions = squad_files.read(f'{options.data}/squad/train-v1.1.json', '1.1')
+    questions = squad_files.read_questions(
+        f'{options.data}/squad/train-v1.1.json', '1.1')
     # More than are trained on, of all articles.
     pairs, left_out = qnli_pairs.pairs(questions[::5])
     print(f'QNLI: {len(pairs)} pairs out of {len(questions[::5])} questions of '

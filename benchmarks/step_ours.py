@@ -14,7 +14,7 @@ from robertax.config import MeshConfig, ModelConfig, OptimConfig
 from robertax.data.feed import split_micro_batches
 from robertax.kernels.dropout import seed_words
 from robertax.parallel import chips
-from robertax.tasks.objective import MaskedLM
+from robertax.tasks.objectives import MaskedLM
 from robertax.train import optimizer, state, step
 
 NAME = 'robertax'

@@ -14,9 +14,9 @@ import json
 import sys
 
 from robertax.errors import InputError, unknown
-from robertax.tasks import pronouns
-from robertax.tasks.candidates import CHUNKERS, candidates
-from robertax.tasks.word_classes import DETERMINERS
+from robertax.tasks import wsc
+from robertax.tasks.noun_chunks import DETERMINERS
+from robertax.tasks.wsc import CHUNKERS, find_candidates
 
 
 def bare(phrase: str) -> str:
@@ -33,13 +33,13 @@ def measure(folder: str, split: str, chunker: str) -> dict[str, float]:
     split: of pronouns.SPLITS.
     chunker: a row of CHUNKERS.
   """
-  rows = pronouns.read(folder, split).sentences
+  rows = wsc.read_sentences(folder, split).sentences
   exact, loose, counts = [], [], []
   for row in rows:
     phrases = CHUNKERS[chunker](row.text)
     exact.append(row.query.lower() in {p.lower() for p in phrases})
     loose.append(bare(row.query) in set(map(bare, phrases)))
-    counts.append(len(candidates(row, chunker)))
+    counts.append(len(find_candidates(row, chunker)))
   found = {'rows': len(rows), 'queries': share(exact),
            'queries_bare': share(loose)}
   positive = [i for i, row in enumerate(rows) if row.label]
@@ -65,7 +65,7 @@ def main():
     if options.chunker not in CHUNKERS:
       raise unknown('chunker', options.chunker, CHUNKERS)
     found = {split: measure(options.data, split, options.chunker)
-             for split in pronouns.SPLITS}
+             for split in wsc.SPLITS}
   except InputError as e:
     sys.exit(f'robertax: error: {e}')
   for split, values in found.items():

@@ -10,7 +10,7 @@ import numpy as np
 
 from robertax.errors import InputError
 from robertax.inspection import token_rows
-from robertax.tasks.encoding import encode_texts
+from robertax.tasks.finetune import encode_texts
 
 if typing.TYPE_CHECKING:
   from robertax.inspection.model import Model

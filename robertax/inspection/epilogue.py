@@ -5,7 +5,7 @@ import signal
 
 from robertax import paths
 from robertax.inspection import heldout, opening, pictures, report, samples
-from robertax.tasks.task import RESULTS, sentence
+from robertax.tasks.task import RESULTS, describe_results
 from robertax.train import workdir
 from robertax.train.loop import Run
 
@@ -21,12 +21,12 @@ def after(run: Run, command: str) -> str:
     return (f'Stopped by {signal.Signals(run.signal).name} at step {run.step}, '
             f'which is saved. To go on:\n  {command}')
   if run.results:
-    return (f'{sentence(run.results)}\n'
+    return (f'{describe_results(run.results)}\n'
             f'Report: {report.write(run.workdir)}')
   if paths.exists(path := f'{run.workdir}/{RESULTS}'):
     with paths.open(path) as f:
       return (f'{run.workdir} is done, nothing was changed.\n'
-              f'{sentence(json.load(f))}')
+              f'{describe_results(json.load(f))}')
   if not run.trained:
     return (f'{run.workdir} is done: all {run.step} steps are there, nothing '
             f'was changed.\n{_next(run.workdir)}')

@@ -19,7 +19,7 @@ from robertax.inspection import (
 )
 from robertax.inspection.run_log import RunLog
 from robertax.inspection.table import Table
-from robertax.tasks.task import sentence
+from robertax.tasks.task import describe_results
 from robertax.train.clock import KINDS
 
 REPORT = 'report.html'
@@ -116,7 +116,7 @@ def _score(run: RunLog) -> str:
     html = ('<p class="bad"><b>DEGENERATE</b> '
             f'{escape(str(found.get("degenerate_because", "")))}</p>')
   try:
-    said = sentence({**found, 'degenerate': False})
+    said = describe_results({**found, 'degenerate': False})
   except (LookupError, TypeError, ValueError, AttributeError):
     said = ''  # Of another version; the table below has all of it.
   return (html + (f'<p>{escape(said)}</p>' if said else '')

@@ -19,7 +19,7 @@ from robertax.errors import InputError, writing
 from robertax.inspection import batch_view, batches
 from robertax.inspection.fill_mask import Filled
 from robertax.inspection.marked_text import Marked, Part, visible
-from robertax.tasks.task import plain
+from robertax.tasks.task import plain_values
 
 SAMPLES = 'samples.json'
 ROWS = 2  # Of a batch; a row has up to 512 tokens.
@@ -75,7 +75,7 @@ def save(workdir: str, samples: Samples) -> str:
   path = f'{workdir}/{SAMPLES}'
   with writing(path):
     # ASCII: stray bytes are escaped surrogates.
-    paths.write_text(path, json.dumps(plain(content)))
+    paths.write_text(path, json.dumps(plain_values(content)))
   return path
 
 

@@ -11,8 +11,7 @@ import numpy as np
 
 from robertax.errors import InputError
 from robertax.tasks import glue
-from robertax.tasks.glue_files import GlueRow
-from robertax.tasks.glue_table import GLUE
+from robertax.tasks.glue_files import GLUE, GlueRow
 from robertax.tasks.task import json_lines
 
 
@@ -62,16 +61,16 @@ def together(folders: Sequence[str]) -> tuple[dict[str, Any], dict[str, bytes]]:
             [task.labels[n] for n in answers.argmax(-1)])
     labels = [line.get('label', '') for line in lines[0]]
     if all(labels):
-      scores[split] = glue.score(task.metrics, labels, said)
+      scores[split] = glue.glue_scores(task.metrics, labels, said)
     content[file] = json_lines(
         {k: v for k, v in {**line, 'prediction': word,
                            'probabilities': list(p)}.items() if k != 'logits'}
         for line, word, p in zip(lines[0], said, answers))
     if split in submissions:
-      tables[submissions[split]] = glue.submission(
+      tables[submissions[split]] = glue.submission_table(
           [GlueRow(line['index'], (), '') for line in lines[0]], said)
   if tables:
-    content[glue.SUBMISSION] = glue.archive(tables)
+    content[glue.SUBMISSION] = glue.submission_archive(tables)
   return {'runs': list(folders), 'scores': scores}, content
 
 

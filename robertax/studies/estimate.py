@@ -24,8 +24,8 @@ from robertax.errors import InputError
 from robertax.model.roberta import training_flops
 from robertax.parallel import chips, cuda_targets, hlo
 from robertax.studies.kernel_costs import KernelCost, kernel_costs
-from robertax.tasks.objective import MaskedLM, batch_shapes
-from robertax.tasks.pairs import for_format
+from robertax.tasks.objectives import MaskedLM, batch_shapes
+from robertax.tasks.pretrain import model_for_format
 from robertax.train import optimizer, state, step
 
 
@@ -153,8 +153,9 @@ def estimate(config: Config, name: str) -> Estimate:
   vocab_size = config.model.vocab_size or (
       text.load(config.tokenizer.path).vocab_size if config.tokenizer.path
       else config.tokenizer.vocab_size)
-  objective = MaskedLM(dataclasses.replace(
-      for_format(config.model, config.data.format), vocab_size=vocab_size))
+  objective = MaskedLM(
+      dataclasses.replace(model_for_format(config.model, config.data.format),
+                          vocab_size=vocab_size))
   mesh = parallel.make_mesh(config.mesh, devices)
   shares = mesh.shape['data'] * mesh.shape['fsdp']
   check_batch(config, shares)

@@ -29,8 +29,8 @@ from robertax.studies.paper_scales import Scale
 from robertax.studies.paper_tables import FIVE, PAIR
 from robertax.studies.paper_tasks import GLUE, RACE, TASKS
 from robertax.tasks import qnli_pairs, squad_files
-from robertax.tasks.glue_table import GLUE as GLUE_TASKS
-from robertax.tasks.race_questions import PARTS, SPLITS
+from robertax.tasks.glue_files import GLUE as GLUE_TASKS
+from robertax.tasks.race import ALL_PARTS, SPLITS
 
 # The pair's names begin so.
 BOOKS_AND_WIKIPEDIA = ('wiki', 'book')
@@ -210,7 +210,7 @@ def _pairs_of(squad: str, dev: str, folder: str) -> None:
   """QNLI-like pairs to train, and the official dev beside them."""
   if not paths.exists(f'{folder}/train.tsv'):
     paths.makedirs(folder)
-    made, _ = qnli_pairs.pairs(squad_files.read(squad, '1.1')[::5])
+    made, _ = qnli_pairs.pairs(squad_files.read_questions(squad, '1.1')[::5])
     qnli_pairs.write(made, f'{folder}/train.tsv')
   with paths.open(dev) as f:
     _write(f'{folder}/dev.{dev.rpartition(".")[2]}',
@@ -219,10 +219,10 @@ def _pairs_of(squad: str, dev: str, folder: str) -> None:
 
 def _race(where: str, made: str, scored: int) -> Place:
   """All of it, or the first questions of dev and test."""
-  packed = {(split, part): path for split in SPLITS for part in PARTS
+  packed = {(split, part): path for split in SPLITS for part in ALL_PARTS
             for ending in ('', '.zst', '.gz') if paths.exists(
                 path := f'{where}/{split}-{part}.jsonl{ending}')}
-  if not scored or len(packed) < len(SPLITS) * len(PARTS):
+  if not scored or len(packed) < len(SPLITS) * len(ALL_PARTS):
     return Place({'data.dir': where})
   made = f'{made}/race-{scored}-{_mark(*packed.values())}'
   for (split, part), path in packed.items():

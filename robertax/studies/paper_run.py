@@ -31,7 +31,7 @@ from robertax.studies.paper_scales import Scale
 from robertax.studies.paper_tables import COLUMNS, TABLES, Row, Table
 from robertax.studies.paper_text import Budget, TableText, budget, ready
 from robertax.studies.sweep import sweep
-from robertax.tasks.task import RESULTS, write
+from robertax.tasks.task import RESULTS, write_results
 from robertax.train import loop
 
 HELDOUT = 'heldout.json'
@@ -204,7 +204,7 @@ def _write(study: Study, text: TableText, runs: Sequence[_Run],
   texts = {'table.md': paper_report.markdown(study.table, found).encode(),
            'table.png': paper_picture.draw(found)}
   paths.makedirs(study.folder)
-  return write(study.folder, found, texts)
+  return write_results(study.folder, found, texts)
 
 
 def _row(study: Study, row: Row, runs: Sequence[_Run]) -> dict[str, Any]:

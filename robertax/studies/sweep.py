@@ -21,7 +21,7 @@ from robertax import paths
 from robertax.config import Config
 from robertax.errors import InputError
 from robertax.studies import ensemble
-from robertax.tasks.task import RESULTS, sentence, write
+from robertax.tasks.task import RESULTS, describe_results, write_results
 from robertax.train import loop, workdir
 from robertax.train.best import FOLDER
 from robertax.train.compiled import num_shapes
@@ -104,7 +104,7 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
   if keep:
     summary['ensemble'], content = ensemble.together(sorted(keep))
   content['sweep.txt'] = table(summary).encode()
-  return Swept(write(folder, summary, content))
+  return Swept(write_results(folder, summary, content))
 
 
 def _run(config: Config, place: str, named: Collection[str]
@@ -120,7 +120,7 @@ def _run(config: Config, place: str, named: Collection[str]
     ended = loop.run(config, place, named)
     if ended.signal:
       return ended.signal
-    print(sentence(ended.results), file=sys.stderr)
+    print(describe_results(ended.results), file=sys.stderr)
   # No one goes on with it, and the optimizer's numbers are the most of it.
   shutil.rmtree(f'{place}/checkpoints', ignore_errors=True)
   with open(path, encoding='utf-8') as f:

@@ -6,6 +6,6 @@ task is one file and one row of TASKS, which is imported when it
 is chosen.
 """
 
-from robertax.tasks.task_table import TASKS
+from robertax.tasks.task import TASKS
 
 __all__ = ['TASKS']

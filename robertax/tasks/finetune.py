@@ -10,7 +10,7 @@ training.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import sys
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -20,9 +20,79 @@ from robertax.data.examples import Examples
 from robertax.data.order import Order
 from robertax.data.tuning import Batch, TuningBatches
 from robertax.errors import InputError
-from robertax.tasks import content
-from robertax.tasks.task import json_lines, write
-from robertax.tasks.tuning import Tuning
+from robertax.tasks.objectives import Tuning
+from robertax.tasks.task import examples_content, json_lines, write_results
+from robertax.text import Tokenizer
+
+# One or two texts as an example's ids, with what is cut where it is long.
+
+
+class Encoded(NamedTuple):
+  """Examples of texts.
+
+  Attributes:
+    sequences: uint[n] each.
+    second_starts: int32[E], where B begins; the length where there is none.
+    truncated: how many were cut.
+  """
+  sequences: list[np.ndarray]
+  second_starts: np.ndarray
+  truncated: int
+
+
+def encode_texts(tokenizer: Tokenizer, texts: Sequence[Sequence[str]],
+                 max_length: int, separators: int = 2) -> Encoded:
+  """`<s> A </s>`, or of two texts `<s> A </s></s> B </s>`.
+
+  fairseq tasks/sentence_prediction.py:167-176. Texts are stripped, as each line
+  is that fairseq encodes (multiprocessing_bpe_encoder.py:114). What is too long
+  loses tokens at the end of the longer text, then of both (Hugging Face's
+  `longest_first`); the special tokens stay.
+
+  Args:
+    tokenizer: of the model.
+    texts: E times one text, or E times two.
+    max_length: most tokens of an example, special ones included.
+    separators: `</s>` between A and B: 2 for RoBERTa, 1 for BERT.
+  """
+  tok = tokenizer
+  width = len(texts[0]) if texts else 1
+  ids = tok.encode_batch([t.strip() for row in texts for t in row])
+  bos, eos = (np.array([i], tok.dtype) for i in (tok.bos_id, tok.eos_id))
+  between = np.concatenate([eos] * separators)
+  sequences, seconds, truncated = [], [], 0
+  for at in range(0, len(ids), width):
+    parts = ids[at:at + width]
+    room = max_length - (2 if width == 1 else 2 + separators)
+    kept = longest_first([len(p) for p in parts], room)
+    truncated += kept != [len(p) for p in parts]
+    parts = [p[:n] for p, n in zip(parts, kept)]
+    if width == 1:
+      sequences.append(np.concatenate([bos, *parts, eos]))
+      seconds.append(len(sequences[-1]))
+    else:
+      sequences.append(np.concatenate([bos, parts[0], between, parts[1], eos]))
+      seconds.append(1 + len(parts[0]) + separators)
+  return Encoded(sequences, np.array(seconds, np.int32), truncated)
+
+
+def longest_first(lengths: Sequence[int], room: int) -> list[int]:
+  """What stays of one or two lengths (tokenizers utils/truncation.rs).
+
+  >>> longest_first([5, 9], 10), longest_first([2, 9], 10)
+  ([5, 5], [2, 8])
+  """
+  room = max(room, 0)
+  if sum(lengths) <= room:
+    return list(lengths)
+  if len(lengths) == 1:
+    return [room]
+  short, long = sorted(lengths)
+  long = max(short, room - short)
+  if short + long > room:
+    short, long = room // 2, room - room // 2
+  return [short, long] if lengths[0] <= lengths[1] else [long, short]
+
 
 Answers = dict[str, np.ndarray]
 SURVEYED = 100  # Steps whose shapes are told beforehand.
@@ -219,7 +289,7 @@ class FinetuneTask:
 
   def identity(self) -> dict[str, str]:
     """What the labelled splits hold, for a checkpoint to say what it is of."""
-    return content.of_examples({
+    return examples_content({
         name: split.examples for name, split in self.splits.items()
         if split.labelled})
 
@@ -250,7 +320,7 @@ class FinetuneTask:
         'labels': list(self.labels), **self.facts()}
     files = {f'predictions.{name}.jsonl': json_lines(
         self.lines(name, answers[name])) for name in answers}
-    return write(folder, found, files | self.files(answers))
+    return write_results(folder, found, files | self.files(answers))
 
   def _make_batches(self, split: str, unit: int) -> TuningBatches:
     return TuningBatches(

@@ -1,21 +1,77 @@
 """GLUE: single texts and pairs, classes and scores (Wang et al. 2019)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import io
+import sys
 from typing import Any
+import warnings
 import zipfile
 
 import numpy as np
 
 from robertax.config import ModelConfig
 from robertax.data.examples import Examples
-from robertax.tasks.encoding import encode_texts
-from robertax.tasks.finetune import Answers, FinetuneTask, Rows
-from robertax.tasks.glue_files import GlueRow, Source
-from robertax.tasks.glue_table import GLUE, GlueTask
-from robertax.tasks.metrics import METRICS
-from robertax.tasks.tuning import Classification
+from robertax.errors import InputError
+from robertax.tasks.finetune import Answers, FinetuneTask, Rows, encode_texts
+from robertax.tasks.glue_files import GLUE, TFDS, GlueRow, GlueTask, Source
+from robertax.tasks.objectives import Classification
+
+# Metrics of classes and scores, in percent, by scikit-learn and scipy.
+
+
+Numbers = Sequence[int] | Sequence[float] | np.ndarray
+
+
+def accuracy(targets: Numbers, predictions: Numbers) -> float:
+  """Share of equal ones."""
+  from sklearn import metrics
+  return 100 * float(metrics.accuracy_score(targets, predictions))
+
+
+def f1_of_class_1(targets: Numbers, predictions: Numbers) -> float:
+  """Of class 1; 0 where none is predicted."""
+  from sklearn import metrics
+  return 100 * float(metrics.f1_score(targets, predictions, zero_division=0))
+
+
+def f1_macro(targets: Numbers, predictions: Numbers) -> float:
+  """Mean over the classes that occur, of F1; 0 where none is predicted."""
+  from sklearn import metrics
+  return 100 * float(metrics.f1_score(
+      targets, predictions, average='macro', zero_division=0))
+
+
+def matthews(targets: Numbers, predictions: Numbers) -> float:
+  """Matthews' correlation; 0 where all predictions are one class."""
+  from sklearn import metrics
+  return 100 * float(metrics.matthews_corrcoef(targets, predictions))
+
+
+def pearson(targets: Numbers, predictions: Numbers) -> float:
+  """Pearson's correlation; 0 where all predictions are equal."""
+  from scipy import stats
+  return _correlation(stats.pearsonr, targets, predictions)
+
+
+def spearman(targets: Numbers, predictions: Numbers) -> float:
+  """Spearman's rank correlation; 0 where all predictions are equal."""
+  from scipy import stats
+  return _correlation(stats.spearmanr, targets, predictions)
+
+
+def _correlation(function, targets, predictions):
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')  # Constant input, told as 0.
+    found = float(function(targets, predictions)[0])
+  return 100 * found if np.isfinite(found) else 0.0
+
+
+METRICS: dict[str, Callable[[Numbers, Numbers], float]] = {
+    'accuracy': accuracy, 'f1': f1_of_class_1, 'f1_macro': f1_macro,
+    'matthews': matthews, 'pearson': pearson, 'spearman': spearman}
+
 
 # A score of 0 to 5 is learned as 0 to 1 (preprocess_GLUE_tasks.sh:180-183).
 LARGEST_SCORE = 5.0
@@ -94,8 +150,9 @@ class Glue(FinetuneTask):
 
   def score(self, split: str, answers: Answers) -> dict[str, float]:
     """The task's metrics of a labelled split, in percent."""
-    return score(self.row.metrics, [r.label for r in self.splits[split].rows],
-                 self.predictions(answers))
+    return glue_scores(self.row.metrics,
+                       [r.label for r in self.splits[split].rows],
+                       self.predictions(answers))
 
   def lines(self, split: str, answers: Answers) -> Iterator[dict[str, Any]]:
     """index, prediction, label (of a labelled split) and logits."""
@@ -109,10 +166,10 @@ class Glue(FinetuneTask):
   def files(self, answers: Mapping[str, Answers]) -> dict[str, bytes]:
     """A zip of what gluebenchmark.com takes, where test splits were answered.
     """
-    tables = {name: submission(self.splits[split].rows,
-                               self.predictions(answers[split]))
+    tables = {name: submission_table(self.splits[split].rows,
+                                     self.predictions(answers[split]))
               for split, name in self.row.tests if split in answers}
-    return {SUBMISSION: archive(tables)} if tables else {}
+    return {SUBMISSION: submission_archive(tables)} if tables else {}
 
   def degenerate(self, split: str, answers: Answers) -> str:
     """All of one class, or no better than always saying the commonest."""
@@ -130,8 +187,8 @@ class Glue(FinetuneTask):
     return ''
 
 
-def score(metrics: Sequence[str], labels: Sequence[str],
-          predictions: Sequence[Any]) -> dict[str, float]:
+def glue_scores(metrics: Sequence[str], labels: Sequence[str],
+                predictions: Sequence[Any]) -> dict[str, float]:
   """GLUE's metrics of labels as the official files spell them, in percent.
 
   Args:
@@ -148,7 +205,8 @@ def score(metrics: Sequence[str], labels: Sequence[str],
   return {name: METRICS[name](targets, found) for name in metrics}
 
 
-def submission(rows: Sequence[GlueRow], predictions: Sequence[Any]) -> str:
+def submission_table(rows: Sequence[GlueRow],
+                     predictions: Sequence[Any]) -> str:
   """The text of an official prediction file."""
   lines = ['index\tprediction']
   for row, value in zip(rows, predictions):
@@ -158,7 +216,7 @@ def submission(rows: Sequence[GlueRow], predictions: Sequence[Any]) -> str:
   return '\n'.join(lines) + '\n'
 
 
-def archive(tables: Mapping[str, str]) -> bytes:
+def submission_archive(tables: Mapping[str, str]) -> bytes:
   """A zip of files; the same bytes whenever it is made."""
   buffer = io.BytesIO()
   with zipfile.ZipFile(buffer, 'w', zipfile.ZIP_DEFLATED) as zipped:
@@ -166,3 +224,84 @@ def archive(tables: Mapping[str, str]) -> bytes:
       zipped.writestr(zipfile.ZipInfo(name), table,
                       compress_type=zipfile.ZIP_DEFLATED)
   return buffer.getvalue()
+
+
+# Texts, or pairs of them, with labels of your own.
+#
+# `data.dir` holds train, dev and, where finetune.predict_test asks for it, test
+# (without labels), each .tsv, .csv or .jsonl in the form of GLUE's files: a
+# header, finetune.text_columns, finetune.label_column.
+
+
+CLASSIFICATION_METRICS = ('accuracy', 'f1_macro')
+_SHOWN = 20  # Labels that are told with their counts.
+
+
+class TextClassification(Glue):
+  """A row of GLUE's table whose labels are those of the training file."""
+
+  def row_of(self, config: Any) -> GlueTask:
+    """Of the config's columns and labels, or of the training file's.
+
+    Raises:
+      InputError: no or too many columns, a missing or damaged train file, one
+        label for all rows, or one that config.json cannot hold.
+    """
+    asked = config.finetune
+    columns = _column_names(asked.text_columns)
+    if len(columns) not in (1, 2) or not asked.label_column:
+      raise InputError(
+          f'finetune.text_columns={asked.text_columns!r}, '
+          f'label_column={asked.label_column!r}: names of one or two columns '
+          'of text, with a comma between, and of one of labels.')
+    if config.data.dir.startswith(TFDS):
+      raise InputError(f'data.dir={config.data.dir!r}: {config.task} reads '
+                       'files; TFDS is for glue/*.')
+    labels = _column_names(asked.labels)
+    row = GlueTask('', '', columns, columns, labels, (), CLASSIFICATION_METRICS,
+                   (0, 0), label=asked.label_column, test=(('test', ''),),
+                   any_label=not labels)
+    source = Source(row, config.data.dir)
+    train = source.split('train', labelled=True)
+    if train is None:
+      raise source.missing('train')
+    labels = _labels(train, labels, asked.label_column)
+    return dataclasses.replace(row, labels=labels, any_label=False)
+
+  def score(self, split: str, answers: Answers) -> dict[str, float]:
+    """Accuracy and macro F1, in percent."""
+    targets = self.targets(self.splits[split].rows)
+    found = answers['logits'].argmax(-1)
+    return {
+        name: METRICS[name](targets, found) for name in CLASSIFICATION_METRICS
+    }
+
+  def files(self, answers: Mapping[str, Answers]) -> dict[str, bytes]:
+    """None: predictions.<split>.jsonl says it all."""
+    del answers
+    return {}
+
+
+def _column_names(text: str) -> tuple[str, ...]:
+  return tuple(name for name in text.split(',') if name)
+
+
+def _labels(train: Rows, asked: tuple[str, ...], column: str
+            ) -> tuple[str, ...]:
+  """Those asked for, or as in fairseq's dictionary (data/dictionary.py) the
+  most frequent first, equal ones by name. Says them.
+  """
+  counts = Counter(row.label for row in train.rows)
+  labels = asked or tuple(sorted(counts, key=lambda x: (-counts[x], x)))
+  if len(labels) < 2:
+    raise InputError(
+        f'{train.source}: {column} is {"".join(labels) or "nothing"!r} in all '
+        'rows: there must be two labels or more.')
+  for label in labels:
+    if ',' in label or '\n' in label:
+      raise InputError(f'{train.source}: label {label!r}: one with a comma or '
+                       'a line break cannot be named in config.json.')
+  said = ', '.join(f'{label} ({counts[label]})' for label in labels[:_SHOWN])
+  more = f' and {len(labels) - _SHOWN} more' if len(labels) > _SHOWN else ''
+  print(f'{len(labels)} labels: {said}{more}', file=sys.stderr)
+  return labels

@@ -1,15 +1,282 @@
 """Losses of the tasks that score several sequences together, as Tunings."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from robertax import model
-from robertax.model.heads import token_log_probs
-from robertax.tasks.ranking import grouped, margin_loss
-from robertax.tasks.tuning import Tuning
+from robertax.config import DataConfig, ModelConfig
+from robertax.corpus.formats import FORMATS
+from robertax.data.masking_laws import num_masked
+from robertax.model.encoder import PAD_ID
+from robertax.model.heads import OUTSIDE, token_log_probs
+
+# The loss of pretraining, which needs a model and no data.
+
+
+def new_params(config: ModelConfig, pad_id: int, key: jax.Array) -> Any:
+  """Random parameters, zeros for the padding token (fairseq). Traceable."""
+  params = model.create(config, key)
+  # The model has those at id 1, where RoBERTa has its <pad>.
+  rows = np.array([PAD_ID, pad_id])
+  if rows[0] != rows[1]:
+    tokens = params['embeddings']['tokens']
+    params['embeddings']['tokens'] = tokens.at[rows].set(tokens[rows[::-1]])
+  return params
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedLM:
+  """Masked language modelling; of pairs, next-sentence prediction beside it.
+
+  Attributes:
+    model: the ModelConfig, complete.
+    pad_id: the tokenizer's.
+  """
+  model: ModelConfig
+  pad_id: int = PAD_ID
+
+  def init(self, key: jax.Array) -> Any:
+    """Random parameters."""
+    return new_params(self.model, self.pad_id, key)
+
+  def totals(self, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """What the loss is divided by.
+
+    Returns:
+      weight_sum, the batch's masked tokens, and, of pairs, nsp_weight_sum, its
+      examples.
+    """
+    return {total: batch[weights].sum(dtype=jnp.float32)
+            for total, weights in (('weight_sum', 'mlm_weights'),
+                                   ('nsp_weight_sum', 'nsp_weights'))
+            if weights in batch}
+
+  def loss(self, params: Any, batch: dict[str, jax.Array],
+           dropout_keys: jax.Array | None, totals: dict[str, jax.Array]
+           ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Cross-entropy of the masked tokens, in nats.
+
+    Of pairs, BERT's loss: the mean over masked tokens plus the mean over
+    examples of next-sentence prediction (run_pretraining.py, `total_loss`).
+
+    Args:
+      params: of the model.
+      batch: input_ids, segment_ids int32[B,T]; mlm_* [B,M]; of pairs, type_ids
+        int32[B,T] and nsp_* [B,P]. All of a batch, or a micro-batch.
+      dropout_keys: uint32[B,2], None: no dropout.
+      totals: of the whole batch.
+
+    Returns:
+      The part that these rows have of the whole batch's loss, and the sums
+      loss_sum, weight_sum (masked tokens), correct_sum, token_sum (without
+      padding); of pairs, nsp_loss_sum, nsp_weight_sum (examples) and
+      nsp_correct_sum.
+    """
+    encoder = model.bind(self.model, params)
+    type_ids = batch.get('type_ids')
+    if type_ids is None and self.model.num_types:
+      type_ids = jnp.zeros_like(batch['input_ids'])
+    x_BTD = encoder.encode(batch['input_ids'], batch['segment_ids'], type_ids,
+                           dropout_key=dropout_keys)
+    sums = model.mlm_loss(encoder.mlm_logits(x_BTD, batch['mlm_positions']),
+                          batch['mlm_targets'], batch['mlm_weights'])
+    sums['token_sum'] = (batch['segment_ids'] > 0).sum(dtype=jnp.float32)
+    # A batch without a target has a gradient of zero instead of NaN.
+    objective = sums['loss_sum'] / jnp.maximum(totals['weight_sum'], 1.0)
+    if 'nsp_weights' in batch:
+      sums |= model.nsp_loss(encoder.nsp_logits(x_BTD, batch['nsp_positions']),
+                             batch['nsp_targets'], batch['nsp_weights'])
+      objective += sums['nsp_loss_sum'] / jnp.maximum(
+          totals['nsp_weight_sum'], 1.0)
+    return objective, sums
+
+
+def batch_shapes(config: DataConfig) -> dict[str, jax.ShapeDtypeStruct]:
+  """Of the batches that `config` makes: what a step can be compiled for.
+
+  Args:
+    config: the `data` section. The rows of its last phase.
+  """
+  rows, length = config.batch_size, config.sequence_length
+  kind = FORMATS[config.format]
+  packed = kind.examples_per_row(length)
+  masked = num_masked(
+      max(config.mask_rate, config.mask_rate_end), length, packed,
+      config.span_length if config.masking_unit == 'span' else 1)
+
+  def fields(width, **dtypes):
+    return {name: jax.ShapeDtypeStruct((rows, width), dtype)
+            for name, dtype in dtypes.items()}
+
+  shapes = fields(length, input_ids=np.int32, segment_ids=np.int32)
+  shapes |= fields(masked, mlm_positions=np.int32, mlm_targets=np.int32,
+                   mlm_weights=np.float32)
+  if kind.pairs:
+    shapes |= fields(length, type_ids=np.int32)
+    shapes |= fields(packed, nsp_positions=np.int32, nsp_targets=np.int32,
+                     nsp_weights=np.float32)
+  return shapes
+
+
+# Losses over groups: which of several sequences has the highest score.
+#
+# Scores come as a batch has them, [B, Q] of Q slots, of which a group has M
+# consecutive ones (data.tuning); [B, G, M] is the same with groups apart.
+
+
+Sums = dict[str, jax.Array]
+
+
+def grouped(scores_BQ: jax.Array, weights_BQ: jax.Array, groups: int
+            ) -> jax.Array:
+  """Scores with groups apart; where no sequence is, one that never wins.
+
+  Args:
+    scores_BQ: any float.
+    weights_BQ: 1 for a sequence, 0 for an empty slot.
+    groups: G, a divisor of Q.
+
+  Returns:
+    float32[B, G, M].
+  """
+  scores = jnp.where(weights_BQ > 0, scores_BQ.astype(jnp.float32), OUTSIDE)
+  return scores.reshape(len(scores), groups, -1)
+
+
+def margin_loss(scores_BGM: jax.Array, weights_BG: jax.Array,
+                alpha: float = 1.0, beta: float = 0.0) -> Sums:
+  """The margin ranking loss of the query, place 0, over each candidate.
+
+  -lq + alpha * max(0, lc - lq + beta), summed over a group's candidates c
+  (Kocijan et al. 2019; fairseq examples/roberta/wsc/wsc_criterion.py, where a
+  group without candidates has no loss, as here).
+
+  Args:
+    scores_BGM: of `grouped`; l of the query, then of candidates.
+    weights_BG: 1 for a group that counts, 0 for filler.
+    alpha, beta: weight of the margin, and the margin.
+
+  Returns:
+    Scalars: loss_sum, weight_sum (groups), correct_sum (groups in which no
+    candidate is above the query).
+  """
+  query = scores_BGM[..., :1]
+  there = scores_BGM[..., 1:] > OUTSIDE / 2
+  # Where none is, the difference could be anything; its gradient must be 0.
+  others = jnp.where(there, scores_BGM[..., 1:], query)
+  loss = -query + alpha * jnp.maximum(0.0, others - query + beta)
+  loss = jnp.where(there, loss, 0.0).sum(axis=-1)
+  wins = jnp.all(query >= scores_BGM, axis=-1)
+  return {'loss_sum': (weights_BG * loss).sum(),
+          'weight_sum': weights_BG.sum(dtype=jnp.float32),
+          'correct_sum': (weights_BG * wins).sum()}
+
+
+# What the losses of fine-tuning tasks share: a body, and rows to count.
+
+
+Batch = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuning:
+  """A loss and its outputs; two that are equal share one compiled step.
+
+  A subclass has `loss` and `outputs`, and `totals` where targets are not
+  counted by class_weights.
+
+  Attributes:
+    model: the ModelConfig, complete, with the heads that the task needs.
+    pad_id: the tokenizer's.
+    token_outputs: which of the outputs are of tokens, [B, T, ...]; the others
+      are of slots, [B / K, Q, ...] (data.tuning).
+  """
+  model: ModelConfig
+  pad_id: int
+  token_outputs: ClassVar[frozenset[str]] = frozenset()
+
+  def init(self, key: jax.Array) -> Any:
+    """Random parameters."""
+    return new_params(self.model, self.pad_id, key)
+
+  def totals(self, batch: Batch) -> Sums:
+    """What the loss is divided by: weight_sum, the batch's examples."""
+    return {'weight_sum': batch['class_weights'].sum(dtype=jnp.float32)}
+
+  def loss(self, params: Any, batch: Batch, dropout_keys: jax.Array | None,
+           totals: Sums) -> tuple[jax.Array, Sums]:
+    """(objective, sums), as train.step.make_train_step asks for.
+
+    Args:
+      params: of the model.
+      batch: fields as in data.tuning; all of a batch, or a part of it.
+      dropout_keys: uint32[B,2], None: no dropout.
+      totals: of the whole batch.
+
+    Returns:
+      The part that these rows have of the whole batch's loss, and sums, among
+      them loss_sum and weight_sum and those of `places`.
+    """
+    raise NotImplementedError
+
+  def outputs(self, params: Any, batch: Batch) -> dict[str, jax.Array]:
+    """What is asked of the model at evaluation, without dropout."""
+    raise NotImplementedError
+
+  def body(self, params: Any, batch: Batch,
+           dropout_keys: jax.Array | None = None
+           ) -> tuple[model.Roberta, jax.Array]:
+    """(the module, x_BTD of the batch)."""
+    encoder = model.bind(self.model, params)
+    type_ids = batch.get('type_ids')
+    if type_ids is None and self.model.num_types:  # One type, of all tokens.
+      type_ids = jnp.zeros_like(batch['input_ids'])
+    return encoder, encoder.encode(
+        batch['input_ids'], batch['segment_ids'], type_ids,
+        dropout_key=dropout_keys)
+
+  def places(self, batch: Batch) -> Sums:
+    """token_sum, tokens without padding, and place_sum, with it."""
+    real = batch['segment_ids'] > 0
+    return {'token_sum': real.sum(dtype=jnp.float32),
+            'place_sum': jnp.float32(real.size)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification(Tuning):
+  """A class of each sequence; with one class, a score (regression).
+
+  Fields: class_targets, int32, or of a score float32.
+  """
+
+  def loss(self, params, batch, dropout_keys, totals):
+    """Cross-entropy in nats; of a score the squared error of the raw logit
+    (fairseq criterions/sentence_prediction.py, regression_target).
+    """
+    logits_BPC = self._logits(params, batch, dropout_keys)
+    targets, weights = batch['class_targets'], batch['class_weights']
+    if self.model.num_classes == 1:
+      errors = jnp.square(logits_BPC[..., 0] - targets)
+      sums = {'loss_sum': (errors * weights).sum(),
+              'weight_sum': weights.sum()}
+    else:
+      sums = model.class_loss(logits_BPC, targets, weights)
+    objective = sums['loss_sum'] / jnp.maximum(totals['weight_sum'], 1.0)
+    return objective, sums | self.places(batch)
+
+  def outputs(self, params, batch):
+    """logits [B / K, Q, C]."""
+    return {'logits': self._logits(params, batch, None)}
+
+  def _logits(self, params, batch, keys):
+    encoder, x_BTD = self.body(params, batch, keys)
+    return encoder.class_logits(x_BTD, batch['class_positions'],
+                                dropout_key=keys)
+
 
 CHUNK = 256  # Masked tokens whose logits are made at once.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import dataclasses
 import functools
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,55 @@ import numpy as np
 from robertax import corpus, data, text
 from robertax.config import DataConfig, ModelConfig, TokenizerConfig, check_data
 from robertax.corpus.documents import corpora_of
+from robertax.corpus.formats import FORMATS
 from robertax.data import mixture
 from robertax.data.phases import Phase, Phases
-from robertax.errors import InputError
-from robertax.tasks import content, pairs
-from robertax.tasks.objective import MaskedLM
+from robertax.errors import InputError, unknown
+from robertax.tasks.objectives import MaskedLM
+from robertax.tasks.task import records_content
+
+# Next-sentence prediction: what pairs need of a model, and their metrics.
+#
+# A format of pairs gives each example two segments, A and B, and asks whether B
+# follows A in the text or is random (Devlin et al. 2019, section 3.1; the upper
+# half of RoBERTa's Table 2).
+
+
+def model_for_format(config: ModelConfig, name: str) -> ModelConfig:
+  """Fills in what a format of pairs needs: two types and the NSP head.
+
+  Of another format nothing is changed: a model that has them, by `init_from`
+  or because it was asked for, keeps them. All its tokens are of type 0 then,
+  and one line says that its head is not trained.
+
+  Args:
+    config: the `model` section.
+    name: a row of corpus.formats.FORMATS.
+
+  Raises:
+    InputError: no such format; pairs, and a table of another number of types.
+  """
+  if name not in FORMATS:
+    raise unknown('data.format', name, FORMATS)
+  if not FORMATS[name].pairs:
+    if config.nsp_head:
+      print(f'model.nsp_head=True, and data.format={name!r} has no pairs: the '
+            'head is kept and not trained.', file=sys.stderr)
+    return config
+  if config.num_types not in (0, 2):
+    raise InputError(f'model.num_types={config.num_types}: data.format='
+                     f'{name!r} has 2, of A and B; 0 takes that.')
+  return dataclasses.replace(config, num_types=2, nsp_head=True)
+
+
+def pair_metrics(sums: dict[str, float]) -> dict[str, float]:
+  """nsp_loss in nats and nsp_accuracy; nothing where there are no pairs."""
+  if 'nsp_weight_sum' not in sums:
+    return {}
+  weight = max(sums['nsp_weight_sum'], 1.0)
+  return {'nsp_loss': sums['nsp_loss_sum'] / weight,
+          'nsp_accuracy': sums['nsp_correct_sum'] / weight}
+
 
 HostBatch = dict[str, np.ndarray]
 # Train rows that the unigram baseline counts: 33M tokens of 512-token rows,
@@ -66,7 +111,7 @@ class Pretrain:
             'table has no rows for the rest. Lower the one or raise the other.')
     check_data(data_config)
     text.check(tokenizer_config)
-    model_config = pairs.for_format(model_config, data_config.format)
+    model_config = model_for_format(model_config, data_config.format)
     if data_config.mixture:
       # Preparing may take hours: what the mixture lacks is said before.
       mixture.weights(data_config.mixture, [
@@ -106,7 +151,7 @@ class Pretrain:
     Returns:
       As content.of_records.
     """
-    return content.of_records(self._manifests)
+    return records_content(self._manifests)
 
   def summarize(self, sums: dict[str, float]) -> dict[str, float]:
     """Loss in nats, in bits (as fairseq reports it), perplexity, accuracy.
@@ -125,7 +170,7 @@ class Pretrain:
                'accuracy': sums['correct_sum'] / weight}
     if 'unigram_sum' in sums:
       metrics['unigram_loss'] = sums['unigram_sum'] / weight
-    return metrics | pairs.metrics(sums)
+    return metrics | pair_metrics(sums)
 
   def train_metrics(self, step: int, sums: dict[str, float]
                     ) -> dict[str, float]:
@@ -155,7 +200,7 @@ class Pretrain:
                   for name, passes in self.epochs(step).items()}
     if self._data.bad_records == 'skip':
       metrics['bad_records'] = sum(len(source.bad) for source, _ in self._train)
-    return metrics | pairs.metrics(sums)
+    return metrics | pair_metrics(sums)
 
   def train_batches(self, start_step: int, rows: Callable[[int], np.ndarray]
                     ) -> Iterator[HostBatch]:

@@ -16,8 +16,7 @@ import os
 
 from robertax import errors
 from robertax.corpus.sentences import prose
-from robertax.tasks.squad_files import Question
-from robertax.tasks.squad_metrics import normalize
+from robertax.tasks.squad_files import Question, normalize
 
 HEADER = ('index', 'question', 'sentence', 'label')
 

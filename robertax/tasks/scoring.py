@@ -9,9 +9,8 @@ import os
 from typing import Any
 
 from robertax.errors import InputError, unknown
-from robertax.tasks import glue, race_questions, squad_files, squad_metrics
-from robertax.tasks.glue_files import Source
-from robertax.tasks.glue_table import GLUE, GlueTask
+from robertax.tasks import glue, race, squad_files
+from robertax.tasks.glue_files import GLUE, GlueTask, Source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,10 +92,11 @@ def _squad(request: Request) -> Scorer:
                      '2.0, whose official scores differ.')
   threshold = request.no_answer_threshold
   if threshold is None:
-    threshold = squad_metrics.THRESHOLD
+    threshold = squad_files.THRESHOLD
   elif not request.no_answer_scores:
     raise InputError('no_answer_threshold goes with no_answer_scores.')
-  questions = squad_files.read(request.references, version, spans=False)
+  questions = squad_files.read_questions(request.references, version,
+                                         spans=False)
   predictions = squad_files.read_predictions(request.predictions)
   scores = None
   if request.no_answer_scores:
@@ -104,8 +104,8 @@ def _squad(request: Request) -> Scorer:
 
   def metrics():
     try:
-      return squad_metrics.score(questions, predictions, version, scores,
-                                 threshold)
+      return squad_files.score_predictions(questions, predictions, version,
+                                           scores, threshold)
     except InputError as e:
       where = request.no_answer_scores or request.references
       raise InputError(f'{where}: {e}') from e
@@ -116,19 +116,19 @@ def _squad(request: Request) -> Scorer:
 
 def _race(request: Request) -> Scorer:
   """accuracy, and that of each part where both are there."""
-  questions = race_questions.read(*_race_split(request.references))
+  questions = race.read_questions(*_race_split(request.references))
   predictions = squad_files.read_predictions(request.predictions)
   for key, letter in predictions.items():
-    if letter not in tuple(race_questions.LETTERS):
+    if letter not in tuple(race.LETTERS):
       raise InputError(f'{request.predictions}: {key}: {letter!r} is none of '
-                       f'{", ".join(race_questions.LETTERS)}.')
+                       f'{", ".join(race.LETTERS)}.')
   right = {}
   for question in questions:
     if question.answer is None:
       raise InputError(f'{request.references}: question {question.id} has no '
                        'answer there.')
     right.setdefault(question.part, []).append(
-        predictions.get(question.id) == race_questions.LETTERS[question.answer])
+        predictions.get(question.id) == race.LETTERS[question.answer])
   parts = {part: 100.0 * sum(one) / len(one) for part, one in right.items()}
   return Scorer(
       [q.id for q in questions], predictions,
@@ -146,14 +146,14 @@ def _race_split(path: str) -> tuple[str, str, tuple[str, ...]]:
   """
   folder, name = os.path.split(path.rstrip('/'))
   stem = name.partition('.')[0]
-  if stem in race_questions.PARTS:
+  if stem in race.ALL_PARTS:
     folder, split = os.path.split(folder)
     found = split, (stem,)
   else:
     split, _, part = stem.partition('-')
-    found = split, (part,) if part else race_questions.PARTS
-  if found[0] not in race_questions.SPLITS or (
-      not set(found[1]) <= set(race_questions.PARTS)):
+    found = split, (part,) if part else race.ALL_PARTS
+  if found[0] not in race.SPLITS or (
+      not set(found[1]) <= set(race.ALL_PARTS)):
     raise InputError(
         f'references={path!r}: of RACE a split, such as RACE/test, or one part '
         'of it, such as RACE/test/middle or RACE/test-middle.jsonl.')
@@ -181,8 +181,8 @@ def _glue(request: Request) -> Scorer:
     def of(one):
       wrong = next((x for x in row.labels if x != one.label), '0')
       return predictions.get(one.index, wrong)
-    return glue.score(row.metrics, [one.label for one in rows],
-                      [of(one) for one in rows])
+    return glue.glue_scores(row.metrics, [one.label for one in rows],
+                            [of(one) for one in rows])
   return Scorer([one.index for one in rows], predictions, metrics)
 
 

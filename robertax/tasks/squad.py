@@ -12,20 +12,468 @@ import dataclasses
 import json
 import os
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
+import jax.numpy as jnp
 import numpy as np
 
+from robertax import model
 from robertax.config import ModelConfig
 from robertax.data.examples import Examples
 from robertax.errors import InputError
-from robertax.tasks import squad_decode, squad_files, squad_metrics
-from robertax.tasks import squad_windows as windows
+from robertax.tasks import squad_files
 from robertax.tasks.finetune import Answers, FinetuneTask, Rows
-from robertax.tasks.span_tuning import LABELS, SpanTuning, examples
-from robertax.tasks.squad_decode import Decoded, DecodingLaw
-from robertax.tasks.squad_files import Question
-from robertax.tasks.task import json_lines, plain
+from robertax.tasks.objectives import Tuning
+from robertax.tasks.squad_files import Question, f1
+from robertax.tasks.task import json_lines, plain_values
+from robertax.text import Tokenizer
+
+# A question and a stretch of its paragraph, and answers as tokens and back.
+#
+# `<s> question </s></s> stretch of the context </s>`, question first, as
+# Hugging Face's run_qa.py has it for RoBERTa; a long context is cut into
+# several windows that overlap.
+
+
+TOKENIZING_BATCH = 1024  # Texts that are encoded at a time.
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowLaw:
+  """How questions become windows.
+
+  Attributes:
+    length: most tokens of a window.
+    doc_stride: tokens of the context that a window shares with the one before
+      it (run_qa.py's `doc_stride`; BERT's run_squad.py calls so what a window
+      is moved by).
+    question_length: tokens of a question that are read; the rest is cut off
+      (run_squad.py's `max_query_length`).
+    separators: </s> between question and context: RoBERTa's 2, BERT's 1.
+  """
+  length: int = 512
+  doc_stride: int = 128
+  question_length: int = 64
+  separators: int = 2
+
+  def __post_init__(self):
+    # A question may be longer than it is read; one of full length must leave
+    # room for new tokens in each window.
+    for key, least in (('doc_stride', 0), ('question_length', 1)):
+      if getattr(self, key) < least:
+        raise InputError(f'data.{key}={getattr(self, key)}: at least {least}.')
+    if self.room(self.question_length) <= self.doc_stride:
+      raise InputError(
+          f'windows of {self.length} tokens leave '
+          f'{max(self.room(self.question_length), 0)} to the context beside a '
+          f'question of data.question_length={self.question_length}: that '
+          f'must be more than data.doc_stride={self.doc_stride}, the tokens '
+          'that two windows share. Longer windows, or less of the other two.')
+
+  def room(self, question_tokens: int) -> int:
+    """Tokens of the context that fit beside a question of so many."""
+    return (self.length - 2 - self.separators
+            - min(question_tokens, self.question_length))
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedQuestion:
+  """A question with its paragraph, in tokens.
+
+  Attributes:
+    question: as read.
+    question_ids: ids of all of it, before any cut.
+    context_ids: of the whole context.
+    offsets: int32[T,2], characters of the context that each of them stands
+      for; one array for all questions on a paragraph.
+  """
+  question: Question
+  question_ids: np.ndarray
+  context_ids: np.ndarray
+  offsets: np.ndarray
+
+  def text(self, first: int, last: int) -> str:
+    """The context's own characters from token `first` to `last`, inclusive."""
+    return self.question.context[self.offsets[first, 0]:self.offsets[last, 1]]
+
+  def span(self, start: int, end: int) -> tuple[int, int]:
+    """The fewest tokens that cover characters start .. end - 1.
+
+    Returns:
+      (first, last) in the context, inclusive. (0, -1) if there are none.
+    """
+    first = int(np.searchsorted(self.offsets[:, 1], start, side='right'))
+    last = int(np.searchsorted(self.offsets[:, 0], end, side='left')) - 1
+    return (first, last) if first <= last else (0, -1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+  """A stretch of the context beside its question.
+
+  Attributes:
+    number: of the question in its list.
+    start, end: tokens of the context, start .. end - 1.
+    offset: where in the window the token `start` stands.
+  """
+  number: int
+  start: int
+  end: int
+  offset: int
+
+  def place(self, first: int, last: int) -> tuple[int, int] | None:
+    """Tokens first .. last of the context as places in the window.
+
+    Returns:
+      (start, end), inclusive; None where not all of them are in it.
+    """
+    if not self.start <= first <= last < self.end:
+      return None
+    shift = self.offset - self.start
+    return first + shift, last + shift
+
+
+def encode_questions(questions: Sequence[Question], tokenizer: Tokenizer
+                     ) -> list[EncodedQuestion]:
+  """Questions, without space around them, and contexts as they are.
+
+  Args:
+    questions: questions on one paragraph share its tokens.
+    tokenizer: of the model.
+
+  Raises:
+    InputError: a context without tokens.
+  """
+  contexts = list(dict.fromkeys(q.context for q in questions))
+  tokens = {}
+  for at in range(0, len(contexts), TOKENIZING_BATCH):
+    some = contexts[at:at + TOKENIZING_BATCH]
+    tokens.update(zip(some, tokenizer.encode_with_offsets(some)))
+  ids = []
+  for at in range(0, len(questions), TOKENIZING_BATCH):
+    ids += tokenizer.encode_batch(
+        [q.question.strip() for q in questions[at:at + TOKENIZING_BATCH]])
+  for question in questions:
+    if not len(tokens[question.context][0]):
+      raise InputError(f'question {question.id}: its context '
+                       f'{question.context!r} has no tokens.')
+  return [EncodedQuestion(q, question_ids, *tokens[q.context])
+          for q, question_ids in zip(questions, ids)]
+
+
+def make_windows(encoded: Sequence[EncodedQuestion],
+                 law: WindowLaw) -> list[Window]:
+  """The windows of each question, in order.
+
+  The first begins with the context; each next one shares `doc_stride` tokens
+  with the one before it; the last ends with the context (Hugging Face's fast
+  tokenizers, truncation='only_second', return_overflowing_tokens=True).
+  """
+  result = []
+  for number, one in enumerate(encoded):
+    asked = len(one.question_ids)
+    room, total = law.room(asked), len(one.context_ids)
+    offset = 1 + min(asked, law.question_length) + law.separators
+    for start in range(0, max(total - law.doc_stride, 1),
+                       room - law.doc_stride):
+      result.append(Window(number, start, min(start + room, total), offset))
+  return result
+
+
+def window_ids(window: Window, encoded: Sequence[EncodedQuestion],
+               law: WindowLaw, tokenizer: Tokenizer) -> np.ndarray:
+  """A window's tokens: int32[T], at most `law.length`."""
+  one = encoded[window.number]
+  return np.concatenate([
+      [tokenizer.bos_id], one.question_ids[:law.question_length],
+      [tokenizer.eos_id] * law.separators,
+      one.context_ids[window.start:window.end],
+      [tokenizer.eos_id]]).astype(np.int32)
+
+
+def window_targets(window: Window, encoded: Sequence[EncodedQuestion]
+                   ) -> tuple[int, int]:
+  """Where the first gold answer begins and ends in the window, inclusive.
+
+  (0, 0), the place of <s>, where it has none, or not all of it is here.
+  """
+  one = encoded[window.number]
+  if not one.question.answers:
+    return 0, 0
+  answer = one.question.answers[0]
+  return window.place(*one.span(answer.start, answer.end)) or (0, 0)
+
+
+def unrecovered_questions(encoded: Sequence[EncodedQuestion]
+                          ) -> Iterator[tuple[Question, str]]:
+  """Questions of which no gold answer is made of whole tokens.
+
+  Yields:
+    (question, what the tokens that cover its first answer give instead).
+  """
+  for one in encoded:
+    found = [one.text(*span) if span[1] >= 0 else '' for span in
+             (one.span(a.start, a.end) for a in one.question.answers)]
+    if found and all(text != answer.text for text, answer in
+                     zip(found, one.question.answers)):
+      yield one.question, found[0]
+
+
+# From start and end logits of windows to one answer a question.
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodingLaw:
+  """Which spans are answers.
+
+  Attributes:
+    n_best: spans that are kept of each question.
+    max_answer_length: most tokens of an answer (run_qa.py's 30).
+  """
+  n_best: int = 20
+  max_answer_length: int = 30
+
+  def __post_init__(self):
+    for key in ('n_best', 'max_answer_length'):
+      if getattr(self, key) < 1:
+        raise InputError(f'{key}={getattr(self, key)}: at least 1.')
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+  """A candidate answer: characters of the context, and its two logits."""
+  text: str
+  start_logit: float
+  end_logit: float
+
+  @property
+  def score(self) -> float:
+    return self.start_logit + self.end_logit
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoded:
+  """What the model says of one question.
+
+  Attributes:
+    spans: the best first, at most n_best, no text twice.
+    null: the logits at <s>, of the window that gives the least for no answer
+      (run_qa.py's `min_null_prediction`).
+    no_answer: probability that there is no answer, by the classifier on <s>:
+      the least over the windows, for one that has an answer is enough. None
+      where no such logits were given.
+  """
+  spans: tuple[Span, ...]
+  null: Span
+  no_answer: float | None
+
+  @property
+  def answer(self) -> str:
+    """The best span's text; '' if there is none, which only white space has."""
+    return self.spans[0].text if self.spans else ''
+
+  @property
+  def null_odds(self) -> float:
+    """How far the logits at <s> are above the best span's (run_qa.py)."""
+    best = self.spans[0].score if self.spans else np.finfo(np.float32).min
+    return float(self.null.score - best)
+
+
+def best_pairs(starts: np.ndarray, ends: np.ndarray, law: DecodingLaw
+               ) -> list[tuple[int, int]]:
+  """The n_best pairs (first, last) of largest starts[first] + ends[last].
+
+  first <= last < first + max_answer_length. All such pairs are looked at, not
+  only those of the 20 best starts and the 20 best ends as in run_qa.py, which
+  may have no pair in order. Of equal ones, the shorter first, then the earlier.
+
+  Args:
+    starts, ends: float[T], of the context's tokens.
+    law: how many, how long.
+  """
+  size, longest = len(starts), min(law.max_answer_length, len(starts))
+  sums = np.full((longest, size), -np.inf)
+  for more in range(longest):
+    sums[more, :size - more] = starts[:size - more] + ends[more:]
+  flat = sums.ravel()
+  few = min(law.n_best, flat.size)
+  if few < flat.size:
+    # Everything that ties with the last of them, or the cut would be by chance.
+    least = np.partition(flat, flat.size - few)[flat.size - few]
+    found = np.flatnonzero(flat >= least)
+  else:
+    found = np.arange(flat.size)
+  found = found[np.argsort(-flat[found], kind='stable')][:few]
+  return [(int(first), int(first + more))
+          for more, first in zip(*np.unravel_index(found, sums.shape))
+          if flat[more * size + first] > -np.inf]
+
+
+def decode_windows(
+    encoded: Sequence[EncodedQuestion], windows: Sequence[Window],
+    start_logits: Sequence[np.ndarray], end_logits: Sequence[np.ndarray],
+    law: DecodingLaw,
+    answerable: Sequence[float] | None = None) -> dict[str, Decoded]:
+  """Answers over all windows of each question.
+
+  Args:
+    encoded: the questions.
+    windows: of them; each question has at least one.
+    start_logits, end_logits: for each window, float[T] over its tokens or more.
+    law: which spans are answers.
+    answerable: for each window, the classifier's log-odds that it has the
+      answer.
+
+  Returns:
+    By question id, in the questions' order.
+  """
+  candidates = [{} for _ in encoded]
+  nulls = [None] * len(encoded)
+  odds = np.full(len(encoded), -np.inf)
+  for i, (window, starts, ends) in enumerate(zip(
+      windows, start_logits, end_logits, strict=True)):
+    one, known = encoded[window.number], candidates[window.number]
+    null = Span('', float(starts[0]), float(ends[0]))
+    if nulls[window.number] is None or (
+        null.score < nulls[window.number].score):
+      nulls[window.number] = null
+    if answerable is not None:
+      odds[window.number] = max(odds[window.number], answerable[i])
+    here = slice(window.offset, window.offset + window.end - window.start)
+    for first, last in best_pairs(starts[here], ends[here], law):
+      text = one.text(window.start + first, window.start + last).strip()
+      span = Span(text, float(starts[window.offset + first]),
+                  float(ends[window.offset + last]))
+      if text and (text not in known or known[text].score < span.score):
+        known[text] = span
+  return {one.question.id: Decoded(
+      tuple(sorted(known.values(), key=lambda s: -s.score)[:law.n_best]), null,
+      float(1 / (1 + np.exp(odd))) if answerable is not None else None)
+          for one, known, null, odd in zip(encoded, candidates, nulls, odds)}
+
+
+def final_answers(decoded: Mapping[str, Decoded], threshold: float | None = None
+                  ) -> dict[str, str]:
+  """The prediction file: an answer by question id.
+
+  Args:
+    decoded: of each question.
+    threshold: no answer, '', where `no_answer` is larger. None: always one.
+  """
+  return {key: '' if threshold is not None and one.no_answer > threshold
+          else one.answer for key, one in decoded.items()}
+
+
+def choose_threshold(questions: Sequence[Question],
+                     decoded: Mapping[str, Decoded]) -> float:
+  """The no-answer threshold of best F1 on these questions; 0.0 for no answers.
+
+  As best_f1_thresh of the official script, but for questions of equal
+  `no_answer`: those get an answer together or not at all, as they will in
+  `answers`, where the script counts them one by one.
+  """
+  has = np.array([bool(question.answers) for question in questions])
+  given = final_answers(decoded)
+  gains = np.array([
+      max(f1(given[q.id], answer.text, '2.0') for answer in q.answers)
+      if q.answers else -bool(given[q.id]) for q in questions])
+  scores = np.array([decoded[q.id].no_answer for q in questions])
+  order = np.argsort(scores, kind='stable')
+  values, sums = scores[order], has.size - has.sum() + gains[order].cumsum()
+  last = np.append(values[1:] != values[:-1], True)
+  best = np.argmax(np.where(last, sums, -np.inf))
+  return float(values[best]) if sums[best] > has.size - has.sum() else 0.0
+
+
+def n_best_predictions(decoded: Mapping[str, Decoded], version: str
+                       ) -> dict[str, list[dict[str, str | float]]]:
+  """The nbest_predictions file of run_qa.py.
+
+  Returns:
+    By question id, the best first: text, start_logit, end_logit, and
+    probability, the softmax over the list. In 2.0 '' is one of them, with the
+    logits at <s>.
+  """
+  result = {}
+  for key, one in decoded.items():
+    spans = list(one.spans)
+    if version == '2.0' or not spans:
+      spans = sorted([*spans, one.null], key=lambda s: -s.score)
+    scores = np.array([span.score for span in spans])
+    shares = np.exp(scores - scores.max())
+    result[key] = [
+        {**dataclasses.asdict(span), 'probability': float(share)}
+        for span, share in zip(spans, shares / shares.sum())]
+  return result
+
+
+# The loss of extractive question answering: where the answer starts and ends.
+
+
+UNANSWERABLE, ANSWERABLE = range(2)
+ANSWER_LABELS = ('unanswerable', 'answerable'
+                )  # Of the classes, in their order.
+
+
+@dataclasses.dataclass(frozen=True)
+class SpanTuning(Tuning):
+  """Spans and, with num_classes=2, whether there is an answer at all.
+
+  Fields: span_starts, span_ends int32[B,Q], places in the row, those of <s>
+  where the window has no answer; class_targets int32[B,Q], ANSWERABLE where it
+  has one.
+  """
+  token_outputs: ClassVar[frozenset[str]] = frozenset({'starts', 'ends'})
+
+  def loss(self, params, batch, dropout_keys, totals):
+    """Half the cross-entropies of start and end, over the window's tokens; of
+    SQuAD 2.0 plus that of the classifier on <s>, summed as in the paper
+    (section 5.2). In nats.
+    """
+    encoder, x_BTD = self.body(params, batch, dropout_keys)
+    weights = batch['class_weights']
+    sums = model.span_loss(
+        *encoder.span_logits(x_BTD), batch['segment_ids'],
+        batch['span_starts'], batch['span_ends'], weights)
+    loss = sums['loss_sum']
+    if self.model.num_classes:
+      answerable = model.class_loss(
+          encoder.class_logits(x_BTD, batch['class_positions'],
+                               dropout_key=dropout_keys),
+          batch['class_targets'], weights)
+      loss += answerable['loss_sum']
+      sums |= {'loss_sum': loss,
+               'answerable_correct_sum': answerable['correct_sum']}
+    objective = loss / jnp.maximum(totals['weight_sum'], 1.0)
+    return objective, sums | self.places(batch)
+
+  def outputs(self, params, batch):
+    """starts, ends [B,T], logits; of SQuAD 2.0 answerable [B,Q], log-odds."""
+    encoder, x_BTD = self.body(params, batch)
+    starts, ends = encoder.span_logits(x_BTD)
+    found = {'starts': starts, 'ends': ends}
+    if self.model.num_classes:
+      logits = encoder.class_logits(x_BTD, batch['class_positions'])
+      found['answerable'] = (logits[..., ANSWERABLE]
+                             - logits[..., UNANSWERABLE])
+    return found
+
+
+def window_examples(encoded: Sequence[EncodedQuestion],
+                    windows: Sequence[Window], law: WindowLaw,
+                    tokenizer: Tokenizer) -> Examples:
+  """Windows as examples, in order."""
+  spans = np.array([window_targets(window, encoded)
+                    for window in windows], np.int32).reshape(-1, 2)
+  return Examples.of(
+      [window_ids(window, encoded, law, tokenizer)
+       for window in windows],
+      # An answer cannot end at <s>.
+      values={'class_targets': np.where(
+          spans[:, 1] > 0, ANSWERABLE, UNANSWERABLE).astype(np.int32)},
+      marks={'span_starts': spans[:, 0], 'span_ends': spans[:, 1]},
+      second_starts=np.array([w.offset for w in windows], np.int32))
+
 
 # The rows of TASKS, and the version of the official files that each reads.
 VERSION = {'squad': '1.1', 'squad2': '2.0'}
@@ -45,7 +493,7 @@ class Squad(FinetuneTask):
   def __init__(self, config: Any, shares: int):
     """See FinetuneTask."""
     self.version = VERSION[config.task]
-    self.labels = LABELS if self.version == '2.0' else ()
+    self.labels = ANSWER_LABELS if self.version == '2.0' else ()
     self._law, self._asked, self._last = None, {}, (None, None)
     self._decoding = DecodingLaw(config.finetune.n_best,
                                  config.finetune.max_answer_length)
@@ -68,7 +516,8 @@ class Squad(FinetuneTask):
     for split, files in ((TRAIN, self.config.data.train_files),
                          (DEV, self.config.data.eval_files)):
       paths = self._paths(split, files)
-      found[split] = Rows(squad_files.read(paths, self.version), paths)
+      found[split] = Rows(squad_files.read_questions(paths, self.version),
+                          paths)
     ids = {q.id for q in found[TRAIN].rows}
     both = sum(q.id in ids for q in found[DEV].rows)
     if both:
@@ -91,12 +540,12 @@ class Squad(FinetuneTask):
   def encode(self, rows: Sequence[Question], split: str
              ) -> tuple[Examples, int]:
     """Windows; tells what of questions and answers is lost by them."""
-    encoded = windows.encode(rows, self.tokenizer)
-    made = windows.windows(encoded, self.law)
-    found = examples(encoded, made, self.law, self.tokenizer)
+    encoded = encode_questions(rows, self.tokenizer)
+    made = make_windows(encoded, self.law)
+    found = window_examples(encoded, made, self.law, self.tokenizer)
     has = {w.number for w, end in zip(made, found.marks['span_ends']) if end}
     answerable = sum(bool(q.answers) for q in rows)
-    lost = list(windows.unrecovered(encoded))
+    lost = list(unrecovered_questions(encoded))
     print(f'{self.name} {split}: {len(made)} windows of {answerable} '
           f'answerable questions and {len(rows) - answerable} others; '
           f'{answerable - len(has)} answers are in no window, {len(lost)} are '
@@ -112,11 +561,11 @@ class Squad(FinetuneTask):
     return found, 0
 
   @property
-  def law(self) -> windows.WindowLaw:
+  def law(self) -> WindowLaw:
     """How questions become windows."""
     if self._law is None:
       data = self.config.data
-      self._law = windows.WindowLaw(
+      self._law = WindowLaw(
           self.max_length, data.doc_stride, data.question_length,
           separators=1 if self.model.num_types else 2)
     return self._law
@@ -126,10 +575,10 @@ class Squad(FinetuneTask):
     if self._last[0] is answers['starts']:
       return self._last[1]
     if split not in self._asked:
-      encoded = windows.encode(self.splits[split].rows, self.tokenizer)
-      self._asked[split] = encoded, windows.windows(encoded, self.law)
+      encoded = encode_questions(self.splits[split].rows, self.tokenizer)
+      self._asked[split] = encoded, make_windows(encoded, self.law)
     ends = self.splits[split].examples.starts[1:-1]
-    found = squad_decode.decode(
+    found = decode_windows(
         *self._asked[split], np.split(answers['starts'], ends),
         np.split(answers['ends'], ends), self._decoding,
         answers.get('answerable'))
@@ -141,13 +590,13 @@ class Squad(FinetuneTask):
     """(answers by id, the no-answer threshold of best F1 on this split)."""
     decoded, threshold = self.decoded(split, answers), None
     if self.version == '2.0':
-      threshold = squad_decode.choose_threshold(
+      threshold = choose_threshold(
           self.splits[split].rows, decoded)
-    return squad_decode.answers(decoded, threshold), threshold
+    return final_answers(decoded, threshold), threshold
 
   def score(self, split: str, answers: Answers) -> dict[str, float]:
     """F1 and exact match; of 2.0, at the threshold best for this split."""
-    found = squad_metrics.score(
+    found = squad_files.score_predictions(
         self.splits[split].rows, self.predicted(split, answers)[0],
         self.version)
     return {name: found[name] for name in self.metrics}
@@ -172,14 +621,14 @@ class Squad(FinetuneTask):
     decoded = self.decoded(DEV, of)
     tables = {
         'predictions.json': self.predicted(DEV, of)[0],
-        'nbest_predictions.json': squad_decode.n_best(decoded, self.version)}
+        'nbest_predictions.json': n_best_predictions(decoded, self.version)}
     if self.version == '2.0':
       tables['na_prob.json'] = {k: d.no_answer for k, d in decoded.items()}
       tables['null_odds.json'] = {k: d.null_odds for k, d in decoded.items()}
     lost = [{'id': question.id, 'answers': [a.text for a in question.answers],
              'whole_tokens': instead} for question, instead in
-            windows.unrecovered(self._asked[DEV][0])]
-    return {name: (json.dumps(plain(table), ensure_ascii=False, indent=1)
+            unrecovered_questions(self._asked[DEV][0])]
+    return {name: (json.dumps(plain_values(table), ensure_ascii=False, indent=1)
                    + '\n').encode() for name, table in tables.items()} | {
                        'unrecovered.jsonl': json_lines(lost)}
 
@@ -203,10 +652,10 @@ class Squad(FinetuneTask):
     """
     rows = self.splits[DEV].rows
     predicted, threshold = self.predicted(DEV, answers[DEV])
-    more = {'version': self.version, 'official': squad_metrics.score(
+    more = {'version': self.version, 'official': squad_files.score_predictions(
         rows, predicted, self.version)}
     if threshold is not None:
-      half = squad_metrics.score(rows, squad_decode.answers(
+      half = squad_files.score_predictions(rows, final_answers(
           self.decoded(DEV, answers[DEV]), 0.5), self.version)
       more |= {'no_answer_threshold': threshold,
                'threshold_chosen_on': self.splits[DEV].source,

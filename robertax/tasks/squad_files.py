@@ -4,12 +4,14 @@ The official JSON of SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018) and the
 files that their evaluation scripts read.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 import dataclasses
 import json
 import math
 import os
 import re
+import string
 from typing import Any
 
 from robertax import errors
@@ -56,7 +58,8 @@ class Question:
   answers: tuple[Answer, ...]
 
 
-def read(paths: str, version: str, spans: bool = True) -> list[Question]:
+def read_questions(paths: str, version: str,
+                   spans: bool = True) -> list[Question]:
   """The questions of one or more files.
 
   `[a:b]` or `[a:b:step]` behind a path takes a slice of the file's articles, in
@@ -94,8 +97,8 @@ def _read_one(path: str, version: str, spans: bool):
   """(question, where it stands) of one file or a slice of it."""
   part = None if os.path.exists(path) else _SLICE.fullmatch(path)
   name = part[1] if part else path
-  content = _json(name)
-  articles = _field(content, 'data', list, name)
+  content = _json_object(name)
+  articles = _typed_field(content, 'data', list, name)
   found = str(content.get('version', '')).removeprefix('v')
   if version == '1.1' and found == '2.0':
     raise InputError(
@@ -111,18 +114,18 @@ def _read_one(path: str, version: str, spans: bool):
     title = articles[a].get('title') if isinstance(articles[a], dict) else None
     title = title if isinstance(title, str) else ''
     article = f'{name}: article {a}' + (f' ({title})' if title else '')
-    paragraphs = _field(articles[a], 'paragraphs', list, article)
+    paragraphs = _typed_field(articles[a], 'paragraphs', list, article)
     for p, paragraph in enumerate(paragraphs):
       where = f'{article}, paragraph {p}'
       context = ''
       if spans:
-        context = _text(paragraph, 'context', where)
-      for q, entry in enumerate(_field(paragraph, 'qas', list, where)):
+        context = _text_field(paragraph, 'context', where)
+      for q, entry in enumerate(_typed_field(paragraph, 'qas', list, where)):
         place = f'{where}, question {q}'
         # Official ids are strings; those of some other sets numbers.
-        key = _field(entry, 'id', (str, int), place)
+        key = _typed_field(entry, 'id', (str, int), place)
         place = f'{where}, question {key}'
-        text = _text(entry, 'question', place) if spans else ''
+        text = _text_field(entry, 'question', place) if spans else ''
         answers = _answers(entry, context, spans, place)
         if version == '1.1' and not answers:
           raise InputError(f'{place}: no answer, but in version 1.1 each '
@@ -133,11 +136,12 @@ def _read_one(path: str, version: str, spans: bool):
 def _answers(entry: dict, context: str, spans: bool, place: str
              ) -> tuple[Answer, ...]:
   answers = []
-  for answer in _field(entry, 'answers', list, place):
-    text = _text(answer, 'text', f'{place}, an answer')
+  for answer in _typed_field(entry, 'answers', list, place):
+    text = _text_field(answer, 'text', f'{place}, an answer')
     start = -1
     if spans:
-      start = _field(answer, 'answer_start', int, f'{place}, answer {text!r}')
+      start = _typed_field(answer, 'answer_start', int,
+                           f'{place}, answer {text!r}')
       if not text.strip():
         raise InputError(f'{place}: an answer without text.')
       if start < 0 or context[start:start + len(text)] != text:
@@ -160,7 +164,7 @@ def read_predictions(path: str) -> dict[str, str]:
   Raises:
     InputError: not a JSON object of strings, or an id twice.
   """
-  return _by_id(path, str, 'a text, "" for no answer')
+  return _values_by_id(path, str, 'a text, "" for no answer')
 
 
 def read_no_answer_scores(path: str) -> dict[str, float]:
@@ -174,7 +178,7 @@ def read_no_answer_scores(path: str) -> dict[str, float]:
   Raises:
     InputError: not a JSON object of numbers, or an id twice.
   """
-  scores = _by_id(path, (int, float), 'a number')
+  scores = _values_by_id(path, (int, float), 'a number')
   for key, value in scores.items():
     if isinstance(value, bool) or math.isnan(value):
       raise InputError(f'{path}: {key}: expected a number, found {value!r}.')
@@ -195,15 +199,15 @@ def write_json(path: str, content: Mapping[str, Any]) -> None:
     os.replace(partial, path)
 
 
-def _by_id(path: str, kind, words: str) -> dict:
-  content = _json(path)
+def _values_by_id(path: str, kind, words: str) -> dict:
+  content = _json_object(path)
   for key, value in content.items():
     if not isinstance(value, kind):
       raise InputError(f'{path}: {key}: expected {words}, found {value!r}.')
   return content
 
 
-def _json(path: str) -> dict:
+def _json_object(path: str) -> dict:
   """A JSON object, in which no key stands twice."""
   def once(pairs: Iterable[tuple[str, Any]]) -> dict:
     pairs = list(pairs)
@@ -229,7 +233,7 @@ def _json(path: str) -> dict:
   return content
 
 
-def _field(entry: Any, key: str, kind, where: str) -> Any:
+def _typed_field(entry: Any, key: str, kind, where: str) -> Any:
   if not isinstance(entry, dict) or key not in entry:
     raise InputError(f'{where}: "{key}" is missing.')
   value = entry[key]
@@ -240,11 +244,187 @@ def _field(entry: Any, key: str, kind, where: str) -> Any:
   return value
 
 
-def _text(entry: Any, key: str, where: str) -> str:
-  text = _field(entry, key, str, where)
+def _text_field(entry: Any, key: str, where: str) -> str:
+  text = _typed_field(entry, key, str, where)
   try:
     text.encode()
   except UnicodeEncodeError as e:
     raise InputError(f'{where}: "{key}" holds a lone surrogate (half a '
                      'character): replace it.') from e
   return text
+
+
+# Exact match and F1 of SQuAD, as its official scripts define them.
+#
+# evaluate-v1.1.py and evaluate-v2.0.py of rajpurkar.github.io/SQuAD-explorer;
+# they differ: without a common word, v1.1 has an F1 of 0 even for two texts
+# that are both empty when normalised, v2.0 has 1 for those. All scores are in
+# percent.
+
+
+_ARTICLES = re.compile(r'\b(a|an|the)\b')
+_PUNCTUATION = str.maketrans('', '', string.punctuation)
+# A no-answer probability above it makes the answer empty; evaluate-v2.0.py's.
+THRESHOLD = 1.0
+
+
+def normalize(text: str) -> str:
+  """Lower case, no ASCII punctuation, no articles, single spaces.
+
+  >>> normalize("The  U.S. -- an 'Île'")
+  'us île'
+
+  Punctuation goes without leaving a space, then articles: 'a-b' is 'ab', and
+  'the-end' keeps its article as 'theend'.
+  """
+  text = text.lower().translate(_PUNCTUATION)
+  return ' '.join(_ARTICLES.sub(' ', text).split())
+
+
+def exact_match(prediction: str, gold: str) -> float:
+  """1.0 where the normalised texts are equal."""
+  return float(normalize(prediction) == normalize(gold))
+
+
+def f1(prediction: str, gold: str, version: str) -> float:
+  """Of the words of the normalised texts, each as often as it stands there.
+
+  Args:
+    prediction: a text.
+    gold: another.
+    version: '1.1' or '2.0'; see above.
+
+  Returns:
+    From 0 to 1.
+  """
+  ours, theirs = normalize(prediction).split(), normalize(gold).split()
+  if version == '2.0' and not (ours and theirs):
+    return float(ours == theirs)
+  shared = sum((Counter(ours) & Counter(theirs)).values())
+  if not shared:
+    return 0.0
+  precision, recall = shared / len(ours), shared / len(theirs)
+  return 2 * precision * recall / (precision + recall)
+
+
+def score_predictions(questions: Iterable[Question],
+                      predictions: Mapping[str, str], version: str,
+                      no_answer_scores: Mapping[str, float] | None = None,
+                      threshold: float = THRESHOLD) -> dict[str, float | int]:
+  """Scores predictions.
+
+  A prediction for an unknown id is ignored. A missing one scores 0 in 1.1 and
+  is an empty answer in 2.0. (evaluate-v2.0.py leaves it out of the total,
+  or stops; so it is not scored there.)
+
+  Args:
+    questions: the references.
+    predictions: answers by question id.
+    version: '1.1' or '2.0'.
+    no_answer_scores: 2.0 only; the larger the surer. Each question that has a
+      prediction must have one.
+    threshold: a larger one of the no_answer_scores makes the prediction ''.
+
+  Returns:
+    exact, f1 (percent), total, missing, unknown (counts). In 2.0 besides
+    HasAns_ and NoAns_ exact, f1, total, of the questions that have an answer
+    and those that have none (if there are any); with no_answer_scores,
+    best_exact, best_exact_thresh, best_f1, best_f1_thresh: of the threshold at
+    which the predictions as given score most.
+
+  Raises:
+    InputError: no questions, a question of 1.1 without an answer, a prediction
+      without a no-answer score.
+  """
+  questions = list(questions)
+  if not questions:
+    raise InputError('no questions to score.')
+  if version == '1.1' and no_answer_scores is not None:
+    raise InputError('no_answer_scores go with version 2.0 only: in 1.1 each '
+                     'question has an answer.')
+  exact, overlap = {}, {}
+  for question in questions:
+    golds = [answer.text for answer in question.answers]
+    if version == '2.0':
+      # Both lines are the official script's.
+      golds = [gold for gold in golds if normalize(gold)] or ['']
+    elif not golds:
+      raise InputError(f'question {question.id}: no answer, but in version 1.1 '
+                       'each has one: 2.0 is for such.')
+    prediction = predictions.get(question.id,
+                                 '' if version == '2.0' else None)
+    if prediction is None:
+      exact[question.id] = overlap[question.id] = 0.0
+    else:
+      exact[question.id] = max(exact_match(prediction, g) for g in golds)
+      overlap[question.id] = max(f1(prediction, g, version) for g in golds)
+  found = {'missing': sum(q.id not in predictions for q in questions),
+           'unknown': len(predictions.keys() - exact.keys())}
+  if version == '1.1':
+    return _mean_scores(exact, overlap, exact) | found
+
+  has_answer = {q.id: bool(q.answers) for q in questions}
+  best = {}
+  if no_answer_scores is not None:
+    without = [key for key in exact
+               if key in predictions and key not in no_answer_scores]
+    if without:
+      raise InputError(f'no no-answer score for question {without[0]}'
+                       + (f' and {len(without) - 1} more that have a '
+                          'prediction.' if without[1:] else '.'))
+    # Where the prediction is missing it is empty with any threshold.
+    known = {key: value for key, value in no_answer_scores.items()
+             if key in exact}
+    for name, scores in (('exact', exact), ('f1', overlap)):
+      best[f'best_{name}'], best[f'best_{name}_thresh'] = best_threshold(
+          scores, predictions, known, has_answer)
+    for scores in (exact, overlap):
+      scores.update({key: float(not has_answer[key])
+                     for key, value in known.items() if value > threshold})
+  result = _mean_scores(exact, overlap, exact) | found
+  for prefix, wanted in (('HasAns_', True), ('NoAns_', False)):
+    keys = [key for key, has in has_answer.items() if has is wanted]
+    if keys:
+      result |= {prefix + name: value for name, value in
+                 _mean_scores(exact, overlap, keys).items()}
+  return result | best
+
+
+def best_threshold(scores: Mapping[str, float],
+                   predictions: Mapping[str, str],
+                   no_answer_scores: Mapping[str, float],
+                   has_answer: Mapping[str, bool]) -> tuple[float, float]:
+  """The no-answer threshold that would have been best for these questions.
+
+  evaluate-v2.0.py, `find_best_thresh`: questions are made answerable one by
+  one, the surest first, those of equal score in the mapping's order; 0.0 stands
+  for none.
+
+  Args:
+    scores: of each question's prediction as given, 0 to 1.
+    predictions: answers by id; one that is missing is empty.
+    no_answer_scores: of questions in `scores`.
+    has_answer: of each question.
+
+  Returns:
+    (the best score in percent, its threshold: no answer where the no-answer
+    score is larger).
+  """
+  now = sum(not has for has in has_answer.values())
+  best, threshold = now, 0.0
+  for key in sorted(no_answer_scores, key=no_answer_scores.get):
+    if has_answer[key]:
+      now += scores[key]
+    elif predictions.get(key):
+      now -= 1
+    if now > best:
+      best, threshold = now, no_answer_scores[key]
+  return 100.0 * best / len(scores), threshold
+
+
+def _mean_scores(exact: Mapping[str, float], overlap: Mapping[str, float],
+                 keys: Iterable[str]) -> dict[str, float | int]:
+  keys = list(keys)
+  return {'exact': 100.0 * sum(exact[key] for key in keys) / len(keys),
+          'f1': 100.0 * sum(overlap[key] for key in keys) / len(keys),
+          'total': len(keys)}

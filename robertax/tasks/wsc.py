@@ -5,22 +5,347 @@ stands for the query if no other phrase of the sentence scores higher. Only rows
 in which it does are trained on.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
+import functools
 import json
+import os
+import re
 import sys
 from typing import Any
 
 import numpy as np
 
 from robertax.config import ModelConfig
+from robertax.corpus.compression import lines
 from robertax.data.examples import Examples
-from robertax.tasks import pronouns
-from robertax.tasks.chance import why_degenerate
+from robertax.errors import InputError, unknown
+from robertax.tasks import noun_chunks
 from robertax.tasks.finetune import Answers, FinetuneTask, Rows
 from robertax.tasks.objectives import SpanRanking
-from robertax.tasks.pronouns import PronounSentence
-from robertax.tasks.wsc_features import features
+from robertax.tasks.task import why_degenerate
+from robertax.text import Tokenizer
+
+# Sentences with a pronoun and a phrase that it may stand for: WSC's rows.
+#
+# SuperGLUE's form (Wang et al. 2019): DIR/{train,val,test}.jsonl, a line
+# `{"text": ..., "target": {"span1_text": query, "span1_index": ...,
+# "span2_text": pronoun, "span2_index": ...}, "idx": ..., "label": true or
+# false}`, the indices counting words between white space. What is done to a row
+# is fairseq's law (examples/roberta/wsc/wsc_utils.py, jsonl_iterator), but that
+# marks behind a pronoun stay in the text (there they are lost in four rows).
+
+
+SPLITS = ('train', 'val', 'test')
+_TRAILING = '.,"'
+# Penn Treebank's spaces, in front of marks and clitics: `Mr. Singer 's`.
+_SPACED = re.compile(r" +(?=(?:[,.;:!?)]|['’](?:s|m|d|re|ve|ll)\b|n['’]t\b))")
+
+
+@dataclasses.dataclass(frozen=True)
+class PronounSentence:
+  """A text around a pronoun: `prefix` + `pronoun` + `suffix` is all of it.
+
+  Attributes:
+    id: of the row, as text.
+    prefix: ends with its space, if there is one.
+    pronoun: one word.
+    suffix: begins with its space, if there is one.
+    query: the phrase asked about.
+    label: whether the pronoun stands for it; None where that is not known.
+  """
+  id: str
+  prefix: str
+  pronoun: str
+  suffix: str
+  query: str
+  label: bool | None
+
+  @property
+  def text(self) -> str:
+    return self.prefix + self.pronoun + self.suffix
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadSentences:
+  """What `read` found.
+
+  Attributes:
+    sentences: in the file's order.
+    moved: rows whose pronoun stands one word behind its index.
+    elsewhere: rows whose query does not stand at its index. No harm: only its
+      text is used (`Kamenev and Zinoviev` may stand apart).
+  """
+  sentences: list[PronounSentence]
+  moved: int
+  elsewhere: int
+
+
+def read_sentences(folder: str, split: str, file: str = '') -> ReadSentences:
+  """Reads a split.
+
+  Args:
+    folder: with train.jsonl, val.jsonl and test.jsonl.
+    split: of SPLITS.
+    file: read this one instead.
+
+  Raises:
+    InputError: a missing file; a line that is no such object, or whose pronoun
+      is not at its index.
+  """
+  path = file or os.path.join(folder, f'{split}.jsonl')
+  if not os.path.isfile(path):
+    raise InputError(f'{path}: not there. SuperGLUE\'s WSC folder has '
+                     f'{", ".join(s + ".jsonl" for s in SPLITS)}; data.dir '
+                     'names that folder.')
+  sentences, ids, moved, elsewhere = [], {}, 0, 0
+  for number, line in lines(path, lambda _: None):
+    if not line.strip():
+      continue
+    where = f'{path}:{number}'
+    row = _parse_row(line, where)
+    sentence, here, there = _parse_sentence(row, where)
+    if sentence.id in ids:
+      raise InputError(f'{where}: idx {sentence.id} is that of line '
+                       f'{ids[sentence.id]} too.')
+    ids[sentence.id] = number
+    sentences.append(sentence)
+    moved, elsewhere = moved + here, elsewhere + there
+  if not sentences:
+    raise InputError(f'{path}: no row in it.')
+  return ReadSentences(sentences, moved, elsewhere)
+
+
+def _parse_row(line: bytes, where: str) -> dict:
+  try:
+    row = json.loads(line.decode('utf-8'))
+  except (ValueError, RecursionError) as e:
+    raise InputError(f'{where}: not JSON: {e}') from e
+  target = row.get('target') if isinstance(row, dict) else None
+  if not isinstance(target, dict):
+    raise InputError(f'{where}: not an object with "text" and "target".')
+  for name, value, kind in (
+      ('text', row.get('text'), str), ('idx', row.get('idx'), int),
+      *((f'target.span{n}_{key}', target.get(f'span{n}_{key}'), kind)
+        for n in (1, 2) for key, kind in (('text', str), ('index', int)))):
+    if not isinstance(value, kind) or isinstance(value, bool):
+      raise InputError(f'{where}: "{name}" is {value!r}: '
+                       f'{"a text" if kind is str else "a number"} is needed.')
+  label = row.get('label')
+  if label is not None and not isinstance(label, bool):
+    raise InputError(f'{where}: "label" is {label!r}: true or false is needed.')
+  return row
+
+
+def _parse_sentence(row, where) -> tuple[PronounSentence, bool, bool]:
+  """(sentence, whether its pronoun was one word on, its query elsewhere)."""
+  target, tokens = row['target'], row['text'].split()
+  index, pronoun = target['span2_index'], target['span2_text']
+  at = [i for i in (index, index + 1) if 0 <= i < len(tokens)
+        and tokens[i].rstrip(_TRAILING) == pronoun.rstrip(_TRAILING)]
+  pronoun = pronoun.rstrip(_TRAILING)
+  if not at or not pronoun:
+    here = tokens[index] if 0 <= index < len(tokens) else 'no word'
+    raise InputError(
+        f'{where}: span2_index is {index}, and there stands {here!r}, not the '
+        f'span2_text {target["span2_text"]!r}: the index counts words between '
+        'white space, from 0.')
+  marks = tokens[at[0]][len(pronoun):]
+  prefix = detokenized(tokens[:at[0]])
+  # Both together: a mark may follow the pronoun with a space between.
+  rest = detokenized([pronoun + marks, *tokens[at[0] + 1:]])
+  query = ' '.join(target['span1_text'].split())
+  if query.endswith(('.', ',')):
+    query = query[:-1]
+  if not query:
+    raise InputError(f'{where}: "target.span1_text" is empty.')
+  first = target['span1_index']
+  words = tokens[max(first, 0):first + len(query.split())]
+  sentence = PronounSentence(
+      str(row['idx']), prefix + ' ' * bool(prefix), pronoun,
+      rest[len(pronoun):], query, row.get('label'))
+  found = ' '.join(words).lower().startswith(query.lower())
+  return sentence, at[0] != index, not found
+
+
+def detokenized(tokens: list[str]) -> str:
+  """One text, without the spaces that a treebank has before marks.
+
+  >>> detokenized(['Mr.', 'Singer', "'s", 'dog', ',', 'Rex'])
+  "Mr. Singer's dog, Rex"
+  """
+  return _SPACED.sub('', ' '.join(tokens))
+
+
+def require_labels(sentences: list[PronounSentence], where: str
+                   ) -> Iterator[PronounSentence]:
+  """All of them, once each has a label.
+
+  Raises:
+    InputError: one has none.
+  """
+  for sentence in sentences:
+    if sentence.label is None:
+      raise InputError(f'{where}: row {sentence.id} has no label, and is to be '
+                       'learned or scored.')
+    yield sentence
+
+
+# What else a pronoun may stand for: the candidates beside the query.
+#
+# fairseq's law (examples/roberta/wsc/wsc_utils.py, filter_noun_chunks): the
+# noun phrases of the sentence, but pronouns, and but those that hold the
+# query's text or are held by it. Here a text is a candidate once.
+
+
+SPACY_MODEL = 'en_core_web_lg'  # fairseq's choice.
+
+
+def find_candidates(sentence: PronounSentence,
+                    chunker: str = 'rules') -> list[str]:
+  """The candidates of a sentence, in the order in which they stand there.
+
+  Args:
+    sentence: its text and query.
+    chunker: a row of CHUNKERS.
+
+  Raises:
+    InputError: no such chunker, or its library is not installed.
+  """
+  if chunker not in CHUNKERS:
+    raise unknown('finetune.chunker', chunker, CHUNKERS)
+  return without_query(CHUNKERS[chunker](sentence.text), sentence.query)
+
+
+def without_query(phrases: list[str], query: str) -> list[str]:
+  """Those that neither hold the query's text nor are held by it."""
+  query = query.lower()
+  return [p for p in phrases
+          if p.lower() not in query and query not in p.lower()]
+
+
+def _spacy_chunks(text: str) -> list[str]:
+  """spaCy's noun chunks and its runs of nouns, pronouns left out."""
+  sentence = _spacy()(text)
+  spans = {(c.start, c.end) for c in sentence.noun_chunks}
+  start, kind = 0, None
+  for i, token in enumerate([*sentence, None]):
+    now = token.pos_ if token is not None and token.pos_ in (
+        'NOUN', 'PROPN') else None
+    if now != kind:
+      if kind:
+        spans.add((start, i))
+      start, kind = i, now
+  found = {}
+  for start, end in sorted(spans):
+    span = sentence[start:end]
+    if not all(token.pos_ == 'PRON' for token in span):
+      found.setdefault(span.text.lower(), span.text)
+  return list(found.values())
+
+
+@functools.lru_cache(maxsize=1)
+def _spacy():
+  try:
+    import spacy
+    return spacy.load(SPACY_MODEL)
+  except ImportError as e:
+    raise InputError("finetune.chunker='spacy' needs spaCy: pip install spacy "
+                     "(or '.[spacy]' in robertax's folder), or take 'rules'."
+                     ) from e
+  except OSError as e:
+    raise InputError(
+        f"finetune.chunker='spacy' needs its model {SPACY_MODEL}: python -m "
+        f"spacy download {SPACY_MODEL}, or take 'rules'.") from e
+
+
+CHUNKERS: dict[str, Callable[[str], list[str]]] = {
+    'rules': noun_chunks.noun_chunks, 'spacy': _spacy_chunks}
+
+
+# WSC's sentences as ids: the query and each candidate in the pronoun's place.
+#
+# fairseq's law (examples/roberta/wsc/wsc_task.py, binarize_with_mask, and
+# wsc_criterion.py, get_masked_input): the phrase stands where the pronoun
+# stood, with the space before it that the pronoun had; all its tokens are
+# masked; its score is the mean log-probability of those tokens. Sequences here
+# are `<s> text </s>`, as in pretraining; fairseq's recipe leaves the <s> out.
+
+
+@dataclasses.dataclass(frozen=True)
+class WscFeatures:
+  """Groups of sequences, one group a sentence.
+
+  Attributes:
+    examples: the query, then its candidates. values: span_targets int32[E, S],
+      the phrase's own ids, and span_weights float32[E, S], 1 where there is
+      one; marks: span_positions int32[E, S], where they stand.
+    phrases: for each sentence, the query and its candidates as text.
+    truncated: sequences whose ends were cut.
+  """
+  examples: Examples
+  phrases: list[list[str]]
+  truncated: int
+
+
+def encode_sentences(sentences: Sequence[PronounSentence], tokenizer: Tokenizer,
+                     max_length: int, chunker: str = 'rules') -> WscFeatures:
+  """Sequences of all sentences.
+
+  Args:
+    sentences: any number.
+    tokenizer: of the model.
+    max_length: most tokens of a sequence. A longer one keeps what is around the
+      phrase.
+    chunker: a row of candidates.CHUNKERS.
+  """
+  phrases = [[s.query, *find_candidates(s, chunker)] for s in sentences]
+  texts = []
+  for sentence, options in zip(sentences, phrases):
+    before = sentence.prefix.rstrip()
+    space = sentence.prefix[len(before):]
+    texts += [before, sentence.suffix, *(space + o for o in options)]
+  encoded = iter(tokenizer.encode_batch(texts))
+  sequences, starts, spans, groups, truncated = [], [], [], [], 0
+  for number, options in enumerate(phrases):
+    prefix, suffix = next(encoded), next(encoded)
+    for _ in options:
+      span = next(encoded)[:max_length - 2]
+      left, right = context_window(len(prefix), len(suffix),
+                                   max_length - 2 - len(span))
+      truncated += left + right < len(prefix) + len(suffix)
+      starts.append(1 + left)
+      spans.append(span)
+      groups.append(number)
+      sequences.append(np.concatenate([
+          [tokenizer.bos_id], prefix[len(prefix) - left:],
+          np.full(len(span), tokenizer.mask_id), suffix[:right],
+          [tokenizer.eos_id]]).astype(tokenizer.dtype))
+  width = max(map(len, spans), default=1)
+  targets = np.zeros((len(spans), width), np.int32)
+  positions = np.full((len(spans), width), -1, np.int32)
+  for number, (start, span) in enumerate(zip(starts, spans)):
+    targets[number, :len(span)] = span
+    positions[number, :len(span)] = start + np.arange(len(span))
+  return WscFeatures(
+      Examples.of(
+          sequences, groups=np.array(groups, np.int64),
+          values={'span_targets': targets,
+                  'span_weights': (positions >= 0).astype(np.float32)},
+          marks={'span_positions': positions}),
+      phrases, truncated)
+
+
+def context_window(before: int, behind: int, room: int) -> tuple[int, int]:
+  """How many tokens stay on each side: all, or half of the room and what the
+  other side leaves.
+
+  >>> window(5, 5, 20), window(50, 5, 20), window(50, 50, 21)
+  ((5, 5), (15, 5), (11, 10))
+  """
+  right = min(behind, max(room // 2, room - before))
+  return min(before, room - right), right
+
 
 ANSWERS = ('no', 'yes')
 
@@ -44,8 +369,8 @@ class PronounTask(FinetuneTask):
   def encode(self, rows: Sequence[PronounSentence], split: str
              ) -> tuple[Examples, int]:
     """Groups of a query and its candidates."""
-    found = features(rows, self.tokenizer, self.max_length,
-                     self.config.finetune.chunker)
+    found = encode_sentences(rows, self.tokenizer, self.max_length,
+                             self.config.finetune.chunker)
     sizes = np.array([len(p) for p in found.phrases])
     alone = int((sizes == 1).sum())
     print(f'{self.name} {split}: {sizes.mean() - 1:.1f} candidates a sentence '
@@ -71,12 +396,12 @@ class PronounTask(FinetuneTask):
   def read_wsc(self, folder: str, split: str, labelled: bool
                ) -> list[PronounSentence]:
     """A split; says how many rows do not stand where their indices say."""
-    found, where = pronouns.read(folder, split), f'{folder}/{split}.jsonl'
+    found, where = read_sentences(folder, split), f'{folder}/{split}.jsonl'
     if found.moved or found.elsewhere:
       print(f'{where}: {found.moved} pronouns stand one word behind their '
             f'index, {found.elsewhere} queries elsewhere', file=sys.stderr)
     if labelled:
-      return list(pronouns.labelled(found.sentences, where))
+      return list(require_labels(found.sentences, where))
     return found.sentences
 
 

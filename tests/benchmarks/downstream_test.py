@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from benchmarks import downstream
-from robertax.tasks import TASKS, race_questions
+from robertax.tasks import TASKS, race
 
 
 def test_table():
@@ -58,7 +58,7 @@ def test_data(options):
     assert [line.rstrip('\n').split('\t')[2:] for line in f][1:3] == [
         ['Bob has a dog.', 'entailment'], ['Ann has a cat.', 'not_entailment']]
   for split, count in (('train', 600), ('dev', 402)):
-    found = race_questions.read(f'{options.out}/race', split, ('middle',))
+    found = race.read_questions(f'{options.out}/race', split, ('middle',))
     assert len(found) == count
   # Two workers ask for what is there: neither writes.
   before = {p: p.stat().st_mtime_ns

@@ -166,8 +166,7 @@ def _glue() -> dict[str, bytes]:
 
 
 def _read_glue(folder):
-  from robertax.tasks.glue_files import Source
-  from robertax.tasks.glue_table import GLUE
+  from robertax.tasks.glue_files import GLUE, Source
   source = Source(GLUE['sst2'], str(folder))
   for name in ('train', 'dev', 'test'):
     source.split(name, True)
@@ -191,7 +190,7 @@ def _read_squad(folder):
   from robertax.tasks import scoring, squad_files
   for version in ('1.1', '2.0'):
     try:
-      squad_files.read(f'{folder}/dev.json', version)
+      squad_files.read_questions(f'{folder}/dev.json', version)
     except InputError:
       if version == '2.0':
         raise
@@ -208,9 +207,9 @@ def _race() -> dict[str, bytes]:
 
 
 def _read_race(folder):
-  from robertax.tasks import race_questions
-  race_questions.check_answers(
-      race_questions.read(str(folder), 'dev', ('middle',)), 'dev')
+  from robertax.tasks import race
+  race.check_answers(
+      race.read_questions(str(folder), 'dev', ('middle',)), 'dev')
 
 
 def _wsc() -> dict[str, bytes]:
@@ -221,8 +220,8 @@ def _wsc() -> dict[str, bytes]:
 
 
 def _read_wsc(folder):
-  from robertax.tasks import pronouns
-  pronouns.read(str(folder), 'train')
+  from robertax.tasks import wsc
+  wsc.read_sentences(str(folder), 'train')
 
 
 def _workdir() -> dict[str, bytes]:

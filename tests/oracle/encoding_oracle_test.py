@@ -3,7 +3,7 @@
 import pytest
 
 from robertax import text
-from robertax.tasks.encoding import encode_texts
+from robertax.tasks.finetune import encode_texts
 
 transformers = pytest.importorskip('transformers')
 pytestmark = pytest.mark.oracle

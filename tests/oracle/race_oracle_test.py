@@ -9,7 +9,7 @@ import re
 import pytest
 
 from robertax import text
-from robertax.tasks import race_features, race_questions
+from robertax.tasks import race
 
 transformers = pytest.importorskip('transformers')
 DATA = os.environ.get('ROBERTAX_TEST_DATA', '')
@@ -25,10 +25,10 @@ def test_sequences(tmp_path, max_length):
   ours.save(tmp_path / 'tokenizer.json')
   theirs = transformers.PreTrainedTokenizerFast(
       tokenizer_file=str(tmp_path / 'tokenizer.json'))
-  questions = race_questions.read(os.path.join(DATA, 'race'), 'dev')[::16]
-  questions += [q for q in race_questions.read(
+  questions = race.read_questions(os.path.join(DATA, 'race'), 'dev')[::16]
+  questions += [q for q in race.read_questions(
       os.path.join(DATA, 'race'), 'dev') if q.question.count('_') > 1]
-  found = iter(race_features.features(questions, ours, max_length).sequences)
+  found = iter(race.encode_questions(questions, ours, max_length).sequences)
   cut = 0
   for q in questions:
     context = re.sub(r'\s+', ' ', q.passage).strip()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from robertax import text
-from robertax.tasks import squad_files, squad_windows
+from robertax.tasks import squad, squad_files
 
 transformers = pytest.importorskip('transformers')
 DATA = os.environ.get('ROBERTAX_TEST_DATA', '')
@@ -39,17 +39,17 @@ def bert(tmp_path):
 def test_windows_are_those_of_run_qa(tmp_path, make, separators, length,
                                      stride):
   ours, theirs = make(tmp_path)
-  questions = squad_files.read(DEV.format('2.0') + '[::9]', '2.0')
-  encoded = squad_windows.encode(questions, ours)
-  law = squad_windows.WindowLaw(length, stride, 64, separators)
+  questions = squad_files.read_questions(DEV.format('2.0') + '[::9]', '2.0')
+  encoded = squad.encode_questions(questions, ours)
+  law = squad.WindowLaw(length, stride, 64, separators)
   wanted = theirs(
       [q.question.strip() for q in questions], [q.context for q in questions],
       truncation='only_second', max_length=length, stride=stride,
       return_overflowing_tokens=True, return_offsets_mapping=True)
-  found = squad_windows.windows(encoded, law)
+  found = squad.make_windows(encoded, law)
   assert [w.number for w in found] == wanted['overflow_to_sample_mapping']
   for i, window in enumerate(found):
-    ids = squad_windows.input_ids(window, encoded, law, ours)
+    ids = squad.window_ids(window, encoded, law, ours)
     assert ids.tolist() == wanted['input_ids'][i]
     here = np.array(wanted.sequence_ids(i), object) == 1
     assert np.flatnonzero(here)[0] == window.offset
@@ -65,12 +65,12 @@ def test_windows_are_those_of_run_qa(tmp_path, make, separators, length,
     ('1.1', 20, 1), ('2.0', 12, 0)])
 def test_answers_of_the_dev_sets_come_back(version, bpe, wordpiece):
   """All but so many, whose ends lie inside a piece such as '),'."""
-  questions = squad_files.read(DEV.format(version), version)
+  questions = squad_files.read_questions(DEV.format(version), version)
   for path, wanted in (('bpe', bpe),
                        ('bpe/bert-base-uncased-vocab.txt', wordpiece)):
     tokenizer = text.load(os.path.join(DATA, path))
-    lost = list(squad_windows.unrecovered(
-        squad_windows.encode(questions, tokenizer)))
+    lost = list(squad.unrecovered_questions(
+        squad.encode_questions(questions, tokenizer)))
     assert len(lost) == wanted
     for question, instead in lost:
       assert question.answers[0].text in instead

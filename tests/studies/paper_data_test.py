@@ -10,8 +10,8 @@ from robertax.errors import InputError
 from robertax.studies import paper_data
 from robertax.studies.paper_scales import SCALES
 from robertax.studies.paper_tables import FIVE, PAIR
-from robertax.tasks import glue_files, race_questions
-from robertax.tasks.glue_table import GLUE
+from robertax.tasks import glue_files, race
+from robertax.tasks.glue_files import GLUE
 
 TINY = SCALES['tiny']
 
@@ -138,7 +138,7 @@ def test_race_is_scored_in_part_at_tiny_and_whole_on_paper(tmp_path):
   scale = dataclasses.replace(TINY, scored={'race': 10})
   found = place('race', tmp_path, scale)
   for split, count in (('train', 60), ('dev', 12), ('test', 12)):
-    assert len(race_questions.read(
+    assert len(race.read_questions(
         found.values['data.dir'], split, ('middle',))) == count
   assert place('race', tmp_path, SCALES['paper']).values == {
       'data.dir': f'{tmp_path}/race'}

@@ -6,8 +6,8 @@ import types
 import pytest
 
 from robertax.errors import InputError
-from robertax.tasks import candidates
-from robertax.tasks.pronouns import PronounSentence
+from robertax.tasks import wsc
+from robertax.tasks.wsc import PronounSentence
 
 SENTENCE = PronounSentence(
     '0', 'The old lawyer asked the witness a question, but ', 'he',
@@ -15,37 +15,37 @@ SENTENCE = PronounSentence(
 
 
 def test_what_overlaps_the_query_is_none():
-  assert candidates.without(
+  assert wsc.without_query(
       ['The Lawyer', 'lawyer', 'the witness', 'witness', 'A witness stand',
        'a lawyer and the witness'], 'the WITNESS') == [
            'The Lawyer', 'lawyer', 'A witness stand']
 
 
 def test_rules():
-  found = candidates.candidates(SENTENCE)
+  found = wsc.find_candidates(SENTENCE)
   assert 'The old lawyer' in found and 'a question' in found
   assert not {'he', 'witness', 'the witness'} & set(found)
 
 
 def test_an_unknown_chunker():
   with pytest.raises(InputError, match="finetune.chunker 'rule'.*'rules'"):
-    candidates.candidates(SENTENCE, 'rule')
+    wsc.find_candidates(SENTENCE, 'rule')
 
 
 def test_spacy_that_is_not_installed(monkeypatch):
   monkeypatch.setitem(sys.modules, 'spacy', None)
-  candidates._spacy.cache_clear()
+  wsc._spacy.cache_clear()
   with pytest.raises(InputError, match="needs spaCy.*'rules'"):
-    candidates.candidates(SENTENCE, 'spacy')
+    wsc.find_candidates(SENTENCE, 'spacy')
 
 
 def test_spacy_without_its_model(monkeypatch):
   def load(name):
     raise OSError(name)
   monkeypatch.setitem(sys.modules, 'spacy', types.SimpleNamespace(load=load))
-  candidates._spacy.cache_clear()
+  wsc._spacy.cache_clear()
   with pytest.raises(InputError, match='download en_core_web_lg'):
-    candidates.candidates(SENTENCE, 'spacy')
+    wsc.find_candidates(SENTENCE, 'spacy')
 
 
 class Span(list):
@@ -68,6 +68,6 @@ def test_spacys_chunks_and_runs_of_nouns(monkeypatch):
   sentence = Span(types.SimpleNamespace(text=t, pos_=p) for t, p in tagged)
   sentence.noun_chunks = [types.SimpleNamespace(start=s, end=e)
                           for s, e in ((0, 1), (2, 6), (6, 7))]
-  monkeypatch.setattr(candidates, '_spacy', lambda: lambda text: sentence)
-  assert candidates.CHUNKERS['spacy']('') == [
+  monkeypatch.setattr(wsc, '_spacy', lambda: lambda text: sentence)
+  assert wsc.CHUNKERS['spacy']('') == [
       'the big water bottle', 'water bottle', 'Ann', 'Rome']

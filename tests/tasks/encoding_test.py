@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from robertax import text
-from robertax.tasks.encoding import encode_texts, longest_first
+from robertax.tasks.finetune import encode_texts, longest_first
 
 
 @pytest.fixture(scope='module')

@@ -11,8 +11,7 @@ import pytest
 from robertax.data import tfds_rows
 from robertax.errors import InputError
 from robertax.tasks import glue_files
-from robertax.tasks.glue_files import GlueRow, Source
-from robertax.tasks.glue_table import GLUE
+from robertax.tasks.glue_files import GLUE, GlueRow, Source
 
 REAL = os.environ.get('ROBERTAX_TEST_DATA')
 HEADERS = {

@@ -12,8 +12,7 @@ from robertax.errors import InputError
 from robertax.studies import ensemble
 from robertax.tasks import TASKS, glue
 from robertax.tasks.finetune import Split
-from robertax.tasks.glue_files import GlueRow
-from robertax.tasks.glue_table import GLUE
+from robertax.tasks.glue_files import GLUE, GlueRow
 
 NONE = Examples.of([])
 OFFICIAL = {  # gluebenchmark.com/faq
@@ -72,7 +71,7 @@ def test_scores_are_of_five_and_stay_within():
   assert task.targets(task.splits['dev'].rows).tolist() == pytest.approx(
       [0, .5, 1, .8])
   assert task.score('dev', answers)['spearman'] == pytest.approx(100)
-  assert glue.submission(task.splits['dev'].rows, task.predictions(
+  assert glue.submission_table(task.splits['dev'].rows, task.predictions(
       answers)).splitlines()[1:] == ['0\t0.000', '1\t2.500', '2\t5.000',
                                      '3\t4.000']
 

@@ -5,8 +5,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as theirs
 
-from robertax.tasks.glue import score
-from robertax.tasks.metrics import METRICS
+from robertax.tasks.glue import METRICS, glue_scores
 
 
 @pytest.mark.parametrize('seed', range(3))
@@ -20,13 +19,15 @@ def test_classes(seed):
   assert METRICS['matthews'](targets, found) == pytest.approx(
       100 * theirs.matthews_corrcoef(targets, found))
   words = np.array(['no', 'yes'])
-  assert score(['accuracy'], list(words[targets]), list(words[found])) == {
-      'accuracy': METRICS['accuracy'](targets, found)}
+  assert glue_scores(['accuracy'], list(words[targets]),
+                     list(words[found])) == {
+                         'accuracy': METRICS['accuracy'](targets, found)
+                     }
   # Labels are strings in the files: '1' is the positive one.
-  assert score(['f1', 'matthews'], list(map(str, targets)),
-               list(map(str, found))) == {
-                   'f1': METRICS['f1'](targets, found),
-                   'matthews': METRICS['matthews'](targets, found)}
+  assert glue_scores(['f1', 'matthews'], list(map(str, targets)),
+                     list(map(str, found))) == {
+                         'f1': METRICS['f1'](targets, found),
+                         'matthews': METRICS['matthews'](targets, found)}
 
 
 @pytest.mark.parametrize('seed', range(3))

@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from robertax.tasks import noun_chunks, word_classes
+from robertax.tasks import noun_chunks
 
 
 @pytest.mark.parametrize('text, wanted, unwanted', [
@@ -30,31 +30,32 @@ from robertax.tasks import noun_chunks, word_classes
     ('Anyone could see 21 of them.', ['Anyone'], ['21', 'them', 'see']),
 ])
 def test_phrases(text, wanted, unwanted):
-  found = noun_chunks.chunks(text)
+  found = noun_chunks.noun_chunks(text)
   assert set(wanted) <= set(found)
   assert not set(unwanted) & set(found)
 
 
 def test_every_phrase_is_text_of_the_sentence_and_comes_once():
   text = 'Mr. Smith’s old cat saw a cat. The cat (of Ann and Bob) didn’t move.'
-  found = noun_chunks.chunks(text)
+  found = noun_chunks.noun_chunks(text)
   assert all(phrase in text for phrase in found)
   assert len({phrase.lower() for phrase in found}) == len(found)
   assert 'Mr. Smith' in found and 'a cat' in found
 
 
 def test_nothing_of_nothing():
-  assert noun_chunks.chunks('') == noun_chunks.chunks('... ?! it') == []
+  assert noun_chunks.noun_chunks('') == noun_chunks.noun_chunks(
+      '... ?! it') == []
 
 
 def test_no_pronoun_alone_is_a_phrase():
-  for pronoun in sorted(word_classes.PRONOUNS):
-    assert noun_chunks.chunks(f'{pronoun.capitalize()} slept.') == []
+  for pronoun in sorted(noun_chunks.PRONOUNS):
+    assert noun_chunks.noun_chunks(f'{pronoun.capitalize()} slept.') == []
 
 
 def test_words_leave_nothing_out():
   text = "Don't say «it’s 3.5» - twenty-one, Mr. X.'s!"
-  found = noun_chunks.words(text)
+  found = noun_chunks.text_words(text)
   assert [text[w.start:w.end] for w in found] == [w.text for w in found]
   kept = ''.join(w.text for w in found)
   assert kept == ''.join(text.split())
@@ -73,5 +74,5 @@ def test_the_share_found_on_wsc():
       row = json.loads(line)
       text = row['text'].replace(" '", "'").replace(' ,', ',')
       query = row['target']['span1_text'].rstrip('.,').lower()
-      hits.append(query in [c.lower() for c in noun_chunks.chunks(text)])
+      hits.append(query in [c.lower() for c in noun_chunks.noun_chunks(text)])
     assert sum(hits) / len(hits) >= least

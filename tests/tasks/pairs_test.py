@@ -9,7 +9,7 @@ import pytest
 from robertax.config import DataConfig, ModelConfig, TokenizerConfig
 from robertax.data import split_micro_batches
 from robertax.errors import InputError
-from robertax.tasks import pairs
+from robertax.tasks import pretrain
 from robertax.tasks.pretrain import Pretrain
 
 CONFIG = ModelConfig(
@@ -141,13 +141,15 @@ def test_a_batch_without_pairs_is_all_of_type_0(task, batch, params):
 
 
 def test_a_format_of_pairs_fills_the_model_in(monkeypatch, capsys):
-  monkeypatch.setitem(pairs.FORMATS, 'pairs', types.SimpleNamespace(pairs=True))
-  filled = pairs.for_format(ModelConfig(), 'pairs')
+  monkeypatch.setitem(pretrain.FORMATS, 'pairs',
+                      types.SimpleNamespace(pairs=True))
+  filled = pretrain.model_for_format(ModelConfig(), 'pairs')
   assert (filled.num_types, filled.nsp_head) == (2, True)
-  assert pairs.for_format(filled, 'pairs') == filled
-  assert pairs.for_format(ModelConfig(), 'full_sentences') == ModelConfig()
+  assert pretrain.model_for_format(filled, 'pairs') == filled
+  assert pretrain.model_for_format(ModelConfig(),
+                                   'full_sentences') == ModelConfig()
   assert not capsys.readouterr().err
-  assert pairs.for_format(CONFIG, 'full_sentences') == CONFIG
+  assert pretrain.model_for_format(CONFIG, 'full_sentences') == CONFIG
   assert 'has no pairs' in capsys.readouterr().err
   with pytest.raises(InputError, match='model.num_types=3'):
-    pairs.for_format(ModelConfig(num_types=3), 'pairs')
+    pretrain.model_for_format(ModelConfig(num_types=3), 'pairs')

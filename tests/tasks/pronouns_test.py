@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from robertax.errors import InputError
-from robertax.tasks import pronouns
+from robertax.tasks import wsc
 
 
 def row(text, query, index, pronoun, at, idx=0, label=True, **more):
@@ -29,11 +29,11 @@ def write(folder, *rows, split='train'):
 def test_a_row(tmp_path):
   write(tmp_path, PLAIN, '', row(
       'It fell.', 'The cup.', 0, 'It', 0, idx=3, label=None))
-  found = pronouns.read(str(tmp_path), 'train')
-  assert found == pronouns.Read([
-      pronouns.PronounSentence('0', "Ann's dog saw Bob, and ", 'he', ' ran.',
-                               'Bob', True),
-      pronouns.PronounSentence('3', '', 'It', ' fell.', 'The cup', None)],
+  found = wsc.read_sentences(str(tmp_path), 'train')
+  assert found == wsc.ReadSentences([
+      wsc.PronounSentence('0', "Ann's dog saw Bob, and ", 'he', ' ran.',
+                          'Bob', True),
+      wsc.PronounSentence('3', '', 'It', ' fell.', 'The cup', None)],
       moved=0, elsewhere=1)
   assert found.sentences[0].text == "Ann's dog saw Bob, and he ran."
 
@@ -47,14 +47,14 @@ def test_a_row(tmp_path):
 def test_marks_behind_the_pronoun_stay(tmp_path, text, pronoun, at, before,
                                        after):
   write(tmp_path, row(text, 'Bob', 0, pronoun, at))
-  (found,) = pronouns.read(str(tmp_path), 'train').sentences
+  (found,) = wsc.read_sentences(str(tmp_path), 'train').sentences
   assert (found.prefix, found.suffix) == (before, after)
   assert found.pronoun == pronoun.rstrip(',')
 
 
 def test_an_index_one_too_low_is_moved_and_counted(tmp_path):
   write(tmp_path, row('Bob could use it .', 'Bob', 0, 'it', 2))
-  found = pronouns.read(str(tmp_path), 'train')
+  found = wsc.read_sentences(str(tmp_path), 'train')
   assert found.moved == 1
   assert found.sentences[0].prefix == 'Bob could use '
 
@@ -76,24 +76,24 @@ def test_an_index_one_too_low_is_moved_and_counted(tmp_path):
 def test_what_is_wrong_is_named_with_its_line(tmp_path, wrong, message):
   path = write(tmp_path, PLAIN, wrong)
   with pytest.raises(InputError) as error:
-    pronouns.read(str(tmp_path), 'train')
+    wsc.read_sentences(str(tmp_path), 'train')
   assert str(error.value).startswith(f'{path}:2: ')
   assert message in str(error.value)
 
 
 def test_a_missing_or_empty_file(tmp_path):
   with pytest.raises(InputError, match=r'val\.jsonl: not there.*data\.dir'):
-    pronouns.read(str(tmp_path), 'val')
+    wsc.read_sentences(str(tmp_path), 'val')
   write(tmp_path, '')
   with pytest.raises(InputError, match='no row'):
-    pronouns.read(str(tmp_path), 'train')
+    wsc.read_sentences(str(tmp_path), 'train')
 
 
 def test_rows_without_a_label(tmp_path):
   write(tmp_path, row('He ran.', 'Bob', 0, 'He', 0, idx=7, label=None))
-  found = pronouns.read(str(tmp_path), 'train').sentences
+  found = wsc.read_sentences(str(tmp_path), 'train').sentences
   with pytest.raises(InputError, match='train.jsonl: row 7 has no label'):
-    list(pronouns.labelled(found, 'train.jsonl'))
+    list(wsc.require_labels(found, 'train.jsonl'))
 
 
 @pytest.mark.parametrize('split, rows, positive, moved', [
@@ -103,7 +103,7 @@ def test_the_official_numbers(split, rows, positive, moved):
   folder = pathlib.Path(data or '') / 'superglue' / 'WSC'
   if not data or not folder.is_dir():
     pytest.skip('ROBERTAX_TEST_DATA names no folder with superglue/WSC in it')
-  found = pronouns.read(str(folder), split)
+  found = wsc.read_sentences(str(folder), split)
   assert len(found.sentences) == rows and found.moved == moved
   assert sum(s.label is True for s in found.sentences) == positive
   for sentence, line in zip(found.sentences,

@@ -1,3 +1,4 @@
+
 import os
 
 import pytest
@@ -54,7 +55,7 @@ def test_the_file_is_glues(tmp_path):
     'ROBERTAX_TEST_DATA names no folder with squad/ and glue/'))
 def test_agrees_with_qnli_where_both_have_the_pair():
   """The official dev set is of the same questions, by another splitter."""
-  questions = squad_files.read(f'{DATA}/squad/dev-v1.1.json', '1.1')
+  questions = squad_files.read_questions(f'{DATA}/squad/dev-v1.1.json', '1.1')
   made, left_out = qnli_pairs.pairs(questions)
   assert left_out < .07 * len(questions)
   ours = {(p.question, p.sentence): p.label for p in made}

@@ -7,13 +7,13 @@ import pathlib
 import numpy as np
 import pytest
 
-from robertax.tasks import qnli_ranking
+from robertax.tasks import qnli
 
 
 def test_pairs():
   questions = ['a', ' b', 'a', 'c', 'a', 'b ', 'c', 'd']
   labels = [0, 1, 1, 0, 0, 0, 0, 1]
-  found = qnli_ranking.pairs(questions, labels)
+  found = qnli.pair_rows(questions, labels)
   assert found.members == [(0, 2), (4, 2), (5, 1), (3,), (6,), (7,)]
   assert found.alone == 3
 
@@ -21,7 +21,7 @@ def test_pairs():
 def test_the_highest_of_a_question_is_entailment():
   questions = ['a', 'b', 'a', 'c', 'a', 'd']
   scores = np.array([-3.0, 0.5, -2.0, -1.0, -2.0, 0.2])
-  found = qnli_ranking.predict(questions, scores, 0.3)
+  found = qnli.predict_rows(questions, scores, 0.3)
   assert found.tolist() == [1, 0, 0, 1, 1, 1]
 
 
@@ -31,18 +31,18 @@ def test_threshold_against_brute_force(seed):
   questions = [str(q) for q in rng.integers(0, 30, 40)]
   scores = rng.normal(size=40).round(1)  # With ties.
   labels = rng.integers(0, 2, 40)
-  found = qnli_ranking.best_threshold(questions, scores, labels)
-  right = [(qnli_ranking.predict(questions, scores, t) == labels).sum()
+  found = qnli.best_threshold(questions, scores, labels)
+  right = [(qnli.predict_rows(questions, scores, t) == labels).sum()
            for t in np.arange(-5, 5, 0.025)]
-  assert (qnli_ranking.predict(questions, scores, found)
+  assert (qnli.predict_rows(questions, scores, found)
           == labels).sum() == max(right)
 
 
 def test_threshold_where_none_is_needed():
   questions, labels = ['a', 'a', 'b'], np.array([0, 1, 0])
-  assert qnli_ranking.best_threshold(
+  assert qnli.best_threshold(
       questions, np.array([1.0, 2.0, 0.5]), labels) == 0.0
-  assert qnli_ranking.best_threshold(
+  assert qnli.best_threshold(
       questions[:2], np.array([1.0, 2.0]), labels[:2]) == 0.0
 
 
@@ -54,7 +54,7 @@ def test_what_dev_allows():
   rows = [line.split('\t') for line in path.read_text().splitlines()[1:]]
   questions = [row[1] for row in rows]
   labels = [int(row[3] == 'not_entailment') for row in rows]
-  found = qnli_ranking.pairs(questions, labels)
-  sizes = collections.Counter(map(len, qnli_ranking.by_question(questions)))
+  found = qnli.pair_rows(questions, labels)
+  sizes = collections.Counter(map(len, qnli.by_question(questions)))
   assert sizes == {1: 2738, 2: 1361, 3: 1}
   assert (len(found.members) - found.alone, found.alone) == (1363, 2738)

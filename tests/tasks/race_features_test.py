@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from robertax import text
-from robertax.tasks import race_features
-from robertax.tasks.race_questions import Question
+from robertax.tasks import race
+from robertax.tasks.race import Question
 
 TEXT = ('The quick brown fox jumps over the lazy dog. Who saw it? Tom did, and '
         'his friends: Ann, Bob and a boy of 12.')
@@ -50,8 +50,8 @@ def law(tokenizer, question, option, max_length, max_option_length):
 @pytest.mark.parametrize('max_length, max_option_length', [
     (512, 128), (64, 24), (40, 40), (24, 128)])
 def test_sequences_are_fairseqs(tokenizer, max_length, max_option_length):
-  found = race_features.features(QUESTIONS, tokenizer, max_length,
-                                 max_option_length)
+  found = race.encode_questions(QUESTIONS, tokenizer, max_length,
+                                max_option_length)
   assert len(found.sequences) == 4 * len(QUESTIONS)
   wanted = [law(tokenizer, q, o, max_length, max_option_length)
             for q in QUESTIONS for o in q.options]
@@ -68,12 +68,12 @@ def test_sequences_are_fairseqs(tokenizer, max_length, max_option_length):
 
 
 def test_the_last_end_may_vanish(tokenizer):
-  (long,) = race_features.features(
+  (long,) = race.encode_questions(
       [QUESTIONS[2]], tokenizer, 60, 20).sequences[:1]
   assert len(long) == 60 and long[-1] != tokenizer.eos_id
   # The option's own end is cut; the passage's first one follows.
   assert long[19] != tokenizer.eos_id and long[20] == tokenizer.eos_id
-  (short,) = race_features.features(
+  (short,) = race.encode_questions(
       [QUESTIONS[3]], tokenizer, 600, 500).sequences[:1]
   assert short[-1] == tokenizer.eos_id
   assert (short == tokenizer.eos_id).sum() == 3
@@ -82,7 +82,7 @@ def test_the_last_end_may_vanish(tokenizer):
 def test_golden(tokenizer):
   """Ids by hand: a byte each, where the pieces are bytes."""
   letters = text.train_byte_bpe([TEXT], 261)
-  found = race_features.features(
+  found = race.encode_questions(
       [asked('A\n b.', 'Is_?', ('x', 'y', 'z', ''))], letters, 12)
   assert [letters.decode(s) for s in found.sequences] == [
       '<s>Isx?</s></s>A b.</s>', '<s>Isy?</s></s>A b.</s>',

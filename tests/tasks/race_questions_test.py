@@ -9,7 +9,7 @@ import pathlib
 import pytest
 
 from robertax.errors import InputError
-from robertax.tasks import race_questions
+from robertax.tasks import race
 
 DOCUMENT = {
     'id': 'middle7.txt', 'article': 'Tom has a cat.\nIt is black.',
@@ -45,14 +45,14 @@ def test_both_forms_hold_the_same_questions(tmp_path):
   as_folder(tmp_path / 'a', documents)
   as_lines(tmp_path / 'b', sorted(documents, key=lambda d: int(d['id'][6:-4])))
   as_lines(tmp_path / 'c', documents, ending='.gz')
-  found = race_questions.read(str(tmp_path / 'a'), 'train', ('middle',))
+  found = race.read_questions(str(tmp_path / 'a'), 'train', ('middle',))
   assert [q.id for q in found] == [
       f'middle{n}.txt/{i}' for n in (2, 9, 10) for i in (1, 2)]
-  assert found == race_questions.read(str(tmp_path / 'b'), 'train',
+  assert found == race.read_questions(str(tmp_path / 'b'), 'train',
                                       ('middle',))
   assert collections.Counter(found) == collections.Counter(
-      race_questions.read(str(tmp_path / 'c'), 'train', ('middle',)))
-  assert found[0] == race_questions.Question(
+      race.read_questions(str(tmp_path / 'c'), 'train', ('middle',)))
+  assert found[0] == race.Question(
       'middle2.txt/1', 'middle', DOCUMENT['article'], 'The cat is _ .',
       ('black', 'white', 'red', 'old'), 1)
   assert found[1].answer == 3
@@ -61,21 +61,21 @@ def test_both_forms_hold_the_same_questions(tmp_path):
 def test_parts(tmp_path):
   as_folder(tmp_path, [DOCUMENT])
   as_lines(tmp_path, [changed(id='high1.txt')], part='high')
-  both = race_questions.read(str(tmp_path), 'train')
+  both = race.read_questions(str(tmp_path), 'train')
   assert [q.part for q in both] == ['middle', 'middle', 'high', 'high']
-  assert race_questions.read(str(tmp_path), 'train', ('high',)) == both[2:]
+  assert race.read_questions(str(tmp_path), 'train', ('high',)) == both[2:]
 
 
 def test_a_file_without_an_id_has_its_name(tmp_path):
   path = as_folder(tmp_path, [changed(id=None)])
   assert [p.name for p in path.iterdir()] == ['0.txt']
-  found = race_questions.read(str(tmp_path), 'train', ('middle',))
+  found = race.read_questions(str(tmp_path), 'train', ('middle',))
   assert [q.id for q in found] == ['0.txt/1', '0.txt/2']
 
 
 def test_without_answers(tmp_path):
   as_lines(tmp_path, [changed(answers=None)], split='test')
-  found = race_questions.read(str(tmp_path), 'test', ('middle',))
+  found = race.read_questions(str(tmp_path), 'test', ('middle',))
   assert [q.answer for q in found] == [None, None]
 
 
@@ -98,7 +98,7 @@ def test_without_answers(tmp_path):
 def test_what_is_wrong_is_named_with_its_place(tmp_path, document, message):
   path = as_lines(tmp_path, [changed(id='middle1.txt'), document])
   with pytest.raises(InputError) as error:
-    race_questions.read(str(tmp_path), 'train', ('middle',))
+    race.read_questions(str(tmp_path), 'train', ('middle',))
   assert str(error.value).startswith(f'{path}:2: ')
   assert message in str(error.value)
 
@@ -107,27 +107,27 @@ def test_a_file_that_is_no_json(tmp_path):
   path = as_folder(tmp_path, [DOCUMENT]) / 'middle8.txt'
   path.write_bytes(b'{"id": ')
   with pytest.raises(InputError, match=f'{path}: not JSON'):
-    race_questions.read(str(tmp_path), 'train', ('middle',))
+    race.read_questions(str(tmp_path), 'train', ('middle',))
   path.write_bytes(b'"\xff"')
   with pytest.raises(InputError, match=f'{path}: not JSON.*utf-8'):
-    race_questions.read(str(tmp_path), 'train', ('middle',))
+    race.read_questions(str(tmp_path), 'train', ('middle',))
 
 
 def test_the_same_id_twice(tmp_path):
   path = as_lines(tmp_path, [DOCUMENT, DOCUMENT])
   with pytest.raises(InputError, match=rf'{path}:2: the id .*{path}:1'):
-    race_questions.read(str(tmp_path), 'train', ('middle',))
+    race.read_questions(str(tmp_path), 'train', ('middle',))
 
 
 def test_what_is_missing_or_ambiguous(tmp_path):
   with pytest.raises(InputError, match='no high part of dev there.*data.dir'):
-    race_questions.read(str(tmp_path), 'dev', ('high',))
+    race.read_questions(str(tmp_path), 'dev', ('high',))
   (tmp_path / 'dev' / 'high').mkdir(parents=True)
   with pytest.raises(InputError, match='no .txt file'):
-    race_questions.read(str(tmp_path), 'dev', ('high',))
+    race.read_questions(str(tmp_path), 'dev', ('high',))
   as_lines(tmp_path, [DOCUMENT], split='dev', part='high')
   with pytest.raises(InputError, match='keep one'):
-    race_questions.read(str(tmp_path), 'dev', ('high',))
+    race.read_questions(str(tmp_path), 'dev', ('high',))
 
 
 @pytest.mark.parametrize('split, part, passages, questions', [
@@ -139,6 +139,6 @@ def test_the_official_numbers(split, part, passages, questions):
   data = os.environ.get('ROBERTAX_TEST_DATA')
   if not data or not (pathlib.Path(data) / 'race').is_dir():
     pytest.skip('ROBERTAX_TEST_DATA names no folder with race/ in it')
-  found = race_questions.read(f'{data}/race', split, (part,))
+  found = race.read_questions(f'{data}/race', split, (part,))
   assert len(found) == questions
   assert len({q.id.rpartition('/')[0] for q in found}) == passages

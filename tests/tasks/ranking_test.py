@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from robertax import model
-from robertax.tasks import ranking
+from robertax.tasks import objectives
 
 RNG = np.random.default_rng(0)
 B, G, M = 2, 4, 5
@@ -27,7 +27,7 @@ def groups():
 
 
 def apart(scores):
-  return ranking.grouped(scores, THERE.reshape(B, -1).astype(np.float32), G)
+  return objectives.grouped(scores, THERE.reshape(B, -1).astype(np.float32), G)
 
 
 def choice(scores):
@@ -45,7 +45,7 @@ def test_choice():
 
 @pytest.mark.parametrize('alpha, beta', [(1.0, 0.0), (5.0, 0.4)])
 def test_margin(alpha, beta):
-  sums = ranking.margin_loss(apart(SCORES), WEIGHTS, alpha, beta)
+  sums = objectives.margin_loss(apart(SCORES), WEIGHTS, alpha, beta)
   loss = correct = 0
   for (lq, *others), _ in groups():
     loss += sum(-lq + alpha * max(0, lc - lq + beta) for lc in others)
@@ -57,7 +57,7 @@ def test_margin(alpha, beta):
 
 @pytest.mark.parametrize('loss', [
     lambda s: choice(s)['loss_sum'],
-    lambda s: ranking.margin_loss(apart(s), WEIGHTS, 1.0, 0.3)['loss_sum']])
+    lambda s: objectives.margin_loss(apart(s), WEIGHTS, 1.0, 0.3)['loss_sum']])
 def test_what_is_not_there_has_no_part(loss):
   gradient = np.asarray(jax.grad(loss)(jnp.asarray(SCORES)))
   absent = ~THERE.reshape(B, -1)
@@ -70,6 +70,6 @@ def test_a_tie_is_the_querys():
   scores = np.array([[1.0, 1.0, 0.5, 1.0, 1.5, 0, 1.0, 1.5, 0]])
   there = np.array([[1, 1, 1, 1, 1, 1, 1, 0, 1]])
   for weights, correct in (([1, 1, 1], 2), ([0, 1, 1], 1), ([1, 0, 0], 1)):
-    sums = ranking.margin_loss(ranking.grouped(scores, there, 3),
-                               np.array([weights], np.float32))
+    sums = objectives.margin_loss(objectives.grouped(scores, there, 3),
+                                  np.array([weights], np.float32))
     assert float(sums['correct_sum']) == correct

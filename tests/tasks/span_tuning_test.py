@@ -7,11 +7,11 @@ import pytest
 from robertax import text
 from robertax.config import ModelConfig
 from robertax.data.tuning import TuningBatches, collect
-from robertax.tasks import span_tuning, squad_windows
+from robertax.tasks import squad
 from robertax.tasks.squad_files import Answer, Question
 
 CONTEXT = 'one two three four five six seven eight nine ten eleven twelve'
-LAW = squad_windows.WindowLaw(length=16, doc_stride=3, question_length=4)
+LAW = squad.WindowLaw(length=16, doc_stride=3, question_length=4)
 
 
 @pytest.fixture(scope='module')
@@ -22,12 +22,12 @@ def tokenizer():
 @pytest.fixture(scope='module')
 def examples(tokenizer):
   """Windows with an answer and without; the answer of b is in two."""
-  encoded = squad_windows.encode([
+  encoded = squad.encode_questions([
       Question('a', '', 'how many?', CONTEXT, (Answer('two', 4),)),
       Question('b', '', 'who?', CONTEXT, (Answer('six', 24),)),
       Question('c', '', 'who?', CONTEXT[:20], ())], tokenizer)
-  windows = squad_windows.windows(encoded, LAW)
-  return span_tuning.examples(encoded, windows, LAW, tokenizer)
+  windows = squad.make_windows(encoded, LAW)
+  return squad.window_examples(encoded, windows, LAW, tokenizer)
 
 
 def test_examples_have_their_targets(examples, tokenizer):
@@ -54,7 +54,7 @@ def test_the_loss_is_spans_plus_answerability(examples, tokenizer,
       vocab_size=tokenizer.vocab_size, dropout_rate=0.,
       attention_dropout_rate=0., lm_head=False, span_head=True,
       num_classes=num_classes)
-  objective = span_tuning.SpanTuning(config, tokenizer.pad_id)
+  objective = squad.SpanTuning(config, tokenizer.pad_id)
   rng = np.random.default_rng(0)
   params = jax.tree.map(
       lambda x: x + rng.normal(size=x.shape).astype(np.float32) / 5,

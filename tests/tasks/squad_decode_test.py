@@ -7,15 +7,9 @@ import pytest
 
 from robertax import text
 from robertax.errors import InputError
-from robertax.tasks import (
-  squad_decode,
-  squad_files,
-  squad_metrics,
-  squad_windows,
-)
-from robertax.tasks.squad_decode import DecodingLaw
+from robertax.tasks import squad, squad_files
+from robertax.tasks.squad import DecodingLaw, WindowLaw
 from robertax.tasks.squad_files import Answer, Question
-from robertax.tasks.squad_windows import WindowLaw
 
 DATA = os.environ.get('ROBERTAX_TEST_DATA', '')
 CONTEXT = 'one two three four five six seven eight nine ten eleven twelve'
@@ -28,14 +22,14 @@ def encoded():
   tokenizer = text.train_byte_bpe([CONTEXT + ' how many? who?'] * 20, 330)
   questions = [Question('a', '', 'how many?', CONTEXT, (Answer('two', 4),)),
                Question('b', '', 'who?', CONTEXT[:20], ())]
-  return squad_windows.encode(questions, tokenizer)
+  return squad.encode_questions(questions, tokenizer)
 
 
 @pytest.fixture(scope='module')
 def logits(encoded):
   """(windows, starts, ends): several windows of a; padding behind them."""
   rng = np.random.default_rng(3)
-  windows = squad_windows.windows(encoded, WINDOWS)
+  windows = squad.make_windows(encoded, WINDOWS)
   assert [w.number for w in windows].count(0) > 2
   return windows, *(
       [rng.normal(size=20).astype(np.float32) * 5 for _ in windows]
@@ -60,7 +54,7 @@ def plain(encoded, windows, starts, ends, law):
 
 
 def test_best_spans_of_all_windows(encoded, logits):
-  found = squad_decode.decode(encoded, *logits, LAW)
+  found = squad.decode_windows(encoded, *logits, LAW)
   wanted = plain(encoded, *logits, LAW)
   assert list(found) == ['a', 'b']
   for key, one in found.items():
@@ -68,14 +62,14 @@ def test_best_spans_of_all_windows(encoded, logits):
     assert [s.score for s in one.spans] == pytest.approx(
         [v for _, v in wanted[key][:5]])
     assert one.answer == wanted[key][0][0] and one.no_answer is None
-  assert squad_decode.answers(found) == {
+  assert squad.final_answers(found) == {
       key: one[0][0] for key, one in wanted.items()}
 
 
 def test_no_answer_is_of_the_window_least_for_it(encoded, logits):
   windows, starts, ends = logits
   odds = np.linspace(-2, 3, len(windows)).astype(np.float32)
-  found = squad_decode.decode(encoded, *logits, LAW, odds)
+  found = squad.decode_windows(encoded, *logits, LAW, odds)
   of_a = [i for i, w in enumerate(windows) if w.number == 0]
   assert found['a'].no_answer == pytest.approx(
       min(1 / (1 + np.exp(odds[i])) for i in of_a))
@@ -84,10 +78,10 @@ def test_no_answer_is_of_the_window_least_for_it(encoded, logits):
   assert found['a'].null_odds == pytest.approx(
       null - found['a'].spans[0].score)
   low, high = sorted(one.no_answer for one in found.values())
-  between = squad_decode.answers(found, (low + high) / 2)
+  between = squad.final_answers(found, (low + high) / 2)
   assert sorted(map(bool, between.values())) == [False, True]
-  assert not any(squad_decode.answers(found, low / 2).values())
-  assert all(squad_decode.answers(found, high).values())
+  assert not any(squad.final_answers(found, low / 2).values())
+  assert all(squad.final_answers(found, high).values())
 
 
 @pytest.mark.parametrize('size, law', [
@@ -101,13 +95,13 @@ def test_best_pairs(size, law):
            for j in range(i, min(i + law.max_answer_length, size))]
   wanted = sorted(pairs, key=lambda p: (
       -(starts[p[0]] + ends[p[1]]), p[1] - p[0], p[0]))[:law.n_best]
-  assert squad_decode.best_pairs(starts, ends, law) == wanted
+  assert squad.best_pairs(starts, ends, law) == wanted
 
 
 def test_n_best_file(encoded, logits):
-  found = squad_decode.decode(encoded, *logits, LAW)
-  one = squad_decode.n_best(found, '1.1')['a']
-  two = squad_decode.n_best(found, '2.0')['a']
+  found = squad.decode_windows(encoded, *logits, LAW)
+  one = squad.n_best_predictions(found, '1.1')['a']
+  two = squad.n_best_predictions(found, '2.0')['a']
   assert [e['text'] for e in one] == [s.text for s in found['a'].spans]
   assert sorted(e['text'] for e in two) == sorted(
       ['', *(e['text'] for e in one)])
@@ -128,22 +122,22 @@ def test_the_threshold_is_the_best_of_all(digits):
     key, has = f'q{i}', i % 3 > 0
     questions.append(Question(key, '', '', '', (Answer('x y'),) * has))
     odds = np.clip(rng.normal(.4 if has else .6, .2), .01, .99)
-    decoded[key] = squad_decode.Decoded(
-        (squad_decode.Span(rng.choice(['x y', 'x', 'z']), 1., 1.),),
-        squad_decode.Span('', 0., 0.), round(float(odds), digits))
+    decoded[key] = squad.Decoded(
+        (squad.Span(rng.choice(['x y', 'x', 'z']), 1., 1.),),
+        squad.Span('', 0., 0.), round(float(odds), digits))
 
   def score(threshold):
-    return squad_metrics.score(
-        questions, squad_decode.answers(decoded, threshold), '2.0')['f1']
+    return squad_files.score_predictions(
+        questions, squad.final_answers(decoded, threshold), '2.0')['f1']
 
-  chosen = squad_decode.choose_threshold(questions, decoded)
+  chosen = squad.choose_threshold(questions, decoded)
   tried = [score(t) for t in [0, 2, *(d.no_answer for d in decoded.values())]]
   assert score(chosen) == pytest.approx(max(tried))
   assert max(tried) > score(2)
   if digits == 6:
     assert max(tried) > score(0)
-    official = squad_metrics.score(
-        questions, squad_decode.answers(decoded), '2.0',
+    official = squad_files.score_predictions(
+        questions, squad.final_answers(decoded), '2.0',
         {key: one.no_answer for key, one in decoded.items()})
     assert chosen == official['best_f1_thresh']
     assert score(chosen) == pytest.approx(official['best_f1'])
@@ -152,10 +146,10 @@ def test_the_threshold_is_the_best_of_all(digits):
 def test_the_threshold_of_answers_that_are_all_wrong():
   questions = [Question('a', '', '', '', (Answer('x'),)),
                Question('b', '', '', '', ())]
-  decoded = {key: squad_decode.Decoded(
-      (squad_decode.Span('z', 1., 1.),), squad_decode.Span('', 0., 0.), .5)
+  decoded = {key: squad.Decoded(
+      (squad.Span('z', 1., 1.),), squad.Span('', 0., 0.), .5)
       for key in 'ab'}
-  assert squad_decode.choose_threshold(questions, decoded) == 0.0
+  assert squad.choose_threshold(questions, decoded) == 0.0
 
 
 @pytest.mark.skipif(not os.path.isdir(f'{DATA}/squad'), reason=(
@@ -164,22 +158,22 @@ def test_the_threshold_of_answers_that_are_all_wrong():
 def test_the_right_logits_give_the_right_answers(version):
   """Of a real dev set: what windows, tokens and decoding lose together."""
   tokenizer = text.load(f'{DATA}/bpe')
-  questions = squad_files.read(f'{DATA}/squad/dev-v{version}.json[::8]',
-                               version)
-  encoded = squad_windows.encode(questions, tokenizer)
-  windows = squad_windows.windows(encoded, WindowLaw())
+  questions = squad_files.read_questions(
+      f'{DATA}/squad/dev-v{version}.json[::8]', version)
+  encoded = squad.encode_questions(questions, tokenizer)
+  windows = squad.make_windows(encoded, WindowLaw())
   rng, logits, odds = np.random.default_rng(0), ([], []), []
   for window in windows:
     size = window.offset + window.end - window.start + 1
-    places = squad_windows.targets(window, encoded)
+    places = squad.window_targets(window, encoded)
     for one, place in zip(logits, places):
       one.append(rng.normal(size=size))
       one[-1][place] += 20
     odds.append(5 if places[1] else -5)
-  decoded = squad_decode.decode(encoded, windows, *logits, DecodingLaw(), odds)
+  decoded = squad.decode_windows(encoded, windows, *logits, DecodingLaw(), odds)
   threshold = .5 if version == '2.0' else None
-  found = squad_metrics.score(
-      questions, squad_decode.answers(decoded, threshold), version)
+  found = squad_files.score_predictions(
+      questions, squad.final_answers(decoded, threshold), version)
   assert found['total'] > 1000
   assert found['exact'] > 99 and found['f1'] > 99
 

@@ -31,7 +31,7 @@ def write(tmp_path):
 
 def test_reads_what_is_there(write):
   path = write(file_of([qa(), qa('q2', 'dog', 16)], [qa('q3')]))
-  one, two, three = squad_files.read(path, '1.1')
+  one, two, three = squad_files.read_questions(path, '1.1')
   assert (one.id, one.article, one.question, one.context) == (
       'q1', 'T0', 'Who?', 'the cat and the dog')
   assert one.answers == (squad_files.Answer('cat', 4),)
@@ -43,17 +43,19 @@ def test_version_2_has_questions_without_answers(write):
   none = {'id': 'q2', 'question': 'x', 'answers': [], 'is_impossible': True,
           'plausible_answers': [{'text': 'dog', 'answer_start': 16}]}
   path = write(file_of([qa(is_impossible=False), none], version='v2.0'))
-  assert [len(q.answers) for q in squad_files.read(path, '2.0')] == [1, 0]
+  assert [len(q.answers) for q in squad_files.read_questions(path, '2.0')
+         ] == [1, 0]
   # 1.1 beside it, as for training: all of its questions have answers.
   old = write(file_of([qa('q9')]), 'old.json')
-  assert len(squad_files.read(f'{old}, {path}', '2.0')) == 3
+  assert len(squad_files.read_questions(f'{old}, {path}', '2.0')) == 3
 
 
 def test_slices_of_articles_share_none(write):
   path = write(file_of(*[[qa(f'q{i}')] for i in range(5)]))
 
   def ids(part):
-    return ''.join(q.id[1] for q in squad_files.read(path + part, '1.1'))
+    return ''.join(
+        q.id[1] for q in squad_files.read_questions(path + part, '1.1'))
 
   assert [ids(part) for part in (
       '', '[::2]', '[1::2]', '[:2]', '[2:]', '[-1:]', '[1:4]', '[:4:3]')] == [
@@ -62,7 +64,7 @@ def test_slices_of_articles_share_none(write):
     ids('[7:]')
   # A file of that very name is that file.
   odd = write(file_of([qa('q8')]), 'f.json[1:]')
-  assert [q.id for q in squad_files.read(odd, '1.1')] == ['q8']
+  assert [q.id for q in squad_files.read_questions(odd, '1.1')] == ['q8']
 
 
 @pytest.mark.parametrize('content, version, says', [
@@ -104,27 +106,27 @@ def test_slices_of_articles_share_none(write):
 def test_wrong_files_are_named(write, content, version, says):
   path = write(content)
   with pytest.raises(InputError, match=says) as e:
-    squad_files.read(path, version)
+    squad_files.read_questions(path, version)
   assert path in str(e.value)
 
 
 def test_an_id_of_two_files_is_found(write):
   one, two = write(file_of([qa()]), 'a.json'), write(file_of([qa()]), 'b.json')
   with pytest.raises(InputError, match='b.json: .*first at .*a.json'):
-    squad_files.read(f'{one},{two}', '1.1')
+    squad_files.read_questions(f'{one},{two}', '1.1')
 
 
 def test_a_missing_file_is_named(tmp_path):
   with pytest.raises(InputError, match='cannot read .*none.json: No such file'):
-    squad_files.read(f'{tmp_path}/none.json', '1.1')
+    squad_files.read_questions(f'{tmp_path}/none.json', '1.1')
   with pytest.raises(InputError, match='version=.3'):
-    squad_files.read('x', '3')
+    squad_files.read_questions('x', '3')
 
 
 def test_references_need_no_places(write):
   path = write({'data': [{'paragraphs': [{'qas': [
       {'id': 5, 'answers': [{'text': 'no such'}]}]}]}]})
-  question, = squad_files.read(path, '1.1', spans=False)
+  question, = squad_files.read_questions(path, '1.1', spans=False)
   assert (question.id, question.answers) == (
       '5', (squad_files.Answer('no such'),))
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import pytest
 
 from robertax.errors import InputError
-from robertax.tasks import squad_metrics
+from robertax.tasks import squad_files
 from robertax.tasks.squad_files import Answer, Question
 
 
@@ -106,7 +106,7 @@ def close(found, wanted):
     ('a_b', 'ab'), ('中国 the 文', '中国 文'), ('the’s', '’s'),
     ('an\u2014the', '\u2014')])
 def test_normalize(text, wanted):
-  assert squad_metrics.normalize(text) == wanted == plain_normalize(text)
+  assert squad_files.normalize(text) == wanted == plain_normalize(text)
 
 
 @pytest.mark.parametrize('prediction, gold, exact, one, two', [
@@ -120,13 +120,13 @@ def test_normalize(text, wanted):
     ('2,000', '2000', 1, 1, 1),
     ('2 000', '2000', 0, 0, 0)])
 def test_one_answer(prediction, gold, exact, one, two):
-  assert squad_metrics.exact_match(prediction, gold) == exact
-  assert squad_metrics.f1(prediction, gold, '1.1') == pytest.approx(one)
-  assert squad_metrics.f1(prediction, gold, '2.0') == pytest.approx(two)
+  assert squad_files.exact_match(prediction, gold) == exact
+  assert squad_files.f1(prediction, gold, '1.1') == pytest.approx(one)
+  assert squad_files.f1(prediction, gold, '2.0') == pytest.approx(two)
 
 
 def test_version_1_by_hand():
-  found = squad_metrics.score(questions({
+  found = squad_files.score_predictions(questions({
       'several': ['New York', 'the city of New York'],
       'missing': ['x'], 'empty': ['x'], 'half': ['a b c']}),
       {'several': 'City of New York.', 'empty': '', 'half': 'B d',
@@ -139,7 +139,7 @@ def test_version_1_by_hand():
 def test_version_2_by_hand():
   data = {'right': ['Rome'], 'none': [], 'wrong': [], 'odd': ['the'],
           'gone': ['Oslo']}
-  found = squad_metrics.score(questions(data), {
+  found = squad_files.score_predictions(questions(data), {
       'right': 'rome', 'none': '', 'wrong': 'Rome', 'odd': ''}, '2.0')
   assert found == {
       'exact': 60.0, 'f1': 60.0, 'total': 5, 'missing': 1, 'unknown': 0,
@@ -150,9 +150,16 @@ def test_version_2_by_hand():
 
 def test_missing_in_version_2_is_an_empty_answer():
   data = questions({'a': ['x'], 'b': [], 'c': ['y']})
-  some = squad_metrics.score(data, {'c': 'y'}, '2.0', {'c': .1})
-  all_ = squad_metrics.score(data, {'a': '', 'b': '', 'c': 'y'}, '2.0',
-                             {'a': .2, 'b': .3, 'c': .1})
+  some = squad_files.score_predictions(data, {'c': 'y'}, '2.0', {'c': .1})
+  all_ = squad_files.score_predictions(data, {
+      'a': '',
+      'b': '',
+      'c': 'y'
+  }, '2.0', {
+      'a': .2,
+      'b': .3,
+      'c': .1
+  })
   assert some.pop('missing') == 2 and all_.pop('missing') == 0
   assert some == all_
 
@@ -161,18 +168,20 @@ def test_threshold_by_hand():
   data = {'a': ['x'], 'b': ['y'], 'c': [], 'd': []}
   predictions = {'a': 'x', 'b': 'z y', 'c': 'w', 'd': ''}
   na = {'a': .1, 'b': .4, 'c': .3, 'd': .9}
-  found = squad_metrics.score(questions(data), predictions, '2.0', na, .35)
+  found = squad_files.score_predictions(questions(data), predictions, '2.0', na,
+                                        .35)
   # c keeps its answer, b loses it. F1 with all four: 1 + 2/3 + 0 + 1.
   assert (found['exact'], found['f1']) == (50.0, 50.0)
   assert (found['best_exact'], found['best_exact_thresh']) == (75.0, .1)
   assert found['best_f1_thresh'] == .1 and found['best_f1'] == 75.0
   # Of equal scores, the file's order decides.
   tied = dict.fromkeys('cadb', .5)
-  assert squad_metrics.score(questions(data), predictions, '2.0', tied)[
-      'best_exact_thresh'] == 0.0
+  assert squad_files.score_predictions(questions(data), predictions, '2.0',
+                                       tied)['best_exact_thresh'] == 0.0
   # Log-odds are scores too.
   odds = {'a': -3.0, 'b': -2.5, 'c': 2.0, 'd': 8.0}
-  found = squad_metrics.score(questions(data), predictions, '2.0', odds)
+  found = squad_files.score_predictions(questions(data), predictions, '2.0',
+                                        odds)
   assert found['best_f1_thresh'] == -2.5
   assert found['best_f1'] == pytest.approx(100 * (2 + 1 + 2 / 3) / 4)
   assert found['exact'] == 75.0  # c's 2.0 and d's 8.0 are above 1.
@@ -191,7 +200,7 @@ IDS = 'abcdefgh'
                                                       max_size=3), min_size=1),
        st.dictionaries(st.sampled_from(IDS), TEXT))
 def test_version_1_is_the_official(data, predictions):
-  found = squad_metrics.score(questions(data), predictions, '1.1')
+  found = squad_files.score_predictions(questions(data), predictions, '1.1')
   assert (found['exact'], found['f1']) == pytest.approx(
       plain_v1(data, predictions))
   assert found['missing'] == len(data.keys() - predictions.keys())
@@ -209,17 +218,19 @@ def test_version_2_is_the_official(data, given_for, threshold, with_scores):
   predictions = {i: text for i, (text, _) in given_for.items()}
   na = {i: p for i, (_, p) in given_for.items()} if with_scores else None
   threshold = threshold if with_scores else 1.0
-  close(squad_metrics.score(questions(data), predictions, '2.0', na, threshold),
-        plain_v2(data, predictions, na, threshold))
+  close(
+      squad_files.score_predictions(questions(data), predictions, '2.0', na,
+                                    threshold),
+      plain_v2(data, predictions, na, threshold))
 
 
 def test_what_cannot_be_scored_is_said():
   one = questions({'a': ['x'], 'b': []})
   with pytest.raises(InputError, match='question b: no answer'):
-    squad_metrics.score(one, {}, '1.1')
+    squad_files.score_predictions(one, {}, '1.1')
   with pytest.raises(InputError, match='no questions'):
-    squad_metrics.score([], {}, '2.0')
+    squad_files.score_predictions([], {}, '2.0')
   with pytest.raises(InputError, match='score for question a'):
-    squad_metrics.score(one, {'a': 'x', 'b': ''}, '2.0', {'b': 0.0})
+    squad_files.score_predictions(one, {'a': 'x', 'b': ''}, '2.0', {'b': 0.0})
   with pytest.raises(InputError, match='2.0 only'):
-    squad_metrics.score(one[:1], {'a': 'x'}, '1.1', {'a': 0.0})
+    squad_files.score_predictions(one[:1], {'a': 'x'}, '1.1', {'a': 0.0})

@@ -5,9 +5,9 @@ import pytest
 
 from robertax import text
 from robertax.errors import InputError
-from robertax.tasks import squad_windows
+from robertax.tasks import squad
+from robertax.tasks.squad import WindowLaw
 from robertax.tasks.squad_files import Answer, Question
-from robertax.tasks.squad_windows import WindowLaw
 
 CONTEXT = ('In 1973 the Île de France (the "island") had €12, naïve people '
            'and  two 🙂 signs; the-end. ') * 3
@@ -25,17 +25,17 @@ def question(context=CONTEXT, asked='Which island?', key='q', **answer):
 
 
 def test_a_window_is_question_and_stretch(tokenizer):
-  one = squad_windows.encode(
+  one = squad.encode_questions(
       [question('the Île de France', '  island? ')], tokenizer)
   law = WindowLaw(length=60, doc_stride=2, question_length=20)
-  window, = squad_windows.windows(one, law)
-  found = squad_windows.input_ids(window, one, law, tokenizer)
+  window, = squad.make_windows(one, law)
+  found = squad.window_ids(window, one, law, tokenizer)
   assert found.tolist() == [
       0, *tokenizer.encode('island?'), 2, 2,
       *tokenizer.encode('the Île de France'), 2]
   single = WindowLaw(60, 2, 20, separators=1)
-  window, = squad_windows.windows(one, single)
-  assert squad_windows.input_ids(window, one, single, tokenizer).tolist() == [
+  window, = squad.make_windows(one, single)
+  assert squad.window_ids(window, one, single, tokenizer).tolist() == [
       *found[:np.argmax(found == 2)], 2, *tokenizer.encode('the Île de France'),
       2]
 
@@ -51,10 +51,10 @@ def test_windows_cover_the_context(length, stride, asked, cut, total,
   except InputError:
     assert length - 2 - separators - cut <= stride
     return
-  one = squad_windows.EncodedQuestion(
+  one = squad.EncodedQuestion(
       question(), np.arange(asked), np.arange(total),
       np.stack([np.arange(total), np.arange(total) + 1], -1))
-  found = squad_windows.windows([one], law)
+  found = squad.make_windows([one], law)
   assert found[0].start == 0 and found[-1].end == total
   room = length - 2 - separators - min(asked, cut)
   for now, following in zip(found, found[1:]):
@@ -80,14 +80,14 @@ def test_answers_come_back_character_for_character(tokenizer):
   assert len(spans) > 50
   questions = [question(context, key=str(i), text=context[a:b], start=a)
                for i, (a, b) in enumerate(spans)]
-  encoded = squad_windows.encode(questions, tokenizer)
-  assert not list(squad_windows.unrecovered(encoded))
+  encoded = squad.encode_questions(questions, tokenizer)
+  assert not list(squad.unrecovered_questions(encoded))
   # And out of any window that holds them, by way of its places.
   held = 0
-  for window in squad_windows.windows(encoded, LAW):
+  for window in squad.make_windows(encoded, LAW):
     one = encoded[window.number]
-    start, end = squad_windows.targets(window, encoded)
-    ids = squad_windows.input_ids(window, encoded, LAW, tokenizer)
+    start, end = squad.window_targets(window, encoded)
+    ids = squad.window_ids(window, encoded, LAW, tokenizer)
     if (start, end) == (0, 0):
       first, last = one.span(one.question.answers[0].start,
                              one.question.answers[0].end)
@@ -106,20 +106,21 @@ def test_an_answer_inside_a_piece_is_reported(tokenizer):
   whole = CONTEXT.index('1973')
   questions = [question(key='in', text='sl', start=inside),
                question(key='on', text='1973', start=whole), question(key='no')]
-  encoded = squad_windows.encode(questions, tokenizer)
-  (found, instead), = squad_windows.unrecovered(encoded)
+  encoded = squad.encode_questions(questions, tokenizer)
+  (found, instead), = squad.unrecovered_questions(encoded)
   assert found.id == 'in' and 'sl' in instead and instead != 'sl'
   assert instead in CONTEXT
 
 
 def test_no_answer_points_at_bos(tokenizer):
-  encoded = squad_windows.encode([question()], tokenizer)
-  assert {squad_windows.targets(w, encoded)
-          for w in squad_windows.windows(encoded, LAW)} == {(0, 0)}
+  encoded = squad.encode_questions([question()], tokenizer)
+  assert {squad.window_targets(w, encoded)
+          for w in squad.make_windows(encoded, LAW)} == {(0, 0)}
 
 
 def test_questions_on_a_paragraph_share_its_tokens(tokenizer):
-  a, b = squad_windows.encode([question(key='a'), question(key='b')], tokenizer)
+  a, b = squad.encode_questions(
+      [question(key='a'), question(key='b')], tokenizer)
   assert a.offsets is b.offsets
 
 
@@ -135,4 +136,4 @@ def test_windows_without_room_are_refused(values, says):
 
 def test_a_context_without_tokens_is_named(tokenizer):
   with pytest.raises(InputError, match='question q: its context'):
-    squad_windows.encode([question('')], tokenizer)
+    squad.encode_questions([question('')], tokenizer)

@@ -10,7 +10,7 @@ from sklearn import metrics
 
 import robertax
 from robertax.errors import InputError
-from robertax.tasks.text_classification import TextClassification
+from robertax.tasks.glue import TextClassification
 from tests.tasks import tuning_run
 
 # Which word is in it says the class; names that are numbers are names too.

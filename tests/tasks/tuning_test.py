@@ -10,7 +10,7 @@ import pytest
 from robertax.config import ModelConfig
 from robertax.data.examples import Examples
 from robertax.data.tuning import TuningBatches, collect
-from robertax.tasks.tuning import Classification
+from robertax.tasks.objectives import Classification
 
 CONFIG = ModelConfig(
     vocab_size=90, hidden_size=32, num_layers=2, num_heads=4, mlp_size=64,

@@ -5,8 +5,8 @@ import pathlib
 
 import pytest
 
-from robertax.tasks import pronouns, wnli_spans
-from robertax.tasks.wnli_spans import Row
+from robertax.tasks.wnli import WnliRow, align_row, align_rows
+from robertax.tasks.wsc import read_sentences
 
 
 @pytest.mark.parametrize('premise, hypothesis, before, pronoun, query', [
@@ -30,7 +30,7 @@ from robertax.tasks.wnli_spans import Row
      'Bob said ', 'it', 'the it'),
 ])
 def test_aligned(premise, hypothesis, before, pronoun, query):
-  found = wnli_spans.aligned(Row('5', premise, hypothesis, 1))
+  found = align_row(WnliRow('5', premise, hypothesis, 1))
   assert found.pronoun == pronoun and found.query == query
   assert found.prefix.endswith(before) and found.text == premise
   assert (found.id, found.label) == ('5', True)
@@ -42,9 +42,9 @@ def test_aligned(premise, hypothesis, before, pronoun, query):
     ('Bob met Tom. Tom fell.', 'Bob fell.'),  # No pronoun.
     ('Bob met Tom. He fell.', ''), ('', 'Bob fell.')])
 def test_unaligned_rows_are_listed(premise, hypothesis):
-  rows = [Row('0', 'Bob fell, and he cried.', 'Bob cried.', None),
-          Row('1', premise, hypothesis, 0)]
-  found = wnli_spans.align(rows)
+  rows = [WnliRow('0', 'Bob fell, and he cried.', 'Bob cried.', None),
+          WnliRow('1', premise, hypothesis, 0)]
+  found = align_rows(rows)
   assert found.unaligned == rows[1:]
   assert [s.id for s in found.sentences] == ['0']
   assert found.sentences[0].label is None
@@ -64,15 +64,15 @@ def test_against_superglues_spans():
 
   annotated = {}
   for split in ('train', 'val'):
-    for sentence in pronouns.read(str(wsc), split).sentences:
+    for sentence in read_sentences(str(wsc), split).sentences:
       annotated.setdefault(key(sentence), []).append(sentence)
   counts = {}
   same = labels = shared = 0
   for split in ('train', 'dev', 'test'):
     lines = (wnli / f'{split}.tsv').read_text().splitlines()[1:]
-    rows = [Row(f[0], f[1], f[2], int(f[3]) if len(f) > 3 else None)
+    rows = [WnliRow(f[0], f[1], f[2], int(f[3]) if len(f) > 3 else None)
             for f in (line.split('\t') for line in lines)]
-    found = wnli_spans.align(rows)
+    found = align_rows(rows)
     counts[split] = len(found.sentences), len(rows)
     if split == 'test':
       continue

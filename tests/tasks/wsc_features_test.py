@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from robertax import text
-from robertax.tasks import pronouns, wsc_features
-from robertax.tasks.pronouns import PronounSentence
+from robertax.tasks import wsc
+from robertax.tasks.wsc import PronounSentence
 
 TEXT = ('The trophy does not fit into the brown suitcase because it is too '
         'large. Ann met Bob, and she saw his old dog.')
@@ -26,7 +26,7 @@ def tokenizer(request):
 
 
 def test_the_phrase_stands_where_the_pronoun_stood(tokenizer):
-  found = wsc_features.features(SENTENCES, tokenizer, 512)
+  found = wsc.encode_sentences(SENTENCES, tokenizer, 512)
   examples = found.examples
   assert found.phrases[0][0] == 'the suitcase'
   assert {'The trophy', 'trophy'} == set(found.phrases[0][1:])
@@ -54,8 +54,8 @@ def test_the_phrase_stands_where_the_pronoun_stood(tokenizer):
 
 def test_long_sentences_keep_what_is_around(tokenizer):
   long = PronounSentence('0', TEXT * 3 + ' ', 'it', ' ' + TEXT * 3, 'Ann', True)
-  found = wsc_features.features([long], tokenizer, 40)
-  whole = wsc_features.features([long], tokenizer, 4096)
+  found = wsc.encode_sentences([long], tokenizer, 40)
+  whole = wsc.encode_sentences([long], tokenizer, 4096)
   assert found.truncated == len(found.examples) == len(whole.examples)
   for number in range(len(found.examples)):
     ids, all_ids = (f.examples.sequence(number).tolist()
@@ -68,7 +68,7 @@ def test_long_sentences_keep_what_is_around(tokenizer):
 
 
 def test_a_phrase_longer_than_all(tokenizer):
-  found = wsc_features.features([PronounSentence(
+  found = wsc.encode_sentences([PronounSentence(
       '0', 'See ', 'it', ' now.', 'the ' * 50, True)], tokenizer, 10)
   assert len(found.examples.sequence(0)) == 10
   assert (found.examples.sequence(0)[1:-1] == tokenizer.mask_id).all()
@@ -77,7 +77,7 @@ def test_a_phrase_longer_than_all(tokenizer):
 @pytest.mark.parametrize('before, behind, room', [
     (5, 5, 20), (50, 5, 20), (5, 50, 20), (50, 50, 21), (0, 50, 7), (9, 9, 0)])
 def test_window(before, behind, room):
-  left, right = wsc_features.window(before, behind, room)
+  left, right = wsc.context_window(before, behind, room)
   assert 0 <= left <= before and 0 <= right <= behind
   assert left + right == min(room, before + behind)
   assert min(left, right) >= min(room // 2, before, behind)
@@ -89,8 +89,8 @@ def test_on_the_real_rows_with_gpt2s_pieces():
   if not data or not os.path.isdir(f'{data}/superglue/WSC'):
     pytest.skip('ROBERTAX_TEST_DATA names no folder with superglue/WSC in it')
   tokenizer = text.load(f'{data}/bpe')
-  sentences = pronouns.read(f'{data}/superglue/WSC', 'train').sentences
-  found = wsc_features.features(sentences, tokenizer, 512)
+  sentences = wsc.read_sentences(f'{data}/superglue/WSC', 'train').sentences
+  found = wsc.encode_sentences(sentences, tokenizer, 512)
   number = 0
   for sentence, phrases in zip(sentences, found.phrases):
     for phrase in phrases:

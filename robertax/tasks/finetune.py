@@ -17,8 +17,8 @@ import numpy as np
 from robertax import text
 from robertax.config import ModelConfig
 from robertax.data.examples import Examples
+from robertax.data.finetuning import Batch, TuningBatches
 from robertax.data.order import Order
-from robertax.data.tuning import Batch, TuningBatches
 from robertax.errors import InputError
 from robertax.tasks.objectives import Tuning
 from robertax.tasks.task import examples_content, json_lines, write_results

@@ -14,7 +14,7 @@ import numpy as np
 
 from robertax import data, parallel
 from robertax.config import Config
-from robertax.data.tuning import collect
+from robertax.data.finetuning import collect
 from robertax.train.compiled import output_step
 from robertax.train.evaluate import Evaluation
 

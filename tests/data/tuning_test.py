@@ -7,7 +7,7 @@ import pytest
 
 from robertax.data.examples import Examples
 from robertax.data.feed import host_rows
-from robertax.data.tuning import TuningBatches, collect
+from robertax.data.finetuning import TuningBatches, collect
 
 COUNT = 37
 

@@ -7,7 +7,7 @@ import pytest
 from robertax import model
 from robertax.config import ModelConfig
 from robertax.data.examples import Examples
-from robertax.data.tuning import TuningBatches, collect
+from robertax.data.finetuning import TuningBatches, collect
 from robertax.tasks import objectives
 from robertax.tasks.objectives import Choice, SpanRanking
 

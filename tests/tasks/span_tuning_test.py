@@ -6,7 +6,7 @@ import pytest
 
 from robertax import text
 from robertax.config import ModelConfig
-from robertax.data.tuning import TuningBatches, collect
+from robertax.data.finetuning import TuningBatches, collect
 from robertax.tasks import squad
 from robertax.tasks.squad_files import Answer, Question
 

@@ -9,7 +9,7 @@ import pytest
 
 from robertax.config import ModelConfig
 from robertax.data.examples import Examples
-from robertax.data.tuning import TuningBatches, collect
+from robertax.data.finetuning import TuningBatches, collect
 from robertax.tasks.objectives import Classification
 
 CONFIG = ModelConfig(

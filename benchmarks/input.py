@@ -165,7 +165,7 @@ def measure(backend: str, ops: str, num_records: int, rounds: int, calls: int,
   from robertax.data import Masking, open_source, train_batches
   from robertax.data.hashing import train_keys
   from robertax.data.order import Order
-  from robertax.data.packed import segments
+  from robertax.data.pipeline import segment_ids
 
   manifest = write_records(folder, num_records)
   if backend == 'tf' and 'array_record' not in manifest.forms:
@@ -197,7 +197,7 @@ def measure(backend: str, ops: str, num_records: int, rounds: int, calls: int,
       order.locate(number * BATCH, BATCH)[1]))
   rows = source.gather(np.arange(BATCH) % num_records)
   mask, _ = timed('masking alone', lambda number: masking.numpy(
-      rows.ids, segments(rows.lengths, LENGTH),
+      rows.ids, segment_ids(rows.lengths, LENGTH),
       train_keys(0, np.full(BATCH, number), rows.example_ids)))
   starts = [start_seconds(batches, step, rounds) for step in (0, FAR)]
   print(f'first batch at step 0: {starts[0]:.3f} s, at step {FAR}: '

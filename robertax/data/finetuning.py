@@ -21,21 +21,358 @@ model.losses.OUTSIDE) what has no weight. Each epoch has all groups in another
 order, the last batch of an epoch what is left: batches do not run over its end.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
+import functools
+import math
+from typing import Any
 
 import numpy as np
 
-from robertax.data.blocks import Blocks, Placed
-from robertax.data.examples import Examples
 from robertax.data.order import Order
+from robertax.data.pipeline import _tensorflow
+from robertax.errors import InputError
 
-Batch = dict[str, np.ndarray]
-Rows = Callable[[int], np.ndarray]  # size of a global batch -> a host's rows
+# The examples of a fine-tuning split, encoded, all of them in memory.
+#
+# An example is one sequence of ids. What is scored together is a *group*: of
+# one example (GLUE, a window of SQuAD), of the four options of a question
+# (RACE), of a query and its candidates (WSC). A batch counts groups;
+# `data.blocks` says how groups come to lie in rows, `data.tuning` makes batches
+# of them.
+#
+# Beside its ids an example has
+#   values   numbers that become fields of the batch as they are, such as its
+#            class;
+#   marks    places in it, such as where an answer starts, which become places
+#            in the row.
+# A group has `group_values`, such as which of its options is right.
+#
+# Three layouts, one mechanism:
+#
+#   classes  Examples.of(sequences, values={'class_targets': int32[E]})
+#   spans    Examples.of(sequences, marks={'span_starts': int32[E],
+#                                          'span_ends': int32[E]})
+#   groups   Examples.of(sequences, groups=int32[E],
+#                        group_values={'group_targets': int32[G]})
+
+
+Arrays = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Survey:
+class Examples:
+  """E examples in G groups.
+
+  Attributes:
+    ids: uint[tokens], one example after another.
+    starts: int64[E + 1], where each begins in `ids`, and the end.
+    firsts: int64[G + 1], the first example of each group, and the end.
+    values: name -> [E, ...].
+    marks: name -> int32[E, ...], places in the example; -1: none.
+    group_values: name -> [G, ...].
+    second_starts: int32[E], the place of the first token of type 1 (B of a
+      pair), the length where there is none.
+  """
+  ids: np.ndarray
+  starts: np.ndarray
+  firsts: np.ndarray
+  values: Arrays
+  marks: Arrays
+  group_values: Arrays
+  second_starts: np.ndarray
+
+  @classmethod
+  def of(cls, sequences: Sequence[np.ndarray], *,
+         groups: np.ndarray | None = None, values: Arrays | None = None,
+         marks: Arrays | None = None, group_values: Arrays | None = None,
+         second_starts: np.ndarray | None = None) -> 'Examples':
+    """From one array of ids an example.
+
+    Args:
+      sequences: int[n] each, special tokens included.
+      groups: int[E], the group of each example, 0, 0, 1, ...: ascending without
+        a gap. None: each example is a group of its own.
+      values, marks, group_values, second_starts: as the attributes.
+    """
+    count = len(sequences)
+    starts = np.concatenate([[0], np.cumsum(
+        [len(s) for s in sequences], dtype=np.int64)]).astype(np.int64)
+    groups = np.arange(count) if groups is None else np.asarray(groups)
+    steps = np.diff(groups, prepend=-1)
+    if not np.isin(steps, (0, 1)).all() or (count and not steps[0]):
+      raise ValueError('groups are numbered 0, 0, 1, ...: ascending, no gap')
+    lengths = np.diff(starts).astype(np.int32)
+    found = cls(
+        np.concatenate([*sequences, np.zeros(0, np.uint16)]).astype(np.uint32),
+        starts, np.append(np.flatnonzero(steps), count),
+        {k: np.asarray(v) for k, v in (values or {}).items()},
+        {k: np.asarray(v, np.int32) for k, v in (marks or {}).items()},
+        {k: np.asarray(v) for k, v in (group_values or {}).items()},
+        lengths if second_starts is None else np.asarray(
+            second_starts, np.int32))
+    for name, size, arrays in (('example', count, found.values | found.marks),
+                               ('group', found.num_groups,
+                                found.group_values)):
+      for key, array in arrays.items():
+        if len(array) != size:
+          raise ValueError(f'{key}: {len(array)} values, {size} {name}s')
+    return found
+
+  def __len__(self) -> int:
+    """E."""
+    return len(self.starts) - 1
+
+  @property
+  def num_groups(self) -> int:
+    """G."""
+    return len(self.firsts) - 1
+
+  @functools.cached_property
+  def lengths(self) -> np.ndarray:
+    """int64[E], tokens of each example."""
+    return np.diff(self.starts)
+
+  @functools.cached_property
+  def members(self) -> int:
+    """Examples of the largest group."""
+    return int(np.diff(self.firsts).max(initial=1))
+
+  def sequence(self, number: int) -> np.ndarray:
+    """int[n]: the ids of one example."""
+    return self.ids[self.starts[number]:self.starts[number + 1]]
+
+  def take(self, groups: np.ndarray) -> 'Examples':
+    """These groups alone, in this order."""
+    spans = [np.arange(self.firsts[g], self.firsts[g + 1]) for g in groups]
+    kept = np.concatenate([*spans, np.zeros(0, np.int64)]).astype(np.int64)
+    return Examples.of(
+        [self.sequence(n) for n in kept],
+        groups=np.repeat(np.arange(len(spans)), [len(s) for s in spans]),
+        values={k: v[kept] for k, v in self.values.items()},
+        marks={k: v[kept] for k, v in self.marks.items()},
+        group_values={k: v[groups] for k, v in self.group_values.items()},
+        second_starts=self.second_starts[kept])
+
+
+# How groups of examples come to lie in rows, so that padding is not paid for.
+#
+# Short examples are packed into rows, each with segment number of its own, as
+# in pretraining: attention and positions begin anew in each, so that an
+# example's states are those it has alone. Rows are as long as the longest
+# example of the batch needs (a ladder of lengths), and there are as many as are
+# filled (a ladder of counts), so that few shapes are compiled.
+#
+# A *block* is K consecutive rows which hold whole groups: K is 1, unless there
+# are groups that one row of the greatest length cannot hold. A block has Q
+# slots, each for one example; a group takes M consecutive slots, M being the
+# examples of the largest group, and leaves those it has no example for empty.
+# Slot q of a block is segment q + 1 of its row.
+#
+# Example: T = 8, K = 1, groups (a b), (c d) and (e), of 2, 2, 1, 3, 2 tokens:
+#
+#   row 0   a a b b c d d d    segments 1 1 2 2 3 4 4 4    slots a b c d
+#   row 1   e e . . . . . .    segments 1 1 0 0 0 0 0 0    slots e - - -
+#
+# The blocks of a batch do not depend on devices, but for empty ones at the end.
+
+
+ENOUGH_LENGTHS = 128
+ROW_LENGTHS = (32, 64, 96, 128, 192, 256, 384, 512)
+
+
+@dataclasses.dataclass(frozen=True)
+class Placed:
+  """Where the examples of a batch lie.
+
+  Attributes:
+    length: T.
+    blocks: how many, empty ones at the end included.
+    slots: Q.
+    examples, block, slot, start: int64[n] each, of each example its number, its
+      block, its slot, and its first token's place in the block (row x T +
+      column).
+    groups, group_slot: int64[g] each, the number of a group and block x (Q / M)
+      + its slots' number / M.
+  """
+  length: int
+  blocks: int
+  slots: int
+  examples: np.ndarray
+  block: np.ndarray
+  slot: np.ndarray
+  start: np.ndarray
+  groups: np.ndarray
+  group_slot: np.ndarray
+
+
+class Blocks:
+  """The law by which the groups of one split are laid out.
+
+  Attributes:
+    rows: K.
+    members: M.
+  """
+
+  def __init__(self, examples: Examples, max_length: int, unit: int):
+    """Reads lengths only.
+
+    Args:
+      examples: of the split.
+      max_length: longest row; no example is longer.
+      unit: blocks come in multiples of this: the devices that share a
+        micro-batch x micro-batches.
+    """
+    self._lengths = examples.lengths
+    self._firsts = examples.firsts
+    self._unit = unit
+    self.members = examples.members
+    longest = int(self._lengths.max(initial=1))
+    if longest > max_length:
+      raise ValueError(
+          f'an example of {longest} tokens in rows of {max_length}')
+    self._ladder = [n for n in ROW_LENGTHS if n < max_length] + [max_length]
+    sizes = [self._lengths[a:b] for a, b in zip(self._firsts,
+                                                self._firsts[1:])]
+    self.rows = next(k for k in range(1, self.members + 1)
+                     if all(_first_fit(s, [max_length] * k) for s in sizes
+                            if self.members > 1) or k == self.members)
+    self._mean = self._lengths.mean() if len(self._lengths) else 1.0
+    # Rows that hold four or more are filled well; beyond 128 tokens longer ones
+    # cost more attention than padding saves.
+    self._ladder = [n for n in self._ladder if n >= min(
+        4 * self._mean, ENOUGH_LENGTHS, max_length)]
+
+  def slots(self, length: int) -> int:
+    """Q of blocks whose rows have this length."""
+    # For half as many again as a row holds on average.
+    wanted = math.ceil(1.5 * self.rows * length / self._mean)
+    return self.members * max(1, math.ceil(wanted / self.members))
+
+  def place(self, groups: Sequence[int]) -> Placed:
+    """A batch of these groups, whatever room they need: by first fit, the
+    largest first.
+    """
+    order = self._by_size(groups)
+    length = self._need(order[0])
+    packer = _Packer(self, length)
+    for group in order:
+      if not packer.add(group):
+        packer.open()
+        packer.add(group)
+    return packer.placed(ladder(len(packer.free), self._unit))
+
+  def cut(self, tokens: int) -> Iterable[Placed]:
+    """All groups, in batches of about so many tokens: the longest first, so
+    that each has rows no longer than it needs.
+    """
+    order = self._by_size(range(len(self._firsts) - 1))
+    at = 0
+    while at < len(order):
+      length = self._need(order[at])
+      most = self._unit * max(1, tokens // (length * self.rows * self._unit))
+      packer = _Packer(self, length)
+      while at < len(order):
+        if not packer.add(order[at]):
+          if len(packer.free) == most:
+            break
+          packer.open()
+          packer.add(order[at])
+        at += 1
+      # Only the last batch is not full.
+      yield packer.placed(min(most, ladder(len(packer.free), self._unit)))
+
+  def sizes(self, group: int) -> np.ndarray:
+    """Tokens of each example of a group."""
+    return self._lengths[self._firsts[group]:self._firsts[group + 1]]
+
+  def first(self, group: int) -> int:
+    """The first example of a group."""
+    return int(self._firsts[group])
+
+  def _by_size(self, groups):
+    return sorted(groups, key=lambda g: (
+        -self._need(g), -int(self.sizes(g).sum()), g))
+
+  def _need(self, group: int) -> int:
+    """The smallest length of rows in which a block holds the group."""
+    sizes = self.sizes(group)
+    return next((length for length in self._ladder
+                 if _first_fit(sizes, [length] * self.rows)), self._ladder[-1])
+
+
+class _Packer:
+  """Fills blocks of one length."""
+
+  def __init__(self, law: Blocks, length: int):
+    self._law, self._length = law, length
+    self._slots = law.slots(length)
+    self.free, self._taken, self._found, self._groups = [], [], [], []
+    self.open()
+
+  def open(self):
+    self.free.append([self._length] * self._law.rows)
+    self._taken.append(0)
+
+  def add(self, group: int) -> bool:
+    """Into the first block that has room."""
+    sizes = self._law.sizes(group)
+    for block, free in enumerate(self.free):
+      if self._taken[block] + self._law.members > self._slots:
+        continue
+      rows = _first_fit(sizes, free)
+      if not rows:
+        continue
+      first = self._law.first(group)
+      for n, (row, size) in enumerate(zip(rows, sizes)):
+        self._found.append((
+            first + n, block, self._taken[block] + n,
+            row * self._length + self._length - free[row]))
+        free[row] -= int(size)
+      self._groups.append((group, block, self._taken[block]))
+      self._taken[block] += self._law.members
+      return True
+    return False
+
+  def placed(self, blocks: int) -> Placed:
+    found = np.array(self._found, np.int64).reshape(-1, 4).T
+    group, block, slot = np.array(self._groups, np.int64).reshape(-1, 3).T
+    per_block = self._slots // self._law.members
+    return Placed(self._length, blocks, self._slots, *found, group,
+                  block * per_block + slot // self._law.members)
+
+
+def _first_fit(sizes, free: Sequence[int]) -> list[int]:
+  """The row of each, by first fit in their order; [] where they do not fit."""
+  left, rows = list(free), []
+  for size in sizes:
+    row = next((r for r, room in enumerate(left) if room >= size), -1)
+    if row < 0:
+      return []
+    left[row] -= int(size)
+    rows.append(row)
+  return rows
+
+
+def ladder(count: int, unit: int) -> int:
+  """The smallest of unit x (1, 2, 3, 4, 6, 8, 12, ...) that is not less.
+
+  >>> [ladder(n, 1) for n in (1, 3, 5, 7, 9, 13)], ladder(5, 4)
+  ([1, 3, 6, 8, 12, 16], 8)
+  """
+  count = max(1, math.ceil(count / unit))
+  power = 1 << (count - 1).bit_length()
+  return unit * (3 * power // 4 if power >= 4 and 3 * power // 4 >= count
+                 else power)
+
+
+Batch = dict[str, np.ndarray]
+RowsFunction = Callable[[int],
+                        np.ndarray]  # size of a global batch -> a host's rows
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchSurvey:
   """What batches look like.
 
   Attributes:
@@ -93,7 +430,7 @@ class TuningBatches:
     """Batch `step`, all rows of it."""
     return self._fill(self._blocks.place(self.groups(step)))
 
-  def train(self, start_step: int, rows: Rows) -> Iterator[Batch]:
+  def train(self, start_step: int, rows: RowsFunction) -> Iterator[Batch]:
     """Batches from `start_step` on, without end, only a host's rows of each."""
     while True:
       yield self.of_host(self.make_batch(start_step), rows)
@@ -106,7 +443,7 @@ class TuningBatches:
     for placed in self._cuts[tokens]:
       yield self._fill(placed)
 
-  def of_host(self, batch: Batch, rows: Rows) -> Batch:
+  def of_host(self, batch: Batch, rows: RowsFunction) -> Batch:
     """A host's part: whole blocks, of all fields."""
     kept = rows(len(batch['class_positions']))
     per_block = self._blocks.rows
@@ -118,7 +455,7 @@ class TuningBatches:
       return blocks.reshape(-1, *value.shape[1:])
     return {name: part(name, value) for name, value in batch.items()}
 
-  def survey(self, steps: int) -> Survey:
+  def survey(self, steps: int) -> BatchSurvey:
     """The shapes of so many steps from the first on; fills no batch."""
     shapes, places, tokens = {}, 0, 0
     for step in range(steps):
@@ -127,7 +464,7 @@ class TuningBatches:
       shapes[shape] = shapes.get(shape, 0) + 1
       places += shape[0] * shape[1]
       tokens += int(self.examples.lengths[placed.examples].sum())
-    return Survey(shapes, 1 - tokens / max(places, 1))
+    return BatchSurvey(shapes, 1 - tokens / max(places, 1))
 
   def _fill(self, placed: Placed) -> Batch:
     found, where = self.examples, (placed.block, placed.slot)
@@ -175,9 +512,9 @@ class TuningBatches:
     return batch
 
 
-def collect(examples: Examples, outputs: Iterator[tuple[Batch, Batch]],
-            token_outputs: frozenset[str] = frozenset()
-            ) -> dict[str, np.ndarray]:
+def collect_answers(examples: Examples, outputs: Iterator[tuple[Batch, Batch]],
+                    token_outputs: frozenset[str] = frozenset()
+                    ) -> dict[str, np.ndarray]:
   """What a model said of each example, in the order of the examples.
 
   Args:
@@ -210,3 +547,51 @@ def collect(examples: Examples, outputs: Iterator[tuple[Batch, Batch]],
         to = slice(examples.starts[number], examples.starts[number + 1])
         result[name][to] = lines[block, start:start + to.stop - to.start]
   return result
+
+
+# Rows of a TFDS data set that fits in memory.
+
+
+def read_tfds_rows(name: str, split: str, data_dir: str = ''
+                   ) -> list[dict[str, Any]] | None:
+  """All rows of a split: bytes as str, NumPy's numbers as Python's.
+
+  Args:
+    name: such as `glue/rte`.
+    split: such as `validation`.
+    data_dir: where TFDS keeps prepared data; empty: its own place.
+
+  Returns:
+    None where the data set has no such split.
+
+  Raises:
+    InputError: TFDS is not installed, or the data set is neither there nor to
+      be had.
+  """
+  try:
+    import tensorflow_datasets as tfds
+  except ImportError as e:
+    raise InputError(f'tfds:{name} needs tensorflow_datasets: pip install '
+                     'tensorflow-datasets.') from e
+  _tensorflow()
+  try:
+    builder = tfds.builder(name, data_dir=data_dir or None)
+    builder.download_and_prepare()
+    if split not in builder.info.splits:
+      return None
+    rows = list(tfds.as_numpy(builder.as_dataset(split=split)))
+  except Exception as e:  # TFDS has many, for no network and no such name.
+    first = (str(e).strip().splitlines() or [repr(e)])[0]
+    raise InputError(
+        f'TFDS {name}{f" in {data_dir}" if data_dir else ""}: cannot be read '
+        f'({type(e).__name__}: {first}). It must be prepared there, or the '
+        'network be there to download it.') from e
+  return [{
+      key: _plain_value(value) for key, value in row.items()
+  } for row in rows]
+
+
+def _plain_value(value: Any) -> Any:
+  if isinstance(value, bytes):
+    return value.decode()
+  return value.item() if hasattr(value, 'item') else value

@@ -5,20 +5,96 @@ hosts make their rows of one global batch without talking, and any past batch
 can be made again to be looked at.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+import contextlib
+import itertools
 import os
+from typing import NamedTuple
 
 import numpy as np
 
 from robertax.config import DataConfig
+from robertax.data.feed import Prefetch
 from robertax.data.hashing import eval_keys, train_keys
 from robertax.data.lookahead import Lookahead
 from robertax.data.masking import Masking
-from robertax.data.mixture import order
-from robertax.data.packed import pair_fields, segments
-from robertax.data.prefetch import Prefetch
-from robertax.data.source import GRID, Rows, Source, grid
+from robertax.data.order import open_order
+from robertax.data.rows import Rows
+from robertax.data.source import GRID, Source, grid
 from robertax.errors import InputError
+
+# What the tokens of a packed row belong to: their example, their segment.
+
+
+def segment_ids(lengths: np.ndarray, length: int) -> np.ndarray:
+  """Which example each token of a row belongs to.
+
+  >>> segments(np.array([[2, 1], [3, 0]]), 4)
+  array([[1, 1, 2, 0],
+         [1, 1, 1, 0]], dtype=int32)
+
+  Args:
+    lengths: int32[B,P].
+    length: T.
+
+  Returns:
+    int32[B,T], 1 .. P, and 0 for padding.
+  """
+  columns = np.arange(length, dtype=np.int32)
+  ends = np.cumsum(lengths, -1, dtype=np.int32)
+  result = (columns < ends[:, -1:]).astype(np.int32)
+  if lengths.shape[1] == 1:
+    return result
+  return result * (1 + _passed(ends, length))
+
+
+def type_ids(lengths: np.ndarray, first_lengths: np.ndarray, length: int
+             ) -> np.ndarray:
+  """Which segment of its pair each token belongs to (BERT's type ids).
+
+  >>> types(np.array([[3, 4]]), np.array([[2, 3]]), 8)
+  array([[0, 0, 1, 0, 0, 0, 1, 0]], dtype=int32)
+
+  Args:
+    lengths: int32[B,P].
+    first_lengths: int32[B,P], tokens of `<s> A </s>`.
+    length: T.
+
+  Returns:
+    int32[B,T], 1 for `B </s>`, 0 for `<s> A </s>` and for padding.
+  """
+  ends = np.cumsum(lengths, -1, dtype=np.int32)
+  # In a B, one more B has begun than examples have ended.
+  begins = np.where(lengths > 0, ends - lengths + first_lengths, length)
+  return _passed(begins, length) - _passed(
+      np.where(lengths > 0, ends, length), length)
+
+
+def pair_fields(rows: Rows) -> dict[str, np.ndarray]:
+  """The batch fields that only pair formats have.
+
+  Returns:
+    type_ids int32[B,T]; nsp_positions int32[B,P], where each example starts;
+    nsp_targets int32[B,P], BERT's: 0 where B follows A, 1 where it is a random
+    one; nsp_weights float32[B,P], 0 (as the other two) where no example is.
+  """
+  lengths = rows.lengths
+  has = lengths > 0
+  starts = np.cumsum(lengths, -1, dtype=np.int32) - lengths
+  return {
+      'type_ids': type_ids(lengths, rows.first_lengths, rows.ids.shape[1]),
+      'nsp_positions': np.where(has, starts, 0),
+      'nsp_targets': (has & (rows.second_documents != rows.documents)).astype(
+          np.int32),
+      'nsp_weights': has.astype(np.float32)}
+
+
+def _passed(marks: np.ndarray, length: int) -> np.ndarray:
+  """How many of a row's marks lie at or before each column: int32[B,T]."""
+  counts = np.zeros((len(marks), length + 1), np.int32)
+  np.add.at(counts, (np.arange(len(marks))[:, None], marks), 1)
+  return np.cumsum(counts[:, :length], -1, dtype=np.int32)
+
 
 Batch = dict[str, np.ndarray]
 _READ = 512  # Rows that are read at once where none are masked.
@@ -58,7 +134,7 @@ class Pipeline:
     self.sequence_length = source.sequence_length
     self._source, self._config, self._masking = source, config, masking
     self._seed, self._first_step = seed, first_step
-    self._order = order(source, config, seed)
+    self._order = open_order(source, config, seed)
 
   def epoch(self, step: int) -> float:
     """Passes over the records that lie before batch `step`."""
@@ -189,7 +265,7 @@ def unigram_counts(source: Source, vocab_size: int, max_records: int = 0
       number, offset = np.divmod(places[places < runs * run], run)
       places = number * (total - run + 1) // runs // run * run + offset
     rows = source.gather(places)
-    real = segments(rows.lengths, source.sequence_length) > 0
+    real = segment_ids(rows.lengths, source.sequence_length) > 0
     counts += np.bincount(rows.ids[real], minlength=vocab_size)
   return counts
 
@@ -203,7 +279,7 @@ def _masked(rows: Rows, keys: np.ndarray, masking: Masking, step: int = 0
 
 def _beside(rows: Rows) -> Batch:
   """The fields of a batch that masking does not make."""
-  fields = {'segment_ids': segments(rows.lengths, rows.ids.shape[1]),
+  fields = {'segment_ids': segment_ids(rows.lengths, rows.ids.shape[1]),
             'example_ids': rows.example_ids}
   return fields if rows.first_lengths is None else fields | pair_fields(rows)
 
@@ -306,3 +382,63 @@ def _tensorflow():
   except RuntimeError:
     pass  # Someone already uses TensorFlow in this process, and chose.
   return tf
+
+
+# A run whose rows change their length once: BERT's two phases.
+#
+# BERT trains on 128 tokens for the first 90 % of its updates and on 512 for the
+# rest (Devlin et al. 2018, appendix A.2); RoBERTa does not (Liu et al. 2019,
+# section 3.1). Each phase has records and an order of its own; which batch a
+# step has is still arithmetic.
+
+
+class Phase(NamedTuple):
+  """Some of a run's steps.
+
+  Attributes:
+    pipeline: their batches, counted from the run's first step.
+    stop: the step behind the last; None: there is no last.
+  """
+  pipeline: Pipeline
+  stop: int | None = None
+
+
+class Phases:
+  """The training batches of a run, phase after phase."""
+
+  def __init__(self, phases: Sequence[Phase]):
+    """Args: `phases` in their order; the last one has no stop."""
+    self._phases = tuple(phases)
+
+  def pipeline(self, step: int) -> Pipeline:
+    """The pipeline that makes batch `step`."""
+    return next(pipeline for pipeline, stop in self._phases
+                if stop is None or step < stop)
+
+  def batches(self, start_step: int = 0) -> Iterator[Batch]:
+    """Batches from `start_step` on, without end; to be closed.
+
+    Those of one phase are not made ahead while the one before it lasts.
+    """
+    step = start_step
+    for pipeline, stop in self._phases:
+      if stop is not None and step >= stop:
+        continue
+      with contextlib.closing(pipeline.batches(step)) as batches:
+        yield from itertools.islice(batches, stop and stop - step)
+      step = stop
+
+  def epoch(self, step: int) -> float:
+    """Passes over the records that lie before batch `step`."""
+    return sum(pipeline.epoch(self._until(step, stop))
+               for pipeline, stop in self._phases)
+
+  def epochs(self, step: int) -> dict[str, float]:
+    """Passes over each corpus's records that lie before batch `step`."""
+    each = [pipeline.epochs(self._until(step, stop))
+            for pipeline, stop in self._phases]
+    return {name: sum(passes[name] for passes in each) for name in each[0]}
+
+  @staticmethod
+  def _until(step: int, stop: int | None) -> int:
+    return step if stop is None else min(step, stop)

@@ -17,7 +17,7 @@ from robertax import paths
 from robertax.corpus import memmap, records
 from robertax.corpus.records import Manifest
 from robertax.data.block_cache import Block, BlockCache
-from robertax.data.rows import AGAIN, copy_rows, slotted
+from robertax.data.rows import PREPARE_AGAIN, copy_rows, slotted
 from robertax.errors import InputError
 
 _HEAD = 128  # Bytes of a .npy before its numbers, as memmap writes it.
@@ -128,7 +128,7 @@ class Remote:
       if not (0 <= starts[0] and starts[-1] <= total
               and (np.diff(starts) >= 0).all()):
         raise InputError(f'{self._manifest.folder}: its memory-mapped records '
-                         f'are damaged: {AGAIN}')
+                         f'are damaged: {PREPARE_AGAIN}')
     slots = [self._read(name, *examples[[0, -1]]) for name in (
         'lengths', 'documents', *(('first_lengths', 'second_documents')
                                   if self._pairs else ()))]
@@ -148,7 +148,7 @@ class Remote:
       return paths.read_range(self._path(name), start, stop)
     except OSError as e:
       raise InputError(f'{self._path(name)}: cannot be read '
-                       f'({e.strerror or e}): {AGAIN}') from e
+                       f'({e.strerror or e}): {PREPARE_AGAIN}') from e
 
   def _check(self, name: str, size: int) -> None:
     """Whether a file is there and has so many numbers."""
@@ -165,7 +165,8 @@ class Remote:
     except (OSError, ValueError) as e:
       if isinstance(e, InputError):
         raise
-      raise InputError(f'{path}: missing or damaged ({e}): {AGAIN}') from e
+      raise InputError(
+          f'{path}: missing or damaged ({e}): {PREPARE_AGAIN}') from e
     if found != size:
       raise InputError(f'{path}: {found} numbers, its manifest says {size}: '
-                       f'{AGAIN}')
+                       f'{PREPARE_AGAIN}')

@@ -1,12 +1,207 @@
 """Rows: what is gathered, and how it is copied out of plain arrays."""
 
+import bisect
+from collections.abc import Sequence
+import os
+import sys
+import threading
 from typing import NamedTuple
+import zlib
 
 import numpy as np
 
-from robertax.corpus import memmap, wire
-from robertax.data.damage import AGAIN
+from robertax.corpus import memmap, records, wire
+from robertax.corpus.checksums import PIECE, Checksum
+from robertax.corpus.records import Manifest
 from robertax.errors import InputError
+
+# Damaged records: noticed while they are read, and what is done then.
+#
+# An array_record file checks its own bytes when they are read. The arrays of
+# the memory-mapped form are held against the manifest's checksums, a piece of 1
+# MiB when something of it is first read.
+
+
+PREPARE_AGAIN = 'delete its folder and prepare the corpus again.'
+_SAID = 20  # Records that are named; the rest are counted alone.
+
+
+class BadRecords:
+  """What data.bad_records says: stop at a damaged record, or leave it out.
+
+  A row that is left out is one of padding: nothing of it is predicted, and no
+  other takes its place, so that every other row of every batch stays as it is.
+  """
+
+  def __init__(self, policy: str = 'stop'):
+    self._skip = policy == 'skip'
+    self._met: set[tuple[str, int]] = set()
+    self._lock = threading.Lock()
+
+  def __len__(self) -> int:
+    """Different records that were left out so far, by this process."""
+    return len(self._met)
+
+  def report(self, path: str, record: int, why: str) -> None:
+    """Says that a record is damaged.
+
+    Args:
+      path: of the shard, or of the array.
+      record: its number in it.
+      why: in words.
+
+    Raises:
+      InputError: the policy is to stop.
+    """
+    if not self._skip:
+      raise InputError(
+          f'{path}: record {record} is damaged: {why}: {PREPARE_AGAIN} '
+          '`python -m robertax.prepare --verify` says what else is; '
+          'data.bad_records=skip leaves such records out, and counts them.')
+    with self._lock:
+      if (path, record) in self._met:
+        return
+      self._met.add((path, record))
+      if len(self._met) <= _SAID:
+        print(f'{path}: record {record} is left out: {why}'
+              + (' (others will be counted only: train/bad_records)'
+                 if len(self._met) == _SAID else ''), file=sys.stderr)
+
+
+class Pieces:
+  """Which pieces of a file are what its checksums say."""
+
+  def __init__(self, path: str, checksum: Checksum | None):
+    """Reads nothing yet.
+
+    Args:
+      path: a local file.
+      checksum: of the manifest; None: the file was written before there were
+        any, and everything passes.
+    """
+    self.path, self._checksum = path, checksum
+    count = -(-checksum.size // PIECE) if checksum else 0
+    self._state = np.zeros(count, np.int8)  # 1: sound, -1: damaged.
+    self._bytes: np.ndarray | None = None
+
+  def sound(self, first: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    """Whether the bytes first <= i < stop of each range are sound.
+
+    Args:
+      first, stop: int64[B].
+
+    Returns:
+      bool[B].
+    """
+    whole = np.ones(len(first), bool)
+    if self._checksum is None or not len(first):
+      return whole
+    last = len(self._state) - 1
+    piece = np.clip(first // PIECE, 0, last)
+    end = np.clip(np.maximum(stop - 1, first) // PIECE, 0, last)
+    for more in range(int((end - piece).max()) + 1):
+      at = np.minimum(piece + more, end)
+      for index in np.unique(at[self._state[at] == 0]).tolist():
+        self._state[index] = self._check(index)
+      whole &= self._state[at] > 0
+    return whole
+
+  def _check(self, index: int) -> int:
+    if self._bytes is None:
+      self._bytes = np.memmap(self.path, np.uint8, 'r')
+    found = zlib.crc32(self._bytes[index * PIECE:(index + 1) * PIECE])
+    return 1 if found == self._checksum.piece(index) else -1
+
+
+# Many records' bytes -> arrays, without a Python loop over their fields.
+#
+# Records are tf.train.Examples of one fixed layout (corpus/wire.py), so the
+# same field stands in all of them, some bytes earlier or later: it is read for
+# a whole batch at once. Anything else than that layout is damage.
+
+
+_LENGTH_DELIMITED = 2
+# Field numbers of tf.train.Example, and of the map it holds.
+_EXAMPLE = _BYTES_LIST = _VALUE = _KEY = 1
+_FEATURE = 2
+
+
+class Damaged(Exception):
+  """A record is not what `corpus.wire` writes; `.index` says which."""
+
+  def __init__(self, index: int):
+    super().__init__(index)
+    self.index = index
+
+
+class Fields:
+  """Where the features of each record lie.
+
+  Attributes:
+    data: uint8[n], the records' bytes back to back.
+    parts: for each feature its (starts int64[R], sizes int64[R]), in bytes of
+      `data`.
+  """
+
+  def __init__(self, examples: list[bytes], names: Sequence[str]):
+    """Reads a batch.
+
+    Args:
+      examples: the records.
+      names: of their features, in order: wire.FIELDS or wire.PAIR_FIELDS.
+
+    Raises:
+      Damaged: the first that is not of the layout.
+    """
+    self._sizes = np.fromiter(map(len, examples), np.int64, len(examples))
+    self._ends = np.cumsum(self._sizes)
+    # Zeros behind the end: a damaged last record may ask for more bytes.
+    self.data = np.frombuffer(b''.join([*examples, bytes(32)]), np.uint8)
+    self._at = self._ends - self._sizes
+    # features { feature { key: .. value { .._list { value: .. } } } ... }
+    self._enter(_EXAMPLE)
+    self.parts = {name: self._feature(name.encode()) for name in names}
+    self._demand(self._at == self._ends)
+
+  def _feature(self, name: bytes) -> tuple[np.ndarray, np.ndarray]:
+    self._enter(_EXAMPLE)
+    self._demand(self._enter(_KEY) == len(name))
+    for byte in name:
+      self._byte(byte)
+    self._enter(_FEATURE)
+    self._enter(_BYTES_LIST)
+    sizes = self._enter(_VALUE)
+    starts = self._at
+    self._demand(starts + sizes <= self._ends)
+    self._at = starts + sizes
+    return starts, sizes
+
+  def _enter(self, number: int) -> np.ndarray:
+    """Steps into a field; its size."""
+    self._byte(number << 3 | _LENGTH_DELIMITED)
+    return self._varint()
+
+  def _byte(self, value: int):
+    self._demand(self.data[self._at] == value)
+    self._at = self._at + 1
+    self._demand(self._at <= self._ends)
+
+  def _varint(self) -> np.ndarray:
+    value = np.zeros(len(self._at), np.int64)
+    more = np.ones(len(self._at), bool)
+    for shift in range(0, 42, 7):
+      byte = self.data[self._at].astype(np.int64)
+      value |= np.where(more, (byte & 127) << shift, 0)
+      self._at = self._at + more
+      more &= byte > 127
+      self._demand(self._at <= self._ends)
+      if not more.any():
+        return value
+    raise Damaged(int(np.argmax(more)))
+
+  def _demand(self, true: np.ndarray):
+    if not true.all():
+      raise Damaged(int(np.argmin(true)))
 
 
 class Rows(NamedTuple):
@@ -61,7 +256,7 @@ def copy_rows(arrays: memmap.Arrays, slotted: list[str], folder: str,
   number = arrays.example_starts[local + 1] - first
   if not fits(ends - starts, number, rows):
     raise InputError(f'{folder}: its memory-mapped records are damaged: '
-                     f'{AGAIN}')
+                     f'{PREPARE_AGAIN}')
   for place, start, end in zip(
       places.tolist(), starts.tolist(), ends.tolist()):
     rows.ids[place, :end - start] = arrays.ids[start:end]
@@ -70,3 +265,183 @@ def copy_rows(arrays: memmap.Arrays, slotted: list[str], folder: str,
     for name in slotted:
       getattr(rows, name)[places[has], slot] = (
           getattr(arrays, name)[first[has] + slot])
+
+
+# Rows of array_record files.
+
+
+# One pread a record, in this thread: for random access the reader's threads and
+# its read-ahead of 16 MB cost more than they give.
+_READER_OPTIONS = 'readahead_buffer_size:0,max_parallelism:0'
+
+
+class Shards:
+  """The array_record files of one corpus, opened when first read."""
+
+  def __init__(self, manifest: Manifest, split: str, bad: BadRecords):
+    self._bad = bad
+    info = manifest.splits[split]
+    self._paths = manifest.shard_paths(split)
+    self._sizes = info.shard_lengths
+    self._starts = np.cumsum((0, *info.shard_lengths)).tolist()
+    self._dtype = np.dtype(manifest.dtype).newbyteorder('<')
+    self._pairs = manifest.pair_law is not None
+    self._readers = [None] * len(self._paths)
+    self._lock = threading.Lock()
+    if records.array_record_module() is None:
+      raise InputError("data.backend='tf' needs array_record, which is not "
+                       "installed here: set data.backend='numpy'.")
+    for path in self._paths:
+      if not os.path.exists(path):
+        raise InputError(f'{path}: this shard is missing: {PREPARE_AGAIN}')
+
+  def fill(self, local, places, rows, spans=None):
+    # Sorted: a shard is asked once a batch, in the order of its file.
+    order = np.argsort(local, kind='stable')
+    local, places = local[order].tolist(), places[order]
+    examples: list[bytes | None] = []
+    while len(examples) < len(local):
+      at = len(examples)
+      shard = self._shard(local[at])
+      end = bisect.bisect_left(local, self._starts[shard + 1], at)
+      examples += self._read(
+          shard, [number - self._starts[shard] for number in local[at:end]])
+    whole = [i for i, example in enumerate(examples) if example is not None]
+    while whole:
+      try:
+        self._copy(Fields([examples[i] for i in whole], wire.PAIR_FIELDS
+                          if self._pairs else wire.FIELDS), places[whole], rows)
+        return
+      except Damaged as e:
+        number = local[whole.pop(e.index)]
+        shard = self._shard(number)
+        self._bad.report(self._paths[shard], number - self._starts[shard],
+                         'not what a record looks like')
+
+  def _shard(self, number: int) -> int:
+    return bisect.bisect_right(self._starts, number) - 1
+
+  def _read(self, shard: int, wanted: list[int]) -> list[bytes | None]:
+    """Records of a shard; None where one is damaged, and left out."""
+    with self._lock:
+      # One by one, in this thread: a list would go to the library's pool of
+      # threads record by record, and take five times as long.
+      examples = []
+      for number in wanted:
+        reader = self._reader(shard)
+        try:
+          reader.seek(number)
+          examples.append(reader.read())
+        except (RuntimeError, IndexError) as e:
+          self._readers[shard] = None  # It reads no more after an error.
+          self._bad.report(self._paths[shard], number, _reason(e))
+          examples.append(None)
+      return examples
+
+  def _reader(self, shard: int):
+    """Opened when first asked for, or after an error.
+
+    Raises:
+      InputError: it cannot be, or has not the records of the manifest.
+    """
+    path = self._paths[shard]
+    try:
+      reader = self._readers[shard]
+      if reader is None:
+        reader = records.array_record_module().ArrayRecordReader(
+            path, _READER_OPTIONS)
+        if not reader.ok():
+          reader.read([0])  # Raises what is wrong.
+        if reader.num_records() != self._sizes[shard]:
+          raise InputError(
+              f'{path}: {reader.num_records()} records, its manifest says '
+              f'{self._sizes[shard]}: {PREPARE_AGAIN}')
+        self._readers[shard] = reader
+      return reader
+    except (RuntimeError, IndexError) as e:
+      raise InputError(f'{path}: this shard is damaged or truncated '
+                       f'({_reason(e)}): {PREPARE_AGAIN}') from e
+
+  def _copy(self, fields: Fields, places, rows: Rows):
+    starts, sizes = fields.parts['ids']
+    number = fields.parts['lengths'][1] // 4
+    if not fits(sizes // self._dtype.itemsize, number, rows):
+      raise Damaged(int(np.argmax(sizes)))
+    data = fields.data.data
+    for place, start, size in zip(
+        places.tolist(), starts.tolist(), sizes.tolist()):
+      size //= self._dtype.itemsize
+      rows.ids[place, :size] = np.frombuffer(data, self._dtype, size, start)
+    for name in slotted(self._pairs):
+      starts, sizes = fields.parts[name]
+      if (sizes != 4 * number).any():
+        raise Damaged(int(np.argmax(sizes != 4 * number)))
+      for slot in range(int(number.max(initial=0))):
+        has = number > slot
+        at = (starts[has] + 4 * slot)[:, None] + np.arange(4)
+        getattr(rows, name)[places[has], slot] = (
+            fields.data[at].view('<i4')[:, 0])
+
+
+def _reason(error: Exception) -> str:
+  """The library's words without its list of where it passed by."""
+  return str(error).partition('\n')[0].partition('; ')[0]
+
+
+# Rows of the memory-mapped form.
+
+
+_HEADER_BYTES = 128  # Bytes of a .npy before its numbers, as memmap writes it.
+_WHY = 'its bytes are not those that were written'
+
+
+class Mapped:
+  """The memory-mapped form of one corpus."""
+
+  def __init__(self, manifest: Manifest, split: str, bad: BadRecords):
+    """Maps the arrays.
+
+    Args:
+      manifest: of the records.
+      split: its name on disk.
+      bad: what is done with damaged records.
+
+    Raises:
+      InputError: a file is missing, of another size, or damaged at its head.
+    """
+    self._folder, self._bad = manifest.folder, bad
+    # Slices of np.memmap are slower to make than those of plain arrays.
+    arrays = memmap.open_split(manifest, split)
+    self._arrays = memmap.Arrays(*(a.view(np.ndarray) for a in arrays))
+    self._slotted = slotted(manifest.pair_law is not None)
+    self._pieces = {}
+    for field in memmap.Arrays._fields:
+      path = memmap.file_path(manifest.folder, split, field)
+      self._pieces[field] = Pieces(
+          path, manifest.checksums.get(os.path.basename(path)))
+      if field != 'ids' and not self._sound(field, *np.zeros((2, 1), int))[0]:
+        raise InputError(f'{path}: {_WHY}: {PREPARE_AGAIN}')
+
+  def fill(self, local, places, rows: Rows, spans=None):
+    for fields in (('row_starts', 'example_starts'), (*self._slotted, 'ids')):
+      for field in fields:
+        whole = self._sound(field, *self._range(field, local))
+        for record in local[~whole].tolist():
+          self._bad.report(self._pieces[field].path, record, _WHY)
+        local, places = local[whole], places[whole]
+    if len(local):
+      copy_rows(self._arrays, self._slotted, self._folder, local, places, rows)
+
+  def _range(self, field: str, local: np.ndarray):
+    """First and last number that a row has in an array."""
+    if field in ('row_starts', 'example_starts'):
+      return local, local + 2
+    starts = (self._arrays.row_starts if field == 'ids'
+              else self._arrays.example_starts)
+    return starts[local], starts[local + 1]
+
+  def _sound(self, field: str, first: np.ndarray, stop: np.ndarray
+             ) -> np.ndarray:
+    head = 0 if field == 'ids' else _HEADER_BYTES
+    size = getattr(self._arrays, field).itemsize
+    return self._pieces[field].sound(head + size * first, head + size * stop)

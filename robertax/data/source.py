@@ -18,12 +18,9 @@ from robertax import paths
 from robertax.config import BACKENDS, DataConfig
 from robertax.corpus.records import Manifest
 from robertax.data.block_cache import Block, BlockCache
-from robertax.data.damage import BadRecords
 from robertax.data.lookahead import Lookahead
-from robertax.data.mapped import Mapped
 from robertax.data.remote import GRID, Remote, Span
-from robertax.data.rows import Rows
-from robertax.data.shards import Shards
+from robertax.data.rows import BadRecords, Mapped, Rows, Shards
 from robertax.errors import InputError, unknown
 
 # Attributes of manifests that must agree for rows to share a batch.

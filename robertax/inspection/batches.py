@@ -10,8 +10,8 @@ import numpy as np
 
 from robertax import data, paths, text
 from robertax.config import Config, parse
-from robertax.data.masking_units import word_begins
-from robertax.data.source import Rows
+from robertax.data.masking import word_begins
+from robertax.data.rows import Rows
 from robertax.errors import InputError, unknown
 from robertax.inspection import batch_view
 from robertax.inspection.marked_text import KINDS, TEXT, Marked, Marker

@@ -16,8 +16,7 @@ import numpy as np
 
 from robertax import text
 from robertax.config import ModelConfig
-from robertax.data.examples import Examples
-from robertax.data.finetuning import Batch, TuningBatches
+from robertax.data.finetuning import Batch, Examples, TuningBatches
 from robertax.data.order import Order
 from robertax.errors import InputError
 from robertax.tasks.objectives import Tuning

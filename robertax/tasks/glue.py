@@ -12,7 +12,7 @@ import zipfile
 import numpy as np
 
 from robertax.config import ModelConfig
-from robertax.data.examples import Examples
+from robertax.data.finetuning import Examples
 from robertax.errors import InputError
 from robertax.tasks.finetune import Answers, FinetuneTask, Rows, encode_texts
 from robertax.tasks.glue_files import GLUE, TFDS, GlueRow, GlueTask, Source

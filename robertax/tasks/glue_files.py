@@ -8,7 +8,7 @@ import os
 import sys
 from typing import NamedTuple
 
-from robertax.data.tfds_rows import read_tfds
+from robertax.data.finetuning import read_tfds_rows
 from robertax.errors import InputError
 from robertax.tasks.finetune import Rows
 
@@ -255,7 +255,7 @@ class Source:
         name, name.replace('dev_', 'validation_'))
     builder = 'ax' if name == 'diagnostic' else task.tfds
     split = 'test' if name == 'diagnostic' else split
-    found = read_tfds(f'glue/{builder}', split, self._folder[len(TFDS):])
+    found = read_tfds_rows(f'glue/{builder}', split, self._folder[len(TFDS):])
     if found is None:
       return None
     source, rows = f'TFDS glue/{builder} {split}', []

@@ -10,7 +10,7 @@ import numpy as np
 from robertax import model
 from robertax.config import DataConfig, ModelConfig
 from robertax.corpus.formats import FORMATS
-from robertax.data.masking_laws import num_masked
+from robertax.data.masking import num_masked
 from robertax.model.encoder import PAD_ID
 from robertax.model.heads import OUTSIDE, token_log_probs
 

@@ -16,8 +16,8 @@ from robertax import corpus, data, text
 from robertax.config import DataConfig, ModelConfig, TokenizerConfig, check_data
 from robertax.corpus.documents import corpora_of
 from robertax.corpus.formats import FORMATS
-from robertax.data import mixture
-from robertax.data.phases import Phase, Phases
+from robertax.data import order
+from robertax.data.pipeline import Phase, Phases
 from robertax.errors import InputError, unknown
 from robertax.tasks.objectives import MaskedLM
 from robertax.tasks.task import records_content
@@ -114,7 +114,7 @@ class Pretrain:
     model_config = model_for_format(model_config, data_config.format)
     if data_config.mixture:
       # Preparing may take hours: what the mixture lacks is said before.
-      mixture.weights(data_config.mixture, [
+      order.mixture_weights(data_config.mixture, [
           c.name for c in corpora_of(data_config)])
     prepared = corpus.prepare(data_config, tokenizer_config,
                               vocab_size=model_config.vocab_size)

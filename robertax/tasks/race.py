@@ -11,7 +11,7 @@ import numpy as np
 
 from robertax.config import ModelConfig
 from robertax.corpus.compression import lines
-from robertax.data.examples import Examples
+from robertax.data.finetuning import Examples
 from robertax.errors import InputError
 from robertax.tasks.finetune import Answers, FinetuneTask, Rows
 from robertax.tasks.objectives import Choice

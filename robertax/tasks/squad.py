@@ -19,7 +19,7 @@ import numpy as np
 
 from robertax import model
 from robertax.config import ModelConfig
-from robertax.data.examples import Examples
+from robertax.data.finetuning import Examples
 from robertax.errors import InputError
 from robertax.tasks import squad_files
 from robertax.tasks.finetune import Answers, FinetuneTask, Rows

@@ -11,7 +11,7 @@ import numpy as np
 
 from robertax import paths
 from robertax.corpus import Manifest
-from robertax.data.examples import Examples
+from robertax.data.finetuning import Examples
 from robertax.errors import writing
 from robertax.tables import Table
 

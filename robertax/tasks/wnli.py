@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from robertax.data.examples import Examples
+from robertax.data.finetuning import Examples
 from robertax.tasks.finetune import Answers, Rows
 from robertax.tasks.glue import SUBMISSION, submission_archive, submission_table
 from robertax.tasks.glue_files import GLUE, GlueRow, Source

@@ -18,7 +18,7 @@ import numpy as np
 
 from robertax.config import ModelConfig
 from robertax.corpus.compression import lines
-from robertax.data.examples import Examples
+from robertax.data.finetuning import Examples
 from robertax.errors import InputError, unknown
 from robertax.tasks import noun_chunks
 from robertax.tasks.finetune import Answers, FinetuneTask, Rows

@@ -14,7 +14,7 @@ import numpy as np
 
 from robertax import data, parallel
 from robertax.config import Config
-from robertax.data.finetuning import collect
+from robertax.data.finetuning import collect_answers
 from robertax.train.compiled import output_step
 from robertax.train.evaluate import Evaluation
 
@@ -62,8 +62,8 @@ class Scoring:
       return self._last[1][split]
     batches = self._task.batches(split)
     objective = self._task.objective
-    return collect(batches.examples, self._outputs(params, split),
-                   objective.token_outputs)
+    return collect_answers(batches.examples, self._outputs(params, split),
+                           objective.token_outputs)
 
   def _outputs(self, params: Any, split: str) -> Iterator[Any]:
     sharding = parallel.batch_sharding(self._mesh, micro_batches=True)

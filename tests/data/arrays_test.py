@@ -1,7 +1,8 @@
+
 import numpy as np
 import pytest
 
-from robertax.data.arrays import NumPyArrays, TensorFlowArrays
+from robertax.data.hashing import NumPyArrays, TensorFlowArrays
 
 
 @pytest.fixture(name='both', scope='module')

@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from robertax.data.blocks import Blocks, ladder
-from robertax.data.examples import Examples
+from robertax.data.finetuning import Blocks, Examples, ladder
 
 
 def examples_of(sizes):

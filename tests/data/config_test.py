@@ -10,7 +10,7 @@ from robertax.config import (
     DataConfig,
     check_data,
 )
-from robertax.data.masking_laws import LAWS
+from robertax.data.masking import LAWS
 from robertax.errors import InputError
 from robertax.kernels.attention import IMPLEMENTATIONS
 from robertax.model.encoder import POLICIES

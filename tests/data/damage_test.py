@@ -11,7 +11,7 @@ import pytest
 from robertax.config import DataConfig
 from robertax.corpus import checksums, memmap, records
 from robertax.corpus.records import Manifest
-from robertax.data.damage import Pieces
+from robertax.data.rows import Pieces
 from robertax.data.source import open_source
 from robertax.errors import InputError
 
@@ -105,7 +105,7 @@ def test_a_damaged_record_ends_the_run_or_is_left_out(copy, capsys):
 
 def test_a_damaged_array_is_left_out_by_pieces(copy, monkeypatch):
   # Small pieces, so that there are several.
-  for module in ('robertax.data.damage', 'robertax.corpus.checksums'):
+  for module in ('robertax.data.rows', 'robertax.corpus.checksums'):
     monkeypatch.setattr(f'{module}.PIECE', 256)
   path = memmap.file_path(copy.folder, 'train', 'ids')
   copy.checksums['train.ids.bin'] = checksums.checksum(path)
@@ -128,7 +128,7 @@ def test_a_damaged_array_is_left_out_by_pieces(copy, monkeypatch):
 
 
 def test_pieces(tmp_path, monkeypatch):
-  monkeypatch.setattr('robertax.data.damage.PIECE', 10)
+  monkeypatch.setattr('robertax.data.rows.PIECE', 10)
   monkeypatch.setattr('robertax.corpus.checksums.PIECE', 10)
   path = tmp_path / 'x'
   path.write_bytes(bytes(range(35)))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from robertax.data.examples import Examples
+from robertax.data.finetuning import Examples
 
 SEQUENCES = [np.array([5, 6]), np.array([7]), np.array([8, 9, 10])]
 

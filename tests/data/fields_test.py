@@ -1,3 +1,4 @@
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 
 from robertax.corpus import wire
 from robertax.corpus.wire import Row, encode_record
-from robertax.data.fields import Damaged, Fields
+from robertax.data.rows import Damaged, Fields
 
 INT32 = st.integers(0, 2**31 - 1)
 ROWS = st.lists(st.tuples(

@@ -1,3 +1,4 @@
+
 import numpy as np
 
 from robertax.data import hashing
@@ -35,5 +36,5 @@ def test_keys_are_balanced():
 
 
 def test_negative_words_are_allowed():
-  assert hashing.fold(hashing.text_key('x'), -1) != hashing.fold(
+  assert hashing.fold_key(hashing.text_key('x'), -1) != hashing.fold_key(
       hashing.text_key('x'), 1)

@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from robertax.data.mixture import AsTheyAre, Mixture, order
-from robertax.data.order import Lanes, Order
+from robertax.data.order import AsTheyAre, Lanes, Mixture, Order, open_order
 from robertax.data.pipeline import Pipeline
 from robertax.data.source import open_source
 from robertax.errors import InputError
@@ -154,4 +153,4 @@ def test_hosts_read_no_record_of_another(two_corpora, config, law, mixture):
 def test_lanes_must_fit(two_corpora, config, law):
   source = open_source(two_corpora, 'train', 'numpy')
   with pytest.raises(InputError, match='not a multiple'):
-    order(source, config(shuffle_lanes=3), 0)
+    open_order(source, config(shuffle_lanes=3), 0)

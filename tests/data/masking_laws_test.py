@@ -5,8 +5,7 @@ import pytest
 from scipy import stats
 
 from robertax.data.hashing import train_keys
-from robertax.data.masking import Masking
-from robertax.data.masking_laws import LAWS, exact, quotas
+from robertax.data.masking import LAWS, Masking, exact, quotas
 from robertax.errors import InputError
 
 V, MASK = 1000, 999

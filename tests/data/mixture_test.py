@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from robertax.data import Pipeline, mixture, open_source
-from robertax.data.mixture import WINDOW, Mixture
+from robertax.data import Pipeline, open_source, order
+from robertax.data.order import WINDOW, Mixture
 from robertax.errors import InputError
 
 WEIGHTS = [4, 12, 76, 38, 31]  # Of the paper's corpora, in GB.
@@ -97,7 +97,7 @@ def test_a_late_step_costs_what_the_first_does():
     ('0,1', [0, 1]), ('alpha=0.5', [10, 20]), ('alpha=1', [100, 400]),
     ('alpha=0', [1, 1])])
 def test_what_may_be_asked(spec, found):
-  assert mixture.weights(spec, ['a', 'b'], [100, 400]) == found
+  assert order.mixture_weights(spec, ['a', 'b'], [100, 400]) == found
 
 
 @pytest.mark.parametrize('spec, said', [
@@ -109,7 +109,7 @@ def test_what_may_be_asked(spec, found):
     ('alpha=x', "'x' is not a number"), ('beta=1', "'beta=1'"), (',', "''")])
 def test_what_may_not(spec, said):
   with pytest.raises(InputError) as e:
-    mixture.weights(spec, ['a', 'b'], [100, 400])
+    order.mixture_weights(spec, ['a', 'b'], [100, 400])
   assert said in str(e.value) and 'data.mixture' in str(e.value)
   assert "'alpha=0.5'" in str(e.value) and 'the corpora: a, b' in str(e.value)
 

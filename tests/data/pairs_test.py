@@ -8,7 +8,7 @@ import pytest
 
 from robertax.corpus import memmap, records, wire
 from robertax.corpus.records import Manifest, Split
-from robertax.data import open_source, packed
+from robertax.data import open_source, pipeline
 from robertax.data.feed import host_rows
 from robertax.data.pipeline import Pipeline, eval_batches, train_batches
 
@@ -79,7 +79,7 @@ def backend_fixture(request):
 
 
 def test_worked_examples():
-  assert doctest.testmod(packed).failed == 0
+  assert doctest.testmod(pipeline).failed == 0
 
 
 def test_rows_count_through_duplicates_then_corpora(pairs, backend):
@@ -113,8 +113,8 @@ def test_rows_count_through_duplicates_then_corpora(pairs, backend):
 def test_fields_are_those_of_each_example_alone(pairs, config, law):
   source = open_source(pairs[0], 'train', 'numpy')
   rows = source.gather(np.arange(source.num_records))
-  fields = packed.pair_fields(rows)
-  segment_ids = packed.segments(rows.lengths, LENGTH)
+  fields = pipeline.pair_fields(rows)
+  segment_ids = pipeline.segment_ids(rows.lengths, LENGTH)
   for row in range(source.num_records):
     n = (rows.lengths[row] > 0).sum()
     types, positions, at = [], [], 0

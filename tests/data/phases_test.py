@@ -7,8 +7,7 @@ import pytest
 
 from robertax.config import check_data
 from robertax.data import open_source
-from robertax.data.phases import Phase, Phases
-from robertax.data.pipeline import Pipeline
+from robertax.data.pipeline import Phase, Phases, Pipeline
 from robertax.errors import InputError
 
 

@@ -1,3 +1,4 @@
+
 import itertools
 import os
 import subprocess
@@ -12,11 +13,11 @@ from robertax.data import open_source
 from robertax.data.feed import host_rows
 from robertax.data.masking import num_masked
 from robertax.data.pipeline import (
-  Pipeline,
-  eval_batches,
-  segments,
-  train_batches,
-  unigram_counts,
+    Pipeline,
+    eval_batches,
+    segment_ids,
+    train_batches,
+    unigram_counts,
 )
 from robertax.errors import InputError
 
@@ -234,7 +235,7 @@ def test_segments():
   for slots in (1, 5):
     lengths = rng.integers(0, 4, (30, slots))
     lengths = -np.sort(-lengths)  # Examples that a row has not stand last.
-    got = segments(lengths, 20)
+    got = segment_ids(lengths, 20)
     for row, expected in zip(got, lengths):
       want = np.repeat(np.arange(1, slots + 1), expected)
       assert row.tolist() == want.tolist() + [0] * (20 - len(want))

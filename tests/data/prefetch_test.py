@@ -1,10 +1,11 @@
+
 import gc
 import threading
 import time
 
 import pytest
 
-from robertax.data.prefetch import Prefetch
+from robertax.data.feed import Prefetch
 from robertax.errors import InputError
 
 

@@ -5,9 +5,8 @@ import functools
 import numpy as np
 import pytest
 
-from robertax.data.examples import Examples
 from robertax.data.feed import host_rows
-from robertax.data.finetuning import TuningBatches, collect
+from robertax.data.finetuning import Examples, TuningBatches, collect_answers
 
 COUNT = 37
 
@@ -142,7 +141,7 @@ def test_answers_come_back_in_order(examples):
       check(batch, examples)
       yield batch, {'slot': batch['example_ids'][..., None] * 2.0,
                     'token': batch['input_ids'] + 1}
-  found = collect(examples, outputs(), frozenset({'token'}))
+  found = collect_answers(examples, outputs(), frozenset({'token'}))
   np.testing.assert_array_equal(found['slot'][:, 0], 2.0 * np.arange(COUNT))
   np.testing.assert_array_equal(found['token'], examples.ids + 1)
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from robertax.data.hashing import train_keys
-from robertax.data.masking import Masking
-from robertax.data.masking_units import word_begins
+from robertax.data.masking import Masking, word_begins
 
 
 def test_word_begins():

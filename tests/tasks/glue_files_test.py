@@ -8,9 +8,8 @@ import sys
 
 import pytest
 
-from robertax.data import tfds_rows
+from robertax.data import finetuning
 from robertax.errors import InputError
-from robertax.tasks import glue_files
 from robertax.tasks.glue_files import GLUE, GlueRow, Source
 
 REAL = os.environ.get('ROBERTAX_TEST_DATA')
@@ -172,7 +171,7 @@ def test_tfds_integers_become_the_official_labels(monkeypatch):
     asked.append((name, split, data_dir))
     return [{'premise': 'C', 'hypothesis': 'D', 'label': 2, 'idx': 1},
             {'premise': 'A', 'hypothesis': 'B', 'label': 0, 'idx': 0}]
-  monkeypatch.setattr(glue_files, 'read_tfds', fake)
+  monkeypatch.setattr(finetuning, 'read_tfds_rows', fake)
   source = Source(GLUE['mnli'], 'tfds:/prepared')
   assert source.split('dev_matched', True).rows == [
       GlueRow('0', ('A', 'B'), 'entailment'),
@@ -185,7 +184,7 @@ def test_tfds_integers_become_the_official_labels(monkeypatch):
 def test_tfds_that_is_not_there(tmp_path):
   pytest.importorskip('tensorflow_datasets')
   with pytest.raises(InputError, match='TFDS glue/none'):
-    tfds_rows.read_tfds('glue/none', 'train', str(tmp_path))
+    finetuning.read_tfds_rows('glue/none', 'train', str(tmp_path))
 
 
 def real(name):

@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from robertax.data.examples import Examples
+from robertax.data.finetuning import Examples
 from robertax.errors import InputError
 from robertax.studies import ensemble
 from robertax.tasks import TASKS, glue

@@ -6,8 +6,7 @@ import pytest
 
 from robertax import model
 from robertax.config import ModelConfig
-from robertax.data.examples import Examples
-from robertax.data.finetuning import TuningBatches, collect
+from robertax.data.finetuning import Examples, TuningBatches, collect_answers
 from robertax.tasks import objectives
 from robertax.tasks.objectives import Choice, SpanRanking
 
@@ -111,7 +110,7 @@ def case(request):
 def test_scores_packed_are_scores_alone(case):
   tuning, examples, params, batches, expected, _ = case
   outputs = jax.jit(tuning.outputs)
-  found = collect(examples, (
+  found = collect_answers(examples, (
       (batch, outputs(params, {k: v for k, v in batch.items()
                                if k != 'example_ids'}))
       for batch in batches.evaluation(256)))

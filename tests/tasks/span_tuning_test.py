@@ -6,7 +6,7 @@ import pytest
 
 from robertax import text
 from robertax.config import ModelConfig
-from robertax.data.finetuning import TuningBatches, collect
+from robertax.data.finetuning import TuningBatches, collect_answers
 from robertax.tasks import squad
 from robertax.tasks.squad_files import Answer, Question
 
@@ -73,7 +73,8 @@ def test_the_loss_is_spans_plus_answerability(examples, tokenizer,
 
   (loss, sums), outputs = both(params, {
       name: value for name, value in batch.items() if name != 'example_ids'})
-  found = collect(examples, iter([(batch, outputs)]), objective.token_outputs)
+  found = collect_answers(examples, iter([(batch, outputs)]),
+                          objective.token_outputs)
 
   nats, right = np.zeros(2), np.zeros(2)
   for i, (a, b) in enumerate(zip(examples.starts, examples.starts[1:])):

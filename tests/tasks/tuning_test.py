@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from robertax.config import ModelConfig
-from robertax.data.examples import Examples
-from robertax.data.finetuning import TuningBatches, collect
+from robertax.data.finetuning import Examples, TuningBatches, collect_answers
 from robertax.tasks.objectives import Classification
 
 CONFIG = ModelConfig(
@@ -41,8 +40,8 @@ def ask(objective, params, examples, batches):
   run = jax.jit(objective.outputs)
   device = lambda batch: {k: v for k, v in batch.items()
                           if k != 'example_ids'}
-  return collect(examples, ((b, jax.device_get(run(params, device(b))))
-                            for b in batches))['logits']
+  return collect_answers(examples, ((b, jax.device_get(run(params, device(b))))
+                                    for b in batches))['logits']
 
 
 @pytest.fixture(scope='module')

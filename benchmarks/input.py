@@ -48,12 +48,12 @@ def write_records(folder: str, num_records: int, array_record: bool = True):
   """
   import numpy as np
 
-  from robertax.corpus import memmap, records, wire
+  from robertax.corpus import records, shards, wire
   rng = np.random.default_rng(0)
   forms = ('memmap',)
   if array_record and records.array_record_module() is not None:
     forms = ('array_record', 'memmap')
-  mapped = memmap.SplitWriter(folder, 'train', 'uint16')
+  mapped = shards.SplitWriter(folder, 'train', 'uint16')
   lengths, documents = np.array([[LENGTH], [0]], np.int32)
   sizes = [len(part) for part in np.array_split(range(num_records), SHARDS)]
   for index, size in enumerate(sizes):

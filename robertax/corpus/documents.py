@@ -14,14 +14,14 @@ import os
 import re
 
 from robertax import paths
-from robertax.corpus.arrow_files import arrow, parquet, saved_files
+from robertax.corpus.archives import warc
 from robertax.corpus.cleaning import Cleaning, filters_of
 from robertax.corpus.compression import PACKINGS
 from robertax.corpus.python_docs import PythonDocs
+from robertax.corpus.readers import arrow, parquet, saved_files
 from robertax.corpus.reading import Reader, Reading
 from robertax.corpus.text_files import jsonl, txt
 from robertax.corpus.tfds_text import PREFIX, TfdsText
-from robertax.corpus.warc_files import warc
 from robertax.corpus.wiki_dumps import wiki
 from robertax.errors import InputError, unknown
 

@@ -8,15 +8,15 @@ import os
 import time
 
 from robertax import paths
-from robertax.corpus import checksums, memmap, records
+from robertax.corpus import checksums, records, shards
 from robertax.corpus.formats import FORMATS
 from robertax.corpus.jobs import Job
 from robertax.corpus.records import (
-  SPLITS,
-  Manifest,
-  Split,
-  split_names,
-  writing,
+    SPLITS,
+    Manifest,
+    Split,
+    split_names,
+    writing,
 )
 from robertax.corpus.split_files import part_name, read_entry
 from robertax.corpus.wire import FIELDS, PAIR_FIELDS
@@ -63,11 +63,11 @@ def finish(job: Job, seconds: float) -> Manifest:
                     if name in split_names(shard.split, job.duplicates)]
              for name in splits}
     for name in splits:
-      sums |= memmap.join(job.folder, name, parts[name], job.recipe.dtype)
+      sums |= shards.join(job.folder, name, parts[name], job.recipe.dtype)
       for part in parts[name]:
-        for file in memmap.file_names(part):
+        for file in shards.file_names(part):
           sums.pop(file, None)
-    sums |= memmap.finish(job.folder, list(splits))
+    sums |= shards.finish(job.folder, list(splits))
   slots = job.recipe.sequence_length * sum(
       split.num_records for split in splits.values())
   counts['padding_fraction'] = round(counts['padding_tokens'] / slots, 4)
@@ -119,7 +119,7 @@ def with_forms(manifest: Manifest, forms: Sequence[str]) -> Manifest:
   """Adds the memory-mapped form to finished records that lack it."""
   if 'memmap' not in forms or 'memmap' in manifest.forms:
     return manifest
-  sums = memmap.from_records(manifest)
+  sums = shards.from_records(manifest)
   if manifest.checksums:  # Else it was prepared before there were any.
     sums = manifest.checksums | sums
   else:
@@ -128,4 +128,3 @@ def with_forms(manifest: Manifest, forms: Sequence[str]) -> Manifest:
       manifest, forms=(*manifest.forms, 'memmap'), checksums=sums)
   manifest.write()
   return manifest
-

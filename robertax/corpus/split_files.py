@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from robertax import paths
-from robertax.corpus import checksums, memmap, records
+from robertax.corpus import checksums, records, shards
 from robertax.corpus.blocks import Block, Shard
 from robertax.corpus.packing import Rows
 from robertax.corpus.records import split_names, write_json
@@ -47,7 +47,7 @@ class ShardFiles:
           self._records.append(records.ShardWriter(records.shard_path(
               folder, name, shard.index, shard.total)))
         if 'memmap' in forms:
-          self._arrays.append(memmap.SplitWriter(
+          self._arrays.append(shards.SplitWriter(
               folder, part_name(shard, name), dtype))
     except BaseException:
       self.abandon()

@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 
-from robertax.corpus import memmap, records, wire
+from robertax.corpus import records, shards, wire
 from robertax.corpus.checksums import PIECE, Checksum
 from robertax.corpus.records import Manifest
 from robertax.errors import InputError
@@ -248,7 +248,7 @@ def slotted(pairs: bool) -> list[str]:
           if name != 'ids']
 
 
-def copy_rows(arrays: memmap.Arrays, slotted: list[str], folder: str,
+def copy_rows(arrays: shards.Arrays, slotted: list[str], folder: str,
           local: np.ndarray, places: np.ndarray, rows: Rows) -> None:
   """Rows `local` of these arrays into the given places."""
   starts, ends = arrays.row_starts[local], arrays.row_starts[local + 1]
@@ -411,12 +411,12 @@ class Mapped:
     """
     self._folder, self._bad = manifest.folder, bad
     # Slices of np.memmap are slower to make than those of plain arrays.
-    arrays = memmap.open_split(manifest, split)
-    self._arrays = memmap.Arrays(*(a.view(np.ndarray) for a in arrays))
+    arrays = shards.open_split(manifest, split)
+    self._arrays = shards.Arrays(*(a.view(np.ndarray) for a in arrays))
     self._slotted = slotted(manifest.pair_law is not None)
     self._pieces = {}
-    for field in memmap.Arrays._fields:
-      path = memmap.file_path(manifest.folder, split, field)
+    for field in shards.Arrays._fields:
+      path = shards.file_path(manifest.folder, split, field)
       self._pieces[field] = Pieces(
           path, manifest.checksums.get(os.path.basename(path)))
       if field != 'ids' and not self._sound(field, *np.zeros((2, 1), int))[0]:

@@ -1,9 +1,10 @@
+
 import numpy as np
 import pytest
 
-from robertax.corpus import memmap, records
-from robertax.corpus.memmap import SplitWriter
+from robertax.corpus import records, shards
 from robertax.corpus.records import Manifest, Split
+from robertax.corpus.shards import SplitWriter
 from robertax.corpus.wire import Row
 from robertax.errors import InputError
 
@@ -30,7 +31,7 @@ def write(folder):
 
 def test_arrays_are_the_rows(manifest):
   write(manifest.folder).close()
-  arrays = memmap.open_split(manifest, 'train')
+  arrays = shards.open_split(manifest, 'train')
   assert [a.tolist() for a in arrays] == [
       [0, 5, 2, 0, 6, 2, 0, 7], [0, 6, 8], [3, 3, 2], [0, 2, 3], [0, 1, 4],
       [], []]
@@ -40,7 +41,7 @@ def test_arrays_are_the_rows(manifest):
 
 def test_the_files_are_numpys(manifest):
   write(manifest.folder).close()
-  path = memmap.file_path(manifest.folder, 'train', 'row_starts')
+  path = shards.file_path(manifest.folder, 'train', 'row_starts')
   np.testing.assert_array_equal(np.load(path), [0, 6, 8])
   assert open(path, 'rb').read(6) == b'\x93NUMPY'
 
@@ -52,16 +53,16 @@ def test_unfinished_files_have_no_name(manifest, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('field', memmap.Arrays._fields)
+@pytest.mark.parametrize('field', shards.Arrays._fields)
 def test_missing_and_short_files_are_named(manifest, field):
   write(manifest.folder).close()
-  path = memmap.file_path(manifest.folder, 'train', field)
+  path = shards.file_path(manifest.folder, 'train', field)
   content = open(path, 'rb').read()
   with open(path, 'wb') as f:
     f.write(content[:-2])
   with pytest.raises(InputError, match='delete'):
-    memmap.open_split(manifest, 'train')
+    shards.open_split(manifest, 'train')
   with open(path, 'wb'):
     pass
   with pytest.raises(InputError, match=field):
-    memmap.open_split(manifest, 'train')
+    shards.open_split(manifest, 'train')

@@ -13,7 +13,7 @@ import pytest
 
 from robertax import paths
 from robertax.config import TokenizerConfig
-from robertax.corpus import blocks, memmap, preparation, records, split_files
+from robertax.corpus import blocks, preparation, records, shards, split_files
 from robertax.corpus.records import Manifest
 from robertax.corpus.sentences import SPLITTERS
 from robertax.errors import InputError
@@ -132,7 +132,7 @@ def test_memmap_form_has_the_same_rows(prepare, txt, small_blocks):
   assert Manifest.read(made_later.folder) == made_later
   assert digests(made_later.folder) == digests(made_at_once.folder)
   for split in records.SPLITS:
-    arrays = memmap.open_split(made_later, split)
+    arrays = shards.open_split(made_later, split)
     for i, row in enumerate(rows(made_later, split)):
       a, b = arrays.row_starts[i:i + 2]
       np.testing.assert_array_equal(arrays.ids[a:b], row.ids)

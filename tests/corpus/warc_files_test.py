@@ -12,7 +12,7 @@ import threading
 import pytest
 import zstandard
 
-from robertax.corpus import warc_files
+from robertax.corpus import archives
 from robertax.corpus.documents import resolve
 from robertax.errors import InputError
 
@@ -98,7 +98,7 @@ def test_every_record_is_a_document_or_counted(tmp_path):
 
 
 def test_a_page_that_is_too_long_is_counted(tmp_path, monkeypatch):
-  monkeypatch.setattr(warc_files, 'MAX_PAGE', 2000)
+  monkeypatch.setattr(archives, 'MAX_PAGE', 2000)
   bomb = gzip.compress(b'<p>' + b'x' * 100_000)
   path = tmp_path / 'a.warc'
   path.write_bytes(

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from robertax.config import DataConfig
-from robertax.corpus import memmap, records, wire
+from robertax.corpus import records, wire
 from robertax.corpus.records import Manifest, Split
+from robertax.corpus.shards import SplitWriter
 from robertax.data.masking import Masking
 
 VOCAB_SIZE = 1000
@@ -35,7 +36,7 @@ def write_corpus(folder, rows, *, length, slots=1, split='train', shards=3,
   """Writes `rows` as array_record shards and memory-mapped."""
   os.makedirs(folder, exist_ok=True)
   parts = np.array_split(np.arange(len(rows)), shards)
-  mapped = memmap.SplitWriter(folder, split, 'uint16')
+  mapped = SplitWriter(folder, split, 'uint16')
   for index, part in enumerate(parts):
     shard = records.ShardWriter(
         records.shard_path(folder, split, index, shards))

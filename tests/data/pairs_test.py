@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from robertax.corpus import memmap, records, wire
+from robertax.corpus import records, shards, wire
 from robertax.corpus.records import Manifest, Split
 from robertax.data import open_source, pipeline
 from robertax.data.feed import host_rows
@@ -43,7 +43,7 @@ def write_pairs(folder, seed, sizes):
       (*records.split_names('train', DUPLICATES), 'eval'), sizes)):
     rows = written[name] = random_pairs(size, seed + number)
     shard = records.ShardWriter(records.shard_path(folder, name, 0, 1))
-    mapped = memmap.SplitWriter(folder, name, 'uint16')
+    mapped = shards.SplitWriter(folder, name, 'uint16')
     for row in rows:
       shard.write(wire.encode_record(row))
       mapped.write(row)

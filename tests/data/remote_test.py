@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import fake_remote
-from robertax.corpus import memmap
+from robertax.corpus import shards
 from robertax.corpus.records import Manifest
 from robertax.data import pipeline as pipeline_lib
 from robertax.data.block_cache import BlockCache
@@ -85,9 +85,9 @@ def test_batches_are_the_local_ones(two_corpora, far, law, changes):
 
 def used(manifests):
   """Bytes that the training records of these consist of, without heads."""
-  return sum(os.stat(memmap.file_path(m.folder, 'train', name)).st_size
+  return sum(os.stat(shards.file_path(m.folder, 'train', name)).st_size
              - (0 if name == 'ids' else 128)
-             for m in manifests for name in memmap.Arrays._fields)
+             for m in manifests for name in shards.Arrays._fields)
 
 
 def on_disk(cache):

@@ -1,10 +1,11 @@
+
 import os
 import shutil
 
 import numpy as np
 import pytest
 
-from robertax.corpus import memmap, records, wire
+from robertax.corpus import records, shards, wire
 from robertax.corpus.records import Manifest
 from robertax.data.source import open_source
 from robertax.errors import InputError
@@ -77,7 +78,7 @@ def test_wide_ids(tmp_path, rows, backend):
   row = wire.Row(ids, [4], [0])
   shard.write(wire.encode_record(row))
   shard.close()
-  mapped = memmap.SplitWriter(folder, 'train', 'uint32')
+  mapped = shards.SplitWriter(folder, 'train', 'uint32')
   mapped.write(row)
   mapped.close()
   info = records.Split(num_records=1, num_examples=1, num_tokens=4,
@@ -115,7 +116,7 @@ def test_unknown_backend_and_no_corpus(two_corpora):
 
 def test_missing_file(copy, backend):
   path = (copy.shard_paths('train')[1] if backend == 'tf' else
-          memmap.file_path(copy.folder, 'train', 'lengths'))
+          shards.file_path(copy.folder, 'train', 'lengths'))
   os.remove(path)
   with pytest.raises(InputError, match=os.path.basename(path)):
     open_source([copy], 'train', backend)

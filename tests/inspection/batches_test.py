@@ -11,7 +11,7 @@ import pytest
 import robertax
 from robertax import corpus, text
 from robertax.config import parse, to_dict
-from robertax.corpus import memmap, records, wire
+from robertax.corpus import records, shards, wire
 from robertax.corpus.preparation import Prepared
 from robertax.corpus.records import Manifest, Split
 from robertax.errors import InputError
@@ -274,7 +274,7 @@ def test_pairs(tmp_path, monkeypatch):
   rng = np.random.default_rng(0)
   splits = {}
   for name, size in (('train', 12), ('train_1', 12), ('eval', 2)):
-    mapped = memmap.SplitWriter(str(tmp_path), name, 'uint16')
+    mapped = shards.SplitWriter(str(tmp_path), name, 'uint16')
     examples = tokens = 0
     for _ in range(size):
       ids, facts = [], []

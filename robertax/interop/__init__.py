@@ -6,8 +6,8 @@ and tokenizer. `hf_folder.write` writes one for transformers. No code that comes
 with weights is run, and torch is imported only to read a .bin or .pt.
 """
 
-from robertax.interop.pretrained import Pretrained, is_foreign, open_source
-from robertax.interop.pretrained import source_tokenizer as tokenizer_config
+from robertax.interop.pretrained import Pretrained
+from robertax.interop.sources import is_foreign, open_source, source_tokenizer
 
 __all__ = ['Pretrained', 'is_foreign', 'open_source',
-           'tokenizer_config']
+           'source_tokenizer']

@@ -40,7 +40,7 @@ def describe(spec: str) -> tuple[ModelConfig, TokenizerConfig]:
     InputError: nothing of the kind is there.
   """
   if interop.is_foreign(spec):
-    return interop.open_source(spec).config, interop.tokenizer_config(spec)
+    return interop.open_source(spec).config, interop.source_tokenizer(spec)
   saved = workdir.read_config(spec)
   # Of a sweep's run that answers with others the best weights alone are kept.
   if saved is None or not any(

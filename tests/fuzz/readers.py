@@ -138,8 +138,8 @@ def _hf_folder() -> dict[str, bytes]:
 
 
 def _read_hf(folder):
-  from robertax.interop import open_source, tokenizer_config
-  tokenizer_config(f'hf:{folder}')
+  from robertax.interop import open_source, source_tokenizer
+  source_tokenizer(f'hf:{folder}')
   found = open_source(f'hf:{folder}').read()
   found.tokenizer.encode('One two')
 

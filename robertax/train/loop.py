@@ -11,6 +11,7 @@ from robertax.config import Config, fitting_warmup, settled
 from robertax.errors import Diverged
 from robertax.kernels.dropout import seed_words
 from robertax.parallel import peers, processes
+from robertax.progress import Progress
 from robertax.train import compile_cache, opening, optimizer, schedules, workdir
 from robertax.train.ahead import run_ahead, train_feed
 from robertax.train.best import Best, conclude, concluded
@@ -24,7 +25,6 @@ from robertax.train.initial import initial_params
 from robertax.train.interruption import Interruption
 from robertax.train.lock import Lock
 from robertax.train.passed_over import PassedOver
-from robertax.train.progress import Progress
 from robertax.train.scoring import evaluation
 from robertax.train.trace import Trace
 from robertax.train.utilization import Utilization

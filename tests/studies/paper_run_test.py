@@ -13,6 +13,7 @@ from unittest import mock
 import jax
 import pytest
 
+from robertax import progress
 from robertax.studies import paper_run
 from robertax.studies.paper_scales import SCALES
 from robertax.studies.paper_tables import TABLES
@@ -94,13 +95,13 @@ def test_killed_at_any_run_it_is_the_same_table(made, data, tmp_path):
       raise Killed
     if len(told) != 3:
       return run(config, folder, named)
-    real = loop.Progress.step
+    real = progress.Progress.step
 
     def step(self, number):
       if number == 7:
         os.kill(os.getpid(), signal.SIGTERM)
       return real(self, number)
-    with mock.patch.object(loop.Progress, 'step', step):
+    with mock.patch.object(progress.Progress, 'step', step):
       return run(config, folder, named)
 
   with mock.patch.object(loop, 'run', counted):

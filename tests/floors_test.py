@@ -20,8 +20,8 @@ ROOMS = dict(text=0, parallel=0, kernels=0, corpus=1, model=1, data=2,
 DOORS = ('main', 'prepare', 'convert', 'aot', 'score', 'paper',
          'sweep', 'report')  # floor 6
 # Modules beside the rooms or doors of a floor, open to these too.
-BESIDE = {'errors': 0, 'config': 0, 'tables': 0, 'sections': 0, 'paths': 0,
-          'flags': 6}
+BESIDE = {'errors': 0, 'config': 0, 'tables': 0, 'progress': 0, 'sections': 0,
+          'paths': 0, 'files': 0, 'flags': 6}
 # What these import of each other.
 AMONG = {('config', 'errors'), ('sections', 'errors'), ('paths', 'errors'),
          ('sections', 'config')}

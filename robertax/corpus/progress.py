@@ -1,12 +1,8 @@
 """The progress bars of a preparation."""
 
-from __future__ import annotations
-
 import sys
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-  from tqdm import tqdm
+import tqdm
 
 SECONDS = 10  # From one line in a log to the next.
 
@@ -22,7 +18,8 @@ class _Lines:
     sys.stderr.flush()
 
 
-def bar(total: int, unit: str, what: str, shown: bool, done: int = 0) -> tqdm:
+def bar(total: int, unit: str, what: str, shown: bool, done: int = 0
+        ) -> tqdm.tqdm:
   """Rate and time left on stderr: a bar; in a log, a line now and then.
 
   Args:
@@ -32,9 +29,9 @@ def bar(total: int, unit: str, what: str, shown: bool, done: int = 0) -> tqdm:
     shown: if not, nothing is.
     done: by an earlier process: they count, but not for the rate.
   """
-  from tqdm import tqdm
   terminal = sys.stderr.isatty()
-  return tqdm(total=total, initial=done, unit=unit, unit_scale=True, desc=what,
-              file=sys.stderr if terminal else _Lines(), disable=not shown,
-              mininterval=.2 if terminal else SECONDS,
-              delay=0 if terminal else SECONDS)
+  return tqdm.tqdm(
+      total=total, initial=done, unit=unit, unit_scale=True, desc=what,
+      file=sys.stderr if terminal else _Lines(), disable=not shown,
+      mininterval=.2 if terminal else SECONDS,
+      delay=0 if terminal else SECONDS)

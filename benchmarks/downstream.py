@@ -120,7 +120,7 @@ def write_data(options: argparse.Namespace):
 
   What is there is left: workers begin when all of it is.
   """
-  from robertax.corpus.compression import lines
+  from robertax.corpus.readers import unpacked_lines
   from robertax.tasks import qnli_pairs, squad_files
   qnli, race = f'{options.out}/QNLI', f'{options.out}/race'
   for folder in (qnli, race):
@@ -143,7 +143,7 @@ def write_data(options: argparse.Namespace):
     kept, count = [], 0
     source = next(path for ending in ('', '.zst', '.gz') if os.path.exists(
         path := f'{options.data}/race/{split}-middle.jsonl{ending}'))
-    for _, line in lines(source, lambda _: None):
+    for _, line in unpacked_lines(source, lambda _: None):
       if count < most:
         kept.append(line.decode())
         count += len(json.loads(line)['questions'])

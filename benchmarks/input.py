@@ -48,12 +48,12 @@ def write_records(folder: str, num_records: int, array_record: bool = True):
   """
   import numpy as np
 
-  from robertax.corpus import records, shards, wire
+  from robertax.corpus import records, shards
   rng = np.random.default_rng(0)
   forms = ('memmap',)
   if array_record and records.array_record_module() is not None:
     forms = ('array_record', 'memmap')
-  mapped = shards.SplitWriter(folder, 'train', 'uint16')
+  mapped = shards.ArraysWriter(folder, 'train', 'uint16')
   lengths, documents = np.array([[LENGTH], [0]], np.int32)
   sizes = [len(part) for part in np.array_split(range(num_records), SHARDS)]
   for index, size in enumerate(sizes):
@@ -64,10 +64,10 @@ def write_records(folder: str, num_records: int, array_record: bool = True):
     for _ in range(size):
       ids = rng.integers(4, MASK_ID, LENGTH).astype(np.uint16)
       ids[[0, -1]] = 0, 2
-      row = wire.Row(ids, lengths, documents)
+      row = records.RecordRow(ids, lengths, documents)
       mapped.write(row)
       if shard:
-        shard.write(wire.encode_record(row))
+        shard.write(records.encode_record(row))
     if shard:
       shard.close()
   mapped.close()

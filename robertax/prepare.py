@@ -61,7 +61,7 @@ def main(argv):
   if _FOLDER.value and _CONFIG.present:
     raise InputError('--folder and --config: the one or the other.')
   if _FOLDER.value:
-    from robertax.corpus.verification import verify_prepared
+    from robertax.corpus.preparation import verify_prepared
     return 0 if verify_prepared([_FOLDER.value]) else 1
   if _WORKDIR.value and _CONFIG.present:
     raise InputError('--workdir and --config: the one or the other.')
@@ -86,12 +86,13 @@ def main(argv):
     config = initial_config(config, keys)
   what = dict(vocab_size=config.model.vocab_size, out=_OUT.value)
   if _VERIFY.value:
-    from robertax.corpus.verification import verify_config
+    from robertax.corpus.preparation import verify_config
     return 0 if verify_config(config.data, config.tokenizer, **what) else 1
   what |= dict(memmap=_MEMMAP.value)
   if _BEAM.present:
-    from robertax.corpus import beam
-    beam.fill(config.data, config.tokenizer, shlex.split(_BEAM.value), **what)
+    from robertax.corpus import preparation
+    preparation.fill_with_beam(config.data, config.tokenizer,
+                               shlex.split(_BEAM.value), **what)
   prepared = corpus.prepare(config.data, config.tokenizer, **what)
   print(f'tokenizer: {prepared.tokenizer.vocab_size:,} ids, '
         f'{prepared.tokenizer_path}')

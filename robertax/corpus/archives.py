@@ -10,16 +10,17 @@ import codecs
 from collections.abc import Iterator
 import io
 import re
+from xml.parsers import expat
 
-from robertax.corpus import compression
-from robertax.corpus.reading import Reading, unix_lines
+from robertax.corpus import readers
+from robertax.corpus.readers import Reading, unix_lines
 from robertax.errors import InputError
 
 # Bytes of a page. Its tree takes several times as much.
 MAX_PAGE = 32 << 20
 HTML = ('text/html', 'application/xhtml+xml')
 # A little of what Brotli packs can become gigabytes at once.
-PACKINGS = ('', 'identity', 'gzip', 'x-gzip', 'deflate')
+WARC_PACKINGS = ('', 'identity', 'gzip', 'x-gzip', 'deflate')
 _CHARSET = re.compile(r'charset\s*=\s*["\']?([\w.:-]+)', re.I)
 
 
@@ -31,13 +32,13 @@ def warc(reading: Reading) -> Iterator[str]:
   from warcio.archiveiterator import ArchiveIterator
 
   stream = io.BufferedReader(
-      _Stream(compression.chunks(reading.path, reading.advance)))
+      _Stream(readers.unpacked_chunks(reading.path, reading.advance)))
   number = 0
   try:
     for record in ArchiveIterator(stream):
       number += 1
-      text = {'response': _page, 'conversion': _conversion}.get(
-          record.rec_type, _other)(reading, record, number)
+      text = {'response': _response, 'conversion': _conversion}.get(
+          record.rec_type, _other_record)(reading, record, number)
       left = _drain(record)
       if left or record.length is None:
         raise InputError(
@@ -53,7 +54,7 @@ def warc(reading: Reading) -> Iterator[str]:
         f'({type(e).__name__}: {e}). Fetch the file again.') from e
 
 
-def _page(reading: Reading, record, number: int) -> str | None:
+def _response(reading: Reading, record, number: int) -> str | None:
   """The text of a response, or None: it is counted."""
   counts, headers = reading.counts, record.http_headers
   if headers is None or headers.get_statuscode() != '200':
@@ -64,15 +65,15 @@ def _page(reading: Reading, record, number: int) -> str | None:
     counts['pages_not_html'] += 1
     return None
   packing = headers.get_header('Content-Encoding', '').strip().lower()
-  if packing not in PACKINGS:
+  if packing not in WARC_PACKINGS:
     counts['pages_packed_otherwise'] += 1
     return None
-  page = _read(record.content_stream())
+  page = _read_payload(record.content_stream())
   if page is None:
     counts['pages_too_long'] += 1
     return None
   found = _CHARSET.search(rest)
-  text = _text_of(page, found.group(1) if found else '')
+  text = _main_content(page, found.group(1) if found else '')
   if text is None:
     counts['pages_not_parsed'] += 1
     return None
@@ -80,7 +81,7 @@ def _page(reading: Reading, record, number: int) -> str | None:
   return '\n'.join(filter(None, map(str.strip, text.split('\n'))))
 
 
-def _text_of(page: bytes, encoding: str) -> str | None:
+def _main_content(page: bytes, encoding: str) -> str | None:
   """The main content of a page of HTML; None: the library failed at it."""
   from resiliparse.extract.html2text import extract_plain_text
   from resiliparse.parse.encoding import bytes_to_str, detect_encoding
@@ -104,22 +105,22 @@ def _text_of(page: bytes, encoding: str) -> str | None:
 def _conversion(reading: Reading, record, number: int) -> str | None:
   kind = record.rec_headers.get_header('Content-Type', 'text/plain')
   if kind.partition(';')[0].strip().lower() != 'text/plain':
-    return _other(reading, record, number)
-  text = _read(record.raw_stream)
+    return _other_record(reading, record, number)
+  text = _read_payload(record.raw_stream)
   if text is None:
     reading.counts['pages_too_long'] += 1
     return None
   return reading.decode(text, 'record', number)
 
 
-def _other(reading: Reading, record, number: int) -> None:
+def _other_record(reading: Reading, record, number: int) -> None:
   reading.counts[f'skipped_{record.rec_type}_records'] += 1
 
 
-def _read(stream) -> bytes | None:
+def _read_payload(stream) -> bytes | None:
   """All of it; None: more than `MAX_PAGE` (a few bytes unpack to many)."""
   parts, size = [], 0
-  while part := stream.read(compression.CHUNK):
+  while part := stream.read(readers.CHUNK_BYTES):
     parts.append(part)
     size += len(part)
     if size > MAX_PAGE:
@@ -129,7 +130,7 @@ def _read(stream) -> bytes | None:
 
 def _drain(record) -> int:
   """Reads the rest of a record, and says how many bytes are missing of it."""
-  while record.raw_stream.read(compression.CHUNK):
+  while record.raw_stream.read(readers.CHUNK_BYTES):
     pass
   return getattr(record.raw_stream, 'limit', 0)
 
@@ -154,3 +155,147 @@ class _Stream(io.RawIOBase):
     buffer[:size] = self._left[:size]
     self._left = self._left[size:]
     return size
+
+
+# Dumps of MediaWiki: `*-pages-articles*.xml[.bz2]`, an article a document.
+#
+# The XML goes through expat piece by piece, so a page is all that is held, and
+# a document type, which alone could define entities, is refused. Markup is
+# taken away by mwparserfromhell, what is dropped with it as in Hugging Face's
+# and TFDS's builders of Wikipedia: references, tables, templates, and links to
+# files and categories.
+
+
+MAX_PAGE_CHARS = 32 << 20  # Of a page; MediaWiki's own limit is 2 MiB.
+_PAGE_TAG = ('mediawiki', 'page')
+_PAGE_FIELDS = {
+    (*_PAGE_TAG, 'title'): 'title', (*_PAGE_TAG, 'ns'): 'ns',
+    (*_PAGE_TAG, 'redirect'): 'redirect',
+    (*_PAGE_TAG, 'revision', 'model'): 'model',
+    (*_PAGE_TAG, 'revision', 'text'): 'text'}
+_NOT_TEXT = re.compile(r'\s*:?\s*(file|image|media|category)\s*:', re.I)
+_TAGS = ('ref', 'table', 'gallery', 'timeline', 'math', 'score', 'imagemap')
+_WORDS = re.compile(r'__[A-Z]+__')  # __NOTOC__ and its like.
+_BLANK = re.compile(r'\n\s*\n+')
+
+
+def wiki(reading: Reading) -> Iterator[str]:
+  """Counts `redirects`, `pages_of_other_namespaces` (talk, users, ...),
+  `pages_of_other_models` (no wikitext), `pages_without_text`,
+  `pages_not_parsed` and `older_revisions` (the last one is read)."""
+  pages = _Pages(reading)
+  for chunk in readers.unpacked_chunks(reading.path, reading.advance):
+    pages.feed(chunk)
+    while pages.done:
+      text = _article_text(reading, pages.done.pop(0))
+      if text is not None:
+        yield text
+  pages.feed(b'', True)
+  # The last chunk may hold the last page's end.
+  for page in pages.done:
+    text = _article_text(reading, page)
+    if text is not None:
+      yield text
+
+
+class _Pages:
+  """Pages of a dump: {'ns': '0', 'title': ..., 'text': ...}, in `done`."""
+
+  def __init__(self, reading: Reading):
+    self.done = []
+    self._reading = reading
+    self._path, self._page, self._field = [], {}, None
+    self._parts, self._size = [], 0
+    parser = self._parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler = self._start
+    parser.EndElementHandler = self._end
+    parser.CharacterDataHandler = self._text
+    parser.StartDoctypeDeclHandler = self._doctype
+
+  def feed(self, chunk: bytes, last: bool = False) -> None:
+    try:
+      self._parser.Parse(chunk, last)
+    except expat.ExpatError as e:
+      raise InputError(
+          f'{self._reading.path}: line {e.lineno}: damaged or truncated: '
+          f'{expat.errors.messages[e.code]}. Fetch it again.') from e
+
+  def _doctype(self, name, *_) -> None:
+    raise InputError(f'{self._reading.path}: has a document type ({name}), '
+                     'and a dump of MediaWiki has none: not read.')
+
+  def _start(self, name: str, attributes) -> None:
+    self._path.append(name)
+    if len(self._path) == 1 and name != 'mediawiki':
+      raise InputError(f'{self._reading.path}: no dump of MediaWiki: it begins '
+                       f'with <{name}>, not with <mediawiki>.')
+    here = tuple(self._path[:5])
+    if here == _PAGE_TAG:
+      self._page = {'number_of_revisions': 0}
+    elif here == (*_PAGE_TAG, 'revision'):
+      self._page['number_of_revisions'] += 1
+      self._page.pop('text', None)
+    self._field = _PAGE_FIELDS.get(here)
+    self._parts, self._size = [], 0
+
+  def _text(self, text: str) -> None:
+    if self._field:
+      self._size += len(text)
+      if self._size > MAX_PAGE_CHARS:
+        raise InputError(
+            f'{self._reading.path}: line {self._parser.CurrentLineNumber}: a '
+            f'{self._field} of more than {MAX_PAGE_CHARS:,} characters: '
+            'damaged?')
+      self._parts.append(text)
+
+  def _end(self, name: str) -> None:
+    if self._field:
+      self._page[self._field] = ''.join(self._parts)
+      self._field = None
+    elif tuple(self._path) == _PAGE_TAG:
+      self.done.append(self._page)
+    self._path.pop()
+
+
+def _article_text(reading: Reading, page: dict) -> str | None:
+  """A page's text, or None: it is counted."""
+  counts = reading.counts
+  counts['older_revisions'] += max(0, page['number_of_revisions'] - 1)
+  if page.get('ns', '0').strip() != '0':
+    counts['pages_of_other_namespaces'] += 1
+  elif 'redirect' in page:
+    counts['redirects'] += 1
+  elif page.get('model', 'wikitext').strip() != 'wikitext':
+    counts['pages_of_other_models'] += 1
+  elif not page.get('text'):
+    counts['pages_without_text'] += 1
+  else:
+    from mwparserfromhell.parser import ParserError
+    try:
+      return plain_wikitext(page['text'])
+    except (ParserError, RecursionError):
+      counts['pages_not_parsed'] += 1
+  return None
+
+
+def plain_wikitext(wikitext: str) -> str:
+  """Wikitext without its markup: a paragraph or a heading a line."""
+  import mwparserfromhell
+
+  code = mwparserfromhell.parse(wikitext, skip_style_tags=False)
+  for link in code.filter_wikilinks(
+      matches=lambda link: _NOT_TEXT.match(str(link.title))):
+    _remove_node(code, link)
+  for tag in code.filter_tags(
+      matches=lambda tag: str(tag.tag).strip().lower() in _TAGS):
+    _remove_node(code, tag)
+  text = _WORDS.sub('', code.strip_code(normalize=True, collapse=True))
+  return _BLANK.sub('\n', '\n'.join(map(str.strip, text.split('\n')))).strip()
+
+
+def _remove_node(code, node) -> None:
+  try:
+    code.remove(node)
+  except ValueError:
+    pass  # It stood in one that is removed already.

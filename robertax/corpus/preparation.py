@@ -7,26 +7,267 @@ into records. Each goes on from what is finished, by whomever. A folder of
 records is finished when its manifest is there, and not before.
 """
 
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
+import glob
+import hashlib
+import json
 import os
+import re
 import sys
+import threading
 import time
 
-from robertax import paths
-from robertax.corpus import finishing, records
-from robertax.corpus.blocks import Shard
+from robertax import errors, paths
+from robertax.corpus import checksums, records, shards, tokens
+from robertax.corpus.blocks import Shard, Surveys, part_of
+from robertax.corpus.checksums import ADVICE, Checksum, Damage, damage
 from robertax.corpus.documents import corpora_of
-from robertax.corpus.filling import fill_records, fill_tokens
 from robertax.corpus.formats import FORMATS
-from robertax.corpus.jobs import Job, jobs_of
 from robertax.corpus.locks import locked
-from robertax.corpus.records import SPLITS, Manifest
+from robertax.corpus.records import (
+    MANIFEST,
+    PAIR_FIELDS,
+    ROW_FIELDS,
+    SPLITS,
+    Manifest,
+    Split,
+    split_names,
+    writing_records,
+)
 from robertax.corpus.sentences import SPLITTERS
-from robertax.corpus.surveys import Surveys
-from robertax.corpus.vocabulary import tokenizer_for
-from robertax.corpus.workers import available_cores
+from robertax.corpus.shards import part_name, read_entry
+from robertax.corpus.workers import (
+    Job,
+    available_cores,
+    fill_records,
+    fill_tokens,
+    jobs_of,
+)
 from robertax.errors import InputError, unknown
-from robertax.text import Tokenizer
+from robertax.progress import progress_bar
+from robertax.text import (
+    Tokenizer,
+    check,
+    load,
+    train_byte_bpe,
+    train_wordpiece,
+)
+
+# The tokenizer of a preparation: read, or trained on the corpora and kept.
+
+
+# Raised whenever the same corpora would train another tokenizer.
+TRAINING_VERSION = 1
+MAX_TRAINING_CHARS = 256_000_000
+
+
+def tokenizer_path(config, corpora: list, sentences: str, cache_dir: str
+                   ) -> str:
+  """Where the tokenizer trained on these corpora is kept."""
+  facts = [TRAINING_VERSION, MAX_TRAINING_CHARS, config.vocab_size, sentences,
+           [corpus.fingerprint() for corpus in corpora]]
+  if config.kind != 'byte_bpe':  # What is kept of those keeps its name.
+    facts += [config.kind, config.lowercase]
+  name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+  return os.path.join(cache_dir, 'tokenizers', name, 'tokenizer.json')
+
+
+def tokenizer_for(config, corpora: list, surveys, sentences: str,
+                  cache_dir: str, progress: bool = True,
+                  only_kept: bool = False) -> tuple[Tokenizer, str]:
+  """The tokenizer that a config asks for.
+
+  Args:
+    config: a config.TokenizerConfig.
+    corpora: what to train on where `path` is empty.
+    surveys: gives each corpus's blocks, `surveys(corpus)`; only their training
+      documents are used.
+    sentences: a splitter's name; the tokenizer sees what will be encoded.
+    cache_dir: trained tokenizers are kept here.
+    progress: show a progress bar.
+    only_kept: train none.
+
+  Returns:
+    The tokenizer and the path of its file.
+
+  Raises:
+    InputError: an unknown kind, a wrong file, a vocabulary that is too small.
+  """
+  if config.path:
+    return load(config.path, config.lowercase), config.path
+  check(config)
+  path = tokenizer_path(config, corpora, sentences, cache_dir)
+  if only_kept and not paths.exists(path):
+    raise InputError(f'no tokenizer was trained on these corpora: {path} does '
+                     'not exist. Run python -m robertax.prepare.')
+  with locked(os.path.dirname(path)):
+    if not paths.exists(path):
+      share = _training_plan(corpora, surveys)[2]
+      if share < 1:
+        print(f'The tokenizer is trained on {share:.1%} of the text, documents '
+              'taken evenly.', file=sys.stderr)
+
+      def texts():  # WordPiece goes through it twice.
+        return _training_texts(corpora, surveys, SPLITTERS[sentences], progress)
+
+      tokenizer = (
+          train_byte_bpe(texts(), config.vocab_size)
+          if config.kind == 'byte_bpe' else
+          train_wordpiece(texts, config.vocab_size, config.lowercase))
+      if tokenizer.vocab_size < config.vocab_size:
+        print(f'The text gives a vocabulary of {tokenizer.vocab_size:,} only, '
+              f'{config.vocab_size:,} were asked for.', file=sys.stderr)
+      with errors.writing(path):
+        paths.makedirs(os.path.dirname(path))
+        tokenizer.save(path)
+    try:
+      return load(path), path
+    except InputError as e:
+      raise InputError(f'{e} Delete that file: it is trained again.') from e
+
+
+def _training_texts(corpora, surveys, split, progress) -> Iterator[list[str]]:
+  """Sentences of the training documents, a list a document.
+
+  Of more than `MAX_CHARS` characters a part is taken, document by document,
+  evenly from beginning to end.
+  """
+  heads, total, share = _training_plan(corpora, surveys)
+  seen = taken = 0
+  with progress_bar(total, 'char', 'tokenizer: reading', progress) as shown:
+    for corpus, blocks in zip(corpora, heads):
+      part = blocks[0].part
+      for _, text in zip(range(blocks[-1].stop), corpus.documents()):
+        seen += len(text)
+        shown.update(len(text))
+        if taken <= share * seen - len(text) * share or share == 1:
+          taken += len(text)
+          yield part_of(split(text), part)
+  if progress:
+    print('tokenizer: learning from it', file=sys.stderr)
+
+
+def _training_plan(corpora, surveys) -> tuple[list, int, float]:
+  """Training blocks of each corpus, their characters, the share to take."""
+  heads = [[block for block in surveys(corpus) if block.split == 'train']
+           for corpus in corpora]
+  total = sum(block.chars for blocks in heads for block in blocks)
+  return heads, total, min(1., MAX_TRAINING_CHARS / max(1, total))
+
+
+# Finishing: the shards of a corpus become one whole with a manifest.
+
+
+STAGES = ('reading', 'splitting', 'tokenizing', 'packing', 'writing')
+
+
+def clear_unfinished(job: Job) -> None:
+  """Removes what an interrupted preparation left unfinished."""
+  for folder in (job.folder, job.store_folder):
+    if not paths.is_remote(folder):
+      with writing_records(folder):
+        for stale in glob.glob(f'{glob.escape(folder)}/*.partial'):
+          os.remove(stale)
+
+
+def finish_records(job: Job, seconds: float) -> Manifest:
+  """Writes what a folder has besides its shards, the manifest last.
+
+  Args:
+    job: all of its shards are finished.
+    seconds: the preparation took, so far.
+
+  Raises:
+    InputError: too little text; the disk.
+  """
+  started = time.monotonic()
+  entries = [(shard, read_entry(job.folder, shard, job.forms))
+             for shard in job.shards()]
+  splits = _split_counts(job, entries)
+  counts, sums = Counter(job.survey.counts), {}
+  stages = Counter(reading=job.survey.seconds)
+  for shard, entry in entries:
+    stages.update(job.store.seconds(shard))
+    counts.update(entry['counts'])
+    stages.update(entry['seconds'])
+    sums |= checksums.from_json(entry['checksums'])
+  if 'array_record' in job.forms:
+    sums |= checksums.checksums(job.folder, records.write_tfds_metadata(
+        job.folder, splits, PAIR_FIELDS if job.recipe.pair_law else ROW_FIELDS))
+  if 'memmap' in job.forms:
+    parts = {name: [part_name(shard, name) for shard, _ in entries
+                    if name in split_names(shard.split, job.duplicates)]
+             for name in splits}
+    for name in splits:
+      sums |= shards.join_arrays(job.folder, name, parts[name],
+                                 job.recipe.dtype)
+      for part in parts[name]:
+        for file in shards.array_names(part):
+          sums.pop(file, None)
+    sums |= shards.finish_arrays(job.folder, list(splits))
+  slots = job.recipe.sequence_length * sum(
+      split.num_records for split in splits.values())
+  counts['padding_fraction'] = round(counts['padding_tokens'] / slots, 4)
+  took = time.monotonic() - started
+  manifest = Manifest(
+      folder=job.folder, corpus=job.corpus.name, forms=job.forms, splits=splits,
+      max_examples_per_row=FORMATS[job.recipe.format].examples_per_row(
+          job.recipe.sequence_length),
+      dtype=job.recipe.dtype, vocab_size=job.vocab_size,
+      counts=dict(sorted(counts.items())),
+      seconds=round(seconds + took, 1),
+      stages={name: round(stages[name] + (took if name == 'writing' else 0), 2)
+              for name in STAGES},
+      checksums=sums, **job.facts)
+  manifest.write()
+  return manifest
+
+
+def _split_counts(job: Job, entries: list) -> dict[str, Split]:
+  """Counts of each split, of all its shards together."""
+  splits = {}
+  for split in SPLITS:
+    own = [entry for shard, entry in entries if shard.split == split]
+    for name in split_names(split, job.duplicates):
+      parts = [entry['splits'][name] for entry in own]
+      total = sum(map(Counter, parts), Counter())
+      if not total['num_records']:
+        raise InputError(
+            f'{job.corpus.name}: its text is too short to split: nothing is '
+            f'left for {"evaluation" if name == "eval" else "training"}. Two '
+            'sentences are the least.')
+      splits[name] = Split(**total, shard_lengths=tuple(
+          part['num_records'] for part in parts))
+  return splits
+
+
+def remove_left_over(manifest: Manifest) -> None:
+  """Removes what the making of finished records needed, and they do not.
+
+  Entries of shards, parts of arrays, files of a preparation by other code.
+  """
+  if manifest.checksums:
+    for name in paths.listdir(manifest.folder):
+      if '-of-' in name and name not in manifest.checksums:
+        paths.remove(os.path.join(manifest.folder, name))
+
+
+def add_forms(manifest: Manifest, forms: Sequence[str]) -> Manifest:
+  """Adds the memory-mapped form to finished records that lack it."""
+  if 'memmap' not in forms or 'memmap' in manifest.forms:
+    return manifest
+  sums = shards.arrays_from_records(manifest)
+  if manifest.checksums:  # Else it was prepared before there were any.
+    sums = manifest.checksums | sums
+  else:
+    sums = {}
+  manifest = dataclasses.replace(
+      manifest, forms=(*manifest.forms, 'memmap'), checksums=sums)
+  manifest.write()
+  return manifest
+
 
 SHORTEST = 8  # Tokens; below, there is hardly anything to predict from.
 
@@ -116,7 +357,7 @@ def prepare(data, tokenizer_config, *, out: str = '', memmap: bool = False,
     data: has corpora and what else says which documents
       (documents.corpora_of), sentences, format, sequence_length, pair_*,
       cache_dir, keep_tokens, workers, backend (data.DataConfig).
-    tokenizer_config: has path and vocab_size (text.TokenizerConfig).
+    tokenizer_config: has path and vocab_size (config.TokenizerConfig).
     out: a folder instead of data.cache_dir.
     memmap: make the memory-mapped form too; data.backend='numpy' implies it.
     vocab_size: what the tokenizer must have (model.vocab_size); 0: anything.
@@ -131,34 +372,35 @@ def prepare(data, tokenizer_config, *, out: str = '', memmap: bool = False,
   for job in planned.jobs:
     with locked(job.folder):
       if not records.is_finished(job.folder):
-        _fill(job, data.workers or available_cores(), data.keep_tokens,
-              progress)
+        _fill_corpus(job, data.workers or available_cores(), data.keep_tokens,
+                     progress)
       manifest = Manifest.read(job.folder)
       manifest.check(corpus=job.corpus.name, vocab_size=job.vocab_size,
                      dtype=job.recipe.dtype, **job.facts)
-      finishing.left_over(manifest)
-      manifest = finishing.with_forms(manifest, planned.forms)
+      remove_left_over(manifest)
+      manifest = add_forms(manifest, planned.forms)
     if progress:
-      print(summary(manifest), file=sys.stderr)
+      print(describe_manifest(manifest), file=sys.stderr)
     manifests.append(manifest)
   return Prepared(planned.tokenizer, manifests, planned.tokenizer_path)
 
 
-def _fill(job: Job, workers: int, keep_tokens: bool, progress: bool) -> None:
+def _fill_corpus(job: Job, workers: int, keep_tokens: bool,
+                 progress: bool) -> None:
   """The second and third pass over one corpus, up to its manifest."""
   started = time.monotonic()
   with locked(job.store_folder):
-    finishing.clear(job)
+    clear_unfinished(job)
     missing = job.without_tokens()
     if progress:
       _going_on(job, missing)
     fill_tokens(job, missing, workers, progress)
     fill_records(job, job.without_records(), workers, progress)
-    manifest = finishing.finish(job, time.monotonic() - started)
+    manifest = finish_records(job, time.monotonic() - started)
     if not keep_tokens:
       job.store.remove()
   if progress:
-    print(seconds(manifest, workers), file=sys.stderr)
+    print(describe_seconds(manifest, workers), file=sys.stderr)
 
 
 def _going_on(job: Job, missing: list[Shard]) -> None:
@@ -169,7 +411,7 @@ def _going_on(job: Job, missing: list[Shard]) -> None:
           f'tokenized and {whole - left} packed already.', file=sys.stderr)
 
 
-def seconds(manifest: Manifest, workers: int) -> str:
+def describe_seconds(manifest: Manifest, workers: int) -> str:
   """Where the time of a preparation went, in a line.
 
   Reading, splitting and tokenizing may have been done for another format.
@@ -180,7 +422,7 @@ def seconds(manifest: Manifest, workers: int) -> str:
           + (f' (of {workers} processes together)' if workers > 1 else ''))
 
 
-def summary(manifest: Manifest) -> str:
+def describe_manifest(manifest: Manifest) -> str:
   """A corpus in a line: its size, and whatever was cut, dropped or wasted."""
   splits = [manifest.splits[name] for name in SPLITS]
   drawn = ('' if manifest.duplicates == 1 else
@@ -194,3 +436,224 @@ def summary(manifest: Manifest) -> str:
       for name, count in manifest.counts.items() if count)
   return (f'{manifest.corpus}: {sizes} ({splits[1].num_examples:,} of them for '
           f'evaluation){drawn}; {counts}. {manifest.folder}')
+
+
+# Verification: whether prepared files are still what was written.
+
+
+OUR_FILES = (MANIFEST, '.lock')
+
+
+def verify_files(folder: str, expected: Mapping[str, Checksum],
+                 progress: bool = False) -> Iterator[Damage]:
+  """Reads every file of a folder and yields what is wrong, file by file.
+
+  Args:
+    folder: of a manifest (records) or of a store of tokens.
+    expected: its checksums; not empty.
+    progress: show a bar on stderr.
+  """
+  with progress_bar(sum(file.size for file in expected.values()), 'B',
+                    f'{folder}: reading', progress) as shown:
+    for name, file in sorted(expected.items()):
+      found = damage(os.path.join(folder, name), file)
+      if found:
+        yield found
+      shown.update(file.size)
+  for name in paths.listdir(folder):
+    known = name in expected or name in OUR_FILES
+    # A store's: they say where in its files the blocks are.
+    index = name.removesuffix('.json') + '.tokens' in expected
+    if not known and not index:
+      yield Damage(os.path.join(folder, name), None,
+                   'not one of the files that were written')
+
+
+def verify_prepared(folders, progress: bool = True) -> bool:
+  """Checks folders of records and stores of tokens, and prints what it finds.
+
+  Args:
+    folders: of either kind; one that `prepare` never made is an error.
+    progress: show bars on stderr.
+
+  Returns:
+    Whether all are what was written. What has no checksums is not.
+
+  Raises:
+    InputError: a folder is not of either kind, or its manifest is damaged.
+  """
+  whole = True
+  for folder in folders:
+    expected = _expected_files(folder)
+    if not expected:
+      whole = False
+      print(f'{folder}: prepared before there were checksums, so nothing can '
+            f'be said: {ADVICE} if in doubt.')
+      continue
+    found = list(verify_files(folder, expected, progress))
+    for damaged in found:
+      print(f'{damaged}: {ADVICE}.')
+    size = sum(file.size for file in expected.values())
+    if not found:
+      print(f'OK {folder}: {len(expected)} files, {size:,} bytes')
+    whole = whole and not found
+  return whole
+
+
+def verify_config(data, tokenizer_config, **options) -> bool:
+  """The same for all that a config names: records, and tokens where kept.
+
+  Args:
+    data, tokenizer_config, **options: as `preparation.prepare` takes them.
+
+  Raises:
+    InputError: not prepared, or not to the end.
+  """
+  jobs = plan(data, tokenizer_config, progress=False, only_kept=True,
+              **options).jobs
+  folders = [job.folder for job in jobs]
+  folders += [job.store_folder for job in jobs
+              if paths.isdir(job.store_folder)
+              and tokens.stored_files(job.store_folder)]
+  return verify_prepared(folders)
+
+
+def _expected_files(folder: str) -> Mapping[str, Checksum]:
+  """Checksums of what a folder should hold."""
+  if paths.exists(os.path.join(folder, MANIFEST)):
+    return Manifest.read(folder).checksums
+  if paths.isdir(folder):
+    found = tokens.stored_files(folder)
+    if found:
+      return found
+  return Manifest.read(folder).checksums  # It says what is wrong.
+
+
+# Preparation on many machines: the local one's shards, as a Beam pipeline.
+#
+# The machine that is asked reads all text once (surveys) and trains the
+# tokenizer if there is none; then the pipeline's elements are numbers of
+# shards, and a worker that has one reads its documents, tokenizes them into the
+# store and packs that into records, by the very functions of the local
+# preparation (corpus/filling.py). So bytes are the same, and shards that are
+# finished, whoever made them, are not made again. The manifest is written here,
+# at the end.
+#
+# What workers share is storage: text and data.cache_dir must be paths that all
+# of them see, gs:// or a mounted folder. For a shard's text a worker opens the
+# files that it lies in, and reads the first of them from its beginning: so give
+# a large corpus as many files, of a GB at most. Corpora without marks
+# (`documents.Corpus.mark`: TFDS, and all that is cleaned of duplicates) are
+# read up to the shard: these are better prepared on one machine.
+
+
+INSTALL = ("--beam needs the package apache-beam: pip install "
+           "'apache-beam==2.77.0', or '.[beam]' in robertax's folder.")
+
+
+def beam_module():
+  """The apache_beam package.
+
+  Raises:
+    InputError: it is not installed.
+  """
+  try:
+    import apache_beam
+  except ModuleNotFoundError as e:
+    raise InputError(INSTALL) from e
+  return apache_beam
+
+
+class Planned:
+  """The plan, made anew on each worker from what the first machine kept.
+
+  So a pipeline carries the config, a few hundred bytes, however long the text.
+  """
+  _plans: dict[str, Plan] = {}  # Of this process.
+  _lock = threading.Lock()
+
+  def __init__(self, data, tokenizer_config, **options):
+    """Takes what `preparation.plan` takes."""
+    self._arguments, self._options = (data, tokenizer_config), options
+
+  def jobs(self):
+    with self._lock:
+      key = repr((self._arguments, self._options))
+      if key not in self._plans:
+        self._plans[key] = plan(*self._arguments, progress=False,
+                                only_kept=True, **self._options)
+      return self._plans[key].jobs
+
+
+def fill_with_beam(data, tokenizer_config, options: Sequence[str],
+                   progress: bool = True, **plan_options) -> None:
+  """Makes all missing shards of all corpora; `prepare` then finishes them.
+
+  Args:
+    data, tokenizer_config: as for `preparation.prepare`.
+    options: of Beam and its runner, as on a command line, such as
+      ['--runner=DataflowRunner', '--project=p'].
+    progress: show bars of what is done here.
+    **plan_options: out, memmap, vocab_size, as for `prepare`.
+
+  Raises:
+    InputError: wrong input, here or on a worker; no Beam.
+  """
+  beam = beam_module()
+  from apache_beam.options.pipeline_options import PipelineOptions
+  jobs = plan(data, tokenizer_config, progress=progress, **plan_options).jobs
+  elements = []
+  for number, job in enumerate(jobs):
+    if job.survey is None:
+      continue  # Its records are finished.
+    missing = job.without_records()
+    elements += [(number, shard.split, shard.index, job.folder)
+                 for shard in missing]
+    for folder in {job.folder, job.store_folder} if missing else ():
+      with errors.writing(folder):
+        paths.makedirs(folder)
+  if not elements:
+    return
+  planned = Planned(data, tokenizer_config, **plan_options)
+  try:
+    with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
+      # Between two stages elements are dealt out anew, and what is done stays
+      # done where a worker is lost.
+      pipeline | 'Shards' >> beam.Create(elements) | (  # noqa: B018
+          'Deal out' >> beam.Reshuffle()) | (
+          'Tokenize' >> beam.Map(_tokenize, planned)) | (
+          'Deal out again' >> beam.Reshuffle()) | (
+          'Pack' >> beam.Map(_pack, planned))
+  except Exception as e:
+    # A worker's error comes as text, in the midst of much else.
+    found = re.search(r'InputError: (.*)', str(e))
+    if found is None:
+      raise
+    raise InputError(re.sub(r" \[while running '.*", '', found[1])) from e
+
+
+def _tokenize(element, planned: Planned):
+  job, shards = _find(element, planned)
+  fill_tokens(job, [shard for shard in shards
+                    if job.store.places(shard) is None], 1, False)
+  return element
+
+
+def _pack(element, planned: Planned):
+  job, shards = _find(element, planned)
+  fill_records(job, shards, 1, False)
+  return element
+
+
+def _find(element, planned: Planned):
+  """The job and the shard, in a list, that an element stands for."""
+  number, split, index, folder = element
+  job = planned.jobs()[number]
+  if job.folder != folder:
+    raise InputError(
+        f'{job.corpus.name}: this worker sees other text or another tokenizer '
+        f'than the machine that was asked: {job.folder}, not {folder}.')
+  if job.survey is None:  # Finished meanwhile, by someone else.
+    return job, []
+  return job, [shard for shard in job.shards()
+               if (shard.split, shard.index) == (split, index)]

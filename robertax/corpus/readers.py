@@ -5,16 +5,335 @@ Read by pyarrow alone, batch by batch. A folder that `save_to_disk` made is the
 is such a folder for each split.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 import contextlib
+import dataclasses
+import importlib.metadata
 import json
 import os
+import re
+from typing import NamedTuple
+import zlib
 
 from robertax import paths
-from robertax.corpus.reading import Reading, unix_lines
 from robertax.errors import InputError
 
-ROWS = 64  # Of Parquet, at once: a row may be a book.
+# Reading: what a reader of one file is given, and what all readers share.
+#
+# A reader is a function from a `Reading` to the file's documents, in the file's
+# order; it holds one document in memory, or a bounded batch.
+# `documents.READERS` is the table of them.
+
+
+_SURROGATE = re.compile('[\ud800-\udfff]')
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+  """One file, being read.
+
+  Attributes:
+    path: of the file.
+    field: the field, or column, that holds the text.
+    replace: whether what is not UTF-8 becomes U+FFFD, or is an error.
+    counts: what is skipped or replaced is counted here.
+    advance: is told how many bytes of the file were read.
+    size: bytes of the file.
+  """
+  path: str
+  field: str
+  replace: bool
+  counts: Counter
+  advance: Callable[[int], None]
+  size: int
+
+  def decode(self, raw: bytes, unit: str, number: int) -> str:
+    """UTF-8 as text.
+
+    Args:
+      raw: the bytes of a line, a row or a record.
+      unit: which of these it is.
+      number: and the how manieth of the file, from 1.
+
+    Raises:
+      InputError: not UTF-8, and not to be replaced.
+    """
+    try:
+      return raw.decode()
+    except UnicodeDecodeError as e:
+      if not self.replace:
+        hint = (' It looks like UTF-16.' if number == 1 and
+                raw[:2] in (b'\xff\xfe', b'\xfe\xff') else '')
+        raise InputError(
+            f'{self.path}: {unit} {number}, byte {e.start + 1} of the {unit}: '
+            f'0x{raw[e.start]:02x} is not valid UTF-8.{hint} Mend the file, '
+            'or set data.invalid_utf8=replace to put U+FFFD there.') from e
+    # Exactly one U+FFFD a bad byte; errors='replace' merges some.
+    text, bad = _SURROGATE.subn(
+        '\ufffd', raw.decode(errors='surrogateescape'))
+    self.counts['replaced_bytes'] += bad
+    return text
+
+  def without_surrogates(self, text: str, number: int) -> str:
+    """JSON can write half a character, as \\ud800, and UTF-8 cannot."""
+    text, bad = _SURROGATE.subn('\ufffd', text)
+    if bad and not self.replace:
+      raise InputError(
+          f'{self.path}: line {number}: holds half a character (a lone '
+          'surrogate, such as \\ud800). Mend the line, or set '
+          'data.invalid_utf8=replace to put U+FFFD there.')
+    self.counts['replaced_surrogates'] += bad
+    return text
+
+
+class Reader(NamedTuple):
+  """A row of the table of readers.
+
+  Attributes:
+    read: gives the documents of a file.
+    packages: that must be installed, as pip calls them. The text may depend on
+      their versions, so these are part of a corpus's fingerprint.
+    extra: the extra of robertax that brings them.
+    packed: whether the file may be .gz, .zst or .bz2.
+  """
+  read: Callable[[Reading], Iterator[str]]
+  packages: tuple[str, ...] = ()
+  extra: str = ''
+  packed: bool = True
+
+  def versions(self, path: str) -> list[tuple[str, str]]:
+    """(package, version) of what must be installed to read that file.
+
+    Raises:
+      InputError: it is not; with the command that installs it.
+    """
+    found, missing = [], []
+    for package in self.packages:
+      try:
+        found.append((package, importlib.metadata.version(package)))
+      except importlib.metadata.PackageNotFoundError:
+        missing.append(package)
+    if missing:
+      raise InputError(
+          f'{path}: to read it, {" and ".join(missing)} must be installed: '
+          f'pip install {" ".join(self.packages)}'
+          + (f" (or '.[{self.extra}]' in robertax's folder)."
+             if self.extra else '.'))
+    return found
+
+
+def unix_lines(text: str) -> str:
+  """Lines end with '\\n', whatever they ended with."""
+  if '\r' in text:
+    return text.replace('\r\n', '\n').replace('\r', '\n')
+  return text
+
+
+# Compressed files: the bytes or lines of a file, plain, .gz, .zst or .bz2.
+#
+# The libraries are asked by hand: a truncated file must be an error, and
+# zstandard's own stream reader ends a truncated file as if it were whole.
+
+
+CHUNK_BYTES = 1 << 16
+PACKINGS = ('.gz', '.zst', '.bz2')  # Endings.
+
+
+def unpacked_chunks(path: str, advance: Callable[[int],
+                                                 None]) -> Iterator[bytes]:
+  """Yields the bytes of a file, unpacked, a piece at a time.
+
+  Args:
+    path: how it is packed follows from its ending.
+    advance: is told how many bytes were read from the file, as they are.
+
+  Raises:
+    InputError: truncated or damaged; unreadable.
+  """
+  unpack = {'gz': _gz, 'zst': _zst, 'bz2': _bz2}.get(
+      path.rpartition('.')[2], _plain)
+  try:
+    with paths.open(path, 'rb') as f:
+      yield from unpack(_advancing(f, advance), path)
+  except OSError as e:
+    raise InputError(f'cannot read {path}: {e.strerror or e}') from e
+
+
+def unpacked_lines(path: str, advance: Callable[[int], None]
+                   ) -> Iterator[tuple[int, bytes]]:
+  """Yields (number, line) of a file; numbers start at 1, newlines are cut off.
+
+  Args:
+    path: how it is packed follows from its ending.
+    advance: is told how many bytes were read from the file, as they are.
+
+  Raises:
+    InputError: truncated or damaged; unreadable.
+  """
+  number, pending = 0, []
+  for chunk in unpacked_chunks(path, advance):
+    first, *rest = chunk.split(b'\n')
+    pending.append(first)
+    for line in rest:
+      number += 1
+      yield number, b''.join(pending)
+      pending = [line]
+  last = b''.join(pending)
+  if last:
+    yield number + 1, last
+
+
+def _advancing(file, advance) -> Iterator[bytes]:
+  while chunk := file.read(CHUNK_BYTES):
+    advance(len(chunk))
+    yield chunk
+
+
+def _plain(read, path) -> Iterator[bytes]:
+  return read
+
+
+def _gz(read, path) -> Iterator[bytes]:
+  return _members(read, path, lambda: zlib.decompressobj(wbits=31),
+                  zlib.error)
+
+
+def _bz2(read, path) -> Iterator[bytes]:
+  import bz2  # A Python may be built without it.
+  return _members(read, path, bz2.BZ2Decompressor, (OSError, ValueError))
+
+
+def _zst(read, path) -> Iterator[bytes]:
+  try:
+    import zstandard
+  except ImportError as e:
+    raise InputError(f'{path}: reading .zst needs the package zstandard: pip '
+                     'install zstandard, or unpack the file.') from e
+  # `zstd --long` files may need a window of 2 GiB.
+  decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+  return _members(read, path, decompressor.decompressobj,
+                  zstandard.ZstdError)
+
+
+def _members(read, path, decompressobj, error) -> Iterator[bytes]:
+  """Unpacks members (gzip), frames (zstd) or streams (bz2) in a row."""
+  member = None
+  for chunk in read:
+    while chunk:
+      member = member or decompressobj()
+      try:
+        unpacked = member.decompress(chunk)
+      except error as e:
+        raise InputError(
+            f'{path}: damaged: {e}. Fetch or pack it again.') from e
+      yield unpacked
+      chunk = b''
+      if member.eof:
+        chunk, member = member.unused_data, None
+  if member is not None:
+    raise InputError(f'{path}: truncated: it ends in the middle. Fetch or pack '
+                     'it again.')
+
+
+# Text files: .txt with blank lines between documents, .jsonl one a line.
+#
+# Text is UTF-8, lines may end as Windows has them, a byte-order mark is
+# skipped. Whatever is not as it should be is an error with its file and line,
+# or counted.
+
+
+MAX_REJOINED = 1000  # Lines; one after another is read, so it must end.
+_BOM = b'\xef\xbb\xbf'
+
+
+def txt(reading: Reading) -> Iterator[str]:
+  """Counts `carriage_returns`: those that end no line, and stay."""
+  document = []
+  for number, line in unpacked_lines(reading.path, reading.advance):
+    text = _decode(reading, number, line)
+    if text and not text.isspace():
+      if '\r' in text:
+        reading.counts['carriage_returns'] += text.count('\r')
+      document.append(text)
+    elif document:
+      yield '\n'.join(document)
+      document = []
+  if document:
+    yield '\n'.join(document)
+
+
+def jsonl(reading: Reading) -> Iterator[str]:
+  """Counts `blank_lines`, `replaced_surrogates`, and as `rejoined_lines` those
+  that belonged to the object of the line before."""
+  path, field = reading.path, reading.field
+  lines = unpacked_lines(path, reading.advance)
+  for number, line in lines:
+    text = _decode(reading, number, line)
+    if not text or text.isspace():
+      reading.counts['blank_lines'] += 1
+      continue
+    try:
+      value = _parse_json(reading, text, lines)
+    except (ValueError, RecursionError) as e:
+      if isinstance(e, InputError):
+        raise
+      # A JSON error's own words have a line 1 of their own: misleading.
+      why = (f'{e.msg} (character {e.pos + 1})'
+             if isinstance(e, json.JSONDecodeError) else e)
+      raise InputError(f'{path}: line {number}: not JSON: {why}. Each line '
+                       'should be an object such as {"text": "..."}.') from e
+    found = value.get(field) if isinstance(value, dict) else None
+    if not isinstance(found, str):
+      raise InputError(f'{path}: line {number}: ' + _why_no_text(value, field))
+    if not found.isascii():
+      found = reading.without_surrogates(found, number)
+    yield unix_lines(found)
+
+
+def _parse_json(reading: Reading, text: str, lines):
+  """A line's value; a line that ends inside a string takes the next ones.
+
+  Writers that break lines at every character Unicode calls a line end leave
+  such files, and nothing of the document need be lost. A line that is cut off
+  does not pass: the quotes of the next one do not fit.
+  """
+  whole, rejoined = text, 0
+  while True:
+    try:
+      value = json.loads(whole, strict=not rejoined)
+      reading.counts['rejoined_lines'] += rejoined
+      return value
+    except json.JSONDecodeError as e:
+      if not e.msg.startswith('Unterminated string'):
+        raise
+      number, line = next(lines, (0, None))
+      if line is None or rejoined == MAX_REJOINED:
+        raise
+      rejoined += 1
+      whole += '\n' + _decode(reading, number, line)
+
+
+def _decode(reading: Reading, number: int, line: bytes) -> str:
+  """One line's text, without its end."""
+  if number == 1 and line.startswith(_BOM):
+    line = line[len(_BOM):]
+  return reading.decode(line.removesuffix(b'\r'), 'line', number)
+
+
+def _why_no_text(value, field: str) -> str:
+  if not isinstance(value, dict):
+    return (f'expected an object with a field {field!r}, found '
+            f'{type(value).__name__}.')
+  if field not in value:
+    keys = ', '.join(map(repr, list(value)[:8])) or 'none'
+    return (f'no field {field!r}; its fields are {keys}. data.text_field says '
+            'which one holds the text.')
+  return (f'the field {field!r} should be a string, found '
+          f'{type(value[field]).__name__}.')
+
+
+ARROW_ROWS = 64  # Of Parquet, at once: a row may be a book.
 STATE, DICT = 'state.json', 'dataset_dict.json'
 _FILE_FORMAT = b'ARROW1'
 _END_OF_STREAM = b'\xff\xff\xff\xff\0\0\0\0'
@@ -24,12 +343,12 @@ def parquet(reading: Reading) -> Iterator[str]:
   """Counts `null_documents`: rows that hold nothing."""
   import pyarrow.parquet as pq
 
-  with _named(reading.path), paths.open(reading.path, 'rb') as f:
+  with _named_column(reading.path), paths.open(reading.path, 'rb') as f:
     # A buffer: else all of a row group's column is read at once.
     file = pq.ParquetFile(f, buffer_size=1 << 20)
-    _check(reading, file.schema_arrow)
-    yield from _texts(
-        reading, file.iter_batches(ROWS, columns=[reading.field],
+    _check_column(reading, file.schema_arrow)
+    yield from _column_texts(
+        reading, file.iter_batches(ARROW_ROWS, columns=[reading.field],
                                    use_threads=False),
         file.metadata.num_rows)
 
@@ -38,7 +357,7 @@ def arrow(reading: Reading) -> Iterator[str]:
   """Arrow's stream format or its file format; counts as `parquet`."""
   import pyarrow as pa
 
-  with _named(reading.path), paths.open(reading.path, 'rb') as f:
+  with _named_column(reading.path), paths.open(reading.path, 'rb') as f:
     if f.read(len(_FILE_FORMAT)) == _FILE_FORMAT:
       file = pa.ipc.open_file(f)
       batches = map(file.get_batch, range(file.num_record_batches))
@@ -49,8 +368,8 @@ def arrow(reading: Reading) -> Iterator[str]:
                          'missing. Fetch or save it again.')
       f.seek(0)
       file = batches = pa.ipc.open_stream(f)
-    _check(reading, file.schema)
-    yield from _texts(reading, batches, f=f)
+    _check_column(reading, file.schema)
+    yield from _column_texts(reading, batches, f=f)
 
 
 def saved_files(folder: str, split: str) -> list[str] | None:
@@ -60,7 +379,7 @@ def saved_files(folder: str, split: str) -> list[str] | None:
     InputError: it has no such split, or a file is missing.
   """
   if paths.exists(os.path.join(folder, DICT)):
-    known = _listed(folder, DICT, 'splits')
+    known = _listed_files(folder, DICT, 'splits')
     if split not in known:
       raise InputError(f'data.corpora: {folder} has the splits '
                        f'{", ".join(known)}, and data.split={split!r}.')
@@ -68,7 +387,7 @@ def saved_files(folder: str, split: str) -> list[str] | None:
   elif not paths.exists(os.path.join(folder, STATE)):
     return None
   listed = [os.path.join(folder, file['filename'])
-           for file in _listed(folder, STATE, '_data_files')]
+           for file in _listed_files(folder, STATE, '_data_files')]
   for file in listed:
     if os.path.basename(file) != os.path.relpath(file, folder):
       raise InputError(f'{folder}/{STATE}: {file} does not lie beside it.')
@@ -78,7 +397,7 @@ def saved_files(folder: str, split: str) -> list[str] | None:
   return listed
 
 
-def _listed(folder: str, name: str, key: str) -> list:
+def _listed_files(folder: str, name: str, key: str) -> list:
   path = os.path.join(folder, name)
   try:
     with paths.open(path) as f:
@@ -88,7 +407,7 @@ def _listed(folder: str, name: str, key: str) -> list:
                      f'{e!r}.') from e
 
 
-def _check(reading: Reading, schema) -> None:
+def _check_column(reading: Reading, schema) -> None:
   """Raises an InputError unless the column is there and holds text."""
   import pyarrow as pa
 
@@ -130,8 +449,8 @@ def _as_bytes(column):
   return column.cast(pa.large_binary())
 
 
-def _texts(reading: Reading, batches, num_rows: int = 0, f=None
-           ) -> Iterator[str]:
+def _column_texts(reading: Reading, batches, num_rows: int = 0, f=None
+                  ) -> Iterator[str]:
   number = told = 0
   for batch in batches:
     for value in _as_bytes(batch.column(reading.field)):
@@ -146,7 +465,7 @@ def _texts(reading: Reading, batches, num_rows: int = 0, f=None
 
 
 @contextlib.contextmanager
-def _named(path: str):
+def _named_column(path: str):
   """Names the file in what pyarrow says of it."""
   import pyarrow as pa
 

@@ -14,27 +14,394 @@ times over, each time drawn anew: `train` is duplicate 0.
 """
 
 from collections.abc import Iterator, Sequence
+import contextlib
+import dataclasses
+import hashlib
+import json
 import os
+import secrets
+import shutil
+import tempfile
+from typing import Any, NamedTuple
 
-from robertax import paths
-from robertax.corpus.checksums import Checksum
-from robertax.corpus.manifest import (
-  MANIFEST,
-  SPLITS,
-  VERSION,
-  Manifest,
-  Split,
-  shard_path,
-  split_names,
-  write_json,
-  writing,
-)
-from robertax.corpus.publishing import discard, publish, staging
-from robertax.corpus.wire import Row, decode_record
+import numpy as np
+
+from robertax import errors, paths
+from robertax.corpus import checksums
+from robertax.corpus.checksums import Checksum, checksum
 from robertax.errors import InputError
 
-__all__ = ['MANIFEST', 'SPLITS', 'VERSION', 'Manifest', 'Split', 'shard_path',
-           'split_names', 'write_json', 'writing']
+# The bytes of a record: a `tf.train.Example`, written without TensorFlow.
+#
+# Byte for byte what TensorFlow would write with sorted keys:
+#
+#     documents         bytes   index in the corpus of each example's document
+#     first_lengths     bytes   pair formats: tokens of each one's `<s> A </s>`
+#     ids               bytes   uint16 (uint32 above 65,536 ids), no padding
+#     lengths           bytes   tokens of each example in the row
+#     second_documents  bytes   pair formats: document of each example's B
+#
+# All are little-endian, and int32 where nothing else is said. The two fields of
+# the pair formats are there only in their records.
+
+
+ROW_FIELDS = ('documents', 'ids', 'lengths')
+PAIR_FIELDS = ('documents', 'first_lengths', 'ids', 'lengths',
+               'second_documents')
+_NONE = np.zeros(0, np.int32)
+
+
+class RecordRow(NamedTuple):
+  """What a record holds: some examples, back to back.
+
+  Attributes:
+    ids: uint16[n] or uint32[n].
+    lengths: int32[k], tokens of each example; they sum to n.
+    documents: int32[k], index in the corpus of the document that an example
+      begins in.
+    first_lengths: int32[k], tokens of `<s> A </s>`; [0] where none are pairs.
+    second_documents: int32[k], the document of B: A's own where B follows A,
+      another where it is a random one; [0] where none are pairs.
+  """
+  ids: np.ndarray
+  lengths: np.ndarray
+  documents: np.ndarray
+  first_lengths: np.ndarray = _NONE
+  second_documents: np.ndarray = _NONE
+
+
+def _write_varint(n: int) -> bytes:
+  out = bytearray()
+  while n > 127:
+    out.append(n & 127 | 128)
+    n >>= 7
+  out.append(n)
+  return bytes(out)
+
+
+def _write_field(number: int, payload: bytes) -> bytes:
+  """A length-delimited field."""
+  return bytes([number << 3 | 2]) + _write_varint(len(payload)) + payload
+
+
+def _write_feature(name: bytes, feature: bytes) -> bytes:
+  """An entry of the map `Features.feature`."""
+  return _write_field(1, _write_field(1, name) + _write_field(2, feature))
+
+
+def encode_record(row: RecordRow) -> bytes:
+  """One row as the bytes of a tf.train.Example.
+
+  >>> encode_record(Row(np.array([0, 7, 2], np.uint16), [3], [0])).hex(' ')[:32]
+  '0a 3f 0a 15 0a 09 64 6f 63 75 6d'
+
+  Args:
+    row: documents are at least 0.
+  """
+  fields = PAIR_FIELDS if len(row.first_lengths) else ROW_FIELDS
+  return _write_field(1, b''.join(
+      _write_feature(name.encode(), _write_field(1, _write_field(1, _little(
+          getattr(row, name), name)))) for name in fields))
+
+
+def _little(values, name: str) -> bytes:
+  """Little-endian bytes; all but ids are int32."""
+  if name != 'ids':
+    return np.asarray(values, '<i4').tobytes()
+  return values.astype(values.dtype.newbyteorder('<')).tobytes()
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+  n = shift = 0
+  while True:
+    byte = data[at]
+    at += 1
+    n |= (byte & 127) << shift
+    if byte < 128:
+      return n, at
+    shift += 7
+
+
+def _open_field(data: bytes, at: int) -> tuple[int, int]:
+  """(start, end) of the payload of the length-delimited field at `at`."""
+  size, start = _read_varint(data, at + 1)
+  return start, start + size
+
+
+def decode_record(data: bytes, dtype: str) -> RecordRow:
+  """The inverse of `encode_record` (it reads no other Example).
+
+  Args:
+    data: a record.
+    dtype: `Manifest.dtype`.
+  """
+  at, end = _open_field(data, 0)
+  values = {}
+  while at < end:
+    at, next_at = _open_field(data, at)
+    start, at = _open_field(data, at)
+    name = data[start:at].decode()
+    for _ in range(3):  # Feature, its list, the list's one value.
+      at, _ = _open_field(data, at)
+    kind = np.dtype(dtype if name == 'ids' else 'int32').newbyteorder('<')
+    values[name] = np.frombuffer(data[at:next_at], kind)
+    at = next_at
+  return RecordRow(**values)
+
+
+# The manifest: what a folder of records holds, and how one is told whole.
+#
+# Written last, so a folder with it is finished. It has a checksum of each file,
+# and one of itself.
+
+
+VERSION = 2  # Raised whenever a byte of a record would change.
+SPLITS = ('train', 'eval')
+MANIFEST = 'manifest.json'
+
+
+def split_names(split: str, duplicates: int) -> tuple[str, ...]:
+  """Names of the splits on disk that 'train' or 'eval' consists of.
+
+  >>> split_names('train', 3), split_names('eval', 3)
+  (('train', 'train_1', 'train_2'), ('eval',))
+  """
+  if split != 'train':
+    return (split,)
+  return ('train', *(f'train_{number}' for number in range(1, duplicates)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """Counts of one split; `split['num_records']` works as well.
+
+  Attributes:
+    num_records: rows.
+    num_examples: examples in them.
+    num_tokens: ids stored, <s> included, padding not.
+    num_documents, num_sentences: as the splitter saw them.
+    shard_lengths: records of each shard.
+  """
+  num_records: int = 0
+  num_examples: int = 0
+  num_tokens: int = 0
+  num_documents: int = 0
+  num_sentences: int = 0
+  shard_lengths: tuple[int, ...] = ()
+
+  def __getitem__(self, name: str):
+    return getattr(self, name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+  """What a folder of records holds; `manifest.json` is this as JSON.
+
+  Attributes:
+    folder: where it was read from (not in the file).
+    version: `VERSION` of the code that wrote it.
+    corpus: the corpus's name.
+    format, sentences: names in formats.FORMATS and sentences.SPLITTERS.
+    sequence_length: most tokens of a row, T.
+    max_examples_per_row: most examples of a row, P.
+    pair_law: how pairs were drawn, the fields of pairs.PairLaw; None: the
+      format has no pairs.
+    duplicates: how often the training split is there, drawn anew each time; 1
+      where nothing is drawn.
+    dtype: 'uint16' or 'uint32'.
+    vocab_size, tokenizer: the tokenizer's size and fingerprint.
+    forms: which of 'array_record' and 'memmap' lie in the folder.
+    splits: {'train': Split, 'eval': Split}, and train_1 .. of duplicates.
+    counts: whatever was cut, dropped, replaced or wasted, by name;
+      `padding_fraction` is the share of all rows' T tokens that is padding.
+    seconds: how long the preparation took.
+    stages: seconds of what its making took, of all processes together and
+      whenever it was done: reading, splitting, tokenizing, packing, writing.
+    checksums: of each other file of the folder, by name (`Checksum`): what
+      `verification` holds the files against. {}: prepared before there were
+      any.
+  """
+  folder: str
+  version: int
+  corpus: str
+  format: str
+  sentences: str
+  sequence_length: int
+  max_examples_per_row: int
+  dtype: str
+  vocab_size: int
+  tokenizer: str
+  forms: tuple[str, ...]
+  splits: dict[str, Split]
+  counts: dict[str, int | float]
+  seconds: float
+  pair_law: dict[str, Any] | None = None
+  duplicates: int = 1
+  stages: dict[str, float] = dataclasses.field(default_factory=dict)
+  checksums: dict[str, Checksum] = dataclasses.field(default_factory=dict)
+
+  @classmethod
+  def read(cls, folder: str) -> 'Manifest':
+    """Reads `folder`/manifest.json.
+
+    Raises:
+      InputError: there is none (not prepared, or not to the end), it is
+        damaged, or of another version.
+    """
+    folder = os.fspath(folder)
+    path = os.path.join(folder, MANIFEST)
+    try:
+      with paths.open(path) as f:
+        values = json.load(f)
+      own = values.pop('sha256', None)
+      if own is not None and own != _values_hash(values):
+        raise ValueError('its own checksum is not that of what it says')
+      if values['version'] != VERSION:
+        raise InputError(
+            f'{path}: records of version {values["version"]}, this robertax '
+            f'reads version {VERSION}: delete the folder and prepare again.')
+      values['splits'] = {
+          name: Split(**{**split, 'shard_lengths':
+                         tuple(split['shard_lengths'])})
+          for name, split in values['splits'].items()}
+      values['forms'] = tuple(values['forms'])
+      values['checksums'] = checksums.from_json(values.get('checksums', {}))
+      missing = [name for name in split_names('train', values['duplicates'])[1:]
+                 if name not in values['splits']]
+      if missing:
+        raise ValueError(f'splits lacks {", ".join(missing)}')
+      for name, split in values['splits'].items():
+        if sum(split.shard_lengths) != split.num_records:
+          raise ValueError(f'{name}: num_records is not the sum of '
+                           'shard_lengths')
+      return cls(folder=folder, **values)
+    except OSError as e:
+      raise InputError(
+          f'{folder}: no finished records here ({MANIFEST}: {e.strerror}). '
+          'Run python -m robertax.prepare.') from e
+    except InputError:
+      raise
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+      raise InputError(f'{path}: damaged ({e!r}): delete its folder and '
+                       'prepare again.') from e
+
+  def write(self) -> None:
+    """Writes manifest.json: whole, or not at all."""
+    values = dataclasses.asdict(self)
+    folder = values.pop('folder')
+    values['checksums'] = checksums.to_json(self.checksums)
+    values['sha256'] = _values_hash(values)
+    write_json(os.path.join(folder, MANIFEST), values)
+
+  def check(self, **expected: Any) -> None:
+    """Says that these are the records one expects.
+
+    Args:
+      **expected: any attribute with the value it should have, such as
+        tokenizer=t.fingerprint, format='full_sentences', sequence_length=512.
+
+    Raises:
+      InputError: with every attribute that differs.
+    """
+    wrong = [f'{key} is {getattr(self, key)!r}, wanted {value!r}'
+             for key, value in expected.items() if getattr(self, key) != value]
+    if wrong:
+      raise InputError(f'{self.folder}: records made otherwise: '
+                       f'{"; ".join(wrong)}. Delete the folder and prepare '
+                       'the corpus again.')
+
+  def split_names(self, split: str) -> tuple[str, ...]:
+    """Names on disk of 'train' or 'eval': one for each duplicate."""
+    return split_names(split, self.duplicates)
+
+  def shard_paths(self, split: str) -> list[str]:
+    """Paths of the array_record files of a split, in order."""
+    total = len(self.splits[split].shard_lengths)
+    return [shard_path(self.folder, split, i, total) for i in range(total)]
+
+
+def shard_path(folder: str, split: str, index: int, total: int) -> str:
+  """Path of one array_record file, named as TFDS wants it."""
+  return os.path.join(
+      folder, f'robertax-{split}.array_record-{index:05d}-of-{total:05d}')
+
+
+def _values_hash(values: dict[str, Any]) -> str:
+  """Of a manifest's values, as they come back from JSON."""
+  return hashlib.sha256(json.dumps(values, sort_keys=True).encode()
+                        ).hexdigest()
+
+
+def write_json(path: str, values: Any) -> None:
+  """Writes JSON; the file appears whole or not at all."""
+  with writing_records(path):
+    with paths.open(f'{path}.partial', 'w') as f:
+      json.dump(values, f, indent=2)
+      f.write('\n')
+    paths.replace(f'{path}.partial', path)
+
+
+@contextlib.contextmanager
+def writing_records(path: str) -> Iterator[None]:
+  """As errors.writing, and array_record's errors are InputErrors too."""
+  try:
+    with errors.writing(path):
+      yield
+  except (RuntimeError, OSError) as e:
+    raise InputError(f'cannot write {path}: {e}') from e
+
+
+# Publishing: a file of ours appears under its name whole, or not at all.
+#
+# It is written under another name beside it, or, where the name is a URL, on
+# this machine, for libraries in C++ write nowhere else.
+
+
+# Two machines may write the same shard at once (Beam's spare workers).
+_OWN = secrets.token_hex(4)
+
+
+def staging(path: str) -> str:
+  """Where to write the file that is to be `path`."""
+  if not paths.is_remote(path):
+    return f'{path}.{_OWN}.partial'
+  handle, partial = tempfile.mkstemp(prefix='robertax-')
+  os.close(handle)
+  return partial
+
+
+def publish(partial: str, path: str) -> Checksum:
+  """Gives a closed file of `staging` its name, once it is on the disk.
+
+  Returns:
+    The file's checksum.
+
+  Raises:
+    InputError: a full disk and the like.
+  """
+  with writing_records(path):
+    # Else a machine that loses power may keep the name and not the bytes.
+    handle = os.open(partial, os.O_RDONLY)
+    try:
+      os.fsync(handle)
+    finally:
+      os.close(handle)
+    found = checksum(partial)
+    if paths.is_remote(path):
+      with open(partial, 'rb') as source, paths.open(path, 'wb') as target:
+        shutil.copyfileobj(source, target, 1 << 22)
+      os.remove(partial)
+    else:
+      os.replace(partial, path)
+  return found
+
+
+def discard(partial: str) -> None:
+  """Removes a file of `staging`, on the way out of an error."""
+  if os.path.exists(partial):
+    os.remove(partial)
+
+
 # The Python data sources of array_record and TFDS log an error for any other.
 WRITER_OPTIONS = 'group_size:1'
 
@@ -59,19 +426,19 @@ class ShardWriter:
   def __init__(self, path: str):
     self._path = path
     self._partial = staging(path)
-    with writing(path):
+    with writing_records(path):
       # The library says nothing of a file it cannot make until it is closed.
       open(self._partial, 'wb').close()
       self._writer = array_record_module().ArrayRecordWriter(
           self._partial, WRITER_OPTIONS)
 
   def write(self, record: bytes) -> None:
-    with writing(self._path):
+    with writing_records(self._path):
       self._writer.write(record)
 
   def close(self) -> Checksum:
     """The file has its name; this is its checksum."""
-    with writing(self._path):
+    with writing_records(self._path):
       self._writer.close()
     return publish(self._partial, self._path)
 
@@ -115,7 +482,7 @@ def write_tfds_metadata(folder: str, splits: dict[str, Split],
   return 'features.json', 'dataset_info.json'
 
 
-def read_rows(manifest: Manifest, split: str) -> Iterator[Row]:
+def read_rows(manifest: Manifest, split: str) -> Iterator[RecordRow]:
   """Yields the records of a split on disk, in order."""
   for path in manifest.shard_paths(split):
     here = path

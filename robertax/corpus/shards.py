@@ -14,26 +14,36 @@ Beside manifest.json lie, for each split:
 and memmap.json, written last.
 """
 
+from collections import Counter
 from collections.abc import Sequence
+import json
 import os
-from typing import NamedTuple
+import time
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from robertax import paths
-from robertax.corpus import records
+from robertax.corpus import checksums, records
+from robertax.corpus.blocks import Block, Shard
 from robertax.corpus.checksums import Checksum, checksum
-from robertax.corpus.packing import Rows
-from robertax.corpus.publishing import discard, publish, staging
-from robertax.corpus.records import Manifest
-from robertax.corpus.wire import Row
+from robertax.corpus.packing import PackedRows
+from robertax.corpus.records import (
+    Manifest,
+    RecordRow,
+    discard,
+    publish,
+    split_names,
+    staging,
+    write_json,
+)
 from robertax.errors import InputError
 
-NAME = 'memmap.json'
+MEMMAP_NAME = 'memmap.json'
 _AT_ONCE = 1 << 20  # Values that are copied at once.
 
 
-class Arrays(NamedTuple):
+class MappedArrays(NamedTuple):
   """One split, mapped into memory; fields as in the module's docstring."""
   ids: np.ndarray
   row_starts: np.ndarray
@@ -44,31 +54,32 @@ class Arrays(NamedTuple):
   second_documents: np.ndarray
 
 
-def file_path(folder: str, split: str, field: str) -> str:
+def array_path(folder: str, split: str, field: str) -> str:
   """Path of the file that holds one field of `Arrays`."""
   return paths.join(
       folder, f'{split}.{field}.{"bin" if field == "ids" else "npy"}')
 
 
-def kinds(dtype) -> Arrays:
+def array_dtypes(dtype) -> MappedArrays:
   """The dtype of each array on disk; `dtype` is that of the ids."""
-  return Arrays(np.dtype(dtype).newbyteorder('<'), '<i8', '<i4', '<i8', '<i4',
-                '<i4', '<i4')
+  return MappedArrays(
+      np.dtype(dtype).newbyteorder('<'), '<i8', '<i4', '<i8', '<i4', '<i4',
+      '<i4')
 
 
-def file_names(split: str) -> list[str]:
+def array_names(split: str) -> list[str]:
   """Names of the files of a split."""
-  return [file_path('', split, field) for field in Arrays._fields]
+  return [array_path('', split, field) for field in MappedArrays._fields]
 
 
-def open_split(manifest: Manifest, split: str) -> Arrays:
+def open_arrays(manifest: Manifest, split: str) -> MappedArrays:
   """Maps a split's arrays, read-only.
 
   Raises:
     InputError: a file is missing or not of the manifest's size.
   """
   info = manifest.splits[split]
-  arrays = _open(manifest.folder, split, manifest.dtype)
+  arrays = _open_arrays(manifest.folder, split, manifest.dtype)
   pairs = 0 if manifest.pair_law is None else info.num_examples
   if [len(array) for array in arrays] != [
       info.num_tokens, info.num_records + 1, info.num_examples,
@@ -78,10 +89,11 @@ def open_split(manifest: Manifest, split: str) -> Arrays:
   return arrays
 
 
-def _open(folder: str, split: str, dtype, part: bool = False) -> Arrays:
+def _open_arrays(folder: str, split: str, dtype,
+                 part: bool = False) -> MappedArrays:
   arrays = []
-  for field in Arrays._fields:
-    path = file_path(folder, split, field)
+  for field in MappedArrays._fields:
+    path = array_path(folder, split, field)
     try:
       if field != 'ids':
         arrays.append(np.load(path, mmap_mode='r'))
@@ -93,17 +105,17 @@ def _open(folder: str, split: str, dtype, part: bool = False) -> Arrays:
     except Exception as e:  # A head is a Python literal, read by NumPy.
       raise InputError(f'{path}: missing or damaged ({e}): delete its folder '
                        'and prepare again.') from e
-  return Arrays(*arrays)
+  return MappedArrays(*arrays)
 
 
-class _File:
+class _GrowingArray:
   """An array that grows on disk: .npy with room for its header, or bare."""
   _HEADER = 128
 
   def __init__(self, path: str, dtype):
     self._path, self._dtype, self._size = path, np.dtype(dtype), 0
     self._npy = path.endswith('.npy')
-    with records.writing(path):
+    with records.writing_records(path):
       self._partial = staging(path)
       self._file = open(self._partial, 'wb')
       if self._npy:
@@ -112,11 +124,11 @@ class _File:
   def append(self, values) -> None:
     values = np.asarray(values, self._dtype)
     self._size += values.size
-    with records.writing(self._path):
+    with records.writing_records(self._path):
       self._file.write(values.tobytes())
 
   def close(self) -> Checksum:
-    with records.writing(self._path):
+    with records.writing_records(self._path):
       if self._npy:
         # NumPy's format 1.0: magic, header size, a dict padded with spaces.
         text = repr({'descr': self._dtype.str, 'fortran_order': False,
@@ -136,27 +148,27 @@ class _File:
     discard(self._partial)
 
 
-class SplitWriter:
+class ArraysWriter:
   """Writes one split row by row, in constant memory."""
 
   def __init__(self, folder: str, split: str, dtype):
     self._split = split
-    self._files = Arrays(*(
-        _File(file_path(folder, split, field), kind)
-        for field, kind in zip(Arrays._fields, kinds(dtype))))
+    self._files = MappedArrays(*(
+        _GrowingArray(array_path(folder, split, field), kind)
+        for field, kind in zip(MappedArrays._fields, array_dtypes(dtype))))
     self._tokens = self._examples = 0
     self._files.row_starts.append([0])
     self._files.example_starts.append([0])
 
-  def write(self, row: Row) -> None:
+  def write(self, row: RecordRow) -> None:
     self._tokens += len(row.ids)
     self._examples += len(row.lengths)
     self._files.row_starts.append([self._tokens])
     self._files.example_starts.append([self._examples])
-    for field in Row._fields:
+    for field in RecordRow._fields:
       getattr(self._files, field).append(getattr(row, field))
 
-  def write_rows(self, rows: Rows, first_document: int) -> None:
+  def write_rows(self, rows: PackedRows, first_document: int) -> None:
     """All rows of a block whose documents begin at that one of the corpus."""
     files = self._files
     files.ids.append(rows.ids)
@@ -170,9 +182,9 @@ class SplitWriter:
     self._tokens += len(rows.ids)
     self._examples += len(rows.lengths)
 
-  def write_arrays(self, arrays: Arrays) -> None:
+  def write_arrays(self, arrays: MappedArrays) -> None:
     """All rows of another split, such as a part of this one."""
-    for field, file, values in zip(Arrays._fields, self._files, arrays):
+    for field, file, values in zip(MappedArrays._fields, self._files, arrays):
       start = dict(row_starts=self._tokens,
                    example_starts=self._examples).get(field)
       if start is not None:
@@ -186,39 +198,39 @@ class SplitWriter:
   def close(self) -> dict[str, Checksum]:
     """The files have their names; these are their checksums."""
     return {name: file.close() for name, file in zip(
-        file_names(self._split), self._files)}
+        array_names(self._split), self._files)}
 
   def abandon(self) -> None:
     for file in self._files:
       file.abandon()
 
 
-def join(folder: str, split: str, parts: Sequence[str], dtype
-         ) -> dict[str, Checksum]:
+def join_arrays(folder: str, split: str, parts: Sequence[str], dtype
+                ) -> dict[str, Checksum]:
   """Makes a split of its parts, splits themselves, in constant memory."""
-  writer = SplitWriter(folder, split, dtype)
+  writer = ArraysWriter(folder, split, dtype)
   try:
     for part in parts:
-      writer.write_arrays(_open(folder, part, dtype, part=True))
+      writer.write_arrays(_open_arrays(folder, part, dtype, part=True))
     return writer.close()
   except BaseException:
     writer.abandon()
     raise
 
 
-def finish(folder: str, splits: Sequence[str]) -> dict[str, Checksum]:
+def finish_arrays(folder: str, splits: Sequence[str]) -> dict[str, Checksum]:
   """Marks the form of these splits as whole; the file that it writes."""
-  path = os.path.join(folder, NAME)
+  path = os.path.join(folder, MEMMAP_NAME)
   records.write_json(path, {'version': records.VERSION,
                             'splits': list(splits)})
-  return {NAME: checksum(path)}
+  return {MEMMAP_NAME: checksum(path)}
 
 
-def from_records(manifest: Manifest) -> dict[str, Checksum]:
+def arrays_from_records(manifest: Manifest) -> dict[str, Checksum]:
   """Makes the memory-mapped form out of array_record files; its files."""
   sums = {}
   for split in manifest.splits:
-    writer = SplitWriter(manifest.folder, split, manifest.dtype)
+    writer = ArraysWriter(manifest.folder, split, manifest.dtype)
     try:
       for row in records.read_rows(manifest, split):
         writer.write(row)
@@ -226,4 +238,125 @@ def from_records(manifest: Manifest) -> dict[str, Checksum]:
     except BaseException:
       writer.abandon()
       raise
-  return sums | finish(manifest.folder, list(manifest.splits))
+  return sums | finish_arrays(manifest.folder, list(manifest.splits))
+
+
+# Writing a shard: rows into records, arrays, or both, and what was written.
+#
+# A shard is finished when its entry, `<split>-0000i-of-0000N.json`, is there: a
+# preparation that is started again keeps it. The entries become the manifest.
+
+
+ENTRY_COUNTS = ('num_records', 'num_examples', 'num_tokens', 'num_documents',
+                'num_sentences')
+
+
+class ShardFiles:
+  """The files of one shard, for each duplicate of its split.
+
+  A context that drops what an error leaves unfinished.
+  """
+
+  def __init__(self, folder: str, shard: Shard, dtype: str,
+               forms: Sequence[str], duplicates: int):
+    """Makes the files.
+
+    Args:
+      folder: of the records.
+      shard: what is going to be written.
+      dtype: of the ids.
+      forms: as in Manifest.
+      duplicates: of the training split.
+    """
+    self._folder, self._shard, self._forms = folder, shard, forms
+    self._names = split_names(shard.split, duplicates)
+    self._records, self._arrays = [], []
+    try:
+      for name in self._names:
+        if 'array_record' in forms:
+          self._records.append(records.ShardWriter(records.shard_path(
+              folder, name, shard.index, shard.total)))
+        if 'memmap' in forms:
+          self._arrays.append(ArraysWriter(
+              folder, part_name(shard, name), dtype))
+    except BaseException:
+      self.abandon()
+      raise
+    self._totals = {name: Counter(dict.fromkeys(ENTRY_COUNTS, 0))
+                    for name in self._names}
+    self._counts, self._seconds = Counter(), Counter(packing=0., writing=0.)
+
+  def write(self, block: Block, drawn: Sequence[PackedRows]) -> None:
+    """Writes the rows of the next block, for each duplicate."""
+    started = time.monotonic()
+    for number, (name, rows) in enumerate(zip(self._names, drawn)):
+      if self._records:
+        for record in rows.records:
+          self._records[number].write(record)
+      if self._arrays:
+        self._arrays[number].write_rows(rows, block.start)
+      self._totals[name].update(
+          num_records=len(rows.row_lengths), num_examples=len(rows.lengths),
+          num_tokens=len(rows.ids), num_documents=block.stop - block.start,
+          num_sentences=rows.counts['num_sentences'])
+      self._counts.update(rows.counts)
+      self._seconds['packing'] += rows.seconds
+    self._seconds['writing'] += time.monotonic() - started
+
+  def close(self) -> None:
+    """The shard is finished: its files and its entry have their names."""
+    started = time.monotonic()
+    sums = {}
+    for number, name in enumerate(self._names):
+      if self._records:
+        path = records.shard_path('', name, self._shard.index,
+                                  self._shard.total)
+        sums[path] = self._records[number].close()
+      if self._arrays:
+        sums |= self._arrays[number].close()
+    del self._counts['num_sentences']  # Stands with the splits.
+    self._seconds['writing'] += time.monotonic() - started
+    write_json(entry_path(self._folder, self._shard), {
+        'version': records.VERSION, 'shard': self._shard.identity,
+        'forms': list(self._forms),
+        'splits': self._totals, 'counts': self._counts,
+        'seconds': {k: round(v, 3) for k, v in self._seconds.items()},
+        'checksums': checksums.to_json(sums)})
+
+  def abandon(self) -> None:
+    """Drops unfinished files, on the way out of an error."""
+    for writer in self._records + self._arrays:
+      writer.abandon()
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, kind, *rest):
+    if kind:
+      self.abandon()
+
+
+def part_name(shard: Shard, name: str) -> str:
+  """A shard of a split in memory-mapped form: a split that is joined later."""
+  return f'{name}-{shard.index:05d}-of-{shard.total:05d}'
+
+
+def entry_path(folder: str, shard: Shard) -> str:
+  """Where what is known of a finished shard is kept until the manifest is."""
+  return os.path.join(folder, f'{shard.name}.json')
+
+
+def read_entry(folder: str, shard: Shard, forms: Sequence[str]
+               ) -> dict[str, Any] | None:
+  """What is known of a finished shard; None: it is not, or not in all forms."""
+  try:
+    with paths.open(entry_path(folder, shard)) as f:
+      entry = json.load(f)
+    whole = (entry['version'] == records.VERSION
+             and entry['shard'] == shard.identity
+             and set(forms) <= set(entry['forms'])
+             and all(paths.stat(os.path.join(folder, name)).size == file['size']
+                     for name, file in entry['checksums'].items()))
+    return entry if whole else None
+  except (OSError, ValueError, KeyError, TypeError):
+    return None

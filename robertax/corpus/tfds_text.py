@@ -11,7 +11,7 @@ import json
 import os
 
 from robertax import paths
-from robertax.corpus.reading import Reading, unix_lines
+from robertax.corpus.readers import Reading, unix_lines
 from robertax.errors import InputError
 
 PREFIX = 'tfds:'

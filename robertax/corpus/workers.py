@@ -7,16 +7,36 @@ A worker is this module, a pickle a message, over its standard streams.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+import contextlib
+import dataclasses
+import hashlib
+import json
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import time
 from typing import Any
 
+from robertax.corpus import records, tokens
+from robertax.corpus.blocks import (
+    Changed,
+    Shard,
+    Surveyed,
+    read_blocks,
+    shards_of,
+)
+from robertax.corpus.formats import FORMATS, PairLaw
+from robertax.corpus.packing import Packer, PackingJob, RowRecipe
+from robertax.corpus.records import SPLITS, split_names
+from robertax.corpus.shards import ShardFiles, read_entry
+from robertax.corpus.tokens import TextRecipe, Texts, Tokenizing, TokenStore
 from robertax.errors import InputError
+from robertax.progress import progress_bar
+from robertax.text import Tokenizer
 
 
 def available_cores() -> int:
@@ -26,7 +46,7 @@ def available_cores() -> int:
   return os.cpu_count() or 1
 
 
-class _Process:
+class _Worker:
   """One worker."""
 
   def __init__(self, function: Callable):
@@ -96,7 +116,7 @@ def map_in_order(make: Callable[[Any], Callable], argument: Any,
   threads = ThreadPoolExecutor(workers)
   try:
     for _ in range(workers):
-      processes.append(_Process((make, argument)))
+      processes.append(_Worker((make, argument)))
     idle = deque(processes)
 
     def work(item):
@@ -142,3 +162,223 @@ def serve() -> None:
       del answer
   except (EOFError, BrokenPipeError, pickle.UnpicklingError):
     os._exit(0)  # The parent is done, or gone.
+
+
+# A job: all that is to be known to prepare one corpus, on any machine.
+#
+# It can be pickled: a worker of Beam (corpus/beam.py) fills shards of it as the
+# local preparation does (corpus/filling.py), and both write the same bytes.
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """One corpus and what its records are to be.
+
+  Attributes:
+    corpus: as `documents.resolve` gives it.
+    survey: of it; None where the records are finished.
+    folder, store_folder: of its records and of its tokens.
+    text_recipe: what decides its tokens.
+    recipe: what decides its records, given its tokens.
+    facts: attributes of the manifest that follow from the config.
+    forms: as in Manifest.
+    vocab_size: of the tokenizer.
+  """
+  corpus: Any
+  survey: Surveyed | None
+  folder: str
+  store_folder: str
+  text_recipe: TextRecipe
+  recipe: RowRecipe
+  facts: dict[str, Any]
+  forms: tuple[str, ...]
+  vocab_size: int
+
+  @property
+  def store(self) -> TokenStore:
+    return TokenStore(self.store_folder, self.recipe.dtype)
+
+  @property
+  def duplicates(self) -> int:
+    """How often the training split is drawn."""
+    return self.facts.get('duplicates', 1)
+
+  @property
+  def split_names(self) -> list[str]:
+    """Of the manifest, duplicates and all."""
+    return [name for split in SPLITS
+            for name in split_names(split, self.duplicates)]
+
+  def shards(self) -> list[Shard]:
+    return shards_of(self.survey.blocks)
+
+  def without_records(self) -> list[Shard]:
+    """The shards whose records are not there."""
+    return [shard for shard in self.shards()
+            if read_entry(self.folder, shard, self.forms) is None]
+
+  def without_tokens(self) -> list[Shard]:
+    """Those of them whose tokens are not in the store, either."""
+    store = self.store
+    return [shard for shard in self.without_records()
+            if store.places(shard) is None]
+
+
+def jobs_of(data, corpora: list, tokenizer: Tokenizer, cache: str,
+            forms: tuple[str, ...], surveys) -> list[Job]:
+  """The jobs of a config, one a corpus.
+
+  Args:
+    data: a data.DataConfig.
+    corpora: of `documents.resolve`.
+    tokenizer: of the records.
+    cache: the folder of folders.
+    forms: as in Manifest.
+    surveys: a `surveys.Surveys`. All corpora that are not prepared are read
+      here, so that wrong text is named before the first is tokenized.
+  """
+  facts = dict(
+      version=records.VERSION, format=data.format, sentences=data.sentences,
+      sequence_length=data.sequence_length, tokenizer=tokenizer.fingerprint)
+  law = None
+  if FORMATS[data.format].pairs:
+    law = PairLaw(data.pair_short_rate, data.pair_negatives)
+    facts |= dict(pair_law=dataclasses.asdict(law),
+                  duplicates=data.pair_duplicates)
+  recipe = RowRecipe(
+      data.format, data.sequence_length, tokenizer.dtype.__name__,
+      tokenizer.bos_id, tokenizer.eos_id, law,
+      encoded='array_record' in forms)
+  text_recipe = TextRecipe(tokenizer.to_json(), data.sentences)
+  jobs = []
+  for corpus in corpora:
+    fingerprint = corpus.fingerprint()
+    folder = os.path.join(cache, 'records', _folder_name(
+        corpus, json.dumps([fingerprint, facts], sort_keys=True)))
+    store = os.path.join(cache, 'tokens', _folder_name(corpus, json.dumps(
+        [tokens.STORE_VERSION, fingerprint, tokenizer.fingerprint,
+         data.sentences])))
+    survey = None if records.is_finished(folder) else surveys.of(corpus)
+    jobs.append(Job(corpus, survey, folder, store, text_recipe, recipe, facts,
+                    forms, tokenizer.vocab_size))
+  return jobs
+
+
+def _folder_name(corpus, key: str) -> str:
+  return f'{corpus.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}'
+
+
+# Filling: shards of text become shards of tokens, and those of records.
+#
+# Each shard is finished or not there, so whoever is killed loses the shard that
+# was under way. What comes of a shard depends on nothing but its documents.
+
+
+def fill_tokens(job: Job, shards: Sequence[Shard], workers: int,
+                progress: bool) -> None:
+  """Reads the text of shards, tokenizes it, and writes them to the store.
+
+  Args:
+    job: says what and where.
+    shards: some of the job's, in order.
+    workers: processes; with 1 all is done here.
+    progress: show a bar.
+
+  Raises:
+    InputError: text, disk or memory.
+  """
+  blocks = [block for shard in shards for block in shard.blocks]
+  if not blocks:
+    return
+  reader = _BlockReader(job, blocks)
+  done = map_in_order(Tokenizing, job.text_recipe, reader,
+                      min(workers, len(blocks)))
+  # Closed on the way out of an error: its processes end before this one.
+  with contextlib.closing(done), _bytes_bar(job, 'tokenizing', shards,
+                                            progress) as shown:
+    try:
+      for number, shard in enumerate(shards):
+        with job.store.writer(shard) as writer:
+          for block in shard.blocks:
+            writer.write(next(done))
+            shown.update(block.size)
+          if number == len(shards) - 1:
+            # The reader is asked once more than there are blocks: it sees
+            # whether the text ends where it should.
+            next(done, None)
+          writer.close(reading=reader.seconds())
+    except Changed as e:
+      raise InputError(f'{", ".join(job.corpus.files[:3])}: changed while it '
+                       'was read: run the command again.') from e
+
+
+def fill_records(job: Job, shards: Sequence[Shard], workers: int,
+                 progress: bool) -> None:
+  """Packs shards of the store and writes their records.
+
+  Args:
+    job, shards, workers, progress: as in `fill_tokens`.
+
+  Raises:
+    InputError: a damaged store, disk or memory.
+  """
+  store = job.store
+  number = sum(len(shard.blocks) for shard in shards)
+  if not number:
+    return
+
+  def work():
+    for shard in shards:
+      duplicates = job.duplicates if shard.split == 'train' else 1
+      for block, place in zip(shard.blocks, store.places(shard)):
+        yield PackingJob(place, block.name, block.start, duplicates)
+
+  done = map_in_order(Packer, job.recipe, work(), min(workers, number))
+  with contextlib.closing(done), _bytes_bar(job, 'packing', shards,
+                                            progress) as shown:
+    for shard in shards:
+      with ShardFiles(job.folder, shard, job.recipe.dtype, job.forms,
+                      job.duplicates) as files:
+        for block in shard.blocks:
+          files.write(block, next(done))
+          shown.update(block.size)
+        files.close()
+
+
+class _BlockReader:
+  """The texts of blocks, and how long it took to read them."""
+
+  def __init__(self, job: Job, blocks):
+    start = blocks[0]
+    documents, first = job.corpus.documents(), 0
+    if start.mark is not None and start.start:
+      documents, first = job.corpus.documents(start.mark), start.start
+    self._blocks = read_blocks(
+        documents, blocks, first,
+        to_the_end=blocks[-1] == job.survey.blocks[-1])
+    self._seconds = 0.
+
+  def __iter__(self):
+    return self
+
+  def __next__(self) -> Texts:
+    started = time.monotonic()
+    try:
+      block, texts = next(self._blocks)
+      return Texts(texts, block.part)
+    finally:
+      self._seconds += time.monotonic() - started
+
+  def seconds(self) -> float:
+    """Since this was asked before."""
+    seconds, self._seconds = self._seconds, 0.
+    return seconds
+
+
+def _bytes_bar(job: Job, what: str, shards: Sequence[Shard], progress: bool):
+  """In bytes of the corpus's files, of those to come and those that are done.
+  """
+  whole = sum(block.size for block in job.survey.blocks)
+  left = sum(shard.size for shard in shards)
+  return progress_bar(whole, 'B', f'{job.corpus.name}: {what}', progress,
+                      done=whole - left)

@@ -57,14 +57,14 @@ class Remote:
     self._rows, self._tokens = info.num_records, info.num_tokens
     self._examples = info.num_examples
     # Of the ids' bytes on disk, whatever this machine's are.
-    kinds = shards.kinds(manifest.dtype)
+    kinds = shards.array_dtypes(manifest.dtype)
     self._kinds = {name: np.dtype(kind) for name, kind in
-                   zip(shards.Arrays._fields, kinds)}
+                   zip(shards.MappedArrays._fields, kinds)}
     pairs = self._examples if self._pairs else 0
-    sizes = shards.Arrays(
+    sizes = shards.MappedArrays(
         self._tokens, self._rows + 1, self._examples, self._rows + 1,
         self._examples, pairs, pairs)
-    for name, size in zip(shards.Arrays._fields, sizes):
+    for name, size in zip(shards.MappedArrays._fields, sizes):
       self._check(name, size)
     # Other records in the same place have other blocks.
     text = json.dumps([manifest.folder, split, manifest.seconds, sizes,
@@ -80,7 +80,7 @@ class Remote:
     return Block(f'{self._digest}-{span.first}-{span.stop}', size,
                  lambda: self._fetch(span))
 
-  def arrays(self, span: Span, data: np.ndarray) -> shards.Arrays:
+  def arrays(self, span: Span, data: np.ndarray) -> shards.MappedArrays:
     """The arrays of a block's bytes; starts are counted from its first row."""
     rows = span.stop - span.first + 1
     starts = data[:16 * rows].view('<i8').reshape(2, rows)
@@ -94,7 +94,7 @@ class Remote:
       end = at + size * self._kinds[name].itemsize
       found[name] = data[at:end].view(self._kinds[name])
       at = end
-    return shards.Arrays(**found)
+    return shards.MappedArrays(**found)
 
   def fill(self, local, places, rows, spans):
     order = np.argsort(local, kind='stable')
@@ -136,7 +136,7 @@ class Remote:
             self._read('ids', *rows[[0, -1]])]
 
   def _path(self, name: str) -> str:
-    return shards.file_path(self._manifest.folder, self._split, name)
+    return shards.array_path(self._manifest.folder, self._split, name)
 
   def _read(self, name: str, first: int, stop: int) -> np.ndarray:
     kind, head = self._kinds[name], 0 if name == 'ids' else _HEAD

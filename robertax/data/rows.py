@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 
-from robertax.corpus import records, shards, wire
+from robertax.corpus import records, shards
 from robertax.corpus.checksums import PIECE, Checksum
 from robertax.corpus.records import Manifest
 from robertax.errors import InputError
@@ -244,11 +244,13 @@ def fits(sizes, number, rows: Rows) -> bool:
 
 def slotted(pairs: bool) -> list[str]:
   """Fields of `Rows` that records and arrays hold, one value an example."""
-  return [name for name in (wire.PAIR_FIELDS if pairs else wire.FIELDS)
-          if name != 'ids']
+  return [
+      name for name in (records.PAIR_FIELDS if pairs else records.ROW_FIELDS)
+      if name != 'ids'
+  ]
 
 
-def copy_rows(arrays: shards.Arrays, slotted: list[str], folder: str,
+def copy_rows(arrays: shards.MappedArrays, slotted: list[str], folder: str,
           local: np.ndarray, places: np.ndarray, rows: Rows) -> None:
   """Rows `local` of these arrays into the given places."""
   starts, ends = arrays.row_starts[local], arrays.row_starts[local + 1]
@@ -309,8 +311,10 @@ class Shards:
     whole = [i for i, example in enumerate(examples) if example is not None]
     while whole:
       try:
-        self._copy(Fields([examples[i] for i in whole], wire.PAIR_FIELDS
-                          if self._pairs else wire.FIELDS), places[whole], rows)
+        self._copy(
+            Fields([examples[i] for i in whole],
+                   records.PAIR_FIELDS if self._pairs else records.ROW_FIELDS),
+            places[whole], rows)
         return
       except Damaged as e:
         number = local[whole.pop(e.index)]
@@ -411,12 +415,12 @@ class Mapped:
     """
     self._folder, self._bad = manifest.folder, bad
     # Slices of np.memmap are slower to make than those of plain arrays.
-    arrays = shards.open_split(manifest, split)
-    self._arrays = shards.Arrays(*(a.view(np.ndarray) for a in arrays))
+    arrays = shards.open_arrays(manifest, split)
+    self._arrays = shards.MappedArrays(*(a.view(np.ndarray) for a in arrays))
     self._slotted = slotted(manifest.pair_law is not None)
     self._pieces = {}
-    for field in shards.Arrays._fields:
-      path = shards.file_path(manifest.folder, split, field)
+    for field in shards.MappedArrays._fields:
+      path = shards.array_path(manifest.folder, split, field)
       self._pieces[field] = Pieces(
           path, manifest.checksums.get(os.path.basename(path)))
       if field != 'ids' and not self._sound(field, *np.zeros((2, 1), int))[0]:

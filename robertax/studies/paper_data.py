@@ -22,7 +22,7 @@ from typing import Any
 import zlib
 
 from robertax import paths
-from robertax.corpus import compression
+from robertax.corpus import readers
 from robertax.corpus.documents import READERS, reader_of
 from robertax.errors import InputError, writing
 from robertax.studies.paper_scales import Scale
@@ -227,7 +227,7 @@ def _race(where: str, made: str, scored: int) -> Place:
   made = f'{made}/race-{scored}-{_mark(*packed.values())}'
   for (split, part), path in packed.items():
     kept, count = [], 0
-    for _, line in compression.lines(path, lambda _: None):
+    for _, line in readers.unpacked_lines(path, lambda _: None):
       if split == 'train' or count < scored:
         kept.append(line.decode())
         count += len(json.loads(line)['questions'])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from robertax.config import ModelConfig
-from robertax.corpus.compression import lines
+from robertax.corpus.readers import unpacked_lines
 from robertax.data.finetuning import Examples
 from robertax.errors import InputError
 from robertax.tasks.finetune import Answers, FinetuneTask, Rows
@@ -105,7 +105,7 @@ def _documents(folder, split, part) -> Iterator[tuple[str, dict]]:
     raise InputError(f'{folder}: {" and ".join(forms)} are there, and could '
                      'differ: keep one.')
   if packed:
-    for number, line in lines(packed[0], lambda _: None):
+    for number, line in unpacked_lines(packed[0], lambda _: None):
       if line.strip():
         where = f'{packed[0]}:{number}'
         yield where, _json_object(line, where)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from robertax.config import ModelConfig
-from robertax.corpus.compression import lines
+from robertax.corpus.readers import unpacked_lines
 from robertax.data.finetuning import Examples
 from robertax.errors import InputError, unknown
 from robertax.tasks import noun_chunks
@@ -99,7 +99,7 @@ def read_sentences(folder: str, split: str, file: str = '') -> ReadSentences:
                      f'{", ".join(s + ".jsonl" for s in SPLITS)}; data.dir '
                      'names that folder.')
   sentences, ids, moved, elsewhere = [], {}, 0, 0
-  for number, line in lines(path, lambda _: None):
+  for number, line in unpacked_lines(path, lambda _: None):
     if not line.strip():
       continue
     where = f'{path}:{number}'

@@ -10,29 +10,28 @@ import pytest
 
 from robertax import corpus
 from robertax.config import DataConfig, TokenizerConfig
-from robertax.corpus import beam, preparation
+from robertax.corpus import preparation
 from robertax.errors import InputError
 
 # Workers are processes of their own: each gets the small blocks, too.
 SCRIPT = '''
 import sys
 sys.path[:] = {path!r}
-from robertax.corpus import beam, blocks, preparation
-from robertax.config import DataConfig
-from robertax.text import TokenizerConfig
+from robertax.corpus import blocks, preparation
+from robertax.config import DataConfig, TokenizerConfig
 
 def small():
   blocks.MIN_CHARS, blocks.MIN_DOCUMENTS, blocks.BLOCKS_PER_SHARD = 1500, 2, 2
 
-class Planned(beam.Planned):
+class Planned(preparation.Planned):
   def jobs(self):
     small()
     return super().jobs()
 
 small()
-beam.Planned = Planned
+preparation.Planned = Planned
 arguments = (DataConfig(**{data!r}), TokenizerConfig(path={tokenizer!r}))
-beam.fill(*arguments, {options!r}, progress=False)
+preparation.fill_with_beam(*arguments, {options!r}, progress=False)
 '''
 MODES = {
     1: [], 3: ['--direct_num_workers=3',
@@ -55,7 +54,7 @@ def nothing(job, shards, *rest):
 def test_the_bytes_are_the_local_ones(
     tmp_path, txt, tokenizer_path, prepare, small_blocks, monkeypatch, workers,
     format):
-  pytest.importorskip('apache_beam', reason=beam.INSTALL)
+  pytest.importorskip('apache_beam', reason=preparation.INSTALL)
   values = dict(format=format, pair_duplicates=2)
   (local,) = prepare(txt, 'local', **values).manifests
   data = dict(corpora=str(txt), cache_dir=str(tmp_path / 'beam'),
@@ -91,4 +90,4 @@ def test_without_beam_the_package_is_named(monkeypatch):
 
   monkeypatch.setattr(builtins, '__import__', fake)
   with pytest.raises(InputError, match='pip install'):
-    beam.fill(None, None, [])
+    preparation.fill_with_beam(None, None, [])

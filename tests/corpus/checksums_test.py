@@ -1,3 +1,4 @@
+
 import hashlib
 import zlib
 
@@ -6,7 +7,7 @@ import pytest
 
 from robertax.corpus import checksums
 from robertax.corpus.checksums import PIECE, checksum, damage
-from robertax.corpus.verification import verify
+from robertax.corpus.preparation import verify_files
 
 SIZES = [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 5]
 
@@ -72,12 +73,12 @@ def test_a_folder_is_verified(tmp_path):
   expected = checksums.checksums(str(tmp_path), 'abc')
   (tmp_path / '.lock').touch()
   (tmp_path / 'manifest.json').touch()
-  assert not list(verify(str(tmp_path), expected))
+  assert not list(verify_files(str(tmp_path), expected))
   (tmp_path / 'a').unlink()
   (tmp_path / 'b').write_bytes(b'b' * 98 + b'x')
   (tmp_path / 'd').touch()
   assert [str(found).removeprefix(f'{tmp_path}/') for found in
-          verify(str(tmp_path), expected)] == [
+          verify_files(str(tmp_path), expected)] == [
               'a: missing',
               'b at byte 0: damaged somewhere in the 99 bytes from there on',
               'd: not one of the files that were written']

@@ -8,8 +8,7 @@ import pytest
 
 from robertax.config import DataConfig, check_data
 from robertax.corpus import records
-from robertax.corpus.cleaning import Cleaning, Seen
-from robertax.corpus.documents import corpora_of
+from robertax.corpus.documents import Cleaning, Seen, corpora_of
 from robertax.errors import InputError
 
 TEXTS = ['a b c', 'x', 'a b c', ' a b c', 'Ein Satz.', 'a b c', 'x', 'y y']

@@ -1,10 +1,11 @@
+
 import bz2
 import gzip
 
 import pytest
 import zstandard
 
-from robertax.corpus import compression
+from robertax.corpus import readers
 from robertax.errors import InputError
 
 CONTENT = b''.join(b'line %d %s\n' % (i, b'x' * (i % 300)) for i in range(3000))
@@ -14,7 +15,7 @@ PACK = {'txt': bytes, 'gz': gzip.compress, 'bz2': bz2.compress,
 
 def read(path):
   told = []
-  return list(compression.lines(str(path), told.append)), sum(told)
+  return list(readers.unpacked_lines(str(path), told.append)), sum(told)
 
 
 @pytest.mark.parametrize('kind', PACK)

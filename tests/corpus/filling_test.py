@@ -6,7 +6,7 @@ import os
 import pytest
 
 from robertax.config import DataConfig, TokenizerConfig
-from robertax.corpus import filling, token_store
+from robertax.corpus import tokens, workers
 from robertax.corpus.blocks import read_blocks, shards_of
 from robertax.corpus.documents import Corpus
 from robertax.corpus.preparation import plan
@@ -52,11 +52,11 @@ def test_reading_begins_at_a_mark(job, folder, monkeypatch):
 def test_shards_are_the_same_alone_and_together(job, tmp_path):
   shards = job.shards()
   assert len(shards) > 8
-  filling.fill_tokens(job, shards, 1, False)
+  workers.fill_tokens(job, shards, 1, False)
   alone = dataclasses.replace(job, store_folder=str(tmp_path / 'alone'))
   os.makedirs(tmp_path / 'alone')
   for some in ([shards[3]], [shards[5], shards[7]], [shards[-1]], shards[:2]):
-    filling.fill_tokens(alone, some, 2, False)
+    workers.fill_tokens(alone, some, 2, False)
     for shard in some:
       with (open(job.store.path(shard), 'rb') as a,
             open(alone.store.path(shard), 'rb') as b):
@@ -67,15 +67,15 @@ def test_shards_are_the_same_alone_and_together(job, tmp_path):
 
 def test_the_store_is_the_text(job, tokenizer):
   shards = job.shards()
-  filling.fill_tokens(job, shards, 1, False)
+  workers.fill_tokens(job, shards, 1, False)
   said = [' '.join(tokenizer.decode(ids) for ids in document)
           for shard in shards for place in job.store.places(shard)
-          for document in token_store.read(place).nested()]
+          for document in tokens.read_block(place).nested()]
   assert said == [' '.join(text.split()) for text in job.corpus.documents()]
 
 
 def test_other_blocks_are_not_taken_for_these(job):
-  filling.fill_tokens(job, job.shards(), 1, False)
+  workers.fill_tokens(job, job.shards(), 1, False)
   blocks = [dataclasses.replace(b, chars=b.chars + 1)
             for b in job.survey.blocks]
   assert job.store.places(job.shards()[0])

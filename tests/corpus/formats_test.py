@@ -1,3 +1,4 @@
+
 from collections import Counter
 import doctest
 import pathlib
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from robertax.corpus import formats
-from robertax.corpus.rows import fill_rows
+from robertax.corpus.packing import fill_rows
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 

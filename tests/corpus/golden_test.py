@@ -12,8 +12,7 @@ import random
 import numpy as np
 import pytest
 
-from robertax.corpus.formats import FORMATS
-from robertax.corpus.pairs import PairLaw
+from robertax.corpus.formats import FORMATS, PairLaw
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 SEEDS = dict(segment_pair=2, sentence_pair=3)

@@ -3,13 +3,12 @@ import numpy as np
 import pytest
 
 from robertax.corpus import records, shards
-from robertax.corpus.records import Manifest, Split
-from robertax.corpus.shards import SplitWriter
-from robertax.corpus.wire import Row
+from robertax.corpus.records import Manifest, RecordRow, Split
+from robertax.corpus.shards import ArraysWriter
 from robertax.errors import InputError
 
-ROWS = [Row(np.array([0, 5, 2, 0, 6, 2]), [3, 3], [0, 1]),
-        Row(np.array([0, 7]), [2], [4])]
+ROWS = [RecordRow(np.array([0, 5, 2, 0, 6, 2]), [3, 3], [0, 1]),
+        RecordRow(np.array([0, 7]), [2], [4])]
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def manifest(tmp_path):
 
 
 def write(folder):
-  writer = SplitWriter(folder, 'train', np.uint16)
+  writer = ArraysWriter(folder, 'train', np.uint16)
   for row in ROWS:
     writer.write(row)
   return writer
@@ -31,7 +30,7 @@ def write(folder):
 
 def test_arrays_are_the_rows(manifest):
   write(manifest.folder).close()
-  arrays = shards.open_split(manifest, 'train')
+  arrays = shards.open_arrays(manifest, 'train')
   assert [a.tolist() for a in arrays] == [
       [0, 5, 2, 0, 6, 2, 0, 7], [0, 6, 8], [3, 3, 2], [0, 2, 3], [0, 1, 4],
       [], []]
@@ -41,7 +40,7 @@ def test_arrays_are_the_rows(manifest):
 
 def test_the_files_are_numpys(manifest):
   write(manifest.folder).close()
-  path = shards.file_path(manifest.folder, 'train', 'row_starts')
+  path = shards.array_path(manifest.folder, 'train', 'row_starts')
   np.testing.assert_array_equal(np.load(path), [0, 6, 8])
   assert open(path, 'rb').read(6) == b'\x93NUMPY'
 
@@ -53,16 +52,16 @@ def test_unfinished_files_have_no_name(manifest, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('field', shards.Arrays._fields)
+@pytest.mark.parametrize('field', shards.MappedArrays._fields)
 def test_missing_and_short_files_are_named(manifest, field):
   write(manifest.folder).close()
-  path = shards.file_path(manifest.folder, 'train', field)
+  path = shards.array_path(manifest.folder, 'train', field)
   content = open(path, 'rb').read()
   with open(path, 'wb') as f:
     f.write(content[:-2])
   with pytest.raises(InputError, match='delete'):
-    shards.open_split(manifest, 'train')
+    shards.open_arrays(manifest, 'train')
   with open(path, 'wb'):
     pass
   with pytest.raises(InputError, match=field):
-    shards.open_split(manifest, 'train')
+    shards.open_arrays(manifest, 'train')

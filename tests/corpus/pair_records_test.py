@@ -56,7 +56,8 @@ def test_pairs_are_of_their_documents(pairs, txt, tokenizer):
   assert abs(negative - total / 2) < 3 * np.sqrt(total) / 2 + 3
   assert pairs.counts['negative_pairs'] == negative + sum(
       second != first for _, first, _, second in examples(pairs, 'eval'))
-  assert ', pairs drawn 3 times, all counted' in preparation.summary(pairs)
+  assert ', pairs drawn 3 times, all counted' in preparation.describe_manifest(
+      pairs)
 
 
 def test_duplicates_differ_and_evaluation_is_there_once(pairs):

@@ -13,7 +13,7 @@ import pytest
 
 from robertax import paths
 from robertax.config import TokenizerConfig
-from robertax.corpus import blocks, preparation, records, shards, split_files
+from robertax.corpus import blocks, preparation, records, shards
 from robertax.corpus.records import Manifest
 from robertax.corpus.sentences import SPLITTERS
 from robertax.errors import InputError
@@ -65,7 +65,7 @@ def test_counts_are_what_lies_there(prepare, txt, small_blocks):
   assert len(manifest.splits['train'].shard_lengths) > 2
   assert manifest.counts['padding_tokens'] == padding
   assert 0 < manifest.counts['block_end_waste_tokens'] < padding
-  assert 'sentences' in preparation.summary(manifest)
+  assert 'sentences' in preparation.describe_manifest(manifest)
 
 
 def test_bytes_do_not_depend_on_workers(prepare, txt, small_blocks):
@@ -79,7 +79,7 @@ def test_bytes_do_not_depend_on_workers(prepare, txt, small_blocks):
 
 def test_the_second_time_nothing_is_done(prepare, txt, monkeypatch):
   first = prepare(txt)
-  monkeypatch.setattr(preparation, '_fill', None)
+  monkeypatch.setattr(preparation, '_fill_corpus', None)
   monkeypatch.setattr(blocks.Survey, 'add', None)
   again = prepare(txt)
   assert again.manifests == first.manifests
@@ -97,7 +97,7 @@ def test_other_choices_go_elsewhere(prepare, txt, change):
 def test_an_interruption_leaves_nothing_finished(
     prepare, txt, small_blocks, monkeypatch, stop):
   (whole,) = prepare(txt, 'undisturbed', memmap=True).manifests
-  write, calls = split_files.ShardFiles.write, []
+  write, calls = shards.ShardFiles.write, []
 
   def interrupted(*args):
     calls.append(1)
@@ -106,7 +106,7 @@ def test_an_interruption_leaves_nothing_finished(
     write(*args)
 
   with monkeypatch.context() as patch:
-    patch.setattr(split_files.ShardFiles, 'write', interrupted)
+    patch.setattr(shards.ShardFiles, 'write', interrupted)
     with pytest.raises(stop):
       prepare(txt, memmap=True)
   folder = os.path.join(os.path.dirname(whole.folder).replace(
@@ -132,7 +132,7 @@ def test_memmap_form_has_the_same_rows(prepare, txt, small_blocks):
   assert Manifest.read(made_later.folder) == made_later
   assert digests(made_later.folder) == digests(made_at_once.folder)
   for split in records.SPLITS:
-    arrays = shards.open_split(made_later, split)
+    arrays = shards.open_arrays(made_later, split)
     for i, row in enumerate(rows(made_later, split)):
       a, b = arrays.row_starts[i:i + 2]
       np.testing.assert_array_equal(arrays.ids[a:b], row.ids)

@@ -2,11 +2,11 @@
 
 import pytest
 
-from robertax.corpus import progress
+from robertax import progress
 
 
 def shown():
-  with progress.bar(10, 'B', 'a: reading', True) as bar:
+  with progress.progress_bar(10, 'B', 'a: reading', True) as bar:
     for _ in range(10):
       bar.update(1)
 
@@ -17,7 +17,7 @@ def test_what_is_soon_done_leaves_no_line(capsys):
 
 
 def test_a_log_gets_whole_lines(capsys, monkeypatch):
-  monkeypatch.setattr(progress, 'SECONDS', 1e-9)
+  monkeypatch.setattr(progress, 'PROGRESS_SECONDS', 1e-9)
   shown()
   err = capsys.readouterr().err
   assert '\r' not in err and '\n\n' not in err and err.endswith('\n')
@@ -27,7 +27,7 @@ def test_a_log_gets_whole_lines(capsys, monkeypatch):
 
 @pytest.mark.parametrize('seconds', [1e-9, 10])
 def test_nothing_where_nothing_is_asked(capsys, monkeypatch, seconds):
-  monkeypatch.setattr(progress, 'SECONDS', seconds)
-  with progress.bar(10, 'B', 'a', False) as bar:
+  monkeypatch.setattr(progress, 'PROGRESS_SECONDS', seconds)
+  with progress.progress_bar(10, 'B', 'a', False) as bar:
     bar.update(10)
   assert capsys.readouterr().err == ''

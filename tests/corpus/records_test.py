@@ -1,3 +1,4 @@
+
 import builtins
 import dataclasses
 import re
@@ -9,8 +10,13 @@ import numpy as np
 import pytest
 
 from robertax.corpus import records
-from robertax.corpus.records import Manifest, ShardWriter, Split
-from robertax.corpus.wire import Row, encode_record
+from robertax.corpus.records import (
+    Manifest,
+    RecordRow,
+    ShardWriter,
+    Split,
+    encode_record,
+)
 from robertax.errors import InputError
 
 
@@ -57,7 +63,7 @@ def test_a_wrong_manifest_is_named(tmp_path, content, says):
 def write_shard(path, number=3):
   writer = ShardWriter(str(path))
   for i in range(number):
-    writer.write(encode_record(Row(
+    writer.write(encode_record(RecordRow(
         np.array([0, i, 2], np.uint16), [3], [i])))
   return writer
 
@@ -115,7 +121,7 @@ def test_a_file_too_large_for_the_disk_is_named(tmp_path):
     ('something new', 'something new')])
 def test_array_records_words_are_understood(words, says):
   with pytest.raises(InputError, match=says) as e:
-    with records.writing('the/file'):
+    with records.writing_records('the/file'):
       raise RuntimeError(words)
   assert 'the/file' in str(e.value)
 

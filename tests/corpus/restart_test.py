@@ -12,7 +12,7 @@ import time
 import pytest
 
 from robertax.corpus import blocks
-from robertax.corpus.token_store import TokenWriter
+from robertax.corpus.tokens import TokenWriter
 from robertax.text import Tokenizer
 
 # A preparation with blocks and shards so small that there are many, and slow
@@ -21,11 +21,10 @@ SCRIPT = '''
 import sys, time
 sys.path[:] = {path!r}
 from robertax import corpus
-from robertax.corpus import blocks, split_files, token_store
-from robertax.config import DataConfig
-from robertax.text import TokenizerConfig
+from robertax.corpus import blocks, shards, tokens
+from robertax.config import DataConfig, TokenizerConfig
 blocks.MIN_CHARS, blocks.MIN_DOCUMENTS, blocks.BLOCKS_PER_SHARD = 1500, 2, 2
-for kind in (split_files.ShardFiles, token_store.TokenWriter):
+for kind in (shards.ShardFiles, tokens.TokenWriter):
   def write(self, *args, real=kind.write):
     time.sleep(.01)
     real(self, *args)

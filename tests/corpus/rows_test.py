@@ -1,17 +1,19 @@
+
 import doctest
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robertax.corpus import rows
-from robertax.corpus.rows import fill_rows
+from robertax.corpus import packing
+from robertax.corpus.packing import fill_rows
 
 LENGTH = 20
 SIZES = st.lists(st.integers(3, LENGTH), max_size=120)
 
 
 def test_worked_example():
-  assert doctest.testmod(rows) == (0, 1)
+  found = doctest.testmod(packing)
+  assert not found.failed and found.attempted
 
 
 def plainly(sizes, most, window):
@@ -45,11 +47,11 @@ def test_each_example_stands_in_one_row(sizes, most):
   for row in found:
     assert row == sorted(row) and 1 <= len(row) <= most
     assert sum(sizes[i] for i in row) <= LENGTH
-  assert found == plainly(sizes, most, rows.OPEN_ROWS)
+  assert found == plainly(sizes, most, packing.OPEN_ROWS)
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.lists(st.integers(3, LENGTH), max_size=rows.OPEN_ROWS))
+@given(st.lists(st.integers(3, LENGTH), max_size=packing.OPEN_ROWS))
 def test_two_half_empty_rows_would_have_been_one(sizes):
   """While no row is closed for want of a window; the law of any-fit rules."""
   found = fill_rows(sizes, LENGTH, len(sizes) + 1)

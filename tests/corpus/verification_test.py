@@ -6,7 +6,7 @@ import pytest
 
 from robertax.config import DataConfig, TokenizerConfig
 from robertax.corpus.checksums import checksum
-from robertax.corpus.verification import verify_config, verify_prepared
+from robertax.corpus.preparation import verify_config, verify_prepared
 from robertax.errors import InputError
 
 

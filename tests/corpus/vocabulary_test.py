@@ -4,7 +4,7 @@ import os
 import pytest
 
 from robertax.config import TokenizerConfig
-from robertax.corpus import vocabulary
+from robertax.corpus import preparation
 from robertax.corpus.blocks import Survey
 from robertax.corpus.documents import resolve
 from robertax.errors import InputError
@@ -18,7 +18,7 @@ def blocks_of(corpus):
 
 
 def texts(corpora):
-  return [s for sentences in vocabulary._training_texts(
+  return [s for sentences in preparation._training_texts(
       corpora, blocks_of, str.splitlines, False) for s in sentences]
 
 
@@ -43,7 +43,7 @@ def test_one_document_keeps_its_tail(tmp_path):
 
 @pytest.mark.parametrize('cap', [100, 1000, 3000])
 def test_more_than_the_cap_is_thinned_evenly(corpora, monkeypatch, cap):
-  monkeypatch.setattr(vocabulary, 'MAX_CHARS', cap)
+  monkeypatch.setattr(preparation, 'MAX_TRAINING_CHARS', cap)
   found = texts(corpora)
   assert .8 * cap < sum(map(len, found)) < 1.2 * cap
   numbers = [int(s.split()[-1]) + 198 * (s[0] == 'b') for s in found]
@@ -55,13 +55,13 @@ def test_it_is_trained_once_and_kept(corpora, tmp_path, monkeypatch, capsys):
   config = TokenizerConfig(vocab_size=1000)
 
   def get(**changes):
-    return vocabulary.tokenizer_for(
+    return preparation.tokenizer_for(
         config, corpora, blocks_of, changes.get('sentences', 'lines'),
         str(tmp_path / 'cache'), False)
 
   tokenizer, path = get()
   assert 'only, 1,000 were asked for' in capsys.readouterr().err
-  monkeypatch.setattr(vocabulary, 'train_byte_bpe', None)
+  monkeypatch.setattr(preparation, 'train_byte_bpe', None)
   assert get()[0].fingerprint == tokenizer.fingerprint
   assert get()[1] == path
   with pytest.raises(TypeError):  # Other sentences: another tokenizer.
@@ -71,12 +71,12 @@ def test_it_is_trained_once_and_kept(corpora, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize('cap', [10**6, 2000])
 def test_wordpiece_is_trained_and_kept(corpora, tmp_path, monkeypatch, capsys,
                                        cap):
-  monkeypatch.setattr(vocabulary, 'MAX_CHARS', cap)
+  monkeypatch.setattr(preparation, 'MAX_TRAINING_CHARS', cap)
 
   def get(**changes):
     config = TokenizerConfig(**{'vocab_size': 120, 'kind': 'wordpiece'}
                              | changes)
-    return vocabulary.tokenizer_for(
+    return preparation.tokenizer_for(
         config, corpora, blocks_of, 'lines', str(tmp_path / 'cache'), False)
 
   tokenizer, path = get()
@@ -95,7 +95,7 @@ def test_a_damaged_tokenizer_of_ours_may_be_deleted(tmp_path, corpora):
   config = TokenizerConfig(vocab_size=270)
 
   def tokenizer():
-    return vocabulary.tokenizer_for(
+    return preparation.tokenizer_for(
         config, corpora, blocks_of, 'lines', str(tmp_path), progress=False)
 
   first, path = tokenizer()

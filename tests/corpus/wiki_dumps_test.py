@@ -7,8 +7,8 @@ from xml.sax.saxutils import escape
 
 import pytest
 
+from robertax.corpus.archives import plain_wikitext
 from robertax.corpus.documents import resolve
-from robertax.corpus.wiki_dumps import plain
 from robertax.errors import InputError
 
 HEAD = '''<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" \
@@ -95,7 +95,8 @@ def test_multistream_dumps(tmp_path):
     ('unclosed {{template and [[link', 'unclosed {{template and [[link'),
 ])
 def test_markup_is_taken_away(wikitext, text):
-  assert ' '.join(plain(wikitext).split(' ')).replace('  ', ' ') == text
+  assert ' '.join(plain_wikitext(wikitext).split(' ')).replace('  ',
+                                                               ' ') == text
 
 
 @pytest.mark.parametrize('nested', ['{{' * 3000, '[[a|' * 3000, '<b>' * 3000,

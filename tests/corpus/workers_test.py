@@ -1,3 +1,4 @@
+
 import os
 import signal
 import sys
@@ -66,13 +67,13 @@ def test_few_items_are_taken_ahead():
     ('die', 'for want of memory'), ('fail', 'line 3: wrong')])
 def test_errors_arrive_and_workers_end(item, says, monkeypatch):
   processes = []
-  make = workers._Process.__init__
+  make = workers._Worker.__init__
 
   def noted(self, function):
     make(self, function)
     processes.append(self._process)
 
-  monkeypatch.setattr(workers._Process, '__init__', noted)
+  monkeypatch.setattr(workers._Worker, '__init__', noted)
   with pytest.raises(InputError, match=says):
     list(map_in_order(Square, 0, [1, item, 2, 3], 2))
   assert len(processes) == 2

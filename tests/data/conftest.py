@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from robertax.config import DataConfig
-from robertax.corpus import records, wire
+from robertax.corpus import records
 from robertax.corpus.records import Manifest, Split
-from robertax.corpus.shards import SplitWriter
+from robertax.corpus.shards import ArraysWriter
 from robertax.data.masking import Masking
 
 VOCAB_SIZE = 1000
@@ -36,14 +36,15 @@ def write_corpus(folder, rows, *, length, slots=1, split='train', shards=3,
   """Writes `rows` as array_record shards and memory-mapped."""
   os.makedirs(folder, exist_ok=True)
   parts = np.array_split(np.arange(len(rows)), shards)
-  mapped = SplitWriter(folder, split, 'uint16')
+  mapped = ArraysWriter(folder, split, 'uint16')
   for index, part in enumerate(parts):
     shard = records.ShardWriter(
         records.shard_path(folder, split, index, shards))
     for number in part:
       ids, lengths = rows[number]
-      row = wire.Row(ids, lengths, np.full(len(lengths), 3 * number, np.int32))
-      shard.write(wire.encode_record(row))
+      row = records.RecordRow(ids, lengths,
+                              np.full(len(lengths), 3 * number, np.int32))
+      shard.write(records.encode_record(row))
       mapped.write(row)
     shard.close()
   mapped.close()

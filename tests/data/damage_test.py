@@ -34,7 +34,7 @@ def copy_fixture(two_corpora, tmp_path):
 def data_files(manifest, backend):
   if backend == 'tf':
     return manifest.shard_paths('train')
-  return [f'{manifest.folder}/{name}' for name in shards.file_names('train')]
+  return [f'{manifest.folder}/{name}' for name in shards.array_names('train')]
 
 
 @pytest.mark.parametrize('backend', ['tf', 'numpy'])
@@ -107,9 +107,9 @@ def test_a_damaged_array_is_left_out_by_pieces(copy, monkeypatch):
   # Small pieces, so that there are several.
   for module in ('robertax.data.rows', 'robertax.corpus.checksums'):
     monkeypatch.setattr(f'{module}.PIECE', 256)
-  path = shards.file_path(copy.folder, 'train', 'ids')
+  path = shards.array_path(copy.folder, 'train', 'ids')
   copy.checksums['train.ids.bin'] = checksums.checksum(path)
-  for name in shards.file_names('train'):
+  for name in shards.array_names('train'):
     copy.checksums[name] = checksums.checksum(f'{copy.folder}/{name}')
   everything = np.arange(copy.splits['train'].num_records)
   sound = open_source([copy], 'train', 'numpy').gather(everything)
@@ -120,7 +120,7 @@ def test_a_damaged_array_is_left_out_by_pieces(copy, monkeypatch):
     open_source([copy], 'train', 'numpy').gather(everything)
   source = open_source([copy], 'train', 'numpy', config=SKIP)
   found = source.gather(everything)
-  starts = shards.open_split(copy, 'train').row_starts
+  starts = shards.open_arrays(copy, 'train').row_starts
   hit = (2 * starts[:-1] < 1024) & (2 * starts[1:] > 768)
   assert len(source.bad) == hit.sum() > 1
   assert not found.lengths[hit].any()

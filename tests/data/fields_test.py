@@ -4,8 +4,12 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from robertax.corpus import wire
-from robertax.corpus.wire import Row, encode_record
+from robertax.corpus.records import (
+    PAIR_FIELDS,
+    ROW_FIELDS,
+    RecordRow,
+    encode_record,
+)
 from robertax.data.rows import Damaged, Fields
 
 INT32 = st.integers(0, 2**31 - 1)
@@ -16,17 +20,17 @@ ROWS = st.lists(st.tuples(
 
 
 def encode(rows, pairs=False):
-  return [encode_record(Row(np.array(ids, np.uint16), *np.array(
+  return [encode_record(RecordRow(np.array(ids, np.uint16), *np.array(
       examples, np.int32).T[:4 if pairs else 2])) for ids, examples in rows]
 
 
 @settings(max_examples=60, deadline=None)
 @given(ROWS, st.booleans())
 def test_reads_what_was_written(rows, pairs):
-  names = wire.PAIR_FIELDS if pairs else wire.FIELDS
+  names = PAIR_FIELDS if pairs else ROW_FIELDS
   fields = Fields(encode(rows, pairs), names)
   for number, (ids, examples) in enumerate(rows):
-    want = dict(zip(Row._fields, [ids, *map(list, zip(*examples))]))
+    want = dict(zip(RecordRow._fields, [ids, *map(list, zip(*examples))]))
     assert set(fields.parts) == set(names)
     for name, (starts, sizes) in fields.parts.items():
       start, size = starts[number], sizes[number]
@@ -38,7 +42,7 @@ def test_records_of_pairs_are_not_the_others():
   row = ([1, 2, 3], [(3, 5, 2, 5)])
   for pairs in (False, True):
     with pytest.raises(Damaged):
-      Fields(encode([row], pairs), wire.FIELDS if pairs else wire.PAIR_FIELDS)
+      Fields(encode([row], pairs), ROW_FIELDS if pairs else PAIR_FIELDS)
 
 
 @settings(max_examples=100, deadline=None)
@@ -56,7 +60,7 @@ def test_other_bytes_are_damage_or_still_inside(data):
     record[at] ^= data.draw(st.integers(1, 255))
   records[which] = bytes(record)
   try:
-    fields = Fields(records, wire.FIELDS)
+    fields = Fields(records, ROW_FIELDS)
   except Damaged as e:
     assert e.index == which
   else:
@@ -68,5 +72,5 @@ def test_other_bytes_are_damage_or_still_inside(data):
 def test_another_example_is_damage():
   with pytest.raises(Damaged) as e:
     Fields([*encode([([0, 0, 0], [(3, 0, 0, 0)])]), b'\x0a\x00'],
-           wire.FIELDS)
+           ROW_FIELDS)
   assert e.value.index == 1

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from robertax.corpus import records, shards, wire
+from robertax.corpus import records, shards
 from robertax.corpus.records import Manifest, Split
 from robertax.data import open_source, pipeline
 from robertax.data.feed import host_rows
@@ -31,8 +31,8 @@ def random_pairs(number, seed):
       document = rng.integers(50)
       second = document if rng.random() < 0.5 else document + 1
       examples.append((a + b + 3, document, a + 2, second))
-    rows.append(wire.Row(np.array(ids, np.uint16),
-                         *np.array(examples, np.int32).T))
+    rows.append(records.RecordRow(np.array(ids, np.uint16),
+                                  *np.array(examples, np.int32).T))
   return rows
 
 
@@ -43,9 +43,9 @@ def write_pairs(folder, seed, sizes):
       (*records.split_names('train', DUPLICATES), 'eval'), sizes)):
     rows = written[name] = random_pairs(size, seed + number)
     shard = records.ShardWriter(records.shard_path(folder, name, 0, 1))
-    mapped = shards.SplitWriter(folder, name, 'uint16')
+    mapped = shards.ArraysWriter(folder, name, 'uint16')
     for row in rows:
-      shard.write(wire.encode_record(row))
+      shard.write(records.encode_record(row))
       mapped.write(row)
     shard.close()
     mapped.close()

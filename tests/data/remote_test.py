@@ -85,9 +85,9 @@ def test_batches_are_the_local_ones(two_corpora, far, law, changes):
 
 def used(manifests):
   """Bytes that the training records of these consist of, without heads."""
-  return sum(os.stat(shards.file_path(m.folder, 'train', name)).st_size
+  return sum(os.stat(shards.array_path(m.folder, 'train', name)).st_size
              - (0 if name == 'ids' else 128)
-             for m in manifests for name in shards.Arrays._fields)
+             for m in manifests for name in shards.MappedArrays._fields)
 
 
 def on_disk(cache):

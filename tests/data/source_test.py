@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from robertax.corpus import records, shards, wire
+from robertax.corpus import records, shards
 from robertax.corpus.records import Manifest
 from robertax.data.source import open_source
 from robertax.errors import InputError
@@ -75,10 +75,10 @@ def test_wide_ids(tmp_path, rows, backend):
   os.makedirs(folder)
   ids = np.array([0, 70_000, 99_999, 2], np.uint32)
   shard = records.ShardWriter(records.shard_path(folder, 'train', 0, 1))
-  row = wire.Row(ids, [4], [0])
-  shard.write(wire.encode_record(row))
+  row = records.RecordRow(ids, [4], [0])
+  shard.write(records.encode_record(row))
   shard.close()
-  mapped = shards.SplitWriter(folder, 'train', 'uint32')
+  mapped = shards.ArraysWriter(folder, 'train', 'uint32')
   mapped.write(row)
   mapped.close()
   info = records.Split(num_records=1, num_examples=1, num_tokens=4,
@@ -116,7 +116,7 @@ def test_unknown_backend_and_no_corpus(two_corpora):
 
 def test_missing_file(copy, backend):
   path = (copy.shard_paths('train')[1] if backend == 'tf' else
-          shards.file_path(copy.folder, 'train', 'lengths'))
+          shards.array_path(copy.folder, 'train', 'lengths'))
   os.remove(path)
   with pytest.raises(InputError, match=os.path.basename(path)):
     open_source([copy], 'train', backend)

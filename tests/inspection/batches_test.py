@@ -11,7 +11,7 @@ import pytest
 import robertax
 from robertax import corpus, text
 from robertax.config import parse, to_dict
-from robertax.corpus import records, shards, wire
+from robertax.corpus import records, shards
 from robertax.corpus.preparation import Prepared
 from robertax.corpus.records import Manifest, Split
 from robertax.errors import InputError
@@ -274,7 +274,7 @@ def test_pairs(tmp_path, monkeypatch):
   rng = np.random.default_rng(0)
   splits = {}
   for name, size in (('train', 12), ('train_1', 12), ('eval', 2)):
-    mapped = shards.SplitWriter(str(tmp_path), name, 'uint16')
+    mapped = shards.ArraysWriter(str(tmp_path), name, 'uint16')
     examples = tokens = 0
     for _ in range(size):
       ids, facts = [], []
@@ -287,8 +287,8 @@ def test_pairs(tmp_path, monkeypatch):
         ids += one
         facts.append((len(one), document, len(a) + 2, second))
       examples, tokens = examples + len(facts), tokens + len(ids)
-      mapped.write(wire.Row(np.array(ids, np.uint16),
-                            *np.array(facts, np.int32).T))
+      mapped.write(records.RecordRow(np.array(ids, np.uint16),
+                                     *np.array(facts, np.int32).T))
     mapped.close()
     splits[name] = Split(num_records=size, num_examples=examples,
                          num_tokens=tokens, shard_lengths=(size,))

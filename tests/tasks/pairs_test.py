@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from robertax.config import DataConfig, ModelConfig, TokenizerConfig
+from robertax.corpus import formats
 from robertax.data import split_micro_batches
 from robertax.errors import InputError
 from robertax.tasks import pretrain
@@ -141,7 +142,7 @@ def test_a_batch_without_pairs_is_all_of_type_0(task, batch, params):
 
 
 def test_a_format_of_pairs_fills_the_model_in(monkeypatch, capsys):
-  monkeypatch.setitem(pretrain.FORMATS, 'pairs',
+  monkeypatch.setitem(formats.FORMATS, 'pairs',
                       types.SimpleNamespace(pairs=True))
   filled = pretrain.model_for_format(ModelConfig(), 'pairs')
   assert (filled.num_types, filled.nsp_head) == (2, True)

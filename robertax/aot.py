@@ -40,18 +40,19 @@ def main(argv):
     raise InputError(f'--topology=CHIP:SHAPE is needed, such as: {_EXAMPLE}')
   # No device of this machine is asked for, nor waited for.
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-  from robertax import studies
   from robertax.config import parse
   from robertax.studies import aot_report
+  from robertax.studies.estimate import estimate
+  from robertax.studies.search import largest_micro_batch, search
 
   parsed = parse(values)
   largest = None
   if _SEARCH.value:
-    parsed, found = studies.search(parsed, _TOPOLOGY.value)
+    parsed, found = search(parsed, _TOPOLOGY.value)
     if found.fits:
-      largest = studies.largest_micro_batch(parsed, _TOPOLOGY.value, found)
+      largest = largest_micro_batch(parsed, _TOPOLOGY.value, found)
   else:
-    found = studies.estimate(parsed, _TOPOLOGY.value)
+    found = estimate(parsed, _TOPOLOGY.value)
   print(aot_report.table(parsed, found, _TOP.value, largest))
   print(json.dumps(aot_report.summary(parsed, found, largest)
                    | dataclasses.asdict(parsed.mesh)))

@@ -19,13 +19,13 @@ def test_wrong_flags_are_one_line(flags, message, capsys):
   """In this process, which has JAX already."""
   from absl import flags as absl_flags
 
-  from robertax import paper
   from robertax.errors import door as wrap
+  from robertax.paper import __main__
   saved = absl_flags.FLAGS.flag_values_dict()
   absl_flags.FLAGS(['paper', *flags])
   try:
     with pytest.raises(SystemExit) as stopped:
-      wrap(paper.main)([])
+      wrap(__main__.main)([])
   finally:
     for name in ('table', 'scale', 'topology', 'dry_run'):
       absl_flags.FLAGS[name].value = saved[name]
@@ -42,9 +42,9 @@ def test_a_table_through_the_door(tmp_path):
   script = tmp_path / 'door.py'
   script.write_text(
       'import runpy, sys\n'
-      'from robertax.studies import paper_scales\n'
+      'from robertax.paper import scales\n'
       'from tests.studies import tiny_paper\n'
-      'paper_scales.SCALES["tiny"] = tiny_paper.scale(seeds=1, tokens=600)\n'
+      'scales.SCALES["tiny"] = tiny_paper.scale(seeds=1, tokens=600)\n'
       'runpy.run_module("robertax.paper", run_name="__main__")\n')
   flags = [a for a in os.environ['XLA_FLAGS'].split()
            if 'device_count' not in a]

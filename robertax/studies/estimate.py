@@ -22,7 +22,8 @@ from robertax import model, parallel, text
 from robertax.config import Config, check_batch
 from robertax.errors import InputError
 from robertax.model.roberta import training_flops
-from robertax.parallel import chips, cuda_targets, hlo
+from robertax.parallel import chips, cuda_targets
+from robertax.studies import compiled_program
 from robertax.studies.kernel_costs import KernelCost, kernel_costs
 from robertax.tasks.objectives import MaskedLM, batch_shapes
 from robertax.tasks.pretrain import model_for_format
@@ -174,7 +175,7 @@ def estimate(config: Config, name: str) -> Estimate:
       return Estimate(chip, mesh.size, False, size, compiled=False,
                       shares=shares, compile_seconds=time.monotonic() - begun)
   found = compiled.as_text()
-  program = hlo.read(found)
+  program = compiled_program.read(found)
   for kernel, cost in costs.items():
     # The compiler drops calls whose results nobody reads.
     if kernel in program.kernels:
@@ -187,10 +188,11 @@ def estimate(config: Config, name: str) -> Estimate:
       chip, mesh.size, memory <= chip.memory, memory,
       arguments=sizes.argument_size_in_bytes, shares=shares,
       model_flops=flops(config, vocab_size), collectives=program.collectives,
-      kernels=costs,
-      square=max((math.prod(shape) for _, shape in hlo.arrays(found)
-                  if shape[-2:] == (tokens, tokens)), default=0),
-      compile_seconds=time.monotonic() - begun)
+      kernels=costs, square=max(
+          (math.prod(shape)
+           for _, shape in compiled_program.arrays(found)
+           if shape[-2:] == (tokens, tokens)),
+          default=0), compile_seconds=time.monotonic() - begun)
   if not chip.clock:
     return result
   return dataclasses.replace(
@@ -224,6 +226,6 @@ def _trace(config, objective, mesh):
 
 def _link_seconds(chip, kind, size):
   """Of the bytes that leave a device: a ring sends an all-reduce's twice."""
-  if kind == hlo.SLICES:
+  if kind == compiled_program.SLICES:
     return size / chips.NETWORK
   return (2 * size if kind == 'all-reduce' else size) / chip.links

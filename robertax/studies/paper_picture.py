@@ -5,7 +5,7 @@ import io
 import statistics
 from typing import Any
 
-from robertax.studies.paper_tables import COLUMNS
+from robertax.paper.tables import COLUMNS
 
 OURS, PAPER = '#c0392b', '#34495e'
 

@@ -14,8 +14,8 @@ from robertax.config import (
     to_dict,
 )
 from robertax.errors import InputError, unknown
-from robertax.studies.paper_scales import SCALES, Recipe, Scale
-from robertax.studies.paper_tables import FIVE, PAIR, TABLES, Row
+from robertax.paper.scales import SCALES, Recipe, Scale
+from robertax.paper.tables import FIVE, PAIR, TABLES, Row
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,8 @@ import dataclasses
 from typing import Any
 
 from robertax.config import Config
+from robertax.paper.scales import Scale
 from robertax.studies.paper_rows import changed
-from robertax.studies.paper_scales import Scale
 from robertax.studies.sweep import BATCHES, RATES
 
 GLUE, SQUAD, RACE = 'glue', 'squad', 'race'  # Folders below --data.

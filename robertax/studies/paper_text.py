@@ -8,11 +8,11 @@ import json
 from robertax import corpus
 from robertax.config import Config
 from robertax.corpus.documents import resolve
-from robertax.studies import paper_data
+from robertax.paper import inputs
+from robertax.paper.scales import Scale
+from robertax.paper.tables import Row, Table
 from robertax.studies.heldout import asked_of
 from robertax.studies.paper_rows import Text, pretraining, with_tokens
-from robertax.studies.paper_scales import Scale
-from robertax.studies.paper_tables import Row, Table
 from robertax.studies.slices import PARTS, VERSION, write_slices
 
 
@@ -50,7 +50,7 @@ def ready(name: str, table: Table, scale: Scale, folder: str, models: str
   Raises:
     InputError: missing, damaged or too little text.
   """
-  corpora, said = paper_data.corpora(folder)
+  corpora, said = inputs.corpora(folder)
   rows = [row for row in table.made if row.recipe]
   wanted = max((row.corpora for row in rows),
                key=lambda kind: len(resolve(corpora[kind])))
@@ -62,7 +62,7 @@ def ready(name: str, table: Table, scale: Scale, folder: str, models: str
                         for c in resolve(corpora[kind]))
          for kind in {row.corpora for row in rows}} for part in PARTS)
     corpora, heldout, split = train, asked[wanted], 'train'
-  text = Text(corpora, f'{models}/cache', paper_data.pieces(folder, scale))
+  text = Text(corpora, f'{models}/cache', inputs.pieces(folder, scale))
   tokenizers: dict[str, str] = {}
   for row in rows:
     config = asked_of(pretraining(row, scale, text), corpora[wanted])

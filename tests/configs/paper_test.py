@@ -9,7 +9,7 @@ import pytest
 
 from robertax.config import parse
 from robertax.errors import InputError
-from robertax.studies.paper_tables import TABLES
+from robertax.paper.tables import TABLES
 
 FOLDER = pathlib.Path(__file__).parents[2] / 'configs'
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from robertax import model
 from robertax.config import ModelConfig
+from robertax.paper.scales import SCALES
+from robertax.paper.tables import TABLES
 from robertax.studies.heldout import asked_of, plain
 from robertax.studies.paper_rows import pretraining
-from robertax.studies.paper_scales import SCALES
-from robertax.studies.paper_tables import TABLES
 
 
 def test_a_pair_model_is_asked_as_if_all_were_segment_a():

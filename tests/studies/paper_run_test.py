@@ -14,9 +14,9 @@ import jax
 import pytest
 
 from robertax import progress
-from robertax.studies import paper_run
-from robertax.studies.paper_scales import SCALES
-from robertax.studies.paper_tables import TABLES
+from robertax.paper.run import Study, heldout, run
+from robertax.paper.scales import SCALES
+from robertax.paper.tables import TABLES
 from robertax.studies.paper_text import budget, ready
 from robertax.train import loop
 from tests.studies import tiny_paper
@@ -29,13 +29,13 @@ class Killed(BaseException):
 
 
 def study(folder, data, scale=SCALE):
-  return paper_run.Study('1', scale, str(data), str(folder / 'w'),
-                         str(folder / 'models'))
+  return Study('1', scale, str(data), str(folder / 'w'),
+               str(folder / 'models'))
 
 
 def make(one):
   with mock.patch.object(jax, 'devices', return_value=jax.devices()[:1]):
-    return paper_run.run(one)
+    return run(one)
 
 
 @pytest.fixture(name='data', scope='module')
@@ -109,7 +109,7 @@ def test_killed_at_any_run_it_is_the_same_table(made, data, tmp_path):
       make(one)
     ended = make(one)
     assert ended.signal == signal.SIGTERM and ended.results is None
-    with mock.patch.object(paper_run.heldout, 'measure', side_effect=Killed):
+    with mock.patch.object(heldout, 'measure', side_effect=Killed):
       with pytest.raises(Killed):
         make(one)
     with pytest.raises(Killed):

@@ -7,9 +7,9 @@ import pytest
 from robertax.config import differences, to_dict
 from robertax.corpus import FORMATS
 from robertax.errors import InputError
+from robertax.paper.scales import SCALES
+from robertax.paper.tables import COLUMNS, FIVE, PAIR, TABLES
 from robertax.studies.paper_rows import asked, folder, pretraining
-from robertax.studies.paper_scales import SCALES
-from robertax.studies.paper_tables import COLUMNS, FIVE, PAIR, TABLES
 from robertax.studies.paper_tasks import TASKS
 from robertax.tasks import TASKS as ALL_TASKS
 

@@ -7,8 +7,8 @@ import pathlib
 import pytest
 
 from robertax.config import parse
+from robertax.paper.scales import SCALES
 from robertax.studies import paper_tasks
-from robertax.studies.paper_scales import SCALES
 
 FOLDER = pathlib.Path(__file__).parents[2] / 'configs'
 FILES = {'squad1': ('squad', 'version=1.1'), 'squad2': ('squad', 'version=2.0'),

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-from robertax.studies.paper_scales import TINY, Recipe
+from robertax.paper.scales import TINY, Recipe
 from tests.tasks import tiny_glue
 
 WORDS = ('the a of and to in is was it for on with as at by from river stone '

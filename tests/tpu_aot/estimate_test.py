@@ -10,8 +10,12 @@ import pytest
 from robertax import config as configs  # noqa: E402
 from robertax.errors import InputError
 from robertax.model.encoder import POLICIES  # noqa: E402
-from robertax.studies import estimate, search  # noqa: E402
-from robertax.studies.estimate import flops, topology  # noqa: E402
+from robertax.studies.estimate import (  # noqa: E402
+  estimate,  # noqa: E402
+  flops,
+  topology,
+)
+from robertax.studies.search import search  # noqa: E402
 
 pytestmark = pytest.mark.tpu_aot
 pytest.importorskip('libtpu', reason='pip install -r requirements-tpu.txt')

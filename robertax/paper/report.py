@@ -9,8 +9,8 @@ import dataclasses
 import statistics
 from typing import Any
 
+from robertax.paper.tables import COLUMNS, Table
 from robertax.studies.differences import CONFIDENCE, difference
-from robertax.studies.paper_tables import COLUMNS, Table
 
 Found = Mapping[str, Any]
 

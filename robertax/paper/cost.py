@@ -12,12 +12,12 @@ from typing import Any
 
 from robertax.config import Config, flatten, to_dict
 from robertax.errors import InputError
+from robertax.paper.scales import Scale
+from robertax.paper.tables import COLUMNS, TABLES, Row
 from robertax.parallel.chips import CHIPS
 from robertax.studies import paper_tasks
 from robertax.studies.estimate import Estimate, estimate
 from robertax.studies.paper_rows import changed, folder, pretraining
-from robertax.studies.paper_scales import Scale
-from robertax.studies.paper_tables import COLUMNS, TABLES, Row
 
 GIB = 2**30
 # Of the data sheet's peak, that fine-tuning reaches: an assumption, a little

@@ -25,8 +25,8 @@ from robertax import paths
 from robertax.corpus import readers
 from robertax.corpus.documents import READERS, reader_of
 from robertax.errors import InputError, writing
-from robertax.studies.paper_scales import Scale
-from robertax.studies.paper_tables import FIVE, PAIR
+from robertax.paper.scales import Scale
+from robertax.paper.tables import FIVE, PAIR
 from robertax.studies.paper_tasks import GLUE, RACE, TASKS
 from robertax.tasks import qnli_pairs, squad_files
 from robertax.tasks.glue_files import GLUE as GLUE_TASKS

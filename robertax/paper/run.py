@@ -18,17 +18,12 @@ import jax
 
 from robertax import paths
 from robertax.errors import writing
+from robertax.paper import inputs, report
+from robertax.paper.scales import Scale
+from robertax.paper.tables import COLUMNS, TABLES, Row, Table
 from robertax.parallel import processes
-from robertax.studies import (
-    heldout,
-    paper_data,
-    paper_picture,
-    paper_report,
-    paper_tasks,
-)
+from robertax.studies import heldout, paper_picture, paper_tasks
 from robertax.studies.paper_rows import folder as run_folder
-from robertax.studies.paper_scales import Scale
-from robertax.studies.paper_tables import COLUMNS, TABLES, Row, Table
 from robertax.studies.paper_text import Budget, TableText, budget, ready
 from robertax.studies.sweep import sweep
 from robertax.tasks.task import RESULTS, write_results
@@ -104,7 +99,7 @@ def run(study: Study) -> Ended:
   """
   def prepare():
     text = ready(study.name, study.table, study.scale, study.data, study.models)
-    return text, _runs(study, text), {task: paper_data.place(
+    return text, _runs(study, text), {task: inputs.place(
         task, study.data, f'{study.models}/data', study.scale)
                                       for task in study.tasks}
 
@@ -167,7 +162,7 @@ def _pretrain(study: Study, text: TableText, one: _Run) -> int:
   return 0
 
 
-def _tune(study: Study, one: _Run, task: str, place: paper_data.Place) -> int:
+def _tune(study: Study, one: _Run, task: str, place: inputs.Place) -> int:
   """The runs of a task; the signal that stopped one, or 0."""
   begins = one.place
   after = one.tuned.get(paper_tasks.TASKS[task].after)
@@ -189,7 +184,7 @@ def _tune(study: Study, one: _Run, task: str, place: paper_data.Place) -> int:
 
 
 def _write(study: Study, text: TableText, runs: Sequence[_Run],
-           places: dict[str, paper_data.Place]) -> dict[str, Any]:
+           places: dict[str, inputs.Place]) -> dict[str, Any]:
   """The table as far as it is known."""
   found = {
       'table': study.name, 'title': study.table.title, 'task': 'paper',
@@ -200,8 +195,8 @@ def _write(study: Study, text: TableText, runs: Sequence[_Run],
       'not_asked': [c for c in study.table.columns if c not in study.columns],
       'rows': [_row(study, row, [r for r in runs if r.row is row])
                for row in study.table.rows]}
-  found['comparisons'] = paper_report.comparisons(study.table, found)
-  texts = {'table.md': paper_report.markdown(study.table, found).encode(),
+  found['comparisons'] = report.comparisons(study.table, found)
+  texts = {'table.md': report.markdown(study.table, found).encode(),
            'table.png': paper_picture.draw(found)}
   paths.makedirs(study.folder)
   return write_results(study.folder, found, texts)

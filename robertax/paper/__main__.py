@@ -50,20 +50,22 @@ def main(argv):
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   from robertax import paths
   from robertax.errors import unknown
+  from robertax.paper.cost import check, costs, summary, table
+  from robertax.paper.run import Study, run
+  from robertax.paper.scales import SCALES
   from robertax.parallel import processes
-  from robertax.studies import paper_cost, paper_rows, paper_run
-  from robertax.studies.paper_scales import SCALES
+  from robertax.studies import paper_rows
 
   names = paper_rows.asked(_TABLE.value)
   if _SCALE.value not in SCALES:
     raise unknown('--scale', _SCALE.value, SCALES)
   scale = SCALES[_SCALE.value]
   if _DRY_RUN.value:
-    paper_cost.check(scale)
-    found = paper_cost.costs(names, scale, _TOPOLOGY.value)
-    print(paper_cost.table(found))
-    print(json.dumps(paper_cost.summary(found)))
-    sys.exit(0 if paper_cost.summary(found)['fits'] else 1)
+    check(scale)
+    found = costs(names, scale, _TOPOLOGY.value)
+    print(table(found))
+    print(json.dumps(summary(found)))
+    sys.exit(0 if summary(found)['fits'] else 1)
   if _TOPOLOGY.value:
     raise InputError('--topology is of --dry_run: a run takes what is here.')
   processes.start(*(flag.value for flag in _PROCESSES))
@@ -71,7 +73,7 @@ def main(argv):
     for name in names:
       place = _workdir(name, len(names))
       models = _MODELS.value or f'{_workdir("", len(names))}/models'
-      ended = paper_run.run(paper_run.Study(
+      ended = run(Study(
           name, scale, _DATA.value, place, models))
       if ended.signal:
         print('Stopped; the same command goes on.')

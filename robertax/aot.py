@@ -42,7 +42,7 @@ def main(argv):
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   from robertax.config import parse
   from robertax.studies import aot_report
-  from robertax.studies.estimate import estimate
+  from robertax.studies import estimate
   from robertax.studies.search import largest_micro_batch, search
 
   parsed = parse(values)
@@ -52,7 +52,7 @@ def main(argv):
     if found.fits:
       largest = largest_micro_batch(parsed, _TOPOLOGY.value, found)
   else:
-    found = estimate(parsed, _TOPOLOGY.value)
+    found = estimate.estimate(parsed, _TOPOLOGY.value)
   print(aot_report.table(parsed, found, _TOP.value, largest))
   print(json.dumps(aot_report.summary(parsed, found, largest)
                    | dataclasses.asdict(parsed.mesh)))

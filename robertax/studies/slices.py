@@ -26,11 +26,11 @@ def write_slices(corpora: str, folder: str, characters: int) -> None:
   Raises:
     InputError: a corpus has less than twice as many; it cannot be written.
   """
-  for corpus in resolve(corpora):
-    places = {part: f'{folder}/{part}/{corpus.name}.jsonl' for part in PARTS}
+  for one in resolve(corpora):
+    places = {part: f'{folder}/{part}/{one.name}.jsonl' for part in PARTS}
     if all(map(paths.exists, places.values())):
       continue
-    documents = _beginnings(corpus, _longest(corpus, characters))
+    documents = _beginnings(one, _longest(one, characters))
     for part, path in places.items():
       taken = _until(documents, characters)
       if paths.exists(path):

@@ -121,7 +121,8 @@ def write_data(options: argparse.Namespace):
   What is there is left: workers begin when all of it is.
   """
   from robertax.corpus.readers import unpacked_lines
-  from robertax.tasks import qnli_pairs, squad_files
+  from robertax.paper import inputs
+  from robertax.tasks import squad_files
   qnli, race = f'{options.out}/QNLI', f'{options.out}/race'
   for folder in (qnli, race):
     os.makedirs(folder, exist_ok=True)
@@ -129,10 +130,10 @@ def write_data(options: argparse.Namespace):
     questions = squad_files.read_questions(
         f'{options.data}/squad/train-v1.1.json', '1.1')
     # More than are trained on, of all articles.
-    pairs, left_out = qnli_pairs.pairs(questions[::5])
+    pairs, left_out = inputs.qnli_pairs(questions[::5])
     print(f'QNLI: {len(pairs)} pairs out of {len(questions[::5])} questions of '
           f'SQuAD train, {left_out} left out', file=sys.stderr)
-    qnli_pairs.write(pairs, f'{qnli}/train.tsv')
+    inputs.write_qnli(pairs, f'{qnli}/train.tsv')
   if not os.path.exists(f'{qnli}/dev.tsv'):
     with open(f'{options.data}/glue/QNLI/dev.tsv', encoding='utf-8') as f:
       rows = f.read().split('\n')

@@ -115,7 +115,7 @@ def measure(folder: str, variant: str, seed: int, tokens: int
     with open(path) as f:
       return json.load(f)
   import robertax
-  from robertax.studies.heldout import plain
+  from robertax.paper.inputs import plain_params
   print(f'{variant}, seed {seed}', file=sys.stderr)
   train(folder, variant, seed, tokens)
   model = robertax.load(workdir)
@@ -125,7 +125,7 @@ def measure(folder: str, variant: str, seed: int, tokens: int
   common = make_config(folder, 'heldout', 'full_sentences', 0)
   found = ask(model.params, pretrain(own), own)
   result = {'own': found['loss'], 'steps': model.step,
-            'common': ask(plain(model.params), pretrain(common), common)[
+            'common': ask(plain_params(model.params), pretrain(common), common)[
                 'loss']}
   if 'nsp_accuracy' in found:
     result['nsp'] = found['nsp_accuracy']
@@ -162,7 +162,7 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument('--variants', default=','.join(VARIANTS))
   given = parser.parse_args(arguments)
   from robertax.errors import InputError
-  from robertax.studies.slices import write_slices
+  from robertax.paper.inputs import write_slices
   try:
     write_slices(given.corpora, given.out, given.characters)
   except InputError as e:

@@ -41,9 +41,8 @@ def main(argv):
   # No device of this machine is asked for, nor waited for.
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   from robertax.config import parse
-  from robertax.studies import aot_report
   from robertax.studies import estimate
-  from robertax.studies.search import largest_micro_batch, search
+  from robertax.studies.estimate import largest_micro_batch, search
 
   parsed = parse(values)
   largest = None
@@ -53,8 +52,8 @@ def main(argv):
       largest = largest_micro_batch(parsed, _TOPOLOGY.value, found)
   else:
     found = estimate.estimate(parsed, _TOPOLOGY.value)
-  print(aot_report.table(parsed, found, _TOP.value, largest))
-  print(json.dumps(aot_report.summary(parsed, found, largest)
+  print(estimate.estimate_lines(parsed, found, _TOP.value, largest))
+  print(json.dumps(estimate.estimate_json(parsed, found, largest)
                    | dataclasses.asdict(parsed.mesh)))
   sys.exit(0 if found.fits else 1)
 

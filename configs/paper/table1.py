@@ -15,7 +15,7 @@ has the figures of that row of Table 2. The warm-up is BERT's.
 """
 
 from robertax.config import defaults, take_arg, to_dict, with_arg
-from robertax.studies.paper_rows import paper_row
+from robertax.paper.scales import paper_row
 
 TABLE, ROW = '1', 'dynamic'
 

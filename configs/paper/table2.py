@@ -18,7 +18,7 @@ format fills its batch.
 """
 
 from robertax.config import defaults, take_arg, to_dict, with_arg
-from robertax.studies.paper_rows import paper_row
+from robertax.paper.scales import paper_row
 
 TABLE, ROW = '2', 'full_sentences'
 

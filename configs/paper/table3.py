@@ -16,7 +16,7 @@ Expect (paper, Table 3; held-out perplexity, MNLI-m, SST-2): 256 3.99, 84.7,
 """
 
 from robertax.config import defaults, take_arg, to_dict, with_arg
-from robertax.studies.paper_rows import paper_row
+from robertax.paper.scales import paper_row
 
 TABLE, ROW = '3', '2k'
 

@@ -17,7 +17,7 @@ paper names no other for the shorter runs.
 """
 
 from robertax.config import defaults, take_arg, to_dict, with_arg
-from robertax.studies.paper_rows import paper_row
+from robertax.paper.scales import paper_row
 
 TABLE, ROW = '4', 'two'
 

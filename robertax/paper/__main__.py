@@ -50,22 +50,27 @@ def main(argv):
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   from robertax import paths
   from robertax.errors import unknown
-  from robertax.paper.cost import check, costs, summary, table
-  from robertax.paper.run import Study, run
+  from robertax.paper import scales
+  from robertax.paper.cost import (
+      check_scale,
+      cost_json,
+      cost_table,
+      table_costs,
+  )
+  from robertax.paper.run import Study, run_table
   from robertax.paper.scales import SCALES
   from robertax.parallel import processes
-  from robertax.studies import paper_rows
 
-  names = paper_rows.asked(_TABLE.value)
+  names = scales.asked_tables(_TABLE.value)
   if _SCALE.value not in SCALES:
     raise unknown('--scale', _SCALE.value, SCALES)
   scale = SCALES[_SCALE.value]
   if _DRY_RUN.value:
-    check(scale)
-    found = costs(names, scale, _TOPOLOGY.value)
-    print(table(found))
-    print(json.dumps(summary(found)))
-    sys.exit(0 if summary(found)['fits'] else 1)
+    check_scale(scale)
+    found = table_costs(names, scale, _TOPOLOGY.value)
+    print(cost_table(found))
+    print(json.dumps(cost_json(found)))
+    sys.exit(0 if cost_json(found)['fits'] else 1)
   if _TOPOLOGY.value:
     raise InputError('--topology is of --dry_run: a run takes what is here.')
   processes.start(*(flag.value for flag in _PROCESSES))
@@ -73,7 +78,7 @@ def main(argv):
     for name in names:
       place = _workdir(name, len(names))
       models = _MODELS.value or f'{_workdir("", len(names))}/models'
-      ended = run(Study(
+      ended = run_table(Study(
           name, scale, _DATA.value, place, models))
       if ended.signal:
         print('Stopped; the same command goes on.')

@@ -12,12 +12,16 @@ from typing import Any
 
 from robertax.config import Config, flatten, to_dict
 from robertax.errors import InputError
-from robertax.paper.scales import Scale
+from robertax.paper import scales
+from robertax.paper.scales import (
+    Scale,
+    pretraining_config,
+    run_folder,
+    with_values,
+)
 from robertax.paper.tables import COLUMNS, TABLES, Row
 from robertax.parallel.chips import CHIPS
-from robertax.studies import paper_tasks
 from robertax.studies.estimate import Estimate, estimate
-from robertax.studies.paper_rows import changed, folder, pretraining
 
 GIB = 2**30
 # Of the data sheet's peak, that fine-tuning reaches: an assumption, a little
@@ -68,7 +72,8 @@ class Cost:
     return sum(runs for _, runs in self.tunings.values())
 
 
-def costs(names: Sequence[str], scale: Scale, topology: str = '') -> list[Cost]:
+def table_costs(names: Sequence[str], scale: Scale,
+                topology: str = '') -> list[Cost]:
   """Builds and compiles; says on stderr what it does.
 
   Args:
@@ -85,24 +90,24 @@ def costs(names: Sequence[str], scale: Scale, topology: str = '') -> list[Cost]:
     table = TABLES[name]
     for row in table.made:
       source = table.row(row.random_of) if row.random_of else row
-      config = pretraining(source, scale)
+      config = pretraining_config(source, scale)
       where = topology or scale.recipes[source.recipe].topology
       compiled = None
       if not row.random_of:
-        config, compiled = _compiled(name, row, config, where, known)
+        config, compiled = _compiled_step(name, row, config, where, known)
       hours = (compiled.seconds * config.train.steps * compiled.devices / 3600
                if compiled and compiled.timed else 0.0)
       found.append(Cost(
           name, row.name, config, where, compiled,
-          '' if row.random_of else folder(config), hours * scale.seeds,
-          _tuning(name, row, config, scale),
-          (folder(config), bool(row.random_of))))
+          '' if row.random_of else run_folder(config), hours * scale.seeds,
+          _tuning_hours(name, row, config, scale),
+          (run_folder(config), bool(row.random_of))))
   return found
 
 
-def _compiled(name: str, row: Row, config: Config, where: str,
-              known: dict[Any, tuple[Config, Estimate]]
-              ) -> tuple[Config, Estimate]:
+def _compiled_step(name: str, row: Row, config: Config, where: str,
+                   known: dict[Any, tuple[Config, Estimate]]
+                   ) -> tuple[Config, Estimate]:
   """With the fewest micro-batches that fit, from the config's own on."""
   values = flatten(to_dict(config))
   key = (where, *((k, v) for k, v in values.items() if k not in _OF_NO_SHAPE))
@@ -117,14 +122,14 @@ def _compiled(name: str, row: Row, config: Config, where: str,
         break
       if config.data.batch_size % (2 * parts * found.shares):
         break
-      config = changed(config, {'train.micro_batches': 2 * parts})
+      config = with_values(config, {'train.micro_batches': 2 * parts})
     known[key] = config, found
   parts = known[key][0].train.micro_batches
-  return changed(config, {'train.micro_batches': parts}), known[key][1]
+  return with_values(config, {'train.micro_batches': parts}), known[key][1]
 
 
-def _tuning(name: str, row: Row, config: Config, scale: Scale
-            ) -> dict[str, tuple[float, int]]:
+def _tuning_hours(name: str, row: Row, config: Config, scale: Scale
+                  ) -> dict[str, tuple[float, int]]:
   """task -> (chip-hours, runs): 6 FLOP a parameter and token."""
   model, found = config.model, {}
   blocks = model.num_layers * (
@@ -132,17 +137,17 @@ def _tuning(name: str, row: Row, config: Config, scale: Scale
   for task in dict.fromkeys(
       COLUMNS[c].task for c in TABLES[name].columns if COLUMNS[c].task):
     # Built, so that a wrong one is found here.
-    paper_tasks.tuning(task, scale, {'data.dir': task}, folder(config), 0,
-                       bool(row.random_of))
-    tokens = paper_tasks.updates_tokens(task, scale) * scale.seeds
-    rates, batches = paper_tasks.settings(task, scale)
+    scales.tuning_config(task, scale, {'data.dir': task}, run_folder(config), 0,
+                         bool(row.random_of))
+    tokens = scales.updates_tokens(task, scale) * scale.seeds
+    rates, batches = scales.sweep_settings(task, scale)
     seconds = 6 * blocks * tokens / (CHIPS[TUNING_CHIP].flops * TUNING_MFU)
     found[task] = seconds / 3600, (
         max(1, len(rates) * len(batches)) * scale.tuning_seeds * scale.seeds)
   return found
 
 
-def table(found: Sequence[Cost]) -> str:
+def cost_table(found: Sequence[Cost]) -> str:
   """A line a row, and the sums: a model that several rows need counts once, and
   so does a task of it.
   """
@@ -173,7 +178,7 @@ def table(found: Sequence[Cost]) -> str:
                  f'{cost.tuning:>8,.1f} {cost.tuned:>5}'
                  + ('' if compiled is None or compiled.fits else
                     '  DOES NOT FIT'))
-  sums = summary(found)
+  sums = cost_json(found)
   lines += ['', f'{sums["models"]} models are pretrained: '
             f'{sums["pretraining_chip_hours"]:,} chip-hours (compiled); '
             f'{sums["tuning_runs"]:,} fine-tuning runs: '
@@ -181,7 +186,7 @@ def table(found: Sequence[Cost]) -> str:
   return '\n'.join(lines)
 
 
-def summary(found: Sequence[Cost]) -> dict[str, Any]:
+def cost_json(found: Sequence[Cost]) -> dict[str, Any]:
   """For the JSON line; `fits` is of all rows."""
   models = {cost.model: cost.pretraining for cost in found if cost.model}
   tunings = {(cost.begins, task): one for cost in found
@@ -203,7 +208,7 @@ def summary(found: Sequence[Cost]) -> dict[str, Any]:
                 'fits': c.found is None or c.found.fits} for c in found]}
 
 
-def check(scale: Scale) -> None:
+def check_scale(scale: Scale) -> None:
   """Refuses a scale whose rows are of tokens, and not of steps.
 
   Raises:

@@ -4,13 +4,121 @@ What may be concluded is computed, not written: a row differs from another where
 the interval of their difference over seeds leaves out 0.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
+import io
+import math
 import statistics
 from typing import Any
 
+from scipy import stats
+
 from robertax.paper.tables import COLUMNS, Table
-from robertax.studies.differences import CONFIDENCE, difference
+
+# Whether two rows differ by more than their seeds do.
+
+
+CONFIDENCE = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+  """Of the means of two rows, the second less the first.
+
+  Attributes:
+    mean: that difference.
+    low, high: Welch's t interval of it at CONFIDENCE; None where a row has one
+      seed only, and nothing can be said.
+    apart: whether the interval leaves out 0. None: not known.
+  """
+  mean: float
+  low: float | None
+  high: float | None
+
+  @property
+  def apart(self) -> bool | None:
+    if self.low is None or self.high is None:
+      return None
+    return not self.low <= 0 <= self.high
+
+
+def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
+  """Of two independent samples with unequal spreads (Welch 1947).
+
+  >>> difference([1., 2., 3.], [11., 12., 13.])
+  Difference(mean=10.0, low=7.73..., high=12.26...)
+
+  Args:
+    first, second: a value a seed, one or more.
+  """
+  mean = statistics.mean(second) - statistics.mean(first)
+  if min(len(first), len(second)) < 2:
+    return Difference(mean, None, None)
+  errors = [statistics.variance(one) / len(one) for one in (first, second)]
+  if not sum(errors):  # Seeds that do not differ at all.
+    return Difference(mean, mean, mean)
+  freedom = sum(errors)**2 / sum(
+      error**2 / (len(one) - 1) for error, one in zip(errors, (first, second)))
+  half = math.sqrt(sum(errors)) * float(
+      stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+  return Difference(mean, mean - half, mean + half)
+
+
+# A table of the paper as a picture, by matplotlib, drawn without a screen.
+
+
+OURS, PAPER = '#c0392b', '#34495e'
+
+
+def draw_table(found: Mapping[str, Any]) -> bytes:
+  """A panel a column: ours, a point a seed and a bar for the mean; below it the
+  paper's, on an axis of its own, for sizes differ.
+
+  Args:
+    found: what results.json holds of a table.
+
+  Returns:
+    A PNG.
+  """
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.figure import Figure
+  columns = found['columns']
+  rows = [row for row in found['rows'] if row['paper'] or 'values' in row]
+  names = [row['name'] for row in rows]
+  figure = Figure(figsize=(max(4, 2.6 * len(columns)), 5.2), dpi=110,
+                  layout='constrained')
+  FigureCanvasAgg(figure)
+  figure.suptitle(f'{found["title"]}\nours at scale {found["scale"]}',
+                  fontsize=10)
+  axes = figure.subplots(2, len(columns), squeeze=False)
+  for place, column in enumerate(columns):
+    ours, paper = axes[0, place], axes[1, place]
+    ours.set_title(COLUMNS[column].shown, fontsize=9)
+    for at, row in enumerate(rows):
+      if values := row.get('values', {}).get(column):
+        ours.plot([at] * len(values), values, 'o', color=OURS, markersize=4,
+                  alpha=0.6)
+        ours.hlines(statistics.mean(values), at - 0.3, at + 0.3, color=OURS)
+      if column in row['paper']:
+        paper.plot([at], [row['paper'][column]], 's', color=PAPER, markersize=5)
+    for axis, whose in ((ours, 'ours'), (paper, 'paper')):
+      axis.set_xlim(-0.6, len(rows) - 0.4)
+      axis.set_xticks(range(len(rows)), names if axis is paper else [],
+                      rotation=60, ha='right', fontsize=8)
+      axis.tick_params(labelsize=8)
+      axis.grid(axis='y', alpha=0.25)
+      axis.spines[['top', 'right']].set_visible(False)
+      if not place:
+        axis.set_ylabel(whose)
+      if not axis.lines:
+        axis.set_yticks([])
+        axis.text(0.5, 0.5, 'none', transform=axis.transAxes, ha='center',
+                  color='#888888')
+  out = io.BytesIO()
+  # Nothing of the day in it: the same table is the same picture.
+  figure.savefig(out, format='png', metadata={'Software': None})
+  return out.getvalue()
+
 
 Found = Mapping[str, Any]
 
@@ -39,9 +147,9 @@ def comparisons(table: Table, found: Found) -> list[dict[str, Any]]:
   return compared
 
 
-def markdown(table: Table, found: Found) -> str:
+def table_markdown(table: Table, found: Found) -> str:
   """The table, what it says, and what was asked, as markdown."""
-  lines = [f'## {found["title"]}', '', *_grid(found), '']
+  lines = [f'## {found["title"]}', '', *_markdown_grid(found), '']
   if table.note:
     lines += [table.note, '']
   seeds = max(len(row.get('seeds', ())) for row in found['rows'])
@@ -54,7 +162,7 @@ def markdown(table: Table, found: Found) -> str:
   return '\n'.join(lines).rstrip('\n') + '\n'
 
 
-def _grid(found: Found) -> list[str]:
+def _markdown_grid(found: Found) -> list[str]:
   columns = found['columns']
   papers = [c for c in columns if any(c in r['paper'] for r in found['rows'])]
   heads = ['', 'layers x width', 'steps', 'batch', 'tokens seen', 'passes']
@@ -69,34 +177,34 @@ def _grid(found: Found) -> list[str]:
         f'{row[key]:,}' for key in ('steps', 'batch_size', 'tokens')]
               + [f'{row["passes"]:.1f}'] if 'steps' in row else [''] * 5)
     for column in columns:
-      cells.append(_cell(row, column))
+      cells.append(_markdown_cell(row, column))
       if column in papers:
-        cells.append(_number(row['paper'].get(column), column))
+        cells.append(_said_number(row['paper'].get(column), column))
     lines.append('| ' + ' | '.join(cells) + ' |')
   return lines
 
 
-def _cell(row: Found, column: str) -> str:
+def _markdown_cell(row: Found, column: str) -> str:
   values = row.get('values', {}).get(column)
   if not values:
     return ''
-  text = _number(statistics.mean(values), column)
+  text = _said_number(statistics.mean(values), column)
   if len(values) > 1:
-    text += (f' ({_number(min(values), column)} to '
-             f'{_number(max(values), column)})')
+    text += (f' ({_said_number(min(values), column)} to '
+             f'{_said_number(max(values), column)})')
   chance = row['at_chance'].get(COLUMNS[column].task, 0)
   return text + (f', {chance} at chance' if chance else '')
 
 
-def _digits(column: str) -> int:
+def _column_digits(column: str) -> int:
   """Scores in percent have one, losses three."""
   if COLUMNS[column].task:
     return 1
   return 2 if column == 'perplexity' else 3
 
 
-def _number(value: float | None, column: str, sign: str = '') -> str:
-  return '' if value is None else f'{value:{sign}.{_digits(column)}f}'
+def _said_number(value: float | None, column: str, sign: str = '') -> str:
+  return '' if value is None else f'{value:{sign}.{_column_digits(column)}f}'
 
 
 def _sentences(found: Found) -> list[str]:
@@ -105,19 +213,19 @@ def _sentences(found: Found) -> list[str]:
   for one in found['comparisons']:
     column = one['column']
     text = (f'- {COLUMNS[column].shown}: {shown[one["row"]]} less '
-            f'{shown[one["than"]]} is {_number(one["mean"], column, "+")}')
+            f'{shown[one["than"]]} is {_said_number(one["mean"], column, "+")}')
     if one['apart'] is None:
       text += ' with one seed: nothing can be said.'
     else:
       better = (one['mean'] < 0) == COLUMNS[column].down
       text += (
-          f' ({_number(one["low"], column, "+")} to '
-          f'{_number(one["high"], column, "+")}): ' + (
+          f' ({_said_number(one["low"], column, "+")} to '
+          f'{_said_number(one["high"], column, "+")}): ' + (
               f'{"better" if better else "worse"}, by more than the seeds '
               'differ.' if one['apart'] else
               'they do not differ beyond the seeds.'))
     if one['paper'] is not None:
-      text += f' In the paper {_number(one["paper"], column, "+")}.'
+      text += f' In the paper {_said_number(one["paper"], column, "+")}.'
     lines.append(text)
   known = [one for one in found['comparisons'] if one['apart'] is not None]
   if known:

@@ -18,13 +18,11 @@ import jax
 
 from robertax import paths
 from robertax.errors import writing
-from robertax.paper import inputs, report
-from robertax.paper.scales import Scale
+from robertax.paper import inputs, report, scales
+from robertax.paper.inputs import RunBudget, TableText, make_ready, run_budget
+from robertax.paper.scales import Scale, run_folder
 from robertax.paper.tables import COLUMNS, TABLES, Row, Table
 from robertax.parallel import processes
-from robertax.studies import heldout, paper_picture, paper_tasks
-from robertax.studies.paper_rows import folder as run_folder
-from robertax.studies.paper_text import Budget, TableText, budget, ready
 from robertax.studies.sweep import sweep
 from robertax.tasks.task import RESULTS, write_results
 from robertax.train import loop
@@ -77,7 +75,7 @@ class Study:
     """Those of the columns, first what others begin with."""
     names = dict.fromkeys(COLUMNS[c].task for c in self.columns)
     return sorted(filter(None, names),
-                  key=lambda name: bool(paper_tasks.TASKS[name].after))
+                  key=lambda name: bool(scales.PAPER_TASKS[name].after))
 
 
 @dataclasses.dataclass
@@ -85,21 +83,22 @@ class _Run:
   """A row with a seed, as far as it has come; a random one has no run."""
   row: Row
   seed: int
-  budget: Budget
+  budget: RunBudget
   place: str
   tuned: dict[str, tuple[str, dict[str, Any]]] = dataclasses.field(
       default_factory=dict)
 
 
-def run(study: Study) -> Ended:
+def run_table(study: Study) -> Ended:
   """Runs what is missing; writes W/results.json, table.md and table.png.
 
   Raises:
     InputError: wrong input of any kind.
   """
   def prepare():
-    text = ready(study.name, study.table, study.scale, study.data, study.models)
-    return text, _runs(study, text), {task: inputs.place(
+    text = make_ready(study.name, study.table, study.scale, study.data,
+                      study.models)
+    return text, _table_runs(study, text), {task: inputs.task_place(
         task, study.data, f'{study.models}/data', study.scale)
                                       for task in study.tasks}
 
@@ -107,53 +106,54 @@ def run(study: Study) -> Ended:
   for task, place in places.items() if processes.first() else ():
     for said in filter(None, (place.stand_in, place.missing)):
       print(f'{task}: {said}', file=sys.stderr)
-  for one in _told(study, 'pretraining', [r for r in runs if r.row.recipe]):
-    if signal := _pretrain(study, text, one):
+  for one in _tell(study, 'pretraining', [r for r in runs if r.row.recipe]):
+    if signal := _pretrain_model(study, text, one):
       return Ended(None, signal)
   if jax.process_count() > 1:
     if processes.first():
       print('All models are pretrained. The same command on one machine, with '
             'the same folders, fine-tunes and makes the table.')
     return Ended(None)
-  found = _write(study, text, runs, places)
+  found = _write_table(study, text, runs, places)
   for task in study.tasks:
     if places[task].missing:
       continue
-    for one in _told(study, task, runs):
-      if signal := _tune(study, one, task, places[task]):
+    for one in _tell(study, task, runs):
+      if signal := _tune_model(study, one, task, places[task]):
         return Ended(None, signal)
-    found = _write(study, text, runs, places)
+    found = _write_table(study, text, runs, places)
   return Ended(found)
 
 
-def _runs(study: Study, text: TableText) -> list[_Run]:
+def _table_runs(study: Study, text: TableText) -> list[_Run]:
   """Row by row, seed by seed."""
   runs = []
   for row in study.table.made:
     source = study.table.row(row.random_of) if row.random_of else row
     for seed in range(study.scale.seeds):
-      found = budget(source, study.scale, text.text, seed)
+      found = run_budget(source, study.scale, text.text, seed)
       runs.append(_Run(row, seed, found,
                        f'{study.models}/{run_folder(found.config)}'))
   return runs
 
 
-def _told(study: Study, what: str, runs: Sequence[_Run]) -> Iterator[_Run]:
+def _tell(study: Study, what: str, runs: Sequence[_Run]) -> Iterator[_Run]:
   for number, one in enumerate(runs, 1):
     print(f'table {study.name}, {what}: {one.row.name}, seed {one.seed} '
           f'({number} of {len(runs)})', file=sys.stderr)
     yield one
 
 
-def _pretrain(study: Study, text: TableText, one: _Run) -> int:
+def _pretrain_model(study: Study, text: TableText, one: _Run) -> int:
   """Pretrains and asks held-out text; the signal that stopped it, or 0."""
   if paths.exists(f'{one.place}/{HELDOUT}'):
     return 0
   ended = loop.run(one.budget.config, one.place)
   if ended.signal or jax.process_count() > 1:
     return ended.signal
-  asked = heldout.measure(
-      one.place, heldout.asked_of(one.budget.config, text.heldout), text.split)
+  asked = inputs.measure_heldout(
+      one.place, inputs.asked_config(one.budget.config, text.heldout),
+      text.split)
   path = f'{one.place}/{HELDOUT}'
   with writing(path):
     with paths.open(f'{path}.partial', 'w') as f:
@@ -162,18 +162,19 @@ def _pretrain(study: Study, text: TableText, one: _Run) -> int:
   return 0
 
 
-def _tune(study: Study, one: _Run, task: str, place: inputs.Place) -> int:
+def _tune_model(study: Study, one: _Run, task: str,
+                place: inputs.TaskPlace) -> int:
   """The runs of a task; the signal that stopped one, or 0."""
   begins = one.place
-  after = one.tuned.get(paper_tasks.TASKS[task].after)
+  after = one.tuned.get(scales.PAPER_TASKS[task].after)
   if after and not one.row.random_of:
     begins = after[1]['ensemble']['runs'][0]
-  config = paper_tasks.tuning(task, study.scale, place.values, begins, one.seed,
-                              random=bool(one.row.random_of))
-  rates, batches = paper_tasks.settings(task, study.scale)
+  config = scales.tuning_config(task, study.scale, place.values, begins,
+                                one.seed, random=bool(one.row.random_of))
+  rates, batches = scales.sweep_settings(task, study.scale)
   into = f'{one.place}/tuned/{run_folder(config)}'
   # By this table or another, for they share these runs.
-  needed = any(other.after == task for other in paper_tasks.TASKS.values())
+  needed = any(other.after == task for other in scales.PAPER_TASKS.values())
   ended = sweep(config, into, rates or (config.optim.learning_rate,),
                 batches or (config.data.batch_size,), study.scale.tuning_seeds,
                 best=int(needed))
@@ -183,8 +184,8 @@ def _tune(study: Study, one: _Run, task: str, place: inputs.Place) -> int:
   return 0
 
 
-def _write(study: Study, text: TableText, runs: Sequence[_Run],
-           places: dict[str, inputs.Place]) -> dict[str, Any]:
+def _write_table(study: Study, text: TableText, runs: Sequence[_Run],
+                 places: dict[str, inputs.TaskPlace]) -> dict[str, Any]:
   """The table as far as it is known."""
   found = {
       'table': study.name, 'title': study.table.title, 'task': 'paper',
@@ -193,16 +194,16 @@ def _write(study: Study, text: TableText, runs: Sequence[_Run],
       'stand_ins': {t: p.stand_in for t, p in places.items() if p.stand_in},
       'missing': {t: p.missing for t, p in places.items() if p.missing},
       'not_asked': [c for c in study.table.columns if c not in study.columns],
-      'rows': [_row(study, row, [r for r in runs if r.row is row])
+      'rows': [_table_row(study, row, [r for r in runs if r.row is row])
                for row in study.table.rows]}
   found['comparisons'] = report.comparisons(study.table, found)
-  texts = {'table.md': report.markdown(study.table, found).encode(),
-           'table.png': paper_picture.draw(found)}
+  texts = {'table.md': report.table_markdown(study.table, found).encode(),
+           'table.png': report.draw_table(found)}
   paths.makedirs(study.folder)
   return write_results(study.folder, found, texts)
 
 
-def _row(study: Study, row: Row, runs: Sequence[_Run]) -> dict[str, Any]:
+def _table_row(study: Study, row: Row, runs: Sequence[_Run]) -> dict[str, Any]:
   found: dict[str, Any] = {'name': row.name, 'shown': row.shown,
                            'paper': dict(row.paper), 'beyond': row.beyond}
   if not runs:
@@ -225,18 +226,18 @@ def _row(study: Study, row: Row, runs: Sequence[_Run]) -> dict[str, Any]:
   for name in study.columns:
     column = COLUMNS[name]
     if column.task:
-      values = _scores(study, column.value, [
+      values = _task_scores(study, column.value, [
           one.tuned[column.task] for one in runs if column.task in one.tuned])
     else:
       values = [] if row.random_of else [
-          _json(f'{one.place}/{HELDOUT}')[column.heldout] for one in runs]
+          _read_json(f'{one.place}/{HELDOUT}')[column.heldout] for one in runs]
     if values:
       found['values'][name] = values
   return found
 
 
-def _scores(study: Study, path: Sequence[str],
-            tuned: Sequence[tuple[str, dict[str, Any]]]) -> list[float]:
+def _task_scores(study: Study, path: Sequence[str],
+                 tuned: Sequence[tuple[str, dict[str, Any]]]) -> list[float]:
   """A value a seed of pretraining, the median of its best setting's seeds; of
   one pretraining, a value a seed of fine-tuning.
   """
@@ -244,8 +245,8 @@ def _scores(study: Study, path: Sequence[str],
   for into, swept in tuned:
     values = []
     for seed in swept['seed']:
-      value: Any = _json(f'{into}/runs/{swept["learning_rate"]:g}-'
-                         f'{swept["batch_size"]}-{seed}/{RESULTS}')
+      value: Any = _read_json(f'{into}/runs/{swept["learning_rate"]:g}-'
+                              f'{swept["batch_size"]}-{seed}/{RESULTS}')
       for key in path:
         value = value.get(key) if isinstance(value, dict) else None
       if value is not None:
@@ -257,6 +258,6 @@ def _scores(study: Study, path: Sequence[str],
   return [statistics.median(values) for values in found]
 
 
-def _json(path: str) -> Any:
+def _read_json(path: str) -> Any:
   with paths.open(path) as f:
     return json.load(f)

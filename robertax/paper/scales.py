@@ -23,7 +23,20 @@ for text and records):
 
 from collections.abc import Mapping
 import dataclasses
+import hashlib
+import json
 from typing import Any
+
+from robertax.config import (
+    FREE_ON_RESUME,
+    Config,
+    TokenizerConfig,
+    flatten,
+    to_dict,
+)
+from robertax.errors import InputError, unknown
+from robertax.paper.tables import FIVE, PAIR, TABLES, Row
+from robertax.studies.sweep import BATCHES, RATES
 
 PAPER_PIECES = {'byte_bpe': 50_265, 'wordpiece': 30_522}
 
@@ -194,3 +207,225 @@ TINY = Scale(
     scored={'race': 400})
 
 SCALES = {scale.name: scale for scale in (TINY, PAPER)}
+
+
+# What the paper's models are fine-tuned on, with its numbers.
+#
+# Appendix, Table 10, and fairseq's examples/roberta/config/finetuning; the same
+# numbers stand in configs/glue.py, squad.py and race.py, for one run by itself.
+
+
+GLUE, SQUAD, RACE = 'glue', 'squad', 'race'  # Folders below --data.
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperTask:
+  """A fine-tuning.
+
+  Attributes:
+    task: of tasks.TASKS.
+    folder: below --data.
+    rate, batch: of a run by itself.
+    tokens: of the training split, an epoch of it (expected: official rows x
+      mean tokens by GPT-2's pieces, for the cost).
+    epochs: passes.
+    weight_decay: decoupled.
+    warmup: share of the steps.
+    after: the task whose model it begins with, in the paper.
+    changes: other keys.
+  """
+  task: str
+  folder: str
+  rate: float
+  batch: int
+  tokens: float
+  epochs: int = 10
+  weight_decay: float = 0.1
+  warmup: float = 0.06
+  after: str = ''
+  changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+_SQUAD = dict(folder=SQUAD, rate=1.5e-5, batch=48, epochs=2, weight_decay=0.01)
+
+PAPER_TASKS = {
+    'mnli': PaperTask('glue/mnli', GLUE, 1e-5, 32, 392_702 * 39),
+    'qnli': PaperTask('glue/qnli', GLUE, 1e-5, 32, 104_743 * 50),
+    'qqp': PaperTask('glue/qqp', GLUE, 1e-5, 32, 363_846 * 31, warmup=0.25),
+    'rte': PaperTask('glue/rte', GLUE, 2e-5, 16, 2_490 * 66, after='mnli'),
+    'sst2': PaperTask('glue/sst2', GLUE, 1e-5, 32, 67_349 * 13),
+    'mrpc': PaperTask('glue/mrpc', GLUE, 1e-5, 16, 3_668 * 53, after='mnli'),
+    'cola': PaperTask('glue/cola', GLUE, 1e-5, 16, 8_551 * 11),
+    'stsb': PaperTask('glue/stsb', GLUE, 2e-5, 16, 5_749 * 31, after='mnli'),
+    'wnli': PaperTask('glue/wnli', GLUE, 1e-5, 16, 635 * 38),
+    # Windows of 173 tokens in the mean; 2.0 has half as many questions again.
+    'squad1': PaperTask('squad', tokens=88_000 * 173, **_SQUAD),
+    'squad2': PaperTask('squad2', tokens=1.49 * 88_000 * 173, **_SQUAD),
+    'race': PaperTask('race', RACE, 1e-5, 16, 87_866 * 4 * 346, epochs=4,
+                      changes={'finetune.predict_test': True}),
+}
+
+
+def tuning_config(name: str, scale: Scale, data: Mapping[str, Any],
+                  init_from: str, seed: int, random: bool = False) -> Config:
+  """The Config of a fine-tuning.
+
+  Args:
+    name: of TASKS.
+    scale: its `tuning` and `tasks` go over the paper's numbers.
+    data: keys of where the task's data lies (paper_data.Place).
+    init_from: the model's workdir.
+    seed: of the first run.
+    random: its weights are not taken, only its shape and tokenizer.
+  """
+  task = PAPER_TASKS[name]
+  values = {
+      'task': task.task, 'init_from': init_from, 'seed': seed,
+      'data.batch_size': task.batch, 'data.sequence_length': 512,
+      'model.dropout_rate': 0.1, 'model.attention_dropout_rate': 0.1,
+      'optim.name': 'adamw_fairseq', 'optim.schedule': 'linear',
+      'optim.learning_rate': task.rate, 'optim.warmup_steps': 0,
+      'optim.warmup_rate': task.warmup, 'optim.weight_decay': task.weight_decay,
+      'train.steps': 0, 'train.log_every': 10, 'train.eval_every': 0,
+      'train.checkpoint_every': 0, 'train.keep_checkpoints': 1,
+      'finetune.epochs': task.epochs, 'finetune.from_scratch': random}
+  values |= dict(task.changes) | dict(data) | dict(scale.tuning)
+  return with_values(Config(), values | dict(scale.tasks.get(name, {})))
+
+
+def sweep_settings(name: str, scale: Scale) -> tuple[tuple[float, ...],
+                                                     tuple[int, ...]]:
+  """Rates and batches that are tried; empty: the config's own alone."""
+  swept = scale.sweep and PAPER_TASKS[name].folder == GLUE
+  return (RATES, BATCHES) if swept else ((), ())
+
+
+def updates_tokens(name: str, scale: Scale) -> float:
+  """Tokens that all runs of a task train on (expected)."""
+  rates, batches = sweep_settings(name, scale)
+  runs = max(1, len(rates) * len(batches)) * scale.tuning_seeds
+  return PAPER_TASKS[name].tokens * PAPER_TASKS[name].epochs * runs
+
+
+# A row of a table, at a scale -> the Config that pretrains it.
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingText:
+  """What models are trained on.
+
+  Attributes:
+    corpora: PAIR and FIVE -> data.corpora.
+    cache_dir: of records.
+    tokenizers: kind -> path; a kind that is not here is trained.
+  """
+  corpora: Mapping[str, str]
+  cache_dir: str = ''
+  tokenizers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+# Nothing is read of it: for what a config says before there is text.
+NO_TEXT = TrainingText({PAIR: 'wiki.jsonl.zst,books.jsonl.zst',
+                        FIVE: 'wiki.jsonl.zst,books.jsonl.zst,news.jsonl.zst,'
+                              'web.jsonl.zst,stories.jsonl.zst'})
+
+
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+  """The config with other values: {'data.format': 'doc_sentences', 'seed': 3}.
+  """
+  sections: dict[str, dict[str, Any]] = {}
+  for key, value in values.items():
+    section, _, name = key.rpartition('.')
+    sections.setdefault(section, {})[name] = value
+  return dataclasses.replace(config, **sections.pop('', {}), **{
+      section: dataclasses.replace(getattr(config, section), **found)
+      for section, found in sections.items()})
+
+
+def recipe_of(row: Row, scale: Scale) -> Recipe:
+  """The row's recipe."""
+  return scale.recipes[row.recipe]
+
+
+def pretraining_config(row: Row, scale: Scale, text: TrainingText = NO_TEXT,
+                       seed: int = 0) -> Config:
+  """The Config of a row.
+
+  Where the recipe counts tokens, train.steps are still to be filled in
+  (`with_tokens`): rows of some formats are fuller than others'.
+  """
+  recipe = recipe_of(row, scale)
+  values = dict(scale.changes) | {
+      'seed': seed, 'data.batch_size': recipe.batch_size,
+      'data.corpora': text.corpora[row.corpora],
+      'data.cache_dir': text.cache_dir,
+      'optim.learning_rate': recipe.learning_rate}
+  values |= {f'model.{key}': value
+             for key, value in scale.shapes[row.shape].items()}
+  if recipe.steps:
+    values['train.steps'] = recipe.steps * row.length
+  values |= dict(recipe.changes) | dict(row.changes)
+  config = with_values(Config(), values)
+  return dataclasses.replace(
+      config, tokenizer=tokenizer_config(config.tokenizer.kind, scale, text))
+
+
+def tokenizer_config(kind: str, scale: Scale,
+                     text: TrainingText) -> TokenizerConfig:
+  """The tokenizer of that kind."""
+  return TokenizerConfig(kind=kind, path=text.tokenizers.get(kind, ''),
+                         vocab_size=scale.pieces[kind])
+
+
+def with_tokens(config: Config, tokens: int, a_row: float) -> Config:
+  """The config with steps that see so many tokens.
+
+  Args:
+    config: of a run.
+    tokens: padding not counted.
+    a_row: tokens of a row, in the mean.
+  """
+  steps = max(1, round(tokens / (a_row * config.data.batch_size)))
+  return with_values(config, {'train.steps': steps})
+
+
+def run_folder(config: Config) -> str:
+  """The name of a run's folder: two tables that need one model share it."""
+  values = {key: value for key, value in flatten(to_dict(config)).items()
+            if key not in FREE_ON_RESUME and key != 'seed'}
+  name = hashlib.sha256(
+      json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+  what = config.task.replace('/', '-')
+  if what == 'pretrain':
+    what = (f'{config.data.format}-{config.data.batch_size}x'
+            f'{config.train.steps}')
+  return f'{what}-{name}-{config.seed}'
+
+
+def paper_row(table: str, name: str) -> Config:
+  """The Config of a row at the paper's scale, for config files.
+
+  Raises:
+    InputError: no such row.
+  """
+  rows = {row.name: row for row in TABLES[table].made if row.recipe}
+  if name not in rows:
+    raise unknown(f'row of table {table}', name, rows)
+  return pretraining_config(rows[name], SCALES['paper'])
+
+
+def asked_tables(numbers: str) -> list[str]:
+  """Tables by name: '3', '1,2' or 'all'.
+
+  Raises:
+    InputError: there is none of that name.
+  """
+  names = list(TABLES) if numbers == 'all' else [
+      name for name in numbers.split(',') if name]
+  for name in names:
+    if name not in TABLES:
+      raise InputError(f'--table={numbers}: {", ".join(TABLES)}, several with '
+                       f'commas between, or all; not {name!r}.')
+  if not names:
+    raise InputError(f'--table=N is needed, of {", ".join(TABLES)}, or all.')
+  return names

@@ -4,6 +4,11 @@ from collections.abc import Iterator
 import dataclasses
 import math
 import re
+from typing import Any
+
+from jax.extend import core
+
+from robertax.parallel.chips import Chip
 
 BYTES = {'f64': 8, 's64': 8, 'u64': 8, 'f32': 4, 's32': 4, 'u32': 4, 'bf16': 2,
          'f16': 2, 's16': 2, 'u16': 2, 's8': 1, 'u8': 1, 'pred': 1}
@@ -38,7 +43,7 @@ class Program:
   kernels: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
-def read(text: str) -> Program:
+def read_program(text: str) -> Program:
   """Walks the entry computation, the body of each loop as often as it runs.
 
   Args:
@@ -54,9 +59,9 @@ def read(text: str) -> Program:
   def walk(name, times):
     for line in computations[name]:
       if loop := _WHILE.search(line):
-        walk(loop[2], times * _turns(line, computations[loop[1]]))
+        walk(loop[2], times * _loop_turns(line, computations[loop[1]]))
         continue
-      _count(program, line, times)
+      _count_line(program, line, times)
       if ' fusion(' in line:
         for inner in _CALLED.findall(line):
           for part in computations.get(inner, ()):
@@ -69,11 +74,11 @@ def read(text: str) -> Program:
   return program
 
 
-def arrays(text: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+def named_arrays(text: str) -> Iterator[tuple[str, tuple[int, ...]]]:
   """(dtype, shape) of every array that the text names."""
   for dtype, dims in _ARRAY.findall(text):
     if dtype in BYTES:
-      yield dtype, _dims(dims)
+      yield dtype, _shape_dims(dims)
 
 
 def _computations(text):
@@ -88,7 +93,7 @@ def _computations(text):
   return found
 
 
-def _turns(line, condition):
+def _loop_turns(line, condition):
   """CPU and GPU programs say it; a TPU's compares with a constant."""
   if known := re.search(r'known_trip_count":\{"n":"(\d+)"', line):
     return int(known[1])
@@ -100,7 +105,7 @@ def _turns(line, condition):
   raise ValueError(f'a loop of unknown length: {line.strip()[:200]}')
 
 
-def _count(program, line, times):
+def _count_line(program, line, times):
   if cycles := re.search(r'"estimated_cycles":"(\d+)"', line):
     cost = int(cycles[1]) * times
     source = re.search(r'op_name="([^"]*)"', line)
@@ -119,7 +124,7 @@ def _count_collective(program, line, times):
     sent = _ARRAY.search(line.split(' = ', 1)[1])
     total = program.collectives.setdefault(SLICES, [0, 0])
     total[0] += times
-    total[1] += times * BYTES[sent[1]] * math.prod(_dims(sent[2]))
+    total[1] += times * BYTES[sent[1]] * math.prod(_shape_dims(sent[2]))
     return
   found = _COLLECTIVE.search(line)
   if not found:
@@ -127,17 +132,17 @@ def _count_collective(program, line, times):
   kind, start = found[1], found[2]
   result = re.sub(r'/\*.*?\*/|\{[^{}]*\}', '', line.split(' = ', 1)[1].split(
       found[0])[0])
-  sizes = [BYTES.get(dtype, 4) * math.prod(_dims(dims))
+  sizes = [BYTES.get(dtype, 4) * math.prod(_shape_dims(dims))
            for dtype, dims in _ARRAY.findall(result)]
   # What a start gives holds its input too.
   size = (max(sizes, default=0) if start else sum(sizes)) * (
-      _group(line) if kind == 'reduce-scatter' else 1)
+      _collective_group(line) if kind == 'reduce-scatter' else 1)
   total = program.collectives.setdefault(kind, [0, 0])
   total[0] += times
   total[1] += times * size
 
 
-def _group(line):
+def _collective_group(line):
   """Devices that a collective brings together."""
   if iota := re.search(r'replica_groups=\[(\d+),(\d+)\]', line):
     return int(iota[2])
@@ -145,5 +150,141 @@ def _group(line):
   return len(listed[1].split(',')) if listed else 1
 
 
-def _dims(dims):
+def _shape_dims(dims):
   return tuple(map(int, filter(None, dims.split(','))))
+
+
+# What Pallas kernels cost, counted from the program that calls them.
+#
+# The compiler's estimate leaves kernels out. So each call is found in the
+# jaxpr, and what one run of its body does is counted: products of the matrix
+# unit, and elementwise operations of the vector unit, whose elements are what a
+# hash or an exponential costs.
+
+
+# Shares of a data sheet's rate that good kernels reach.
+MATRIX_SHARE, MEMORY_SHARE = 0.7, 0.8
+# Vector operations of one element; what is not here counts once, or is free.
+EXPENSIVE = {'exp': 4, 'exp2': 3, 'log': 4, 'div': 4, 'rsqrt': 4, 'erf': 12,
+             'tanh': 6, 'logistic': 6}
+# Layout and bookkeeping: no work of the vector unit worth counting.
+FREE = frozenset({
+    'broadcast_in_dim', 'reshape', 'transpose', 'slice', 'squeeze', 'get',
+    'swap', 'load', 'store', 'iota', 'concatenate', 'bitcast_convert_type',
+    'program_id', 'copy', 'stop_gradient', 'expand_dims', 'masked_load',
+    'masked_swap'})
+
+
+@dataclasses.dataclass
+class KernelCost:
+  """Of all calls of one kernel in a program, on one device.
+
+  Attributes:
+    calls: times that it is started.
+    flops: of its products, filled up to whole tiles of the matrix unit.
+    vector: elementwise operations.
+    bytes: of its arguments and results in memory.
+  """
+  calls: float = 0
+  flops: float = 0
+  vector: float = 0
+  bytes: float = 0
+
+  def scale(self, factor: float):
+    """As many times the calls."""
+    for field in dataclasses.fields(self):
+      setattr(self, field.name, getattr(self, field.name) * factor)
+
+  def seconds(self, chip: Chip) -> float:
+    """The slowest of the three, that being what the others hide behind."""
+    return max(self.flops / (chip.flops * MATRIX_SHARE),
+               self.bytes / (chip.bandwidth * MEMORY_SHARE),
+               self.vector / chip.vector if chip.vector else 0)
+
+
+def kernel_costs(jaxpr: Any, tile: int = 128) -> dict[str, KernelCost]:
+  """Of each kernel by name, loops expanded.
+
+  Inside a shard_map shapes are one device's, and so are the counts.
+
+  Args:
+    jaxpr: a ClosedJaxpr, of the whole step after differentiation.
+    tile: side of the matrix unit.
+  """
+  costs = {}
+
+  def walk(jaxpr, times):
+    for equation in jaxpr.eqns:
+      name = equation.primitive.name
+      if name == 'pallas_call':
+        _add_cost(costs, equation, times, tile)
+        continue
+      inner_times = times * (
+          equation.params['length'] if name == 'scan' else 1)
+      for inner in _inner_jaxpr(equation):
+        walk(inner, inner_times)
+
+  walk(jaxpr.jaxpr, 1)
+  return costs
+
+
+def _inner_jaxpr(equation):
+  for value in equation.params.values():
+    for part in value if isinstance(value, (tuple, list)) else (value,):
+      if isinstance(part, core.ClosedJaxpr):
+        yield part.jaxpr
+      elif isinstance(part, core.Jaxpr):
+        yield part
+
+
+def _add_cost(costs, equation, times, tile):
+  params = equation.params
+  name = (getattr(params.get('name_and_src_info'), 'name', None)
+          or params.get('name') or 'kernel')
+  programs = math.prod(params['grid_mapping'].grid)
+  flops, vector = _jaxpr_work(params['jaxpr'], tile)
+  cost = costs.setdefault(name, KernelCost())
+  cost.calls += times
+  cost.flops += times * programs * flops
+  cost.vector += times * programs * vector
+  cost.bytes += times * sum(
+      x.aval.size * x.aval.dtype.itemsize
+      for x in (*equation.invars, *equation.outvars))
+
+
+def _jaxpr_work(jaxpr, tile):
+  """(FLOP, vector operations) of one run of a kernel's body."""
+  flops = vector = 0
+  for equation in jaxpr.eqns:
+    name = equation.primitive.name
+    out = equation.outvars[0].aval if equation.outvars else None
+    inner = list(_inner_jaxpr(equation))
+    if name == 'dot_general':
+      flops += _product_flops(equation, tile)
+    elif inner:
+      found = [_jaxpr_work(part, tile) for part in inner]
+      times = equation.params.get('length', 1) if name == 'scan' else 1
+      # Of a branch the dearer side.
+      pick = max if name == 'cond' else sum
+      flops += times * pick(f for f, _ in found)
+      vector += times * pick(v for _, v in found)
+    elif name.startswith('reduce'):
+      vector += equation.invars[0].aval.size
+    elif name not in FREE and out is not None and getattr(out, 'size', 0) > 1:
+      vector += out.size * EXPENSIVE.get(name, 1)
+  return flops, vector
+
+
+def _product_flops(equation, tile):
+  """2 M N K; what is narrower than the matrix unit pays for all its width."""
+  (left, right), (left_batch, _) = equation.params['dimension_numbers']
+  x, y = (v.aval for v in equation.invars)
+
+  def full(size):
+    return -(-size // tile) * tile
+
+  batch = math.prod(x.shape[d] for d in left_batch)
+  inner = math.prod(x.shape[d] for d in left)
+  rows = x.size // batch // inner
+  columns = y.size // batch // inner
+  return 2 * batch * rows * full(columns) * full(inner)

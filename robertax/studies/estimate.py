@@ -8,10 +8,12 @@ that it makes on the GPU itself (which library's products, say) are missing from
 its memory too.
 """
 
+from collections.abc import Callable
 import dataclasses
 import math
 import os
 import re
+import sys
 import time
 from typing import Any
 
@@ -21,10 +23,11 @@ import numpy as np
 from robertax import model, parallel, text
 from robertax.config import Config, check_batch
 from robertax.errors import InputError
+from robertax.model.encoder import POLICIES
 from robertax.model.roberta import training_flops
 from robertax.parallel import chips, cuda_targets
 from robertax.studies import compiled_program
-from robertax.studies.kernel_costs import KernelCost, kernel_costs
+from robertax.studies.compiled_program import KernelCost, kernel_costs
 from robertax.tasks.objectives import MaskedLM, batch_shapes
 from robertax.tasks.pretrain import model_for_format
 from robertax.train import optimizer, state, step
@@ -128,7 +131,7 @@ def topology(name: str) -> tuple[chips.Chip, list[Any]]:
   return chips.CHIPS[found[2]], devices
 
 
-def flops(config: Config, vocab_size: int) -> float:
+def step_flops(config: Config, vocab_size: int) -> float:
   """Of a step over the whole batch, as if no place of it were padding."""
   tokens = config.data.batch_size * config.data.sequence_length
   return training_flops(
@@ -162,7 +165,7 @@ def estimate(config: Config, name: str) -> Estimate:
   check_batch(config, shares)
   begun = time.monotonic()
   with jax.set_mesh(mesh):
-    traced = _trace(config, objective, mesh)
+    traced = _traced_step(config, objective, mesh)
     costs = kernel_costs(traced.jaxpr, chip.tile)
     try:
       compiled = traced.lower().compile()
@@ -175,7 +178,7 @@ def estimate(config: Config, name: str) -> Estimate:
       return Estimate(chip, mesh.size, False, size, compiled=False,
                       shares=shares, compile_seconds=time.monotonic() - begun)
   found = compiled.as_text()
-  program = compiled_program.read(found)
+  program = compiled_program.read_program(found)
   for kernel, cost in costs.items():
     # The compiler drops calls whose results nobody reads.
     if kernel in program.kernels:
@@ -187,10 +190,10 @@ def estimate(config: Config, name: str) -> Estimate:
   result = Estimate(
       chip, mesh.size, memory <= chip.memory, memory,
       arguments=sizes.argument_size_in_bytes, shares=shares,
-      model_flops=flops(config, vocab_size), collectives=program.collectives,
-      kernels=costs, square=max(
+      model_flops=step_flops(config, vocab_size),
+      collectives=program.collectives, kernels=costs, square=max(
           (math.prod(shape)
-           for _, shape in compiled_program.arrays(found)
+           for _, shape in compiled_program.named_arrays(found)
            if shape[-2:] == (tokens, tokens)),
           default=0), compile_seconds=time.monotonic() - begun)
   if not chip.clock:
@@ -206,7 +209,7 @@ def estimate(config: Config, name: str) -> Estimate:
            in program.cycles_by_source.items()), reverse=True)))
 
 
-def _trace(config, objective, mesh):
+def _traced_step(config, objective, mesh):
   tx, _ = optimizer.create(config.optim, config.train.steps)
   make = state.create(lambda key: model.create(objective.model, key), tx)
   abstract = state.abstract(make, mesh, config.mesh.zero1)
@@ -229,3 +232,264 @@ def _link_seconds(chip, kind, size):
   if kind == compiled_program.SLICES:
     return size / chips.NETWORK
   return (2 * size if kind == 'all-reduce' else size) / chip.links
+
+
+# Which remat policy, and how many micro-batches, fit and are fastest; and the
+# largest micro-batch of all.
+
+
+def search(config: Config, name: str) -> tuple[Config, Estimate]:
+  """Compiles each policy with the fewest micro-batches that fit, and twice as
+  many: more make smaller products, fewer leave more to memory traffic.
+
+  Policies make ever more again, to save memory. Where one fits in a single
+  micro-batch, those behind it have nothing left to gain, and are not tried.
+  (`none` makes nothing again, yet is often slower: what it keeps must be
+  written and read.)
+
+  Args:
+    config: of a run; its model.remat and train.micro_batches are tried over.
+    name: of the topology, as for `estimate`.
+
+  Returns:
+    The config with the fastest that fits, and its estimate; where nothing fits,
+    that which needs the least memory.
+
+  Raises:
+    InputError: as `estimate`.
+  """
+  best, nearest, last = None, None, ''
+  for policy in POLICIES:
+    fitting, parts = 0, 1
+    while fitting < 2:
+      tried = dataclasses.replace(
+          config, model=dataclasses.replace(config.model, remat=policy),
+          train=dataclasses.replace(config.train, micro_batches=parts))
+      try:
+        found = estimate(tried, name)
+      except InputError as e:
+        if 'data.batch_size' not in str(e) or nearest is None:
+          raise
+        break  # No smaller micro-batch comes out even.
+      print(f'model.remat={policy} train.micro_batches={parts}: '
+            f'{found.memory / 2**30:.2f} GiB, ' + (
+                f'{found.seconds:.4f} s' if found.fits else 'does not fit'),
+            file=sys.stderr)
+      if nearest is None or found.memory < nearest[1].memory:
+        nearest = tried, found
+      if found.fits:
+        fitting += 1
+        if best is None or found.seconds < best[1].seconds:
+          best = tried, found
+        if parts == 1 and policy != 'none':
+          last = policy
+      parts *= 2
+    if last:
+      break
+  if behind := list(POLICIES)[list(POLICIES).index(policy) + 1:]:
+    print(f'{", ".join(behind)}: not tried, for all of the batch fits without.',
+          file=sys.stderr)
+  if best is None:
+    print(f'{name}: no remat policy and number of micro-batches fits; more '
+          'devices, or mesh.fsdp, mesh.model or mesh.zero1, share it out.',
+          file=sys.stderr)
+  return best or nearest
+
+
+WITHIN = 1.2  # Between what fits and what does not.
+
+
+@dataclasses.dataclass(frozen=True)
+class Largest:
+  """The largest micro-batch that fits.
+
+  A micro-batch is measured in rows on each device, for that is what memory
+  depends on. A batch is any multiple of rows x shares.
+
+  Attributes:
+    rows: on each device, that fit.
+    memory: bytes that they need.
+    beyond: rows that do not fit, at most WITHIN times as many (or one more).
+    shares: devices that share a micro-batch out.
+  """
+  rows: int
+  memory: float
+  beyond: int
+  shares: int
+
+  def summary(self) -> dict[str, Any]:
+    """For the JSON line."""
+    return {'rows_per_device': self.rows, 'rows': self.rows * self.shares,
+            'hbm_gib': round(self.memory / 2**30, 3),
+            'rows_per_device_that_do_not_fit': self.beyond}
+
+  def describe(self) -> str:
+    """For the table."""
+    return (f'largest     {self.rows:5} rows on each device in a micro-batch, '
+            f'{self.rows * self.shares} in all ({self.memory / 2**30:.2f} '
+            f'GiB); {self.beyond} do not fit')
+
+
+def largest_micro_batch(config: Config, name: str, found: Estimate) -> Largest:
+  """Compiles ever larger micro-batches, of the config's remat policy.
+
+  With one micro-batch where the config has one, else with two: the gradient
+  that they add up in is the same for any number.
+
+  Args:
+    config: of a run.
+    name: of the topology.
+    found: its estimate, which fits.
+
+  Raises:
+    InputError: as `estimate`.
+  """
+  parts = min(config.train.micro_batches, 2)
+  start = config.data.batch_size // config.train.micro_batches // found.shares
+
+  def compiled(rows: int) -> Estimate:
+    tried = dataclasses.replace(
+        config,
+        data=dataclasses.replace(
+            config.data, batch_size=rows * found.shares * parts),
+        train=dataclasses.replace(config.train, micro_batches=parts))
+    got = estimate(tried, name)
+    print(f'{rows} rows on each device: {got.memory / 2**30:.2f} GiB'
+          f'{"" if got.fits else ", does not fit"}', file=sys.stderr)
+    return got
+
+  rows, memory, beyond = bracket(
+      compiled, start, found, found.chip.memory)
+  return Largest(rows, memory, beyond, found.shares)
+
+
+def bracket(compiled: Callable[[int], Estimate], rows: int, found: Estimate,
+            limit: float) -> tuple[int, float, int]:
+  """The largest number of rows that fits, within WITHIN.
+
+  Memory is nearly linear in rows, so a line says where the limit is: one
+  compilation below that confirms it, and one above, which fails within
+  seconds.
+
+  Args:
+    compiled: rows -> its estimate.
+    rows: that fit.
+    found: their estimate.
+    limit: bytes.
+
+  Returns:
+    (rows that fit, bytes that they need, rows that do not fit).
+  """
+  # Without rows there would be at least the arguments.
+  points = [(0, found.arguments), (rows, found.memory)]
+  beyond = None
+  while beyond is None or beyond > max(rows + 1, math.floor(WITHIN * rows)):
+    (few, less), (many, more) = points[-2:]
+    slope = max((more - less) / max(many - few, 1), 1.0)
+    limit_rows = many + (limit - more) / slope
+    if beyond is None and limit_rows < WITHIN * rows:
+      guess = max(math.floor(WITHIN * rows), rows + 1)
+    else:
+      # A little below the line, lest its error costs a try.
+      guess = max(rows + 1, math.floor(0.97 * limit_rows))
+    if beyond is not None:
+      # The middle, where the line leads out of what is still open.
+      if not rows < guess < beyond:
+        guess = (rows + beyond) // 2
+      above = math.floor(WITHIN * rows)
+      if rows < above < beyond and limit_rows < above:
+        guess = above
+    tried = compiled(guess)
+    if tried.fits:
+      rows = guess
+      points.append((guess, tried.memory))
+    else:
+      beyond = guess
+  return rows, points[-1][1], beyond
+
+
+# An estimate in words: a table for people, a dict for programs.
+
+
+GIB = 2**30
+
+
+def estimate_json(config: Config, found: Estimate,
+                  largest: Largest | None = None) -> dict[str, Any]:
+  """The JSON line of robertax.aot; what is not known is null."""
+  timed = found.timed
+  tokens = config.data.batch_size * config.data.sequence_length
+  hours = found.seconds * config.train.steps / 3600
+  return {
+      'fits': found.fits,
+      'hbm_gib': round(found.memory / GIB, 3),
+      'hbm_limit_gib': round(found.chip.memory / GIB, 3),
+      'estimated_step_seconds': round(found.seconds, 5) if timed else None,
+      'estimated_mfu': round(found.mfu, 4) if timed else None,
+      'collectives': {kind: {'count': count, 'gib': round(size / GIB, 4)}
+                      for kind, (count, size) in found.collectives.items()},
+      'compile_seconds': round(found.compile_seconds, 1),
+      'xla_seconds': round(found.xla_seconds, 5) if timed else None,
+      'kernel_seconds': round(found.kernel_seconds, 5) if timed else None,
+      'collective_seconds': (
+          round(found.collective_seconds, 5) if timed else None),
+      'tokens_per_second': round(tokens / found.seconds) if timed else None,
+      'days': round(hours / 24, 3) if timed else None,
+      'chip_hours': round(hours * found.devices) if timed else None,
+      'largest_micro_batch': largest and largest.summary(),
+      'devices': found.devices, 'chip': found.chip.kind,
+      'remat': config.model.remat,
+      'micro_batches': config.train.micro_batches,
+  }
+
+
+def estimate_lines(config: Config, found: Estimate, top: int,
+                   largest: Largest | None = None) -> str:
+  """Lines for people.
+
+  Args:
+    config: what was compiled.
+    found: of it.
+    top: dearest operations that are shown.
+    largest: of a search.
+  """
+  rows = config.data.batch_size // config.train.micro_batches
+  lines = [
+      'A static estimate by the compiler: nothing was run.',
+      f'{found.devices} x {found.chip.kind}, {config.data.batch_size} x '
+      f'{config.data.sequence_length} tokens a step in '
+      f'{config.train.micro_batches} micro-batches of {rows}, '
+      f'model.remat={config.model.remat}',
+      f'memory      {found.memory / GIB:8.2f} GiB of '
+      f'{found.chip.memory / GIB:.2f} on each: '
+      f'{"fits" if found.fits else "DOES NOT FIT"}']
+  if not found.compiled:
+    return '\n'.join([*lines, 'more micro-batches (train.micro_batches), '
+                      'model.remat=products or full, mesh.zero1 need less.'])
+  tokens = config.data.batch_size * config.data.sequence_length
+  if largest:
+    lines.append(largest.describe())
+  collectives = ', '.join(
+      f'{kind} x {count:.0f} ({size / GIB:.2f} GiB)'
+      for kind, (count, size) in found.collectives.items())
+  if not found.timed:
+    return '\n'.join([
+        *lines, 'The memory is indicative: products and kernels are chosen on '
+        'the GPU itself.', f'collectives {collectives or "none"}',
+        'a step      not known: the compiler for GPUs tells no time. No less '
+        f'than {found.least_seconds * 1e3:.1f} ms by the data sheet\'s peak, '
+        f'{2 * found.least_seconds * 1e3:.1f} ms at half of it (arithmetic).'])
+  hours = config.train.steps * found.seconds / 3600
+  lines += [
+      f'XLA         {found.xla_seconds * 1e3:8.1f} ms (its cycles)',
+      f'kernels     {found.kernel_seconds * 1e3:8.1f} ms: ' + ', '.join(
+          f'{name} x {cost.calls:.0f}'
+          for name, cost in found.kernels.items()),
+      f'collectives {found.collective_seconds * 1e3:8.1f} ms: {collectives}',
+      f'a step      {found.seconds * 1e3:8.1f} ms, if nothing overlaps: '
+      f'{tokens / found.seconds:,.0f} tokens/s, {found.mfu:.1%} MFU',
+      f'the run     {hours / 24:8.2f} days, {hours * found.devices:,.0f} '
+      f'chip-hours to step {config.train.steps}']
+  lines += [f'  {seconds * 1e3:8.2f} ms  {source[-90:]}'
+            for seconds, source in found.sources[:top]]
+  return '\n'.join(lines)

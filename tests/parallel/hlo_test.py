@@ -29,7 +29,7 @@ def test_collectives_of_loops_are_counted_as_often_as_they_run():
     text = compiled(jax.shard_map(
         local, in_specs=jax.P('data'), out_specs=jax.P(), check_vma=False),
                     jax.ShapeDtypeStruct((32, 16), np.float32))
-  assert compiled_program.read(text).collectives == {
+  assert compiled_program.read_program(text).collectives == {
       'all-reduce': [16, 4 * 16 * 4 + 15 * 16 * 4]}
 
 
@@ -41,7 +41,8 @@ def test_a_reduce_scatter_counts_what_goes_in():
     text = compiled(jax.shard_map(
         local, in_specs=jax.P(), out_specs=jax.P('data'), check_vma=False),
                     jax.ShapeDtypeStruct((64, 2), np.float32))
-  (kind, (times, size)), = compiled_program.read(text).collectives.items()
+  (kind, (times,
+          size)), = compiled_program.read_program(text).collectives.items()
   assert (kind, times, size) == ('reduce-scatter', 1, 64 * 2 * 4)
 
 
@@ -65,7 +66,7 @@ metadata={op_name="jit(f)/add"}, backend_config={"estimated_cycles":"7"}
 
 
 def test_a_tpu_loop_says_its_length_in_its_condition():
-  program = compiled_program.read(TPU)
+  program = compiled_program.read_program(TPU)
   assert program.cycles == 24 * 100 + 7
   assert program.cycles_by_source == {'jit(f)/mul': 2400, 'jit(f)/add': 7}
   assert program.kernels == {'attention_forward': 24}
@@ -73,12 +74,12 @@ def test_a_tpu_loop_says_its_length_in_its_condition():
 
 def test_a_loop_of_unknown_length_is_not_counted_once_in_silence():
   with pytest.raises(ValueError, match='unknown length'):
-    compiled_program.read(TPU.replace('direction=LT', 'direction=NE'))
+    compiled_program.read_program(TPU.replace('direction=LT', 'direction=NE'))
 
 
 def test_arrays_are_all_that_the_text_names():
   text = compiled(lambda x: x @ x.T, np.ones((3, 5), np.float32))
-  shapes = {shape for _, shape in compiled_program.arrays(text)}
+  shapes = {shape for _, shape in compiled_program.named_arrays(text)}
   assert {(3, 5), (3, 3)} <= shapes
 
 
@@ -95,7 +96,7 @@ def test_what_is_sent_to_another_slice():
           'send(%bitcast.11, %after-all.5), channel_id=12, '
           'is_host_transfer=true, frontend_attributes={'
           '_xla_host_transfer_handler_name="xla_megascale_runtime"}')
-  program = compiled_program.read('\n'.join([
+  program = compiled_program.read_program('\n'.join([
       'ENTRY %main () -> f32[] {', send,
       send.replace('send(', 'send-done(').replace('send.5', 'send-done.5'),
       '}']))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from robertax.studies.differences import difference
+from robertax.paper.report import difference
 
 
 @pytest.mark.parametrize('first, second', [

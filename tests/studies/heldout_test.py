@@ -8,10 +8,9 @@ import numpy as np
 
 from robertax import model
 from robertax.config import ModelConfig
-from robertax.paper.scales import SCALES
+from robertax.paper.inputs import asked_config, plain_params
+from robertax.paper.scales import SCALES, pretraining_config
 from robertax.paper.tables import TABLES
-from robertax.studies.heldout import asked_of, plain
-from robertax.studies.paper_rows import pretraining
 
 
 def test_a_pair_model_is_asked_as_if_all_were_segment_a():
@@ -30,13 +29,15 @@ def test_a_pair_model_is_asked_as_if_all_were_segment_a():
     return module.mlm_logits(module.encode(ids, segments, *types), where)
 
   np.testing.assert_allclose(
-      logits(config, plain(params)),
+      logits(config, plain_params(params)),
       logits(pairs, params, jnp.zeros_like(ids)), rtol=1e-4)
   assert 'nsp_head' in params and 'types' in params['embeddings']
 
 
 def test_all_rows_of_a_table_are_asked_the_same():
   for table in ('1', '2'):
-    configs = {asked_of(pretraining(row, SCALES['tiny'], seed=seed), 'x.txt')
-               for row in TABLES[table].made for seed in (0, 1)}
+    configs = {
+        asked_config(pretraining_config(row, SCALES['tiny'], seed=seed),
+                     'x.txt') for row in TABLES[table].made for seed in (0, 1)
+    }
     assert len(configs) == 1

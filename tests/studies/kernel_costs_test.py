@@ -7,7 +7,7 @@ import pytest
 
 from robertax.kernels import attention
 from robertax.parallel.chips import CHIPS
-from robertax.studies.kernel_costs import KernelCost, kernel_costs
+from robertax.studies.compiled_program import KernelCost, kernel_costs
 
 
 def call(x):

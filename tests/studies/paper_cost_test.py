@@ -6,11 +6,10 @@ import types
 import pytest
 
 from robertax.errors import InputError
-from robertax.paper import cost
-from robertax.paper.cost import check, costs, summary, table
+from robertax.paper import cost, scales
+from robertax.paper.cost import check_scale, cost_json, cost_table, table_costs
 from robertax.paper.scales import SCALES
 from robertax.paper.tables import TABLES
-from robertax.studies import paper_rows
 
 PAPER = SCALES['paper']
 LIMIT = 15.75 * 2**30
@@ -38,14 +37,14 @@ def _compiled(monkeypatch):
 
 
 def test_each_shape_is_compiled_once_and_each_model_paid_once(compiled):
-  found = costs(list(TABLES), PAPER)
+  found = table_costs(list(TABLES), PAPER)
   assert {(c.table, c.row) for c in found} == {
       (name, row.name) for name, table in TABLES.items() for row in table.made}
   kinds = [(c.model, c.optim.name, c.data.format, c.data.batch_size,
             c.train.micro_batches, c.tokenizer.vocab_size, t)
            for c, t in compiled]
   assert len(set(kinds)) == len(kinds) and len(kinds) <= 11
-  said = summary(found)
+  said = cost_json(found)
   by_model = {c.model: c.pretraining for c in found if c.model}
   assert said['pretraining_chip_hours'] == round(sum(by_model.values()))
   assert said['models'] == len(by_model) < sum(bool(c.model) for c in found)
@@ -53,9 +52,9 @@ def test_each_shape_is_compiled_once_and_each_model_paid_once(compiled):
 
 
 def test_hours_are_steps_times_seconds_times_chips(compiled):
-  (one,) = [c for c in costs(['8'], PAPER) if c.row == 'base']
+  (one,) = [c for c in table_costs(['8'], PAPER) if c.row == 'base']
   assert one.pretraining == pytest.approx(500_000 * .5 * 256 / 3600)
-  random, large = (next(c for c in costs(['7'], PAPER)
+  random, large = (next(c for c in table_costs(['7'], PAPER)
                         if c.row == row) for row in ('random', 'roberta'))
   assert random.pretraining == 0 and random.found is None
   # Five seeds of four epochs of RACE; 6 FLOP a parameter of the blocks.
@@ -67,14 +66,14 @@ def test_hours_are_steps_times_seconds_times_chips(compiled):
 
 def test_micro_batches_are_doubled_until_it_fits(compiled):
   """On its own slice none is: else a run would not be what was compiled."""
-  found = costs(list(TABLES), PAPER)
+  found = table_costs(list(TABLES), PAPER)
   for one in found:
     if one.found:
       row = TABLES[one.table].row(one.row)
       assert one.config.train.micro_batches == (
-          paper_rows.pretraining(row, PAPER).train.micro_batches)
+          scales.pretraining_config(row, PAPER).train.micro_batches)
   compiled.clear()
-  (lamb,) = [c for c in costs(['3'], PAPER, 'v5e:8x8')
+  (lamb,) = [c for c in table_costs(['3'], PAPER, 'v5e:8x8')
              if c.row == '32k']
   assert lamb.config.train.micro_batches == 8
   assert [c.train.micro_batches for c, _ in compiled
@@ -83,9 +82,9 @@ def test_micro_batches_are_doubled_until_it_fits(compiled):
 
 def test_a_task_of_a_model_is_paid_once(compiled):
   """MNLI of the longest run stands in Tables 4, 5 and 8."""
-  found = {name: summary(costs([name], PAPER))
+  found = {name: cost_json(table_costs([name], PAPER))
            for name in ('4', '8')}
-  both = summary(costs(['4', '8'], PAPER))
+  both = cost_json(table_costs(['4', '8'], PAPER))
   # 4 models x (MNLI, SST-2) x 6 settings x 5 seeds.
   assert both['tuning_runs'] == sum(
       one['tuning_runs'] for one in found.values()) - 4 * 2 * 30
@@ -94,13 +93,13 @@ def test_a_task_of_a_model_is_paid_once(compiled):
 def test_what_fits_nowhere_is_said(monkeypatch):
   monkeypatch.setattr(cost, 'estimate',
                       lambda config, name: estimated(2 * LIMIT))
-  found = costs(['4'], PAPER)
-  assert not summary(found)['fits']
-  assert table(found).count('DOES NOT FIT') == 4
+  found = table_costs(['4'], PAPER)
+  assert not cost_json(found)['fits']
+  assert cost_table(found).count('DOES NOT FIT') == 4
 
 
 def test_the_table_pays_a_model_where_it_first_stands(compiled):
-  text = table(costs(['1', '2'], PAPER))
+  text = cost_table(table_costs(['1', '2'], PAPER))
   lines = [line for line in text.splitlines() if 'v5e:4x8' in line]
   assert len(lines) == 6
   assert [line.split()[1] for line in lines if '(above)' in line] == [
@@ -109,14 +108,14 @@ def test_the_table_pays_a_model_where_it_first_stands(compiled):
 
 
 def test_another_topology_for_all(compiled):
-  costs(['3'], PAPER, 'v5e:8x8')
+  table_costs(['3'], PAPER, 'v5e:8x8')
   assert {name for _, name in compiled} == {'v5e:8x8'}
 
 
 def test_a_scale_of_tokens_has_no_cost():
-  check(PAPER)
+  check_scale(PAPER)
   with pytest.raises(InputError, match='--scale=tiny.*--scale=paper'):
-    check(SCALES['tiny'])
+    check_scale(SCALES['tiny'])
 
 
 @pytest.mark.tpu_aot
@@ -130,6 +129,6 @@ def test_a_small_row_compiles():
       PAPER, shapes=dict.fromkeys(PAPER.shapes, shape),
       recipes=dict.fromkeys(PAPER.recipes, recipe), pieces={'byte_bpe': 512},
       changes=dict(PAPER.changes) | {'data.sequence_length': 128})
-  found = costs(['1'], scale)
+  found = table_costs(['1'], scale)
   assert [c.found.fits for c in found] == [True, True]
   assert found[0].found is found[1].found and found[0].pretraining > 0

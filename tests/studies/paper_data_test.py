@@ -22,13 +22,13 @@ def write(path, text=''):
 
 
 def place(name, tmp_path, scale=TINY):
-  return inputs.place(name, str(tmp_path), str(tmp_path / 'made'), scale)
+  return inputs.task_place(name, str(tmp_path), str(tmp_path / 'made'), scale)
 
 
 def test_books_and_wikipedia_are_the_pair(tmp_path):
   for name in ('wiki.jsonl.zst', 'bookcorpus.txt', 'news.jsonl', 'notes.md'):
     write(tmp_path / 'pretrain' / name)
-  found, said = inputs.corpora(str(tmp_path))
+  found, said = inputs.paper_corpora(str(tmp_path))
   assert found[PAIR].split(',') == [
       f'{tmp_path}/pretrain/{n}' for n in ('bookcorpus.txt', 'wiki.jsonl.zst')]
   assert len(found[FIVE].split(',')) == 3 and not said
@@ -37,17 +37,17 @@ def test_books_and_wikipedia_are_the_pair(tmp_path):
 def test_text_that_is_neither_is_an_error(tmp_path):
   write(tmp_path / 'pretrain' / 'news.jsonl')
   with pytest.raises(InputError, match=r'wiki or book.*found: news.jsonl'):
-    inputs.corpora(str(tmp_path))
+    inputs.paper_corpora(str(tmp_path))
   with pytest.raises(InputError, match='found: none'):
-    inputs.corpora(str(tmp_path / 'nowhere'))
+    inputs.paper_corpora(str(tmp_path / 'nowhere'))
 
 
 def test_without_a_folder_it_is_tfds(tmp_path):
-  found, said = inputs.corpora('')
+  found, said = inputs.paper_corpora('')
   assert all(name.startswith('tfds:') for corpora in found.values()
              for name in corpora.split(',')) and 'stand in' in said
-  assert inputs.place('rte', '', 'x', TINY).values == {'data.dir': 'tfds:'}
-  assert 'no --data' in inputs.place('squad1', '', 'x', TINY).missing
+  assert inputs.task_place('rte', '', 'x', TINY).values == {'data.dir': 'tfds:'}
+  assert 'no --data' in inputs.task_place('squad1', '', 'x', TINY).missing
 
 
 def test_official_files_are_taken_as_they_are(tmp_path):
@@ -55,9 +55,9 @@ def test_official_files_are_taken_as_they_are(tmp_path):
     write(tmp_path / 'glue' / 'MNLI' / name)
   for name in ('train', 'dev'):
     write(tmp_path / 'squad' / f'{name}-v2.0.json')
-  assert place('mnli', tmp_path) == inputs.Place(
+  assert place('mnli', tmp_path) == inputs.TaskPlace(
       {'data.dir': f'{tmp_path}/glue'})
-  assert place('squad2', tmp_path) == inputs.Place(
+  assert place('squad2', tmp_path) == inputs.TaskPlace(
       {'data.dir': f'{tmp_path}/squad'})
 
 
@@ -148,7 +148,7 @@ def test_pieces_of_the_paper_are_taken_at_its_scale(tmp_path):
   for name in ('encoder.json', 'vocab.bpe', 'dict.txt',
                'bert-base-uncased-vocab.txt'):
     write(tmp_path / 'bpe' / name)
-  assert inputs.pieces(str(tmp_path), SCALES['paper']) == {
+  assert inputs.paper_tokenizers(str(tmp_path), SCALES['paper']) == {
       'byte_bpe': f'{tmp_path}/bpe',
       'wordpiece': f'{tmp_path}/bpe/bert-base-uncased-vocab.txt'}
-  assert not inputs.pieces(str(tmp_path), TINY)
+  assert not inputs.paper_tokenizers(str(tmp_path), TINY)

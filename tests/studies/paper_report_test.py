@@ -6,7 +6,6 @@ import pytest
 
 from robertax.paper import report
 from robertax.paper.tables import TABLES
-from robertax.studies import paper_picture
 
 SHARED = {'title': 'T', 'scale': 'tiny', 'text': '', 'stand_ins': {},
           'missing': {}, 'not_asked': []}
@@ -43,7 +42,7 @@ def test_a_difference_beyond_the_seeds_is_said_and_no_other():
   loss, accuracy = CLEAR['comparisons']
   assert loss['apart'] and not accuracy['apart']
   assert loss['paper'] is None and accuracy['paper'] == pytest.approx(.4)
-  text = report.markdown(TABLES['1'], CLEAR)
+  text = report.table_markdown(TABLES['1'], CLEAR)
   one, two = (line for line in text.splitlines() if ' less ' in line)
   assert 'dynamic less static is -0.100' in one
   assert one.endswith('better, by more than the seeds differ.')
@@ -54,19 +53,19 @@ def test_a_difference_beyond_the_seeds_is_said_and_no_other():
 def test_worse_is_worse_whichever_way_is_down():
   turned = found({'loss': [5.8, 5.81, 5.82], 'sst2': [90.0, 90.1, 90.2]},
                  {'loss': [5.9, 5.91, 5.92], 'sst2': [70.0, 70.1, 70.2]})
-  text = report.markdown(TABLES['1'], turned)
+  text = report.table_markdown(TABLES['1'], turned)
   assert text.count('worse, by more than the seeds differ') == 2
 
 
 def test_one_seed_concludes_nothing():
   single = found({'loss': [5.9]}, {'loss': [2.1]}, ('loss',))
-  text = report.markdown(TABLES['1'], single)
+  text = report.table_markdown(TABLES['1'], single)
   assert 'with one seed: nothing can be said' in text
   assert 'Welch' not in text and 'better' not in text
 
 
 def test_the_grid_has_ours_beside_the_papers():
-  lines = report.markdown(TABLES['1'], CLEAR).splitlines()
+  lines = report.table_markdown(TABLES['1'], CLEAR).splitlines()
   grid = [line for line in lines if line.startswith('|')]
   assert grid[0] == ('|  | layers x width | steps | batch | tokens seen | '
                      'passes | held-out loss | SST-2 | paper |')
@@ -81,7 +80,7 @@ def test_stand_ins_and_what_is_missing_are_named():
                 ('loss', 'mnli', 'sst2'), missing={'mnli': 'no train file'},
                 stand_ins={'sst2': 'other rows'}, not_asked=['squad2'],
                 text='Wikipedia alone')
-  text = report.markdown(TABLES['1'], table)
+  text = report.table_markdown(TABLES['1'], table)
   assert '- text: Wikipedia alone.' in text
   assert '- MNLI-m: not run, no train file.' in text
   assert ('- SST-2: trained on 1,024 rows, scored on 872 of dev. STAND-IN: '
@@ -91,9 +90,9 @@ def test_stand_ins_and_what_is_missing_are_named():
 
 def test_the_picture_shows_every_seed_and_is_the_same_again():
   from PIL import Image
-  first = paper_picture.draw(CLEAR)
-  assert first == paper_picture.draw(CLEAR)
-  other = paper_picture.draw(found(
+  first = report.draw_table(CLEAR)
+  assert first == report.draw_table(CLEAR)
+  other = report.draw_table(found(
       {'loss': [5.9, 5.91, 5.92]}, {'loss': [5.8, 5.81, 5.9]}))
   assert other != first
   with Image.open(io.BytesIO(first)) as image:

@@ -14,10 +14,10 @@ import jax
 import pytest
 
 from robertax import progress
-from robertax.paper.run import Study, heldout, run
+from robertax.paper.inputs import make_ready, run_budget
+from robertax.paper.run import Study, heldout, run_table
 from robertax.paper.scales import SCALES
 from robertax.paper.tables import TABLES
-from robertax.studies.paper_text import budget, ready
 from robertax.train import loop
 from tests.studies import tiny_paper
 
@@ -35,7 +35,7 @@ def study(folder, data, scale=SCALE):
 
 def make(one):
   with mock.patch.object(jax, 'devices', return_value=jax.devices()[:1]):
-    return run(one)
+    return run_table(one)
 
 
 @pytest.fixture(name='data', scope='module')
@@ -127,10 +127,10 @@ def test_killed_at_any_run_it_is_the_same_table(made, data, tmp_path):
 @pytest.mark.parametrize('table', ['2', '3', '4'])
 def test_tokens_are_equal_within_half_a_step(data, tmp_path, table):
   """Whatever the padding of a format; k times of a row k times as long."""
-  text = ready(table, TABLES[table], SCALE, str(data), str(tmp_path))
+  text = make_ready(table, TABLES[table], SCALE, str(data), str(tmp_path))
   steps = set()
   for row in TABLES[table].made:
-    found = budget(row, SCALE, text.text, 0)
+    found = run_budget(row, SCALE, text.text, 0)
     wanted = SCALE.recipes[row.recipe].tokens * row.length
     a_step = found.tokens / found.config.train.steps
     assert abs(found.tokens - wanted) <= a_step / 2 + 1
@@ -140,8 +140,8 @@ def test_tokens_are_equal_within_half_a_step(data, tmp_path, table):
 
 
 def test_all_rows_have_one_vocabulary(data, tmp_path):
-  text = ready('4', TABLES['4'], SCALE, str(data), str(tmp_path))
-  configs = [budget(row, SCALE, text.text, 0).config
+  text = make_ready('4', TABLES['4'], SCALE, str(data), str(tmp_path))
+  configs = [run_budget(row, SCALE, text.text, 0).config
              for row in TABLES['4'].made]
   assert len({config.tokenizer.path for config in configs}) == 1
   assert all(config.tokenizer.path for config in configs)

@@ -7,10 +7,14 @@ import pytest
 from robertax.config import differences, to_dict
 from robertax.corpus import FORMATS
 from robertax.errors import InputError
-from robertax.paper.scales import SCALES
+from robertax.paper.scales import (
+    PAPER_TASKS,
+    SCALES,
+    asked_tables,
+    pretraining_config,
+    run_folder,
+)
 from robertax.paper.tables import COLUMNS, FIVE, PAIR, TABLES
-from robertax.studies.paper_rows import asked, folder, pretraining
-from robertax.studies.paper_tasks import TASKS
 from robertax.tasks import TASKS as ALL_TASKS
 
 # Liu et al. 2019, as printed, transcribed a second time: a row's figures in the
@@ -72,7 +76,7 @@ MADE = {
 @pytest.mark.parametrize('key', MADE, ids='-'.join)
 def test_numbers_of_the_rows(key):
   row = TABLES[key[0]].row(key[1])
-  config = pretraining(row, SCALES['paper'])
+  config = pretraining_config(row, SCALES['paper'])
   assert MADE[key] == (
       config.data.batch_size, config.train.steps, config.optim.learning_rate,
       config.model.num_layers, row.corpora)
@@ -82,7 +86,7 @@ def test_numbers_of_the_rows(key):
 def test_rows_differ_in_what_the_table_compares_alone(scale):
   """But for steps, of which equal tokens are another number in each format."""
   def differing(table, *names):
-    one, two = (to_dict(pretraining(TABLES[table].row(name), scale))
+    one, two = (to_dict(pretraining_config(TABLES[table].row(name), scale))
                 for name in names)
     return {line.partition(':')[0] for line in differences(one, two)
             if not line.startswith('train.steps:')}
@@ -94,7 +98,7 @@ def test_rows_differ_in_what_the_table_compares_alone(scale):
   assert differing('4', 'five', 'longest') == set()
   assert differing('encoding', 'byte_bpe', 'wordpiece') == {
       'tokenizer.kind', 'tokenizer.vocab_size'}
-  assert {pretraining(row, scale).data.format
+  assert {pretraining_config(row, scale).data.format
           for row in TABLES['2'].made} == set(FORMATS)
 
 
@@ -109,7 +113,8 @@ def test_passes_are_equal_in_table_3():
 
 def test_tables_share_the_models_that_are_the_same():
   def name(table, row):
-    return folder(pretraining(TABLES[table].row(row), SCALES['paper']))
+    return run_folder(
+        pretraining_config(TABLES[table].row(row), SCALES['paper']))
   assert name('1', 'dynamic') == name('2', 'segment_pair')
   assert name('2', 'full_sentences') == name('3', '256')
   assert name('4', 'longest') == name('8', 'longest') == name('5', 'roberta')
@@ -134,7 +139,7 @@ def test_names_are_of_tables(name):
     for column in columns:
       task = COLUMNS[column].task
       assert bool(task) != bool(COLUMNS[column].heldout)
-      assert not task or TASKS[task].task in ALL_TASKS
+      assert not task or PAPER_TASKS[task].task in ALL_TASKS
     for row in table.made:
       if row.recipe:
         assert row.recipe in scale.recipes and row.shape in scale.shapes
@@ -150,10 +155,10 @@ def test_pretraining_is_compared_over_seeds_of_pretraining():
     ('3', ['3']), ('1,2', ['1', '2']), ('encoding', ['encoding']),
     ('all', list(TABLES))])
 def test_tables_that_are_asked_for(text, names):
-  assert asked(text) == names
+  assert asked_tables(text) == names
 
 
 @pytest.mark.parametrize('text', ['9', '', '1,nine', '1 2'])
 def test_other_tables_are_refused(text):
   with pytest.raises(InputError, match='1, 2, 3, 4, encoding'):
-    asked(text)
+    asked_tables(text)

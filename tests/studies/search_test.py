@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from robertax.config import parse
 from robertax.errors import InputError
-from robertax.studies.search import bracket, largest_micro_batch
+from robertax.studies.estimate import bracket, largest_micro_batch
 
 # The package's front door has a function of that name.
-search = importlib.import_module('robertax.studies.search')
+search = importlib.import_module('robertax.studies.estimate')
 LIMIT = 15.75 * 2**30
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from robertax.errors import InputError
-from robertax.studies.slices import LONGEST, write_slices
+from robertax.paper.inputs import SLICE_LONGEST, write_slices
 
 
 @pytest.fixture(name='corpus')
@@ -53,7 +53,7 @@ def test_of_a_long_document_the_beginning_is_taken(tmp_path):
   path.write_text('\n\n'.join([document] * 2))
   write_slices(str(path), str(tmp_path / 'out'), 2000)
   (one,) = texts(tmp_path / 'out', 'train')
-  assert len(one) <= LONGEST and document.startswith(one + '\n')
+  assert len(one) <= SLICE_LONGEST and document.startswith(one + '\n')
 
 
 def test_a_document_that_is_not_cut_is_whole(tmp_path):
@@ -71,16 +71,16 @@ def test_of_few_long_documents_longer_beginnings_are_taken(tmp_path):
   documents = ['\n'.join(f'line {i} of book {n}' for i in range(2000))
                for n in range(20)]
   path.write_text('\n\n'.join(documents))
-  wanted = 15 * LONGEST
+  wanted = 15 * SLICE_LONGEST
   write_slices(str(path), str(tmp_path / 'out'), wanted)
   found = {part: texts(tmp_path / 'out', part)
            for part in ('train', 'heldout')}
   for some in found.values():
-    assert wanted <= sum(map(len, some)) < wanted + 2 * LONGEST
-    assert all(LONGEST < len(text) <= 2 * LONGEST for text in some)
+    assert wanted <= sum(map(len, some)) < wanted + 2 * SLICE_LONGEST
+    assert all(SLICE_LONGEST < len(text) <= 2 * SLICE_LONGEST for text in some)
     assert all(any(d.startswith(text + '\n') for d in documents)
                for text in some)
   assert not set(found['train']) & set(found['heldout'])
   # Not when even whole documents are too little.
   with pytest.raises(InputError, match='more text is needed'):
-    write_slices(str(path), str(tmp_path / 'all'), 100 * LONGEST)
+    write_slices(str(path), str(tmp_path / 'all'), 100 * SLICE_LONGEST)

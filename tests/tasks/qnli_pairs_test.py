@@ -3,7 +3,8 @@ import os
 
 import pytest
 
-from robertax.tasks import qnli_pairs, squad_files
+from robertax.paper import inputs
+from robertax.tasks import squad_files
 from robertax.tasks.squad_files import Answer, Question
 
 CONTEXT = ('Dr. Bo made the first ship in Rome.  It sank in May. '
@@ -17,13 +18,13 @@ def question(asked, answer, key='q', context=CONTEXT):
 
 
 def test_sentences_stand_where_they_are_said_to():
-  found = qnli_pairs.sentences(CONTEXT)
+  found = inputs.paragraph_sentences(CONTEXT)
   assert [CONTEXT[at:at + len(s)] for at, s in found] == [s for _, s in found]
   assert len(found) == 3
 
 
 def test_the_answers_sentence_and_the_one_most_like_the_question():
-  made, left_out = qnli_pairs.pairs([
+  made, left_out = inputs.qnli_pairs([
       question(' Who found the ship? ', 'Ann'),
       question('When did it sink?', 'May')])
   assert left_out == 0
@@ -35,16 +36,16 @@ def test_the_answers_sentence_and_the_one_most_like_the_question():
 
 
 def test_questions_without_a_pair_are_counted():
-  made, left_out = qnli_pairs.pairs([
+  made, left_out = inputs.qnli_pairs([
       question('Nothing?', ''), question('Two sentences?', 'May. The'),
       question('Alone?', 'ship', context='One ship.')])
   assert (made, left_out) == ([], 3)
 
 
 def test_the_file_is_glues(tmp_path):
-  made, _ = qnli_pairs.pairs([question('Who\tfound it?', 'Ann')])
+  made, _ = inputs.qnli_pairs([question('Who\tfound it?', 'Ann')])
   path = tmp_path / 'train.tsv'
-  qnli_pairs.write(made, str(path))
+  inputs.write_qnli(made, str(path))
   header, *rows = path.read_text().splitlines()
   assert header == 'index\tquestion\tsentence\tlabel'
   assert rows[0] == '0\tWho found it?\tThe ship was found by Ann.\tentailment'
@@ -56,7 +57,7 @@ def test_the_file_is_glues(tmp_path):
 def test_agrees_with_qnli_where_both_have_the_pair():
   """The official dev set is of the same questions, by another splitter."""
   questions = squad_files.read_questions(f'{DATA}/squad/dev-v1.1.json', '1.1')
-  made, left_out = qnli_pairs.pairs(questions)
+  made, left_out = inputs.qnli_pairs(questions)
   assert left_out < .07 * len(questions)
   ours = {(p.question, p.sentence): p.label for p in made}
   same = different = 0

@@ -10,12 +10,7 @@ import pytest
 from robertax import config as configs  # noqa: E402
 from robertax.errors import InputError
 from robertax.model.encoder import POLICIES  # noqa: E402
-from robertax.studies.estimate import (  # noqa: E402
-  estimate,  # noqa: E402
-  flops,
-  topology,
-)
-from robertax.studies.search import search  # noqa: E402
+from robertax.studies.estimate import estimate, search, step_flops, topology  # noqa: E402
 
 pytestmark = pytest.mark.tpu_aot
 pytest.importorskip('libtpu', reason='pip install -r requirements-tpu.txt')
@@ -104,7 +99,7 @@ def test_flops_of_the_reference_table():
       'model': {'hidden_size': 1024, 'num_layers': 24, 'num_heads': 16,
                 'mlp_size': 4096}})
   tokens = large.data.batch_size * large.data.sequence_length
-  assert flops(large, 50265) / tokens == pytest.approx(2.010e9, rel=1e-3)
+  assert step_flops(large, 50265) / tokens == pytest.approx(2.010e9, rel=1e-3)
 
 
 @pytest.mark.parametrize('name, words', [

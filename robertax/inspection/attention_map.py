@@ -8,7 +8,8 @@ import typing
 import numpy as np
 
 from robertax.errors import InputError
-from robertax.inspection import fill_mask, pictures, token_rows
+from robertax.inspection import fill_mask, pictures
+from robertax.inspection.network import row_batches, with_ends
 
 if typing.TYPE_CHECKING:
   from robertax.inspection.model import Model
@@ -93,9 +94,9 @@ def attention(model: Model, text: str) -> AttentionMap:
   tok = model.tokenizer
   for name in tok.mask_texts:
     text = text.replace(name, fill_mask.MASK)
-  row = token_rows.with_ends(tok, tok.encode(text, allow_mask=True),
-                             model.config.max_positions, text)
-  ((_, input_ids, segment_ids),) = token_rows.batches(
+  row = with_ends(tok, tok.encode(text, allow_mask=True),
+                  model.config.max_positions, text)
+  ((_, input_ids, segment_ids),) = row_batches(
       [row], tok.pad_id, model.config.max_positions, len(row))
   states = model.states(input_ids, segment_ids, all_layers=True)
   x_NTD = states[:-1, 0, :len(row)]  # What goes into each block; no padding.

@@ -1,19 +1,13 @@
 """Classes of texts, by a model that was fine-tuned for them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-import typing
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from robertax.errors import InputError
-from robertax.inspection import token_rows
+from robertax.inspection.network import Network, row_batches
 from robertax.tasks.finetune import encode_texts
-
-if typing.TYPE_CHECKING:
-  from robertax.inspection.model import Model
 
 Texts = str | tuple[str, str] | Sequence[str] | Sequence[tuple[str, str]]
 MAX_TOKENS = 8192  # Of a batch.
@@ -32,9 +26,9 @@ class Classified(NamedTuple):
   probabilities: dict[str, float]
 
 
-def classify(model: Model, texts: Texts) -> Any:
+def classify(network: Network, texts: Texts) -> Any:
   """See `Model.classify`."""
-  classes = model.config.num_classes
+  classes = network.config.num_classes
   if classes < 2:
     raise InputError(
         f'model.num_classes={classes}: this model tells no classes apart. One '
@@ -46,25 +40,25 @@ def classify(model: Model, texts: Texts) -> Any:
   if len(widths) > 1 or widths - {1, 2}:
     raise InputError('classify: a tuple is one pair of texts; a list is of '
                      'texts, or of pairs, not of both.')
-  labels = model.labels or tuple(map(str, range(classes)))
-  logits = _logits(model, asked).astype(np.float64)
+  labels = network.labels or tuple(map(str, range(classes)))
+  logits = _logits(network, asked).astype(np.float64)
   odds = np.exp(logits - logits.max(-1, keepdims=True))
   found = [_classified(labels, p) for p in odds / odds.sum(-1, keepdims=True)]
   return found[0] if one else found
 
 
-def _logits(model: Model, asked: Sequence[tuple[str, ...]]) -> np.ndarray:
+def _logits(network: Network, asked: Sequence[tuple[str, ...]]) -> np.ndarray:
   """float32[E, C]."""
-  tok, longest = model.tokenizer, model.longest
-  typed = model.config.num_types > 1  # With one type it is of all tokens.
+  tok, longest = network.tokenizer, network.longest
+  typed = network.config.num_types > 1  # With one type it is of all tokens.
   encoded = encode_texts(tok, asked, longest, separators=1 if typed else 2)
-  found = np.zeros((len(asked), model.config.num_classes), np.float32)
-  for numbers, input_ids, segment_ids in token_rows.batches(
+  found = np.zeros((len(asked), network.config.num_classes), np.float32)
+  for numbers, input_ids, segment_ids in row_batches(
       encoded.sequences, tok.pad_id, longest, MAX_TOKENS):
     type_ids = np.zeros_like(segment_ids)
     for row, number in enumerate(numbers if typed else ()):
       type_ids[row, encoded.second_starts[number]:] = 1
-    found[numbers] = model.class_logits(
+    found[numbers] = network.class_logits(
         input_ids, segment_ids, type_ids * segment_ids)[:len(numbers)]
   return found
 

@@ -8,7 +8,8 @@ import typing
 import numpy as np
 
 from robertax.errors import InputError
-from robertax.inspection import fill_mask, token_rows
+from robertax.inspection import fill_mask
+from robertax.inspection.network import row_batches
 from robertax.inspection.table import Table
 
 if typing.TYPE_CHECKING:
@@ -57,7 +58,7 @@ def cloze(model: Model, questions: Iterable[tuple[str, str]]) -> Table:
 
 def _log_probs(model: Model, question: fill_mask.Question) -> np.ndarray:
   """float32[V] at its mask."""
-  ((_, input_ids, segment_ids),) = token_rows.batches(
+  ((_, input_ids, segment_ids),) = row_batches(
       [question.ids], model.tokenizer.pad_id, model.config.max_positions,
       len(question.ids))
   places = question.places[None].astype(np.int32)

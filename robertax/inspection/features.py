@@ -1,19 +1,13 @@
 """Vectors of tokens, texts and words."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 import re
-import typing
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from robertax.errors import InputError, unknown
-from robertax.inspection import token_rows
-
-if typing.TYPE_CHECKING:
-  from robertax.inspection.model import Model
+from robertax.inspection.network import Network, row_batches, with_ends
 
 LAYERS = ('last', 'all')
 POOLING = (None, 'mean', 'first')
@@ -36,7 +30,7 @@ class Words(NamedTuple):
   vectors: np.ndarray
 
 
-def encode(model: Model, texts: str | Sequence[str], layers: str,
+def encode(network: Network, texts: str | Sequence[str], layers: str,
            pooling: str | None, words: bool) -> Any:
   """See `Model.encode`."""
   if layers not in LAYERS:
@@ -47,17 +41,17 @@ def encode(model: Model, texts: str | Sequence[str], layers: str,
     raise InputError(f'words=True and pooling={pooling!r}: a vector a word, or '
                      'one a text.')
   asked = [texts] if isinstance(texts, str) else list(texts)
-  tok = model.tokenizer
+  tok = network.tokenizer
   rows, spans = [], []
   for text in asked:
     ids, places = tok.encode_with_offsets([text])[0]
-    rows.append(token_rows.with_ends(tok, ids, model.config.max_positions,
-                                     text))
+    rows.append(with_ends(tok, ids, network.config.max_positions,
+                          text))
     spans.append(places)
   found: list = [None] * len(asked)
-  for numbers, input_ids, segment_ids in token_rows.batches(
-      rows, tok.pad_id, model.config.max_positions, MAX_TOKENS[layers]):
-    states = model.states(input_ids, segment_ids, layers == 'all')
+  for numbers, input_ids, segment_ids in row_batches(
+      rows, tok.pad_id, network.config.max_positions, MAX_TOKENS[layers]):
+    states = network.states(input_ids, segment_ids, layers == 'all')
     for row, number in enumerate(numbers):
       x = states[..., row, :len(rows[number]), :]
       if words:
@@ -73,7 +67,7 @@ def encode(model: Model, texts: str | Sequence[str], layers: str,
   if not pooling:
     return found
   return np.stack(found) if found else np.zeros(
-      (0, model.config.hidden_size), np.float32)
+      (0, network.config.hidden_size), np.float32)
 
 
 def _words(text: str, spans: np.ndarray, x: np.ndarray) -> Words:

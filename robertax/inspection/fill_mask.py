@@ -1,19 +1,13 @@
 """Guesses for masks, with fairseq's rules for the spaces beside them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 import re
-import typing
 from typing import NamedTuple
 
 import numpy as np
 
 from robertax.errors import InputError
-from robertax.inspection import token_rows
-
-if typing.TYPE_CHECKING:
-  from robertax.inspection.model import Model
+from robertax.inspection.network import Network, row_batches, with_ends
 
 MASK = '<mask>'
 MAX_TOKENS = 4096
@@ -45,7 +39,7 @@ class Question(NamedTuple):
   places: np.ndarray
 
 
-def fill_mask(model: Model, texts: str | Sequence[str], top_k: int,
+def fill_mask(network: Network, texts: str | Sequence[str], top_k: int,
               targets: Sequence[str] | None) -> list:
   """See `Model.fill_mask`.
 
@@ -53,38 +47,38 @@ def fill_mask(model: Model, texts: str | Sequence[str], top_k: int,
   hub_interface.py, `fill_mask`): the text is cut at the masks, each part loses
   the spaces at its end and is encoded apart.
   """
-  if not 1 <= top_k <= model.config.vocab_size:
-    raise InputError(f'top_k={top_k}: from 1 to {model.config.vocab_size}.')
+  if not 1 <= top_k <= network.config.vocab_size:
+    raise InputError(f'top_k={top_k}: from 1 to {network.config.vocab_size}.')
   if isinstance(targets, str) or targets is not None and not len(targets):
     raise InputError(f'targets={targets!r}: a list of words, or None for the '
                      'whole vocabulary.')
   asked = [texts] if isinstance(texts, str) else list(texts)
-  questions = [as_question(model, text) for text in asked]
+  questions = [as_question(network, text) for text in asked]
   answers: list = [None] * len(asked)
-  for numbers, input_ids, segment_ids in token_rows.batches(
-      [q.ids for q in questions], model.tokenizer.pad_id,
-      model.config.max_positions, MAX_TOKENS):
+  for numbers, input_ids, segment_ids in row_batches(
+      [q.ids for q in questions], network.tokenizer.pad_id,
+      network.config.max_positions, MAX_TOKENS):
     most = max(len(questions[n].places) for n in numbers)
     places = np.zeros((len(input_ids), 1 << (most - 1).bit_length()), np.int32)
     for row, number in enumerate(numbers):
       places[row, :len(questions[number].places)] = questions[number].places
-    log_probs = model.log_probs(input_ids, segment_ids, places)
+    log_probs = network.log_probs(input_ids, segment_ids, places)
     for row, number in enumerate(numbers):
       question = questions[number]
-      found = [_guesses(model, question.text, mask, log_probs[row, mask],
+      found = [_guesses(network, question.text, mask, log_probs[row, mask],
                         top_k, targets)
                for mask in range(len(question.places))]
       answers[number] = found if len(found) > 1 else found[0]
   return answers[0] if isinstance(texts, str) else answers
 
 
-def as_question(model: Model, text: str) -> Question:
+def as_question(network: Network, text: str) -> Question:
   """A text with masks as ids.
 
   Raises:
     InputError: no text, no mask in it, or more tokens than positions.
   """
-  tok = model.tokenizer
+  tok = network.tokenizer
   if not isinstance(text, str):
     raise InputError(f'a text to fill is {text!r}: expected a string.')
   for name in tok.mask_texts:
@@ -92,15 +86,15 @@ def as_question(model: Model, text: str) -> Question:
   if MASK not in text:
     raise InputError(f'fill_mask needs a {MASK} in the text, found none: '
                      f'{text[:80]!r}.')
-  ids = token_rows.with_ends(tok, tok.encode(text, allow_mask=True),
-                             model.config.max_positions, text)
+  ids = with_ends(tok, tok.encode(text, allow_mask=True),
+                  network.config.max_positions, text)
   return Question(text, ids, np.flatnonzero(ids == tok.mask_id))
 
 
-def _guesses(model: Model, text: str, number: int, log_probs: np.ndarray,
+def _guesses(network: Network, text: str, number: int, log_probs: np.ndarray,
              top_k: int, targets: Sequence[str] | None) -> list[Filled]:
   """Those for the mask of that number."""
-  tok = model.tokenizer
+  tok = network.tokenizer
   start = [m.start() for m in re.finditer(re.escape(MASK), text)][number]
   before, after = text[:start], text[start + len(MASK):]
   if targets is None:

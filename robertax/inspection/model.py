@@ -1,47 +1,20 @@
 """A model at a Python prompt: what it guesses, sees and finds likely."""
 
 from collections.abc import Sequence
-import functools
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from robertax import model as modelling
-from robertax import text
-from robertax.config import ModelConfig
 from robertax.inspection import classify, features, fill_mask, pseudo_likelihood
+from robertax.inspection.network import Network
 
 
-class Model:
-  """Weights, tokenizer and shape together.
+class Model(Network):
+  """A network that is asked about texts.
 
   Everything takes one text or a list of them. A list is cut into batches of
   texts of like length; lengths are rounded up, so that few shapes are compiled.
-
-  Attributes:
-    params: nested dict of float32 arrays.
-    config: the ModelConfig.
-    tokenizer: text.Tokenizer.
-    step: updates the weights have seen.
-    labels: names of the classes; empty where there are none.
-    longest: most tokens that a text to classify has, as in its fine-tuning.
+  Attributes are those of `Network`: params, config, tokenizer, step, labels and
+  longest.
   """
-
-  def __init__(self, params: Any, config: ModelConfig,
-               tokenizer: text.Tokenizer, step: int,
-               labels: Sequence[str] = (), longest: int = 0):
-    self.params, self.config = params, config
-    self.tokenizer, self.step = tokenizer, step
-    self.labels = tuple(labels)
-    self.longest = min(longest or config.max_positions, config.max_positions)
-    self._states = jax.jit(functools.partial(_states, config),
-                           static_argnames='all_layers')
-    self._log_probs = jax.jit(functools.partial(_log_probs, config))
-    self._class_logits = jax.jit(functools.partial(_class_logits, config))
-    self._target_log_probs = jax.jit(
-        functools.partial(_target_log_probs, config))
 
   def fill_mask(self, texts: str | Sequence[str], top_k: int = 5,
                 targets: Sequence[str] | None = None) -> list:
@@ -130,59 +103,3 @@ class Model:
         list.
     """
     return classify.classify(self, texts)
-
-  def class_logits(self, input_ids: np.ndarray, segment_ids: np.ndarray,
-                   type_ids: np.ndarray) -> np.ndarray:
-    """float32[B, C] of rows of one example each; types are int32[B, T]."""
-    return np.asarray(self._class_logits(self.params, input_ids, segment_ids,
-                                         type_ids))
-
-  def states(self, input_ids: np.ndarray, segment_ids: np.ndarray,
-             all_layers: bool = False) -> np.ndarray:
-    """float32[B, T, D] of ids, or, of all layers, [N + 1, B, T, D]."""
-    return np.asarray(self._states(self.params, input_ids, segment_ids,
-                                   all_layers=all_layers))
-
-  def log_probs(self, input_ids: np.ndarray, segment_ids: np.ndarray,
-                positions: np.ndarray) -> np.ndarray:
-    """log p of every token at `positions`, int32[B, M]: float32[B, M, V]."""
-    return np.asarray(self._log_probs(self.params, input_ids, segment_ids,
-                                      positions))
-
-  def target_log_probs(self, input_ids: np.ndarray, segment_ids: np.ndarray,
-                       positions: np.ndarray, targets: np.ndarray
-                       ) -> np.ndarray:
-    """log p of `targets` at `positions`, both int32[B, M]: float32[B, M]."""
-    return np.asarray(self._target_log_probs(
-        self.params, input_ids, segment_ids, positions, targets))
-
-
-def _encoded(config, params, input_ids, segment_ids, all_layers=False):
-  module = modelling.bind(config, params)
-  types = jnp.zeros_like(input_ids) if config.num_types else None
-  encode = module.encode_layers if all_layers else module.encode
-  return module, encode(input_ids, segment_ids, types)
-
-
-def _class_logits(config, params, input_ids, segment_ids, type_ids):
-  module = modelling.bind(config, params)
-  x_BTD = module.encode(input_ids, segment_ids,
-                        type_ids if config.num_types else None)
-  first = jnp.zeros((len(input_ids), 1), jnp.int32)
-  return module.class_logits(x_BTD, first)[:, 0].astype(jnp.float32)
-
-
-def _states(config, params, input_ids, segment_ids, all_layers):
-  _, x_BTD = _encoded(config, params, input_ids, segment_ids, all_layers)
-  return x_BTD.astype(jnp.float32)
-
-
-def _log_probs(config, params, input_ids, segment_ids, positions):
-  module, x_BTD = _encoded(config, params, input_ids, segment_ids)
-  return jax.nn.log_softmax(module.mlm_logits(x_BTD, positions))
-
-
-def _target_log_probs(config, params, input_ids, segment_ids, positions,
-                      targets):
-  log_probs = _log_probs(config, params, input_ids, segment_ids, positions)
-  return jnp.take_along_axis(log_probs, targets[..., None], axis=-1)[..., 0]

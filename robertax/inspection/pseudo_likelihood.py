@@ -1,18 +1,12 @@
 """How likely a text is, token by token: each masked in turn."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 import math
-import typing
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from robertax.inspection import token_rows
-
-if typing.TYPE_CHECKING:
-  from robertax.inspection.model import Model
+from robertax.inspection.network import Network, row_batches, with_ends
 
 MAX_TOKENS = 4096
 # Rows that are made at a time: a text of n tokens becomes n of them.
@@ -40,12 +34,12 @@ class Score(NamedTuple):
     return math.exp(-self.total / max(1, len(self.log_probs)))
 
 
-def score(model: Model, texts: str | Sequence[str]) -> Any:
+def score(network: Network, texts: str | Sequence[str]) -> Any:
   """See `Model.score`."""
   asked = [texts] if isinstance(texts, str) else list(texts)
-  tok = model.tokenizer
-  rows = [token_rows.with_ends(tok, tok.encode(text),
-                               model.config.max_positions, text)
+  tok = network.tokenizer
+  rows = [with_ends(tok, tok.encode(text),
+                    network.config.max_positions, text)
           for text in asked]
   log_probs = [np.zeros(len(row) - 2, np.float32) for row in rows]
   # (row, place) of every token that is masked, shortest texts first.
@@ -58,14 +52,14 @@ def score(model: Model, texts: str | Sequence[str]) -> Any:
       row = rows[n].copy()
       row[place] = tok.mask_id
       masked.append(row)
-    for numbers, input_ids, segment_ids in token_rows.batches(
-        masked, tok.pad_id, model.config.max_positions, MAX_TOKENS):
+    for numbers, input_ids, segment_ids in row_batches(
+        masked, tok.pad_id, network.config.max_positions, MAX_TOKENS):
       places = np.zeros((len(input_ids), 1), np.int32)
       targets = np.zeros_like(places)
       for at, number in enumerate(numbers):
         n, place = part[number]
         places[at], targets[at] = place, rows[n][place]
-      found = model.target_log_probs(input_ids, segment_ids, places, targets)
+      found = network.target_log_probs(input_ids, segment_ids, places, targets)
       for at, number in enumerate(numbers):
         n, place = part[number]
         log_probs[n][place - 1] = found[at, 0]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from robertax.errors import InputError
-from robertax.inspection import token_rows
+from robertax.inspection.network import row_batches, with_ends
 
 
 @pytest.mark.parametrize('most', [8, 64, 1000])
@@ -13,7 +13,7 @@ def test_every_row_once_and_few_shapes(most):
   rows = [random.randint(4, 99, length).astype(np.int32)
           for length in [*random.randint(1, 50, 40), 50, 2, 8, 9]]
   seen, shapes = {}, set()
-  for numbers, ids, segments in token_rows.batches(rows, 1, 50, most):
+  for numbers, ids, segments in row_batches(rows, 1, 50, most):
     shapes.add(ids.shape)
     assert ids.size <= most or len(ids) == 1
     assert not segments[len(numbers):].any()
@@ -33,7 +33,7 @@ def test_every_row_once_and_few_shapes(most):
 
 def test_a_row_too_long_shows_its_text(wordpiece):
   tok = wordpiece.tokenizer
-  ids = token_rows.with_ends(tok, np.array([9, 9]), 4, 'x')
+  ids = with_ends(tok, np.array([9, 9]), 4, 'x')
   assert ids.tolist() == [tok.bos_id, 9, 9, tok.eos_id]
   with pytest.raises(InputError, match='4 tokens long, the model has 3.*xyz'):
-    token_rows.with_ends(tok, np.array([9, 9]), 3, 'xyz')
+    with_ends(tok, np.array([9, 9]), 3, 'xyz')

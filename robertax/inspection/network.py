@@ -1,0 +1,156 @@
+"""A network with its tokenizer: arrays in, arrays out, few shapes compiled.
+
+What `Model` shows a person is made of this; it knows no question of theirs.
+"""
+
+from collections.abc import Iterator, Sequence
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from robertax import model as modelling
+from robertax import text
+from robertax.config import ModelConfig
+from robertax.errors import InputError
+
+# Lengths and numbers of rows are powers of two, this one the least.
+SHORTEST = 8
+
+
+def with_ends(tokenizer, ids: np.ndarray, max_positions: int, text: str
+              ) -> np.ndarray:
+  """int32 ids of a text, with <s> and </s>.
+
+  Raises:
+    InputError: more than the model has positions; shows the text.
+  """
+  row = np.concatenate([[tokenizer.bos_id], ids, [tokenizer.eos_id]])
+  if len(row) > max_positions:
+    raise InputError(
+        f'the text is {len(row)} tokens long, the model has {max_positions} '
+        f'positions: give a shorter one than {text[:60]!r}...')
+  return row.astype(np.int32)
+
+
+def row_batches(rows: Sequence[np.ndarray], pad_id: int, max_positions: int,
+                max_tokens: int) -> Iterator[tuple[np.ndarray, np.ndarray,
+                                                   np.ndarray]]:
+  """Rows of like length together, the shortest first.
+
+  Args:
+    rows: ids of examples.
+    pad_id: fills them up.
+    max_positions: longest row there may be.
+    max_tokens: of a batch, padding included; a longer row is one alone.
+
+  Yields:
+    (numbers of rows [n], input_ids int32[B, T], segment_ids int32[B, T]); rows
+    from n on are padding. B and T are powers of two, but for T at the model's
+    longest.
+  """
+  lengths = [min(max_positions, _next_power(len(row), SHORTEST))
+             for row in rows]
+  for length in sorted(set(lengths)):
+    numbers = np.flatnonzero(np.array(lengths) == length)
+    most = max(1, max_tokens // length)
+    most = 1 << (most.bit_length() - 1)
+    for start in range(0, len(numbers), most):
+      part = numbers[start:start + most]
+      shape = (_next_power(len(part), 1), length)
+      input_ids = np.full(shape, pad_id, np.int32)
+      segment_ids = np.zeros(shape, np.int32)
+      for place, number in enumerate(part):
+        row = rows[number]
+        input_ids[place, :len(row)], segment_ids[place, :len(row)] = row, 1
+      yield part, input_ids, segment_ids
+
+
+def _next_power(count: int, least: int) -> int:
+  """The next power of two."""
+  return max(least, 1 << (count - 1).bit_length())
+
+
+class Network:
+  """Weights, tokenizer and shape together.
+
+  Attributes:
+    params: nested dict of float32 arrays.
+    config: the ModelConfig.
+    tokenizer: text.Tokenizer.
+    step: updates the weights have seen.
+    labels: names of the classes; empty where there are none.
+    longest: most tokens that a text to classify has, as in its fine-tuning.
+  """
+
+  def __init__(self, params: Any, config: ModelConfig,
+               tokenizer: text.Tokenizer, step: int,
+               labels: Sequence[str] = (), longest: int = 0):
+    self.params, self.config = params, config
+    self.tokenizer, self.step = tokenizer, step
+    self.labels = tuple(labels)
+    self.longest = min(longest or config.max_positions, config.max_positions)
+    self._states = jax.jit(functools.partial(_states, config),
+                           static_argnames='all_layers')
+    self._log_probs = jax.jit(functools.partial(_log_probs, config))
+    self._class_logits = jax.jit(functools.partial(_class_logits, config))
+    self._target_log_probs = jax.jit(
+        functools.partial(_target_log_probs, config))
+
+  def class_logits(self, input_ids: np.ndarray, segment_ids: np.ndarray,
+                   type_ids: np.ndarray) -> np.ndarray:
+    """float32[B, C] of rows of one example each; types are int32[B, T]."""
+    return np.asarray(self._class_logits(self.params, input_ids, segment_ids,
+                                         type_ids))
+
+  def states(self, input_ids: np.ndarray, segment_ids: np.ndarray,
+             all_layers: bool = False) -> np.ndarray:
+    """float32[B, T, D] of ids, or, of all layers, [N + 1, B, T, D]."""
+    return np.asarray(self._states(self.params, input_ids, segment_ids,
+                                   all_layers=all_layers))
+
+  def log_probs(self, input_ids: np.ndarray, segment_ids: np.ndarray,
+                positions: np.ndarray) -> np.ndarray:
+    """log p of every token at `positions`, int32[B, M]: float32[B, M, V]."""
+    return np.asarray(self._log_probs(self.params, input_ids, segment_ids,
+                                      positions))
+
+  def target_log_probs(self, input_ids: np.ndarray, segment_ids: np.ndarray,
+                       positions: np.ndarray, targets: np.ndarray
+                       ) -> np.ndarray:
+    """log p of `targets` at `positions`, both int32[B, M]: float32[B, M]."""
+    return np.asarray(self._target_log_probs(
+        self.params, input_ids, segment_ids, positions, targets))
+
+
+def _encoded(config, params, input_ids, segment_ids, all_layers=False):
+  module = modelling.bind(config, params)
+  types = jnp.zeros_like(input_ids) if config.num_types else None
+  encode = module.encode_layers if all_layers else module.encode
+  return module, encode(input_ids, segment_ids, types)
+
+
+def _class_logits(config, params, input_ids, segment_ids, type_ids):
+  module = modelling.bind(config, params)
+  x_BTD = module.encode(input_ids, segment_ids,
+                        type_ids if config.num_types else None)
+  first = jnp.zeros((len(input_ids), 1), jnp.int32)
+  return module.class_logits(x_BTD, first)[:, 0].astype(jnp.float32)
+
+
+def _states(config, params, input_ids, segment_ids, all_layers):
+  _, x_BTD = _encoded(config, params, input_ids, segment_ids, all_layers)
+  return x_BTD.astype(jnp.float32)
+
+
+def _log_probs(config, params, input_ids, segment_ids, positions):
+  module, x_BTD = _encoded(config, params, input_ids, segment_ids)
+  return jax.nn.log_softmax(module.mlm_logits(x_BTD, positions))
+
+
+def _target_log_probs(config, params, input_ids, segment_ids, positions,
+                      targets):
+  log_probs = _log_probs(config, params, input_ids, segment_ids, positions)
+  return jnp.take_along_axis(log_probs, targets[..., None], axis=-1)[..., 0]

@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
+from launch import inspect_notebook
 from robertax import model as modelling
 from robertax import parallel
 from robertax.config import MeshConfig, ModelConfig
 from robertax.errors import InputError
-from robertax.inspection import placement
 
 CONFIG = ModelConfig(vocab_size=300, hidden_size=32, num_layers=2, num_heads=4,
                      mlp_size=64, max_positions=30)
@@ -25,7 +25,7 @@ def test_each_device_holds_what_jax_gives_it(sizes):
           for (path, leaf), (_, s) in zip(*map(
               jax.tree_util.tree_leaves_with_path,
               (shapes, parallel.param_shardings(mesh, shapes))))}
-  found = placement.placements(CONFIG, *sizes)
+  found = inspect_notebook.placements(CONFIG, *sizes)
   assert {p.path for p in found} == set(real)
   for one in found:
     leaf, sharding = real[one.path]
@@ -42,15 +42,15 @@ def test_each_device_holds_what_jax_gives_it(sizes):
 
 
 def test_large_on_256_devices():
-  table = placement.table(LARGE, fsdp=16, model=16)
+  table = inspect_notebook.table(LARGE, fsdp=16, model=16)
   assert '256 devices' in table.note and '355.' in table.note
   rows = {row[0]: row for row in table.cells}
   assert rows['layers/attention/query/kernel'][3] == '[24, 64, 1, 64]'
   assert rows['layers/mlp_norm/scale'][4] == '256'
-  png = placement.picture(LARGE, fsdp=16, model=16)._repr_png_()
+  png = inspect_notebook.picture(LARGE, fsdp=16, model=16)._repr_png_()
   assert png.startswith(b'\x89PNG')
 
 
 def test_what_does_not_divide_is_named():
   with pytest.raises(InputError, match='layers/attention'):
-    placement.table(CONFIG, model=8)
+    inspect_notebook.table(CONFIG, model=8)

@@ -86,7 +86,7 @@ def keep(options: argparse.Namespace):
     InputError: a part is missing.
   """
   from robertax.inspection import run_log
-  run = run_log.read(options.workdir)
+  run = run_log.read_run(options.workdir)
   if run.step < run.config.train.steps:
     raise InputError(f'{options.workdir} is not at its end: step {run.step} of '
                      f'{run.config.train.steps}.')

@@ -1,24 +1,304 @@
-"""What lies where: parameters on a mesh, without any of its devices."""
+"""What inspect.ipynb shows: the code of its cells that needs more than a line.
 
-from collections.abc import Sequence
+Attention of a text, a cloze test, a corpus and its most frequent tokens,
+neighbours in the embedding table, and what would lie where on a mesh.
+"""
+
+from collections.abc import Iterable, Sequence
 import dataclasses
 import math
+from typing import NamedTuple
 
 import jax
 from jax.sharding import AbstractMesh
 import numpy as np
 
+from robertax import corpus, data, parallel
 from robertax import model as modelling
-from robertax import parallel
 from robertax.config import AXES, ModelConfig
-from robertax.inspection import pictures
-from robertax.inspection.table import Table
+from robertax.errors import InputError
+from robertax.inspection import page
+from robertax.inspection.batches import Marker
+from robertax.inspection.model import (
+    MASK,
+    MaskedText,
+    Model,
+    masked_text,
+    target_id,
+)
+from robertax.inspection.network import row_batches, with_ends
+from robertax.inspection.page import Table
+from robertax.train import workdir
+
+# Which token looks at which: the attention probabilities of a text.
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionMap:
+  """Attention of one text; a notebook shows all layers and heads.
+
+  Attributes:
+    tokens: the text's T tokens, <s> and </s> included.
+    probabilities: float32[N, H, T, T]: [n, h, t] is what token t, in layer n by
+      head h, takes from each token; it sums to 1.
+  """
+  tokens: list[str]
+  probabilities: np.ndarray
+
+  def picture(self, layer: int, head: int) -> page.Picture:
+    """One head, with its tokens.
+
+    Args:
+      layer, head: from 0; negative ones count from the last.
+
+    Raises:
+      InputError: there is no such.
+    """
+    for name, value, count in (('layer', layer, len(self.probabilities)),
+                               ('head', head, self.probabilities.shape[1])):
+      if not -count <= value < count:
+        raise InputError(f'{name}={value}: there are {count}, from 0.')
+    size = min(2.2 + .3 * len(self.tokens), 14)
+    figure = page.blank_figure(size + .8, size)
+    axes = figure.subplots()
+    image = axes.imshow(self.probabilities[layer, head], cmap='viridis',
+                        vmin=0, vmax=1)
+    places = range(len(self.tokens))
+    names = [token.strip() or '␣' for token in self.tokens]
+    axes.set_xticks(places, names, rotation=90)
+    axes.set_yticks(places, names)
+    axes.set(xlabel='looked at', ylabel='token')
+    axes.set_title(f'layer {layer % len(self.probabilities)}, '
+                   f'head {head % self.probabilities.shape[1]}', fontsize=11)
+    figure.colorbar(image, ax=axes, shrink=.7, label='probability')
+    return page.Picture(figure)
+
+  def overview(self) -> page.Picture:
+    """All heads as small maps: a row a layer, a column a head."""
+    layers, heads = self.probabilities.shape[:2]
+    figure = page.blank_figure(min(1.25 * heads + .8, 16),
+                               min(1.25 * layers + .8, 24))
+    grid = figure.subplots(layers, heads, squeeze=False)
+    for layer in range(layers):
+      for head in range(heads):
+        axes = grid[layer, head]
+        axes.imshow(self.probabilities[layer, head], cmap='viridis', vmin=0,
+                    vmax=1)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        if layer == 0:
+          axes.set_title(f'head {head}', fontsize=9)
+        if head == 0:
+          axes.set_ylabel(f'layer {layer}', fontsize=9)
+    return page.Picture(figure)
+
+  def _repr_png_(self) -> bytes:
+    return self.overview()._repr_png_()
+
+
+def attention(model: Model, text: str) -> AttentionMap:
+  """The attention of every layer and head for one text.
+
+  The kernels never hold these numbers; they are made again here from each
+  block's input, as `kernels.attention.xla` defines them.
+
+  Args:
+    model: from `robertax.load`.
+    text: may have masks.
+
+  Raises:
+    InputError: more tokens than the model has positions.
+  """
+  tok = model.tokenizer
+  for name in tok.mask_texts:
+    text = text.replace(name, MASK)
+  row = with_ends(tok, tok.encode(text, allow_mask=True),
+                  model.config.max_positions, text)
+  ((_, input_ids, segment_ids),) = row_batches(
+      [row], tok.pad_id, model.config.max_positions, len(row))
+  states = model.states(input_ids, segment_ids, all_layers=True)
+  x_NTD = states[:-1, 0, :len(row)]  # What goes into each block; no padding.
+  weights = model.params['layers']['attention']
+
+  def project(name):
+    kernel_NDHK = np.asarray(weights[name]['kernel'])
+    bias_NHK = np.asarray(weights[name]['bias'])
+    return np.einsum('NTD,NDHK->NHTK', x_NTD, kernel_NDHK,
+                     optimize=True) + bias_NHK[:, :, None]
+
+  q_NHTK, k_NHSK = project('query'), project('key')
+  scores_NHTS = q_NHTK @ k_NHSK.swapaxes(-1, -2) * q_NHTK.shape[-1]**-.5
+  scores_NHTS -= scores_NHTS.max(-1, keepdims=True)
+  probs_NHTS = np.exp(scores_NHTS)
+  probs_NHTS /= probs_NHTS.sum(-1, keepdims=True)
+  return AttentionMap([tok.token_text(i) for i in row], probs_NHTS)
+
+
+# A small cloze test: where the right word stands among the guesses.
+
+
+def cloze(model: Model, questions: Iterable[tuple[str, str]]) -> Table:
+  """How likely the right word is, and which rank it has of the vocabulary.
+
+  >>> cloze(model, [('The capital of <mask> is Paris.', 'France')])
+
+  Args:
+    model: from `robertax.load`.
+    questions: (text with one mask, the word). A word that is not one token of
+      this model has no rank: it cannot be guessed, and is not counted.
+
+  Raises:
+    InputError: a text without exactly one mask, or too long.
+  """
+  tok, rows, ranks = model.tokenizer, [], []
+  for text, word in questions:
+    question = masked_text(model, text)
+    if len(question.places) != 1:
+      raise InputError(f'a cloze question has one {MASK}, found '
+                       f'{len(question.places)}: {text[:80]!r}.')
+    (best,) = model.fill_mask(text, top_k=1)
+    before = question.text.split(MASK)[0]
+    guess = [best.token.strip(), f'{best.probability:.1%}']
+    try:
+      token = target_id(tok, word, before)
+    except InputError:
+      rows.append((text, word, 'not one token', '', *guess))
+      continue
+    (found,) = model.fill_mask(text, targets=[word])
+    log_probs = _cloze_log_probs(model, question)
+    ranks.append(1 + int((log_probs > log_probs[token]).sum()))
+    rows.append((text, word, f'{ranks[-1]:,}', f'{found.probability:.1%}',
+                 *guess))
+  right = sum(rank == 1 for rank in ranks)
+  note = (f'{right} of {len(ranks)} guessed right; median rank '
+          f'{np.median(ranks):g} of {model.config.vocab_size:,}.'
+          if ranks else 'None of the words is one token of this model.')
+  return Table(('text', 'word', 'rank', 'probability', 'best guess', 'its'),
+               rows, note)
+
+
+def _cloze_log_probs(model: Model, question: MaskedText) -> np.ndarray:
+  """float32[V] at its mask."""
+  ((_, input_ids, segment_ids),) = row_batches(
+      [question.ids], model.tokenizer.pad_id, model.config.max_positions,
+      len(question.ids))
+  places = question.places[None].astype(np.int32)
+  return model.log_probs(input_ids, segment_ids, places)[0, 0]
+
+
+# The text of a run: how much there is, what it looks like, which tokens.
+
+
+COUNTED = 16_384  # Rows of a corpus whose tokens are counted.
+
+
+class CorpusView(NamedTuple):
+  """Tables of a run's corpora.
+
+  Attributes:
+    sizes: a row a corpus: documents, sentences, rows, tokens, padding.
+    examples: held-out text, as the tokenizer gives it back.
+    tokens: the most frequent ones of each corpus.
+  """
+  sizes: Table
+  examples: Table
+  tokens: Table
+
+
+def corpora(path: str, examples: int = 3, top_k: int = 20) -> CorpusView:
+  """What a run reads; records that are missing are prepared first.
+
+  Args:
+    path: W.
+    examples: held-out ones of each corpus, spread evenly.
+    top_k: tokens of each corpus.
+
+  Raises:
+    InputError: no workdir, one of a task without corpora, or its text is gone.
+  """
+  config = workdir.read_config(path)
+  if config is None:
+    raise InputError(f'{path!r} is not a workdir of robertax: it has no '
+                     'config.json.')
+  if config.task != 'pretrain':
+    raise InputError(f'{path!r} is of task {config.task!r}: only pretraining '
+                     'reads corpora.')
+  prepared = corpus.prepare(config.data, config.tokenizer,
+                            vocab_size=config.model.vocab_size)
+  tok, marker = prepared.tokenizer, Marker(prepared.tokenizer)
+  sizes, texts, tokens = [], [], []
+  for manifest in prepared.manifests:
+    train, held = manifest.splits['train'], manifest.splits['eval']
+    sizes.append((
+        manifest.corpus, train.num_documents, held.num_documents,
+        train.num_sentences, train.num_records, train.num_tokens,
+        f'{manifest.counts.get("padding_fraction", 0):.1%}'))
+    source = data.open_source([manifest], 'eval', config.data.backend,
+                              tok.pad_id, config.data)
+    for number in range(min(examples, source.num_records)):
+      place = (2 * number + 1) * source.num_records // (2 * examples)
+      rows = source.gather(np.array([place]))
+      texts.append((manifest.corpus, int(rows.lengths[0, 0]),
+                    marker.text(rows.ids[0][:rows.lengths[0, 0]])))
+    counts = data.unigram_counts(
+        data.open_source([manifest], 'train', config.data.backend, tok.pad_id,
+                         config.data), tok.vocab_size, COUNTED)
+    best = np.argsort(-counts, kind='stable')[:top_k]
+    tokens.append((manifest.corpus, ', '.join(
+        f'{tok.token_text(int(i))!r} {counts[i] / counts.sum():.1%}'
+        for i in best if counts[i])))
+  return CorpusView(
+      Table(('corpus', 'documents', 'held out', 'sentences', 'rows', 'tokens',
+             'padding'), sizes),
+      Table(('corpus', 'tokens', 'held-out example'), texts),
+      Table(('corpus', 'most frequent tokens, with their share'), tokens))
+
+
+# Which tokens lie nearest to each other in the embedding table.
+
+
+def nearest(model: Model, words: str | Sequence[str], top_k: int = 8) -> Table:
+  """The tokens nearest to words, by the cosine of their embeddings.
+
+  Special tokens are left out.
+
+  Args:
+    model: from `robertax.load`.
+    words: one or several; each is taken as it stands behind a space. One that
+      is not a token of this model is said to be none.
+    top_k: how many of each.
+
+  Raises:
+    InputError: top_k is not from 1 to the size of the vocabulary.
+  """
+  tok = model.tokenizer
+  if not 1 <= top_k < model.config.vocab_size:
+    raise InputError(
+        f'top_k={top_k}: from 1 to {model.config.vocab_size - 1}.')
+  table_VD = np.asarray(model.params['embeddings']['tokens'], np.float32)
+  table_VD = table_VD / np.maximum(
+      np.linalg.norm(table_VD, axis=1, keepdims=True), 1e-12)
+  rows = []
+  for word in [words] if isinstance(words, str) else words:
+    try:
+      token = target_id(tok, word, ' ')
+    except InputError:
+      rows.append((word, 'not one token of this model'))
+      continue
+    cosines_V = table_VD @ table_VD[token]
+    cosines_V[[token, *tok.special_ids]] = -np.inf
+    best = np.argsort(-cosines_V, kind='stable')[:top_k]
+    rows.append((word, ', '.join(
+        f'{tok.token_text(int(i)).strip()} {cosines_V[i]:.2f}' for i in best
+        if np.isfinite(cosines_V[i]))))
+  return Table(('token', 'nearest, with the cosine'), rows)
+
 
 # Of a picture: one of each way to lie.
 SHOWN = ('embeddings/tokens', 'layers/attention/query/kernel',
          'layers/attention/output/kernel', 'layers/mlp_in/kernel',
          'layers/mlp_out/kernel', 'layers/mlp_norm/scale')
-BATCH = 'a batch'
+PLACED_BATCH = 'a batch'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,14 +378,14 @@ def placements(config: ModelConfig, data: int = 1, fsdp: int = 1,
   return found
 
 
-def table(config: ModelConfig, data: int = 1, fsdp: int = 1, model: int = 1
-          ) -> Table:
+def placement_table(config: ModelConfig, data: int = 1, fsdp: int = 1,
+                    model: int = 1) -> Table:
   """All parameters: shape, part, bytes in float32.
 
   Arguments and errors as of `placements`.
   """
   found = placements(config, data, fsdp, model)
-  rows = [(p.path, list(p.shape), _said(p), list(p.part), p.copies,
+  rows = [(p.path, list(p.shape), _said_spec(p), list(p.part), p.copies,
            f'{4 * math.prod(p.part) / 2**20:,.3f}') for p in found]
   whole = sum(math.prod(p.shape) for p in found)
   each = sum(math.prod(p.part) for p in found)
@@ -117,8 +397,9 @@ def table(config: ModelConfig, data: int = 1, fsdp: int = 1, model: int = 1
       'keeps twice as much again.')
 
 
-def picture(config: ModelConfig, data: int = 1, fsdp: int = 1, model: int = 1,
-            paths: Sequence[str] = SHOWN) -> pictures.Picture:
+def placement_picture(config: ModelConfig, data: int = 1, fsdp: int = 1,
+                      model: int = 1,
+                      paths: Sequence[str] = SHOWN) -> page.Picture:
   """The mesh as a grid of devices, once for each array.
 
   Devices of one colour hold the same part. The grid is the mesh as it is named
@@ -134,11 +415,11 @@ def picture(config: ModelConfig, data: int = 1, fsdp: int = 1, model: int = 1,
   drawn = [found[path] for path in paths if path in found]
   rows = data * fsdp
   drawn.append(_placement(
-      BATCH, (8 * rows, config.max_positions), (parallel.BATCH,),
+      PLACED_BATCH, (8 * rows, config.max_positions), (parallel.BATCH,),
       AbstractMesh((data, fsdp, model), AXES)))
   columns = min(len(drawn), 4)
   lines = -(-len(drawn) // columns)
-  figure = pictures.blank(3.1 * columns, 3.5 * lines)
+  figure = page.blank_figure(3.1 * columns, 3.5 * lines)
   grid = figure.subplots(lines, columns, squeeze=False).ravel()
   shape = (rows, model) if model > 1 else (data, fsdp)
   names = (('fsdp' if data == 1 else 'data' if fsdp == 1 else 'data x fsdp',
@@ -146,7 +427,7 @@ def picture(config: ModelConfig, data: int = 1, fsdp: int = 1, model: int = 1,
   for axes in grid[len(drawn):]:
     axes.set_axis_off()
   for axes, one in zip(grid, drawn):
-    axes.imshow(_colours(one).reshape(*shape, 3),
+    axes.imshow(_placement_colours(one).reshape(*shape, 3),
                 extent=(0, shape[1], shape[0], 0))
     for line in range(1, max(shape)):
       if line < shape[1]:
@@ -157,10 +438,10 @@ def picture(config: ModelConfig, data: int = 1, fsdp: int = 1, model: int = 1,
     axes.set_title(f'{one.path}\n{list(one.shape)} -> {list(one.part)}\n'
                    f'{one.parts} different parts, each on {one.copies}',
                    fontsize=8)
-  return pictures.Picture(figure)
+  return page.Picture(figure)
 
 
-def _colours(placement: Placement) -> np.ndarray:
+def _placement_colours(placement: Placement) -> np.ndarray:
   """float[data, fsdp, model, 3], of each part another.
 
   The first dim that is cut says the colour, the others how pale it is.
@@ -184,6 +465,6 @@ def _placement(path, shape, spec, mesh) -> Placement:
   return Placement(path, tuple(shape), tuple(axes), dict(mesh.shape))
 
 
-def _said(placement: Placement) -> str:
+def _said_spec(placement: Placement) -> str:
   return ', '.join(f'{"+".join(axes)} (dim {dim})'
                    for dim, axes in enumerate(placement.axes) if axes) or 'none'

@@ -42,8 +42,8 @@ def main(argv):
   with processes.as_one():
     ended = loop.run(wanted, _WORKDIR.value, named(_CONFIG))
     if processes.first():
-      print(epilogue.after(ended, ' '.join(['python -m robertax.main',
-                                            *sys.argv[1:]])))
+      print(epilogue.last_words(ended, ' '.join(['python -m robertax.main',
+                                                 *sys.argv[1:]])))
   sys.exit(128 + ended.signal if ended.signal else 0)
 
 

@@ -70,8 +70,8 @@ def main(argv):
   keys = () if _WORKDIR.value else named(_CONFIG)
   # Imported here: a wrong flag is answered at once, without loading JAX.
   if _SHOW.value:
-    from robertax.inspection import batch_view, batches
-    batch_view.write(batches.show_batch(
+    from robertax.inspection import batches
+    batches.print_batch(batches.show_batch(
         values, _STEP.value, _ROWS.value, _OUT.value, keys))
     return 0
   from robertax import corpus

@@ -26,7 +26,7 @@ def main(argv):
                      'python -m robertax.report --workdir=runs/quickstart')
   from robertax.inspection import report
 
-  print(report.write(folders[0], folders[1:], _OUT.value))
+  print(report.write_report(folders[0], folders[1:], _OUT.value))
 
 
 if __name__ == '__main__':

@@ -1,16 +1,57 @@
 """What a run says at its end: guesses, picture, report, what to do next."""
 
+from collections.abc import Sequence
 import json
 import signal
 
+import numpy as np
+
 from robertax import paths
-from robertax.inspection import heldout, opening, pictures, report, samples
+from robertax.inspection import opening, page, report
+from robertax.inspection.model import MASK, Filled, Model
 from robertax.tasks.task import RESULTS, describe_results
 from robertax.train import workdir
 from robertax.train.loop import Run
 
+# Words of held-out text, masked and guessed: what a run shows at its end.
 
-def after(run: Run, command: str) -> str:
+
+def fill_examples(model: Model, rows: Sequence[np.ndarray]
+                  ) -> list[tuple[str, str, list[Filled]]]:
+  """For each row of held-out ids, one word masked and guessed.
+
+  Args:
+    model: guesses.
+    rows: ids of examples; in each the sentence nearest to 16 tokens is taken,
+      and in it the middle one of its tokens that are whole words.
+
+  Returns:
+    (sentence with <mask>, the word that stood there, guesses) for each row in
+    which a sentence with a whole word was found.
+  """
+  tok, examples = model.tokenizer, []
+  for row in rows:
+    ends = np.flatnonzero(np.isin(row, (tok.bos_id, tok.eos_id)))
+    sentences = [s for s in np.split(row, ends + 1) if len(s) >= 8]
+    for ids in sorted(sentences, key=lambda s: abs(len(s) - 16)):
+      ids = ids[~np.isin(ids, tok.special_ids)][:model.config.max_positions - 2]
+      pieces = [tok.token_text(i) for i in ids]
+      words = [i for i in range(1, len(ids) - 1)
+               if pieces[i].startswith(' ') and pieces[i].strip().isalpha()
+               and len(pieces[i]) > 3 and not pieces[i + 1][:1].isalpha()]
+      if words:
+        place = words[len(words) // 2]
+        tail = tok.decode(ids[place + 1:])
+        if tok.word_starts[ids[place + 1]] and not tail.startswith(' '):
+          tail = f' {tail}'
+        sentence = f'{tok.decode(ids[:place])} {MASK}{tail}'
+        examples.append((sentence, pieces[place].strip(),
+                         model.fill_mask(sentence, 3)))
+        break
+  return examples
+
+
+def last_words(run: Run, command: str) -> str:
   """The text for a run that has ended.
 
   Args:
@@ -22,30 +63,33 @@ def after(run: Run, command: str) -> str:
             f'which is saved. To go on:\n  {command}')
   if run.results:
     return (f'{describe_results(run.results)}\n'
-            f'Report: {report.write(run.workdir)}')
+            f'Report: {report.write_report(run.workdir)}')
   if paths.exists(path := f'{run.workdir}/{RESULTS}'):
     with paths.open(path) as f:
       return (f'{run.workdir} is done, nothing was changed.\n'
               f'{describe_results(json.load(f))}')
   if not run.trained:
     return (f'{run.workdir} is done: all {run.step} steps are there, nothing '
-            f'was changed.\n{_next(run.workdir)}')
+            f'was changed.\n{_next_commands(run.workdir)}')
   lines = ['Words guessed in text held out from training:']
   trained = opening.load(run.workdir)
-  filled = heldout.fill_examples(trained, run.task.heldout_ids(3))
+  filled = fill_examples(trained, run.task.heldout_ids(3))
   for text, word, guesses in filled:
     said = ', '.join(f'{g.token.strip()!r} {g.probability:.0%}'
                      for g in guesses)
     lines += [f'  {" ".join(text.split())}',
               f'    guessed {said}; it was {word!r}']
-  samples.save(run.workdir, samples.gather(
+  report.save_samples(run.workdir, report.gather_samples(
       workdir.read_config(run.workdir), run.task, run.step, filled))
-  lines += [f'Learning curve: {pictures.learning_curve(run.workdir)}',
-            f'Report: {report.write(run.workdir)}', _next(run.workdir)]
+  lines += [
+      f'Learning curve: {page.learning_curve(run.workdir)}',
+      f'Report: {report.write_report(run.workdir)}',
+      _next_commands(run.workdir)
+  ]
   return '\n'.join(lines)
 
 
-def _next(workdir: str) -> str:
+def _next_commands(workdir: str) -> str:
   return ('Next, from a Python prompt:\n'
           f'  import robertax; model = robertax.load({workdir!r})\n'
           "  model.fill_mask('This function returns the <mask> of a list.')")

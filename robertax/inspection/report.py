@@ -1,26 +1,210 @@
 """W/report.html: a run on one page, beside others if any are given."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+import dataclasses
 from datetime import UTC, datetime
 from html import escape
+import json
+from typing import Any
 
 import jax
 
 from robertax import model as modelling
 from robertax import paths
-from robertax.errors import writing
-from robertax.inspection import (
-    chart,
-    comparison,
-    curves,
-    page,
-    run_log,
-    samples,
-)
-from robertax.inspection.run_log import RunLog
-from robertax.inspection.table import Table
-from robertax.tasks.task import describe_results
+from robertax.errors import InputError, writing
+from robertax.inspection import batches, page, run_log
+from robertax.inspection.batches import Marked, Part, visible
+from robertax.inspection.model import Filled
+from robertax.inspection.page import Table
+from robertax.inspection.run_log import RunLog, incomparable
+from robertax.tasks.task import describe_results, plain_values
 from robertax.train.clock import KINDS
+
+# Runs beside each other: curves, last numbers, keys that differ.
+
+
+# Last numbers that are compared, where any of the runs has them.
+NUMBERS = ('eval/loss', 'eval/unigram_loss', 'eval/bits', 'eval/perplexity',
+           'eval/accuracy', 'train/loss', 'train/epoch',
+           'train/tokens_per_second', 'train/mfu', 'train/goodput')
+ABSENT = '(absent)'
+
+
+def comparison_html(runs: Sequence[RunLog]) -> str:
+  """The first run beside the others."""
+  return (page.charts_html(run_log.compared_figures(runs))
+          + '<h3>Last numbers</h3>' + numbers_table(runs)._repr_html_()
+          + '<h3>Keys of the config that differ</h3>'
+          + differing_keys(runs)._repr_html_())
+
+
+def numbers_table(runs: Sequence[RunLog]) -> Table:
+  """A row a run; the last column says whose loss is of something else."""
+  scored = any(run.results for run in runs)
+  keys = [key for key in NUMBERS
+          if any(run.last(key) is not None for run in runs)]
+  rows = []
+  for run, name in zip(runs, run_log.distinct_names(runs)):
+    why = '' if run is runs[0] else incomparable(runs[0], run)
+    row = [name, run.step, run.config.train.steps]
+    if scored:
+      row += [_run_score(run)]
+    rows.append([*row, *map(run.last, keys), why or 'yes'])
+  return Table(
+      ('run', 'step', 'of', *(['score'] if scored else []),
+       *(key.replace('eval/', 'held-out ').replace('train/', '').replace(
+           '_', ' ') for key in keys), 'losses comparable'), rows)
+
+
+def differing_keys(runs: Sequence[RunLog]) -> Table:
+  """Keys that are not the same in all."""
+  keys = [key for key in dict.fromkeys(k for run in runs for k in run.keys)
+          if len({repr(run.keys.get(key, ABSENT)) for run in runs}) > 1]
+  return Table(('key', *run_log.distinct_names(runs)),
+               [(key, *(_key_value(run.keys.get(key, ABSENT)) for run in runs))
+                for key in keys],
+               '' if keys else 'None: the same config.')
+
+
+def _run_score(run: RunLog) -> str:
+  found = run.results
+  if not found:
+    return ''
+  value = found.get('value')
+  said = (f'{found.get("metric")} {value:.2f}'
+          if isinstance(value, int | float) else 'none')
+  return said + (' DEGENERATE' if found.get('degenerate') else '')
+
+
+def _key_value(value) -> str:
+  return repr(value) if isinstance(value, str) else str(value)
+
+
+# W/samples.json: what a run said and saw last, kept for its report.
+#
+# Guessing takes the weights, and a batch takes the records; a report is made
+# from files alone, in a second, also where neither is any more.
+
+
+SAMPLES = 'samples.json'
+SAMPLE_ROWS = 2  # Of a batch; a row has up to 512 tokens.
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+  """What was kept.
+
+  Attributes:
+    step: updates that the weights have seen.
+    machine: devices and versions.
+    filled: (text with a mask, what stood there, guesses), held-out text.
+    batch: some rows of the batch of the last step; None: a task without masks.
+  """
+  step: int
+  machine: str
+  filled: list[tuple[str, str, list[Filled]]]
+  batch: batches.Batch | None
+
+
+def gather_samples(config: Any, task: Any, step: int,
+                   filled: Sequence[tuple[str, str, list[Filled]]]) -> Samples:
+  """What is to be kept of a run that has ended.
+
+  Args:
+    config: of the run.
+    task: the task object, its data open.
+    step: updates done.
+    filled: from heldout.fill_examples.
+  """
+  batch = (batches.batch_of(config, task, max(step - 1, 0), SAMPLE_ROWS)
+           if hasattr(task, 'pipeline') else None)
+  device, hosts = jax.devices()[0], jax.process_count()
+  return Samples(
+      step, f'{jax.device_count()} x {device.device_kind} ({device.platform}'
+      f'{f", {hosts} processes" if hosts > 1 else ""}), jax {jax.__version__}',
+      list(filled), batch)
+
+
+def save_samples(workdir: str, samples: Samples) -> str:
+  """Writes W/samples.json, whole or not at all.
+
+  Raises:
+    InputError: it cannot be written.
+  """
+  batch = samples.batch
+  content = {
+      'step': samples.step, 'machine': samples.machine,
+      'filled': samples.filled, 'batch': batch and {
+          'rows': batch.rows, 'statistics': batch.statistics,
+          'marked': batch.marked, 'special_tokens': batch.special_tokens}}
+  path = f'{workdir}/{SAMPLES}'
+  with writing(path):
+    # ASCII: stray bytes are escaped surrogates.
+    paths.write_text(path, json.dumps(plain_values(content)))
+  return path
+
+
+def load_samples(workdir: str) -> Samples | None:
+  """What W/samples.json holds; None where there is none.
+
+  Raises:
+    InputError: it is damaged.
+  """
+  path = f'{workdir}/{SAMPLES}'
+  if not paths.exists(path):
+    return None
+  try:
+    with paths.open(path) as f:
+      content = json.load(f)
+    batch = content['batch'] and batches.Batch(
+        content['batch']['rows'], content['batch']['statistics'],
+        [[_marked_html(*segment) for segment in row]
+         for row in content['batch']['marked']],
+        tuple(content['batch']['special_tokens']))
+    samples = Samples(
+        int(content['step']), str(content['machine']),
+        [(str(text), str(word), [Filled(str(g[0]), float(g[1]), str(g[2]))
+                                 for g in guesses])
+         for text, word, guesses in content['filled']], batch)
+    _ = samples_html(samples)  # All that is wrong is seen here.
+    return samples
+  except (OSError, ValueError, TypeError, LookupError, AttributeError) as e:
+    raise InputError(f'{path}: not what a run has kept for its report ({e!r}). '
+                     'Delete it: the report does without.') from e
+
+
+def samples_html(samples: Samples) -> tuple[str, str]:
+  """(guesses, batch), as HTML; '' where there is none."""
+  guesses = ''
+  for text, word, found in samples.filled:
+    said = ', '.join(
+        f'<code{" class=right" if g.token.strip() == word else ""}>'
+        f'{escape(visible(g.token.strip()))}</code> {g.probability:.0%}'
+        for g in found)
+    guesses += (f'<div class="text" dir="auto">'
+                f'{escape(visible(" ".join(text.split())))}</div>'
+                f'<p>It was <code>{escape(visible(word))}</code>; guessed '
+                f'{said}.</p>')
+  if samples.batch is None:
+    return guesses, ''
+  batch = samples.batch
+  shown = (f'<p>{escape(visible(batches.batch_title(batch)))}. '
+           f'{batches.html_legend()}.</p>')
+  for row, marked in zip(batch.rows, batch.marked):
+    shown += f'<h3>{escape(visible(batches.example_heading(row)))}</h3>'
+    for segment in marked:
+      for name, parts in (('before', segment.before), ('after', segment.after)):
+        shown += (f'<div class="text" dir="auto"><small>{name}</small> '
+                  f'{"".join(map(batches.html_part, parts))}</div>')
+  return guesses, shown
+
+
+def _marked_html(before, after, plain_before, plain_after) -> Marked:
+  return Marked([Part(*part) for part in before],
+                [Part(*part) for part in after], plain_before, plain_after)
+
 
 REPORT = 'report.html'
 _KINDS = {'start': 'preparing, restoring, compiling',
@@ -28,7 +212,8 @@ _KINDS = {'start': 'preparing, restoring, compiling',
           'checkpoint': 'saving', 'evaluation': 'evaluating'}
 
 
-def write(workdir: str, others: Sequence[str] = (), out: str = '') -> str:
+def write_report(workdir: str, others: Sequence[str] = (),
+                 out: str = '') -> str:
   """Writes a report; reads files alone, no weights and no records.
 
   Args:
@@ -43,8 +228,8 @@ def write(workdir: str, others: Sequence[str] = (), out: str = '') -> str:
     InputError: one is no workdir with logged steps, a file of it is damaged, or
       the report cannot be written.
   """
-  run = run_log.read(workdir)
-  html = report(run, [run_log.read(path) for path in others])
+  run = run_log.read_run(workdir)
+  html = report_html(run, [run_log.read_run(path) for path in others])
   path = out or f'{workdir}/{REPORT}'
   with writing(path):
     paths.write_text(path, html.encode(
@@ -52,24 +237,24 @@ def write(workdir: str, others: Sequence[str] = (), out: str = '') -> str:
   return path
 
 
-def report(run: RunLog, others: Sequence[RunLog] = ()) -> str:
+def report_html(run: RunLog, others: Sequence[RunLog] = ()) -> str:
   """The page as HTML."""
-  kept = samples.load(run.path)
-  guesses, batch = samples.html(kept) if kept else ('', '')
+  kept = load_samples(run.path)
+  guesses, batch = samples_html(kept) if kept else ('', '')
   runs = [run, *others]
-  return page.page(run.name, _head(run, kept), [
-      ('Score', _score(run)),
-      ('Curves', page.charts(curves.of_run(run))),
-      ('Beside other runs', comparison.html(runs) if others else ''),
-      ('Where the seconds went', _seconds(run)),
-      ('Text', _corpora(run)),
+  return page.page_html(run.name, _head_html(run, kept), [
+      ('Score', _score_tile(run)),
+      ('Curves', page.charts_html(run_log.run_figures(run))),
+      ('Beside other runs', comparison_html(runs) if others else ''),
+      ('Where the seconds went', _seconds_html(run)),
+      ('Text', _corpora_html(run)),
       ('Words guessed in held-out text', guesses),
       ('A batch, before and after masking', batch),
-      ('Final numbers', _final(run)),
-      ('What ran', _config(run))])
+      ('Final numbers', _final_numbers(run)),
+      ('What ran', _config_html(run))])
 
 
-def _head(run: RunLog, kept: samples.Samples | None) -> str:
+def _head_html(run: RunLog, kept: Samples | None) -> str:
   model, steps = run.config.model, run.config.train.steps
   facts = [run.config.task, f'{model.num_layers} layers x {model.hidden_size}',
            _parameters(run)]
@@ -103,10 +288,10 @@ def _head(run: RunLog, kept: samples.Samples | None) -> str:
     if (value := run.last(key)) is not None:
       facts.append((form.format(value), name))
   return ''.join(f'<p class="note">{escape(x)}</p>' for x in lines) + (
-      page.tiles(facts))
+      page.tiles_html(facts))
 
 
-def _score(run: RunLog) -> str:
+def _score_tile(run: RunLog) -> str:
   """Of a fine-tuning run."""
   found = run.results
   if not found:
@@ -120,18 +305,18 @@ def _score(run: RunLog) -> str:
   except (LookupError, TypeError, ValueError, AttributeError):
     said = ''  # Of another version; the table below has all of it.
   return (html + (f'<p>{escape(said)}</p>' if said else '')
-          + page.folded('results.json', Table(
+          + page.folded_html('results.json', Table(
               ('key', 'value'),
               [(key, str(value)) for key, value in found.items()]
           )._repr_html_()))
 
 
-def _seconds(run: RunLog) -> str:
+def _seconds_html(run: RunLog) -> str:
   seconds = [(_KINDS[kind], run.total(f'train/{kind}_seconds'))
              for kind in KINDS if f'train/{kind}_seconds' in run.metrics]
   if not seconds:
     return ''
-  html = chart.bars('Seconds up to the last logged step', 's', seconds)
+  html = page.bar_figure('Seconds up to the last logged step', 's', seconds)
   lines = ['Of the lines that stand in metrics.jsonl: what a kill undid is not '
            'among them.']
   if (goodput := run.last('train/goodput')) is not None:
@@ -141,7 +326,7 @@ def _seconds(run: RunLog) -> str:
   return html + f'<p class="note">{" ".join(lines)}</p>'
 
 
-def _corpora(run: RunLog) -> str:
+def _corpora_html(run: RunLog) -> str:
   if run.config.task != 'pretrain':
     return ''
   rows = []
@@ -160,22 +345,22 @@ def _corpora(run: RunLog) -> str:
       + 'The unigram knows only how frequent each token is.')._repr_html_()
 
 
-def _final(run: RunLog) -> str:
+def _final_numbers(run: RunLog) -> str:
   rows = [(key, run.last(key)) for key in run.metrics]
-  return page.folded(
+  return page.folded_html(
       f'All {len(rows)} numbers, as logged last',
       Table(('metric', 'value'), rows)._repr_html_())
 
 
-def _config(run: RunLog) -> str:
+def _config_html(run: RunLog) -> str:
   differing = Table(
       ('key', 'value', 'default'),
-      [(key, _value(value), _value(default))
+      [(key, _config_value(value), _config_value(default))
        for key, (value, default) in run.changed.items()])
-  rest = Table(('key', 'value'), [(key, _value(value))
+  rest = Table(('key', 'value'), [(key, _config_value(value))
                                   for key, value in run.keys.items()
                                   if key not in run.changed])
-  return (differing._repr_html_() + page.folded(
+  return (differing._repr_html_() + page.folded_html(
       f'{len(rest.rows)} keys at their defaults', rest._repr_html_()))
 
 
@@ -188,7 +373,7 @@ def _parameters(run: RunLog) -> str:
   return f'{count / 1e6:.2f}M parameters'
 
 
-def _value(value) -> str:
+def _config_value(value) -> str:
   return repr(value) if isinstance(value, str) else str(value)
 
 

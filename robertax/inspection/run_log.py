@@ -1,5 +1,6 @@
 """A run as its workdir tells it: config, numbers by step, results."""
 
+from collections.abc import Sequence
 import dataclasses
 import functools
 import json
@@ -11,6 +12,8 @@ import numpy as np
 from robertax import paths, text
 from robertax.config import Config, flatten, to_dict
 from robertax.errors import InputError
+from robertax.inspection import page
+from robertax.inspection.page import ChartLine
 from robertax.tasks.task import RESULTS
 from robertax.train import workdir
 from robertax.train.writer import read_lines
@@ -77,7 +80,7 @@ class RunLog:
     """(steps, values), float64; NaN where null was logged: no finite number."""
     found = [(line['step'], line[key]) for line in self.lines if key in line]
     steps = np.array([step for step, _ in found], np.float64)
-    return steps, np.array([_number(v) for _, v in found], np.float64)
+    return steps, np.array([_finite_number(v) for _, v in found], np.float64)
 
   def last(self, key: str) -> float | None:
     """The newest finite value of a metric."""
@@ -101,7 +104,7 @@ class RunLog:
       return None  # A run of before that file was, or it is not kept.
 
 
-def read(path: str) -> RunLog:
+def read_run(path: str) -> RunLog:
   """Reads a workdir; nothing of it is changed, no weights are read.
 
   Args:
@@ -126,7 +129,7 @@ def read(path: str) -> RunLog:
   saved = f'{path}/tokenizer.json'
   return RunLog(
       path, os.path.basename(paths.absolute(path)), config, lines,
-      _results(f'{path}/{RESULTS}'),
+      _read_results(f'{path}/{RESULTS}'),
       text.load(saved).fingerprint if paths.exists(saved) else '')
 
 
@@ -154,11 +157,11 @@ def _same_text(one: RunLog, other: RunLog) -> bool:
       np.allclose(*(list(each.values()) for each in unigrams), rtol=1e-5))
 
 
-def _number(value: Any) -> float:
+def _finite_number(value: Any) -> float:
   return float(value) if isinstance(value, int | float) else np.nan
 
 
-def _results(path: str) -> dict[str, Any]:
+def _read_results(path: str) -> dict[str, Any]:
   if not paths.exists(path):
     return {}
   try:
@@ -167,3 +170,174 @@ def _results(path: str) -> dict[str, Any]:
   except (OSError, ValueError, TypeError, RecursionError) as e:
     raise InputError(f'{path}: not what a fine-tuning run has written ({e}). '
                      'Move it away.') from e
+
+
+# The curves of one run, or of several laid over each other.
+
+
+class Curves:
+  """Figures to be looked at: a notebook shows them, `figures` are HTML."""
+
+  def __init__(self, figures: Sequence[str]):
+    self.figures = tuple(filter(None, figures))
+
+  def _repr_html_(self) -> str:
+    return ('<div style="display:grid;gap:14px;grid-template-columns:'
+            'repeat(auto-fit,minmax(min(100%,400px),1fr))">'
+            f'{"".join(self.figures)}</div>')
+
+
+def learning_curves(*workdirs: str) -> Curves:
+  """What runs have logged, to be compared.
+
+  >>> learning_curves('runs/a', 'runs/b')
+
+  Args:
+    *workdirs: one or more; several are laid over each other.
+
+  Raises:
+    InputError: one is no workdir with logged steps.
+  """
+  runs = [read_run(path) for path in workdirs]
+  return Curves(
+      run_figures(runs[0]) if len(runs) == 1 else compared_figures(runs))
+
+
+def run_figures(run: RunLog) -> list[str]:
+  """The figures of one run; those without numbers are ''."""
+  return [*_loss_figure(run), *_score_figure(run), *_health_figure(run)]
+
+
+def compared_figures(runs: Sequence[RunLog]) -> list[str]:
+  """The figures of several runs, one colour each.
+
+  A loss that is of something else than the first run's is dotted, and says why.
+  """
+  names = distinct_names(runs)
+  # The first two are losses; all are of the task.
+  scored = ['eval/loss', 'train/loss', *(
+      key for key in runs[0].metrics if runs[0].results
+      and key.startswith('eval/') and key.count('/') == 1
+      and key != 'eval/loss')]
+  unit = 'nats' if runs[0].results else 'nats per masked token'
+  whys = [''] + [incomparable(runs[0], run) for run in runs[1:]]
+  note = ' '.join(
+      f'{name} {"is not drawn" if why == OTHER_TASK else "(dotted)"}: {why}.'
+      for name, why in zip(names, whys) if why)
+
+  def of(key: str, wide: bool = False, **style) -> list[ChartLine]:
+    lines = []
+    for number, (run, name, why) in enumerate(zip(runs, names, whys)):
+      if why == OTHER_TASK and key in scored:
+        continue
+      steps, values = run.series(key)
+      if wide:
+        values = page.smooth_values(values, _mean_width(values))
+      lines.append(ChartLine(name, steps, values, number,
+                             'dotted' if why else 'solid', **style))
+    return lines
+
+  figures = [
+      page.chart_figure('Loss on held-out text', unit,
+                        of('eval/loss', dots=True), note=note),
+      page.chart_figure('Loss of training batches',
+                        f'{unit}, smoothed', of(
+                            'train/loss', wide=True), note=note)]
+  figures += [
+      page.chart_figure(f'Held-out {key.removeprefix("eval/")}', 'percent',
+                        of(key, dots=True), note=note) for key in scored[2:]
+  ]
+  figures += [
+      page.chart_figure('Learning rate', '', of('train/learning_rate')),
+      page.chart_figure('Throughput', 'tokens a second, smoothed',
+                        of('train/tokens_per_second', wide=True), zero=True)
+  ]
+  return figures
+
+
+def distinct_names(runs: Sequence[RunLog]) -> list[str]:
+  """Last parts of the paths; whole paths where these are alike."""
+  names = [run.name for run in runs]
+  return [run.path if names.count(run.name) > 1 else run.name for run in runs]
+
+
+def _loss_figure(run: RunLog) -> list[str]:
+  unit = 'nats per masked token' if not run.results else 'nats'
+  figures = [page.chart_figure('Loss', unit, [
+      *_noisy_lines(run, 'train/loss', 'training batches', 0),
+      _metric_line(run, 'eval/unigram_loss', 'unigram', None, style='dashed'),
+      _metric_line(run, 'eval/loss', 'held-out text', 1, dots=True)])]
+  if len(run.eval_sets) > 1:
+    lines = []
+    for number, name in enumerate(run.eval_sets):
+      lines += [_metric_line(run, f'eval/{name}/unigram_loss', '', number,
+                             style='dashed'),
+                _metric_line(run, f'eval/{name}/loss', name, number, dots=True)]
+    figures.append(
+        page.chart_figure('Held-out loss of each corpus', unit, lines,
+                          note='Dashed: the unigram of each.'))
+  if 'train/nsp_loss' in run.metrics:
+    figures.append(page.chart_figure('Next-sentence prediction', 'nats', [
+        *_noisy_lines(run, 'train/nsp_loss', 'training batches', 0),
+        _metric_line(run, 'eval/nsp_loss', 'held-out text', 1, dots=True)]))
+  return figures
+
+
+def _score_figure(run: RunLog) -> list[str]:
+  if run.config.task == 'pretrain':
+    return [page.chart_figure('Masked tokens guessed right', 'share', [
+        *_noisy_lines(run, 'train/accuracy', 'training batches', 0),
+        _metric_line(run, 'eval/accuracy', 'held-out text', 1, dots=True)])]
+  keys = [key for key in run.metrics if key.startswith('eval/')
+          and not key.endswith('loss') and key.count('/') == 2]
+  return [page.chart_figure('Scores on held-out rows', 'percent', [
+      _metric_line(run, key, key.removeprefix('eval/'), number, dots=True)
+      for number, key in enumerate(keys)])]
+
+
+def _health_figure(run: RunLog) -> list[str]:
+  corpora = [key for key in run.metrics if key.startswith('train/epoch/')]
+  return [
+      page.chart_figure('Learning rate', '',
+                        [_metric_line(run, 'train/learning_rate', '', 0)],
+                        zero=True),
+      page.chart_figure(
+          'Gradient norm', '',
+          [*_noisy_lines(run, 'train/gradient_norm', 'before clipping', 0)]),
+      page.chart_figure('Throughput', 'tokens a second, without padding', [
+          *_noisy_lines(run, 'train/tokens_per_second', 'each logged window', 0)
+      ], zero=True),
+      page.chart_figure(
+          'Model FLOP utilization', 'share of the peak',
+          [*_noisy_lines(run, 'train/mfu', 'each logged window', 0)],
+          zero=True),
+      page.chart_figure('Passes over the training data', 'epochs', [
+          _metric_line(run, key,
+                       key.removeprefix('train/epoch').lstrip('/'), number)
+          for number, key in enumerate(corpora or ['train/epoch'])
+      ], zero=True)
+  ]
+
+
+def _metric_line(run: RunLog, key: str, label: str, colour: int | None, **style
+                 ) -> ChartLine:
+  return ChartLine(label, *run.series(key), colour, **style)
+
+
+def _noisy_lines(run: RunLog, key: str, label: str,
+                 colour: int) -> list[ChartLine]:
+  """Each step's own value, faint, and the mean of neighbours over it."""
+  steps, values = run.series(key)
+  width = _mean_width(values)
+  if width < 3:
+    return [ChartLine(label, steps, values, colour)]
+  return [
+      ChartLine('', steps, values, colour, 'faint'),
+      ChartLine(f'{label}, mean of {width}', steps,
+                page.smooth_values(values, width), colour)
+  ]
+
+
+def _mean_width(values: np.ndarray) -> int:
+  """How many values a mean is of: odd, a fifteenth of them at most."""
+  return max(1, min(len(values) // 15, 201)) | 1

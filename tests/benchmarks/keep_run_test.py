@@ -71,11 +71,11 @@ def test_figures_alone(options, tmp_path):
 
 def test_a_report_lays_it_over_the_run_itself(options):
   keep_run.keep(options)
-  mine, kept = map(run_log.read, (options.workdir, options.out))
+  mine, kept = map(run_log.read_run, (options.workdir, options.out))
   # Its folders are cut, its words are the same.
   assert mine.config != kept.config
   assert run_log.incomparable(mine, kept) == ''
-  assert 'kept' in report.report(mine, [kept])
+  assert 'kept' in report.report_html(mine, [kept])
 
 
 def test_what_is_missing_is_said(options, tmp_path):

@@ -85,7 +85,7 @@ def test_a_clock_that_says_infinity_is_no_clock(tmp_path):
   line = {'start': float('inf'), 'step': 1, 'time': 1.0, 'step_seconds': 1.0}
   (tmp_path / 'clock.jsonl').write_text(json.dumps(line) + '\n')
   READERS['workdir'].read(tmp_path)
-  assert run_log.read(str(tmp_path)).times() is None
+  assert run_log.read_run(str(tmp_path)).times() is None
 
 
 def test_a_mask_that_is_not_called_special_is_so_all_the_same(tmp_path):

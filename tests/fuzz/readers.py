@@ -236,7 +236,7 @@ def _workdir() -> dict[str, bytes]:
 
 def _read_workdir(folder):
   from robertax.inspection import run_log
-  log = run_log.read(str(folder))
+  log = run_log.read_run(str(folder))
   for found in (log.times, log.keys, log.eval_sets, log.changed, log.step):
     str(found() if callable(found) else found)
   log.series('train/loss')

@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from launch import inspect_notebook
 from robertax.errors import InputError
-from robertax.inspection import attention_map, conversion
+from robertax.inspection import conversion
 from robertax.kernels import layer_norm
 
 TEXT = 'two three <mask> five six.'
@@ -14,7 +15,7 @@ TEXT = 'two three <mask> five six.'
 def test_the_encoder_goes_on_from_these_probabilities(loaded):
   """Each block's output, made from them in NumPy, is that of the encoder."""
   text = TEXT.replace('<mask>', 'four')
-  found = attention_map.attention(loaded, text)
+  found = inspect_notebook.attention(loaded, text)
   states = loaded.encode(text, layers='all')
   layers = jax.tree.map(np.asarray, loaded.params['layers'])
   heads, size = found.probabilities.shape[1], states.shape[-1]
@@ -41,7 +42,7 @@ def test_the_encoder_goes_on_from_these_probabilities(loaded):
 
 
 def test_rows_are_probabilities_of_the_text_alone(loaded):
-  found = attention_map.attention(loaded, TEXT)
+  found = inspect_notebook.attention(loaded, TEXT)
   shape = found.probabilities.shape
   assert shape == (2, 4, len(found.tokens), len(found.tokens))
   assert found.tokens[0] == '<s>' and '<mask>' in found.tokens
@@ -50,7 +51,7 @@ def test_rows_are_probabilities_of_the_text_alone(loaded):
 
 
 def test_pictures(loaded):
-  found = attention_map.attention(loaded, 'two $x_2$ three.')
+  found = inspect_notebook.attention(loaded, 'two $x_2$ three.')
   for picture in (found, found.picture(-1, 3)):
     assert picture._repr_png_().startswith(b'\x89PNG')
   for layer, head in ((2, 0), (0, 4), (-3, 0)):
@@ -65,7 +66,7 @@ def test_transformers_attends_so(run, loaded, tmp_path):
   conversion.convert(run.workdir, f'hf:{tmp_path}/hf')
   theirs = transformers.AutoModelForMaskedLM.from_pretrained(
       f'{tmp_path}/hf', attn_implementation='eager')
-  ours = attention_map.attention(loaded, 'two three four five.')
+  ours = inspect_notebook.attention(loaded, 'two three four five.')
   ids = loaded.tokenizer.encode('two three four five.')
   tok = loaded.tokenizer
   with torch.no_grad():

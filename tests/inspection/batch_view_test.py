@@ -9,9 +9,8 @@ import pytest
 from rich.console import Console
 
 from robertax import text
-from robertax.inspection import batch_view
-from robertax.inspection.batches import Batch
-from robertax.inspection.marked_text import Marker, visible
+from robertax.inspection import batches
+from robertax.inspection.batches import Batch, Marker, visible
 
 NASTY = ('<script>alert(1)</script> & "it\'s" [bold]rich[/bold] [/red] :smile: '
          '\x1b[2J\x1b]0;title\x07 $x^2$ <mask> 中文 end')
@@ -147,11 +146,11 @@ def test_all_views_have_the_statistics(batch, monkeypatch):
   page.feed(batch._repr_html_())
   views = [str(batch), '|'.join(page.cells), uncoloured(printed(
       batch, force_terminal=True, color_system='standard'))]
-  for name, value, asked in batch_view.statistics(batch):
+  for name, value, asked in batches.statistics_rows(batch):
     for view in views:
       assert name.strip() in view and value in view and asked in view
   assert ('of them masked', '50.00%', '50.00%') in {
-      tuple(x.strip() for x in line) for line in batch_view.statistics(batch)}
+      tuple(x.strip() for x in line) for line in batches.statistics_rows(batch)}
   assert 'epoch 2 to 3' in views[0]
   assert 'Step 1,234 (the run has 1,000)' in views[0]
 
@@ -159,12 +158,12 @@ def test_all_views_have_the_statistics(batch, monkeypatch):
 def test_write_prints_plainly_where_no_terminal_is(batch, capsys, monkeypatch):
   for name in ('FORCE_COLOR', 'TTY_COMPATIBLE'):
     monkeypatch.delenv(name, raising=False)
-  batch_view.write(batch)
+  batches.print_batch(batch)
   assert capsys.readouterr().out == f'{batch}\n'
   monkeypatch.setenv('FORCE_COLOR', '1')
   monkeypatch.setenv('TERM', 'xterm')
-  batch_view.write(batch)
+  batches.print_batch(batch)
   assert '\x1b[1' in capsys.readouterr().out
   monkeypatch.setenv('NO_COLOR', '1')
-  batch_view.write(batch)
+  batches.print_batch(batch)
   assert capsys.readouterr().out == f'{batch}\n'

@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from robertax.inspection import chart
-from robertax.inspection.chart import Line
+from robertax.inspection import page
+from robertax.inspection.page import ChartLine
 
 NASTY = '<script>alert(1)</script> & "x\' \'y'
 
@@ -25,12 +25,13 @@ def path(html, number=0):
 
 def test_points_are_where_the_axes_say():
   """Against the ticks' own places and numbers."""
-  html = chart.figure('T', 'u', [Line('a', [0, 50, 200], [3., 1., 7.])])
+  html = page.chart_figure('T', 'u',
+                           [ChartLine('a', [0, 50, 200], [3., 1., 7.])])
   texts = [(t.get('text-anchor'), float(t.get('x')), float(t.get('y')), t.text)
            for t in svg(html).iter('text')]
-  rows = [(y, float(text)) for anchor, x, y, text in texts if x < chart.LEFT]
+  rows = [(y, float(text)) for anchor, x, y, text in texts if x < page.LEFT]
   columns = [(x, float(text)) for anchor, x, y, text in texts
-             if x >= chart.LEFT]
+             if x >= page.LEFT]
   assert len(rows) >= 3 and len(columns) >= 3
   slope, start = np.polyfit(*zip(*rows), 1)
   across, left = np.polyfit(*zip(*columns), 1)
@@ -41,56 +42,59 @@ def test_points_are_where_the_axes_say():
 
 
 def test_what_is_not_finite_is_a_gap_that_is_counted():
-  html = chart.figure('T', 'u', [
-      Line('a', range(5), [1, 2, np.nan, 4, 5.])])
+  html = page.chart_figure('T', 'u', [
+      ChartLine('a', range(5), [1, 2, np.nan, 4, 5.])])
   assert [len(run) for run in path(html)] == [2, 2]
   assert '1 values are not finite: gaps.' in html
-  assert chart.figure('T', 'u', [Line('a', [1], [np.nan])]) == ''
-  assert chart.figure('T', 'u', []) == ''
-  lone = chart.figure('T', 'u', [Line('a', [3], [2.])])
+  assert page.chart_figure('T', 'u', [ChartLine('a', [1], [np.nan])]) == ''
+  assert page.chart_figure('T', 'u', []) == ''
+  lone = page.chart_figure('T', 'u', [ChartLine('a', [3], [2.])])
   assert svg(lone).findall('circle')  # A line of one point is none.
 
 
 def test_no_spike_is_lost_among_many_points():
   values = np.sin(np.arange(20_000))
   values[[7_777, 13_001]] = 3, -3
-  (points,) = path(chart.figure('T', 'u', [Line('a', range(20_000), values)]))
-  assert len(points) <= 2 * chart.MOST_POINTS
+  (points,) = path(
+      page.chart_figure('T', 'u', [ChartLine('a', range(20_000), values)]))
+  assert len(points) <= 2 * page.MOST_POINTS
   heights = sorted(y for _, y in points)
   assert heights[0] < heights[1] - 20 and heights[-1] > heights[-2] + 20
   assert [x for x, _ in points] == sorted(x for x, _ in points)
 
 
 def test_values_that_tower_over_the_others_are_drawn_by_logarithm():
-  html = chart.figure('T', 'u', [Line('a', range(4), [1, 1, 1, 1000.])])
+  html = page.chart_figure('T', 'u',
+                           [ChartLine('a', range(4), [1, 1, 1, 1000.])])
   assert 'logarithmic' in html
-  assert 'logarithmic' not in chart.figure(
-      'T', 'u', [Line('a', range(4), [1, 2, 3, 9.])])
+  assert 'logarithmic' not in page.chart_figure(
+      'T', 'u', [ChartLine('a', range(4), [1, 2, 3, 9.])])
 
 
 def test_labels_are_text():
-  for html in (
-      chart.figure(NASTY, NASTY, [Line(NASTY, [0, 1], [1, 2.], dots=True)],
-                   note=NASTY),
-      chart.bars(NASTY, NASTY, [(NASTY, 2.0), ('b', 1.0)])):
+  for html in (page.chart_figure(NASTY, NASTY,
+                                 [ChartLine(NASTY, [0, 1], [1, 2.], dots=True)],
+                                 note=NASTY),
+               page.bar_figure(NASTY, NASTY, [(NASTY, 2.0), ('b', 1.0)])):
     assert '<script' not in html and 'alert(1)' in html
     assert svg(html) is not None
     ET.fromstring(html)  # Well-formed as a whole: no attribute is left early.
 
 
 def test_bars_share_the_width_out():
-  rects = list(svg(chart.bars('T', 's', [('a', 30.), ('b', 0.), ('c', 10.)])
-                   ).iter('rect'))
+  rects = list(
+      svg(page.bar_figure('T', 's', [('a', 30.), ('b', 0.),
+                                     ('c', 10.)])).iter('rect'))
   widths = [float(r.get('width')) for r in rects]
-  assert widths[0] == 3 * widths[2] == .75 * chart.WIDTH
-  assert chart.bars('T', 's', [('a', 0.)]) == ''
+  assert widths[0] == 3 * widths[2] == .75 * page.WIDTH
+  assert page.bar_figure('T', 's', [('a', 0.)]) == ''
 
 
 def test_smooth_is_the_mean_of_neighbours():
   rng = np.random.default_rng(0)
   values = rng.normal(size=40)
   values[[3, 20]] = np.nan
-  found = chart.smooth(values, 7)
+  found = page.smooth_values(values, 7)
   for i in range(40):
     reach = min(i, 39 - i, 3)
     expected = np.nanmean(values[i - reach:i + reach + 1])
@@ -104,4 +108,4 @@ def test_smooth_is_the_mean_of_neighbours():
     (0, '0'), (3.45678, '3.457'), (12_000, '12K'), (2.5e6, '2.5M'),
     (6e-4, '6e-4'), (-1.25e-5, '-1.25e-5'), (4e9, '4G'), (2500, '2500')])
 def test_numbers_are_short(value, said):
-  assert chart._short(value) == said
+  assert page._short_number(value) == said

@@ -2,15 +2,15 @@
 
 import pytest
 
+from launch import inspect_notebook
 from robertax.errors import InputError
-from robertax.inspection import cloze
 
 TEXT = 'two three <mask> five six seven.'
 
 
 def test_rank_and_probability(loaded):
-  table = cloze.cloze(loaded, [(TEXT, 'four'), (TEXT, 'nine'),
-                               (TEXT, 'not a token')])
+  table = inspect_notebook.cloze(loaded, [(TEXT, 'four'), (TEXT, 'nine'),
+                                          (TEXT, 'not a token')])
   everything = loaded.fill_mask(TEXT, top_k=loaded.config.vocab_size)
   order = [guess.token.strip() for guess in everything]
   for row, word in zip(table.rows, ('four', 'nine')):
@@ -23,4 +23,4 @@ def test_rank_and_probability(loaded):
 
 def test_one_mask_is_needed(loaded):
   with pytest.raises(InputError, match='found 2'):
-    cloze.cloze(loaded, [('<mask> and <mask>', 'one')])
+    inspect_notebook.cloze(loaded, [('<mask> and <mask>', 'one')])

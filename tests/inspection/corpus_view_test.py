@@ -5,12 +5,12 @@ import re
 
 import pytest
 
+from launch import inspect_notebook
 from robertax.errors import InputError
-from robertax.inspection import corpus_view
 
 
 def test_sizes_examples_and_tokens(run):
-  view = corpus_view.corpora(run.workdir, examples=2, top_k=3)
+  view = inspect_notebook.corpora(run.workdir, examples=2, top_k=3)
   ((name, train, held, sentences, rows, tokens, padding),) = view.sizes.rows
   assert name == 'counting' and train + held == 150
   assert train * 10 == sentences
@@ -26,4 +26,4 @@ def test_sizes_examples_and_tokens(run):
 
 def test_no_workdir(tmp_path):
   with pytest.raises(InputError, match='config.json'):
-    corpus_view.corpora(str(tmp_path))
+    inspect_notebook.corpora(str(tmp_path))

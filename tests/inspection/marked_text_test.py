@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from robertax import text
-from robertax.inspection import marked_text
-from robertax.inspection.marked_text import KINDS, SPECIAL, Marker
+from robertax.inspection import batches
+from robertax.inspection.batches import KINDS, SPECIAL, Marker
 
 TEXTS = ['The cat sat on the mat.',
          'naïve 中文字 русский 🙂 \U0001f468‍\U0001f469',
@@ -144,4 +144,4 @@ def test_wordpieces_have_their_spaces(wordpiece):
 
 
 def test_worked_examples():
-  assert doctest.testmod(marked_text).failed == 0
+  assert doctest.testmod(batches).failed == 0

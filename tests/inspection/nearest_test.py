@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
+from launch import inspect_notebook
 from robertax.errors import InputError
-from robertax.inspection import nearest
 
 
 def test_the_nearest_are_those_of_scipy(loaded):
@@ -14,13 +14,14 @@ def test_the_nearest_are_those_of_scipy(loaded):
   distances = cdist(np.asarray(table)[[word]], table, 'cosine')[0]
   distances[[word, *tok.special_ids]] = np.inf
   expected = [tok.token_text(int(i)).strip() for i in np.argsort(distances)[:3]]
-  ((_, said),) = nearest.nearest(loaded, 'three', top_k=3).rows
+  ((_, said),) = inspect_notebook.nearest(loaded, 'three', top_k=3).rows
   assert [part.rpartition(' ')[0] for part in said.split(', ')] == expected
   assert said.endswith(f'{1 - np.sort(distances)[2]:.2f}')
 
 
 def test_what_is_no_token(loaded):
-  rows = nearest.nearest(loaded, ['three', 'threefold nonsense'], 2).rows
+  rows = inspect_notebook.nearest(loaded, ['three', 'threefold nonsense'],
+                                  2).rows
   assert rows[1][1] == 'not one token of this model'
   with pytest.raises(InputError, match='top_k=0'):
-    nearest.nearest(loaded, 'three', 0)
+    inspect_notebook.nearest(loaded, 'three', 0)

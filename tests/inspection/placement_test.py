@@ -42,15 +42,16 @@ def test_each_device_holds_what_jax_gives_it(sizes):
 
 
 def test_large_on_256_devices():
-  table = inspect_notebook.table(LARGE, fsdp=16, model=16)
+  table = inspect_notebook.placement_table(LARGE, fsdp=16, model=16)
   assert '256 devices' in table.note and '355.' in table.note
   rows = {row[0]: row for row in table.cells}
   assert rows['layers/attention/query/kernel'][3] == '[24, 64, 1, 64]'
   assert rows['layers/mlp_norm/scale'][4] == '256'
-  png = inspect_notebook.picture(LARGE, fsdp=16, model=16)._repr_png_()
+  png = inspect_notebook.placement_picture(LARGE, fsdp=16,
+                                           model=16)._repr_png_()
   assert png.startswith(b'\x89PNG')
 
 
 def test_what_does_not_divide_is_named():
   with pytest.raises(InputError, match='layers/attention'):
-    inspect_notebook.table(CONFIG, model=8)
+    inspect_notebook.placement_table(CONFIG, model=8)

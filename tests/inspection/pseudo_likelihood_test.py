@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from robertax.errors import InputError
-from robertax.inspection import pseudo_likelihood
+from robertax.inspection import model
 from tests.inspection.unpadded import masked_log_probs
 
 
@@ -26,8 +26,8 @@ def test_batches_change_nothing(loaded, monkeypatch):
   scores = loaded.score(texts)
   assert scores[0].perplexity < scores[1].perplexity
   assert scores[2].total == 0 and scores[2].perplexity == 1
-  monkeypatch.setattr(pseudo_likelihood, 'MAX_ROWS', 7)
-  monkeypatch.setattr(pseudo_likelihood, 'MAX_TOKENS', 64)
+  monkeypatch.setattr(model, 'SCORE_MAX_ROWS', 7)
+  monkeypatch.setattr(model, 'SCORE_MAX_TOKENS', 64)
   for text, score, again in zip(texts, scores, loaded.score(texts)):
     np.testing.assert_allclose(score.log_probs, again.log_probs, atol=1e-4)
     np.testing.assert_allclose(score.log_probs, loaded.score(text).log_probs,

@@ -79,16 +79,16 @@ def others(run, tmp_path_factory):
 @pytest.fixture(scope='module')
 def written(run, others):
   """The page that a run writes at its end, and one that compares."""
-  said = epilogue.after(run, 'again')
+  said = epilogue.last_words(run, 'again')
   assert f'Report: {run.workdir}/report.html' in said
-  path = report.write(run.workdir, [f'{others}/{name}' for name in (
+  path = report.write_report(run.workdir, [f'{others}/{name}' for name in (
       'short', 'alien', 'tuned')], f'{others}/compared.html')
   return pathlib.Path(f'{run.workdir}/report.html'), pathlib.Path(path)
 
 
 def test_the_page_has_all_of_the_run(run, written):
   page = Page(written[0].read_text())
-  log = run_log.read(run.workdir)
+  log = run_log.read_run(run.workdir)
   for heading in ('Curves', 'Where the seconds went', 'Text', 'Final numbers',
                   'Words guessed in held-out text', 'What ran',
                   'A batch, before and after masking'):
@@ -128,7 +128,7 @@ def test_other_runs_stand_beside_it(written):
 
 
 def test_a_score_that_means_nothing_is_marked(others):
-  html = pathlib.Path(report.write(f'{others}/tuned')).read_text()
+  html = pathlib.Path(report.write_report(f'{others}/tuned')).read_text()
   page = Page(html)
   assert '<b>DEGENERATE</b>' in html and NASTY in page.text
   assert 'accuracy 52.50 on dev (277 rows of dev.tsv)' in page.text
@@ -144,7 +144,7 @@ def test_a_name_is_no_markup(run, tmp_path):
   lines = (folder / 'metrics.jsonl').read_text()
   (folder / 'metrics.jsonl').write_text(
       lines.replace('counting', json.dumps(NASTY)[1:-1].replace('/', '|')))
-  html = pathlib.Path(report.write(str(folder))).read_text()
+  html = pathlib.Path(report.write_report(str(folder))).read_text()
   page = Page(html)
   assert not page.tags & {'script', 'img', 'i', 'u'} - {'i', 'u'}
   assert '<script' not in html and NASTY in page.text
@@ -152,7 +152,7 @@ def test_a_name_is_no_markup(run, tmp_path):
 
 def test_it_is_cheap(run):
   start = time.process_time()
-  report.write(run.workdir)
+  report.write_report(run.workdir)
   assert time.process_time() - start < 2
 
 

@@ -12,7 +12,7 @@ from robertax.inspection import run_log
 
 
 def test_numbers_by_step(run):
-  log = run_log.read(run.workdir)
+  log = run_log.read_run(run.workdir)
   assert log.step == 250 and log.name == 'w'
   steps, losses = log.series('train/loss')
   assert steps.tolist() == [50, 100, 150, 200, 250] and (losses > 0).all()
@@ -30,27 +30,27 @@ def test_numbers_by_step(run):
 
 def test_damage_is_named(run, tmp_path):
   with pytest.raises(InputError, match='no such folder'):
-    run_log.read(f'{tmp_path}/none')
+    run_log.read_run(f'{tmp_path}/none')
   with pytest.raises(InputError, match='no config.json'):
-    run_log.read(str(tmp_path))
+    run_log.read_run(str(tmp_path))
   shutil.copy(f'{run.workdir}/config.json', tmp_path)
   with pytest.raises(InputError, match='metrics.jsonl does not exist'):
-    run_log.read(str(tmp_path))
+    run_log.read_run(str(tmp_path))
   file = tmp_path / 'metrics.jsonl'
   file.write_text('{"step": 1, "tra')  # Killed at its first line.
   with pytest.raises(InputError, match='no line yet'):
-    run_log.read(str(tmp_path))
+    run_log.read_run(str(tmp_path))
   file.write_text('{"step": 1, "train/loss": "<b>"}\n{"step": 2}\n{"st')
-  log = run_log.read(str(tmp_path))
+  log = run_log.read_run(str(tmp_path))
   assert log.step == 2 and log.last('train/loss') is None
   assert log.tokenizer == '' and log.times() is None
   (tmp_path / 'results.json').write_text('[1')
   with pytest.raises(InputError, match='results.json'):
-    run_log.read(str(tmp_path))
+    run_log.read_run(str(tmp_path))
 
 
 def test_losses_of_other_things_are_told_apart(run):
-  log = run_log.read(run.workdir)
+  log = run_log.read_run(run.workdir)
   assert run_log.incomparable(log, log) == ''
   steps = json.loads(json.dumps(dataclasses.asdict(log.config)))
   assert steps['train']['steps'] == 250

@@ -2,7 +2,7 @@
 
 import xml.etree.ElementTree as ET
 
-from robertax.inspection.table import Table
+from robertax.inspection.page import Table
 
 TABLE = Table(('name', 'n', '$x$'), [
     ('<b>&"', 1234567, .000123456), ('b\x1b[2J', None, 123456.7)], 'a < b')

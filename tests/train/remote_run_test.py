@@ -90,7 +90,7 @@ def test_a_workdir_in_a_storage_is_the_local_one(tiny, tmp_path, monkeypatch):
   again = one_device(tiny, 'fake://bucket/W')
   assert (again.step, again.trained) == (20, 0)
   # The report of a run, too, is made and read there.
-  assert report.write('fake://bucket/W') == 'fake://bucket/W/report.html'
+  assert report.write_report('fake://bucket/W') == 'fake://bucket/W/report.html'
   assert paths.stat('fake://bucket/W/report.html').size > 10_000
   # And another run begins with its weights.
   one_device(changed(tiny, train={'steps': 2})

@@ -150,14 +150,12 @@ class Checkpoints:
     Raises:
       Damaged: it cannot be read.
     """
-    try:
+    with facts.reading(f'{self.folder}/{step}'):
       found = ocp.StandardCheckpointHandler().metadata(
           epath.Path(self.folder).absolute() / str(step) / item)
       return jax.tree.map(
           lambda x: jax.ShapeDtypeStruct(tuple(x.shape), x.dtype),
           getattr(found, 'tree', found))
-    except Exception as e:
-      raise Damaged(f'{self.folder}/{step}', facts.first_line(e)) from e
 
   def restore_newest(self, abstract: TrainState, allowed: str = ''
                      ) -> TrainState:
@@ -230,7 +228,7 @@ class Checkpoints:
             where, name, facts.kinds(self.shapes(step, name)) if found is None
             else facts.saved_kinds(found, name), tree)
       place = epath.Path(self.folder).absolute() / str(step)
-      try:
+      with facts.reading(where):
         # The handler itself waits for no other process: none hangs where one
         # cannot read its part.
         handler = ocp.StandardCheckpointHandler()
@@ -238,8 +236,6 @@ class Checkpoints:
             name: handler.restore(place / name,
                                   args=ocp.args.StandardRestore(tree))
             for name, tree in items.items()}
-      except Exception as e:  # That bare class is among those orbax raises.
-        raise Damaged(where, facts.first_line(e)) from e
 
     found, restored = self._agreeing(read)
     if found is not None:

@@ -11,8 +11,8 @@ from robertax import paths, text
 from robertax.config import Config, TokenizerConfig, parse, to_dict
 from robertax.errors import InputError, writing
 from robertax.interop import Pretrained
-from robertax.train import workdir, writer
-from robertax.train.best import FOLDER as BEST
+from robertax.train import best_steps, workdir, writer
+from robertax.train.best_steps import FOLDER as BEST
 from robertax.train.checkpoint import Checkpoints
 
 # What a converted workdir has besides: labels, and what the weights were.
@@ -20,7 +20,7 @@ ORIGIN = 'origin.json'
 
 
 def read(path: str) -> Pretrained:
-  """The newest checkpoint of a workdir, of a fine-tuning one its best.
+  """The best weights of a workdir that keeps them, else its newest.
 
   On the first device.
 
@@ -36,16 +36,14 @@ def read(path: str) -> Pretrained:
     found = ('it does not exist' if not paths.exists(path) else
              'it has no config.json')
     raise InputError(f'{path!r} is not a workdir of robertax: {found}.')
-  best = paths.isdir(f'{path}/{BEST}')
   # Of a sweep's run that answers with others the best weights alone are kept.
-  if not best and not paths.isdir(f'{path}/checkpoints'):
+  if not any(paths.isdir(f'{path}/{name}') for name in ('checkpoints', BEST)):
     raise InputError(f'{path!r} has no checkpoints yet.')
-  checkpoints = Checkpoints(path, read_only=True, alone=True,
-                            folder=BEST if best else 'checkpoints')
+  folder, step = best_steps.weights(path)
+  if step is None:
+    raise InputError(f'{path!r} has no finished checkpoint yet.')
+  checkpoints = Checkpoints(path, read_only=True, alone=True, folder=folder)
   try:
-    step = checkpoints.latest_step()
-    if step is None:
-      raise InputError(f'{path!r} has no finished checkpoint yet.')
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shapes = jax.eval_shape(lambda: modelling.pad_vocabulary(
         modelling.create(config.model, jax.random.key(0))))

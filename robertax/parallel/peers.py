@@ -6,9 +6,11 @@ what a collective says of a peer that is gone names none at all. So its limit is
 the longer one, and what is found here comes first.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+import dis
 import json
 import os
+import re
 import socket
 import sys
 import threading
@@ -26,6 +28,14 @@ _BEATS = 30  # In a timeout.
 # Beats that are missed by one who is surely gone, for an error says so too.
 _MISSED = 4
 _PREFIX = 'robertax/alive'
+# How an error of JAX's runtime begins where another process does not answer,
+_UNANSWERED = re.compile('(UNAVAILABLE|ABORTED|DEADLINE_EXCEEDED|CANCELLED): ')
+# or has left in the midst of a collective; what is wrong here (a program, the
+# memory) begins with another word.
+_COLLECTIVE = re.compile(
+    '(UNKNOWN|INTERNAL|FAILED_PRECONDITION|UNAVAILABLE|ABORTED|CANCELLED|'
+    'DEADLINE_EXCEEDED): .*(Gloo|NCCL|nccl|coordination service|heartbeat)',
+    re.DOTALL)
 _active: 'Peers | None' = None
 
 
@@ -218,6 +228,44 @@ class Peers:
                               daemon=True)
     teller.start()
     teller.join(5)  # Process 0 may be the one that is gone.
+
+
+def says_so(error: BaseException) -> bool:
+  """Whether JAX's runtime has raised it, for another process is gone.
+
+  What Python code raises never is such an error, whatever its text says. JAX
+  raises JaxRuntimeError where one waits for a result or for process 0; but
+  jaxlib 0.10 makes ValueErrors of those that come while a program is started.
+
+  Args:
+    error: or what it was raised from, or while.
+  """
+  for e in _chain(error):
+    if isinstance(e, jax.errors.JaxRuntimeError):
+      if _UNANSWERED.match(str(e)) or _COLLECTIVE.match(str(e)):
+        return True
+    elif type(e) is ValueError and not _raised_by_python(e):
+      if _COLLECTIVE.match(str(e)):
+        return True
+  return False
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+  while error is not None:
+    yield error
+    error = error.__cause__ or (
+        None if error.__suppress_context__ else error.__context__)
+
+
+def _raised_by_python(error: BaseException) -> bool:
+  """Whether it began at a `raise`, not in a call of compiled code."""
+  trace = error.__traceback__
+  if trace is None:
+    return True
+  while trace.tb_next is not None:
+    trace = trace.tb_next
+  code = trace.tb_frame.f_code.co_code[trace.tb_lasti]
+  return dis.opname[code] in ('RAISE_VARARGS', 'RERAISE')
 
 
 def who_is_gone() -> str:

@@ -190,14 +190,15 @@ def _leave(error: BaseException) -> NoReturn:
   elif isinstance(error, InputError):
     code = error.exit_code
     print(f'robertax: error: {who}: {error}', **out)
-  # Of any class: jaxlib 0.10 raises Gloo's as ValueErrors.
-  elif re.search('Gloo|NCCL|peer|UNAVAILABLE|heartbeat', str(error)):
-    code, first_line = PEER_GONE, str(error).splitlines()[0]
+  elif peers.says_so(error):
+    code = PEER_GONE
     gone = peers.who_is_gone()
     if gone:
       peers.end(gone)
-    print(f'{who}: another process is gone ({first_line:.200}). The same '
-          'command on all goes on from the last checkpoint.', **out)
+    # It is not sure, so all that is known is said.
+    print(f'{who}:\n{traceback.format_exc()}\n{who}: by this error another '
+          'process is gone, though none is missed. The same command on all '
+          'goes on from the last checkpoint.', **out)
   else:
     code = 1
     print(f'{who}:\n{traceback.format_exc()}', **out)

@@ -23,7 +23,7 @@ from robertax.errors import InputError
 from robertax.studies import ensemble
 from robertax.tasks.task import RESULTS, describe_results, write_results
 from robertax.train import loop, workdir
-from robertax.train.best import FOLDER
+from robertax.train.best_steps import FOLDER
 from robertax.train.compiled import num_shapes
 from robertax.train.initial import initial_config
 

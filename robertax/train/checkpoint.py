@@ -101,6 +101,13 @@ class Checkpoints:
     steps = saved_steps(self.folder)
     return steps[-1] if steps else None
 
+  def restorable(self) -> list[int]:
+    """Steps that a later start may well go on from, as far as is known now:
+    the newest two that are finished, and the one that is being saved.
+    """
+    under_way = [] if self._under_way is None else [self._under_way]
+    return [*saved_steps(self.folder)[-2:], *under_way]
+
   def save(self, step: int, state: TrainState, last: bool = False):
     """Starts to save; returns when the arrays may change again.
 
@@ -137,27 +144,18 @@ class Checkpoints:
       manager.save(step, args=self._args(step, {'params': as_dict(params)}),
                    force=True)
 
-  def keep_only(self, step: int):
-    """Removes every other step; raises as `replace_params`."""
-    with writing(self.folder):
-      for other in self._open().all_steps():
-        if other != step:
-          self._manager.delete(other)
-
   def shapes(self, step: int, item: str = 'params') -> Any:
     """Nested dict of ShapeDtypeStructs: what of an item is saved.
 
     Raises:
       Damaged: it cannot be read.
     """
-    try:
+    with facts.reading(f'{self.folder}/{step}'):
       found = ocp.StandardCheckpointHandler().metadata(
           epath.Path(self.folder).absolute() / str(step) / item)
       return jax.tree.map(
           lambda x: jax.ShapeDtypeStruct(tuple(x.shape), x.dtype),
           getattr(found, 'tree', found))
-    except Exception as e:
-      raise Damaged(f'{self.folder}/{step}', facts.first_line(e)) from e
 
   def restore_newest(self, abstract: TrainState, allowed: str = ''
                      ) -> TrainState:
@@ -176,7 +174,7 @@ class Checkpoints:
         self.check(step, allowed)
         return self.restore(step, abstract)
       except Damaged as e:
-        self._set_aside(step, e)
+        self.set_aside(step, e)
     raise InputError(step_folders.nothing_left(
         self.folder, step_folders.set_aside_names(self.folder)))
 
@@ -230,7 +228,7 @@ class Checkpoints:
             where, name, facts.kinds(self.shapes(step, name)) if found is None
             else facts.saved_kinds(found, name), tree)
       place = epath.Path(self.folder).absolute() / str(step)
-      try:
+      with facts.reading(where):
         # The handler itself waits for no other process: none hangs where one
         # cannot read its part.
         handler = ocp.StandardCheckpointHandler()
@@ -238,8 +236,6 @@ class Checkpoints:
             name: handler.restore(place / name,
                                   args=ocp.args.StandardRestore(tree))
             for name, tree in items.items()}
-      except Exception as e:  # That bare class is among those orbax raises.
-        raise Damaged(where, facts.first_line(e)) from e
 
     found, restored = self._agreeing(read)
     if found is not None:
@@ -254,7 +250,8 @@ class Checkpoints:
     """As processes.together, for those who read by themselves too."""
     return function() if self._alone else facts.together(function)
 
-  def _set_aside(self, step, why):
+  def set_aside(self, step: int, why: Damaged):
+    """Renames a damaged step, and says so; all processes call it."""
     aside = step_folders.free_name(self.folder, step)
 
     def rename():

@@ -4,7 +4,8 @@
 file, not by orbax.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+import contextlib
 import hashlib
 import json
 from typing import Any, TypeVar
@@ -28,6 +29,27 @@ class Damaged(InputError):
       why: a few words.
     """
     super().__init__(f'{where}: this checkpoint is damaged ({why}).')
+
+
+@contextlib.contextmanager
+def reading(where: str) -> Iterator[None]:
+  """Around what reads a step: what cannot be read is damaged.
+
+  But for what a device or the machine's memory says: the step may be whole,
+  and all that are older would be set aside for the same reason.
+
+  Args:
+    where: the folder of the step.
+
+  Raises:
+    Damaged: it cannot be read.
+  """
+  try:
+    yield
+  except (jax.errors.JaxRuntimeError, MemoryError):
+    raise
+  except Exception as e:  # That bare class is among those orbax raises.
+    raise Damaged(where, first_line(e)) from e
 
 
 def sealed(values: dict[str, Any]) -> dict[str, Any]:

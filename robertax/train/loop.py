@@ -107,7 +107,7 @@ def _run(config: Config, folder: str, named: Collection[str], lock: Lock
     start = int(now.step)
     passed = PassedOver.read(folder)
     evaluate = evaluation(config, task, mesh)
-    best = Best(folder, task, restored, train)
+    best = Best(folder, task, restored, train, checkpoints, now.params)
     # The writer cuts metrics.jsonl back to the restored step, so it comes
     # after the restore and before the first number.
     writer = Writer(folder, restored, write=first,

@@ -10,8 +10,9 @@ from robertax import interop, paths
 from robertax.config import ModelConfig, TokenizerConfig
 from robertax.errors import InputError
 from robertax.model import pad_vocabulary
-from robertax.train import workdir
-from robertax.train.best import FOLDER as BEST
+from robertax.parallel import processes
+from robertax.train import best_steps, workdir
+from robertax.train.best_steps import FOLDER as BEST
 from robertax.train.checkpoint import Checkpoints
 
 
@@ -54,7 +55,7 @@ def describe(spec: str) -> tuple[ModelConfig, TokenizerConfig]:
 
 @contextlib.contextmanager
 def open_weights(spec: str) -> Iterator[Weights]:
-  """The weights there; of a fine-tuning run, its best.
+  """The weights there; of a run that keeps its best, those.
 
   Args:
     spec: as for `describe`.
@@ -65,18 +66,18 @@ def open_weights(spec: str) -> Iterator[Weights]:
   if interop.is_foreign(spec):
     yield _foreign(spec)
     return
-  best = paths.isdir(f'{spec}/{BEST}')
-  checkpoints = Checkpoints(spec, read_only=True,
-                            folder=BEST if best else 'checkpoints')
+  # One process looks: a run that is alive may save the next one meanwhile.
+  folder, step = processes.gather(processes.together(
+      lambda: best_steps.weights(spec) if processes.first() else None))[0]
+  if step is None:
+    raise InputError(f'init_from={spec!r}: that run has saved no checkpoint '
+                     'yet.')
+  checkpoints = Checkpoints(spec, read_only=True, folder=folder)
   try:
-    newest = checkpoints.latest_step()
-    if newest is None:
-      raise InputError(f'init_from={spec!r}: that run has saved no checkpoint '
-                       'yet.')
     yield Weights(
-        f'weights of {"the best " if best else ""}step {newest} of {spec}',
-        checkpoints.shapes(newest),
-        lambda wanted: checkpoints.restore_params(newest, wanted))
+        f'weights of {"the best " if folder == BEST else ""}step {step} of '
+        f'{spec}', checkpoints.shapes(step),
+        lambda wanted: checkpoints.restore_params(step, wanted))
   finally:
     checkpoints.close()
 

@@ -1,10 +1,15 @@
 """Folders of checkpoints: which steps are there, and what was set aside."""
 
+from collections.abc import Collection
 import contextlib
 import os
 
 from robertax import paths
 from robertax.parallel import processes
+
+_LAST = 'commit_success.txt'  # What orbax writes last, in a bucket.
+# Steps of a future that was given up, and such as are being removed.
+ABANDONED, REMOVED = 'abandoned-', 'removed-'
 
 
 def saved_steps(folder: str) -> list[int]:
@@ -17,7 +22,7 @@ def saved_steps(folder: str) -> list[int]:
   steps = sorted(int(name) for name in paths.listdir(folder) if name.isdigit())
   if paths.is_remote(folder):
     return [step for step in steps
-            if paths.exists(f'{folder}/{step}/commit_success.txt')]
+            if paths.exists(f'{folder}/{step}/{_LAST}')]
   return [step for step in steps if paths.isdir(f'{folder}/{step}')
           and paths.listdir(f'{folder}/{step}')]
 
@@ -58,6 +63,37 @@ def set_aside_names(folder: str) -> list[str]:
   if not paths.isdir(folder):
     return []
   return [name for name in paths.listdir(folder) if name.startswith('damaged-')]
+
+
+def abandon(folder: str, step: int):
+  """Takes a step out of sight, until `keep` finds that another is there."""
+  aside = f'{folder}/{ABANDONED}{step}'
+  if paths.exists(aside):  # Of a start before: the newer one is as good.
+    paths.rmtree(aside)
+  rename(f'{folder}/{step}', aside)
+
+
+def keep(folder: str, steps: Collection[int]):
+  """Removes all other steps, and those abandoned. One process calls it.
+
+  A kill meanwhile leaves no half of a step that looks finished.
+  """
+  _clear(folder)  # What a kill has left.
+  for step in saved_steps(folder):
+    if step in steps:
+      continue
+    if paths.is_remote(folder):
+      paths.remove(f'{folder}/{step}/{_LAST}')
+      paths.rmtree(f'{folder}/{step}')
+    else:
+      paths.replace(f'{folder}/{step}', f'{folder}/{REMOVED}{step}')
+  _clear(folder)
+
+
+def _clear(folder):
+  for name in paths.listdir(folder) if paths.isdir(folder) else ():
+    if name.startswith((ABANDONED, REMOVED)):
+      paths.rmtree(f'{folder}/{name}')
 
 
 def rename(path: str, target: str):

@@ -7,10 +7,11 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 
 from robertax.errors import PEER_GONE
-from robertax.parallel.peers import Pace, Silence
+from robertax.parallel.peers import Pace, Silence, says_so
 
 LIMIT = 10.0
 
@@ -119,3 +120,108 @@ def test_the_others_end_within_the_time_and_say_who(what, words):
     for process in running:
       process.kill()
       process.wait()
+
+
+# What two processes raised on CPUs when the other was killed (jaxlib 0.10), and
+# what JAX says on GPUs.
+OF_A_PEER = [
+    'UNKNOWN: Gloo all-reduce failed: [external/gloo/gloo/transport/tcp/pair.cc'
+    ':547] Connection closed by peer [127.0.0.1]:47026',
+    'UNAVAILABLE: recvmsg:Connection reset by peer\nAdditional GRPC error',
+    'DEADLINE_EXCEEDED: Barrier timed out. Id: x::0',
+    'INTERNAL: NCCL operation ncclAllReduce() failed: remote process exited']
+OF_THIS_ONE = [
+    'RESOURCE_EXHAUSTED: Out of memory while NCCL was started',
+    'INVALID_ARGUMENT: the peer of parameter 3', 'INTERNAL: illegal address']
+
+
+def error_of(raise_it):
+  try:
+    raise_it()
+  except Exception as e:  # noqa: BLE001
+    return e
+
+
+def raised(error):
+  def raise_it():
+    raise error
+  return error_of(raise_it)
+
+
+def test_only_the_runtime_says_that_another_is_gone():
+  runtime = jax.errors.JaxRuntimeError
+  for text in OF_A_PEER:
+    assert says_so(runtime(text)) and says_so(raised(runtime(text)))
+    for kind in (ValueError, RuntimeError, KeyError, OSError):
+      assert not says_so(raised(kind(text)))
+  for text in OF_THIS_ONE:
+    assert not says_so(raised(runtime(text)))
+  for error in (KeyError('peerread/loss'), ValueError('heartbeat'),
+                ConnectionResetError('Connection reset by peer')):
+    assert not says_so(raised(error))
+
+
+def test_what_it_was_raised_from_counts_too():
+  def wrapped():
+    try:
+      raise jax.errors.JaxRuntimeError(OF_A_PEER[0])
+    except RuntimeError as e:
+      raise OSError('not saved') from e
+  assert says_so(error_of(wrapped))
+
+
+COLLECTIVE = '''
+import os, signal, sys
+import jax
+import jax.numpy as jnp
+import numpy as np
+from robertax.parallel import peers, processes
+
+number, port, how = sys.argv[1:]
+jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+processes.start(f'127.0.0.1:{port}', 2, int(number), heartbeat_seconds=60)
+mesh = jax.make_mesh((2,), ('data',),
+                     axis_types=(jax.sharding.AxisType.Auto,))
+x = jax.make_array_from_callback(
+    (2,), jax.sharding.NamedSharding(mesh, jax.P('data')),
+    lambda index: np.ones(2, np.float32)[index])
+total = jax.jit(lambda x: x.sum(), out_shardings=jax.sharding.NamedSharding(
+    mesh, jax.P()))
+with processes.as_one(), peers.Peers(6):
+  for step in range(10**6):
+    if number == '1' and step == 20:
+      if how == 'kill':
+        os.kill(os.getpid(), signal.SIGKILL)
+      {}['peerread/loss']
+    if how == 'eager':  # The error comes while a program is started.
+      from jax.experimental import multihost_utils
+      multihost_utils.process_allgather(np.ones(3))
+    else:
+      float(total(x))
+'''
+
+
+@pytest.mark.parametrize('how, code', [
+    ('kill', -signal.SIGKILL), ('raise', 1), ('eager', 1)])
+def test_an_error_of_a_collective_is_a_peer_and_that_of_a_program_is_not(
+    how, code):
+  """The real errors: of the other's end, and the one that was its reason."""
+  with socket.socket() as server:
+    server.bind(('127.0.0.1', 0))
+    port = server.getsockname()[1]
+  running = [subprocess.Popen(
+      [sys.executable, '-c', COLLECTIVE, str(i), str(port), how],
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+      env=os.environ | {'PYTHONPATH': os.getcwd(), 'XLA_FLAGS': '',
+                        'JAX_PLATFORMS': 'cpu'}) for i in range(2)]
+  try:
+    said = [process.communicate(timeout=120)[1] for process in running]
+  finally:
+    for process in running:
+      process.kill()
+  assert running[1].returncode == code, said[1][-2000:]
+  assert running[0].returncode == PEER_GONE, said[0][-2000:]
+  assert 'last checkpoint' in said[0]
+  if code == 1:
+    assert "KeyError: 'peerread/loss'" in said[1] and 'Traceback' in said[1]
+    assert 'process is gone' not in said[1]

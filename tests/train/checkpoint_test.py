@@ -5,6 +5,7 @@ import os
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from robertax import model, parallel
@@ -138,3 +139,20 @@ def test_only_a_writer_removes_what_a_kill_left(tmp_path):
   writer.save(8, now)
   writer.close()
   assert not left.exists() and finished_step(str(tmp_path)) == 8
+
+
+def test_what_a_device_says_is_no_damage(tmp_path, monkeypatch):
+  """Out of memory, a run would else set aside all that it has."""
+  now, abstract = make_state(parallel.make_mesh(parallel.MeshConfig()), seed=1)
+  checkpoints = Checkpoints(str(tmp_path))
+  checkpoints.save(7, now)
+  checkpoints.wait()
+
+  def full(*args, **named):
+    raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory')
+
+  monkeypatch.setattr(ocp.StandardCheckpointHandler, 'restore', full)
+  with pytest.raises(jax.errors.JaxRuntimeError):
+    checkpoints.restore_newest(abstract)
+  assert checkpoints.latest_step() == 7
+  checkpoints.close()

@@ -6,7 +6,9 @@ import pytest
 
 from robertax.errors import InputError
 from robertax.train import identity, loop
+from robertax.train.source import open_weights
 from robertax.train.step_folders import saved_steps
+from tests.train.finetune_test import killed_at
 from tests.train.loop_test import changed, losses, one_device, tiny
 
 __all__ = ['tiny']
@@ -54,6 +56,32 @@ def test_what_is_damaged_is_set_aside_and_the_rest_is_the_same(
   # Empty folders are in no save's way.
   assert '77' not in saved(folder)
   assert (folder / 'checkpoints' / '30' / 'params').is_dir()
+
+
+def test_no_one_takes_the_best_of_a_future_that_was_given_up(
+    stopped, tmp_path):
+  config, folder, expected = stopped
+  folder = shutil.copytree(folder, tmp_path / 'w')
+
+  def taken():
+    with open_weights(str(folder)) as weights:
+      return weights.said
+
+  assert 'the best step 30' in taken()
+  with killed_at(1):
+    one_device(config, folder)
+  assert 'the best step 15' in taken()
+  (folder / 'checkpoints' / '28').rename(tmp_path / '28')
+  with killed_at(1):
+    one_device(config, folder)
+  # Nothing was evaluated yet; and what was kept is not thrown away for that.
+  assert 'weights of step 14' in taken()
+  assert 'abandoned-15' in [p.name for p in (folder / 'best').iterdir()]
+  one_device(config, folder)
+  assert 'the best step 30' in taken()
+  assert saved_steps(f'{folder}/best') == [15, 30]
+  assert len(list((folder / 'best').iterdir())) == 2
+  assert losses(folder) == expected
 
 
 def test_steps_wait_for_a_save_where_they_are_told_to(

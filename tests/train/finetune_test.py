@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import json
+import os
+import shutil
 from unittest import mock
 
 import jax
@@ -162,6 +164,46 @@ def test_killed_after_the_last_step_it_still_concludes(undisturbed, tmp_path):
   assert run(settings, tmp_path).trained == 0
   assert read(tmp_path) == read(folder)
   assert run(settings, tmp_path).task is None  # Done: nothing is read.
+
+
+@contextlib.contextmanager
+def said_to_score(*values):
+  """Evaluations find these, one after another."""
+  score, left = Scoring.__call__, iter(values)
+
+  def scored(self, params):
+    return score(self, params) | {'eval/accuracy': next(left)}
+
+  with mock.patch.object(Scoring, '__call__', scored):
+    yield
+
+
+def test_back_at_an_earlier_checkpoint_the_best_is_not_lost(
+    undisturbed, tmp_path, capsys):
+  """Evaluated at other steps meanwhile, which came to be better."""
+  settings, _ = undisturbed
+
+  def evaluated(every):
+    return dataclasses.replace(settings, train=dataclasses.replace(
+        settings.train, eval_every=every))
+
+  with said_to_score(99.0), killed_at(7):
+    run(evaluated(6), tmp_path)
+  with said_to_score(99.1, 99.2, 99.3), killed_at(4):
+    run(evaluated(1), tmp_path)
+  with said_to_score(50.0, 50.0, 50.0, 50.0):
+    assert run(evaluated(6), tmp_path).trained == 24
+  assert read(tmp_path)['best_step'] == 6
+  assert os.listdir(tmp_path / 'best') == ['6']
+  assert 'not kept' not in capsys.readouterr().err
+  # As an earlier version left it, which then ended with 2 for ever.
+  shutil.rmtree(tmp_path / 'best' / '6')
+  (tmp_path / 'results.json').unlink()
+  assert run(evaluated(6), tmp_path).trained == 0
+  assert 'the weights of step 6, the best' in capsys.readouterr().err
+  assert read(tmp_path)['best_step'] == 30
+  assert os.listdir(tmp_path / 'best') == ['30']
+  assert run(evaluated(6), tmp_path).task is None
 
 
 def test_eight_devices_and_micro_batches_give_the_same(undisturbed, tmp_path,

@@ -43,7 +43,7 @@ def main(argv):
   if ended.signal:
     print('Stopped; the same command goes on.')
     sys.exit(128 + ended.signal)
-  print(sweep.table(ended.results), end='')
+  print(sweep.sweep_table(ended.results), end='')
   sys.exit(0)
 
 

@@ -7,11 +7,11 @@ work shared out).
 """
 
 from robertax.config import MeshConfig
-from robertax.parallel.mesh import make_mesh
-from robertax.parallel.partitioning import (
-    BATCH,
+from robertax.parallel.mesh import BATCH_AXES as BATCH
+from robertax.parallel.mesh import (
     RULES,
     batch_sharding,
+    make_mesh,
     param_shardings,
     state_shardings,
 )

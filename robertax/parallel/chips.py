@@ -1,6 +1,11 @@
 """What a chip can do, from its maker's data sheet."""
 
 import dataclasses
+import importlib.util
+import re
+from typing import Any
+
+from robertax.errors import InputError
 
 GIB = 2**30
 # Bytes a second that a device sends to another slice: a host's 100 Gbit/s,
@@ -33,7 +38,7 @@ class Chip:
   links: float = 0
 
 
-def _tpu(kind, flops, memory, bandwidth, clock, links, tile=128):
+def _tpu_chip(kind, flops, memory, bandwidth, clock, links, tile=128):
   return Chip(kind, flops, memory * GIB, bandwidth, clock,
               8 * 128 * 4 * clock, tile, links)
 
@@ -43,10 +48,10 @@ def _tpu(kind, flops, memory, bandwidth, clock, links, tile=128):
 # cores, which JAX shows as one device. Usable memory of v5e and v6e is what the
 # compiler enforces, of the others the data sheet's.
 CHIPS = {
-    'v4': _tpu('TPU v4', 275e12, 32, 1200e9, 1.05e9, 270e9),
-    'v5e': _tpu('TPU v5 lite', 197e12, 15.75, 819e9, 1.5e9, 180e9),
-    'v5p': _tpu('TPU v5', 459e12, 95.74, 2765e9, 1.75e9, 540e9),
-    'v6e': _tpu('TPU v6 lite', 918e12, 31.25, 1640e9, 1.75e9, 360e9, 256),
+    'v4': _tpu_chip('TPU v4', 275e12, 32, 1200e9, 1.05e9, 270e9),
+    'v5e': _tpu_chip('TPU v5 lite', 197e12, 15.75, 819e9, 1.5e9, 180e9),
+    'v5p': _tpu_chip('TPU v5', 459e12, 95.74, 2765e9, 1.75e9, 540e9),
+    'v6e': _tpu_chip('TPU v6 lite', 918e12, 31.25, 1640e9, 1.75e9, 360e9, 256),
     'a100': Chip('NVIDIA A100', 312e12, 79 * GIB, 2039e9),
     'h100': Chip('NVIDIA H100', 989e12, 79 * GIB, 3350e9),
     'h200': Chip('NVIDIA H200', 989e12, 139 * GIB, 4800e9),
@@ -58,3 +63,84 @@ def chip_of(device_kind: str) -> Chip | None:
   found = [chip for chip in CHIPS.values()
            if device_kind.startswith(chip.kind)]
   return max(found, key=lambda chip: len(chip.kind), default=None)
+
+
+# GPUs to compile for where there is none.
+#
+# Figures: openxla/xla, xla/backends/gpu/target_config/specs/*.txtpb. The
+# compiler comes with JAX's CUDA plugin; it needs neither a GPU nor a driver.
+
+
+_HOPPER = '''
+gpu_device_info {{
+  threads_per_block_limit: 1024
+  threads_per_warp: 32
+  threads_per_core_limit: 2048
+  core_count: 132
+  fpus_per_core: 128
+  clock_rate_ghz: 1.98
+  shared_memory_per_block: 49152
+  shared_memory_per_core: 233472
+  shared_memory_per_block_optin: 232448
+  block_dim_limit_x: 2147483647
+  block_dim_limit_y: 65535
+  block_dim_limit_z: 65535
+  memory_bandwidth: {bandwidth}
+  l2_cache_size: 52428800
+  device_memory_size: {memory}
+  cuda_compute_capability {{ {capability} }}
+  registers_per_core_limit: 65536
+  registers_per_block_limit: 65536
+}}
+platform_name: "CUDA"
+dnn_version_info {{ major: 9 minor: 10 }}
+runtime_version {{ major: 12 minor: 8 patch: 0 }}
+device_description_str: "{name}"
+'''
+
+# The name by which a person asks, as in chips.CHIPS -> a GpuTargetConfigProto.
+TARGETS = {
+    'h100': _HOPPER.format(
+        bandwidth=3352320000000, memory=84942979072, capability='major: 9',
+        name='NVIDIA H100 80GB HBM3'),
+    'h200': _HOPPER.format(
+        bandwidth=4800000000000, memory=151397597184,
+        capability='major: 9 feature_extension: ACCELERATED_FEATURES',
+        name='NVIDIA H200 141GB HBM3e'),
+}
+
+
+def plugin() -> str | None:
+  """The CUDA plugin's package, if it is installed: it brings the compiler."""
+  return next((name for name in ('jax_cuda13_plugin', 'jax_cuda12_plugin')
+               if importlib.util.find_spec(name)), None)
+
+
+def cuda_devices(chip: str, shape: str = '1x1x1') -> list[Any]:
+  """GPUs that are not here; what is compiled for them cannot run.
+
+  Args:
+    chip: a row of TARGETS.
+    shape: slices x hosts x GPUs of a host, such as 1x1x8.
+
+  Raises:
+    InputError: an unknown chip, another shape, or no compiler for it here.
+  """
+  if chip not in TARGETS:
+    raise InputError(f'no CUDA target {chip!r}: known are '
+                     f'{", ".join(sorted(TARGETS))}.')
+  if not re.fullmatch(r'[1-9]\d*(x[1-9]\d*){2}', shape):
+    raise InputError(f'CUDA topology {shape!r}: slices x hosts x GPUs of a '
+                     'host, such as 1x1x8.')
+  if not plugin():
+    raise InputError(
+        'compiling for NVIDIA GPUs needs their compiler, in JAX\'s CUDA '
+        'plugin: pip install "jax[cuda13]" of your jax\'s version (no GPU is '
+        'needed), and JAX_PLATFORMS=cpu where there is none.')
+  from jax.experimental import topologies
+  try:
+    return topologies.get_topology_desc(
+        platform='cuda', target_config=TARGETS[chip], topology=shape).devices
+  except (NotImplementedError, RuntimeError) as e:
+    raise InputError(f'CUDA topology {chip}:{shape}: {e} (is JAX_PLATFORMS=cpu '
+                     'set, as it must be where there is no GPU?)') from e

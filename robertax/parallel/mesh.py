@@ -1,10 +1,12 @@
 """The device mesh and its three axes."""
 
 import math
+import re
 
 import jax
 from jax.experimental import mesh_utils
-from jax.sharding import AxisType, Mesh
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from robertax.config import AXES, MeshConfig
 from robertax.errors import InputError
@@ -47,3 +49,140 @@ def make_mesh(config: MeshConfig | None = None, devices=None) -> Mesh:
   return Mesh(mesh_utils.create_hybrid_device_mesh(
       [sizes[0] // slices, *sizes[1:]], [slices, 1, 1], devices), AXES,
               axis_types=kinds)
+
+
+# Path -> PartitionSpec: the one table that says where an array lies.
+
+
+# Each row of a batch lies on one device along data and fsdp together.
+BATCH_AXES = ('data', 'fsdp')
+
+# Regular expression on the whole 'a/b/c' path of a parameter -> its axes. Each
+# parameter has exactly one rule. Blocks carry a leading dim N (scanned, never
+# shared out). `model` shares heads, MLP and vocabulary out, as Megatron does
+# (one all-reduce after `output` and one after `mlp_out`); `fsdp` takes D.
+RULES = (
+    (r'embeddings/tokens', P('model', 'fsdp')),
+    (r'embeddings/positions', P(None, 'fsdp')),
+    (r'embeddings/types', P(None, 'fsdp')),
+    (r'embeddings/norm/(scale|bias)', P()),
+    (r'layers/attention/(query|key|value)/kernel',
+     P(None, 'fsdp', 'model', None)),
+    (r'layers/attention/(query|key|value)/bias', P(None, 'model', None)),
+    (r'layers/attention/output/kernel', P(None, 'model', None, 'fsdp')),
+    (r'layers/attention/output/bias', P()),
+    (r'layers/(attention|mlp)_norm/(scale|bias)', P()),
+    (r'layers/mlp_in/kernel', P(None, 'fsdp', 'model')),
+    (r'layers/mlp_in/bias', P(None, 'model')),
+    (r'layers/mlp_out/kernel', P(None, 'model', 'fsdp')),
+    (r'layers/mlp_out/bias', P()),
+    (r'lm_head/dense/kernel', P('fsdp', None)),
+    (r'lm_head/dense/bias', P()),
+    (r'lm_head/norm/(scale|bias)', P()),
+    (r'lm_head/decoder', P('model', 'fsdp')),
+    (r'lm_head/bias', P('model')),
+    (r'nsp_head/(pooler|output)/kernel', P('fsdp', None)),
+    (r'nsp_head/(pooler|output)/bias', P()),
+    (r'classifier/(dense|output)/kernel', P('fsdp', None)),
+    (r'classifier/(dense|output)/bias', P()),
+    (r'span_head/output/kernel', P('fsdp', None)),
+    (r'span_head/output/bias', P()),
+)
+
+
+def parameter_spec(path: str) -> P:
+  """The PartitionSpec of the parameter at 'a/b/c'.
+
+  Raises:
+    InputError: no rule, or more than one, fits the path.
+  """
+  found = [(rule, axes) for rule, axes in RULES if re.fullmatch(rule, path)]
+  if len(found) != 1:
+    raise InputError(
+        f'parameter {path}: {len(found)} rules in parallel.partitioning.RULES '
+        f'({", ".join(rule for rule, _ in found) or "none"}), exactly one '
+        'is needed.')
+  return found[0][1]
+
+
+def param_shardings(mesh: Mesh, params):
+  """A NamedSharding for each parameter.
+
+  Args:
+    mesh: with axes data, fsdp, model.
+    params: nested dict of arrays or ShapeDtypeStructs.
+
+  Raises:
+    InputError: a parameter without exactly one rule, or of a size that its
+      mesh axes do not divide; names the path.
+  """
+  def sharding(path, leaf):
+    name = _path_name(path)
+    return _named(mesh, name, leaf, parameter_spec(name))
+  return jax.tree_util.tree_map_with_path(sharding, params)
+
+
+def state_shardings(mesh: Mesh, tree, zero1: bool = False):
+  """Shardings for parameters, or for what an optimizer keeps of them.
+
+  A leaf whose path ends in a parameter's path (`0/mu/` and then
+  `embeddings/tokens`) lies as the parameter does; scalars are replicated, and
+  so is what `guard/` keeps of the last updates.
+
+  Args:
+    mesh: with axes data, fsdp, model.
+    tree: any pytree of arrays or ShapeDtypeStructs.
+    zero1: each leaf is shared out along `data` too, where a dim allows it.
+
+  Raises:
+    InputError: as `param_shardings`.
+  """
+  roots = tuple(dict.fromkeys(rule.split('/')[0] for rule, _ in RULES))
+
+  def sharding(path, leaf):
+    parts = _path_name(path).split('/')
+    if not leaf.shape or 'guard' in parts[:-1]:
+      return NamedSharding(mesh, P())
+    start = max((i for i, part in enumerate(parts) if part in roots),
+                default=0)
+    axes = parameter_spec('/'.join(parts[start:]))
+    if zero1 and (dim := _zero1_dim(mesh, leaf, axes)) >= 0:
+      entries = [*axes] + [None] * (len(leaf.shape) - len(axes))
+      entries[dim] = ('data',)
+      axes = P(*entries)
+    return _named(mesh, '/'.join(parts), leaf, axes)
+  return jax.tree_util.tree_map_with_path(sharding, tree)
+
+
+def _zero1_dim(mesh, leaf, axes):
+  """The largest dim that is free and that the devices divide, or -1."""
+  free = [(-size, dim) for dim, size in enumerate(leaf.shape)
+          if size % mesh.shape['data'] == 0
+          and (dim >= len(axes) or axes[dim] is None
+               or mesh.shape[axes[dim]] == 1)]
+  return min(free)[1] if free and mesh.shape['data'] > 1 else -1
+
+
+def batch_sharding(mesh: Mesh, micro_batches: bool = False) -> NamedSharding:
+  """Of every batch field: [B, ...], or [micro-batches, B, ...]."""
+  return NamedSharding(mesh,
+                       P(None, BATCH_AXES) if micro_batches else P(BATCH_AXES))
+
+
+def _path_name(path):
+  return jax.tree_util.keystr(path, simple=True, separator='/')
+
+
+def _named(mesh, name, leaf, axes):
+  if len(axes) > len(leaf.shape):
+    raise InputError(f'parameter {name}: shape {tuple(leaf.shape)} has fewer '
+                     f'dims than its rule {axes}.')
+  for dim, entry in enumerate(axes):
+    names = entry if isinstance(entry, tuple) else (entry,)
+    size = math.prod(mesh.shape[axis] for axis in names if axis)
+    if leaf.shape[dim] % size:
+      raise InputError(
+          f'parameter {name}: dim {dim} of shape {tuple(leaf.shape)} is not a '
+          f'multiple of {size}, its devices along '
+          f'{" and ".join(f"mesh.{axis}" for axis in names if axis)}.')
+  return NamedSharding(mesh, axes)

@@ -25,7 +25,7 @@ from robertax.config import Config, check_batch
 from robertax.errors import InputError
 from robertax.model.encoder import POLICIES
 from robertax.model.roberta import training_flops
-from robertax.parallel import chips, cuda_targets
+from robertax.parallel import chips
 from robertax.studies import compiled_program
 from robertax.studies.compiled_program import KernelCost, kernel_costs
 from robertax.tasks.objectives import MaskedLM, batch_shapes
@@ -100,7 +100,7 @@ def topology(name: str) -> tuple[chips.Chip, list[Any]]:
     InputError: no such chip or shape, or no compiler for it.
   """
   if gpus := re.fullmatch(r'cuda:(\w+):([\dx]+)', name):
-    devices = cuda_targets.cuda_devices(gpus[1], gpus[2])
+    devices = chips.cuda_devices(gpus[1], gpus[2])
     return chips.CHIPS[gpus[1]], devices
   found = re.fullmatch(r'(?:(\d+)x)?(v\d\w*):(\d+(?:x\d+)+)', name)
   if not found or found[2] not in chips.CHIPS:
@@ -109,7 +109,7 @@ def topology(name: str) -> tuple[chips.Chip, list[Any]]:
         f'v5p:4x4x8, with 2x before it for two slices; known are '
         f'{", ".join(c for c, x in chips.CHIPS.items() if x.clock)}. Or GPUs, '
         'such as cuda:h200:1x1x8 (slices x hosts x GPUs); known are '
-        f'{", ".join(cuda_targets.TARGETS)}.')
+        f'{", ".join(chips.TARGETS)}.')
   # Two programs may hold the library at once, and nobody is asked over the net.
   os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')

@@ -17,15 +17,107 @@ import statistics
 import sys
 from typing import Any
 
+import numpy as np
+
 from robertax import paths
 from robertax.config import Config
 from robertax.errors import InputError
-from robertax.studies import ensemble
-from robertax.tasks.task import RESULTS, describe_results, write_results
+from robertax.tasks import glue
+from robertax.tasks.glue_files import GLUE, GlueRow
+from robertax.tasks.task import (
+    RESULTS,
+    describe_results,
+    json_lines,
+    write_results,
+)
 from robertax.train import loop, workdir
 from robertax.train.best_steps import FOLDER
 from robertax.train.compiled import num_shapes
 from robertax.train.initial import initial_config
+
+# Several runs of one GLUE task answer together.
+#
+# Probabilities are averaged, of STS-B scores (fairseq #984).
+
+
+def check_task(task: str):
+  """Refuses tasks whose answers are not averaged.
+
+  Raises:
+    InputError: not a row of GLUE.
+  """
+  if task.removeprefix('glue/') not in GLUE or not task.startswith('glue/'):
+    raise InputError(f'task={task!r}: runs of GLUE answer together, of other '
+                     'tasks they do not.')
+
+
+def ensemble_answers(
+    folders: Sequence[str]) -> tuple[dict[str, Any], dict[str, bytes]]:
+  """One answer of several workdirs.
+
+  Args:
+    folders: finished runs of one task.
+
+  Returns:
+    ({'runs', 'scores': {split: {metric: percent}}}, content by name).
+
+  Raises:
+    InputError: they are of different tasks or answered different rows.
+  """
+  found = [_read_predictions(f'{folder}/results.json') for folder in folders]
+  name = found[0]['task']
+  check_task(name)
+  if {f['task'] for f in found} != {name}:
+    raise InputError(f'{", ".join(folders)}: of different tasks; runs of one '
+                     'answer together.')
+  task = GLUE[name.removeprefix('glue/')]
+  scores, content, tables = {}, {}, {}
+  submissions = dict(task.tests)
+  for file in found[0]['files']:
+    if not file.startswith('predictions.') or not file.endswith('.jsonl'):
+      continue
+    split = file.removeprefix('predictions.').removesuffix('.jsonl')
+    lines = [_json_lines(f'{folder}/{file}') for folder in folders]
+    if len({tuple(line['index'] for line in run) for run in lines}) > 1:
+      raise InputError(f'{file} of {", ".join(folders)}: different rows.')
+    answers = combine_logits(np.array([[line['logits'] for line in run]
+                                       for run in lines]))
+    said = ([float(x) * glue.LARGEST_SCORE for x in answers[:, 0]]
+            if not task.labels else
+            [task.labels[n] for n in answers.argmax(-1)])
+    labels = [line.get('label', '') for line in lines[0]]
+    if all(labels):
+      scores[split] = glue.glue_scores(task.metrics, labels, said)
+    content[file] = json_lines(
+        {k: v for k, v in {**line, 'prediction': word,
+                           'probabilities': list(p)}.items() if k != 'logits'}
+        for line, word, p in zip(lines[0], said, answers))
+    if split in submissions:
+      tables[submissions[split]] = glue.submission_table(
+          [GlueRow(line['index'], (), '') for line in lines[0]], said)
+  if tables:
+    content[glue.SUBMISSION] = glue.submission_archive(tables)
+  return {'runs': list(folders), 'scores': scores}, content
+
+
+def combine_logits(logits: np.ndarray) -> np.ndarray:
+  """[R, E, C] of R runs -> [E, C]: mean probabilities; of one logit, mean."""
+  logits = np.asarray(logits, np.float64)
+  if logits.shape[-1] == 1:
+    return logits.mean(0)
+  odds = np.exp(logits - logits.max(-1, keepdims=True))
+  return (odds / odds.sum(-1, keepdims=True)).mean(0)
+
+
+def _read_predictions(path: str) -> Any:
+  with open(path, encoding='utf-8') as f:
+    return json.load(f)
+
+
+def _json_lines(path: str) -> list[dict[str, Any]]:
+  with open(path, encoding='utf-8') as f:
+    return [json.loads(line) for line in f]
+
 
 RATES, BATCHES, SEEDS = (1e-5, 2e-5, 3e-5), (16, 32), 5
 
@@ -67,7 +159,7 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
     raise InputError(f'seeds={seeds}, of which the best {best}: at least 1 '
                      'seed, and no more of them together than there are.')
   if best:
-    ensemble.check(config.task)
+    check_task(config.task)
   if paths.is_remote(folder):
     raise InputError(f'{folder}: a sweep is kept in a local folder.')
   found, configs = {}, {}
@@ -84,17 +176,18 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
     place = f'{folder}/runs/{rate:g}-{batch}-{one.seed}'
     print(f'run {number} of {len(runs)}: learning rate {rate:g}, batch '
           f'{batch}, seed {one.seed}', file=sys.stderr)
-    ended = _run(one, place, named)
+    ended = _run_once(one, place, named)
     if isinstance(ended, int):
       return Swept(None, ended)
     found[rate, batch, one.seed], configs[place] = (ended, place), one
   print(f'{len(runs)} runs; train steps of {num_shapes()} shapes were compiled',
         file=sys.stderr)
-  summary = summarize(found, best)
+  summary = summarize_sweep(found, best)
   keep = {place for place in summary.pop('together', ())}
   for place in sorted(keep):
     if not os.path.isdir(f'{place}/{FOLDER}'):  # Of a sweep without `best`.
-      ended = _again(configs[place], place, named, 'its weights were not kept')
+      ended = _run_again(configs[place], place, named,
+                         'its weights were not kept')
       if isinstance(ended, int):
         return Swept(None, ended)
   for _, place in found.values():
@@ -102,20 +195,21 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
       shutil.rmtree(f'{place}/{FOLDER}', ignore_errors=True)
   content = {}
   if keep:
-    summary['ensemble'], content = ensemble.together(sorted(keep))
-  content['sweep.txt'] = table(summary).encode()
+    summary['ensemble'], content = ensemble_answers(sorted(keep))
+  content['sweep.txt'] = sweep_table(summary).encode()
   return Swept(write_results(folder, summary, content))
 
 
-def _run(config: Config, place: str, named: Collection[str]
-         ) -> dict[str, Any] | int:
+def _run_once(config: Config, place: str, named: Collection[str]
+              ) -> dict[str, Any] | int:
   """results.json of a run, or the signal that stopped it."""
   path = f'{place}/{RESULTS}'
   if os.path.exists(path):
     workdir.check(place, initial_config(config, named))
     if (config.finetune.predict_test
         and not workdir.read_config(place).finetune.predict_test):
-      return _again(config, place, named, 'it did not answer the test split')
+      return _run_again(config, place, named,
+                        'it did not answer the test split')
   else:
     ended = loop.run(config, place, named)
     if ended.signal:
@@ -127,16 +221,17 @@ def _run(config: Config, place: str, named: Collection[str]
     return json.load(f)
 
 
-def _again(config: Config, place: str, named: Collection[str], why: str
-           ) -> dict[str, Any] | int:
+def _run_again(config: Config, place: str, named: Collection[str], why: str
+               ) -> dict[str, Any] | int:
   """The same run, for what was not kept of it."""
   print(f'{place} is run again: {why}.', file=sys.stderr)
   shutil.rmtree(place)
-  return _run(config, place, named)
+  return _run_once(config, place, named)
 
 
-def summarize(found: dict[tuple[float, int, int], tuple[dict[str, Any], str]],
-              best: int = 0) -> dict[str, Any]:
+def summarize_sweep(found: dict[tuple[float, int, int], tuple[dict[str, Any],
+                                                              str]],
+                    best: int = 0) -> dict[str, Any]:
   """Median and spread of each setting, and the best of them.
 
   Args:
@@ -177,7 +272,7 @@ def summarize(found: dict[tuple[float, int, int], tuple[dict[str, Any], str]],
   return summary
 
 
-def table(summary: dict[str, Any]) -> str:
+def sweep_table(summary: dict[str, Any]) -> str:
   """The sweep for people: a line for each setting."""
   lines = [
       f'{summary["task"]}: {summary["metric"]} on {summary["split"]} '

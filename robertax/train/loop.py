@@ -10,7 +10,7 @@ from robertax import parallel
 from robertax.config import Config, fitting_warmup, settled
 from robertax.errors import Diverged
 from robertax.kernels.dropout import seed_words
-from robertax.parallel import peers, processes
+from robertax.parallel import processes
 from robertax.progress import Progress
 from robertax.train import compile_cache, opening, optimizer, schedules, workdir
 from robertax.train.ahead import run_ahead, train_feed
@@ -88,7 +88,7 @@ def _run(config: Config, folder: str, named: Collection[str], lock: Lock
   rates, seed = schedules.rates(schedule, train.steps), seed_words(config.seed)
 
   with jax.set_mesh(mesh), Watchdog(
-      folder, clock, train.watchdog_seconds, train.on_stall), peers.Peers(
+      folder, clock, train.watchdog_seconds, train.on_stall), processes.Peers(
           train.peer_timeout_seconds, clock.where):
     programs = compiled(task.objective, config.optim, mesh, config.mesh.zero1)
     restored = finished

@@ -17,7 +17,7 @@ import jax
 
 from robertax import paths
 from robertax.errors import STALLED
-from robertax.parallel import peers
+from robertax.parallel import processes
 from robertax.train.clock import Clock
 
 # Times train.watchdog_seconds that a kind may last without a turn: compiling,
@@ -67,7 +67,7 @@ class Watchdog:
 
   def _watch(self):
     interval = min(self._seconds / 10, 5.0)
-    pace, seen, still, reported = peers.Pace(interval), -1, 0.0, 1
+    pace, seen, still, reported = processes.Pace(interval), -1, 0.0, 1
     while not self._stop.wait(interval):
       passed = pace.passed()
       if self._clock.turns != seen:
@@ -85,7 +85,7 @@ class Watchdog:
 
   def _report(self, words: str):
     """To stderr first: writing to W may stall as well."""
-    if others := peers.others():
+    if others := processes.other_processes():
       words += f'\nThe others:\n{others}'
     print(f'\nrobertax: {words}\nWhere every thread stands:',
           file=sys.__stderr__, flush=True)
@@ -112,6 +112,6 @@ def _end(words: str) -> NoReturn:
   print('robertax: this process ends; the same command goes on from the last '
         "checkpoint (train.on_stall='report' waits on; train.watchdog_seconds "
         'is its patience).', file=sys.__stderr__, flush=True)
-  peers.leave(words)
-  peers.linger()
+  processes.tell_leaving(words)
+  processes.linger_as_first()
   os._exit(STALLED)

@@ -191,8 +191,8 @@ def test_one_device_equals_eight(monkeypatch, rows, heads, platform):
 def test_axes_are_those_of_the_partitioning():
   from robertax import config
   from robertax.kernels.attention import HEADS, ROWS
-  from robertax.parallel import partitioning
-  assert ROWS == partitioning.BATCH
+  from robertax.parallel import mesh
+  assert ROWS == mesh.BATCH_AXES
   assert {*ROWS, HEADS} == set(config.AXES)
 
 

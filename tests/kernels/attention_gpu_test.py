@@ -18,7 +18,7 @@ import pytest
 from robertax import parallel
 from robertax.config import MeshConfig
 from robertax.kernels import attention
-from robertax.parallel import cuda_targets
+from robertax.parallel import chips
 
 SHAPES = [(512, 16, 64, 'bfloat16'), (200, 2, 80, 'bfloat16'),
           (128, 4, 64, 'float32')]
@@ -52,13 +52,13 @@ def test_lowers_to_triton(shape):
 
 
 @pytest.mark.skipif(
-    not cuda_targets.plugin(),
+    not chips.plugin(),
     reason='no jax_cuda12_plugin or jax_cuda13_plugin: no compiler for GPUs')
-@pytest.mark.parametrize('chip', sorted(cuda_targets.TARGETS))
+@pytest.mark.parametrize('chip', sorted(chips.TARGETS))
 @pytest.mark.parametrize('shape', SHAPES)
 def test_compiles_for_hopper(shape, chip):
   mesh = parallel.make_mesh(MeshConfig(),
-                            cuda_targets.cuda_devices(chip, '1x1x8'))
+                            chips.cuda_devices(chip, '1x1x8'))
   with jax.set_mesh(mesh):
     compiled = jax.jit(run).lower(*abstract(
         16, *shape, sharding=parallel.batch_sharding(mesh))).compile()

@@ -5,12 +5,12 @@ import re
 import pytest
 
 from robertax.errors import InputError
-from robertax.parallel import chips, cuda_targets
+from robertax.parallel import chips
 
 
-@pytest.mark.parametrize('chip', sorted(cuda_targets.TARGETS))
+@pytest.mark.parametrize('chip', sorted(chips.TARGETS))
 def test_a_target_is_the_chip_of_the_same_name(chip):
-  text = cuda_targets.TARGETS[chip]
+  text = chips.TARGETS[chip]
   assert text.count('{') == text.count('}') == 4
   values = dict(re.findall(r'(\w+): ("[^"]*"|[\d.]+)', text))
   known = chips.CHIPS[chip]
@@ -25,19 +25,19 @@ def test_a_target_is_the_chip_of_the_same_name(chip):
     (('h200', '0x1x8'), '1x1x8')])
 def test_what_cannot_be_is_said(arguments, named):
   with pytest.raises(InputError, match=named):
-    cuda_targets.cuda_devices(*arguments)
+    chips.cuda_devices(*arguments)
 
 
 def test_without_a_compiler_it_is_said_how_to_get_it(monkeypatch):
-  monkeypatch.setattr(cuda_targets, 'plugin', lambda: None)
+  monkeypatch.setattr(chips, 'plugin', lambda: None)
   with pytest.raises(InputError, match='pip install'):
-    cuda_targets.cuda_devices('h100')
+    chips.cuda_devices('h100')
 
 
-@pytest.mark.skipif(not cuda_targets.plugin(), reason='no jax_cuda12_plugin or '
+@pytest.mark.skipif(not chips.plugin(), reason='no jax_cuda12_plugin or '
                     'jax_cuda13_plugin: no compiler for GPUs')
-@pytest.mark.parametrize('chip', sorted(cuda_targets.TARGETS))
+@pytest.mark.parametrize('chip', sorted(chips.TARGETS))
 def test_devices_are_of_the_kind(chip):
-  devices = cuda_targets.cuda_devices(chip, '1x1x8')
+  devices = chips.cuda_devices(chip, '1x1x8')
   assert len(devices) == 8
   assert chips.chip_of(devices[0].device_kind) == chips.CHIPS[chip]

@@ -16,8 +16,8 @@ from robertax.parallel import (
     RULES,
     batch_sharding,
     make_mesh,
+    mesh,
     param_shardings,
-    partitioning,
     state_shardings,
 )
 
@@ -116,7 +116,7 @@ def test_a_parameter_without_a_rule_is_refused_by_path():
 
 
 def test_two_rules_are_refused(monkeypatch):
-  monkeypatch.setattr(partitioning, 'RULES', RULES + ((r'lm_head/.*', P()),))
+  monkeypatch.setattr(mesh, 'RULES', RULES + ((r'lm_head/.*', P()),))
   with pytest.raises(InputError, match='lm_head/bias: 2 rules'):
     param_shardings(make_mesh(), shapes())
 

@@ -11,7 +11,7 @@ import jax
 import pytest
 
 from robertax.errors import PEER_GONE
-from robertax.parallel.peers import Pace, Silence, says_so
+from robertax.parallel.processes import Pace, Silence, says_peer_is_gone
 
 LIMIT = 10.0
 
@@ -73,12 +73,12 @@ COMMAND = '''
 import sys, time
 import jax
 from robertax.errors import InputError
-from robertax.parallel import peers, processes
+from robertax.parallel import processes
 
 number, port, timeout = sys.argv[1:]
 processes.start(f'127.0.0.1:{port}', 3, int(number),
                 heartbeat_seconds=8 * float(timeout))
-with processes.as_one(), peers.Peers(float(timeout), lambda: 'in a test'):
+with processes.as_one(), processes.Peers(float(timeout), lambda: 'in a test'):
   print(number, flush=True)
   if number == '1' and sys.stdin.readline() == 'fail\\n':
     raise InputError('row 7 is odd')
@@ -151,14 +151,14 @@ def raised(error):
 def test_only_the_runtime_says_that_another_is_gone():
   runtime = jax.errors.JaxRuntimeError
   for text in OF_A_PEER:
-    assert says_so(runtime(text)) and says_so(raised(runtime(text)))
+    assert says_peer_is_gone(runtime(text)) and says_peer_is_gone(raised(runtime(text)))
     for kind in (ValueError, RuntimeError, KeyError, OSError):
-      assert not says_so(raised(kind(text)))
+      assert not says_peer_is_gone(raised(kind(text)))
   for text in OF_THIS_ONE:
-    assert not says_so(raised(runtime(text)))
+    assert not says_peer_is_gone(raised(runtime(text)))
   for error in (KeyError('peerread/loss'), ValueError('heartbeat'),
                 ConnectionResetError('Connection reset by peer')):
-    assert not says_so(raised(error))
+    assert not says_peer_is_gone(raised(error))
 
 
 def test_what_it_was_raised_from_counts_too():
@@ -167,7 +167,7 @@ def test_what_it_was_raised_from_counts_too():
       raise jax.errors.JaxRuntimeError(OF_A_PEER[0])
     except RuntimeError as e:
       raise OSError('not saved') from e
-  assert says_so(error_of(wrapped))
+  assert says_peer_is_gone(error_of(wrapped))
 
 
 COLLECTIVE = '''
@@ -175,7 +175,7 @@ import os, signal, sys
 import jax
 import jax.numpy as jnp
 import numpy as np
-from robertax.parallel import peers, processes
+from robertax.parallel import processes
 
 number, port, how = sys.argv[1:]
 jax.config.update('jax_cpu_collectives_implementation', 'gloo')
@@ -187,7 +187,7 @@ x = jax.make_array_from_callback(
     lambda index: np.ones(2, np.float32)[index])
 total = jax.jit(lambda x: x.sum(), out_shardings=jax.sharding.NamedSharding(
     mesh, jax.P()))
-with processes.as_one(), peers.Peers(6):
+with processes.as_one(), processes.Peers(6):
   for step in range(10**6):
     if number == '1' and step == 20:
       if how == 'kill':

@@ -9,7 +9,7 @@ import pytest
 
 from robertax.data.finetuning import Examples
 from robertax.errors import InputError
-from robertax.studies import ensemble
+from robertax.studies import sweep
 from robertax.tasks import TASKS, glue
 from robertax.tasks.finetune import Split
 from robertax.tasks.glue_files import GLUE, GlueRow
@@ -112,7 +112,7 @@ def test_an_ensemble_averages_probabilities(tmp_path):
              'logits': [s, 0.0]} for s in scores]
   folders = [run_folder(tmp_path / str(n), lines(s))
              for n, s in enumerate([.2, .3, -4])]
-  found, files = ensemble.together(folders)
+  found, files = sweep.ensemble_answers(folders)
   assert found['scores'] == {'dev': {'accuracy': 100.0}}
   (line,) = files['predictions.dev.jsonl'].decode().splitlines()
   said = json.loads(line)
@@ -121,8 +121,8 @@ def test_an_ensemble_averages_probabilities(tmp_path):
   assert said['probabilities'][0] == pytest.approx(wanted)
   other = run_folder(tmp_path / 'other', lines(1), 'glue/qnli')
   with pytest.raises(InputError, match='of different tasks'):
-    ensemble.together([folders[0], other])
+    sweep.ensemble_answers([folders[0], other])
   with pytest.raises(InputError, match="task='squad'"):
-    ensemble.check('squad')
+    sweep.check_task('squad')
   np.testing.assert_allclose(
-      ensemble.combine(np.array([[[1.]], [[2.]]])), [[1.5]])
+      sweep.combine_logits(np.array([[[1.]], [[2.]]])), [[1.5]])

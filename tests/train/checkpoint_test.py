@@ -143,7 +143,7 @@ def test_only_a_writer_removes_what_a_kill_left(tmp_path):
 
 def test_what_a_device_says_is_no_damage(tmp_path, monkeypatch):
   """Out of memory, a run would else set aside all that it has."""
-  now, abstract = make_state(parallel.make_mesh(parallel.MeshConfig()), seed=1)
+  now, abstract = make_state(parallel.make_mesh(MeshConfig()), seed=1)
   checkpoints = Checkpoints(str(tmp_path))
   checkpoints.save(7, now)
   checkpoints.wait()

@@ -310,7 +310,7 @@ def test_a_sweep_compiles_once_for_each_shape_and_resumes(
     assert made == [programs]
     assert programs.shapes == len(shapes)
   compiled._compiled.cache_clear()
-  assert sweep.table(again.results).splitlines()[1:] == sweep.table(
+  assert sweep.sweep_table(again.results).splitlines()[1:] == sweep.sweep_table(
       whole.results).splitlines()[1:]
   assert again.results['settings'] == whole.results['settings']
   for folder in (tmp_path / 'whole', tmp_path / 'killed'):
@@ -318,7 +318,7 @@ def test_a_sweep_compiles_once_for_each_shape_and_resumes(
     assert not list((folder / 'runs').glob('*/checkpoints'))
     assert len(list((folder / 'runs').glob('*/best'))) == 2
   text = (tmp_path / 'whole' / 'sweep.txt').read_text()
-  assert text == sweep.table(whole.results) and 'together' in text
+  assert text == sweep.sweep_table(whole.results) and 'together' in text
 
 
 def test_what_an_earlier_sweep_did_not_keep_is_made_again(

@@ -86,10 +86,18 @@ def _storage(path: str) -> Iterator[None]:
     raise OSError(code, words, path) from e
 
 
-def _remote(path: str):
+def to_epath(path: str):
+  """etils' object for a path: a URL as it is, a local path made absolute.
+
+  Not by its own `absolute` and `resolve`: of gs://bucket/x both make a local
+  path, $PWD/gs:/bucket/x, and before 1.14 etils had no `absolute`.
+
+  Raises:
+    InputError: a scheme that nothing here reads.
+  """
   from etils import epath  # Only where there is a remote path.
   try:
-    return epath.Path(path)
+    return epath.Path(path if is_remote(path) else os.path.abspath(path))
   except KeyError as e:
     raise InputError(
         f'{path}: nothing here reads {path.partition("://")[0]}://. Known are '
@@ -117,7 +125,7 @@ class _RemoteFile(contextlib.AbstractContextManager):
   def __init__(self, path: str, mode: str):
     self._path = path
     with _storage(path):
-      self._context = _remote(path).open(mode)
+      self._context = to_epath(path).open(mode)
       # tensorflow's is a context manager, and no file before it is entered.
       self._file = self._context.__enter__()
       if 'r' in mode:
@@ -152,21 +160,21 @@ class _RemoteFile(contextlib.AbstractContextManager):
 def exists(path: str) -> bool:
   if is_remote(path):
     with _storage(path):
-      return _remote(path).exists()
+      return to_epath(path).exists()
   return os.path.exists(path)
 
 
 def isdir(path: str) -> bool:
   if is_remote(path):
     with _storage(path):
-      return _remote(path).is_dir()
+      return to_epath(path).is_dir()
   return os.path.isdir(path)
 
 
 def stat(path: str) -> Stat:
   if is_remote(path):
     with _storage(path):
-      found = _remote(path).stat()
+      found = to_epath(path).stat()
       return Stat(found.length, int(found.mtime * 1e9))
   found = os.stat(path)
   return Stat(found.st_size, found.st_mtime_ns)
@@ -176,7 +184,7 @@ def listdir(path: str) -> list[str]:
   """Names in a folder, sorted."""
   if is_remote(path):
     with _storage(path):
-      return sorted(child.name for child in _remote(path).iterdir())
+      return sorted(child.name for child in to_epath(path).iterdir())
   return sorted(os.listdir(path))
 
 
@@ -194,7 +202,7 @@ def glob(pattern: str) -> list[str]:
     scheme, _, rest = pattern.partition('://')
     root, _, inside = rest.partition('/')
     with _storage(pattern):
-      return sorted(map(str, _remote(f'{scheme}://{root}').glob(inside)))
+      return sorted(map(str, to_epath(f'{scheme}://{root}').glob(inside)))
   return sorted(glob_lib.glob(pattern, recursive=True))
 
 
@@ -203,7 +211,7 @@ def walk(path: str, onerror=None) -> Iterator[tuple[str, list[str], list[str]]]:
   if is_remote(path):
     with _storage(path):
       yield from ((str(folder), [name.rstrip('/') for name in folders], files)
-                  for folder, folders, files in _remote(path).walk())
+                  for folder, folders, files in to_epath(path).walk())
   else:
     yield from os.walk(path, onerror=onerror)
 
@@ -212,7 +220,7 @@ def makedirs(path: str) -> None:
   """Makes the folder and those above it; it may be there."""
   if is_remote(path):
     with _storage(path):
-      _remote(path).mkdir(parents=True, exist_ok=True)
+      to_epath(path).mkdir(parents=True, exist_ok=True)
   else:
     os.makedirs(path, exist_ok=True)
 
@@ -221,7 +229,7 @@ def replace(path: str, target: str) -> None:
   """Renames a file; what the target was is gone."""
   if is_remote(path):
     with _storage(path):
-      _remote(path).replace(target)
+      to_epath(path).replace(target)
   else:
     os.replace(path, target)
 
@@ -229,7 +237,7 @@ def replace(path: str, target: str) -> None:
 def remove(path: str) -> None:
   if is_remote(path):
     with _storage(path):
-      _remote(path).unlink()
+      to_epath(path).unlink()
   else:
     os.remove(path)
 
@@ -237,7 +245,7 @@ def remove(path: str) -> None:
 def rmtree(path: str) -> None:
   if is_remote(path):
     with _storage(path):
-      _remote(path).rmtree()
+      to_epath(path).rmtree()
   else:
     shutil.rmtree(path)
 

@@ -162,6 +162,15 @@ def test_local_paths_open_as_before(tmp_path):
     assert f.fileno()
 
 
+def test_a_path_of_etils_is_absolute_or_a_url(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  for url in ('gs://bucket', 'gs://bucket/x/y', 's3://bucket/x', 'az://b/x'):
+    assert str(paths.to_epath(url)) == url
+    assert str(paths.to_epath(url) / 'z') == f'{url}/z'
+  assert str(paths.to_epath('x')) == f'{tmp_path}/x'
+  assert str(paths.to_epath('/x')) == '/x'
+
+
 def test_an_unknown_scheme_is_named():
   with pytest.raises(InputError, match='nothing here reads none://'):
     paths.exists('none://x')

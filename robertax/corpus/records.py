@@ -335,10 +335,7 @@ def _values_hash(values: dict[str, Any]) -> str:
 def write_json(path: str, values: Any) -> None:
   """Writes JSON; the file appears whole or not at all."""
   with writing_records(path):
-    with paths.open(f'{path}.partial', 'w') as f:
-      json.dump(values, f, indent=2)
-      f.write('\n')
-    paths.replace(f'{path}.partial', path)
+    paths.write_text(path, json.dumps(values, indent=2) + '\n')
 
 
 @contextlib.contextmanager

@@ -15,7 +15,6 @@ import sys
 import time
 from typing import Any
 
-from etils import epath
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
@@ -152,7 +151,7 @@ class Checkpoints:
     """
     with facts.reading(f'{self.folder}/{step}'):
       found = ocp.StandardCheckpointHandler().metadata(
-          epath.Path(self.folder).absolute() / str(step) / item)
+          self._place() / str(step) / item)
       return jax.tree.map(
           lambda x: jax.ShapeDtypeStruct(tuple(x.shape), x.dtype),
           getattr(found, 'tree', found))
@@ -227,13 +226,12 @@ class Checkpoints:
         facts.check_shapes(
             where, name, facts.kinds(self.shapes(step, name)) if found is None
             else facts.saved_kinds(found, name), tree)
-      place = epath.Path(self.folder).absolute() / str(step)
       with facts.reading(where):
         # The handler itself waits for no other process: none hangs where one
         # cannot read its part.
         handler = ocp.StandardCheckpointHandler()
         return found, {
-            name: handler.restore(place / name,
+            name: handler.restore(self._place() / str(step) / name,
                                   args=ocp.args.StandardRestore(tree))
             for name, tree in items.items()}
 
@@ -280,14 +278,17 @@ class Checkpoints:
         preserve.append(checkpoint_managers.EveryNSteps(self._keep_every))
       step_folders.make(self.folder)
       self._manager = ocp.CheckpointManager(
-          epath.Path(self.folder).absolute(),
-          options=ocp.CheckpointManagerOptions(
+          self._place(), options=ocp.CheckpointManagerOptions(
               create=True, cleanup_tmp_directories=True,
               preservation_policy=checkpoint_managers.AnyPreservationPolicy(
                   preserve),
               save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1)),
           item_names=(*ITEMS, 'facts'))
     return self._manager
+
+  def _place(self) -> Any:
+    """Where orbax and tensorstore find the arrays: they take what they get."""
+    return paths.to_epath(self.folder)
 
   def _slow(self, step) -> bool:
     """Whether the save before it is under way for too long; all agree."""

@@ -5,19 +5,16 @@ that none is taken for another. On CPUs it is off unless asked for: a program
 may use instructions that another machine with the same folder lacks.
 """
 
-import os
-
 import jax
 
+from robertax import paths
 from robertax.config import Config
 from robertax.corpus.preparation import default_cache_dir
 
 
 def cache_dir(config: Config) -> str:
   """The folder of all caches: data.cache_dir, or its default."""
-  folder = config.data.cache_dir or default_cache_dir()
-  return (folder if '://' in folder
-          else os.path.abspath(os.path.expanduser(folder)))
+  return paths.absolute(config.data.cache_dir or default_cache_dir())
 
 
 def turn_on(config: Config):
@@ -31,6 +28,10 @@ def turn_on(config: Config):
   chosen = config.train.compile_cache
   if chosen == 'auto':
     chosen = ('off' if jax.default_backend() == 'cpu' else
-              os.path.join(cache_dir(config), 'compiled'))
-  if chosen != 'off' and not jax.config.jax_compilation_cache_dir:
-    jax.config.update('jax_compilation_cache_dir', os.path.expanduser(chosen))
+              paths.join(cache_dir(config), 'compiled'))
+  if chosen == 'off' or jax.config.jax_compilation_cache_dir:
+    return
+  jax.config.update('jax_compilation_cache_dir', paths.absolute(chosen))
+  if paths.is_remote(chosen):
+    # What XLA itself would keep beside JAX's programs it writes without etils.
+    jax.config.update('jax_persistent_cache_enable_xla_caches', 'none')

@@ -7,6 +7,7 @@ said once and the run goes on without.
 import contextlib
 import math
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -34,8 +35,9 @@ class Events:
     """
     self._file = None
     # An object of a storage cannot be added to: there, a file of this machine
-    # is copied as a whole, now and then.
-    self._target = workdir if paths.is_remote(workdir) else ''
+    # is copied as a whole, now and then. It has no name any more once it is
+    # open, so that a run that is killed leaves nothing here.
+    self._target, self._whole = '', None
     self._copied = 0.0
     try:
       from tensorboardX import event_file_writer, summary
@@ -46,10 +48,14 @@ class Events:
       return
     self._summary, self._event_pb2 = summary, event_pb2
     with self._said(workdir):
-      self._folder = (tempfile.TemporaryDirectory(prefix='robertax-events-')
-                      if self._target else None)
-      self._file = event_file_writer.EventsWriter(os.path.join(
-          self._folder.name if self._folder else workdir, 'events'))
+      with (tempfile.TemporaryDirectory(prefix='robertax-events-')
+            if paths.is_remote(workdir) else contextlib.nullcontext(workdir)
+            ) as folder:
+        self._file = event_file_writer.EventsWriter(f'{folder}/events')
+        if folder != workdir:
+          name, = os.listdir(folder)
+          self._target = paths.join(workdir, name)
+          self._whole = open(f'{folder}/{name}', 'rb')
       self._put((restored_step or 0) + 1, session_log=event_pb2.SessionLog(
           status=event_pb2.SessionLog.START))
 
@@ -76,12 +82,14 @@ class Events:
         self._file.close()
         self._copy()
     self._file = None
+    if self._whole:
+      self._whole.close()
 
   def _copy(self):
     if self._target:
-      for name in os.listdir(self._folder.name):
-        paths.copy(os.path.join(self._folder.name, name),
-                   paths.join(self._target, name))
+      self._whole.seek(0)
+      with paths.open(self._target, 'wb') as out:
+        shutil.copyfileobj(self._whole, out, paths.CHUNK)
       self._copied = time.monotonic()
 
   def _put(self, step: int, **what: Any):

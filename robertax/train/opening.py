@@ -15,7 +15,7 @@ from robertax.errors import unknown
 from robertax.model import unpad_vocabulary
 from robertax.parallel import processes
 from robertax.tasks import TASKS
-from robertax.train import state, workdir
+from robertax.train import state, step_folders, workdir
 from robertax.train.checkpoint import finished_step
 from robertax.train.compile_cache import cache_dir
 from robertax.train.identity import allowed_names
@@ -37,11 +37,13 @@ def admit(config: Config, folder: str, named: Collection[str] = ()
     checkpoint's step.
 
   Raises:
-    InputError: a workdir of another config; processes that differ.
+    InputError: a workdir of another config, or in a storage that checkpoints
+      cannot be written to; processes that differ.
   """
   def look():
     if config.task not in TASKS:
       raise unknown('task', config.task, TASKS)
+    step_folders.check_place(folder)
     taken = workdir.check(folder, initial_config(config, named))
     profiled(taken.train.profile_steps)
     allowed_names(taken.train.allow_changed)

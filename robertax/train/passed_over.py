@@ -62,9 +62,7 @@ class PassedOver:
     """
     path = f'{folder}/{FILE}'
     with writing(path):
-      with paths.open(f'{path}.partial', 'w') as f:
-        f.write(json.dumps(self._entries, indent=1) + '\n')
-      paths.replace(f'{path}.partial', path)
+      paths.write_text(path, json.dumps(self._entries, indent=1) + '\n')
 
   def add(self, start: int, step: int, most: int, because: str
           ) -> tuple[int, int]:

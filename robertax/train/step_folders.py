@@ -5,11 +5,57 @@ import contextlib
 import os
 
 from robertax import paths
+from robertax.errors import InputError
 from robertax.parallel import processes
 
 _LAST = 'commit_success.txt'  # What orbax writes last, in a bucket.
 # Steps of a future that was given up, and such as are being removed.
 ABANDONED, REMOVED = 'abandoned-', 'removed-'
+# What orbax writes arrays to, beside folders of this machine.
+SCHEMES = ('gs',)
+
+
+def check_place(workdir: str):
+  """Refuses a storage that no checkpoint can be written to, before any work.
+
+  Args:
+    workdir: W, local or remote.
+
+  Raises:
+    InputError: orbax does not write there, or lacks what it asks of a bucket.
+  """
+  scheme, _, rest = workdir.partition('://')
+  if not paths.is_remote(workdir):
+    return
+  if scheme not in SCHEMES:
+    known = ' and '.join(f'{name}://' for name in SCHEMES)
+    raise InputError(
+        f'{workdir}: checkpoints can be written to local folders and {known}, '
+        f'not to {scheme}://: choose another --workdir. Text and records may '
+        'lie there all the same.')
+  if scheme == 'gs':
+    _check_bucket(workdir, rest.partition('/')[0])
+
+
+def _check_bucket(workdir: str, bucket: str):
+  """Asks for the bucket, as orbax does before it lists or removes a step."""
+  try:
+    from google.api_core import exceptions
+    from google.auth.exceptions import DefaultCredentialsError
+    from google.cloud import storage
+  except ImportError as e:
+    raise InputError(
+        f'{workdir}: checkpoints in gs:// need the package '
+        f'google-cloud-storage: pip install google-cloud-storage. ({e})'
+        ) from e
+  try:
+    storage.Client().get_bucket(bucket)
+  except (exceptions.Unauthorized, exceptions.Forbidden, exceptions.NotFound,
+          DefaultCredentialsError) as e:
+    raise InputError(
+        f'{workdir}: checkpoints cannot be written there, for gs://{bucket} '
+        'itself cannot be looked at, which takes the permission '
+        f'storage.buckets.get ({str(e).strip().splitlines()[0]}).') from e
 
 
 def saved_steps(folder: str) -> list[int]:
@@ -99,7 +145,6 @@ def _clear(folder):
 def rename(path: str, target: str):
   """Renames a folder, in a bucket too."""
   if paths.is_remote(path):
-    from etils import epath  # paths.replace is of files.
-    epath.Path(path).rename(target)
+    paths.to_epath(path).rename(target)  # paths.replace is of files.
   else:
     paths.replace(path, target)

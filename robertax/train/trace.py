@@ -4,10 +4,13 @@
 W/plugins/profile.
 """
 
+import os
 import sys
+import tempfile
 
 import jax
 
+from robertax import paths
 from robertax.errors import InputError
 
 
@@ -46,12 +49,16 @@ class Trace:
     """
     self._folder = workdir
     self._steps = profiled(steps) if write else None
-    self._running = False
+    self._running, self._here = False, None
 
   def step(self, number: int) -> jax.profiler.StepTraceAnnotation:
     """A context around a step, under whose name it stands in the trace."""
     if self._steps and number == self._steps[0]:
-      jax.profiler.start_trace(self._folder)
+      if paths.is_remote(self._folder):
+        # XLA's profiler knows few storages, and those by credentials of its
+        # own: what it writes is brought there when it is whole.
+        self._here = tempfile.TemporaryDirectory(prefix='robertax-trace-')
+      jax.profiler.start_trace(self._here.name if self._here else self._folder)
       self._running = True
     return jax.profiler.StepTraceAnnotation('train', step_num=number)
 
@@ -62,9 +69,25 @@ class Trace:
       self.close()
 
   def close(self):
-    """Writes what has been traced."""
-    if self._running:
-      self._running = False
-      jax.profiler.stop_trace()
-      print(f'steps {self._steps[0]} to {self._steps[1]} are traced: xprof '
-            f'{self._folder}', file=sys.stderr)
+    """Writes what has been traced; what a storage does not take is said."""
+    if not self._running:
+      return
+    self._running = False
+    jax.profiler.stop_trace()
+    traced = f'steps {self._steps[0]} to {self._steps[1]} are traced'
+    try:
+      if self._here:
+        self._bring()
+      print(f'{traced}: xprof {self._folder}', file=sys.stderr)
+    except OSError as e:
+      print(f'{traced}, but this cannot be written to {self._folder}: {e}',
+            file=sys.stderr)
+
+  def _bring(self):
+    with self._here as here:
+      for folder, _, files in os.walk(here):
+        target = paths.join(self._folder, os.path.relpath(folder, here))
+        if files:
+          paths.makedirs(target)
+        for name in files:
+          paths.copy(os.path.join(folder, name), paths.join(target, name))

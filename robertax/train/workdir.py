@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 
 from robertax import paths
 from robertax.config import FREE_ON_RESUME, Config, differences, parse, to_dict
@@ -95,15 +94,6 @@ def write(workdir: str, config: Config, tokenizer: Tokenizer):
   """
   with writing(workdir):
     paths.makedirs(workdir)
-    _replace(f'{workdir}/config.json',
-             json.dumps(to_dict(config), indent=2) + '\n')
+    paths.write_text(f'{workdir}/config.json',
+                     json.dumps(to_dict(config), indent=2) + '\n')
     tokenizer.save(f'{workdir}/tokenizer.json')
-
-
-def _replace(path: str, text: str):
-  with paths.open(path + '.partial', 'w') as f:
-    f.write(text)
-    f.flush()
-    if not paths.is_remote(path):
-      os.fsync(f.fileno())
-  paths.replace(path + '.partial', path)

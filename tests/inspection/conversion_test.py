@@ -135,3 +135,9 @@ def test_one_cannot_go_on_from_weights_alone(small, workdir):
     checkpoints.restore(0, dataclasses.make_dataclass('State', ['params'])(
         small.params))
   checkpoints.close()
+
+
+@pytest.mark.parametrize('target', ['gs://b/x', 'hf:gs://b/x'])
+def test_what_is_written_is_local(target):
+  with pytest.raises(InputError, match='a local folder'):
+    conversion.convert('nowhere', target)

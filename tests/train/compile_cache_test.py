@@ -30,6 +30,16 @@ def test_where(tmp_path, monkeypatch, backend, chosen, where):
                      if where else [])
 
 
+def test_in_a_bucket_xla_keeps_nothing_beside_it(monkeypatch):
+  changes = {}
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  monkeypatch.setattr(jax.config, 'update', changes.__setitem__)
+  compile_cache.turn_on(config('gs://bucket/cache', 'auto'))
+  assert changes == {
+      'jax_compilation_cache_dir': 'gs://bucket/cache/compiled',
+      'jax_persistent_cache_enable_xla_caches': 'none'}
+
+
 PROGRAM = '''
 import sys, jax
 from robertax.train import compile_cache

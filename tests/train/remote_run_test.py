@@ -1,8 +1,6 @@
 """A run whose text and records lie in a storage is the local run, bit for bit.
 """
 
-import types
-
 import pytest
 
 from benchmarks import fake_remote
@@ -12,7 +10,8 @@ from robertax.corpus.records import Manifest
 from robertax.data.block_cache import BlockCache
 from robertax.inspection import report
 from robertax.tasks.pretrain import Pretrain
-from robertax.train import checkpoint
+from robertax.train import step_folders
+from robertax.train.checkpoint import Checkpoints
 from tests.train.loop_test import changed, lines, one_device, text
 
 
@@ -65,14 +64,24 @@ def test_training_from_a_storage_is_the_local_run(tiny, tmp_path):
   BlockCache.of(parse(tiny).data).close()
 
 
-def test_a_workdir_in_a_storage_is_the_local_one(tiny, tmp_path, monkeypatch):
-  """All but the arrays of checkpoints, for tensorstore writes those itself and
-  knows gs:// and s3://, not this: they go to the folder that lies behind it.
+def test_what_lies_beside_checkpoints_in_a_storage_is_the_local_workdir(
+    tiny, tmp_path, monkeypatch):
+  """All but the arrays of checkpoints, for those orbax and tensorstore write
+  themselves and know no fake://: they go to the folder that lies behind it.
+  What orbax is given is tests/train/step_folders_test.py's, and that a real run
+  in a bucket trains and resumes is tests/oracle/bucket_oracle_test.py's.
   """
-  real = checkpoint.epath.Path
-  monkeypatch.setattr(checkpoint, 'epath', types.SimpleNamespace(
-      Path=lambda path: real(
-          str(path).replace('fake://', f'{tmp_path}/far/'))))
+  real = Checkpoints._place
+  monkeypatch.setattr(step_folders, 'SCHEMES', ('gs', 'fake'))
+
+  def behind(checkpoints):
+    given = real(checkpoints)
+    if not paths.is_remote(checkpoints.folder):
+      return given
+    assert str(given) == checkpoints.folder
+    return paths.to_epath(str(given).replace('fake://', f'{tmp_path}/far/'))
+
+  monkeypatch.setattr(Checkpoints, '_place', behind)
   fake_remote.mount(tmp_path / 'far')
   one_device(tiny, tmp_path / 'local')
   one_device(tiny, 'fake://bucket/W')
@@ -87,6 +96,11 @@ def test_a_workdir_in_a_storage_is_the_local_one(tiny, tmp_path, monkeypatch):
              for name in paths.listdir('fake://bucket/W'))
   assert not [path for path in (tmp_path / 'far').glob('**/*')
               if path.name.endswith(('.partial', '.unseen'))]
+  # The trace of some steps is made here, and brought there.
+  one_device(changed(tiny, train={'steps': 3, 'profile_steps': '2-3'}),
+             'fake://bucket/traced')
+  trace, = paths.glob('fake://bucket/traced/plugins/profile/*/*.xplane.pb')
+  assert paths.stat(trace).size > 1000
   again = one_device(tiny, 'fake://bucket/W')
   assert (again.step, again.trained) == (20, 0)
   # The report of a run, too, is made and read there.

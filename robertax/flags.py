@@ -16,7 +16,7 @@ import traceback
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from robertax import paths
+from robertax import files
 from robertax.errors import INTERRUPTED, InputError, door
 
 
@@ -132,13 +132,13 @@ def _brought_here(argv: Sequence[str]) -> Iterator[list[str]]:
   """The same arguments, --config's file copied here if it is remote."""
   text = _config_text(argv)
   path, arg = _split(text)
-  if not paths.is_remote(path):
+  if not files.is_remote(path):
     yield list(argv)
     return
   with tempfile.TemporaryDirectory() as folder:
     here = os.path.join(folder, os.path.basename(path))
     try:
-      paths.copy(path, here)
+      files.copy(path, here)
     except OSError as e:
       raise InputError(f'cannot read --config={path}: '
                        f'{e.strerror or e}.') from e

@@ -21,9 +21,9 @@ DOORS = ('main', 'prepare', 'convert', 'aot', 'score', 'sweep',
          'report')  # floor 6
 # Modules beside the rooms or doors of a floor, open to these too.
 BESIDE = {'errors': 0, 'config': 0, 'tables': 0, 'progress': 0, 'sections': 0,
-          'paths': 0, 'files': 0, 'flags': 6}
+          'files': 0, 'flags': 6}
 # What these import of each other.
-AMONG = {('config', 'errors'), ('sections', 'errors'), ('paths', 'errors'),
+AMONG = {('config', 'errors'), ('sections', 'errors'), ('files', 'errors'),
          ('sections', 'config')}
 FLOORS = ROOMS | dict.fromkeys(DOORS, 6) | BESIDE
 OUTSIDE = ('configs', 'launch', 'benchmarks', 'tests')

@@ -16,7 +16,7 @@ import os
 import sys
 import time
 
-from robertax import paths
+from robertax import files
 from robertax.corpus.records import write_json, writing_records
 from robertax.errors import InputError
 from robertax.progress import progress_bar
@@ -288,7 +288,7 @@ class Surveys:
       found = self._survey(corpus)
       if corpus.fingerprint() == fingerprint:  # It did not change meanwhile.
         with writing_records(self._folder):
-          paths.makedirs(self._folder)
+          files.makedirs(self._folder)
         write_json(path, {
             'blocks': json.dumps([dataclasses.astuple(block)
                                   for block in found.blocks]),
@@ -325,7 +325,7 @@ class Surveys:
 def _read_survey(path: str) -> Surveyed | None:
   """What was kept; None: nothing, or nothing that can be used."""
   try:
-    with paths.open(path) as f:
+    with files.open(path) as f:
       values = json.load(f)
     blocks = [Block(*fields, None if mark is None else tuple(mark))
               for *fields, mark in json.loads(values['blocks'])]

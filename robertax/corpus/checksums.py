@@ -11,7 +11,7 @@ import os
 from typing import Any, NamedTuple
 import zlib
 
-from robertax import paths
+from robertax import files
 
 PIECE = 1 << 20
 ADVICE = 'delete its folder and prepare again'
@@ -54,7 +54,7 @@ class Damage(NamedTuple):
 
 
 def _pieces(path: str) -> Iterator[bytes]:
-  with paths.open(path, 'rb') as f:
+  with files.open(path, 'rb') as f:
     while piece := f.read(PIECE):
       yield piece
 
@@ -90,7 +90,7 @@ def damage(path: str, expected: Checksum) -> Damage | None:
     for index, piece in enumerate(_pieces(path)):
       if at + len(piece) > expected.size:
         return Damage(path, expected.size, 'longer than it was written: '
-                      f'{paths.stat(path).size:,} bytes, not '
+                      f'{files.stat(path).size:,} bytes, not '
                       f'{expected.size:,}')
       whole.update(piece)
       short = len(piece) < min(PIECE, expected.size - at)

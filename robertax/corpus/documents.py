@@ -17,7 +17,7 @@ import os
 import re
 import sys
 
-from robertax import paths
+from robertax import files
 from robertax.corpus.archives import warc, wiki
 from robertax.corpus.python_docs import PythonDocs
 from robertax.corpus.readers import (
@@ -77,7 +77,7 @@ class Corpus:
     self.name = name
     self.files = sources
     self.counts = Counter()
-    self.size = sum(paths.stat(path).size for path in self.files)
+    self.size = sum(files.stat(path).size for path in self.files)
     self.position = 0
     self.mark = 0, 0
     self._text_field = text_field
@@ -89,7 +89,7 @@ class Corpus:
   def fingerprint(self) -> str:
     """A hash of where the files are, their sizes and modification times, and
     of the packages that make text of them."""
-    facts = [(paths.absolute(path), *paths.stat(path)) for path in self.files]
+    facts = [(files.absolute(path), *files.stat(path)) for path in self.files]
     return hashlib.sha256(json.dumps(
         [facts, self._text_field, self._replace,
          *([self._versions] if self._versions else [])]).encode()).hexdigest()
@@ -109,10 +109,10 @@ class Corpus:
     """
     first, passed = mark
     self.counts.clear()
-    self.position = sum(paths.stat(path).size for path in self.files[:first])
+    self.position = sum(files.stat(path).size for path in self.files[:first])
     for number, path in enumerate(self.files[first:], first):
       given = 0
-      before, size = self.position, paths.stat(path).size
+      before, size = self.position, files.stat(path).size
       reading = Reading(path, self._text_field, self._replace, self.counts,
                         self._advance, size)
       for text in reader_of(path).read(reading):
@@ -199,24 +199,24 @@ def resolve(corpora: str, text_field: str = 'text',
 
 def _files_of(item: str, split: str) -> list[tuple[str, list[str]]]:
   """(name, files) of each corpus that one item of data.corpora means."""
-  path = item if paths.is_remote(item) else os.path.expanduser(item)
-  if paths.isdir(path):
+  path = item if files.is_remote(item) else os.path.expanduser(item)
+  if files.isdir(path):
     found = saved_files(path, split)
     if found is None:
       found = sorted(
           os.path.join(folder, name)
-          for folder, _, names in paths.walk(path, onerror=_unreadable)
+          for folder, _, names in files.walk(path, onerror=_unreadable)
           for name in names
           if reader_of(name) and not name.startswith('.'))
     if not found:
       raise InputError(f'data.corpora: the folder {path} holds no file ending '
                        f'in {_endings()}.')
-    return [(_corpus_name(os.path.basename(paths.absolute(path).rstrip('/')),
+    return [(_corpus_name(os.path.basename(files.absolute(path).rstrip('/')),
                           path), _readable(found))]
-  if paths.exists(path):
+  if files.exists(path):
     found = [path]
   elif glob.has_magic(path):
-    found = [f for f in paths.glob(path) if not paths.isdir(f)]
+    found = [f for f in files.glob(path) if not files.isdir(f)]
     if not found:
       raise InputError(f'data.corpora: no file matches {path}.')
   else:
@@ -247,7 +247,7 @@ def _corpus_name(base: str, path: str) -> str:
 
 def _readable(candidates: list[str]) -> list[str]:
   for file in candidates:
-    if not paths.is_remote(file) and not os.access(file, os.R_OK):
+    if not files.is_remote(file) and not os.access(file, os.R_OK):
       raise InputError(f'data.corpora: no permission to read {file}.')
   return candidates
 

@@ -5,7 +5,7 @@ import contextlib
 import os
 import sys
 
-from robertax import errors, paths
+from robertax import errors, files
 
 
 @contextlib.contextmanager
@@ -19,7 +19,7 @@ def locked(folder: str) -> Iterator[None]:
   Raises:
     InputError: the folder cannot be made or written.
   """
-  if paths.is_remote(folder):
+  if files.is_remote(folder):
     yield  # Objects have no locks: the last to finish one gives it its bytes.
     return
   path = os.path.join(folder, '.lock')

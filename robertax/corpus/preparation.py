@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 
-from robertax import errors, paths
+from robertax import errors, files
 from robertax.corpus import checksums, records, shards, tokens
 from robertax.corpus.blocks import Shard, Surveys, part_of
 from robertax.corpus.checksums import ADVICE, Checksum, Damage, damage
@@ -99,11 +99,11 @@ def tokenizer_for(config, corpora: list, surveys, sentences: str,
     return load(config.path, config.lowercase), config.path
   check(config)
   path = tokenizer_path(config, corpora, sentences, cache_dir)
-  if only_kept and not paths.exists(path):
+  if only_kept and not files.exists(path):
     raise InputError(f'no tokenizer was trained on these corpora: {path} does '
                      'not exist. Run python -m robertax.prepare.')
   with locked(os.path.dirname(path)):
-    if not paths.exists(path):
+    if not files.exists(path):
       share = _training_plan(corpora, surveys)[2]
       if share < 1:
         print(f'The tokenizer is trained on {share:.1%} of the text, documents '
@@ -120,7 +120,7 @@ def tokenizer_for(config, corpora: list, surveys, sentences: str,
         print(f'The text gives a vocabulary of {tokenizer.vocab_size:,} only, '
               f'{config.vocab_size:,} were asked for.', file=sys.stderr)
       with errors.writing(path):
-        paths.makedirs(os.path.dirname(path))
+        files.makedirs(os.path.dirname(path))
         tokenizer.save(path)
     try:
       return load(path), path
@@ -166,7 +166,7 @@ STAGES = ('reading', 'splitting', 'tokenizing', 'packing', 'writing')
 def clear_unfinished(job: Job) -> None:
   """Removes what an interrupted preparation left unfinished."""
   for folder in (job.folder, job.store_folder):
-    if not paths.is_remote(folder):
+    if not files.is_remote(folder):
       with writing_records(folder):
         for stale in glob.glob(f'{glob.escape(folder)}/*.partial'):
           os.remove(stale)
@@ -249,9 +249,9 @@ def remove_left_over(manifest: Manifest) -> None:
   Entries of shards, parts of arrays, files of a preparation by other code.
   """
   if manifest.checksums:
-    for name in paths.listdir(manifest.folder):
+    for name in files.listdir(manifest.folder):
       if '-of-' in name and name not in manifest.checksums:
-        paths.remove(os.path.join(manifest.folder, name))
+        files.remove(os.path.join(manifest.folder, name))
 
 
 def add_forms(manifest: Manifest, forms: Sequence[str]) -> Manifest:
@@ -323,13 +323,13 @@ def plan(data, tokenizer_config, *, out: str = '', memmap: bool = False,
   if data.workers < 0:
     raise InputError(f'data.workers={data.workers}: a number of processes, or '
                      '0 for one a core, would do.')
-  cache = paths.absolute(out or data.cache_dir or default_cache_dir())
+  cache = files.absolute(out or data.cache_dir or default_cache_dir())
   # Without array_record there is one form only, and it is always made.
   forms = ['array_record'] if records.array_record_module() else []
   if memmap or data.backend == 'numpy' or not forms:
     forms.append('memmap')
   made = tuple(forms)
-  if paths.is_remote(cache):
+  if files.is_remote(cache):
     if 'array_record' not in forms:
       raise InputError(f'{cache}: to prepare records in a remote place needs '
                        'array_record: pip install array-record.')
@@ -460,7 +460,7 @@ def verify_files(folder: str, expected: Mapping[str, Checksum],
       if found:
         yield found
       shown.update(file.size)
-  for name in paths.listdir(folder):
+  for name in files.listdir(folder):
     known = name in expected or name in OUR_FILES
     # A store's: they say where in its files the blocks are.
     index = name.removesuffix('.json') + '.tokens' in expected
@@ -513,16 +513,16 @@ def verify_config(data, tokenizer_config, **options) -> bool:
               **options).jobs
   folders = [job.folder for job in jobs]
   folders += [job.store_folder for job in jobs
-              if paths.isdir(job.store_folder)
+              if files.isdir(job.store_folder)
               and tokens.stored_files(job.store_folder)]
   return verify_prepared(folders)
 
 
 def _expected_files(folder: str) -> Mapping[str, Checksum]:
   """Checksums of what a folder should hold."""
-  if paths.exists(os.path.join(folder, MANIFEST)):
+  if files.exists(os.path.join(folder, MANIFEST)):
     return Manifest.read(folder).checksums
-  if paths.isdir(folder):
+  if files.isdir(folder):
     found = tokens.stored_files(folder)
     if found:
       return found
@@ -611,7 +611,7 @@ def fill_with_beam(data, tokenizer_config, options: Sequence[str],
                  for shard in missing]
     for folder in {job.folder, job.store_folder} if missing else ():
       with errors.writing(folder):
-        paths.makedirs(folder)
+        files.makedirs(folder)
   if not elements:
     return
   planned = Planned(data, tokenizer_config, **plan_options)

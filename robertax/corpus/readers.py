@@ -16,7 +16,7 @@ import re
 from typing import NamedTuple
 import zlib
 
-from robertax import paths
+from robertax import files
 from robertax.errors import InputError
 
 # Reading: what a reader of one file is given, and what all readers share.
@@ -154,7 +154,7 @@ def unpacked_chunks(path: str, advance: Callable[[int],
   unpack = {'gz': _gz, 'zst': _zst, 'bz2': _bz2}.get(
       path.rpartition('.')[2], _plain)
   try:
-    with paths.open(path, 'rb') as f:
+    with files.open(path, 'rb') as f:
       yield from unpack(_advancing(f, advance), path)
   except OSError as e:
     raise InputError(f'cannot read {path}: {e.strerror or e}') from e
@@ -343,7 +343,7 @@ def parquet(reading: Reading) -> Iterator[str]:
   """Counts `null_documents`: rows that hold nothing."""
   import pyarrow.parquet as pq
 
-  with _named_column(reading.path), paths.open(reading.path, 'rb') as f:
+  with _named_column(reading.path), files.open(reading.path, 'rb') as f:
     # A buffer: else all of a row group's column is read at once.
     file = pq.ParquetFile(f, buffer_size=1 << 20)
     _check_column(reading, file.schema_arrow)
@@ -357,7 +357,7 @@ def arrow(reading: Reading) -> Iterator[str]:
   """Arrow's stream format or its file format; counts as `parquet`."""
   import pyarrow as pa
 
-  with _named_column(reading.path), paths.open(reading.path, 'rb') as f:
+  with _named_column(reading.path), files.open(reading.path, 'rb') as f:
     if f.read(len(_FILE_FORMAT)) == _FILE_FORMAT:
       file = pa.ipc.open_file(f)
       batches = map(file.get_batch, range(file.num_record_batches))
@@ -378,20 +378,20 @@ def saved_files(folder: str, split: str) -> list[str] | None:
   Raises:
     InputError: it has no such split, or a file is missing.
   """
-  if paths.exists(os.path.join(folder, DICT)):
+  if files.exists(os.path.join(folder, DICT)):
     known = _listed_files(folder, DICT, 'splits')
     if split not in known:
       raise InputError(f'data.corpora: {folder} has the splits '
                        f'{", ".join(known)}, and data.split={split!r}.')
     folder = os.path.join(folder, split)
-  elif not paths.exists(os.path.join(folder, STATE)):
+  elif not files.exists(os.path.join(folder, STATE)):
     return None
   listed = [os.path.join(folder, file['filename'])
            for file in _listed_files(folder, STATE, '_data_files')]
   for file in listed:
     if os.path.basename(file) != os.path.relpath(file, folder):
       raise InputError(f'{folder}/{STATE}: {file} does not lie beside it.')
-    if not paths.exists(file):
+    if not files.exists(file):
       raise InputError(f'data.corpora: {folder}: {os.path.basename(file)}, '
                        f'which {STATE} lists, is missing.')
   return listed
@@ -400,7 +400,7 @@ def saved_files(folder: str, split: str) -> list[str] | None:
 def _listed_files(folder: str, name: str, key: str) -> list:
   path = os.path.join(folder, name)
   try:
-    with paths.open(path) as f:
+    with files.open(path) as f:
       return list(json.load(f)[key])
   except (OSError, ValueError, TypeError, KeyError) as e:
     raise InputError(f'data.corpora: {path}: not as datasets writes it: '

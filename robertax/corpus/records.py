@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from robertax import errors, paths
+from robertax import errors, files
 from robertax.corpus import checksums
 from robertax.corpus.checksums import Checksum, checksum
 from robertax.errors import InputError
@@ -251,7 +251,7 @@ class Manifest:
     folder = os.fspath(folder)
     path = os.path.join(folder, MANIFEST)
     try:
-      with paths.open(path) as f:
+      with files.open(path) as f:
         values = json.load(f)
       own = values.pop('sha256', None)
       if own is not None and own != _values_hash(values):
@@ -335,7 +335,7 @@ def _values_hash(values: dict[str, Any]) -> str:
 def write_json(path: str, values: Any) -> None:
   """Writes JSON; the file appears whole or not at all."""
   with writing_records(path):
-    paths.write_text(path, json.dumps(values, indent=2) + '\n')
+    files.write_text(path, json.dumps(values, indent=2) + '\n')
 
 
 @contextlib.contextmanager
@@ -360,7 +360,7 @@ _OWN = secrets.token_hex(4)
 
 def staging(path: str) -> str:
   """Where to write the file that is to be `path`."""
-  if not paths.is_remote(path):
+  if not files.is_remote(path):
     return f'{path}.{_OWN}.partial'
   handle, partial = tempfile.mkstemp(prefix='robertax-')
   os.close(handle)
@@ -384,8 +384,8 @@ def publish(partial: str, path: str) -> Checksum:
     finally:
       os.close(handle)
     found = checksum(partial)
-    if paths.is_remote(path):
-      with open(partial, 'rb') as source, paths.open(path, 'wb') as target:
+    if files.is_remote(path):
+      with open(partial, 'rb') as source, files.open(path, 'wb') as target:
         shutil.copyfileobj(source, target, 1 << 22)
       os.remove(partial)
     else:
@@ -405,7 +405,7 @@ WRITER_OPTIONS = 'group_size:1'
 
 def is_finished(folder: str) -> bool:
   """Whether there are records, to the end."""
-  return paths.exists(os.path.join(folder, MANIFEST))
+  return files.exists(os.path.join(folder, MANIFEST))
 
 
 def array_record_module():
@@ -484,9 +484,9 @@ def read_rows(manifest: Manifest, split: str) -> Iterator[RecordRow]:
   for path in manifest.shard_paths(split):
     here = path
     try:
-      if paths.is_remote(path):  # The library reads local files alone.
+      if files.is_remote(path):  # The library reads local files alone.
         here = staging(path)
-        paths.copy(path, here)
+        files.copy(path, here)
       reader = array_record_module().ArrayRecordReader(here)
       for start in range(0, reader.num_records(), 1024):
         stop = min(start + 1024, reader.num_records())

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from robertax import paths
+from robertax import files
 from robertax.corpus import checksums, records
 from robertax.corpus.blocks import Block, Shard
 from robertax.corpus.checksums import Checksum, checksum
@@ -56,7 +56,7 @@ class MappedArrays(NamedTuple):
 
 def array_path(folder: str, split: str, field: str) -> str:
   """Path of the file that holds one field of `Arrays`."""
-  return paths.join(
+  return files.join(
       folder, f'{split}.{field}.{"bin" if field == "ids" else "npy"}')
 
 
@@ -350,12 +350,12 @@ def read_entry(folder: str, shard: Shard, forms: Sequence[str]
                ) -> dict[str, Any] | None:
   """What is known of a finished shard; None: it is not, or not in all forms."""
   try:
-    with paths.open(entry_path(folder, shard)) as f:
+    with files.open(entry_path(folder, shard)) as f:
       entry = json.load(f)
     whole = (entry['version'] == records.VERSION
              and entry['shard'] == shard.identity
              and set(forms) <= set(entry['forms'])
-             and all(paths.stat(os.path.join(folder, name)).size == file['size']
+             and all(files.stat(os.path.join(folder, name)).size == file['size']
                      for name, file in entry['checksums'].items()))
     return entry if whole else None
   except (OSError, ValueError, KeyError, TypeError):

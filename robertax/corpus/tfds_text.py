@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 
-from robertax import paths
+from robertax import files
 from robertax.corpus.readers import Reading, unix_lines
 from robertax.errors import InputError
 
@@ -60,7 +60,7 @@ class TfdsText:
     self.config = (getattr(chosen, 'name', '') or '').replace('/', '-')
     self.files = list(dict.fromkeys(map(str, self._info.filepaths)))
     self.counts = Counter()
-    self.size = sum(paths.stat(path).size for path in self.files)
+    self.size = sum(files.stat(path).size for path in self.files)
     self.position = 0
     self._field = text_field
     self._replace = invalid_utf8 == 'replace'
@@ -79,7 +79,7 @@ class TfdsText:
 
   def fingerprint(self) -> str:
     """A hash of the files, their sizes and modification times, and the key."""
-    facts = [(paths.absolute(path), *paths.stat(path)) for path in self.files]
+    facts = [(files.absolute(path), *files.stat(path)) for path in self.files]
     return hashlib.sha256(json.dumps(
         [facts, self._split, self._field, self._replace]).encode()).hexdigest()
 
@@ -140,10 +140,10 @@ def _open(name: str, data_dir: str):
   except ImportError as e:
     raise InputError(f'tfds:{name} needs tensorflow_datasets: pip install '
                      'tensorflow-datasets.') from e
-  where = {'data_dir': paths.absolute(data_dir)} if data_dir else {}
-  folder = paths.absolute(name)
-  is_folder = paths.exists(os.path.join(folder, 'dataset_info.json'))
-  if not is_folder and (paths.is_remote(name) or name[:1] in ('/', '~', '.')):
+  where = {'data_dir': files.absolute(data_dir)} if data_dir else {}
+  folder = files.absolute(name)
+  is_folder = files.exists(os.path.join(folder, 'dataset_info.json'))
+  if not is_folder and (files.is_remote(name) or name[:1] in ('/', '~', '.')):
     raise InputError(f'data.corpora: tfds:{name}: holds no dataset_info.json: '
                      'not a folder of a prepared TFDS data set.')
   try:

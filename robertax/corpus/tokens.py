@@ -16,7 +16,7 @@ import zlib
 
 import numpy as np
 
-from robertax import paths
+from robertax import files
 from robertax.corpus.blocks import Shard, part_of
 from robertax.corpus.checksums import ADVICE, Checksum
 from robertax.corpus.records import (
@@ -165,7 +165,7 @@ def read_block(place: BlockPlace) -> Tokens:
   ends = split + place.sentences * _SIZES.itemsize
   size = ends + place.documents * _SIZES.itemsize
   try:
-    with paths.open(place.path, 'rb') as f:
+    with files.open(place.path, 'rb') as f:
       f.seek(place.offset)
       data = f.read(size)
   except OSError as e:
@@ -207,13 +207,13 @@ class TokenStore:
     if found is None or found['shard'] != shard.identity:
       return None
     path = self.path(shard)
-    return (found if paths.exists(path)
-            and paths.stat(path).size == found['file']['size'] else None)
+    return (found if files.exists(path)
+            and files.stat(path).size == found['file']['size'] else None)
 
   def remove(self) -> None:
     """Removes all of it."""
     with writing_records(self.folder):
-      paths.rmtree(self.folder)
+      files.rmtree(self.folder)
 
   def writer(self, shard: Shard) -> 'TokenWriter':
     return TokenWriter(self.path(shard), shard)
@@ -274,7 +274,7 @@ class TokenWriter:
 def read_index(folder: str, name: str) -> dict[str, Any] | None:
   """A shard's JSON; None: not there, or not readable, or of other code."""
   try:
-    with paths.open(os.path.join(folder, f'{name}.json')) as f:
+    with files.open(os.path.join(folder, f'{name}.json')) as f:
       found = json.load(f)
     return found if found['version'] == STORE_VERSION else None
   except (OSError, ValueError, KeyError, TypeError):
@@ -284,7 +284,7 @@ def read_index(folder: str, name: str) -> dict[str, Any] | None:
 def stored_files(folder: str) -> dict[str, Checksum]:
   """What a store's finished files should be, by name."""
   found = {}
-  for name in paths.listdir(folder):
+  for name in files.listdir(folder):
     shard = name.removesuffix('.json')
     index = read_index(folder, shard) if name.endswith('.json') else None
     if index is not None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robertax import paths
+from robertax import files
 from robertax.corpus import records, shards
 from robertax.corpus.records import Manifest
 from robertax.data.block_cache import Block, BlockCache
@@ -145,7 +145,7 @@ class Remote:
 
   def _bytes(self, name: str, start: int, stop: int) -> bytes:
     try:
-      return paths.read_range(self._path(name), start, stop)
+      return files.read_range(self._path(name), start, stop)
     except OSError as e:
       raise InputError(f'{self._path(name)}: cannot be read '
                        f'({e.strerror or e}): {PREPARE_AGAIN}') from e
@@ -155,7 +155,7 @@ class Remote:
     path = self._path(name)
     try:
       if name == 'ids':
-        found = paths.stat(path).size // self._kinds[name].itemsize
+        found = files.stat(path).size // self._kinds[name].itemsize
       else:
         head = io.BytesIO(self._bytes(name, 0, _HEAD))
         np.lib.format.read_magic(head)

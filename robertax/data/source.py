@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from robertax import paths
+from robertax import files
 from robertax.config import BACKENDS, DataConfig
 from robertax.corpus.records import Manifest
 from robertax.data.block_cache import Block, BlockCache
@@ -202,12 +202,12 @@ def open_source(manifests: Sequence[Manifest | str], split: str,
   if first.max_examples_per_row > 256:
     raise InputError(f'{first.folder}: max_examples_per_row='
                      f'{first.max_examples_per_row}: at most 256.')
-  remote = any(paths.is_remote(m.folder) for m in manifests)
+  remote = any(files.is_remote(m.folder) for m in manifests)
   cache = BlockCache.of(config or DataConfig()) if remote else None
   bad = BadRecords((config or DataConfig()).bad_records)
 
   def part(manifest: Manifest, name: str) -> _Corpus:
-    if paths.is_remote(manifest.folder):
+    if files.is_remote(manifest.folder):
       return Remote(manifest, name, cache)
     return (Mapped if backend == 'numpy' else Shards)(manifest, name, bad)
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from robertax import data, paths, text
+from robertax import data, files, text
 from robertax.config import Config, parse
 from robertax.data.masking import word_begins
 from robertax.data.rows import Rows
@@ -512,7 +512,7 @@ def show_batch(config: Any, step: int = 0, rows: int = 8,
   task = TASKS[config.task](
       config.seed, config.data, config.tokenizer, config.model)
   saved = f'{path}/tokenizer.json'
-  if path and paths.exists(saved) and (
+  if path and files.exists(saved) and (
       text.load(saved).fingerprint != task.tokenizer.fingerprint):
     raise InputError(
         f'{saved} is not the tokenizer that {config.data.corpora} gives now: '
@@ -532,7 +532,7 @@ def _config_of(config: Any, path: str, named: Collection[str]) -> Config:
     return initial_config(parse(config), named)
   file, colon, arg = path.partition(':')
   if file.endswith('.py'):
-    if not paths.exists(file):
+    if not files.exists(file):
       raise InputError(f'{file} does not exist: no config.')
     spec = importlib.util.spec_from_file_location('config', file)
     module = importlib.util.module_from_spec(spec)

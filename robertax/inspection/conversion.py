@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 
-from robertax import paths
+from robertax import files
 from robertax.errors import InputError, writing
 from robertax.inspection import opening, workdirs
 from robertax.interop import Pretrained, huggingface, verification
@@ -35,7 +35,7 @@ def convert(source: str, target: str, verify: bool = False,
     raise InputError(f'--target={target}: hf:DIR or a workdir; fairseq is only '
                      'read.')
   to_hf, folder = target.startswith('hf:'), target.removeprefix('hf:')
-  if paths.is_remote(folder):
+  if files.is_remote(folder):
     raise InputError(f'--target={target}: a local folder, which can be copied '
                      'once it is whole.')
   folder = os.path.expanduser(folder).rstrip('/') or folder

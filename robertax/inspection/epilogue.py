@@ -6,7 +6,7 @@ import signal
 
 import numpy as np
 
-from robertax import paths
+from robertax import files
 from robertax.inspection import opening, page, report
 from robertax.inspection.model import MASK, Filled, Model
 from robertax.tasks.task import RESULTS, describe_results
@@ -64,8 +64,8 @@ def last_words(run: Run, command: str) -> str:
   if run.results:
     return (f'{describe_results(run.results)}\n'
             f'Report: {report.write_report(run.workdir)}')
-  if paths.exists(path := f'{run.workdir}/{RESULTS}'):
-    with paths.open(path) as f:
+  if files.exists(path := f'{run.workdir}/{RESULTS}'):
+    with files.open(path) as f:
       return (f'{run.workdir} is done, nothing was changed.\n'
               f'{describe_results(json.load(f))}')
   if not run.trained:

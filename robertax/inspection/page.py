@@ -12,7 +12,7 @@ import warnings
 
 import numpy as np
 
-from robertax import paths
+from robertax import files
 from robertax.errors import InputError, writing
 from robertax.inspection.batches import visible
 from robertax.train.writer import read_lines
@@ -375,7 +375,7 @@ class Picture:
     with writing(path):
       picture = io.BytesIO()
       _save_figure(self.figure, picture)
-      paths.write_bytes(path, picture.getvalue())
+      files.write_bytes(path, picture.getvalue())
     return path
 
 
@@ -405,7 +405,7 @@ def learning_curve(workdir: str) -> str:
     InputError: no metrics there, or the picture cannot be written.
   """
   path = f'{workdir}/metrics.jsonl'
-  if not paths.exists(path):
+  if not files.exists(path):
     raise InputError(f'{path} does not exist: nothing to draw.')
   import matplotlib
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import jax
 
+from robertax import files
 from robertax import model as modelling
-from robertax import paths
 from robertax.errors import InputError, writing
 from robertax.inspection import batches, page, run_log
 from robertax.inspection.batches import Marked, Part, visible
@@ -142,7 +142,7 @@ def save_samples(workdir: str, samples: Samples) -> str:
   path = f'{workdir}/{SAMPLES}'
   with writing(path):
     # ASCII: stray bytes are escaped surrogates.
-    paths.write_text(path, json.dumps(plain_values(content)))
+    files.write_text(path, json.dumps(plain_values(content)))
   return path
 
 
@@ -153,10 +153,10 @@ def load_samples(workdir: str) -> Samples | None:
     InputError: it is damaged.
   """
   path = f'{workdir}/{SAMPLES}'
-  if not paths.exists(path):
+  if not files.exists(path):
     return None
   try:
-    with paths.open(path) as f:
+    with files.open(path) as f:
       content = json.load(f)
     batch = content['batch'] and batches.Batch(
         content['batch']['rows'], content['batch']['statistics'],
@@ -232,7 +232,7 @@ def write_report(workdir: str, others: Sequence[str] = (),
   html = report_html(run, [run_log.read_run(path) for path in others])
   path = out or f'{workdir}/{REPORT}'
   with writing(path):
-    paths.write_text(path, html.encode(
+    files.write_text(path, html.encode(
         errors='backslashreplace').decode())
   return path
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from robertax import paths, text
+from robertax import files, text
 from robertax.config import Config, flatten, to_dict
 from robertax.errors import InputError
 from robertax.inspection import page
@@ -95,7 +95,7 @@ class RunLog:
   def times(self) -> tuple[float, float, int] | None:
     """(first, last, how many starts), seconds since 1970, from clock.jsonl."""
     try:
-      with paths.open(f'{self.path}/clock.jsonl') as f:
+      with files.open(f'{self.path}/clock.jsonl') as f:
         lines = [line for line in f if line.endswith('\n')]
       first, last = json.loads(lines[0]), json.loads(lines[-1])
       return float(first['time']), float(last['time']), int(last['start'])
@@ -115,11 +115,11 @@ def read_run(path: str) -> RunLog:
   """
   config = workdir.read_config(path)
   if config is None:
-    found = ('it has no config.json' if paths.isdir(path) else
+    found = ('it has no config.json' if files.isdir(path) else
              'no such folder')
     raise InputError(f'{path!r} is not a workdir of robertax: {found}.')
   file = f'{path}/metrics.jsonl'
-  if not paths.exists(file):
+  if not files.exists(file):
     raise InputError(f'{file} does not exist: nothing was logged there, so '
                      'there is nothing to show.')
   lines = [metrics for _, metrics in read_lines(file)]
@@ -128,9 +128,9 @@ def read_run(path: str) -> RunLog:
                      'logged step.')
   saved = f'{path}/tokenizer.json'
   return RunLog(
-      path, os.path.basename(paths.absolute(path)), config, lines,
+      path, os.path.basename(files.absolute(path)), config, lines,
       _read_results(f'{path}/{RESULTS}'),
-      text.load(saved).fingerprint if paths.exists(saved) else '')
+      text.load(saved).fingerprint if files.exists(saved) else '')
 
 
 def incomparable(one: RunLog, other: RunLog) -> str:
@@ -162,10 +162,10 @@ def _finite_number(value: Any) -> float:
 
 
 def _read_results(path: str) -> dict[str, Any]:
-  if not paths.exists(path):
+  if not files.exists(path):
     return {}
   try:
-    with paths.open(path) as f:
+    with files.open(path) as f:
       return dict(json.load(f))
   except (OSError, ValueError, TypeError, RecursionError) as e:
     raise InputError(f'{path}: not what a fine-tuning run has written ({e}). '

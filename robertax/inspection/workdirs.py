@@ -6,8 +6,8 @@ from typing import Any
 
 import jax
 
+from robertax import files, text
 from robertax import model as modelling
-from robertax import paths, text
 from robertax.config import Config, TokenizerConfig, parse, to_dict
 from robertax.errors import InputError, writing
 from robertax.interop import Pretrained
@@ -33,11 +33,11 @@ def read(path: str) -> Pretrained:
   """
   config = workdir.read_config(path)
   if config is None:
-    found = ('it does not exist' if not paths.exists(path) else
+    found = ('it does not exist' if not files.exists(path) else
              'it has no config.json')
     raise InputError(f'{path!r} is not a workdir of robertax: {found}.')
   # Of a sweep's run that answers with others the best weights alone are kept.
-  if not any(paths.isdir(f'{path}/{name}') for name in ('checkpoints', BEST)):
+  if not any(files.isdir(f'{path}/{name}') for name in ('checkpoints', BEST)):
     raise InputError(f'{path!r} has no checkpoints yet.')
   folder, step = best_steps.weights(path)
   if step is None:
@@ -94,7 +94,7 @@ def write(path: str, pretrained: Pretrained):
 def _object(path: str) -> dict[str, Any]:
   """What a file of JSON holds; nothing where there is none."""
   try:
-    with paths.open(path) as f:
+    with files.open(path) as f:
       return dict(json.load(f))
   except FileNotFoundError:
     return {}
@@ -104,7 +104,7 @@ def _object(path: str) -> dict[str, Any]:
 
 def _metrics(path: str) -> dict[str, Any]:
   """The last value of each metric."""
-  if not paths.exists(f'{path}/metrics.jsonl'):
+  if not files.exists(f'{path}/metrics.jsonl'):
     return {}
   metrics: dict[str, Any] = {}
   for _, line in writer.read_lines(f'{path}/metrics.jsonl'):

@@ -48,7 +48,7 @@ def main(argv):
   if _DRY_RUN.value:
     # No device of this machine is asked for, nor waited for.
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-  from robertax import paths
+  from robertax import files
   from robertax.errors import unknown
   from robertax.paper import scales
   from robertax.paper.cost import (
@@ -84,7 +84,7 @@ def main(argv):
         print('Stopped; the same command goes on.')
         sys.exit(128 + ended.signal)
       if ended.results:
-        with paths.open(f'{place}/table.md') as f:
+        with files.open(f'{place}/table.md') as f:
           print(f.read(), end='')
         print(f'\n{place}/results.json has all of it, {place}/table.png is its '
               'picture.')

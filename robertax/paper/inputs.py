@@ -24,7 +24,7 @@ import zlib
 
 import jax
 
-from robertax import corpus, data, errors, paths
+from robertax import corpus, data, errors, files
 from robertax.config import Config, DataConfig
 from robertax.corpus import Manifest, readers
 from robertax.corpus.documents import READERS, Corpus, reader_of, resolve
@@ -156,21 +156,21 @@ def write_slices(corpora: str, folder: str, characters: int) -> None:
   """
   for one in resolve(corpora):
     places = {part: f'{folder}/{part}/{one.name}.jsonl' for part in SLICE_PARTS}
-    if all(map(paths.exists, places.values())):
+    if all(map(files.exists, places.values())):
       continue
     documents = _beginnings(one, _longest(one, characters))
     for part, path in places.items():
       taken = _until(documents, characters)
-      if paths.exists(path):
+      if files.exists(path):
         for _ in taken:
           pass
         continue
       with writing(path):
-        paths.makedirs(f'{folder}/{part}')
-        with paths.open(f'{path}.partial', 'w') as f:
+        files.makedirs(f'{folder}/{part}')
+        with files.open(f'{path}.partial', 'w') as f:
           for text in taken:
             f.write(json.dumps({'text': text}) + '\n')
-        paths.replace(f'{path}.partial', path)
+        files.replace(f'{path}.partial', path)
 
 
 def _beginnings(corpus: Corpus, longest: int) -> Iterator[str]:
@@ -241,7 +241,7 @@ def paper_corpora(folder: str) -> tuple[dict[str, str], str]:
     return TFDS, '; '.join(TFDS_SAYS.values())
   place = f'{folder}/pretrain'
   names = [name for name in (
-      paths.listdir(place) if paths.isdir(place) else ())
+      files.listdir(place) if files.isdir(place) else ())
            if reader_of(name) and not name.startswith('.')]
   pair = [name for name in names
           if name.lower().startswith(BOOKS_AND_WIKIPEDIA)]
@@ -262,9 +262,9 @@ def paper_corpora(folder: str) -> tuple[dict[str, str], str]:
 def paper_tokenizers(folder: str, scale: Scale) -> dict[str, str]:
   """kind -> the tokenizer that lies below DIR/bpe, at the paper's scale."""
   place = f'{folder}/bpe'
-  if not folder or not scale.official_pieces or not paths.isdir(place):
+  if not folder or not scale.official_pieces or not files.isdir(place):
     return {}
-  names, found = paths.listdir(place), {}
+  names, found = files.listdir(place), {}
   if 'encoder.json' in names:
     found['byte_bpe'] = place
   vocab = [name for name in names if name.endswith('vocab.txt')]
@@ -293,7 +293,7 @@ def task_place(name: str, folder: str, made: str, scale: Scale) -> TaskPlace:
   where = f'{folder}/{task.folder}'
   if task.folder == GLUE:
     return _glue(name, where, folder, made)
-  if not paths.isdir(where):
+  if not files.isdir(where):
     return TaskPlace(missing=f'no {where}')
   if task.folder == RACE:
     return _race(where, made, scale.scored.get(name, 0))
@@ -303,11 +303,11 @@ def task_place(name: str, folder: str, made: str, scale: Scale) -> TaskPlace:
 def _squad(where: str, version: str) -> TaskPlace:
   values = {'data.dir': where}
   needed = [f'train-v{version}.json', f'dev-v{version}.json']
-  lacks = [x for x in needed if not paths.exists(f'{where}/{x}')]
+  lacks = [x for x in needed if not files.exists(f'{where}/{x}')]
   if not lacks:
     return TaskPlace(values)
   parts = ('train-v1.1.json', 'dev-v2.0.json')
-  if lacks != [needed[0]] or version == '1.1' or not paths.exists(
+  if lacks != [needed[0]] or version == '1.1' or not files.exists(
       f'{where}/{parts[0]}'):
     return TaskPlace(missing=f'no {lacks[0]} in {where}')
   # A slice whose questions are of articles that the other half has not.
@@ -324,7 +324,7 @@ def _glue(name: str, where: str, folder: str, made: str) -> TaskPlace:
   inside = f'{where}/{official.folder}'
 
   def there(split: str) -> str:
-    return next((path for ending in ('tsv', 'jsonl') if paths.exists(
+    return next((path for ending in ('tsv', 'jsonl') if files.exists(
         path := f'{inside}/{split}.{ending}')), '')
 
   train, dev = there('train'), there(official.dev[0])
@@ -337,7 +337,7 @@ def _glue(name: str, where: str, folder: str, made: str) -> TaskPlace:
                      'there is no MNLI train: dev-matched is cut in two, four '
                      'fifths of its premises to train, the others to score')
   squad = f'{folder}/squad/train-v1.1.json'
-  if name == 'qnli' and dev and paths.exists(squad):
+  if name == 'qnli' and dev and files.exists(squad):
     made = f'{made}/QNLI-{_files_mark(squad, dev)}'
     _pairs_of(squad, dev, made)
     return TaskPlace(
@@ -354,7 +354,7 @@ def _cut_in_two(dev: str, folder: str) -> None:
   """
   ending = dev.rpartition('.')[2]
   sides, header = {'train': [], 'dev_matched': []}, []
-  with paths.open(dev) as f:
+  with files.open(dev) as f:
     for line in (line.rstrip('\n') for line in f if line.strip()):
       if ending == 'tsv' and not header:
         header = line.removeprefix('\ufeff').split('\t')
@@ -380,11 +380,11 @@ def _json_line(line: str) -> dict[str, Any]:
 
 def _pairs_of(squad: str, dev: str, folder: str) -> None:
   """QNLI-like pairs to train, and the official dev beside them."""
-  if not paths.exists(f'{folder}/train.tsv'):
-    paths.makedirs(folder)
+  if not files.exists(f'{folder}/train.tsv'):
+    files.makedirs(folder)
     made, _ = qnli_pairs(squad_files.read_questions(squad, '1.1')[::5])
     write_qnli(made, f'{folder}/train.tsv')
-  with paths.open(dev) as f:
+  with files.open(dev) as f:
     _write_rows(f'{folder}/dev.{dev.rpartition(".")[2]}',
                 f.read().rstrip('\n').split('\n'))
 
@@ -392,7 +392,7 @@ def _pairs_of(squad: str, dev: str, folder: str) -> None:
 def _race(where: str, made: str, scored: int) -> TaskPlace:
   """All of it, or the first questions of dev and test."""
   packed = {(split, part): path for split in SPLITS for part in ALL_PARTS
-            for ending in ('', '.zst', '.gz') if paths.exists(
+            for ending in ('', '.zst', '.gz') if files.exists(
                 path := f'{where}/{split}-{part}.jsonl{ending}')}
   if not scored or len(packed) < len(SPLITS) * len(ALL_PARTS):
     return TaskPlace({'data.dir': where})
@@ -410,18 +410,18 @@ def _race(where: str, made: str, scored: int) -> TaskPlace:
 
 def _files_mark(*sources: str) -> str:
   """Of these files, so that what is made of others lies elsewhere."""
-  facts = [(paths.absolute(path), *paths.stat(path)) for path in sources]
+  facts = [(files.absolute(path), *files.stat(path)) for path in sources]
   return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
 
 
 def _write_rows(path: str, rows: list[str]) -> None:
-  if paths.exists(path):
+  if files.exists(path):
     return
   with writing(path):
-    paths.makedirs(path.rpartition('/')[0])
-    with paths.open(f'{path}.partial', 'w') as f:
+    files.makedirs(path.rpartition('/')[0])
+    with files.open(f'{path}.partial', 'w') as f:
       f.write('\n'.join(rows) + '\n')
-    paths.replace(f'{path}.partial', path)
+    files.replace(f'{path}.partial', path)
 
 
 # Models of any format, asked of the same held-out rows with the same masks.

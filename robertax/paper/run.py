@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-from robertax import paths
+from robertax import files
 from robertax.errors import writing
 from robertax.paper import inputs, report, scales
 from robertax.paper.inputs import RunBudget, TableText, make_ready, run_budget
@@ -146,7 +146,7 @@ def _tell(study: Study, what: str, runs: Sequence[_Run]) -> Iterator[_Run]:
 
 def _pretrain_model(study: Study, text: TableText, one: _Run) -> int:
   """Pretrains and asks held-out text; the signal that stopped it, or 0."""
-  if paths.exists(f'{one.place}/{HELDOUT}'):
+  if files.exists(f'{one.place}/{HELDOUT}'):
     return 0
   ended = loop.run(one.budget.config, one.place)
   if ended.signal or jax.process_count() > 1:
@@ -156,9 +156,9 @@ def _pretrain_model(study: Study, text: TableText, one: _Run) -> int:
       text.split)
   path = f'{one.place}/{HELDOUT}'
   with writing(path):
-    with paths.open(f'{path}.partial', 'w') as f:
+    with files.open(f'{path}.partial', 'w') as f:
       f.write(json.dumps(asked) + '\n')
-    paths.replace(f'{path}.partial', path)
+    files.replace(f'{path}.partial', path)
   return 0
 
 
@@ -199,7 +199,7 @@ def _write_table(study: Study, text: TableText, runs: Sequence[_Run],
   found['comparisons'] = report.comparisons(study.table, found)
   texts = {'table.md': report.table_markdown(study.table, found).encode(),
            'table.png': report.draw_table(found)}
-  paths.makedirs(study.folder)
+  files.makedirs(study.folder)
   return write_results(study.folder, found, texts)
 
 
@@ -259,5 +259,5 @@ def _task_scores(study: Study, path: Sequence[str],
 
 
 def _read_json(path: str) -> Any:
-  with paths.open(path) as f:
+  with files.open(path) as f:
     return json.load(f)

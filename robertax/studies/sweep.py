@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from robertax import paths
+from robertax import files
 from robertax.config import Config
 from robertax.errors import InputError
 from robertax.tasks import glue
@@ -160,7 +160,7 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
                      'seed, and no more of them together than there are.')
   if best:
     check_task(config.task)
-  if paths.is_remote(folder):
+  if files.is_remote(folder):
     raise InputError(f'{folder}: a sweep is kept in a local folder.')
   found, configs = {}, {}
   runs = list(itertools.product(rates, batches, range(seeds)))

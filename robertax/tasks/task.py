@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from robertax import paths
+from robertax import files
 from robertax.corpus import Manifest
 from robertax.data.finetuning import Examples
 from robertax.errors import writing
@@ -139,9 +139,9 @@ def write_results(folder: str, found: Mapping[str, Any],
     content[RESULTS] = (json.dumps(found, indent=2, ensure_ascii=False)
                         + '\n').encode()
   for name, data in content.items():
-    path = paths.join(folder, name)
+    path = files.join(folder, name)
     with writing(path):
-      paths.write_bytes(path, data)
+      files.write_bytes(path, data)
   return found
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 
-from robertax import paths
+from robertax import files
 from robertax.errors import InputError
 from robertax.text import wordpiece
 from robertax.text.byte_bpe import MASK, SPECIALS
@@ -166,25 +166,25 @@ def load(path: str, lowercase: bool = True) -> Tokenizer:
     InputError: missing, unreadable, or another kind of tokenizer.
   """
   path = os.fspath(path)
-  if not paths.is_remote(path):
+  if not files.is_remote(path):
     path = os.path.expanduser(path)
-  if paths.isdir(path):
-    inside = [paths.join(path, name) for name in (
+  if files.isdir(path):
+    inside = [files.join(path, name) for name in (
         'tokenizer.json', 'vocab.txt')]
-    found = [file for file in inside if paths.exists(file)]
-    if not found and all(paths.exists(paths.join(path, name))
+    found = [file for file in inside if files.exists(file)]
+    if not found and all(files.exists(files.join(path, name))
                          for name in VOCAB_JSON_FILES):
       return read_vocab_json(path)
     if not found:
       return read_gpt2(path)
     path = found[0]
-  if not paths.exists(path):
+  if not files.exists(path):
     raise InputError(
         f'tokenizer.path: {path} does not exist. A tokenizer.json, a folder '
         f'with {", ".join(GPT2_FILES)}, or BERT\'s vocab.txt would do, or an '
         'empty path to train one.')
   try:
-    with paths.open(path) as f:
+    with files.open(path) as f:
       text = f.read()
   except OSError as e:
     raise InputError(f'cannot read {path}: {e.strerror}') from e

@@ -15,7 +15,7 @@ import re
 
 import numpy as np
 
-from robertax import errors, paths
+from robertax import errors, files
 from robertax.config import TokenizerConfig
 from robertax.errors import InputError, unknown
 from robertax.text import byte_bpe, wordpiece
@@ -298,8 +298,8 @@ class Tokenizer:
     path = os.fspath(path)
     partial = f'{path}.{os.getpid()}.partial'
     with errors.writing(path):
-      if paths.is_remote(path):
-        return paths.write_text(path, self.to_json())
+      if files.is_remote(path):
+        return files.write_text(path, self.to_json())
       try:
         with open(partial, 'w', encoding='utf-8') as f:
           f.write(self.to_json())

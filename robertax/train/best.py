@@ -17,19 +17,14 @@ from typing import Any
 
 import jax
 
-from robertax import paths
+from robertax import files
 from robertax.config import Config, TrainConfig
 from robertax.errors import InputError, writing
 from robertax.parallel import processes
 from robertax.tasks import TASKS
 from robertax.tasks.task import RESULTS
 from robertax.train import step_folders
-from robertax.train.best_steps import (
-    FOLDER,
-    evaluations,
-    is_value,
-    step_taken,
-)
+from robertax.train.best_steps import FOLDER, evaluations, is_value, step_taken
 from robertax.train.checkpoint import Checkpoints
 from robertax.train.facts import Damaged
 from robertax.train.scoring import Scoring
@@ -42,7 +37,7 @@ def concluded(folder: str, task: str) -> bool:
     folder: W.
     task: a row of TASKS.
   """
-  return not TASKS[task].fine_tunes or paths.exists(
+  return not TASKS[task].fine_tunes or files.exists(
       f'{folder}/{RESULTS}')
 
 
@@ -161,9 +156,9 @@ class Best:
     path = f'{self._folder}/{RESULTS}'
 
     def remove():
-      if processes.first() and paths.exists(path):
+      if processes.first() and files.exists(path):
         with writing(path):
-          paths.remove(path)
+          files.remove(path)
     processes.together(remove)
 
   def _offer(self, step: int, value: float, params: Any):

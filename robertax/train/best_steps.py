@@ -11,7 +11,7 @@ W/best has other weights: train.best takes those out of sight before the first.
 import math
 from typing import Any
 
-from robertax import paths
+from robertax import files
 from robertax.errors import InputError
 from robertax.train.checkpoint import finished_step
 from robertax.train.step_folders import saved_steps
@@ -32,7 +32,7 @@ def evaluations(workdir: str, metric: str, last: int) -> dict[int, float]:
     InputError: a line is damaged.
   """
   path = f'{workdir}/metrics.jsonl'
-  if not paths.exists(path):
+  if not files.exists(path):
     return {}
   return {line['step']: line[metric] for _, line in read_lines(path)
           if 0 < line['step'] <= last and is_value(line.get(metric))}
@@ -66,14 +66,14 @@ def _best(workdir: str) -> int:
   """The newest of W/best that counts, which is the best of them; 0: none."""
   kept = saved_steps(f'{workdir}/{FOLDER}')
   path = f'{workdir}/metrics.jsonl'
-  if not kept or not paths.exists(path):  # Someone has copied weights alone.
+  if not kept or not files.exists(path):  # Someone has copied weights alone.
     return max(kept, default=0)
   lines = [line for _, line in read_lines(path)]
   evaluated = {line['step'] for line in lines if any(
       name.startswith('eval/') and is_value(value)
       for name, value in line.items())}
   counts = [step for step in kept if step in evaluated]
-  if not counts and not paths.isdir(f'{workdir}/checkpoints'):
+  if not counts and not files.isdir(f'{workdir}/checkpoints'):
     # A sweep has removed them at the end of its run, none of whose evaluations
     # may have had a value: then the last weights are kept.
     counts = [step for step in kept if lines and step == lines[-1]['step']]

@@ -19,7 +19,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from robertax import paths
+from robertax import files
 from robertax.errors import InputError, writing
 from robertax.parallel import processes
 from robertax.train import facts, identity, step_folders
@@ -93,7 +93,7 @@ class Checkpoints:
         self.folder, strict or jax.process_count() > 1, self._abandon)
     if not read_only:
       with writing(self.folder):
-        paths.makedirs(self.folder)
+        files.makedirs(self.folder)
 
   def latest_step(self) -> int | None:
     """The newest finished checkpoint's step, None where there is none."""
@@ -197,8 +197,8 @@ class Checkpoints:
       Damaged: it is, or cannot be read.
       InputError: of another shape, or weights without an optimizer.
     """
-    if not paths.isdir(f'{self.folder}/{step}/opt_state') and (
-        paths.isdir(f'{self.folder}/{step}/params')):
+    if not files.isdir(f'{self.folder}/{step}/opt_state') and (
+        files.isdir(f'{self.folder}/{step}/params')):
       raise InputError(
           f'{self.folder}/{step} holds weights alone, and no optimizer to go '
           'on with: begin another run from them, with another --workdir and '
@@ -288,7 +288,7 @@ class Checkpoints:
 
   def _place(self) -> Any:
     """Where orbax and tensorstore find the arrays: they take what they get."""
-    return paths.to_epath(self.folder)
+    return files.to_epath(self.folder)
 
   def _slow(self, step) -> bool:
     """Whether the save before it is under way for too long; all agree."""
@@ -323,9 +323,9 @@ class Checkpoints:
       if manager is not None:
         manager.close()
     with contextlib.suppress(Exception):
-      for name in paths.listdir(self.folder):
+      for name in files.listdir(self.folder):
         if name.startswith(f'{step}.orbax-checkpoint-tmp'):
-          paths.rmtree(f'{self.folder}/{name}')
+          files.rmtree(f'{self.folder}/{name}')
 
   def wait(self):
     """Returns when everything is on disk; raises as `save`."""

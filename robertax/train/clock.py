@@ -11,7 +11,7 @@ import contextlib
 import json
 import time
 
-from robertax import paths
+from robertax import files
 from robertax.train.line_file import LineFile
 
 # `start` is preparing, restoring and compiling; `input_wait` is waiting for a
@@ -154,8 +154,8 @@ class Goodput:
 def _read(path) -> list[dict[str, float]]:
   """Lines, without half a one from a kill; none where there is no file."""
   lines = []
-  if paths.exists(path):
-    with paths.open(path) as f:
+  if files.exists(path):
+    with files.open(path) as f:
       for text in f:
         with contextlib.suppress(ValueError, KeyError, TypeError):
           line = json.loads(text)

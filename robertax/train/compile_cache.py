@@ -7,14 +7,14 @@ may use instructions that another machine with the same folder lacks.
 
 import jax
 
-from robertax import paths
+from robertax import files
 from robertax.config import Config
 from robertax.corpus.preparation import default_cache_dir
 
 
 def cache_dir(config: Config) -> str:
   """The folder of all caches: data.cache_dir, or its default."""
-  return paths.absolute(config.data.cache_dir or default_cache_dir())
+  return files.absolute(config.data.cache_dir or default_cache_dir())
 
 
 def turn_on(config: Config):
@@ -28,10 +28,10 @@ def turn_on(config: Config):
   chosen = config.train.compile_cache
   if chosen == 'auto':
     chosen = ('off' if jax.default_backend() == 'cpu' else
-              paths.join(cache_dir(config), 'compiled'))
+              files.join(cache_dir(config), 'compiled'))
   if chosen == 'off' or jax.config.jax_compilation_cache_dir:
     return
-  jax.config.update('jax_compilation_cache_dir', paths.absolute(chosen))
-  if paths.is_remote(chosen):
+  jax.config.update('jax_compilation_cache_dir', files.absolute(chosen))
+  if files.is_remote(chosen):
     # What XLA itself would keep beside JAX's programs it writes without etils.
     jax.config.update('jax_persistent_cache_enable_xla_caches', 'none')

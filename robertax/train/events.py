@@ -13,7 +13,7 @@ import tempfile
 import time
 from typing import Any
 
-from robertax import paths
+from robertax import files
 from robertax.train.facts import first_line
 
 COPY_SECONDS = 60.0  # From one copy of a file to a storage to the next.
@@ -49,12 +49,12 @@ class Events:
     self._summary, self._event_pb2 = summary, event_pb2
     with self._said(workdir):
       with (tempfile.TemporaryDirectory(prefix='robertax-events-')
-            if paths.is_remote(workdir) else contextlib.nullcontext(workdir)
+            if files.is_remote(workdir) else contextlib.nullcontext(workdir)
             ) as folder:
         self._file = event_file_writer.EventsWriter(f'{folder}/events')
         if folder != workdir:
           name, = os.listdir(folder)
-          self._target = paths.join(workdir, name)
+          self._target = files.join(workdir, name)
           self._whole = open(f'{folder}/{name}', 'rb')
       self._put((restored_step or 0) + 1, session_log=event_pb2.SessionLog(
           status=event_pb2.SessionLog.START))
@@ -88,8 +88,8 @@ class Events:
   def _copy(self):
     if self._target:
       self._whole.seek(0)
-      with paths.open(self._target, 'wb') as out:
-        shutil.copyfileobj(self._whole, out, paths.CHUNK)
+      with files.open(self._target, 'wb') as out:
+        shutil.copyfileobj(self._whole, out, files.CHUNK)
       self._copied = time.monotonic()
 
   def _put(self, step: int, **what: Any):

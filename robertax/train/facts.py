@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from robertax import paths
+from robertax import files
 from robertax.errors import InputError
 from robertax.parallel import processes
 from robertax.train.sums import flat, kind, tree_sums
@@ -72,10 +72,10 @@ def read(folder: str, step: int) -> dict[str, Any] | None:
     Damaged: it is not what was written, or of another step.
   """
   where = f'{folder}/{step}'
-  if not paths.isdir(f'{where}/facts'):
+  if not files.isdir(f'{where}/facts'):
     return None
   try:
-    with paths.open(f'{where}/facts/metadata') as f:
+    with files.open(f'{where}/facts/metadata') as f:
       values = dict(json.load(f))
     if values.pop('sha256') != _hash(values):
       raise ValueError('its own checksum is not that of what it says')

@@ -7,7 +7,7 @@ disk takes it again: no line is torn, doubled or lost while the process lives.
 import os
 import sys
 
-from robertax import paths
+from robertax import files
 from robertax.errors import InputError, writing
 
 
@@ -34,10 +34,10 @@ class LineFile:
     self.path, self.waiting, self._strict = path, [], strict
     self._failed = False
     self._file = None
-    self._text = kept if paths.is_remote(path) else ''
+    self._text = kept if files.is_remote(path) else ''
     self._size = len(kept.encode())
     with writing(path):
-      if paths.is_remote(path):
+      if files.is_remote(path):
         self._put()
         return
       # A new file put in place of the old one: a kill between leaves either.
@@ -102,7 +102,7 @@ class LineFile:
           'again: it goes on from the newest checkpoint.')
 
   def _write(self):
-    if paths.is_remote(self.path):
+    if files.is_remote(self.path):
       self._put(''.join(self.waiting))
       return
     if self._file is None or not os.path.exists(self.path):
@@ -119,7 +119,7 @@ class LineFile:
     self._size += len(data)
 
   def _put(self, more: str = ''):
-    with paths.open(self.path, 'w') as f:
+    with files.open(self.path, 'w') as f:
       f.write(self._text + more)
     self._text += more
 

@@ -16,7 +16,7 @@ import time
 from typing import Any
 import uuid
 
-from robertax import paths
+from robertax import files
 from robertax.errors import InputError, writing
 from robertax.parallel import processes
 
@@ -44,7 +44,7 @@ class Lock:
       InputError: another run has it.
     """
     processes.together(lambda: self._take() if processes.first()
-                       and paths.isdir(self._folder) else None)
+                       and files.isdir(self._folder) else None)
     return self
 
   def make(self):
@@ -57,9 +57,9 @@ class Lock:
     if self.held:
       return
     with writing(self._folder):
-      paths.makedirs(self._folder)
+      files.makedirs(self._folder)
     self._take()
-    if paths.exists(f'{self._folder}/config.json'):
+    if files.exists(f'{self._folder}/config.json'):
       raise InputError(f'another run has begun in {self._folder} meanwhile: '
                        'give the same command again to go on with it, or '
                        'choose another --workdir.')
@@ -79,7 +79,7 @@ class Lock:
     self.held = False
 
   def _take(self):
-    if paths.is_remote(self._folder):
+    if files.is_remote(self._folder):
       self._lease = Lease(self._folder)
       self.held = True
       return
@@ -142,7 +142,7 @@ class Lease:
     found = _read(self.path)
     if found and found.get('id') == self._me['id']:
       try:
-        paths.remove(self.path)
+        files.remove(self.path)
       except OSError:
         pass
 
@@ -167,7 +167,7 @@ class Lease:
         raise InputError(refusal(folder, json.dumps(now)))
 
   def _write(self):
-    with paths.open(self.path, 'w') as f:
+    with files.open(self.path, 'w') as f:
       f.write(json.dumps(self._me | {'beat': time.time()}))
 
   def _go(self):
@@ -232,7 +232,7 @@ def _alive(holder: dict[str, Any]) -> bool:
 
 def _read(path: str) -> dict[str, Any]:
   try:
-    with paths.open(path) as f:
+    with files.open(path) as f:
       return dict(json.loads(f.read()))
   except (OSError, ValueError, TypeError):
     return {}

@@ -12,7 +12,7 @@ from robertax.errors import Diverged
 from robertax.kernels.dropout import seed_words
 from robertax.parallel import processes
 from robertax.progress import Progress
-from robertax.train import compile_cache, opening, optimizer, schedules, workdir
+from robertax.train import compile_cache, optimizer, schedules, session, workdir
 from robertax.train.ahead import run_ahead, train_feed
 from robertax.train.best import Best, conclude, concluded
 from robertax.train.checkpoint import Checkpoints
@@ -24,12 +24,12 @@ from robertax.train.identity import identity
 from robertax.train.initial import initial_params
 from robertax.train.interruption import Interruption
 from robertax.train.lock import Lock
+from robertax.train.parts import Window
 from robertax.train.passed_over import PassedOver
 from robertax.train.scoring import evaluation
 from robertax.train.trace import Trace
 from robertax.train.utilization import Utilization
 from robertax.train.watchdog import Watchdog
-from robertax.train.window import Window
 from robertax.train.writer import Writer
 
 
@@ -75,13 +75,13 @@ def _run(config: Config, folder: str, named: Collection[str], lock: Lock
          ) -> Run:
   """As `run`, which begins it again where it is rolled back."""
   clock = Clock()
-  config, finished = opening.admit(config, folder, named)
+  config, finished = session.admit(config, folder, named)
   if finished is not None and finished >= config.train.steps > 0 and concluded(
       folder, config.task):
     return Run(folder, None, finished, trained=0)
   compile_cache.turn_on(config)
   mesh = parallel.make_mesh(config.mesh)
-  task = opening.open_task(config, mesh)
+  task = session.open_task(config, mesh)
   config = settled(config, task)
   train, first = config.train, processes.first()
   _, schedule = optimizer.create(fitting_warmup(config), train.steps)
@@ -114,7 +114,7 @@ def _run(config: Config, folder: str, named: Collection[str], lock: Lock
                     strict=train.on_write_error == 'stop')
     goodput = Goodput(folder, clock, start, write=first)
     trace = Trace(folder, train.profile_steps, write=first)
-    opening.describe(config, now, mesh, task, start)
+    session.describe(config, now, mesh, task, start)
     progress = Progress(start, train.steps)
 
     def evaluated(step: int) -> dict[str, float]:

@@ -12,7 +12,7 @@ import itertools
 import json
 from typing import Any
 
-from robertax import paths
+from robertax import files
 from robertax.errors import InputError, writing
 from robertax.parallel import processes
 
@@ -36,10 +36,10 @@ class PassedOver:
     path = f'{folder}/{FILE}'
 
     def entries():
-      if not processes.first() or not paths.exists(path):
+      if not processes.first() or not files.exists(path):
         return []
       try:
-        with paths.open(path) as f:
+        with files.open(path) as f:
           read = json.load(f)
         for entry in read:
           first, last = map(int, entry['batches'])
@@ -62,7 +62,7 @@ class PassedOver:
     """
     path = f'{folder}/{FILE}'
     with writing(path):
-      paths.write_text(path, json.dumps(self._entries, indent=1) + '\n')
+      files.write_text(path, json.dumps(self._entries, indent=1) + '\n')
 
   def add(self, start: int, step: int, most: int, because: str
           ) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from robertax import interop, paths
+from robertax import files, interop
 from robertax.config import ModelConfig, TokenizerConfig
 from robertax.errors import InputError
 from robertax.model import pad_vocabulary
@@ -45,7 +45,7 @@ def describe(spec: str) -> tuple[ModelConfig, TokenizerConfig]:
   saved = workdir.read_config(spec)
   # Of a sweep's run that answers with others the best weights alone are kept.
   if saved is None or not any(
-      paths.isdir(f'{spec}/{folder}') for folder in ('checkpoints', BEST)):
+      files.isdir(f'{spec}/{folder}') for folder in ('checkpoints', BEST)):
     raise InputError(
         f'init_from={spec!r}: no workdir of robertax is there (no config.json '
         'with checkpoints beside it), and it does not begin with hf: or '

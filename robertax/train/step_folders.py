@@ -4,7 +4,7 @@ from collections.abc import Collection
 import contextlib
 import os
 
-from robertax import paths
+from robertax import files
 from robertax.errors import InputError
 from robertax.parallel import processes
 
@@ -25,7 +25,7 @@ def check_place(workdir: str):
     InputError: orbax does not write there, or lacks what it asks of a bucket.
   """
   scheme, _, rest = workdir.partition('://')
-  if not paths.is_remote(workdir):
+  if not files.is_remote(workdir):
     return
   if scheme not in SCHEMES:
     known = ' and '.join(f'{name}://' for name in SCHEMES)
@@ -63,14 +63,14 @@ def saved_steps(folder: str) -> list[int]:
 
   An empty folder does not, nor, in a bucket, one without orbax's last file.
   """
-  if not paths.isdir(folder):
+  if not files.isdir(folder):
     return []
-  steps = sorted(int(name) for name in paths.listdir(folder) if name.isdigit())
-  if paths.is_remote(folder):
+  steps = sorted(int(name) for name in files.listdir(folder) if name.isdigit())
+  if files.is_remote(folder):
     return [step for step in steps
-            if paths.exists(f'{folder}/{step}/{_LAST}')]
-  return [step for step in steps if paths.isdir(f'{folder}/{step}')
-          and paths.listdir(f'{folder}/{step}')]
+            if files.exists(f'{folder}/{step}/{_LAST}')]
+  return [step for step in steps if files.isdir(f'{folder}/{step}')
+          and files.listdir(f'{folder}/{step}')]
 
 
 def make(folder: str):
@@ -79,9 +79,9 @@ def make(folder: str):
   All processes call it. Orbax takes an empty folder for the newest step, and
   saves nothing up to it, in silence.
   """
-  paths.makedirs(folder)
-  if processes.first() and not paths.is_remote(folder):
-    for name in paths.listdir(folder):
+  files.makedirs(folder)
+  if processes.first() and not files.is_remote(folder):
+    for name in files.listdir(folder):
       if name.isdigit():
         with contextlib.suppress(OSError):  # It is not empty.
           os.rmdir(f'{folder}/{name}')
@@ -99,23 +99,23 @@ def nothing_left(folder: str, aside: list[str]) -> str:
 def free_name(folder: str, step: int) -> str:
   """A name for what is set aside: damaged-<step>-<n>, not there yet."""
   number = 1
-  while paths.exists(f'{folder}/damaged-{step}-{number}'):
+  while files.exists(f'{folder}/damaged-{step}-{number}'):
     number += 1
   return f'damaged-{step}-{number}'
 
 
 def set_aside_names(folder: str) -> list[str]:
   """What was set aside there."""
-  if not paths.isdir(folder):
+  if not files.isdir(folder):
     return []
-  return [name for name in paths.listdir(folder) if name.startswith('damaged-')]
+  return [name for name in files.listdir(folder) if name.startswith('damaged-')]
 
 
 def abandon(folder: str, step: int):
   """Takes a step out of sight, until `keep` finds that another is there."""
   aside = f'{folder}/{ABANDONED}{step}'
-  if paths.exists(aside):  # Of a start before: the newer one is as good.
-    paths.rmtree(aside)
+  if files.exists(aside):  # Of a start before: the newer one is as good.
+    files.rmtree(aside)
   rename(f'{folder}/{step}', aside)
 
 
@@ -128,23 +128,23 @@ def keep(folder: str, steps: Collection[int]):
   for step in saved_steps(folder):
     if step in steps:
       continue
-    if paths.is_remote(folder):
-      paths.remove(f'{folder}/{step}/{_LAST}')
-      paths.rmtree(f'{folder}/{step}')
+    if files.is_remote(folder):
+      files.remove(f'{folder}/{step}/{_LAST}')
+      files.rmtree(f'{folder}/{step}')
     else:
-      paths.replace(f'{folder}/{step}', f'{folder}/{REMOVED}{step}')
+      files.replace(f'{folder}/{step}', f'{folder}/{REMOVED}{step}')
   _clear(folder)
 
 
 def _clear(folder):
-  for name in paths.listdir(folder) if paths.isdir(folder) else ():
+  for name in files.listdir(folder) if files.isdir(folder) else ():
     if name.startswith((ABANDONED, REMOVED)):
-      paths.rmtree(f'{folder}/{name}')
+      files.rmtree(f'{folder}/{name}')
 
 
 def rename(path: str, target: str):
   """Renames a folder, in a bucket too."""
-  if paths.is_remote(path):
-    paths.to_epath(path).rename(target)  # paths.replace is of files.
+  if files.is_remote(path):
+    files.to_epath(path).rename(target)  # paths.replace is of files.
   else:
-    paths.replace(path, target)
+    files.replace(path, target)

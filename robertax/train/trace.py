@@ -10,7 +10,7 @@ import tempfile
 
 import jax
 
-from robertax import paths
+from robertax import files
 from robertax.errors import InputError
 
 
@@ -54,7 +54,7 @@ class Trace:
   def step(self, number: int) -> jax.profiler.StepTraceAnnotation:
     """A context around a step, under whose name it stands in the trace."""
     if self._steps and number == self._steps[0]:
-      if paths.is_remote(self._folder):
+      if files.is_remote(self._folder):
         # XLA's profiler knows few storages, and those by credentials of its
         # own: what it writes is brought there when it is whole.
         self._here = tempfile.TemporaryDirectory(prefix='robertax-trace-')
@@ -85,9 +85,9 @@ class Trace:
 
   def _bring(self):
     with self._here as here:
-      for folder, _, files in os.walk(here):
-        target = paths.join(self._folder, os.path.relpath(folder, here))
-        if files:
-          paths.makedirs(target)
-        for name in files:
-          paths.copy(os.path.join(folder, name), paths.join(target, name))
+      for folder, _, names in os.walk(here):
+        target = files.join(self._folder, os.path.relpath(folder, here))
+        if names:
+          files.makedirs(target)
+        for name in names:
+          files.copy(os.path.join(folder, name), files.join(target, name))

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import jax
 
-from robertax import paths
+from robertax import files
 from robertax.errors import STALLED
 from robertax.parallel import processes
 from robertax.train.clock import Clock
@@ -98,7 +98,7 @@ class Watchdog:
 
     def write():
       try:
-        with paths.open(path, 'w') as f:
+        with files.open(path, 'w') as f:
           f.write(f'{words}\n{threads}')
       except Exception as e:  # The report stands on stderr.
         print(f'robertax: cannot write {path}: {e}', file=sys.__stderr__)

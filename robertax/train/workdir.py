@@ -3,7 +3,7 @@
 import dataclasses
 import json
 
-from robertax import paths
+from robertax import files
 from robertax.config import FREE_ON_RESUME, Config, differences, parse, to_dict
 from robertax.errors import InputError, writing
 from robertax.parallel import processes
@@ -18,10 +18,10 @@ def read_config(workdir: str) -> Config | None:
     InputError: config.json is damaged.
   """
   path = f'{workdir}/config.json'
-  if not paths.exists(path):
+  if not files.exists(path):
     return None
   try:
-    with paths.open(path) as f:
+    with files.open(path) as f:
       return parse(json.load(f))
   except (OSError, ValueError, AttributeError, RecursionError) as e:
     raise InputError(f'{path}: not a config written by robertax ({e}). Put '
@@ -48,7 +48,7 @@ def check(workdir: str, config: Config) -> Config:
   saved = read_config(workdir)
   if saved is None:
     place = f'{workdir}/checkpoints'
-    if paths.isdir(place) and paths.listdir(place):
+    if files.isdir(place) and files.listdir(place):
       raise InputError(
           f'{workdir} has checkpoints, but no config.json that says of which '
           'model. Put it back, or choose another --workdir.')
@@ -93,7 +93,7 @@ def write(workdir: str, config: Config, tokenizer: Tokenizer):
     InputError: W cannot be written.
   """
   with writing(workdir):
-    paths.makedirs(workdir)
-    paths.write_text(f'{workdir}/config.json',
+    files.makedirs(workdir)
+    files.write_text(f'{workdir}/config.json',
                      json.dumps(to_dict(config), indent=2) + '\n')
     tokenizer.save(f'{workdir}/tokenizer.json')

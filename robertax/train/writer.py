@@ -4,7 +4,7 @@ import json
 import math
 from typing import Any
 
-from robertax import paths
+from robertax import files
 from robertax.errors import InputError
 from robertax.train.events import Events
 from robertax.train.line_file import LineFile
@@ -34,7 +34,7 @@ class MetricsFile:
     """
     self.path = f'{workdir}/metrics.jsonl'
     kept = ''
-    if restored_step is not None and paths.exists(self.path):
+    if restored_step is not None and files.exists(self.path):
       kept = ''.join(line for line, metrics in read_lines(self.path)
                      if metrics['step'] <= restored_step)
     self._file = LineFile(self.path, kept, strict)
@@ -75,7 +75,7 @@ def read_lines(path: str) -> list[tuple[str, dict[str, Any]]]:
     InputError: another line is not one, or this is no file of lines.
   """
   try:
-    with paths.open(path) as f:
+    with files.open(path) as f:
       lines = f.readlines()
   except (OSError, UnicodeDecodeError) as e:
     raise InputError(f'{path}: not a file of metrics lines ({e}). Move it away '

@@ -11,7 +11,7 @@ import re
 import numpy as np
 import pytest
 
-from robertax import paths
+from robertax import files
 from robertax.config import TokenizerConfig
 from robertax.corpus import blocks, preparation, records, shards
 from robertax.corpus.records import Manifest
@@ -261,7 +261,7 @@ def test_records_made_otherwise_are_refused(prepare, txt):
 
 @pytest.mark.parametrize('place', ['os.replace', 'os.makedirs', 'open'])
 def test_a_full_disk_is_one_line(prepare, txt, monkeypatch, place):
-  opened = paths.open
+  opened = files.open
 
   def full(path, mode='r', *args, **kwargs):
     if place == 'open' and 'r' in mode:
@@ -271,6 +271,6 @@ def test_a_full_disk_is_one_line(prepare, txt, monkeypatch, place):
   with contextlib.suppress(AttributeError):
     monkeypatch.setattr(
         *{'os.replace': (os, 'replace'), 'os.makedirs': (os, 'makedirs'),
-          'open': (paths, 'open')}[place], full, raising=False)
+          'open': (files, 'open')}[place], full, raising=False)
   with pytest.raises(InputError, match='the disk is full'):
     prepare(txt)

@@ -182,7 +182,7 @@ def test_unigram_runs_are_spread_and_few_blocks(tmp_path, rows, write, far):
 
 
 def test_missing_and_damaged(two_corpora, far, tmp_path, law, monkeypatch):
-  monkeypatch.setattr('robertax.paths._TRIES', 1)
+  monkeypatch.setattr('robertax.files._TRIES', 1)
   remote, settings, _ = far(two_corpora[:1])
   folder = tmp_path / 'bucket' / 'a'
 

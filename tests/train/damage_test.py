@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from robertax.errors import InputError
-from robertax.train import identity, loop
+from robertax.train import identity, parts
 from robertax.train.source import open_weights
 from robertax.train.step_folders import saved_steps
 from tests.train.finetune_test import killed_at
@@ -89,13 +89,13 @@ def test_steps_wait_for_a_save_where_they_are_told_to(
   config, folder, expected = stopped
   config = changed(config, train={'save_in_background': False})
   folder = shutil.copytree(folder, tmp_path / 'w')
-  add, there = loop.Window.add, {}
+  add, there = parts.Window.add, {}
 
   def noted(self, number, sums):
     there[number] = saved_steps(f'{folder}/checkpoints')[-1]
     add(self, number, sums)
 
-  monkeypatch.setattr(loop.Window, 'add', noted)
+  monkeypatch.setattr(parts.Window, 'add', noted)
   (folder / 'checkpoints' / '28').rename(tmp_path / '28')
   one_device(config, folder)
   assert losses(folder) == expected

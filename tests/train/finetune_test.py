@@ -15,7 +15,7 @@ from robertax.config import parse
 from robertax.errors import InputError
 from robertax.studies import sweep
 from robertax.tasks import scoring
-from robertax.train import compiled, loop
+from robertax.train import compiled, loop, parts
 from robertax.train.scoring import Scoring
 from robertax.train.writer import read_lines
 from tests.tasks.tiny_glue import config, write_sst2
@@ -123,7 +123,7 @@ def killed_at(step):
   What it was saving is saved: a thread of this process, unlike a killed one's,
   would go on with it beside the run that follows.
   """
-  add, calls, opened = loop.Window.add, [], []
+  add, calls, opened = parts.Window.add, [], []
 
   class Kept(loop.Checkpoints):
     def __init__(self, *args, **named):
@@ -137,7 +137,7 @@ def killed_at(step):
       raise KeyboardInterrupt
     add(self, number, sums)
 
-  with mock.patch.object(loop.Window, 'add', killed), mock.patch.object(
+  with mock.patch.object(parts.Window, 'add', killed), mock.patch.object(
       loop, 'Checkpoints', Kept), pytest.raises(KeyboardInterrupt):
     yield
 

@@ -4,7 +4,7 @@
 import pytest
 
 from benchmarks import fake_remote
-from robertax import paths
+from robertax import files
 from robertax.config import parse
 from robertax.corpus.records import Manifest
 from robertax.data.block_cache import BlockCache
@@ -47,8 +47,8 @@ def test_training_from_a_storage_is_the_local_run(tiny, tmp_path):
   pytest.importorskip('array_record')
   one_device(tiny, tmp_path / 'local')
   storage = fake_remote.mount(tmp_path / 'far')
-  paths.makedirs('fake://bucket/text')
-  paths.copy(tiny['data']['corpora'], 'fake://bucket/text/counting.txt')
+  files.makedirs('fake://bucket/text')
+  files.copy(tiny['data']['corpora'], 'fake://bucket/text/counting.txt')
   far = changed(tiny, data={'corpora': 'fake://bucket/text/*.txt',
                             'cache_dir': 'fake://bucket/cache'})
   one_device(far, tmp_path / 'remote')
@@ -58,7 +58,7 @@ def test_training_from_a_storage_is_the_local_run(tiny, tmp_path):
   task = Pretrain.of(parse(far), 1)
   task.pipeline(0).make_batch(0)
   assert storage.bytes_read - read < 40_000
-  folder, = paths.listdir('fake://bucket/cache/records')
+  folder, = files.listdir('fake://bucket/cache/records')
   manifest = Manifest.read(f'fake://bucket/cache/records/{folder}')
   assert manifest.forms == ('array_record', 'memmap')
   BlockCache.of(parse(tiny).data).close()
@@ -76,10 +76,10 @@ def test_what_lies_beside_checkpoints_in_a_storage_is_the_local_workdir(
 
   def behind(checkpoints):
     given = real(checkpoints)
-    if not paths.is_remote(checkpoints.folder):
+    if not files.is_remote(checkpoints.folder):
       return given
     assert str(given) == checkpoints.folder
-    return paths.to_epath(str(given).replace('fake://', f'{tmp_path}/far/'))
+    return files.to_epath(str(given).replace('fake://', f'{tmp_path}/far/'))
 
   monkeypatch.setattr(Checkpoints, '_place', behind)
   fake_remote.mount(tmp_path / 'far')
@@ -87,25 +87,25 @@ def test_what_lies_beside_checkpoints_in_a_storage_is_the_local_workdir(
   one_device(tiny, 'fake://bucket/W')
   assert learned('fake://bucket/W') == learned(tmp_path / 'local')
   here, there = (
-      {name for name in paths.listdir(str(folder))
+      {name for name in files.listdir(str(folder))
        if not name.startswith(('.', 'events'))}
       for folder in (tmp_path / 'local', 'fake://bucket/W'))
   assert here == there
-  assert any(name.startswith('events') and paths.stat(
+  assert any(name.startswith('events') and files.stat(
       f'fake://bucket/W/{name}').size > 1000
-             for name in paths.listdir('fake://bucket/W'))
+             for name in files.listdir('fake://bucket/W'))
   assert not [path for path in (tmp_path / 'far').glob('**/*')
               if path.name.endswith(('.partial', '.unseen'))]
   # The trace of some steps is made here, and brought there.
   one_device(changed(tiny, train={'steps': 3, 'profile_steps': '2-3'}),
              'fake://bucket/traced')
-  trace, = paths.glob('fake://bucket/traced/plugins/profile/*/*.xplane.pb')
-  assert paths.stat(trace).size > 1000
+  trace, = files.glob('fake://bucket/traced/plugins/profile/*/*.xplane.pb')
+  assert files.stat(trace).size > 1000
   again = one_device(tiny, 'fake://bucket/W')
   assert (again.step, again.trained) == (20, 0)
   # The report of a run, too, is made and read there.
   assert report.write_report('fake://bucket/W') == 'fake://bucket/W/report.html'
-  assert paths.stat('fake://bucket/W/report.html').size > 10_000
+  assert files.stat('fake://bucket/W/report.html').size > 10_000
   # And another run begins with its weights.
   one_device(changed(tiny, train={'steps': 2})
              | {'init_from': 'fake://bucket/W'}, tmp_path / 'more')

@@ -8,7 +8,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from robertax.errors import InputError
-from robertax.train import checkpoint, opening, step_folders
+from robertax.train import checkpoint, session, step_folders
 from robertax.train.checkpoint import Checkpoints
 from robertax.train.config import Config
 
@@ -49,7 +49,7 @@ def test_orbax_is_given_a_url_as_it_is(workdir, given, monkeypatch):
 @pytest.mark.parametrize('scheme', ['s3', 'az', 'hf'])
 def test_a_storage_that_orbax_does_not_write_to_is_refused(scheme):
   with pytest.raises(InputError, match=f'not to {scheme}://.*--workdir'):
-    opening.admit(Config(), f'{scheme}://bucket/x')
+    session.admit(Config(), f'{scheme}://bucket/x')
 
 
 @pytest.fixture(name='google')

@@ -10,7 +10,7 @@ from robertax.config import OptimConfig
 from robertax.train import clock as clocks
 from robertax.train.clock import Clock
 from robertax.train.divergence import Judge
-from robertax.train.window import Window
+from robertax.train.parts import Window
 
 
 def sums_of(number, tokens, norm):

@@ -1,4 +1,4 @@
-"""paths: the same functions on a folder, and on a storage that epath knows."""
+"""files: the same functions on a folder, and on a storage that epath knows."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from benchmarks import fake_remote
-from robertax import paths
+from robertax import files
 from robertax.errors import InputError
 
 
@@ -27,113 +27,113 @@ def storage_fixture(tmp_path):
 
 
 def write(path, text):
-  with paths.open(path, 'w') as f:
+  with files.open(path, 'w') as f:
     f.write(text)
 
 
 def test_files_and_folders(root):
-  folder = paths.join(root, 'a', 'b')
-  assert not paths.exists(folder)
-  paths.makedirs(folder)
-  paths.makedirs(folder)
-  write(paths.join(folder, 'x.txt'), 'ä\nb\n')
-  write(paths.join(folder, 'y.txt'), '')
-  assert paths.isdir(folder) and not paths.isdir(paths.join(folder, 'x.txt'))
-  assert paths.listdir(folder) == ['x.txt', 'y.txt']
-  assert paths.stat(paths.join(folder, 'x.txt')).size == 5
-  assert paths.stat(paths.join(folder, 'x.txt')).modified > 1e18
-  with paths.open(paths.join(folder, 'x.txt'), 'rb') as f:
+  folder = files.join(root, 'a', 'b')
+  assert not files.exists(folder)
+  files.makedirs(folder)
+  files.makedirs(folder)
+  write(files.join(folder, 'x.txt'), 'ä\nb\n')
+  write(files.join(folder, 'y.txt'), '')
+  assert files.isdir(folder) and not files.isdir(files.join(folder, 'x.txt'))
+  assert files.listdir(folder) == ['x.txt', 'y.txt']
+  assert files.stat(files.join(folder, 'x.txt')).size == 5
+  assert files.stat(files.join(folder, 'x.txt')).modified > 1e18
+  with files.open(files.join(folder, 'x.txt'), 'rb') as f:
     assert f.read() == 'ä\nb\n'.encode()
-  with paths.open(paths.join(folder, 'x.txt')) as f:
+  with files.open(files.join(folder, 'x.txt')) as f:
     assert list(f) == ['ä\n', 'b\n']
-  with paths.open(paths.join(folder, 'x.txt')) as f:
+  with files.open(files.join(folder, 'x.txt')) as f:
     assert f.readlines() == ['ä\n', 'b\n']
-  assert paths.glob(paths.join(root, 'a', '*', '*.txt')) == [
-      paths.join(folder, name) for name in ('x.txt', 'y.txt')]
-  assert list(paths.walk(paths.join(root, 'a')))[-1][::2] == (
+  assert files.glob(files.join(root, 'a', '*', '*.txt')) == [
+      files.join(folder, name) for name in ('x.txt', 'y.txt')]
+  assert list(files.walk(files.join(root, 'a')))[-1][::2] == (
       folder, ['x.txt', 'y.txt']) or sorted(
-          list(paths.walk(paths.join(root, 'a')))[-1][2]) == ['x.txt', 'y.txt']
-  paths.replace(paths.join(folder, 'x.txt'), paths.join(folder, 'y.txt'))
-  assert paths.stat(paths.join(folder, 'y.txt')).size == 5
-  paths.remove(paths.join(folder, 'y.txt'))
-  assert paths.listdir(folder) == []
-  paths.rmtree(paths.join(root, 'a'))
-  assert not paths.exists(folder)
+          list(files.walk(files.join(root, 'a')))[-1][2]) == ['x.txt', 'y.txt']
+  files.replace(files.join(folder, 'x.txt'), files.join(folder, 'y.txt'))
+  assert files.stat(files.join(folder, 'y.txt')).size == 5
+  files.remove(files.join(folder, 'y.txt'))
+  assert files.listdir(folder) == []
+  files.rmtree(files.join(root, 'a'))
+  assert not files.exists(folder)
 
 
 def test_no_utf8_is_said_so(root):
-  paths.makedirs(root)
-  paths.write_bytes(paths.join(root, 'x'), b'\xff')
+  files.makedirs(root)
+  files.write_bytes(files.join(root, 'x'), b'\xff')
   with pytest.raises(UnicodeDecodeError):
-    read(paths.join(root, 'x'))
+    read(files.join(root, 'x'))
 
 
 def test_what_is_not_there_is_an_error_of_os(root):
-  missing = paths.join(root, 'missing')
-  for look in (paths.open, paths.stat, paths.remove, paths.rmtree,
-               lambda path: paths.read_range(path, 0, 1)):
+  missing = files.join(root, 'missing')
+  for look in (files.open, files.stat, files.remove, files.rmtree,
+               lambda path: files.read_range(path, 0, 1)):
     with pytest.raises(FileNotFoundError):
       look(missing)
 
 
 def test_ranges(root):
-  paths.makedirs(root)
-  path = paths.join(root, 'x')
-  with paths.open(path, 'wb') as f:
+  files.makedirs(root)
+  path = files.join(root, 'x')
+  with files.open(path, 'wb') as f:
     f.write(bytes(range(200)))
-  assert paths.read_range(path, 7, 50) == bytes(range(7, 50))
-  assert paths.read_range(path, 7, 7) == b''
+  assert files.read_range(path, 7, 50) == bytes(range(7, 50))
+  assert files.read_range(path, 7, 7) == b''
   with pytest.raises(OSError, match='ends before byte 201'):
-    paths.read_range(path, 190, 201)
+    files.read_range(path, 190, 201)
 
 
 def test_ranges_are_asked_for_again(storage, monkeypatch):
   waits = []
-  monkeypatch.setattr(paths.time, 'sleep', waits.append)
-  with paths.open('fake://x', 'wb') as f:
+  monkeypatch.setattr(files.time, 'sleep', waits.append)
+  with files.open('fake://x', 'wb') as f:
     f.write(b'abc')
   storage.failing = 2
-  assert paths.read_range('fake://x', 1, 3) == b'bc'
+  assert files.read_range('fake://x', 1, 3) == b'bc'
   assert [w for w in waits if w] == [0.25, 1.0]
   storage.failing = 9
   with pytest.raises(OSError, match='busy'):
-    paths.read_range('fake://x', 1, 3)
+    files.read_range('fake://x', 1, 3)
 
 
 def test_ranges_of_buckets_go_through_tensorstore(tmp_path, monkeypatch):
   # file:// in place of gs://: the same library, the same calls.
   (tmp_path / 'k').write_bytes(bytes(range(100)))
-  monkeypatch.setattr(paths, '_KV_SCHEMES', ('file',))
-  monkeypatch.setattr(paths, '_TRIES', 1)
+  monkeypatch.setattr(files, '_KV_SCHEMES', ('file',))
+  monkeypatch.setattr(files, '_TRIES', 1)
   url = f'file://{tmp_path}'
   monkeypatch.setattr(
-      paths, '_key_values',
+      files, '_key_values',
       lambda root: pytest.importorskip('tensorstore').KvStore.open(
           f'{url}/').result())
-  assert paths.read_range('file://bucket/k', 10, 20) == bytes(range(10, 20))
+  assert files.read_range('file://bucket/k', 10, 20) == bytes(range(10, 20))
   with pytest.raises(FileNotFoundError):
-    paths.read_range('file://bucket/none', 0, 1)
+    files.read_range('file://bucket/none', 0, 1)
   with pytest.raises(OSError):
-    paths.read_range('file://bucket/k', 90, 120)
+    files.read_range('file://bucket/k', 90, 120)
 
 
 def test_copy(root, tmp_path):
   (tmp_path / 'here').write_text('some\ntext')
-  paths.copy(str(tmp_path / 'here'), paths.join(root, 'there'))
-  paths.copy(paths.join(root, 'there'), str(tmp_path / 'back'))
+  files.copy(str(tmp_path / 'here'), files.join(root, 'there'))
+  files.copy(files.join(root, 'there'), str(tmp_path / 'back'))
   assert (tmp_path / 'back').read_text() == 'some\ntext'
   assert not list(tmp_path.glob('**/*.partial'))
 
 
 def read(path):
-  with paths.open(path) as f:
+  with files.open(path) as f:
     return f.read()
 
 
 def test_write_text_leaves_the_old_file_or_the_new(root, monkeypatch):
-  path = paths.join(root, 'x')
-  paths.write_text(path, 'old')
-  paths.write_text(path, 'new')
+  path = files.join(root, 'x')
+  files.write_text(path, 'old')
+  files.write_text(path, 'new')
   assert read(path) == 'new'
 
   class Killed(BaseException):
@@ -144,42 +144,42 @@ def test_write_text_leaves_the_old_file_or_the_new(root, monkeypatch):
 
   monkeypatch.setattr(os, 'replace', killed)
   with pytest.raises(Killed):
-    paths.write_text(path, 'half')
+    files.write_text(path, 'half')
   assert read(path) == 'new'
 
 
 def test_no_recursive_glob_of_a_bucket(storage):
   with pytest.raises(InputError, match=r'\*\* is for local paths'):
-    paths.glob('fake://bucket/**/x')
+    files.glob('fake://bucket/**/x')
 
 
 def test_local_paths_open_as_before(tmp_path):
-  assert not paths.is_remote('/a:b/c') and paths.is_remote('gs://b')
-  assert paths.absolute('~') == os.path.expanduser('~')
-  assert paths.absolute('x') == os.path.join(os.getcwd(), 'x')
-  assert paths.absolute('gs://b/x/') == 'gs://b/x'
-  with paths.open(str(tmp_path / 'x'), 'w') as f:
+  assert not files.is_remote('/a:b/c') and files.is_remote('gs://b')
+  assert files.absolute('~') == os.path.expanduser('~')
+  assert files.absolute('x') == os.path.join(os.getcwd(), 'x')
+  assert files.absolute('gs://b/x/') == 'gs://b/x'
+  with files.open(str(tmp_path / 'x'), 'w') as f:
     assert f.fileno()
 
 
 def test_a_path_of_etils_is_absolute_or_a_url(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   for url in ('gs://bucket', 'gs://bucket/x/y', 's3://bucket/x', 'az://b/x'):
-    assert str(paths.to_epath(url)) == url
-    assert str(paths.to_epath(url) / 'z') == f'{url}/z'
-  assert str(paths.to_epath('x')) == f'{tmp_path}/x'
-  assert str(paths.to_epath('/x')) == '/x'
+    assert str(files.to_epath(url)) == url
+    assert str(files.to_epath(url) / 'z') == f'{url}/z'
+  assert str(files.to_epath('x')) == f'{tmp_path}/x'
+  assert str(files.to_epath('/x')) == '/x'
 
 
 def test_an_unknown_scheme_is_named():
   with pytest.raises(InputError, match='nothing here reads none://'):
-    paths.exists('none://x')
+    files.exists('none://x')
 
 
 # In a process of its own: epath looks for tensorflow once.
 PROBE = '''
 import sys
-from robertax import paths
+from robertax import files
 from robertax.errors import InputError
 class Missing:
   def find_spec(self, name, *_):
@@ -188,7 +188,7 @@ class Missing:
 sys.meta_path.insert(0, Missing())
 for path in ('gs://bucket-x/y', 's3://b/x'):
   try:
-    paths.exists(path)
+    files.exists(path)
   except InputError as e:
     print(e)
 assert 'tensorflow' not in sys.modules
@@ -218,7 +218,7 @@ def test_words_of_a_storage_become_errors_of_os():
 
   def raised(error):
     with pytest.raises((OSError, InputError)) as e:
-      with paths._storage('s3://b/x'):
+      with files._storage('s3://b/x'):
         raise error
     return e.value
 
@@ -230,13 +230,13 @@ def test_words_of_a_storage_become_errors_of_os():
 
 
 def test_many_threads_read_at_once(storage):
-  with paths.open('fake://x', 'wb') as f:
+  with files.open('fake://x', 'wb') as f:
     f.write(bytes(range(256)) * 4)
   wrong = []
 
   def look(number):
     for start in range(number, 1000, 13):
-      if paths.read_range('fake://x', start, start + 3) != bytes(
+      if files.read_range('fake://x', start, start + 3) != bytes(
           (start + i) % 256 for i in range(3)):
         wrong.append(start)
 

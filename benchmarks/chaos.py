@@ -63,7 +63,7 @@ def arrays(workdir: pathlib.Path) -> dict[str, Any]:
   import numpy as np
 
   from robertax.train.checkpoint import Checkpoints, finished_step
-  from robertax.train.state import TrainState
+  from robertax.train.step import TrainState
   step = finished_step(str(workdir))
   saved = Checkpoints(str(workdir), read_only=True, alone=True)
   one = jax.sharding.SingleDeviceSharding(jax.devices()[0])

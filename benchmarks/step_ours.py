@@ -15,7 +15,7 @@ from robertax.data.feed import split_micro_batches
 from robertax.kernels.dropout import seed_words
 from robertax.parallel import chips
 from robertax.tasks.objectives import MaskedLM
-from robertax.train import optimizer, state, step
+from robertax.train import optimizer, step
 
 NAME = 'robertax'
 
@@ -48,12 +48,12 @@ class Ours:
     # One device: the two sides are compared, not the mesh.
     self._mesh = parallel.make_mesh(MeshConfig(), jax.devices()[:1])
     own = weights(case)
-    make = state.create(lambda key: own, tx)
+    make = step.state_maker(lambda key: own, tx)
     # float32 is torch's, not TF32, where the two are compared in it.
     precise = jax.default_matmul_precision(
         'highest' if case.dtype == 'float32' else None)
     with jax.set_mesh(self._mesh), precise:
-      abstract = state.abstract(make, self._mesh)
+      abstract = step.abstract_state(make, self._mesh)
       shardings = jax.tree.map(lambda x: x.sharding, abstract)
       expected = jax.eval_shape(
           lambda: model.create(self._config, jax.random.key(0)))

@@ -15,11 +15,15 @@ import contextlib
 import errno
 import functools
 import glob as glob_lib
+import hashlib
 import os
 import shutil
+import sys
 import time
-from typing import IO, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
+import zlib
 
+from robertax import errors
 from robertax.errors import InputError
 
 T = TypeVar('T')
@@ -326,3 +330,143 @@ def _patiently(path: str, read: Callable[[], T]) -> T:
       if number == _TRIES - 1 or not is_remote(path):
         raise
       time.sleep(0.25 * 4 ** number)
+
+
+# Checksums: what the bytes of a file were when it was written.
+#
+# Two for each file: the SHA-256 of all of it, which says whether it is the file
+# that was written, and the CRC-32 of each piece of 1 MiB, which says where it
+# no longer is, and which a reader of a part of the file can check that part by.
+
+
+PIECE = 1 << 20
+DAMAGE_ADVICE = 'delete its folder and prepare again'
+
+
+class Checksum(NamedTuple):
+  """Of one file, as the manifest holds it.
+
+  Attributes:
+    size: bytes.
+    sha256: hexadecimal.
+    pieces: the CRC-32 of each piece of `PIECE` bytes (the last is shorter), 8
+      hexadecimal digits each, one after another.
+  """
+  size: int
+  sha256: str
+  pieces: str
+
+  def piece(self, index: int) -> int:
+    """The CRC-32 of the bytes from index * PIECE on, as `zlib.crc32` has it."""
+    return int(self.pieces[8 * index:8 * index + 8], 16)
+
+
+class Damage(NamedTuple):
+  """A file that is not what it was.
+
+  Attributes:
+    path: of the file.
+    offset: in it, of the first piece that differs, or where it ends too early
+      or should have ended; None: the whole file is missing or too many.
+    why: what is wrong, in words.
+  """
+  path: str
+  offset: int | None
+  why: str
+
+  def __str__(self) -> str:
+    place = '' if self.offset is None else f' at byte {self.offset:,}'
+    return f'{self.path}{place}: {self.why}'
+
+
+def _piece_sums(path: str) -> Iterator[bytes]:
+  with open(path, 'rb') as f:
+    while piece := f.read(PIECE):
+      yield piece
+
+
+def checksum(path: str) -> Checksum:
+  """Reads a file and gives its checksum, in constant memory."""
+  size, whole, pieces = 0, hashlib.sha256(), []
+  for piece in _piece_sums(path):
+    size += len(piece)
+    whole.update(piece)
+    pieces.append(f'{zlib.crc32(piece):08x}')
+  return Checksum(size, whole.hexdigest(), ''.join(pieces))
+
+
+def checksums(folder: str, names) -> dict[str, Checksum]:
+  """Of the files of a folder, by name."""
+  return {name: checksum(os.path.join(folder, name)) for name in sorted(names)}
+
+
+def checksums_from_json(values: dict[str, Any]) -> dict[str, Checksum]:
+  """What json.load makes of `{name: checksum._asdict()}`."""
+  return {name: Checksum(**value) for name, value in values.items()}
+
+
+def checksums_to_json(values: dict[str, Checksum]) -> dict[str, Any]:
+  return {name: value._asdict() for name, value in values.items()}
+
+
+def find_damage(path: str, expected: Checksum) -> Damage | None:
+  """Reads a file; what is wrong with it, or None."""
+  at, whole = 0, hashlib.sha256()
+  try:
+    for index, piece in enumerate(_piece_sums(path)):
+      if at + len(piece) > expected.size:
+        return Damage(path, expected.size, 'longer than it was written: '
+                      f'{stat(path).size:,} bytes, not '
+                      f'{expected.size:,}')
+      whole.update(piece)
+      short = len(piece) < min(PIECE, expected.size - at)
+      if not short and zlib.crc32(piece) != expected.piece(index):
+        return Damage(path, at, 'damaged somewhere in the '
+                      f'{len(piece):,} bytes from there on')
+      at += len(piece)
+  except FileNotFoundError:
+    return Damage(path, None, 'missing')
+  except OSError as e:
+    return Damage(path, at, f'cannot be read ({e.strerror or e})')
+  if at < expected.size:
+    return Damage(path, at, f'truncated: {expected.size - at:,} bytes are '
+                  'missing')
+  if whole.hexdigest() != expected.sha256:
+    return Damage(path, 0, 'not the file that was written, though each piece '
+                  'looks like it')
+  return None
+
+
+# A folder that one process fills at a time.
+
+
+@contextlib.contextmanager
+def locked(folder: str) -> Iterator[None]:
+  """Makes the folder and holds it, waiting for whoever holds it now.
+
+  The lock is the kernel's and goes with the process, however that ends, so a
+  killed preparation leaves nothing to clear away. Where the place has no
+  locks (a bucket), two preparations both work and write the same bytes.
+
+  Raises:
+    InputError: the folder cannot be made or written.
+  """
+  if is_remote(folder):
+    yield  # Objects have no locks: the last to finish one gives it its bytes.
+    return
+  path = os.path.join(folder, '.lock')
+  with errors.writing(folder):
+    os.makedirs(folder, exist_ok=True)
+    file = open(path, 'w')
+  with file:
+    try:
+      import fcntl
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        print(f'Another process prepares {folder}: waiting for it.',
+              file=sys.stderr)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except (ImportError, OSError):
+      pass
+    yield

@@ -20,12 +20,10 @@ import threading
 import time
 
 from robertax import errors, files
-from robertax.corpus import checksums, records, shards, tokens
+from robertax.corpus import records, shards, tokens
 from robertax.corpus.blocks import Shard, Surveys, part_of
-from robertax.corpus.checksums import ADVICE, Checksum, Damage, damage
 from robertax.corpus.documents import corpora_of
 from robertax.corpus.formats import FORMATS
-from robertax.corpus.locks import locked
 from robertax.corpus.records import (
     MANIFEST,
     PAIR_FIELDS,
@@ -46,6 +44,7 @@ from robertax.corpus.workers import (
     jobs_of,
 )
 from robertax.errors import InputError, unknown
+from robertax.files import DAMAGE_ADVICE, Checksum, Damage, find_damage, locked
 from robertax.progress import progress_bar
 from robertax.text import (
     Tokenizer,
@@ -192,9 +191,9 @@ def finish_records(job: Job, seconds: float) -> Manifest:
     stages.update(job.store.seconds(shard))
     counts.update(entry['counts'])
     stages.update(entry['seconds'])
-    sums |= checksums.from_json(entry['checksums'])
+    sums |= files.checksums_from_json(entry['checksums'])
   if 'array_record' in job.forms:
-    sums |= checksums.checksums(job.folder, records.write_tfds_metadata(
+    sums |= files.checksums(job.folder, records.write_tfds_metadata(
         job.folder, splits, PAIR_FIELDS if job.recipe.pair_law else ROW_FIELDS))
   if 'memmap' in job.forms:
     parts = {name: [part_name(shard, name) for shard, _ in entries
@@ -456,7 +455,7 @@ def verify_files(folder: str, expected: Mapping[str, Checksum],
   with progress_bar(sum(file.size for file in expected.values()), 'B',
                     f'{folder}: reading', progress) as shown:
     for name, file in sorted(expected.items()):
-      found = damage(os.path.join(folder, name), file)
+      found = find_damage(os.path.join(folder, name), file)
       if found:
         yield found
       shown.update(file.size)
@@ -488,11 +487,11 @@ def verify_prepared(folders, progress: bool = True) -> bool:
     if not expected:
       whole = False
       print(f'{folder}: prepared before there were checksums, so nothing can '
-            f'be said: {ADVICE} if in doubt.')
+            f'be said: {DAMAGE_ADVICE} if in doubt.')
       continue
     found = list(verify_files(folder, expected, progress))
     for damaged in found:
-      print(f'{damaged}: {ADVICE}.')
+      print(f'{damaged}: {DAMAGE_ADVICE}.')
     size = sum(file.size for file in expected.values())
     if not found:
       print(f'OK {folder}: {len(expected)} files, {size:,} bytes')

@@ -27,9 +27,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robertax import errors, files
-from robertax.corpus import checksums
-from robertax.corpus.checksums import Checksum, checksum
 from robertax.errors import InputError
+from robertax.files import Checksum, checksum
 
 # The bytes of a record: a `tf.train.Example`, written without TensorFlow.
 #
@@ -265,7 +264,8 @@ class Manifest:
                          tuple(split['shard_lengths'])})
           for name, split in values['splits'].items()}
       values['forms'] = tuple(values['forms'])
-      values['checksums'] = checksums.from_json(values.get('checksums', {}))
+      values['checksums'] = files.checksums_from_json(
+          values.get('checksums', {}))
       missing = [name for name in split_names('train', values['duplicates'])[1:]
                  if name not in values['splits']]
       if missing:
@@ -289,7 +289,7 @@ class Manifest:
     """Writes manifest.json: whole, or not at all."""
     values = dataclasses.asdict(self)
     folder = values.pop('folder')
-    values['checksums'] = checksums.to_json(self.checksums)
+    values['checksums'] = files.checksums_to_json(self.checksums)
     values['sha256'] = _values_hash(values)
     write_json(os.path.join(folder, MANIFEST), values)
 

@@ -24,9 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robertax import files
-from robertax.corpus import checksums, records
+from robertax.corpus import records
 from robertax.corpus.blocks import Block, Shard
-from robertax.corpus.checksums import Checksum, checksum
 from robertax.corpus.packing import PackedRows
 from robertax.corpus.records import (
     Manifest,
@@ -38,6 +37,7 @@ from robertax.corpus.records import (
     write_json,
 )
 from robertax.errors import InputError
+from robertax.files import Checksum, checksum
 
 MEMMAP_NAME = 'memmap.json'
 _AT_ONCE = 1 << 20  # Values that are copied at once.
@@ -321,7 +321,7 @@ class ShardFiles:
         'forms': list(self._forms),
         'splits': self._totals, 'counts': self._counts,
         'seconds': {k: round(v, 3) for k, v in self._seconds.items()},
-        'checksums': checksums.to_json(sums)})
+        'checksums': files.checksums_to_json(sums)})
 
   def abandon(self) -> None:
     """Drops unfinished files, on the way out of an error."""

@@ -18,7 +18,6 @@ import numpy as np
 
 from robertax import files
 from robertax.corpus.blocks import Shard, part_of
-from robertax.corpus.checksums import ADVICE, Checksum
 from robertax.corpus.records import (
     discard,
     publish,
@@ -28,6 +27,7 @@ from robertax.corpus.records import (
 )
 from robertax.corpus.sentences import SPLITTERS
 from robertax.errors import InputError
+from robertax.files import DAMAGE_ADVICE, Checksum
 from robertax.text import Tokenizer
 
 # What the library keeps of an encoding is far larger than its ids: characters
@@ -170,11 +170,11 @@ def read_block(place: BlockPlace) -> Tokens:
       data = f.read(size)
   except OSError as e:
     raise InputError(f'{place.path}: cannot be read ({e.strerror or e}): '
-                     f'{ADVICE}.') from e
+                     f'{DAMAGE_ADVICE}.') from e
   if len(data) != size or zlib.crc32(data) != place.crc:
     raise InputError(
         f'{place.path}: damaged or truncated between byte {place.offset:,} and '
-        f'{place.offset + size:,}: {ADVICE}.')
+        f'{place.offset + size:,}: {DAMAGE_ADVICE}.')
   return Tokens(np.frombuffer(data[:split], ids),
                 np.frombuffer(data[split:ends], _SIZES),
                 np.frombuffer(data[ends:], _SIZES))

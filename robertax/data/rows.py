@@ -11,9 +11,9 @@ import zlib
 import numpy as np
 
 from robertax.corpus import records, shards
-from robertax.corpus.checksums import PIECE, Checksum
 from robertax.corpus.records import Manifest
 from robertax.errors import InputError
+from robertax.files import PIECE, Checksum
 
 # Damaged records: noticed while they are read, and what is done then.
 #

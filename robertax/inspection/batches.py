@@ -21,8 +21,8 @@ from robertax.errors import InputError, unknown
 from robertax.tasks import TASKS
 from robertax.text import Tokenizer
 from robertax.train import workdir
+from robertax.train.divergence import PassedOver
 from robertax.train.initial import initial_config
-from robertax.train.passed_over import PassedOver
 
 # Text with marks: where masking hid, replaced or kept a token, and which.
 #

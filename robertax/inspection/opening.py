@@ -3,15 +3,121 @@
 import dataclasses
 import json
 import os
+from typing import Any
 
 import jax
 
-from robertax.inspection import workdirs
+from robertax import files, text
+from robertax import model as modelling
+from robertax.config import Config, TokenizerConfig, parse, to_dict
+from robertax.errors import InputError, writing
 from robertax.inspection.model import Model
 from robertax.interop import Pretrained, is_foreign, open_source
+from robertax.train import workdir, writer
+from robertax.train.checkpoint import Checkpoints
+from robertax.train.workdir import BEST_FOLDER as BEST
+
+# Weights of a workdir <-> a Pretrained.
 
 
-def read(source: str) -> Pretrained:
+# What a converted workdir has besides: labels, and what the weights were.
+ORIGIN = 'origin.json'
+
+
+def read_workdir(path: str) -> Pretrained:
+  """The best weights of a workdir that keeps them, else its newest.
+
+  On the first device.
+
+  Args:
+    path: W, a folder that `python -m robertax.main` or `robertax.convert` has
+      written.
+
+  Raises:
+    InputError: no finished checkpoint is there, or it is damaged.
+  """
+  config = workdir.read_config(path)
+  if config is None:
+    found = ('it does not exist' if not files.exists(path) else
+             'it has no config.json')
+    raise InputError(f'{path!r} is not a workdir of robertax: {found}.')
+  # Of a sweep's run that answers with others the best weights alone are kept.
+  if not any(files.isdir(f'{path}/{name}') for name in ('checkpoints', BEST)):
+    raise InputError(f'{path!r} has no checkpoints yet.')
+  folder, step = workdir.best_or_newest(path)
+  if step is None:
+    raise InputError(f'{path!r} has no finished checkpoint yet.')
+  checkpoints = Checkpoints(path, read_only=True, alone=True, folder=folder)
+  try:
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = jax.eval_shape(lambda: modelling.pad_vocabulary(
+        modelling.create(config.model, jax.random.key(0))))
+    params = checkpoints.restore_params(step, jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
+        shapes))
+  finally:
+    checkpoints.close()
+  origin = _json_object(f'{path}/{ORIGIN}')
+  labels = origin.get('labels') or [
+      name for name in config.finetune.labels.split(',') if name]
+  return Pretrained(
+      modelling.unpad_vocabulary(config.model, params), config.model,
+      text.load(f'{path}/tokenizer.json'), path, step=step,
+      labels=tuple(labels),
+      family=origin.get('family', ''),
+      choice=origin.get('choice', config.task.startswith('race')),
+      history={'config': to_dict(config), 'metrics': _last_metrics(path)})
+
+
+def write_workdir(path: str, pretrained: Pretrained):
+  """Writes a workdir that holds weights alone: for `init_from` and `load`.
+
+  Args:
+    path: W, a folder that is not there yet.
+    pretrained: what to write.
+
+  Raises:
+    InputError: it cannot be written.
+  """
+  made = pretrained.history.get('config')
+  config = dataclasses.replace(
+      parse(made) if made else Config(init_from=pretrained.source),
+      model=pretrained.config,
+      tokenizer=TokenizerConfig(kind=pretrained.tokenizer.kind,
+                                vocab_size=pretrained.tokenizer.vocab_size))
+  workdir.write_workdir(path, config, pretrained.tokenizer)
+  with writing(path), open(f'{path}/{ORIGIN}', 'w') as f:
+    json.dump({'source': pretrained.source, 'family': pretrained.family,
+               'choice': pretrained.choice, 'labels': pretrained.labels}, f,
+              indent=2)
+  checkpoints = Checkpoints(path)
+  checkpoints.replace_params(pretrained.step, modelling.pad_vocabulary(
+      jax.tree.map(jax.numpy.asarray, pretrained.params)))
+  checkpoints.close()
+
+
+def _json_object(path: str) -> dict[str, Any]:
+  """What a file of JSON holds; nothing where there is none."""
+  try:
+    with files.open(path) as f:
+      return dict(json.load(f))
+  except FileNotFoundError:
+    return {}
+  except (ValueError, TypeError, RecursionError) as e:
+    raise InputError(f'{path}: not an object in JSON ({e}).') from e
+
+
+def _last_metrics(path: str) -> dict[str, Any]:
+  """The last value of each metric."""
+  if not files.exists(f'{path}/metrics.jsonl'):
+    return {}
+  metrics: dict[str, Any] = {}
+  for _, line in writer.read_metrics(f'{path}/metrics.jsonl'):
+    metrics |= line
+  return metrics
+
+
+def read_model(source: str) -> Pretrained:
   """Weights, shape and tokenizer of a model.
 
   Args:
@@ -25,7 +131,7 @@ def read(source: str) -> Pretrained:
     return open_source(source).read()
   if _is_hf(source):
     return open_source(f'hf:{source}').read()
-  return workdirs.read(source)
+  return read_workdir(source)
 
 
 def load(path: str) -> Model:
@@ -37,7 +143,7 @@ def load(path: str) -> Model:
   Raises:
     InputError: as `read`.
   """
-  pretrained = read(os.fspath(path))
+  pretrained = read_model(os.fspath(path))
   # How it was trained is of no concern here: it may have been on another
   # machine, and numbers are to be those of any other program.
   config = dataclasses.replace(

@@ -15,7 +15,7 @@ import numpy as np
 from robertax import files
 from robertax.errors import InputError, writing
 from robertax.inspection.batches import visible
-from robertax.train.writer import read_lines
+from robertax.train.writer import read_metrics
 
 # A table for people: as text, in a notebook, in a page.
 
@@ -409,7 +409,7 @@ def learning_curve(workdir: str) -> str:
     raise InputError(f'{path} does not exist: nothing to draw.')
   import matplotlib
 
-  lines = [metrics for _, metrics in read_lines(path)]
+  lines = [metrics for _, metrics in read_metrics(path)]
   curves = [('train/loss', 'training batches', '#8fb3d9', 1.0),
             ('eval/loss', 'held-out text', '#c0392b', 2.2),
             ('eval/unigram_loss', 'unigram baseline', '#7f8c8d', 1.4)]

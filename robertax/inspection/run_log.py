@@ -16,7 +16,7 @@ from robertax.inspection import page
 from robertax.inspection.page import ChartLine
 from robertax.tasks.task import RESULTS
 from robertax.train import workdir
-from robertax.train.writer import read_lines
+from robertax.train.writer import read_metrics
 
 # Keys that say which tokens are predicted, of which text: where they differ,
 # so do the losses, whatever the models know.
@@ -122,7 +122,7 @@ def read_run(path: str) -> RunLog:
   if not files.exists(file):
     raise InputError(f'{file} does not exist: nothing was logged there, so '
                      'there is nothing to show.')
-  lines = [metrics for _, metrics in read_lines(file)]
+  lines = [metrics for _, metrics in read_metrics(file)]
   if not lines:
     raise InputError(f'{file} has no line yet: come back after the first '
                      'logged step.')

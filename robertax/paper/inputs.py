@@ -44,8 +44,8 @@ from robertax.tasks import TASKS, squad_files
 from robertax.tasks.glue_files import GLUE as GLUE_TASKS
 from robertax.tasks.race import ALL_PARTS, SPLITS
 from robertax.tasks.squad_files import Question, normalize
-from robertax.train.compiled import eval_step
-from robertax.train.source import open_weights
+from robertax.train.initial import open_weights
+from robertax.train.step import eval_step
 
 # QNLI-like pairs out of SQuAD: does the sentence hold the answer?
 #

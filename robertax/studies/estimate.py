@@ -30,7 +30,7 @@ from robertax.studies import compiled_program
 from robertax.studies.compiled_program import KernelCost, kernel_costs
 from robertax.tasks.objectives import MaskedLM, batch_shapes
 from robertax.tasks.pretrain import model_for_format
-from robertax.train import optimizer, state, step
+from robertax.train import optimizer, step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,8 +211,8 @@ def estimate(config: Config, name: str) -> Estimate:
 
 def _traced_step(config, objective, mesh):
   tx, _ = optimizer.create(config.optim, config.train.steps)
-  make = state.create(lambda key: model.create(objective.model, key), tx)
-  abstract = state.abstract(make, mesh, config.mesh.zero1)
+  make = step.state_maker(lambda key: model.create(objective.model, key), tx)
+  abstract = step.abstract_state(make, mesh, config.mesh.zero1)
   sharding = parallel.batch_sharding(mesh, micro_batches=True)
   parts = config.train.micro_batches
   batch = {name: jax.ShapeDtypeStruct(

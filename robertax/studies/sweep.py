@@ -31,9 +31,9 @@ from robertax.tasks.task import (
     write_results,
 )
 from robertax.train import loop, workdir
-from robertax.train.best_steps import FOLDER
-from robertax.train.compiled import num_shapes
 from robertax.train.initial import initial_config
+from robertax.train.step import num_shapes
+from robertax.train.workdir import BEST_FOLDER
 
 # Several runs of one GLUE task answer together.
 #
@@ -185,14 +185,15 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
   summary = summarize_sweep(found, best)
   keep = {place for place in summary.pop('together', ())}
   for place in sorted(keep):
-    if not os.path.isdir(f'{place}/{FOLDER}'):  # Of a sweep without `best`.
+    if not os.path.isdir(
+        f'{place}/{BEST_FOLDER}'):  # Of a sweep without `best`.
       ended = _run_again(configs[place], place, named,
                          'its weights were not kept')
       if isinstance(ended, int):
         return Swept(None, ended)
   for _, place in found.values():
     if place not in keep:
-      shutil.rmtree(f'{place}/{FOLDER}', ignore_errors=True)
+      shutil.rmtree(f'{place}/{BEST_FOLDER}', ignore_errors=True)
   content = {}
   if keep:
     summary['ensemble'], content = ensemble_answers(sorted(keep))
@@ -205,7 +206,7 @@ def _run_once(config: Config, place: str, named: Collection[str]
   """results.json of a run, or the signal that stopped it."""
   path = f'{place}/{RESULTS}'
   if os.path.exists(path):
-    workdir.check(place, initial_config(config, named))
+    workdir.check_config(place, initial_config(config, named))
     if (config.finetune.predict_test
         and not workdir.read_config(place).finetune.predict_test):
       return _run_again(config, place, named,

@@ -7,9 +7,10 @@ renaming puts all three there. What is read is held against the checksums: a
 step that is damaged is set aside, and the one before it is used.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 import contextlib
 import logging
+import os
 import re
 import sys
 import time
@@ -22,13 +23,281 @@ from orbax.checkpoint import checkpoint_managers
 from robertax import files
 from robertax.errors import InputError, writing
 from robertax.parallel import processes
-from robertax.train import facts, identity, step_folders
-from robertax.train.facts import Damaged
-from robertax.train.nested import as_dict, from_dict
-from robertax.train.state import TrainState
-from robertax.train.step_folders import saved_steps
-from robertax.train.sums import tree_sums
-from robertax.train.tolerance import Tolerance
+from robertax.train import facts
+from robertax.train.facts import Damaged, first_line, tree_sums
+from robertax.train.step import TrainState
+
+# Pytrees as nested dicts and back: what a checkpoint holds has only names.
+
+
+def as_dict(tree: Any) -> dict[str, Any]:
+  """Any pytree as nested dicts: tuples and named tuples become dicts too.
+
+  >>> as_dict(({'w': 1}, 2))
+  {'0': {'w': 1}, '1': 2}
+  """
+  nested: dict[str, Any] = {}
+  for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+    *folders, last = [_key_name(key) for key in path]
+    place = nested
+    for folder in folders:
+      place = place.setdefault(folder, {})
+    place[last] = leaf
+  return nested
+
+
+def _key_name(key: Any) -> str:
+  for attribute in ('key', 'name', 'idx'):
+    if hasattr(key, attribute):
+      return str(getattr(key, attribute))
+  raise TypeError(f'unknown kind of tree path: {key!r}')
+
+
+def from_dict(nested: dict[str, Any], like: Any) -> Any:
+  """The inverse of `as_dict`, with the structure of `like`."""
+  paths, treedef = jax.tree_util.tree_flatten_with_path(like)
+  leaves = []
+  for path, _ in paths:
+    place = nested
+    for key in path:
+      place = place[_key_name(key)]
+    leaves.append(place)
+  return jax.tree_util.tree_unflatten(treedef, leaves)
+
+
+# What becomes of a save that failed: said, tried again, and not for ever.
+
+
+# So many saves in a row may fail before the run ends: whole days of steps that
+# are nowhere are worse than a run that stands still and says why.
+MOST_FAILURES = 3
+
+
+def hush_late_writes():
+  """No traceback of writes that end behind the save that they were part of.
+
+  The first that fails ends the save and its event loop; the threads of
+  tensorstore that tell this loop of the others find it closed, and print that,
+  dozens of times, by way of sys.unraisablehook. All other errors pass.
+  """
+  before = sys.unraisablehook
+  if getattr(before, 'hushes', False):
+    return
+
+  def hook(unraisable):
+    late = (unraisable.exc_type is RuntimeError
+            and str(unraisable.exc_value) == 'Event loop is closed')
+    if not late:
+      before(unraisable)
+
+  hook.hushes = True
+  sys.unraisablehook = hook
+
+
+class Tolerance:
+  """Counts saves that failed in a row."""
+
+  def __init__(self, folder: str, strict: bool,
+               abandon: Callable[[int], None]):
+    """None has failed yet.
+
+    Args:
+      folder: where is saved, for the message.
+      strict: the first that fails is an error.
+      abandon: frees what the save of a step that failed has filled.
+    """
+    hush_late_writes()
+    self._folder, self._strict, self._abandon = folder, strict, abandon
+    self._unsaved, self._failures = None, 0
+
+  @contextlib.contextmanager
+  def of(self, step: int) -> Iterator[None]:
+    """Around all that saves a step.
+
+    Raises:
+      InputError: it failed, and one does not go on.
+    """
+    try:
+      with writing(self._folder):
+        yield
+    except Exception as e:
+      # What a device says is no matter of the disk.
+      if self._strict or isinstance(e, jax.errors.JaxRuntimeError):
+        raise
+      self._unsaved = step
+      self._failures += 1
+      self._abandon(step)
+      said = (str(e) if isinstance(e, InputError)
+              else f'cannot write {self._folder}: {first_line(e)}')
+      print(f'step {step} is not saved: {said}. Older checkpoints stay as they '
+            'are; the next save tries again.', file=sys.stderr, flush=True)
+      if self._failures >= MOST_FAILURES:
+        raise InputError(
+            f'{said}: {self._failures} checkpoints in a row could not be '
+            'written. The same command goes on from the newest one that '
+            'was.') from e
+
+  def reset(self):
+    """One was saved."""
+    self._unsaved, self._failures = None, 0
+
+  def conclude(self):
+    """At the end of a run.
+
+    Raises:
+      InputError: its last state is not saved.
+    """
+    if self._unsaved is not None:
+      raise InputError(
+          f'{self._folder}: step {self._unsaved}, with which the run ends, '
+          'could not be saved. Free some space or mend the storage: the same '
+          'command goes on from the newest checkpoint that was.')
+
+
+# Folders of checkpoints: which steps are there, and what was set aside.
+
+
+_LAST = 'commit_success.txt'  # What orbax writes last, in a bucket.
+# Steps of a future that was given up, and such as are being removed.
+ABANDONED, REMOVED = 'abandoned-', 'removed-'
+# What orbax writes arrays to, beside folders of this machine.
+SCHEMES = ('gs',)
+
+
+def check_place(workdir: str):
+  """Refuses a storage that no checkpoint can be written to, before any work.
+
+  Args:
+    workdir: W, local or remote.
+
+  Raises:
+    InputError: orbax does not write there, or lacks what it asks of a bucket.
+  """
+  scheme, _, rest = workdir.partition('://')
+  if not files.is_remote(workdir):
+    return
+  if scheme not in SCHEMES:
+    known = ' and '.join(f'{name}://' for name in SCHEMES)
+    raise InputError(
+        f'{workdir}: checkpoints can be written to local folders and {known}, '
+        f'not to {scheme}://: choose another --workdir. Text and records may '
+        'lie there all the same.')
+  if scheme == 'gs':
+    _check_bucket(workdir, rest.partition('/')[0])
+
+
+def _check_bucket(workdir: str, bucket: str):
+  """Asks for the bucket, as orbax does before it lists or removes a step."""
+  try:
+    from google.api_core import exceptions
+    from google.auth.exceptions import DefaultCredentialsError
+    from google.cloud import storage
+  except ImportError as e:
+    raise InputError(
+        f'{workdir}: checkpoints in gs:// need the package '
+        f'google-cloud-storage: pip install google-cloud-storage. ({e})'
+        ) from e
+  try:
+    storage.Client().get_bucket(bucket)
+  except (exceptions.Unauthorized, exceptions.Forbidden, exceptions.NotFound,
+          DefaultCredentialsError) as e:
+    raise InputError(
+        f'{workdir}: checkpoints cannot be written there, for gs://{bucket} '
+        'itself cannot be looked at, which takes the permission '
+        f'storage.buckets.get ({str(e).strip().splitlines()[0]}).') from e
+
+
+def saved_steps(folder: str) -> list[int]:
+  """Steps of a folder that look finished, oldest first.
+
+  An empty folder does not, nor, in a bucket, one without orbax's last file.
+  """
+  if not files.isdir(folder):
+    return []
+  steps = sorted(int(name) for name in files.listdir(folder) if name.isdigit())
+  if files.is_remote(folder):
+    return [step for step in steps
+            if files.exists(f'{folder}/{step}/{_LAST}')]
+  return [step for step in steps if files.isdir(f'{folder}/{step}')
+          and files.listdir(f'{folder}/{step}')]
+
+
+def make_folder(folder: str):
+  """Makes the folder; step folders in it that are empty are removed.
+
+  All processes call it. Orbax takes an empty folder for the newest step, and
+  saves nothing up to it, in silence.
+  """
+  files.makedirs(folder)
+  if processes.first() and not files.is_remote(folder):
+    for name in files.listdir(folder):
+      if name.isdigit():
+        with contextlib.suppress(OSError):  # It is not empty.
+          os.rmdir(f'{folder}/{name}')
+  processes.gather(None)  # None looks before they are gone.
+
+
+def nothing_left(folder: str, aside: list[str]) -> str:
+  """What is said where damaged checkpoints are all that there is."""
+  return (f'{folder}: no checkpoint is left to go on from; damaged ones were '
+          f'set aside as {", ".join(aside)}. Put back a copy of one as '
+          f'{folder}/<step>, begin anew with another --workdir, or, to begin '
+          'anew here, move those folders away.')
+
+
+def free_aside_name(folder: str, step: int) -> str:
+  """A name for what is set aside: damaged-<step>-<n>, not there yet."""
+  number = 1
+  while files.exists(f'{folder}/damaged-{step}-{number}'):
+    number += 1
+  return f'damaged-{step}-{number}'
+
+
+def set_aside_names(folder: str) -> list[str]:
+  """What was set aside there."""
+  if not files.isdir(folder):
+    return []
+  return [name for name in files.listdir(folder) if name.startswith('damaged-')]
+
+
+def abandon_step(folder: str, step: int):
+  """Takes a step out of sight, until `keep` finds that another is there."""
+  aside = f'{folder}/{ABANDONED}{step}'
+  if files.exists(aside):  # Of a start before: the newer one is as good.
+    files.rmtree(aside)
+  rename_step(f'{folder}/{step}', aside)
+
+
+def keep_steps(folder: str, steps: Collection[int]):
+  """Removes all other steps, and those abandoned. One process calls it.
+
+  A kill meanwhile leaves no half of a step that looks finished.
+  """
+  _clear_removed(folder)  # What a kill has left.
+  for step in saved_steps(folder):
+    if step in steps:
+      continue
+    if files.is_remote(folder):
+      files.remove(f'{folder}/{step}/{_LAST}')
+      files.rmtree(f'{folder}/{step}')
+    else:
+      files.replace(f'{folder}/{step}', f'{folder}/{REMOVED}{step}')
+  _clear_removed(folder)
+
+
+def _clear_removed(folder):
+  for name in files.listdir(folder) if files.isdir(folder) else ():
+    if name.startswith((ABANDONED, REMOVED)):
+      files.rmtree(f'{folder}/{name}')
+
+
+def rename_step(path: str, target: str):
+  """Renames a folder, in a bucket too."""
+  if files.is_remote(path):
+    files.to_epath(path).rename(target)  # paths.replace is of files.
+  else:
+    files.replace(path, target)
+
 
 # A save that takes longer than this beyond the time of the next is waited for;
 # then that next one is left out.
@@ -52,8 +321,8 @@ def finished_step(workdir: str, folder: str = 'checkpoints') -> int | None:
   """
   place = f'{workdir}/{folder}'
   steps = saved_steps(place)
-  if not steps and (aside := step_folders.set_aside_names(place)):
-    raise InputError(step_folders.nothing_left(place, aside))
+  if not steps and (aside := set_aside_names(place)):
+    raise InputError(nothing_left(place, aside))
   return steps[-1] if steps else None
 
 
@@ -149,7 +418,7 @@ class Checkpoints:
     Raises:
       Damaged: it cannot be read.
     """
-    with facts.reading(f'{self.folder}/{step}'):
+    with facts.reading_checkpoint(f'{self.folder}/{step}'):
       found = ocp.StandardCheckpointHandler().metadata(
           self._place() / str(step) / item)
       return jax.tree.map(
@@ -174,8 +443,8 @@ class Checkpoints:
         return self.restore(step, abstract)
       except Damaged as e:
         self.set_aside(step, e)
-    raise InputError(step_folders.nothing_left(
-        self.folder, step_folders.set_aside_names(self.folder)))
+    raise InputError(nothing_left(
+        self.folder, set_aside_names(self.folder)))
 
   def check(self, step: int, allowed: str = ''):
     """Refuses a state that belongs to something else than this run.
@@ -185,9 +454,9 @@ class Checkpoints:
       InputError: other data, tokenizer or code.
     """
     def look():
-      found = facts.read(self.folder, step)
-      identity.check(f'{self.folder}/{step}', found and found['belongs'],
-                     self._belongs, allowed)
+      found = facts.read_facts(self.folder, step)
+      facts.check_identity(f'{self.folder}/{step}', found and found['belongs'],
+                           self._belongs, allowed)
     self._agreeing(look)
 
   def restore(self, step: int, abstract: TrainState) -> TrainState:
@@ -221,12 +490,13 @@ class Checkpoints:
       self.wait()
 
     def read():
-      found = facts.read(self.folder, step)
+      found = facts.read_facts(self.folder, step)
       for name, tree in items.items():
         facts.check_shapes(
-            where, name, facts.kinds(self.shapes(step, name)) if found is None
-            else facts.saved_kinds(found, name), tree)
-      with facts.reading(where):
+            where, name,
+            facts.array_kinds(self.shapes(step, name))
+            if found is None else facts.saved_kinds(found, name), tree)
+      with facts.reading_checkpoint(where):
         # The handler itself waits for no other process: none hangs where one
         # cannot read its part.
         handler = ocp.StandardCheckpointHandler()
@@ -238,9 +508,9 @@ class Checkpoints:
     found, restored = self._agreeing(read)
     if found is not None:
       # Sums are of whole arrays: the same in each process.
-      wrong = facts.unlike(found, restored)
+      wrong = facts.unlike_arrays(found, restored)
       if wrong:
-        raise facts.agreed(Damaged(
+        raise facts.agreed_error(Damaged(
             where, f'other values than were saved, in {wrong}'))
     return restored
 
@@ -250,12 +520,12 @@ class Checkpoints:
 
   def set_aside(self, step: int, why: Damaged):
     """Renames a damaged step, and says so; all processes call it."""
-    aside = step_folders.free_name(self.folder, step)
+    aside = free_aside_name(self.folder, step)
 
     def rename():
       if processes.first():
         with writing(self.folder):
-          step_folders.rename(f'{self.folder}/{step}', f'{self.folder}/{aside}')
+          rename_step(f'{self.folder}/{step}', f'{self.folder}/{aside}')
 
     # Named before it is renamed: each must have seen which name is free.
     processes.gather(aside)
@@ -267,7 +537,7 @@ class Checkpoints:
     values = {'step': step, 'belongs': self._belongs,
               'sums': {name: tree_sums(tree) for name, tree in items.items()}}
     return ocp.args.Composite(
-        facts=ocp.args.JsonSave(facts.sealed(values)),
+        facts=ocp.args.JsonSave(facts.sealed_facts(values)),
         **{name: ocp.args.StandardSave(tree) for name, tree in items.items()})
 
   def _open(self) -> ocp.CheckpointManager:
@@ -276,7 +546,7 @@ class Checkpoints:
       preserve = [checkpoint_managers.LatestN(self._keep or None)]
       if self._keep_every:
         preserve.append(checkpoint_managers.EveryNSteps(self._keep_every))
-      step_folders.make(self.folder)
+      make_folder(self.folder)
       self._manager = ocp.CheckpointManager(
           self._place(), options=ocp.CheckpointManagerOptions(
               create=True, cleanup_tmp_directories=True,

@@ -1,15 +1,31 @@
 """Evaluation: sums over every set of a task, then a few numbers."""
 
+from collections import deque
 from collections.abc import Iterator
 import functools
+import sys
 from typing import Any
 
 import jax
+import numpy as np
 
-from robertax import data, parallel
-from robertax.config import Config
-from robertax.errors import InputError
-from robertax.train.compiled import eval_step
+from robertax import data, files, parallel
+from robertax.config import Config, TrainConfig
+from robertax.data.finetuning import collect_answers
+from robertax.errors import InputError, writing
+from robertax.parallel import processes
+from robertax.tasks import TASKS
+from robertax.tasks.task import RESULTS
+from robertax.train import checkpoint
+from robertax.train.checkpoint import Checkpoints
+from robertax.train.facts import Damaged
+from robertax.train.step import eval_step, output_step
+from robertax.train.workdir import (
+    BEST_FOLDER,
+    is_value,
+    logged_evaluations,
+    weights_step,
+)
 
 
 class Evaluation:
@@ -70,7 +86,7 @@ class Evaluation:
       yield from feed
 
 
-def table(metrics: dict[str, float]) -> str:
+def evaluation_table(metrics: dict[str, float]) -> str:
   """`eval/...` metrics as rows of sets and columns of metrics."""
   names = [key.split('/')[1] for key in metrics if key.count('/') == 1]
   sets = list(dict.fromkeys(
@@ -87,3 +103,302 @@ def table(metrics: dict[str, float]) -> str:
              for value in (metrics[prefix + name] for name in names)]
     lines.append('  '.join([title.ljust(width), *cells]))
   return '\n'.join(lines)
+
+
+# Scoring: what a model says of every example of a split, and the task's score.
+#
+# Beside `evaluate`, whose sums are enough for a loss: an F1 or a rank
+# correlation needs all answers at once.
+
+
+Answers = dict[str, np.ndarray]
+
+
+class Scoring:
+  """params -> metrics, as Evaluation; and params -> answers."""
+
+  def __init__(self, config: Config, task: Any, mesh: jax.sharding.Mesh):
+    """Nothing is computed.
+
+    Args:
+      config: of the run.
+      task: a FinetuneTask.
+      mesh: where the batches lie.
+    """
+    self._task, self._mesh, self._depth = task, mesh, config.data.prefetch
+    self._step = output_step(task.objective, mesh)
+    self._last: tuple[Any, dict[str, Answers]] = None, {}
+
+  def __call__(self, params: Any) -> dict[str, float]:
+    """Scores every labelled split.
+
+    Returns:
+      `eval/<split>/<metric>`, in percent, and those of the main split as
+      `eval/<metric>` too.
+    """
+    metrics, answers = {}, {}
+    for name in self._task.dev_splits:
+      answers[name] = self.answers(params, name)
+      found = self._task.score(name, answers[name])
+      metrics |= {f'eval/{name}/{key}': value for key, value in found.items()}
+      if name == self._task.dev_splits[0]:
+        metrics |= {f'eval/{key}': value for key, value in found.items()}
+    self._last = params, answers
+    return metrics
+
+  def answers(self, params: Any, split: str) -> Answers:
+    """What the model says of each example of a split, in their order: what
+    data.tuning.collect gives, the same on every host. Those of the weights that
+    were scored last are not asked again.
+    """
+    if self._last[0] is params and split in self._last[1]:
+      return self._last[1][split]
+    batches = self._task.batches(split)
+    objective = self._task.objective
+    return collect_answers(batches.examples, self._outputs(params, split),
+                           objective.token_outputs)
+
+  def _outputs(self, params: Any, split: str) -> Iterator[Any]:
+    sharding = parallel.batch_sharding(self._mesh, micro_batches=True)
+    rows = functools.partial(data.local_rows, sharding, micro_batches=1)
+    batches, whole = self._task.batches(split), deque()
+
+    def of_host() -> Iterator[Any]:
+      for batch in self._task.eval_batches(split):
+        whole.append(batch)
+        yield data.split_micro_batches(batches.of_host(batch, rows), 1)
+
+    with data.Feed(of_host(), sharding, self._depth) as feed:
+      for batch in feed:
+        yield whole.popleft(), jax.device_get(self._step(params, batch))
+
+
+def open_evaluation(config: Config, task: Any, mesh: jax.sharding.Mesh
+                    ) -> Evaluation | Scoring:
+  """params -> `eval/...`, as the task is evaluated."""
+  return (Scoring if task.fine_tunes else Evaluation)(config, task, mesh)
+
+
+# The best evaluation of a run, and what one that fine-tunes ends with.
+#
+# The paper reports the best epoch on the development set: the weights of the
+# best evaluation so far are kept in `W/best/<step>/`, and `results.json` and
+# `predictions.*`, written last, are theirs. Pretraining keeps those of the
+# lowest `eval/loss`, where `train.keep_best` asks for it.
+#
+# What is kept and what metrics.jsonl says agree whatever befalls the run
+# (train.best_steps): an evaluation is the best if it is better than all whose
+# weights are kept; weights are there before its line is written; with them stay
+# those that a start from an earlier checkpoint would find to be the best; and
+# nothing is removed before newer weights are there.
+
+
+def is_concluded(folder: str, task: str) -> bool:
+  """Whether nothing is left to do once the last step is saved.
+
+  Args:
+    folder: W.
+    task: a row of TASKS.
+  """
+  return not TASKS[task].fine_tunes or files.exists(
+      f'{folder}/{RESULTS}')
+
+
+class Best:
+  """Keeps the best weights, if the task or the config wants that.
+
+  Attributes:
+    value, step: of the best evaluation whose weights are kept (of a loss its
+      negative); step -1: none yet.
+  """
+
+  def __init__(self, folder: str, task: Any, restored_step: int | None,
+               train: TrainConfig, checkpoints: Checkpoints, params: Any):
+    """What is kept of what metrics.jsonl says up to the restored step.
+
+    Comes before the first line is written: weights of steps that will be taken
+    again, or that no line is of, are taken out of sight.
+
+    Args:
+      folder: W.
+      task: with `metric` where it fine-tunes.
+      restored_step: None: the run begins anew.
+      train: steps, keep_best, on_write_error.
+      checkpoints: of the run.
+      params: those of the restored step.
+
+    Raises:
+      InputError: a line is damaged, or W cannot be written.
+    """
+    self._folder, self._checkpoints = folder, checkpoints
+    self._place = f'{folder}/{BEST_FOLDER}'
+    self._keeps = task.fine_tunes or train.keep_best
+    self._metric = f'eval/{task.metric}' if task.fine_tunes else 'eval/loss'
+    self._sign = 1.0 if task.fine_tunes else -1.0
+    self._goes_on = (not task.fine_tunes and jax.process_count() == 1
+                     and train.on_write_error == 'go_on')
+    # Of the run so far, and of that what is kept: step -> value.
+    known, kept = self._agree(restored_step)
+    self._kept = {step: known[step] for step in kept}
+    self.step, self.value = _largest_value(self._kept)
+    self._heard = _largest_value(known)  # The best of all, kept or not.
+    if task.fine_tunes and (restored_step or 0) < train.steps:
+      self._withdraw()
+    if restored_step in known:  # The checkpoint has the weights of this one.
+      self._offer(restored_step, known[restored_step], params)
+    if self._keeps and self._heard[0] not in (-1, self.step):
+      print(f'{self._lost()}. Evaluations are compared with '
+            + (f'that of step {self.step} from here on.' if self.step >= 0
+               else 'none before them.'), file=sys.stderr, flush=True)
+
+  def note(self, step: int, metrics: dict[str, float], params: Any):
+    """Keeps `params` if this evaluation is the best; step 0 is not one.
+
+    Comes before the evaluation is written: a kill between the two leaves
+    weights that the resumed run does not take for its own.
+    """
+    if step and is_value(metrics.get(self._metric)):
+      value = self._sign * metrics[self._metric]
+      if self._heard[0] < 0 or value > self._heard[1]:
+        self._heard = step, value
+      self._offer(step, value, params)
+
+  def params(self, last: Any, step: int) -> Any:
+    """The best weights that are kept and whole; others are removed.
+
+    If there are none, the last ones. `self.step` is that of what is returned.
+
+    Args:
+      last: those of `step`, to be laid out as they are.
+      step: the run's last; if it is the best, they are what is returned.
+    """
+    found, checkpoints = None, Checkpoints(self._folder, folder=BEST_FOLDER)
+    try:
+      while self._kept and found is None:
+        self.step, self.value = _largest_value(self._kept)
+        try:
+          found = last if self.step == step else checkpoints.restore_params(
+              self.step, jax.tree.map(lambda x: jax.ShapeDtypeStruct(
+                  x.shape, x.dtype, sharding=x.sharding), last))
+        except Damaged as e:
+          checkpoints.set_aside(self.step, e)
+          del self._kept[self.step]
+      if found is None:
+        found, self.step = last, step
+        checkpoints.replace_params(step, last)
+    finally:
+      checkpoints.close()
+    if self._heard[0] not in (-1, self.step):
+      print(f'{self._lost()}. What the run ends with is of step {self.step}.',
+            file=sys.stderr, flush=True)
+    self._keep([self.step])
+    return found
+
+  def _agree(self, restored: int | None) -> tuple[dict[int, float], list[int]]:
+    """(step -> value of the run so far, those of them that are kept)."""
+    def look():
+      if not processes.first():
+        return None
+      known = ({} if restored is None else
+               logged_evaluations(self._folder, self._metric, restored))
+      saved = checkpoint.saved_steps(self._place)
+      with writing(self._place):
+        for step in saved:
+          if step not in known:
+            checkpoint.abandon_step(self._place, step)
+      return [list(known.items()), [step for step in saved if step in known]]
+
+    # One process looks: the others may see a folder as it was.
+    known, kept = processes.gather(processes.together(look))[0]
+    return {step: self._sign * value for step, value in known}, kept
+
+  def _withdraw(self):
+    """Removes results of a future that was given up: the run would pass for
+    concluded by them.
+    """
+    path = f'{self._folder}/{RESULTS}'
+
+    def remove():
+      if processes.first() and files.exists(path):
+        with writing(path):
+          files.remove(path)
+    processes.together(remove)
+
+  def _offer(self, step: int, value: float, params: Any):
+    """Keeps the weights of an evaluation if it is the best."""
+    if not self._keeps or self.step >= 0 and not value > self.value:
+      return
+    try:
+      checkpoints = Checkpoints(self._folder, folder=BEST_FOLDER)
+      checkpoints.replace_params(step, params)
+      checkpoints.close()
+      before, self.step, self.value = self.step, step, value
+      self._kept[step] = value
+      # The one before it stays until the next: a kill before the line of this
+      # evaluation is written leaves that to be the best. And a later start
+      # may go on from an earlier checkpoint.
+      self._keep([step, before, *(
+          max((k for k in self._kept if k <= saved), default=-1)
+          for saved in self._checkpoints.restorable())])
+    except InputError as e:
+      if not self._goes_on:
+        raise
+      print(f'the weights of step {step}, the best so far, are not kept: {e}',
+            file=sys.stderr, flush=True)
+
+  def _keep(self, steps: list[int]):
+    """Removes the others; all processes do as the first one sees it."""
+    steps = processes.gather(steps)[0]
+
+    def remove():
+      if processes.first():
+        with writing(self._place):
+          checkpoint.keep_steps(self._place, steps)
+    processes.together(remove)
+    self._kept = {k: v for k, v in self._kept.items() if k in steps}
+
+  def _lost(self) -> str:
+    step, value = self._heard
+    return (f'{self._place}: the weights of step {step}, the best evaluation '
+            f'({self._metric} {self._sign * value:.6g}), are not kept')
+
+
+def _largest_value(values: dict[int, float]) -> tuple[int, float]:
+  """(the step of the largest value, the value); of equal ones the first."""
+  step = max(sorted(values), key=values.get, default=-1)
+  return step, values.get(step, 0.0)
+
+
+def conclude(config: Config, task: Any, scoring: Any, best: Best, params: Any,
+             folder: str) -> dict[str, Any] | None:
+  """Answers every split with the best weights and writes what they say.
+
+  Args:
+    config: of the run, settled.
+    task: of the run; where it does not fine-tune, nothing is done.
+    scoring: Scoring.
+    best: of the run.
+    params: the last ones.
+    folder: W.
+
+  Returns:
+    What results.json holds.
+  """
+  if not task.fine_tunes:
+    return None
+  assert isinstance(scoring, Scoring)
+  params = best.params(params, config.train.steps)
+  splits = [*task.dev_splits]
+  if config.finetune.predict_test:
+    splits += task.test_splits
+  answers = {name: scoring.answers(params, name) for name in splits}
+  facts = {
+      'seed': config.seed, 'best_step': best.step, 'steps': config.train.steps,
+      'best_epoch': round(best.step / task.epoch_steps, 2),
+      'learning_rate': config.optim.learning_rate,
+      'batch_size': config.data.batch_size, 'init_from': config.init_from,
+      'from_scratch': config.finetune.from_scratch,
+      'init_step': weights_step(config.init_from) if config.init_from and
+                   not config.finetune.from_scratch else None}
+  # One process writes; all know what is written.
+  return task.conclude('' if jax.process_index() else folder, answers, facts)

@@ -4,18 +4,97 @@
 file, not by orbax.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import hashlib
+from importlib import metadata
 import json
+import sys
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from robertax import files
 from robertax.errors import InputError
 from robertax.parallel import processes
-from robertax.train.sums import flat, kind, tree_sums
+
+# Checksums of arrays: two numbers for each, the same on any mesh.
+#
+# A storage that flips a byte of an array gives it back without a word, orbax
+# too. So a checkpoint has, for each array, two sums over its elements of a hash
+# of (place, bits), modulo 2^32: exact integers, hence in any order, on any
+# devices and from any number of processes. Each hash is a bijection of the bits
+# at its place: one changed element always changes both sums; more of them leave
+# both as they were in one case of 2^64.
+
+
+_BITS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
+
+
+def _mix_bits(x: jax.Array, a: int, b: int) -> jax.Array:
+  """A bijection of uint32 in which each bit of x moves about half of all.
+
+  The multipliers are from https://github.com/skeeto/hash-prospector.
+  """
+  x = (x ^ (x >> 16)) * np.uint32(a)
+  x = (x ^ (x >> 15)) * np.uint32(b)
+  return x ^ (x >> 16)
+
+
+@jax.jit
+def array_sums(x: jax.Array) -> jax.Array:
+  """uint32[2] of an array whose elements have at most 32 bits."""
+  if x.dtype == jnp.bool_:
+    x = x.astype(jnp.uint8)
+  bits = jax.lax.bitcast_convert_type(
+      x, _BITS[x.dtype.itemsize]).astype(jnp.uint32)
+  place, stride = jnp.zeros(x.shape, jnp.uint32), 1
+  for dim in reversed(range(x.ndim)):
+    place += (jax.lax.broadcasted_iota(jnp.uint32, x.shape, dim)
+              * np.uint32(stride % (1 << 32)))
+    stride *= x.shape[dim]
+  first = _mix_bits(place, 0x7feb352d, 0x846ca68b)
+  second = _mix_bits(place ^ np.uint32(0x9e3779b9), 0x21f0aaad, 0xd35a2d97)
+  return jnp.stack([
+      _mix_bits(bits ^ first, 0x21f0aaad, 0xd35a2d97).sum(dtype=jnp.uint32),
+      _mix_bits(bits + second, 0x7feb352d, 0x846ca68b).sum(dtype=jnp.uint32)])
+
+
+def flat_leaves(tree: Any) -> dict[str, Any]:
+  """path -> leaf of a nested dict.
+
+  >>> flat({'a': {'b': 1}})
+  {'a/b': 1}
+  """
+  return {'/'.join(str(key.key) for key in path): leaf for path, leaf
+          in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def array_kind(x: Any) -> str:
+  """What an array is.
+
+  >>> kind(np.zeros((3, 4), np.float32))
+  'float32[3,4]'
+  """
+  return f'{x.dtype}[{",".join(map(str, x.shape))}]'
+
+
+def tree_sums(tree: dict[str, Any]) -> dict[str, list[Any]]:
+  """{path: [kind, sum, sum]} of a nested dict of arrays.
+
+  Over several processes each calls it, and each has all of it.
+  """
+  leaves = flat_leaves(tree)
+  # One program a shape, not one a tree: less to compile, and most shapes of a
+  # model come three times, with the optimizer's two moments.
+  # And one after another: several collective programs under way at once can
+  # starve each other of a CPU's threads, and XLA then ends the process.
+  found = {path: jax.device_get(array_sums(x)) for path, x in leaves.items()}
+  return {path: [array_kind(leaves[path]), *map(int, found[path])]
+          for path in leaves}
+
 
 T = TypeVar('T')
 
@@ -32,7 +111,7 @@ class Damaged(InputError):
 
 
 @contextlib.contextmanager
-def reading(where: str) -> Iterator[None]:
+def reading_checkpoint(where: str) -> Iterator[None]:
   """Around what reads a step: what cannot be read is damaged.
 
   But for what a device or the machine's memory says: the step may be whole,
@@ -52,17 +131,17 @@ def reading(where: str) -> Iterator[None]:
     raise Damaged(where, first_line(e)) from e
 
 
-def sealed(values: dict[str, Any]) -> dict[str, Any]:
+def sealed_facts(values: dict[str, Any]) -> dict[str, Any]:
   """The values with a checksum of them all."""
-  return values | {'sha256': _hash(values)}
+  return values | {'sha256': _facts_hash(values)}
 
 
-def _hash(values: dict[str, Any]) -> str:
+def _facts_hash(values: dict[str, Any]) -> str:
   return hashlib.sha256(
       json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def read(folder: str, step: int) -> dict[str, Any] | None:
+def read_facts(folder: str, step: int) -> dict[str, Any] | None:
   """What a step says of itself; None: it was written before any did.
 
   Returns:
@@ -77,7 +156,7 @@ def read(folder: str, step: int) -> dict[str, Any] | None:
   try:
     with files.open(f'{where}/facts/metadata') as f:
       values = dict(json.load(f))
-    if values.pop('sha256') != _hash(values):
+    if values.pop('sha256') != _facts_hash(values):
       raise ValueError('its own checksum is not that of what it says')
     if values['step'] != step:
       raise ValueError(f'it is that of step {values["step"]}')
@@ -86,7 +165,7 @@ def read(folder: str, step: int) -> dict[str, Any] | None:
   return values
 
 
-def unlike(facts: dict[str, Any], restored: dict[str, Any]) -> str:
+def unlike_arrays(facts: dict[str, Any], restored: dict[str, Any]) -> str:
   """Names of the arrays whose checksum is another; '': none.
 
   Args:
@@ -118,11 +197,11 @@ def together(function: Callable[[], T]) -> T:
     if text:
       raised = Damaged('', '') if damaged else InputError('')
       raised.args = (f'process {number}: {text}' if number else text,)
-      raise agreed(raised)
+      raise agreed_error(raised)
   return result
 
 
-def agreed(error: InputError) -> InputError:
+def agreed_error(error: InputError) -> InputError:
   """The error as one that all processes raise (processes.as_one)."""
   error.agreed = True
   return error
@@ -147,7 +226,7 @@ def check_shapes(where: str, item: str, saved: dict[str, str], wanted: Any):
   Raises:
     InputError: names what differs.
   """
-  here = kinds(wanted)
+  here = array_kinds(wanted)
   wrong = [f'{item}/{path} is {saved.get(path, "missing")} there and '
            f'{here.get(path, "unknown")} here'
            for path in sorted(here.keys() | saved.keys())
@@ -163,6 +242,89 @@ def saved_kinds(facts: dict[str, Any], item: str) -> dict[str, str]:
   return {path: value[0] for path, value in facts['sums'].get(item, {}).items()}
 
 
-def kinds(tree: Any) -> dict[str, str]:
+def array_kinds(tree: Any) -> dict[str, str]:
   """path -> kind of each leaf of a nested dict."""
-  return {path: kind(leaf) for path, leaf in flat(tree).items()}
+  return {path: array_kind(leaf) for path, leaf in flat_leaves(tree).items()}
+
+
+# What a state belongs to: its data, its tokenizer, its code.
+#
+# Step k of a run is a function of these besides its config. They are saved with
+# each checkpoint; a run does not go on from one that belongs to others, unless
+# `train.allow_changed` names what may differ.
+
+
+# Raised whenever the same config, data and step would give another state or
+# another batch, by more than the last bits.
+CODE_VERSION = 1
+# What may be named in train.allow_changed.
+GUARDED = ('data', 'tokenizer', 'code')
+# Said, not refused: another version may change sums in their last bits.
+NOTED_ONLY = {'jax': 'jax', 'jaxlib': 'jaxlib', 'orbax': 'orbax-checkpoint'}
+
+
+def identity(task: Any) -> dict[str, str]:
+  """Key -> value; `data` has several keys, `data.*`.
+
+  Args:
+    task: with `identity()`, what it reads, and `tokenizer`.
+  """
+  return {
+      f'data.{key}': value for key, value in task.identity().items()
+  } | {
+      'tokenizer': task.tokenizer.fingerprint,
+      'code': str(CODE_VERSION),
+      **{
+          name: metadata.version(package) for name, package in NOTED_ONLY.items(
+          )
+      }
+  }
+
+
+def check_identity(where: str, saved: Mapping[str, str] | None,
+                   now: Mapping[str, str], allowed: str):
+  """Refuses a state that belongs to something else.
+
+  A key that only one of the two has says nothing: records of other forms have
+  other checksums.
+
+  Args:
+    where: the checkpoint, for the message.
+    saved, now: of `identity`; None: it is older than these.
+    allowed: train.allow_changed.
+
+  Raises:
+    InputError: names the keys that differ, and their values.
+  """
+  names = allowed_names(allowed)
+  if saved is None:
+    print(f'{where} was written before checkpoints had checksums: what it '
+          'holds, and for which data, cannot be verified.', file=sys.stderr)
+    return
+  changed = {key: f'{key}: {saved[key]} -> {now[key]}' for key in now
+             if key in saved and saved[key] != now[key]}
+  refused = {key: text for key, text in changed.items()
+             if key not in NOTED_ONLY and key.partition('.')[0] not in names}
+  if refused:
+    words = sorted({key.partition('.')[0] for key in refused})
+    raise InputError(
+        f'{where} belongs to other values of {"; ".join(refused.values())}. '
+        'Put back what it was, choose another --workdir, or go on all the same '
+        f'with --config.train.allow_changed={",".join([*names, *words])}.')
+  if changed:
+    print(f'{where}: changed since: {"; ".join(changed.values())}',
+          file=sys.stderr)
+
+
+def allowed_names(text: str) -> tuple[str, ...]:
+  """The names in train.allow_changed.
+
+  Raises:
+    InputError: one is not in GUARDED.
+  """
+  names = tuple(name.strip() for name in text.split(',') if name.strip())
+  for name in names:
+    if name not in GUARDED:
+      raise InputError(f'train.allow_changed={text!r}: unknown {name!r}; known '
+                       f'are {", ".join(GUARDED)}.')
+  return names

@@ -7,14 +7,15 @@ finetune.unused_parameters): a body that begins at random in silence is the
 dearest mistake there is (fairseq #999).
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+import contextlib
 import dataclasses
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
-from robertax import text
+from robertax import files, interop, text
 from robertax.config import (
     MASKED_LM,
     Config,
@@ -24,9 +25,94 @@ from robertax.config import (
 )
 from robertax.errors import InputError, unknown
 from robertax.interop.pretrained import longer_positions
+from robertax.model import pad_vocabulary
+from robertax.parallel import processes
 from robertax.tasks import TASKS
-from robertax.train.nested import as_dict
-from robertax.train.source import Weights, describe, open_weights
+from robertax.train import workdir
+from robertax.train.checkpoint import Checkpoints, as_dict
+from robertax.train.workdir import BEST_FOLDER as BEST
+
+# What `init_from` may name: workdirs, and other people's models.
+
+
+class Weights(NamedTuple):
+  """Weights that can be read.
+
+  Attributes:
+    said: a line on which they are.
+    shapes: nested dict of what is there, leaves with `.shape` and `.dtype`; the
+      vocabulary padded (model.vocabulary).
+    read: from a nested dict of ShapeDtypeStructs with shardings, for all that
+      is there, to arrays laid out so.
+  """
+  said: str
+  shapes: Any
+  read: Callable[[Any], Any]
+
+
+def describe_weights(spec: str) -> tuple[ModelConfig, TokenizerConfig]:
+  """The `model` and `tokenizer` sections of what lies there.
+
+  Args:
+    spec: W, hf:DIR or fairseq:FILE.
+
+  Raises:
+    InputError: nothing of the kind is there.
+  """
+  if interop.is_foreign(spec):
+    return interop.open_source(spec).config, interop.source_tokenizer(spec)
+  saved = workdir.read_config(spec)
+  # Of a sweep's run that answers with others the best weights alone are kept.
+  if saved is None or not any(
+      files.isdir(f'{spec}/{folder}') for folder in ('checkpoints', BEST)):
+    raise InputError(
+        f'init_from={spec!r}: no workdir of robertax is there (no config.json '
+        'with checkpoints beside it), and it does not begin with hf: or '
+        'fairseq:.')
+  return saved.model, TokenizerConfig(path=f'{spec}/tokenizer.json')
+
+
+@contextlib.contextmanager
+def open_weights(spec: str) -> Iterator[Weights]:
+  """The weights there; of a run that keeps its best, those.
+
+  Args:
+    spec: as for `describe`.
+
+  Raises:
+    InputError: none are saved yet, or they are damaged.
+  """
+  if interop.is_foreign(spec):
+    yield _foreign_weights(spec)
+    return
+  # One process looks: a run that is alive may save the next one meanwhile.
+  folder, step = processes.gather(processes.together(
+      lambda: workdir.best_or_newest(spec) if processes.first() else None))[0]
+  if step is None:
+    raise InputError(f'init_from={spec!r}: that run has saved no checkpoint '
+                     'yet.')
+  checkpoints = Checkpoints(spec, read_only=True, folder=folder)
+  try:
+    yield Weights(
+        f'weights of {"the best " if folder == BEST else ""}step {step} of '
+        f'{spec}', checkpoints.shapes(step),
+        lambda wanted: checkpoints.restore_params(step, wanted))
+  finally:
+    checkpoints.close()
+
+
+def _foreign_weights(spec: str) -> Weights:
+  """Read into each host's memory, of which its devices take their parts."""
+  pretrained = interop.open_source(spec).read()
+  params = jax.device_get(pad_vocabulary(pretrained.params))
+  return Weights(
+      '; '.join([f'weights of {spec}', *pretrained.lines]),
+      jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params),
+      lambda wanted: jax.tree.map(
+          lambda x, like: jax.make_array_from_callback(
+              like.shape, like.sharding, lambda index: x[index]),
+          params, wanted))
+
 
 # Of the run, or of its task; not of the weights.
 OF_THE_RUN = ('dropout_rate', 'attention_dropout_rate',
@@ -68,7 +154,7 @@ def initial_config(config: Config, named: Collection[str] = ()) -> Config:
           'pretrained model: give its workdir, hf:DIR or fairseq:FILE. A '
           'random body is asked for by finetune.from_scratch=True.')
     return config
-  source, tokenizer = describe(config.init_from)
+  source, tokenizer = describe_weights(config.init_from)
   kept = OF_THE_RUN + (HEADS if fine_tunes else HEADS[:3])
   model = dataclasses.replace(
       source, **{key: getattr(config.model, key) for key in kept})
@@ -101,7 +187,7 @@ def initial_params(config: Config, params: Any) -> Any:
     return params
   if not config.init_from:
     return params
-  source, _ = describe(config.init_from)
+  source, _ = describe_weights(config.init_from)
   if config.task == MASKED_LM:
     _check_pairs(config, source)
   with open_weights(config.init_from) as weights:
@@ -111,10 +197,10 @@ def initial_params(config: Config, params: Any) -> Any:
             f'{source.max_positions} of them from there; the others repeat '
             'these.', file=sys.stderr)
       weights = _with_positions(weights, config.model.max_positions)
-    return restored(config, params, weights.shapes, weights.read)
+    return fit_weights(config, params, weights.shapes, weights.read)
 
 
-def restored(config: Config, params: Any, shapes: Any, read: Any) -> Any:
+def fit_weights(config: Config, params: Any, shapes: Any, read: Any) -> Any:
   """Weights that are there, the task's new parts as in `params`.
 
   Args:
@@ -128,18 +214,18 @@ def restored(config: Config, params: Any, shapes: Any, read: Any) -> Any:
       allowed by name.
   """
   tuning = config.task != MASKED_LM
-  new = _names(config.finetune.new_parameters) if tuning else ()
-  unused = (_names(config.finetune.unused_parameters) if tuning
+  new = _named_parts(config.finetune.new_parameters) if tuning else ()
+  unused = (_named_parts(config.finetune.unused_parameters) if tuning
             else TASK_HEADS)
-  wanted, there = _flat(params), _flat(shapes)
+  wanted, there = _flat_paths(params), _flat_paths(shapes)
   kept = {path for path in wanted if path[0] not in new}
-  problems = [f'{_say(p)} is missing' for p in sorted(kept - set(there))]
+  problems = [f'{_said_path(p)} is missing' for p in sorted(kept - set(there))]
   problems += [
-      f'{_say(p)} is {list(there[p].shape)} there and '
+      f'{_said_path(p)} is {list(there[p].shape)} there and '
       f'{list(wanted[p].shape)} here'
       for p in sorted(kept & set(there)) if there[p].shape != wanted[p].shape]
   dropped = set(there) - kept
-  problems += [f'{_say(p)} is not of this model' for p in sorted(dropped)
+  problems += [f'{_said_path(p)} is not of this model' for p in sorted(dropped)
                if p[0] not in (*new, *unused)]
   if problems:
     raise InputError(
@@ -159,12 +245,13 @@ def restored(config: Config, params: Any, shapes: Any, read: Any) -> Any:
       anywhere.mesh, jax.sharding.PartitionSpec())
                 if isinstance(anywhere, jax.sharding.NamedSharding)
                 else anywhere)
-  found = _flat(read(jax.tree_util.tree_map_with_path(
+  found = _flat_paths(read(jax.tree_util.tree_map_with_path(
       lambda path, x: jax.ShapeDtypeStruct(
-          x.shape, x.dtype, sharding=wanted[_path(path)].sharding
-          if _path(path) in kept else replicated), shapes)))
+          x.shape, x.dtype, sharding=wanted[_key_path(path)].sharding
+          if _key_path(path) in kept else replicated), shapes)))
   return jax.tree_util.tree_map_with_path(
-      lambda path, x: found[_path(path)] if _path(path) in kept else x, params)
+      lambda path, x: found[_key_path(path)]
+      if _key_path(path) in kept else x, params)
 
 
 def _with_positions(weights: Weights, max_positions: int) -> Weights:
@@ -222,18 +309,18 @@ def _check_pairs(config: Config, source: ModelConfig):
           'format without.')
 
 
-def _names(text: str) -> tuple[str, ...]:
+def _named_parts(text: str) -> tuple[str, ...]:
   return tuple(name.strip() for name in text.split(',') if name.strip())
 
 
-def _path(path: Iterable[Any]) -> tuple[str, ...]:
+def _key_path(path: Iterable[Any]) -> tuple[str, ...]:
   return tuple(str(key.key) for key in path)
 
 
-def _say(path: tuple[str, ...]) -> str:
+def _said_path(path: tuple[str, ...]) -> str:
   return '/'.join(path)
 
 
-def _flat(tree: Any) -> dict[tuple[str, ...], Any]:
-  return {_path(path): leaf for path, leaf
+def _flat_paths(tree: Any) -> dict[tuple[str, ...], Any]:
+  return {_key_path(path): leaf for path, leaf
           in jax.tree_util.tree_leaves_with_path(as_dict(tree))}

@@ -12,24 +12,23 @@ from robertax.errors import Diverged
 from robertax.kernels.dropout import seed_words
 from robertax.parallel import processes
 from robertax.progress import Progress
-from robertax.train import compile_cache, optimizer, schedules, session, workdir
-from robertax.train.ahead import run_ahead, train_feed
-from robertax.train.best import Best, conclude, concluded
+from robertax.train import optimizer, session, workdir
 from robertax.train.checkpoint import Checkpoints
-from robertax.train.clock import Clock, Goodput
-from robertax.train.compiled import compiled
-from robertax.train.divergence import Judge, rolling_back
-from robertax.train.evaluate import table
-from robertax.train.identity import identity
+from robertax.train.clock import Clock, Goodput, Watchdog
+from robertax.train.divergence import Judge, PassedOver, rolling_back
+from robertax.train.evaluate import (
+    Best,
+    conclude,
+    evaluation_table,
+    is_concluded,
+    open_evaluation,
+)
+from robertax.train.facts import identity
 from robertax.train.initial import initial_params
-from robertax.train.interruption import Interruption
-from robertax.train.lock import Lock
-from robertax.train.parts import Window
-from robertax.train.passed_over import PassedOver
-from robertax.train.scoring import evaluation
-from robertax.train.trace import Trace
-from robertax.train.utilization import Utilization
-from robertax.train.watchdog import Watchdog
+from robertax.train.parts import Interruption, Trace, Utilization, Window
+from robertax.train.session import steps_ahead, train_feed
+from robertax.train.step import compiled
+from robertax.train.workdir import Lock
 from robertax.train.writer import Writer
 
 
@@ -75,17 +74,18 @@ def _run(config: Config, folder: str, named: Collection[str], lock: Lock
          ) -> Run:
   """As `run`, which begins it again where it is rolled back."""
   clock = Clock()
-  config, finished = session.admit(config, folder, named)
-  if finished is not None and finished >= config.train.steps > 0 and concluded(
-      folder, config.task):
+  config, finished = session.admit_run(config, folder, named)
+  if finished is not None and (
+      finished >= config.train.steps > 0) and is_concluded(
+          folder, config.task):
     return Run(folder, None, finished, trained=0)
-  compile_cache.turn_on(config)
+  session.turn_on_compile_cache(config)
   mesh = parallel.make_mesh(config.mesh)
   task = session.open_task(config, mesh)
   config = settled(config, task)
   train, first = config.train, processes.first()
   _, schedule = optimizer.create(fitting_warmup(config), train.steps)
-  rates, seed = schedules.rates(schedule, train.steps), seed_words(config.seed)
+  rates, seed = optimizer.rates(schedule, train.steps), seed_words(config.seed)
 
   with jax.set_mesh(mesh), Watchdog(
       folder, clock, train.watchdog_seconds, train.on_stall), processes.Peers(
@@ -97,7 +97,7 @@ def _run(config: Config, folder: str, named: Collection[str], lock: Lock
       now = now._replace(params=initial_params(config, now.params))
     # All that can be wrong has been seen: now W is written.
     processes.together(
-        lambda: workdir.claim(folder, config, task.tokenizer, lock))
+        lambda: workdir.claim_workdir(folder, config, task.tokenizer, lock))
     checkpoints = Checkpoints(
         folder, train.keep_checkpoints, keep_every=train.keep_every,
         strict=train.on_write_error == 'stop', belongs=identity(task))
@@ -106,7 +106,7 @@ def _run(config: Config, folder: str, named: Collection[str], lock: Lock
       restored = int(now.step)  # What is damaged is passed over.
     start = int(now.step)
     passed = PassedOver.read(folder)
-    evaluate = evaluation(config, task, mesh)
+    evaluate = open_evaluation(config, task, mesh)
     best = Best(folder, task, restored, train, checkpoints, now.params)
     # The writer cuts metrics.jsonl back to the restored step, so it comes
     # after the restore and before the first number.
@@ -114,17 +114,17 @@ def _run(config: Config, folder: str, named: Collection[str], lock: Lock
                     strict=train.on_write_error == 'stop')
     goodput = Goodput(folder, clock, start, write=first)
     trace = Trace(folder, train.profile_steps, write=first)
-    session.describe(config, now, mesh, task, start)
+    session.describe_run(config, now, mesh, task, start)
     progress = Progress(start, train.steps)
 
     def evaluated(step: int) -> dict[str, float]:
       with clock.at('evaluation'):
         metrics = evaluate(now.params)
-        progress.say(table(metrics))
+        progress.say(evaluation_table(metrics))
         best.note(step, metrics, now.params)
       return metrics
 
-    ahead = run_ahead(mesh)
+    ahead = steps_ahead(mesh)
     with Interruption(mesh, ahead) as interruption, train_feed(
         config, task, mesh, start, passed) as feed:
       # DO NOT CHANGE THE ORDER: a step's numbers are written before the

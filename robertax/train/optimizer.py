@@ -6,16 +6,217 @@ params, learning_rate=rate)`, and where a guard stands before it
 """
 
 from collections.abc import Callable
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from robertax.config import OptimConfig
 from robertax.errors import unknown
-from robertax.train.guard import guarded
-from robertax.train.schedules import SCHEDULES
+
+# Learning-rate schedules, each a row of a table.
+#
+# A schedule is a function of the updates already done, so the first update uses
+# its value at 0.
+
+
+def linear(config: OptimConfig, steps: int) -> optax.Schedule:
+  """Linear warm-up from 0 to the peak, then linear decay to the end rate.
+
+  The first update uses rate 0, as in fairseq
+  (optim/lr_scheduler/polynomial_decay_schedule.py:74-89, trainer.py:382).
+  """
+  return _warmed_up(
+      config,
+      optax.linear_schedule(config.learning_rate, config.end_learning_rate,
+                            _decay_steps(config, steps)))
+
+
+def bert(config: OptimConfig, steps: int) -> optax.Schedule:
+  """BERT's (google-research/bert optimization.py:32-54): the decay runs from
+  the first update on, so that the rate falls by a step where warm-up ends.
+  """
+  def schedule(count):
+    decayed = optax.polynomial_schedule(
+        config.learning_rate, config.end_learning_rate, 1.0, steps)(count)
+    warm = config.learning_rate * count / max(config.warmup_steps, 1)
+    return jnp.where(count < config.warmup_steps, warm, decayed)
+  return schedule
+
+
+def polynomial(config: OptimConfig, steps: int) -> optax.Schedule:
+  """As `linear`, the rest of the way to the power `power`."""
+  return _warmed_up(config, optax.polynomial_schedule(
+      config.learning_rate, config.end_learning_rate, config.power,
+      _decay_steps(config, steps)))
+
+
+def cosine(config: OptimConfig, steps: int) -> optax.Schedule:
+  """Linear warm-up, then half a cosine to the end rate."""
+  def half(count):
+    done = jnp.clip(count / _decay_steps(config, steps), 0, 1)
+    return config.end_learning_rate + (
+        config.learning_rate - config.end_learning_rate) * (
+            1 + jnp.cos(math.pi * done)) / 2
+  return _warmed_up(config, half)
+
+
+def inverse_sqrt(config: OptimConfig, steps: int) -> optax.Schedule:
+  """Linear warm-up, then peak x sqrt(warm-up / updates done)."""
+  del steps
+  warmup = max(config.warmup_steps, 1)
+  return _warmed_up(config, lambda count: config.learning_rate * jnp.sqrt(
+      # join_schedules asks for what stands before the boundary too.
+      warmup / jnp.maximum(count + warmup, 1)))
+
+
+def constant(config: OptimConfig, steps: int) -> optax.Schedule:
+  """Linear warm-up from 0 to the peak, which then stays."""
+  del steps
+  return _warmed_up(config, optax.constant_schedule(config.learning_rate))
+
+
+def _decay_steps(config, steps):
+  return max(1, steps - config.warmup_steps)
+
+
+def _warmed_up(config, then):
+  return optax.join_schedules(
+      [optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps),
+       then], [config.warmup_steps])
+
+
+def rates(schedule: optax.Schedule, steps: int) -> np.ndarray:
+  """float32[steps]: the learning rate of each update, on the host.
+
+  All at once: asked on a device step by step, each would wait behind the
+  updates under way.
+  """
+  found = jax.jit(schedule)(jnp.arange(steps))
+  return np.asarray(jnp.broadcast_to(found, (steps,)), np.float32)
+
+
+SCHEDULES: dict[str, Callable[[OptimConfig, int], optax.Schedule]] = {
+    'bert': bert, 'constant': constant, 'cosine': cosine,
+    'inverse_sqrt': inverse_sqrt, 'linear': linear, 'polynomial': polynomial}
+
+
+# The guard of an update: on the devices, from numbers that all of them share.
+#
+# It decides inside the compiled step, before the update is applied. What spikes
+# are measured by is part of the optimizer's state, and so of every checkpoint:
+# a resumed run decides as the undisturbed one does.
+
+
+GUARD_WINDOW = 128  # Updates that make the running mean and median.
+GUARD_LEAST = 32  # Of them that must be there before one is called a spike.
+
+
+class Guard(NamedTuple):
+  """What the last updates were like; those that were bad are left out.
+
+  Attributes:
+    count: int32[], updates noted.
+    losses: float32[WINDOW], a ring.
+    norms: float32[WINDOW], of their gradients.
+    spiked: bool[], whether the newest update was a spike.
+  """
+  count: jax.Array
+  losses: jax.Array
+  norms: jax.Array
+  spiked: jax.Array
+
+
+class Guarded(NamedTuple):
+  """An optimizer's state, with a guard before it."""
+  guard: Guard
+  inner: Any
+
+
+def watches_spikes(config: OptimConfig) -> bool:
+  """Whether there is a threshold, so that the state has a Guard."""
+  return bool(config.spike_loss or config.spike_gradient_norm)
+
+
+def is_finite(objective: jax.Array, gradient_norm: jax.Array) -> jax.Array:
+  """bool[]: both are."""
+  return jnp.isfinite(objective) & jnp.isfinite(gradient_norm)
+
+
+def is_spike(guard: Guard, config: OptimConfig, objective: jax.Array,
+             gradient_norm: jax.Array) -> jax.Array:
+  """bool[]: far above what the last updates were like."""
+  known = jnp.minimum(guard.count, GUARD_WINDOW)
+  there = jnp.arange(GUARD_WINDOW) < known
+  mean = jnp.where(there, guard.losses, 0).sum() / jnp.maximum(known, 1)
+  median = jnp.sort(jnp.where(there, guard.norms, jnp.inf))[
+      jnp.maximum(known - 1, 0) // 2]
+  spiked = jnp.zeros((), bool)
+  if config.spike_loss:
+    spiked |= objective > mean + config.spike_loss
+  if config.spike_gradient_norm:
+    spiked |= gradient_norm > config.spike_gradient_norm * median
+  return spiked & (known >= GUARD_LEAST)
+
+
+def with_update(guard: Guard, objective: jax.Array, gradient_norm: jax.Array,
+                spiked: jax.Array) -> Guard:
+  """The guard behind an update."""
+  good = is_finite(objective, gradient_norm) & ~spiked
+  place = guard.count % GUARD_WINDOW
+
+  def put(ring, value):
+    return ring.at[place].set(jnp.where(good, value, ring[place]))
+
+  return Guard(guard.count + good, put(guard.losses, objective),
+               put(guard.norms, gradient_norm), spiked)
+
+
+def guarded(tx: optax.GradientTransformationExtraArgs, config: OptimConfig
+            ) -> optax.GradientTransformationExtraArgs:
+  """The transform behind a guard; itself where there is nothing to guard.
+
+  Its `update` takes `objective` and `gradient_norm`, the numbers of the whole
+  batch. With on_divergence='skip' a bad update changes neither parameters nor
+  what the optimizer keeps. Without thresholds nothing is added to the state:
+  checkpoints of runs with and without 'skip' are the same.
+
+  Args:
+    tx: the optimizer.
+    config: the `optim` section.
+  """
+  skips, watches = config.on_divergence == 'skip', watches_spikes(config)
+  if not skips and not watches:
+    return tx
+
+  def init(params):
+    ring = jnp.zeros(GUARD_WINDOW, jnp.float32)
+    guard = Guard(jnp.zeros((), jnp.int32), ring, ring, jnp.zeros((), bool))
+    return Guarded(guard, tx.init(params)) if watches else tx.init(params)
+
+  def update(grads, state, params=None, *, objective, gradient_norm, **extra):
+    old = state.inner if watches else state
+    bad = ~is_finite(objective, gradient_norm)
+    if watches:
+      spiked = is_spike(state.guard, config, objective, gradient_norm)
+      guard = with_update(state.guard, objective, gradient_norm, spiked)
+      bad |= spiked
+    updates, new = tx.update(grads, old, params, **extra)
+    if skips:
+      updates = jax.tree.map(lambda u: jnp.where(bad, 0, u), updates)
+      new = jax.tree.map(lambda a, b: jnp.where(bad, a, b), old, new)
+    return updates, Guarded(guard, new) if watches else new
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def newest_is_spike(opt_state: Any) -> jax.Array | None:
+  """bool[]: whether the newest update was a spike; None: nobody watches."""
+  return opt_state.guard.spiked if isinstance(opt_state, Guarded) else None
+
 
 STACKED = 'layers'  # whose parameters have a leading dim, the layer
 BOTTOM = 'embeddings'

@@ -1,14 +1,18 @@
 """One update: count the targets, differentiate, update."""
 
 from collections.abc import Callable
-from typing import Any
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+import weakref
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from robertax import kernels, parallel
-from robertax.train import guard
+from robertax import kernels, model, parallel
+from robertax.config import OptimConfig
+from robertax.train import optimizer
 from robertax.train.gradient import (
     Batch,
     LossFn,
@@ -17,7 +21,58 @@ from robertax.train.gradient import (
     batch_outputs,
     batch_sums,
 )
-from robertax.train.state import TrainState
+
+# TrainState: what a checkpoint holds and a step changes.
+
+
+class TrainState(NamedTuple):
+  """Everything that an update changes.
+
+  Attributes:
+    step: int32[], updates done.
+    params: nested dict of float32 arrays, the vocabulary padded
+      (model.vocabulary).
+    opt_state: optax's.
+  """
+  step: jax.Array
+  params: Any
+  opt_state: Any
+
+
+def state_maker(
+    init: Callable[[jax.Array], Any],
+    tx: optax.GradientTransformation) -> Callable[[jax.Array], TrainState]:
+  """A function of a jax.random.key that makes the first state.
+
+  Args:
+    init: key -> params, with the tokenizer's rows: padded ones are appended.
+    tx: the optimizer.
+  """
+  def make(key: jax.Array) -> TrainState:
+    params = model.pad_vocabulary(init(key))
+    return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+  return make
+
+
+def abstract_state(make: Callable[[jax.Array], TrainState],
+                   mesh: jax.sharding.Mesh, zero1: bool = False) -> TrainState:
+  """Shapes and shardings of the state on a mesh, nothing computed.
+
+  Args:
+    make: from `create`.
+    mesh: with axes data, fsdp, model.
+    zero1: opt_state is shared out along `data` (parallel.state_shardings).
+  """
+  # The key is traced too: devices that only a compiler sees make none.
+  shapes = jax.eval_shape(lambda: make(jax.random.key(0)))
+  shardings = TrainState(
+      parallel.state_shardings(mesh, shapes.step),
+      parallel.param_shardings(mesh, shapes.params),
+      parallel.state_shardings(mesh, shapes.opt_state, zero1))
+  return jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+      shapes, shardings)
+
 
 TotalsFn = Callable[[Batch], Sums]
 
@@ -64,7 +119,7 @@ def make_train_step(loss: LossFn, totals: TotalsFn,
     key = kernels.key_words(seed, state.step)
     grads, sums = batch_gradient(loss, state.params, batch, key,
                                  totals(batch), zero1)
-    norms = _norms(grads)
+    norms = _leaf_norms(grads)
     sums['gradient_norm'] = jnp.sqrt(jnp.square(norms).sum())
     updates, opt_state = tx.update(
         grads, state.opt_state, state.params, learning_rate=learning_rate,
@@ -77,14 +132,14 @@ def make_train_step(loss: LossFn, totals: TotalsFn,
     params = optax.apply_updates(state.params, updates)
     sums |= {'gradient_norms': norms, 'update_norm': optax.tree.norm(updates),
              'parameter_norm': optax.tree.norm(params)}
-    if (spiked := guard.spiked(opt_state)) is not None:
+    if (spiked := optimizer.newest_is_spike(opt_state)) is not None:
       sums['spiked'] = spiked
     return TrainState(state.step + 1, params, opt_state), sums
 
   return step
 
 
-def _norms(tree: Any) -> jax.Array:
+def _leaf_norms(tree: Any) -> jax.Array:
   """float32[leaves]: the length of each array."""
   return jnp.stack([jnp.sqrt(jnp.square(x.astype(jnp.float32)).sum())
                     for x in jax.tree.leaves(tree)])
@@ -103,3 +158,86 @@ def make_output_step(outputs: Callable[[Any, Batch], Sums]
   def step(params: Any, batch: Batch) -> Sums:
     return batch_outputs(outputs, params, batch)
   return step
+
+
+# What is compiled for a run, and shared by runs that differ in no program.
+#
+# Seeds, learning rates, schedules and lengths of runs are arguments: runs of
+# one process (a sweep) that have the same loss, optimizer and mesh have the
+# same program, and jit compiles it once for each shape of batch.
+
+
+_MADE = weakref.WeakSet()
+
+
+class Compiled:
+  """The programs of one kind of run.
+
+  Attributes:
+    abstract: shapes and shardings of the TrainState.
+    create: key -> the first TrainState.
+    train: train.step.make_train_step's function; its state is donated.
+  """
+
+  def __init__(self, objective: Any, optim: OptimConfig,
+               mesh: jax.sharding.Mesh, zero1: bool):
+    """Traces nothing yet; see `compiled`."""
+    tx, _ = optimizer.create(optim, 1)
+    make = state_maker(objective.init, tx)
+    self.abstract = abstract_state(make, mesh, zero1)
+    shardings = jax.tree.map(lambda x: x.sharding, self.abstract)
+    _MADE.add(self)
+    self.create = jax.jit(make, out_shardings=shardings)
+    self.train = jax.jit(
+        make_train_step(objective.loss, objective.totals, tx, zero1),
+        out_shardings=(shardings, None), donate_argnums=0)
+
+  @property
+  def shapes(self) -> int:
+    """Shapes of batches that the train step was compiled for so far."""
+    return self.train._cache_size()
+
+
+def num_shapes() -> int:
+  """Shapes of batches that train steps of this process were compiled for."""
+  return sum(programs.shapes for programs in _MADE)
+
+
+def compiled(objective: Any, optim: OptimConfig, mesh: jax.sharding.Mesh,
+             zero1: bool) -> Compiled:
+  """The programs of a run: those of the last one that had the same.
+
+  Args:
+    objective: with init, loss and totals; equal ones have the same program.
+    optim: its rates and schedule do not matter, nor what is done on the host.
+    mesh: entered by jax.set_mesh.
+    zero1: see train.step.
+
+  Raises:
+    InputError: an unknown optimizer or decay mask.
+  """
+  plain = OptimConfig()
+  return _compiled_programs(objective, dataclasses.replace(optim, **{
+      name: getattr(plain, name) for name in (
+          'learning_rate', 'schedule', 'warmup_steps', 'warmup_rate',
+          'end_learning_rate', 'power', 'roll_back_batches')} | {
+              'on_divergence': 'skip' if optim.on_divergence == 'skip'
+                               else plain.on_divergence}), mesh, zero1)
+
+
+@functools.lru_cache(maxsize=4)
+def _compiled_programs(objective, optim, mesh, zero1):
+  return Compiled(objective, optim, mesh, zero1)
+
+
+@functools.lru_cache(maxsize=4)
+def eval_step(objective: Any) -> Any:
+  """(params, batch[1, rows, ...]) -> sums, without dropout."""
+  return jax.jit(make_eval_step(objective.loss, objective.totals))
+
+
+@functools.lru_cache(maxsize=4)
+def output_step(objective: Any, mesh: jax.sharding.Mesh) -> Any:
+  """(params, batch[1, rows, ...]) -> outputs [rows, ...] on every device."""
+  whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  return jax.jit(make_output_step(objective.outputs), out_shardings=whole)

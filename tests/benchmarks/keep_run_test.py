@@ -29,7 +29,7 @@ def _options(tmp_path):
   prepared = [corpus.prepare(
       dataclasses.replace(config.data, sequence_length=length),
       config.tokenizer, progress=False) for length in (16, 32, 24)]
-  workdir.write(f'{tmp_path}/run', config, prepared[0].tokenizer)
+  workdir.write_workdir(f'{tmp_path}/run', config, prepared[0].tokenizer)
   (tmp_path / 'run' / 'metrics.jsonl').write_text(''.join(json.dumps({
       'step': step, 'eval/loss': 5.0 - step / 10, 'eval/unigram_loss': 5.5,
       'eval/a/perplexity': 9.5}) + '\n' for step in (0, 10)))

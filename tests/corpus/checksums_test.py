@@ -5,9 +5,9 @@ import zlib
 import numpy as np
 import pytest
 
-from robertax.corpus import checksums
-from robertax.corpus.checksums import PIECE, checksum, damage
+from robertax import files
 from robertax.corpus.preparation import verify_files
+from robertax.files import PIECE, checksum, find_damage
 
 SIZES = [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 5]
 
@@ -32,9 +32,9 @@ def test_they_are_sha256_and_crc32(file, size):
   assert found.sha256 == hashlib.sha256(data).hexdigest()
   assert [found.piece(i) for i in range(len(found.pieces) // 8)] == [
       zlib.crc32(data[at:at + PIECE]) for at in range(0, size, PIECE)]
-  assert damage(path, found) is None
-  values = checksums.to_json({'x': found})
-  assert checksums.from_json(values) == {'x': found}
+  assert find_damage(path, found) is None
+  values = files.checksums_to_json({'x': found})
+  assert files.checksums_from_json(values) == {'x': found}
 
 
 @pytest.mark.parametrize('at', [0, PIECE - 1, PIECE, 2 * PIECE + 77,
@@ -47,7 +47,7 @@ def test_a_flipped_bit_is_placed(file, at):
     byte = f.read(1)[0]
     f.seek(at)
     f.write(bytes([byte ^ 4]))
-  found = damage(path, expected)
+  found = find_damage(path, expected)
   assert found.offset == at // PIECE * PIECE
   assert f'x at byte {found.offset:,}: damaged somewhere' in str(found)
 
@@ -58,19 +58,19 @@ def test_other_sizes_are_told(file, tmp_path):
   data = open(path, 'rb').read()
   for size in (0, 5, PIECE, 2 * PIECE, 2 * PIECE + 8):
     (tmp_path / 'x').write_bytes(data[:size])
-    found = damage(path, expected)
+    found = find_damage(path, expected)
     assert found.offset == size and 'truncated' in found.why
   (tmp_path / 'x').write_bytes(data + b'!')
-  found = damage(path, expected)
+  found = find_damage(path, expected)
   assert found.offset == len(data) and 'longer' in found.why
   (tmp_path / 'x').unlink()
-  assert damage(path, expected).why == 'missing'
+  assert find_damage(path, expected).why == 'missing'
 
 
 def test_a_folder_is_verified(tmp_path):
   for name in 'abc':
     (tmp_path / name).write_bytes(name.encode() * 99)
-  expected = checksums.checksums(str(tmp_path), 'abc')
+  expected = files.checksums(str(tmp_path), 'abc')
   (tmp_path / '.lock').touch()
   (tmp_path / 'manifest.json').touch()
   assert not list(verify_files(str(tmp_path), expected))

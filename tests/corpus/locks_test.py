@@ -1,14 +1,15 @@
+
 import os
 import subprocess
 import sys
 
 import pytest
 
-from robertax.corpus.locks import locked
 from robertax.errors import InputError
+from robertax.files import locked
 
 HOLD = ('import sys; sys.path[:] = {path!r}\n'
-        'from robertax.corpus.locks import locked\n'
+        'from robertax.files import locked\n'
         'with locked({folder!r}):\n  print("held", flush=True)\n  {then}')
 
 

@@ -5,9 +5,9 @@ import os
 import pytest
 
 from robertax.config import DataConfig, TokenizerConfig
-from robertax.corpus.checksums import checksum
 from robertax.corpus.preparation import verify_config, verify_prepared
 from robertax.errors import InputError
+from robertax.files import checksum
 
 
 def test_records_and_tokens_are_whole(prepare, txt, small_blocks, tmp_path,

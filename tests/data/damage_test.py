@@ -8,8 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
+from robertax import files
 from robertax.config import DataConfig
-from robertax.corpus import checksums, records, shards
+from robertax.corpus import records, shards
 from robertax.corpus.records import Manifest
 from robertax.data.rows import Pieces
 from robertax.data.source import open_source
@@ -26,7 +27,7 @@ def copy_fixture(two_corpora, tmp_path):
   manifest = Manifest.read(str(tmp_path / 'a'))
   names = [name for name in os.listdir(manifest.folder)
            if name != records.MANIFEST]
-  manifest.checksums.update(checksums.checksums(manifest.folder, names))
+  manifest.checksums.update(files.checksums(manifest.folder, names))
   manifest.write()
   return Manifest.read(manifest.folder)
 
@@ -105,12 +106,12 @@ def test_a_damaged_record_ends_the_run_or_is_left_out(copy, capsys):
 
 def test_a_damaged_array_is_left_out_by_pieces(copy, monkeypatch):
   # Small pieces, so that there are several.
-  for module in ('robertax.data.rows', 'robertax.corpus.checksums'):
+  for module in ('robertax.data.rows', 'robertax.files'):
     monkeypatch.setattr(f'{module}.PIECE', 256)
   path = shards.array_path(copy.folder, 'train', 'ids')
-  copy.checksums['train.ids.bin'] = checksums.checksum(path)
+  copy.checksums['train.ids.bin'] = files.checksum(path)
   for name in shards.array_names('train'):
-    copy.checksums[name] = checksums.checksum(f'{copy.folder}/{name}')
+    copy.checksums[name] = files.checksum(f'{copy.folder}/{name}')
   everything = np.arange(copy.splits['train'].num_records)
   sound = open_source([copy], 'train', 'numpy').gather(everything)
   with open(path, 'r+b') as f:
@@ -128,11 +129,11 @@ def test_a_damaged_array_is_left_out_by_pieces(copy, monkeypatch):
 
 
 def test_pieces(tmp_path, monkeypatch):
-  monkeypatch.setattr('robertax.data.rows.PIECE', 10)
-  monkeypatch.setattr('robertax.corpus.checksums.PIECE', 10)
+  monkeypatch.setattr('robertax.files.PIECE', 10)
+  monkeypatch.setattr('robertax.files.PIECE', 10)
   path = tmp_path / 'x'
   path.write_bytes(bytes(range(35)))
-  checksum = checksums.checksum(str(path))
+  checksum = files.checksum(str(path))
   path.write_bytes(bytes(range(34)) + b'\x00')
   pieces = Pieces(str(path), checksum)
   first, stop = np.array([0, 25, 29, 30, 9, 31]), np.array([30, 30, 31, 35, 9,

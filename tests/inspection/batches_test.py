@@ -235,7 +235,7 @@ def test_a_config_may_come_in_any_form(folder, tmp_path):
       f'  config.update({ {**values, "seed": 1}!r})\n'
       '  return with_arg(config, arg)\n')
   task = task_of(settings)
-  workdir.write(str(tmp_path / 'w'), dataclasses.replace(
+  workdir.write_workdir(str(tmp_path / 'w'), dataclasses.replace(
       settings, model=task.model), task.tokenizer)
   for form in (values, ConfigDict(values), f'{file}:seed=5', tmp_path / 'w'):
     assert robertax.show_batch(form, 4).rows == expected.rows

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from robertax.errors import InputError
-from robertax.inspection import conversion, opening, workdirs
-from robertax.interop import Pretrained, huggingface, names, verification
+from robertax.inspection import conversion, opening
+from robertax.interop import Pretrained, huggingface, names
 
 
 @pytest.fixture(scope='module')
@@ -26,7 +26,7 @@ def small(wordpiece):
 
 @pytest.fixture
 def workdir(small, tmp_path):
-  workdirs.write(str(tmp_path / 'w'), small)
+  opening.write_workdir(str(tmp_path / 'w'), small)
   return tmp_path / 'w'
 
 
@@ -42,11 +42,11 @@ def same(a, b):
 @pytest.fixture
 def alone(monkeypatch):
   """As where transformers is not installed; the oracle tests have it."""
-  monkeypatch.setattr(verification, 'has_transformers', lambda: False)
+  monkeypatch.setattr(conversion, 'has_transformers', lambda: False)
 
 
 def test_a_workdir_is_what_was_written(small, workdir):
-  found = opening.read(str(workdir))
+  found = opening.read_model(str(workdir))
   assert (found.config, found.family, found.step) == (small.config, 'bert', 0)
   assert found.tokenizer.fingerprint == small.tokenizer.fingerprint
   same(found.params, small.params)
@@ -59,7 +59,7 @@ def test_there_and_back(small, workdir, tmp_path, alone):
   assert any('not installed' in line for line in lines)
   assert lines[-1] == f'{hf}: written from {workdir}'
   conversion.convert(hf, again, verify=True)
-  found = opening.read(again)
+  found = opening.read_model(again)
   assert found.config == small.config and found.family == 'bert'
   # BERT has no rows before the first token's.
   for params in (first := dict(small.params), second := dict(found.params)):

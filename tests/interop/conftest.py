@@ -6,8 +6,8 @@ import pytest
 
 from robertax import model, text
 from robertax.config import ModelConfig
+from robertax.inspection.conversion import SENTENCES
 from robertax.interop import Pretrained
-from robertax.interop.verification import SENTENCES
 
 LINES = [' '.join(SENTENCES)] * 3
 SMALL = dict(hidden_size=24, num_layers=2, num_heads=2, mlp_size=40,

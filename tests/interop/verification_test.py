@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from robertax.errors import InputError
-from robertax.interop import verification
+from robertax.inspection import conversion
 
 
 def test_the_batch_has_padding_masks_and_types(make):
   made = make('wordpiece', num_types=2, nsp_head=True)
-  batch = verification.batch(made.tokenizer, made.config)
+  batch = conversion.sentence_batch(made.tokenizer, made.config)
   ids, real = batch['input_ids'], batch['segment_ids'] > 0
   assert ids.shape == (6, 30) and not real.all() and real[:, 0].all()
   assert ((ids == made.tokenizer.mask_id).sum(1) == 1).all()
@@ -23,20 +23,20 @@ def test_the_batch_has_padding_masks_and_types(make):
 
 def test_a_small_difference_in_one_weight_is_found(make):
   made = make(num_classes=2)
-  batch = verification.batch(made.tokenizer, made.config)
-  ours = verification.our_outputs(made, batch)
-  line = verification.compare(ours, ours, batch, 'itself')
+  batch = conversion.sentence_batch(made.tokenizer, made.config)
+  ours = conversion.our_outputs(made, batch)
+  line = conversion.compare_outputs(ours, ours, batch, 'itself')
   assert 'itself: the same on 6 sentences' in line and 'classifier' in line
   # Padding has no meaning.
   other = {key: x.copy() for key, x in ours.items()}
   other['lm_head'][batch['segment_ids'] == 0] = 9
-  verification.compare(ours, other, batch, 'padding')
+  conversion.compare_outputs(ours, other, batch, 'padding')
   params = jax.tree.map(np.copy, made.params)
   params['layers']['mlp_out']['kernel'][1, 3, 4] += .5
-  changed = verification.our_outputs(
+  changed = conversion.our_outputs(
       dataclasses.replace(made, params=params), batch)
   with pytest.raises(InputError, match='differs by up to .* Nothing was writt'):
-    verification.compare(ours, changed, batch, 'changed')
+    conversion.compare_outputs(ours, changed, batch, 'changed')
   other['classifier'][0, 0] = np.nan
   with pytest.raises(InputError, match='classifier differs by up to nan'):
-    verification.compare(ours, other, batch, 'nan')
+    conversion.compare_outputs(ours, other, batch, 'nan')

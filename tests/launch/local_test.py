@@ -16,7 +16,7 @@ import pytest
 
 from robertax.config import parse
 from robertax.train import loop
-from robertax.train.writer import read_lines
+from robertax.train.writer import read_metrics
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 WORDS = 'one two three four five six seven eight nine ten'.split()
@@ -93,7 +93,7 @@ def test_stopping_one_stops_all(folder, stopped):
   code, said, seconds = stopped
   assert code == 128 + signal.SIGTERM, said[-3000:]
   assert seconds < 60
-  last = [m for _, m in read_lines(f'{folder}/w/metrics.jsonl')][-1]['step']
+  last = [m for _, m in read_metrics(f'{folder}/w/metrics.jsonl')][-1]['step']
   assert f'Stopped by SIGTERM at step {last}' in said
   assert (folder / 'w' / 'checkpoints' / str(last)).is_dir()
 
@@ -116,11 +116,11 @@ def test_one_log_and_one_set_of_files(folder, stopped):
 
 
 def test_four_processes_give_the_losses_of_one(folder, stopped):
-  found = [m for _, m in read_lines(f'{folder}/w/metrics.jsonl')]
+  found = [m for _, m in read_metrics(f'{folder}/w/metrics.jsonl')]
   config = values(folder, 12) | {'mesh': {'data': 1}}
   with mock.patch.object(jax, 'devices', return_value=jax.devices()[:1]):
     loop.run(parse(config), f'{folder}/one')
-  alone = [m for _, m in read_lines(f'{folder}/one/metrics.jsonl')]
+  alone = [m for _, m in read_metrics(f'{folder}/one/metrics.jsonl')]
   for key in ('train/loss', 'train/gradient_norm', 'train/masked_tokens'):
     np.testing.assert_allclose([m[key] for m in found[1:13]],
                                [m[key] for m in alone[1:]], rtol=1e-5)
@@ -130,10 +130,10 @@ def test_four_processes_give_the_losses_of_one(folder, stopped):
 
 def test_another_number_of_processes_goes_on(folder, stopped):
   """One process reads what four have saved, to the same loss."""
-  last = [m for _, m in read_lines(f'{folder}/w/metrics.jsonl')][-1]['step']
+  last = [m for _, m in read_metrics(f'{folder}/w/metrics.jsonl')][-1]['step']
   config = parse(values(folder, 10**6) | {'mesh': {'data': 1}})
   with mock.patch.object(jax, 'devices', return_value=jax.devices()[:1]), (
-      mock.patch('robertax.train.interruption.Interruption.agreed',
+      mock.patch('robertax.train.parts.Interruption.agreed',
                  return_value=signal.SIGTERM)):
     ended = loop.run(config, f'{folder}/w')
   assert (ended.step, ended.trained) == (last + 1, 1)

@@ -15,7 +15,7 @@ from robertax import tasks
 from robertax.config import ModelConfig, TokenizerConfig, parse
 from robertax.inspection import conversion, opening
 from robertax.train import loop
-from robertax.train.writer import read_lines
+from robertax.train.writer import read_metrics
 from tests.tasks.tiny_glue import config as tiny_glue
 from tests.tasks.tiny_glue import write_sst2
 
@@ -104,7 +104,7 @@ def test_their_folder_is_ours_again(exported):
 def run_on_one(config, folder):
   with mock.patch.object(jax, 'devices', return_value=jax.devices()[:1]):
     loop.run(config, str(folder))
-  return [m for _, m in read_lines(f'{folder}/metrics.jsonl')]
+  return [m for _, m in read_metrics(f'{folder}/metrics.jsonl')]
 
 
 def test_pretraining_goes_on_from_it(exported, tmp_path):
@@ -115,7 +115,7 @@ def test_pretraining_goes_on_from_it(exported, tmp_path):
       tokenizer=TokenizerConfig(), train=dataclasses.replace(
           config.train, steps=2))
   lines = run_on_one(more, tmp_path / 'w')
-  last = [m for _, m in read_lines(f'{workdir}/metrics.jsonl')][-1]
+  last = [m for _, m in read_metrics(f'{workdir}/metrics.jsonl')][-1]
   assert lines[0]['step'] == 0 and lines[-1]['step'] == 2
   assert lines[0]['eval/loss'] == pytest.approx(last['eval/loss'], rel=1e-5)
 
@@ -125,7 +125,7 @@ def test_fine_tuned_from_it_and_back_again(exported, tmp_path):
   data_dir = write_sst2(tmp_path / 'glue')
   run_on_one(parse(tiny_glue(data_dir, f'hf:{exported[2]}')), tmp_path / 'w')
   conversion.convert(str(tmp_path / 'w'), f'hf:{tmp_path}/hf', verify=True)
-  model = opening.read(str(tmp_path / 'w'))
+  model = opening.read_model(str(tmp_path / 'w'))
   assert model.config.num_classes == 2 and not model.config.lm_head
   classify = transformers.pipeline('text-classification',
                                    model=str(tmp_path / 'hf'),

@@ -21,7 +21,7 @@ from robertax.config import (
 from robertax.errors import InputError
 from robertax.tasks import scoring
 from robertax.tasks.squad import Squad
-from robertax.train import loop
+from robertax.train import loop, writer
 
 PARAGRAPHS = [
     ('Rome', 'Ann built the red ship in Rome, and Bo sold it to Eve in May.', [
@@ -136,14 +136,14 @@ def test_the_door_says_what_results_say(runs, folder, task, version):
 
 def test_killed_and_resumed_ends_the_same(runs, folder, tmp_path):
   workdir, _ = runs['squad2']
-  add, before = loop.Writer.add, 60
+  add, before = writer.Writer.add, 60
 
   def killed(self, step, metrics):
     if step == before:
       raise KeyboardInterrupt
     add(self, step, metrics)
 
-  with mock.patch.object(loop.Writer, 'add', killed):
+  with mock.patch.object(writer.Writer, 'add', killed):
     with pytest.raises(KeyboardInterrupt):
       run(config(folder), tmp_path)
   assert not (tmp_path / 'results.json').exists()

@@ -18,7 +18,7 @@ from robertax import kernels, model, parallel
 from robertax.config import MeshConfig, ModelConfig, OptimConfig
 from robertax.errors import InputError
 from robertax.kernels.dropout import seed_words
-from robertax.train import optimizer, state, step
+from robertax.train import optimizer, step
 
 pytestmark = pytest.mark.tpu_aot
 
@@ -98,8 +98,8 @@ def test_the_step_compiles_for_v5e(mesh, config, micro_batches):
               'nsp_targets': field(PACKED, np.int32),
               'nsp_weights': field(PACKED, np.float32)}
   with jax.set_mesh(mesh):
-    make = state.create(lambda key: model.create(config, key), tx)
-    abstract = state.abstract(make, mesh)
+    make = step.state_maker(lambda key: model.create(config, key), tx)
+    abstract = step.abstract_state(make, mesh)
     compiled = jax.jit(
         step.make_train_step(functools.partial(loss, config), totals, tx),
         donate_argnums=0,

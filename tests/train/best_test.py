@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from robertax.train import best_steps, step_folders
-from robertax.train.best import Best
+from robertax.train import checkpoint, workdir
 from robertax.train.checkpoint import Checkpoints
-from robertax.train.writer import MetricsFile, read_lines
+from robertax.train.evaluate import Best
+from robertax.train.writer import MetricsFile, read_metrics
 
 STEPS = 24
 TASK = types.SimpleNamespace(fine_tunes=True, metric='score')
@@ -68,15 +68,15 @@ class Play:
     path = f'{self.folder}/metrics.jsonl'
     if not os.path.exists(path):
       return {}
-    return {line['step']: line['eval/score'] for _, line in read_lines(path)
+    return {line['step']: line['eval/score'] for _, line in read_metrics(path)
             if line.get('eval/score') is not None}
 
   def check(self):
     """What others take is what a line says, and the best of such."""
     scores = self.scores()
-    steps = step_folders.saved_steps(f'{self.folder}/best')
+    steps = checkpoint.saved_steps(f'{self.folder}/best')
     self.most = max(self.most, len(steps))
-    folder, step = best_steps.weights(self.folder)
+    folder, step = workdir.best_or_newest(self.folder)
     there = [s for s in steps if s in scores]
     if self.sure and scores:  # Never further back than is provided for.
       assert max(scores, key=scores.get) in there
@@ -105,7 +105,7 @@ class Play:
     self.starts += 1
     every, saves = self.draw.choice([1, 1, 2, 5]), self.draw.choice([2, 3, 7])
     slope = self.draw.choice([.2, .2, 0, -.1])
-    keep, left = step_folders.keep, self.draw.randint(1, 12)
+    keep, left = checkpoint.keep_steps, self.draw.randint(1, 12)
 
     def killed(folder, steps):
       nonlocal left
@@ -115,7 +115,7 @@ class Play:
       keep(folder, steps)
 
     with monkeypatch.context() as m:
-      m.setattr(step_folders, 'keep', killed)
+      m.setattr(checkpoint, 'keep_steps', killed)
       weights = {'w': jnp.array(history.get(restored, (0, 0)), 'int32')}
       best = Best(self.folder, TASK, restored, TRAIN, self.saved, weights)
       file = MetricsFile(self.folder, restored)

@@ -88,16 +88,17 @@ def test_flipped_bytes_are_seen_or_harmless(saved):
 def test_any_other_value_has_another_checksum(saved):
   """Also where orbax's own checksums are right: what was written was wrong."""
   folder, now, abstract, _ = saved
-  found = facts.read(f'{folder}/checkpoints', 7)
+  found = facts.read_facts(f'{folder}/checkpoints', 7)
   params = jax.tree.map(np.array, now.params)
-  assert not facts.unlike(found, {'params': params})
+  assert not facts.unlike_arrays(found, {'params': params})
   params['embeddings']['tokens'][3, 2] = np.nextafter(
       params['embeddings']['tokens'][3, 2], 9, dtype=np.float32)
-  assert facts.unlike(found, {'params': params}) == 'params/embeddings/tokens'
+  assert facts.unlike_arrays(found,
+                             {'params': params}) == 'params/embeddings/tokens'
   tokens = params['embeddings']['tokens']
   tokens[[5, 6]] = tokens[[6, 5]]
   params['layers'] = jax.tree.map(lambda x: x + 1, params['layers'])
-  assert 'and' in facts.unlike(found, {'params': params})
+  assert 'and' in facts.unlike_arrays(found, {'params': params})
 
 
 @pytest.mark.parametrize('content', [b'', b'{', b'[]', b'{"sums": {}}'])

@@ -11,9 +11,13 @@ import pytest
 from robertax import model, parallel
 from robertax.config import MeshConfig, ModelConfig, OptimConfig
 from robertax.errors import InputError
-from robertax.train import optimizer, state
-from robertax.train.checkpoint import Checkpoints, finished_step
-from robertax.train.nested import as_dict, from_dict
+from robertax.train import optimizer, step
+from robertax.train.checkpoint import (
+    Checkpoints,
+    as_dict,
+    finished_step,
+    from_dict,
+)
 
 CONFIG = ModelConfig(vocab_size=64, hidden_size=16, num_layers=2,
                            num_heads=4, mlp_size=32, max_positions=8)
@@ -21,8 +25,8 @@ CONFIG = ModelConfig(vocab_size=64, hidden_size=16, num_layers=2,
 
 def make_state(mesh, seed):
   tx, _ = optimizer.create(OptimConfig(), 10)
-  make = state.create(lambda key: model.create(CONFIG, key), tx)
-  abstract = state.abstract(make, mesh)
+  make = step.state_maker(lambda key: model.create(CONFIG, key), tx)
+  abstract = step.abstract_state(make, mesh)
   now = jax.jit(make, out_shardings=jax.tree.map(
       lambda x: x.sharding, abstract))(jax.random.key(seed))
   return now._replace(step=now.step + 7), abstract
@@ -35,7 +39,7 @@ def assert_equal(a, b):
 
 
 def test_dicts_and_back():
-  tree = ({'w': 1, 'v': (2, 3)}, state.TrainState(4, {'a': 5}, [6]))
+  tree = ({'w': 1, 'v': (2, 3)}, step.TrainState(4, {'a': 5}, [6]))
   assert from_dict(as_dict(tree), tree) == tree
   assert as_dict(tree)['1']['params'] == {'a': 5}
 
@@ -73,8 +77,8 @@ def test_weights_alone(tmp_path):
 def test_only_the_newest_are_kept(tmp_path):
   checkpoints = Checkpoints(str(tmp_path), keep=2)
   now, _ = make_state(parallel.make_mesh(MeshConfig()), seed=1)
-  for step in (1, 2, 3):
-    checkpoints.save(step, now)
+  for number in (1, 2, 3):
+    checkpoints.save(number, now)
   checkpoints.close()
   assert sorted(p for p in os.listdir(tmp_path / 'checkpoints')
                 if p.isdigit()) == ['2', '3']

@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from robertax.config import parse
-from robertax.train import compile_cache
+from robertax.train import session
 
 
 def config(folder, chosen):
@@ -25,7 +25,7 @@ def test_where(tmp_path, monkeypatch, backend, chosen, where):
   monkeypatch.setattr(jax, 'default_backend', lambda: backend)
   monkeypatch.setattr(jax.config, 'update',
                       lambda name, value: changes.append((name, value)))
-  compile_cache.turn_on(config(tmp_path, chosen))
+  session.turn_on_compile_cache(config(tmp_path, chosen))
   assert changes == ([('jax_compilation_cache_dir', where.format(tmp_path))]
                      if where else [])
 
@@ -34,7 +34,7 @@ def test_in_a_bucket_xla_keeps_nothing_beside_it(monkeypatch):
   changes = {}
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   monkeypatch.setattr(jax.config, 'update', changes.__setitem__)
-  compile_cache.turn_on(config('gs://bucket/cache', 'auto'))
+  session.turn_on_compile_cache(config('gs://bucket/cache', 'auto'))
   assert changes == {
       'jax_compilation_cache_dir': 'gs://bucket/cache/compiled',
       'jax_persistent_cache_enable_xla_caches': 'none'}
@@ -42,9 +42,9 @@ def test_in_a_bucket_xla_keeps_nothing_beside_it(monkeypatch):
 
 PROGRAM = '''
 import sys, jax
-from robertax.train import compile_cache
+from robertax.train import session
 from robertax.config import parse
-compile_cache.turn_on(parse({'train': {'compile_cache': sys.argv[1]}}))
+session.turn_on_compile_cache(parse({'train': {'compile_cache': sys.argv[1]}}))
 print(jax.jit(lambda x: x * 2 + 1)(20))
 '''
 

@@ -5,9 +5,9 @@ import shutil
 import pytest
 
 from robertax.errors import InputError
-from robertax.train import identity, parts
-from robertax.train.source import open_weights
-from robertax.train.step_folders import saved_steps
+from robertax.train import facts, parts
+from robertax.train.checkpoint import saved_steps
+from robertax.train.initial import open_weights
 from tests.train.finetune_test import killed_at
 from tests.train.loop_test import changed, losses, one_device, tiny
 
@@ -118,7 +118,7 @@ def test_where_none_is_left_it_does_not_begin_at_0(stopped, tmp_path):
 def test_a_state_of_another_code_or_text(stopped, tmp_path, monkeypatch):
   config, folder, expected = stopped
   folder = shutil.copytree(folder, tmp_path / 'w')
-  monkeypatch.setattr(identity, 'CODE_VERSION', 99)
+  monkeypatch.setattr(facts, 'CODE_VERSION', 99)
   with pytest.raises(InputError, match='code: 1 -> 99'):
     one_device(config, folder)
   one_device(changed(config, train={'allow_changed': 'code'}), folder)

@@ -17,12 +17,11 @@ from robertax.data import split_micro_batches
 from robertax.errors import Diverged, InputError
 from robertax.kernels.dropout import seed_words
 from robertax.tasks.pretrain import Pretrain
-from robertax.train import divergence, guard, loop, optimizer, schedules
+from robertax.train import divergence, loop, optimizer
 from robertax.train.checkpoint import as_dict, from_dict
-from robertax.train.compiled import compiled
-from robertax.train.divergence import Judge
-from robertax.train.interruption import Interruption
-from robertax.train.passed_over import PassedOver
+from robertax.train.divergence import Judge, PassedOver
+from robertax.train.parts import Interruption
+from robertax.train.step import compiled
 from tests.train.loop_test import changed, lines, one_device, tiny  # noqa: F401
 
 BAD = 12  # The batch that is poisoned.
@@ -60,7 +59,7 @@ def by_hand(values, batches_of_steps):
   task = Pretrain.of(config, 1)
   programs = compiled(task.objective, config.optim, mesh, False)
   _, schedule = optimizer.create(config.optim, STEPS)
-  rates, losses = schedules.rates(schedule, STEPS), []
+  rates, losses = optimizer.rates(schedule, STEPS), []
   with jax.set_mesh(mesh):
     now = programs.create(jax.random.key(config.seed))
     sharding = parallel.batch_sharding(mesh, micro_batches=True)
@@ -213,9 +212,9 @@ def decisions_by_hand(losses, norms, spike_loss, spike_norm):
   """What the guard must say, in plain NumPy."""
   good, found = [], []
   for loss, norm in zip(losses, norms):
-    last = good[-guard.WINDOW:]
+    last = good[-optimizer.GUARD_WINDOW:]
     spiked = False
-    if len(last) >= guard.LEAST:
+    if len(last) >= optimizer.GUARD_LEAST:
       mean = np.mean([x for x, _ in last])
       median = np.sort([x for _, x in last])[(len(last) - 1) // 2]
       spiked = (bool(spike_loss) and loss > mean + spike_loss
@@ -239,7 +238,7 @@ def test_spikes_are_found_and_skipped_and_the_state_carries_them(
   losses[90], norms[91] = np.nan, np.inf
   config = OptimConfig(on_divergence='skip', spike_loss=spike_loss,
                        spike_gradient_norm=spike_norm)
-  tx = guard.guarded(optimizer.scale_by_given_rate(), config)
+  tx = optimizer.guarded(optimizer.scale_by_given_rate(), config)
   tx = optax.GradientTransformationExtraArgs(tx.init, jax.jit(tx.update))
   params = {'w': np.zeros(2, np.float32)}
   state, found = tx.init(params), []
@@ -248,7 +247,7 @@ def test_spikes_are_found_and_skipped_and_the_state_carries_them(
     state = from_dict(as_dict(state), state)
     updates, state = tx.update(params, state, params, learning_rate=-1.0,
                                objective=loss, gradient_norm=norm)
-    found.append(bool(guard.spiked(state)))
+    found.append(bool(optimizer.newest_is_spike(state)))
   expected = decisions_by_hand(losses, norms, spike_loss, spike_norm)
   assert found == expected and sum(found) >= 3
 
@@ -287,7 +286,7 @@ def test_a_run_with_thresholds_resumes_bitwise(config, tmp_path):
   """The ring is part of the checkpoint, on one device and on eight."""
   spiky = changed(config, optim={'spike_gradient_norm': 1.1},
                   train={'steps': 45})
-  with mock.patch.object(guard, 'LEAST', 8):
+  with mock.patch.object(optimizer, 'GUARD_LEAST', 8):
     one_device(spiky, tmp_path / 'whole')
     interrupted_at(20, spiky, tmp_path / 'parts')
     one_device(spiky, tmp_path / 'parts')

@@ -15,9 +15,9 @@ from robertax.config import parse
 from robertax.errors import InputError
 from robertax.studies import sweep
 from robertax.tasks import scoring
-from robertax.train import compiled, loop, parts
-from robertax.train.scoring import Scoring
-from robertax.train.writer import read_lines
+from robertax.train import checkpoint, loop, parts, step
+from robertax.train.evaluate import Scoring
+from robertax.train.writer import read_metrics
 from tests.tasks.tiny_glue import config, write_sst2
 from tests.train.loop_test import text
 
@@ -54,7 +54,7 @@ def read(folder):
 
 
 def lines(folder):
-  return [m for _, m in read_lines(f'{folder}/metrics.jsonl')]
+  return [m for _, m in read_metrics(f'{folder}/metrics.jsonl')]
 
 
 def losses(folder):
@@ -125,7 +125,7 @@ def killed_at(step):
   """
   add, calls, opened = parts.Window.add, [], []
 
-  class Kept(loop.Checkpoints):
+  class Kept(checkpoint.Checkpoints):
     def __init__(self, *args, **named):
       super().__init__(*args, **named)
       opened.append(self)
@@ -283,7 +283,7 @@ def test_a_sweep_compiles_once_for_each_shape_and_resumes(
   settings = parse(config(data, pretrained, finetune={
       'epochs': 1, 'max_train_examples': 32}))
   shapes, made = set(), []
-  real = compiled.Compiled.__init__
+  real = step.Compiled.__init__
 
   def counted(self, *args):
     real(self, *args)
@@ -296,8 +296,8 @@ def test_a_sweep_compiles_once_for_each_shape_and_resumes(
     noted._cache_size = train._cache_size
     self.train = noted
 
-  compiled._compiled.cache_clear()
-  with mock.patch.object(compiled.Compiled, '__init__', counted):
+  step._compiled_programs.cache_clear()
+  with mock.patch.object(step.Compiled, '__init__', counted):
     whole = swept(settings, tmp_path / 'whole')
     (programs,) = made  # 2 rates x 2 batches x 2 seeds have one program.
     assert programs.shapes == len(shapes)
@@ -309,7 +309,7 @@ def test_a_sweep_compiles_once_for_each_shape_and_resumes(
     again = swept(settings, tmp_path / 'killed')
     assert made == [programs]
     assert programs.shapes == len(shapes)
-  compiled._compiled.cache_clear()
+  step._compiled_programs.cache_clear()
   assert sweep.sweep_table(again.results).splitlines()[1:] == sweep.sweep_table(
       whole.results).splitlines()[1:]
   assert again.results['settings'] == whole.results['settings']

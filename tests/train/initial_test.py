@@ -19,7 +19,8 @@ from robertax.config import (
     to_dict,
 )
 from robertax.errors import InputError
-from robertax.interop import huggingface, verification
+from robertax.inspection import conversion
+from robertax.interop import huggingface
 from robertax.interop.pretrained import with_positions
 from robertax.train import initial
 
@@ -49,7 +50,7 @@ def test_weights_with_them_are_looked_for(tmp_path):
 @pytest.fixture(scope='module')
 def foreign(tmp_path_factory):
   """A folder of Hugging Face, and what is in it."""
-  tokenizer = text.train_byte_bpe([' '.join(verification.SENTENCES)], 290)
+  tokenizer = text.train_byte_bpe([' '.join(conversion.SENTENCES)], 290)
   config = ModelConfig(vocab_size=tokenizer.vocab_size, hidden_size=16,
                        num_layers=2, num_heads=2, mlp_size=24,
                        max_positions=20, num_types=1, num_classes=3)
@@ -152,7 +153,7 @@ def restore(there, new='classifier', unused='lm_head'):
   config = Config(task='glue/rte', init_from='W', finetune=FinetuneConfig(
       new_parameters=new, unused_parameters=unused))
   read = lambda wanted: jax.tree.map(lambda w, x: x, wanted, there)
-  return initial.restored(config, params, there, read)
+  return initial.fit_weights(config, params, there, read)
 
 
 def test_the_body_is_restored_and_what_is_dropped_is_said(capsys):

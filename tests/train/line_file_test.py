@@ -7,7 +7,7 @@ import os
 import pytest
 
 from robertax.errors import InputError
-from robertax.train.line_file import LineFile
+from robertax.train.writer import LineFile
 
 
 class Failing:
@@ -38,7 +38,7 @@ def room(monkeypatch):
     file = plain(path, mode, **named)
     return Failing(file, left) if '+' in mode else file
 
-  monkeypatch.setattr('robertax.train.line_file.open', opened, raising=False)
+  monkeypatch.setattr('robertax.train.writer.open', opened, raising=False)
   return left
 
 

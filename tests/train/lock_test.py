@@ -11,12 +11,12 @@ import time
 import pytest
 
 from robertax.errors import InputError
-from robertax.train import lock
-from robertax.train.lock import Lease, Lock
+from robertax.train import workdir
+from robertax.train.workdir import Lease, Lock
 
 HOLDER = '''
 import sys, time
-from robertax.train.lock import {name}
+from robertax.train.workdir import {name}
 with {name}(sys.argv[1]) as held:
   print('held', flush=True)
   time.sleep(100)
@@ -89,7 +89,7 @@ def test_a_lease_of_another_machine_is_taken_over_when_it_is_silent(
   begun = time.monotonic()
   lease = Lease(str(tmp_path), beat=0.02, lost=0.3)
   assert 0.3 <= time.monotonic() - begun < 5
-  monkeypatch.setattr(lock.socket, 'gethostname', lambda: 'third')
+  monkeypatch.setattr(workdir.socket, 'gethostname', lambda: 'third')
   with pytest.raises(InputError, match='is in use by process'):
     Lease(str(tmp_path), lost=0.3)  # It beats.
   lease.give_back()

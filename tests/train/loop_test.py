@@ -15,7 +15,7 @@ import pytest
 from robertax.config import parse
 from robertax.errors import InputError
 from robertax.train import loop
-from robertax.train.writer import read_lines
+from robertax.train.writer import read_metrics
 from tests.train.trace_test import traced_steps
 
 
@@ -64,7 +64,7 @@ def one_device(config, folder):
 
 
 def lines(folder):
-  return [m for _, m in read_lines(f'{folder}/metrics.jsonl')]
+  return [m for _, m in read_metrics(f'{folder}/metrics.jsonl')]
 
 
 def losses(folder):

@@ -10,7 +10,7 @@ from robertax.corpus.records import Manifest
 from robertax.data.block_cache import BlockCache
 from robertax.inspection import report
 from robertax.tasks.pretrain import Pretrain
-from robertax.train import step_folders
+from robertax.train import checkpoint
 from robertax.train.checkpoint import Checkpoints
 from tests.train.loop_test import changed, lines, one_device, text
 
@@ -72,7 +72,7 @@ def test_what_lies_beside_checkpoints_in_a_storage_is_the_local_workdir(
   in a bucket trains and resumes is tests/oracle/bucket_oracle_test.py's.
   """
   real = Checkpoints._place
-  monkeypatch.setattr(step_folders, 'SCHEMES', ('gs', 'fake'))
+  monkeypatch.setattr(checkpoint, 'SCHEMES', ('gs', 'fake'))
 
   def behind(checkpoints):
     given = real(checkpoints)

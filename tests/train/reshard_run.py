@@ -16,7 +16,7 @@ import numpy as np
 from robertax import parallel
 from robertax.config import MeshConfig
 from robertax.data import split_micro_batches
-from robertax.train import optimizer, schedules
+from robertax.train import optimizer
 from robertax.train.checkpoint import Checkpoints
 from tests.train import tiny_run
 
@@ -32,7 +32,7 @@ def train(mesh, folder, at, count, save):
       now = checkpoints.restore_newest(abstract)
       assert int(now.step) == at
     losses, hashes = [], []
-    rates = schedules.rates(optimizer.create(tiny_run.OPTIM, 100)[1], 100)
+    rates = optimizer.rates(optimizer.create(tiny_run.OPTIM, 100)[1], 100)
     whole = jax.jit(lambda x: x, out_shardings=jax.sharding.NamedSharding(
         mesh, jax.P()))
     steps = list(zip(tiny_run.batches(at + count), rates))[at:]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from robertax.config import OptimConfig
-from robertax.train.schedules import SCHEDULES, rates
+from robertax.train.optimizer import SCHEDULES, rates
 
 PEAK, WARMUP, STEPS, END = 6e-4, 20, 100, 1e-5
 

@@ -8,7 +8,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from robertax.errors import InputError
-from robertax.train import checkpoint, session, step_folders
+from robertax.train import checkpoint, session
 from robertax.train.checkpoint import Checkpoints
 from robertax.train.config import Config
 
@@ -20,7 +20,7 @@ from robertax.train.config import Config
 def test_orbax_is_given_a_url_as_it_is(workdir, given, monkeypatch):
   """By etils' own classes: nothing here stands in for them."""
   seen = []
-  monkeypatch.setattr(step_folders, 'make', lambda folder: None)
+  monkeypatch.setattr(checkpoint, 'make_folder', lambda folder: None)
   monkeypatch.setattr(checkpoint.facts, 'read', lambda folder, step: None)
   monkeypatch.setattr(ocp, 'CheckpointManager',
                       lambda place, **keys: seen.append(place))
@@ -49,7 +49,7 @@ def test_orbax_is_given_a_url_as_it_is(workdir, given, monkeypatch):
 @pytest.mark.parametrize('scheme', ['s3', 'az', 'hf'])
 def test_a_storage_that_orbax_does_not_write_to_is_refused(scheme):
   with pytest.raises(InputError, match=f'not to {scheme}://.*--workdir'):
-    session.admit(Config(), f'{scheme}://bucket/x')
+    session.admit_run(Config(), f'{scheme}://bucket/x')
 
 
 @pytest.fixture(name='google')
@@ -75,8 +75,8 @@ def google_fixture(monkeypatch):
 def test_a_bucket_is_looked_at_before_any_work(google):
   asked = []
   google.answer = asked.append
-  step_folders.check_place('gs://bucket/x/y')
-  step_folders.check_place('/some/run')
+  checkpoint.check_place('gs://bucket/x/y')
+  checkpoint.check_place('/some/run')
   assert asked == ['bucket']
 
   def forbidden(name):
@@ -84,7 +84,7 @@ def test_a_bucket_is_looked_at_before_any_work(google):
 
   google.answer = forbidden
   with pytest.raises(InputError, match='storage.buckets.get') as e:
-    step_folders.check_place('gs://bucket/x')
+    checkpoint.check_place('gs://bucket/x')
   assert '403 no access to bucket' in str(e.value)
   assert '\n' not in str(e.value)
 
@@ -92,4 +92,4 @@ def test_a_bucket_is_looked_at_before_any_work(google):
 def test_what_a_bucket_needs_is_named_with_the_command(google, monkeypatch):
   monkeypatch.setitem(sys.modules, 'google.cloud', None)
   with pytest.raises(InputError, match='pip install google-cloud-storage'):
-    step_folders.check_place('gs://bucket/x')
+    checkpoint.check_place('gs://bucket/x')

@@ -14,7 +14,7 @@ from robertax import model, parallel
 from robertax.config import MeshConfig
 from robertax.data import split_micro_batches
 from robertax.kernels.dropout import seed_words
-from robertax.train import optimizer, state, step
+from robertax.train import optimizer, step
 from tests.train.tiny_run import (
     CONFIG,
     OPTIM,
@@ -111,8 +111,8 @@ def test_zero1_keeps_a_part_of_the_optimizer():
 
 
 def first_state(value, tx):
-  return state.TrainState(jnp.int32(0), jnp.float32(value),
-                          tx.init(jnp.float32(0.0)))
+  return step.TrainState(jnp.int32(0), jnp.float32(value),
+                         tx.init(jnp.float32(0.0)))
 
 
 def test_gradient_is_of_the_global_mean():
@@ -186,7 +186,7 @@ def test_another_seed_or_rate_compiles_nothing():
       return loss(*args)
 
     update = jax.jit(step.make_train_step(counted, totals, tx))
-    now = state.create(lambda key: model.create(CONFIG, key), tx)(
+    now = step.state_maker(lambda key: model.create(CONFIG, key), tx)(
         jax.random.key(0))
     batch = split_micro_batches(next(batches(1)), 1)
     norms = {(seed, rate): update(now, batch, seed_words(seed),

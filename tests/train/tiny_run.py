@@ -14,7 +14,7 @@ from robertax import model, parallel
 from robertax.config import MeshConfig, ModelConfig, OptimConfig
 from robertax.data import split_micro_batches
 from robertax.kernels.dropout import seed_words
-from robertax.train import optimizer, schedules, state, step
+from robertax.train import optimizer, step
 
 B, T, M, P, V = 16, 32, 6, 3, 67
 CONFIG = ModelConfig(
@@ -92,9 +92,9 @@ def compiled(mesh, micro_batches, zero1=False):
   parts = micro_batches * mesh.shape['data'] * mesh.shape['fsdp']
   tx, _ = optimizer.create(OPTIM, 100)
   with jax.set_mesh(mesh):
-    make = state.create(lambda key: model.create(CONFIG, key), tx)
+    make = step.state_maker(lambda key: model.create(CONFIG, key), tx)
     shardings = jax.tree.map(lambda x: x.sharding,
-                             state.abstract(make, mesh, zero1))
+                             step.abstract_state(make, mesh, zero1))
     now = jax.jit(make, out_shardings=shardings)(jax.random.key(3))
     update = jax.jit(step.make_train_step(loss, totals, tx, zero1),
                      donate_argnums=0, out_shardings=(shardings, None))
@@ -110,7 +110,7 @@ def train(mesh, micro_batches=1, zero1=False, steps=20):
   with jax.set_mesh(mesh):
     now, update = compiled(mesh, micro_batches, zero1)
     losses = []
-    rates = schedules.rates(optimizer.create(OPTIM, 100)[1], 100)
+    rates = optimizer.rates(optimizer.create(OPTIM, 100)[1], 100)
     for batch, rate in zip(batches(steps), rates):
       now, sums = update(now, laid(
           split_micro_batches(batch, micro_batches),

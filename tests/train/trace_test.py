@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from robertax.errors import InputError
-from robertax.train.trace import Trace, profiled
+from robertax.train.parts import Trace, profiled_steps
 
 
 def traced_steps(folder):
@@ -53,4 +53,4 @@ def test_nothing_asked_for_nothing_written(tmp_path):
 @pytest.mark.parametrize('text', ['x', '0-3', '5-4', '3-', '-3', '1-2-3'])
 def test_wrong_steps_are_named(text):
   with pytest.raises(InputError, match='profile_steps.*100-105'):
-    profiled(text)
+    profiled_steps(text)

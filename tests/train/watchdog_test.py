@@ -9,13 +9,11 @@ import time
 import pytest
 
 from robertax.errors import STALLED
-from robertax.train.clock import Clock
-from robertax.train.watchdog import PATIENCE, Watchdog
+from robertax.train.clock import PATIENCE, Clock, Watchdog
 
 COMMAND = '''
 import sys, threading, time
-from robertax.train.clock import Clock
-from robertax.train.watchdog import Watchdog
+from robertax.train.clock import Clock, Watchdog
 
 folder, seconds, on_stall, going = sys.argv[1:]
 

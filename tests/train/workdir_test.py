@@ -14,17 +14,17 @@ from robertax.train import workdir
 def test_a_damaged_config_is_named(tmp_path, content):
   (tmp_path / 'config.json').write_text(content)
   with pytest.raises(InputError, match='choose another folder') as e:
-    workdir.check(str(tmp_path), Config())
+    workdir.check_config(str(tmp_path), Config())
   assert str(tmp_path / 'config.json') in str(e.value)
 
 
 def test_checkpoints_without_a_config_belong_to_no_config(tmp_path):
-  workdir.check(str(tmp_path / 'none'), Config())
+  workdir.check_config(str(tmp_path / 'none'), Config())
   (tmp_path / 'checkpoints').mkdir()
-  workdir.check(str(tmp_path), Config())
+  workdir.check_config(str(tmp_path), Config())
   (tmp_path / 'checkpoints' / '6').mkdir()
   with pytest.raises(InputError, match='has checkpoints, but no config.json'):
-    workdir.check(str(tmp_path), Config())
+    workdir.check_config(str(tmp_path), Config())
 
 
 def test_what_a_task_has_filled_in_need_not_be_given_again(tmp_path):
@@ -33,11 +33,11 @@ def test_what_a_task_has_filled_in_need_not_be_given_again(tmp_path):
   filled = dataclasses.replace(given, model=dataclasses.replace(
       given.model, vocab_size=300, num_types=2, nsp_head=True))
   (tmp_path / 'config.json').write_text(json.dumps(to_dict(filled)))
-  workdir.check(str(tmp_path), given)
-  workdir.check(str(tmp_path), filled)
+  workdir.check_config(str(tmp_path), given)
+  workdir.check_config(str(tmp_path), filled)
   assert workdir.read_config(str(tmp_path)) == filled
   for key, value in (('num_types', 3), ('vocab_size', 301)):
     other = dataclasses.replace(given, model=dataclasses.replace(
         given.model, **{key: value}))
     with pytest.raises(InputError, match=f'model.{key}: .* -> {value}'):
-      workdir.check(str(tmp_path), other)
+      workdir.check_config(str(tmp_path), other)

@@ -6,11 +6,11 @@ from unittest import mock
 import pytest
 
 from robertax.errors import InputError
-from robertax.train.writer import MetricsFile, Writer, read_lines
+from robertax.train.writer import MetricsFile, Writer, read_metrics
 
 
 def steps(folder):
-  return [m['step'] for _, m in read_lines(f'{folder}/metrics.jsonl')]
+  return [m['step'] for _, m in read_metrics(f'{folder}/metrics.jsonl')]
 
 
 def test_values_of_a_step_are_one_line(tmp_path):

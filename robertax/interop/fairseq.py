@@ -37,6 +37,11 @@ class Checkpoint:
     layout: of its weights.
   """
 
+  @staticmethod
+  def tokenizer_config(path: str) -> TokenizerConfig:
+    """The `tokenizer` section that reads the files beside this one."""
+    return TokenizerConfig(path=os.path.dirname(os.path.abspath(path)))
+
   def __init__(self, path: str):
     """Reads the file; runs nothing of it.
 

@@ -442,6 +442,11 @@ class Folder:
     labels: names of the classes.
   """
 
+  @staticmethod
+  def tokenizer_config(path: str) -> TokenizerConfig:
+    """The `tokenizer` section that reads this folder's."""
+    return TokenizerConfig(path=path, lowercase=reads_lowercase(path))
+
   def __init__(self, path: str):
     """Looks at config.json and the names of the weights.
 

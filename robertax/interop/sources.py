@@ -6,7 +6,7 @@ from typing import Any
 from robertax.config import TokenizerConfig
 from robertax.tables import Table
 
-# Each has .config, and .read(), which gives a Pretrained.
+# Each has .config, .read(), which gives a Pretrained, and .tokenizer_config().
 SOURCES = Table(hf='robertax.interop.huggingface:Folder',
                 fairseq='robertax.interop.fairseq:Checkpoint')
 
@@ -33,8 +33,4 @@ def open_source(spec: str) -> Any:
 def source_tokenizer(spec: str) -> TokenizerConfig:
   """The `tokenizer` section that reads its tokenizer."""
   kind, _, path = spec.partition(':')
-  path = os.path.expanduser(path)
-  if kind == 'fairseq':
-    return TokenizerConfig(path=os.path.dirname(os.path.abspath(path)))
-  from robertax.interop import huggingface
-  return TokenizerConfig(path=path, lowercase=huggingface.reads_lowercase(path))
+  return SOURCES[kind].tokenizer_config(os.path.expanduser(path))

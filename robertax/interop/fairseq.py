@@ -12,7 +12,7 @@ import os
 from typing import Any
 
 from robertax import text
-from robertax.config import ModelConfig
+from robertax.config import ModelConfig, TokenizerConfig
 from robertax.errors import InputError
 from robertax.interop import names
 from robertax.interop import tensors as files

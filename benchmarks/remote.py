@@ -59,7 +59,7 @@ def run(manifest, config, folder: str, steps: int, *, rows=None, local=None,
   from benchmarks import fake_remote
   from benchmarks.input import MASK_ID, SPECIAL_IDS, VOCAB_SIZE
   from robertax.data import Masking, Pipeline, open_source
-  from robertax.data.block_cache import BlockCache
+  from robertax.data.remote import BlockCache
 
   masking = Masking(
       mask_rate=config.mask_rate, random_rate=config.replace_random_rate,

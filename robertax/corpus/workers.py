@@ -30,9 +30,14 @@ from robertax.corpus.blocks import (
     shards_of,
 )
 from robertax.corpus.formats import FORMATS, PairLaw
-from robertax.corpus.packing import Packer, PackingJob, RowRecipe
 from robertax.corpus.records import SPLITS, split_names
-from robertax.corpus.shards import ShardFiles, read_entry
+from robertax.corpus.shards import (
+    Packer,
+    PackingJob,
+    RowRecipe,
+    ShardFiles,
+    read_entry,
+)
 from robertax.corpus.tokens import TextRecipe, Texts, Tokenizing, TokenStore
 from robertax.errors import InputError
 from robertax.progress import progress_bar

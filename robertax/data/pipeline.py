@@ -16,11 +16,11 @@ import numpy as np
 from robertax.config import DataConfig
 from robertax.data.feed import Prefetch
 from robertax.data.hashing import eval_keys, train_keys
-from robertax.data.lookahead import Lookahead
 from robertax.data.masking import Masking
 from robertax.data.order import open_order
+from robertax.data.remote import GRID, Lookahead
 from robertax.data.rows import Rows
-from robertax.data.source import GRID, Source, grid
+from robertax.data.source import Source, grid
 from robertax.errors import InputError
 
 # What the tokens of a packed row belong to: their example, their segment.

@@ -17,9 +17,14 @@ import numpy as np
 from robertax import files
 from robertax.config import BACKENDS, DataConfig
 from robertax.corpus.records import Manifest
-from robertax.data.block_cache import Block, BlockCache
-from robertax.data.lookahead import Lookahead
-from robertax.data.remote import GRID, Remote, Span
+from robertax.data.remote import (
+    GRID,
+    Block,
+    BlockCache,
+    Lookahead,
+    Remote,
+    Span,
+)
 from robertax.data.rows import BadRecords, Mapped, Rows, Shards
 from robertax.errors import InputError, unknown
 

@@ -6,8 +6,12 @@ and tokenizer. `hf_folder.write` writes one for transformers. No code that comes
 with weights is run, and torch is imported only to read a .bin or .pt.
 """
 
-from robertax.interop.pretrained import Pretrained
-from robertax.interop.sources import is_foreign, open_source, source_tokenizer
+from robertax.interop.pretrained import (
+    Pretrained,
+    is_foreign,
+    open_source,
+    source_tokenizer,
+)
 
 __all__ = ['Pretrained', 'is_foreign', 'open_source',
            'source_tokenizer']

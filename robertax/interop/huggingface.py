@@ -5,7 +5,7 @@ import json
 import os
 from typing import Any
 
-from robertax.config import ModelConfig, flatten
+from robertax.config import ModelConfig, TokenizerConfig, flatten
 from robertax.errors import InputError, unknown, writing
 from robertax.interop import names
 from robertax.interop import tensors as files

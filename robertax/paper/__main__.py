@@ -51,14 +51,14 @@ def main(argv):
   from robertax import files
   from robertax.errors import unknown
   from robertax.paper import scales
-  from robertax.paper.cost import (
+  from robertax.paper.run import Study, run_table
+  from robertax.paper.scales import (
+      SCALES,
       check_scale,
       cost_json,
       cost_table,
       table_costs,
   )
-  from robertax.paper.run import Study, run_table
-  from robertax.paper.scales import SCALES
   from robertax.parallel import processes
 
   names = scales.asked_tables(_TABLE.value)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from robertax.corpus import formats
-from robertax.corpus.packing import fill_rows
+from robertax.corpus.shards import fill_rows
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 

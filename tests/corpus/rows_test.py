@@ -4,15 +4,15 @@ import doctest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robertax.corpus import packing
-from robertax.corpus.packing import fill_rows
+from robertax.corpus import shards
+from robertax.corpus.shards import fill_rows
 
 LENGTH = 20
 SIZES = st.lists(st.integers(3, LENGTH), max_size=120)
 
 
 def test_worked_example():
-  found = doctest.testmod(packing)
+  found = doctest.testmod(shards)
   assert not found.failed and found.attempted
 
 
@@ -47,11 +47,11 @@ def test_each_example_stands_in_one_row(sizes, most):
   for row in found:
     assert row == sorted(row) and 1 <= len(row) <= most
     assert sum(sizes[i] for i in row) <= LENGTH
-  assert found == plainly(sizes, most, packing.OPEN_ROWS)
+  assert found == plainly(sizes, most, shards.OPEN_ROWS)
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.lists(st.integers(3, LENGTH), max_size=packing.OPEN_ROWS))
+@given(st.lists(st.integers(3, LENGTH), max_size=shards.OPEN_ROWS))
 def test_two_half_empty_rows_would_have_been_one(sizes):
   """While no row is closed for want of a window; the law of any-fit rules."""
   found = fill_rows(sizes, LENGTH, len(sizes) + 1)

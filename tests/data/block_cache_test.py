@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from robertax.config import DataConfig
-from robertax.data import block_cache
-from robertax.data.block_cache import Block, BlockCache
+from robertax.data import remote
+from robertax.data.remote import Block, BlockCache
 from robertax.errors import InputError
 
 
@@ -80,7 +80,7 @@ def test_a_share_of_the_room(cache):
 def test_a_bound_that_is_too_small_is_named(cache, monkeypatch):
   with pytest.raises(InputError, match='data.remote_cache_gib'):
     cache.wait_to_pin(block('a', 1001))
-  monkeypatch.setattr(block_cache, '_PATIENCE', 0.05)
+  monkeypatch.setattr(remote, '_PATIENCE', 0.05)
   cache.pin(block('a', 1000))
   with pytest.raises(InputError, match='data.remote_cache_gib'):
     cache.wait_to_pin(block('b'))
@@ -158,7 +158,7 @@ def test_a_damaged_block_is_fetched_again(tmp_path, how):
 
 OTHER = '''
 import sys
-from robertax.data.block_cache import BlockCache
+from robertax.data.remote import BlockCache
 print(BlockCache(sys.argv[1], 1000).folder, flush=True)
 sys.stdin.read()
 '''

@@ -12,10 +12,8 @@ from benchmarks import fake_remote
 from robertax.corpus import shards
 from robertax.corpus.records import Manifest
 from robertax.data import pipeline as pipeline_lib
-from robertax.data.block_cache import BlockCache
-from robertax.data.lookahead import Lookahead
 from robertax.data.pipeline import Pipeline, eval_batches, unigram_counts
-from robertax.data.remote import Remote, Span
+from robertax.data.remote import BlockCache, Lookahead, Remote, Span
 from robertax.data.source import open_source
 from robertax.errors import InputError
 

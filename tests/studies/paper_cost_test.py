@@ -6,9 +6,14 @@ import types
 import pytest
 
 from robertax.errors import InputError
-from robertax.paper import cost, scales
-from robertax.paper.cost import check_scale, cost_json, cost_table, table_costs
-from robertax.paper.scales import SCALES
+from robertax.paper import scales
+from robertax.paper.scales import (
+    SCALES,
+    check_scale,
+    cost_json,
+    cost_table,
+    table_costs,
+)
 from robertax.paper.tables import TABLES
 
 PAPER = SCALES['paper']
@@ -32,7 +37,7 @@ def _compiled(monkeypatch):
     seen.append((config, topology))
     return estimated(LIMIT * rows / 64, a * b)
 
-  monkeypatch.setattr(cost, 'estimate', estimate)
+  monkeypatch.setattr(scales, 'estimate', estimate)
   return seen
 
 
@@ -91,7 +96,7 @@ def test_a_task_of_a_model_is_paid_once(compiled):
 
 
 def test_what_fits_nowhere_is_said(monkeypatch):
-  monkeypatch.setattr(cost, 'estimate',
+  monkeypatch.setattr(scales, 'estimate',
                       lambda config, name: estimated(2 * LIMIT))
   found = table_costs(['4'], PAPER)
   assert not cost_json(found)['fits']

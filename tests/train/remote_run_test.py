@@ -7,7 +7,7 @@ from benchmarks import fake_remote
 from robertax import files
 from robertax.config import parse
 from robertax.corpus.records import Manifest
-from robertax.data.block_cache import BlockCache
+from robertax.data.remote import BlockCache
 from robertax.inspection import report
 from robertax.tasks.pretrain import Pretrain
 from robertax.train import checkpoint

@@ -42,6 +42,7 @@ from benchmarks.training import ROOT, environment, last_step
 STEPS = 20
 LONGEST = 3600.0  # Seconds of a process, before it counts as hung.
 _POLL = 0.005
+_HELP = (0, 1)  # absl's --help ends with 1.
 _LOAD = ('import sys, robertax; '
          'robertax.load(sys.argv[1]).fill_mask("The <mask> of a list.")')
 _CONFIG = '--config=configs/quickstart.py'
@@ -91,13 +92,15 @@ class Side:
 
 
 def watch(side: Side, arguments: list[str],
-          happened: Callable[[], bool] | None = None) -> Numbers:
+          happened: Callable[[], bool] | None = None,
+          codes: tuple[int, ...] = (0,)) -> Numbers:
   """Runs Python in a tree, to its end.
 
   Args:
     side: whose tree.
     arguments: of Python.
     happened: what is waited for; seen within 5 ms.
+    codes: with which it may end.
 
   Returns:
     `s` and `processor s` of the process, `memory, MB`, and `first step, s`,
@@ -131,7 +134,8 @@ def watch(side: Side, arguments: list[str],
       if child.returncode is None:
         child.kill()
         child.wait()
-    if child.returncode or happened is not None and not found:
+    if child.returncode not in codes or (
+        happened is not None and not found):
       said.seek(0)
       raise RuntimeError(f'{side.name}: python {" ".join(arguments)} ended '
                          f'with {child.returncode}:\n{said.read()[-3000:]}')
@@ -165,9 +169,10 @@ WHAT: dict[str, Callable[[Side, str], Numbers]] = {
     'start': lambda side, workdir: side.run(workdir),
     'numpy': lambda side, workdir: side.run(
         workdir, '--config.data.backend=numpy'),
-    '--help': lambda side, _: watch(side, ['-m', 'robertax.main', '--help']),
+    '--help': lambda side, _: watch(
+        side, ['-m', 'robertax.main', '--help'], codes=_HELP),
     '--config --help': lambda side, _: watch(
-        side, ['-m', 'robertax.main', _CONFIG, '--help']),
+        side, ['-m', 'robertax.main', _CONFIG, '--help'], codes=_HELP),
     'load': lambda side, _: watch(
         side, ['-c', _LOAD, str(side.folder / 'warm' / 'w')]),
     'cold': lambda side, workdir: side.run(workdir, cold=True)}

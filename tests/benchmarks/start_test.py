@@ -12,7 +12,7 @@ MAIN = '''
 import json, os, pathlib, sys, time
 if '--help' in sys.argv:
   print('usage')
-  sys.exit()
+  sys.exit(1)  # As absl does.
 flags = dict(x.lstrip('-').split('=', 1) for x in sys.argv[1:])
 assert pathlib.Path('configs/quickstart.py').exists()
 assert flags['config.train.log_every'] == '1'

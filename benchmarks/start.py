@@ -213,11 +213,11 @@ def table(found: dict[str, list[list[float]]], sides: list[Side]
           ) -> Iterator[str]:
   """Lines: of each side median, min and max."""
   yield '  '.join(['median (min to max)'.ljust(28), *(
-      side.name.rjust(26) for side in sides), 'ratio'.rjust(6)])
+      side.name.rjust(31) for side in sides), 'ratio'.rjust(6)])
   for name, row in found.items():
     cells = [f'{statistics.median(x):9.2f} ({min(x):.2f} to {max(x):.2f})'
              for x in row]
-    yield '  '.join([name.ljust(28), *(cell.rjust(26) for cell in cells),
+    yield '  '.join([name.ljust(28), *(cell.rjust(31) for cell in cells),
                      f'{ratio(row):6.3f}'])
 
 

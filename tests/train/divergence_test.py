@@ -20,7 +20,7 @@ from robertax.tasks.pretrain import Pretrain
 from robertax.train import divergence, loop, optimizer
 from robertax.train.checkpoint import as_dict, from_dict
 from robertax.train.divergence import Judge, PassedOver
-from robertax.train.parts import Interruption
+from robertax.train.session import Interruption
 from robertax.train.step import compiled
 from tests.train.loop_test import changed, lines, one_device, tiny  # noqa: F401
 

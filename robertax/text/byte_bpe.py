@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SPECIALS = ('<s>', '<pad>', '</s>', '<unk>')
 MASK = '<mask>'
+# The space before a mask belongs to the word that is predicted there.
+MASK_LSTRIP = True
 BOS, PAD, EOS, UNK = SPECIALS
 
 
@@ -86,19 +88,11 @@ def token_bytes(library: tokenizers.Tokenizer, token_id: int) -> bytes:
   return piece.encode()
 
 
-def finish(library: tokenizers.Tokenizer, bos_id: int, eos_id: int) -> None:
-  """Adds Hugging Face's special tokens and RoBERTa post-processor."""
-  import tokenizers
+def post_processor(bos_id: int, eos_id: int):
   from tokenizers import processors
-  library.add_special_tokens(
-      [tokenizers.AddedToken(token, special=True, normalized=False)
-       for token in SPECIALS] +
-      # lstrip: the space before a mask belongs to the word predicted there.
-      [tokenizers.AddedToken(MASK, special=True, normalized=False,
-                             lstrip=True)])
   # Positional on purpose: the library's docstring calls the second argument
   # `cls`, its code `cls_token`.
-  library.post_processor = processors.RobertaProcessing(
+  return processors.RobertaProcessing(
       (EOS, eos_id), (BOS, bos_id), True, False)
 
 

@@ -104,11 +104,11 @@ class Tokenizer:
     self.word_starts[list(self.special_ids)] = False
     self.lowercase = bool((state.get('normalizer') or {}).get('lowercase'))
     self.dtype = np.uint16 if self.vocab_size <= 65536 else np.uint32
-    # Without special tokens in `added_tokens` the library has none to find in
-    # the text; nothing is truncated or padded behind our back either.
+    # Without special tokens in `added_tokens` the library finds none in a text;
+    # it must not truncate or pad either.
     plain = {
         **state, 'truncation': None, 'padding': None, 'post_processor': None,
-        'added_tokens': [token for token in state.get('added_tokens') or []
+        'added_tokens': [token for token in state['added_tokens']
                          if not token.get('special')]}
     import tokenizers  # When used: not every machine that trains has it.
     try:
@@ -257,8 +257,12 @@ class Tokenizer:
   def to_json(self) -> str:
     """The tokenizer.json that transformers' RoBERTa or BERT tokenizer reads."""
     import tokenizers
-    core = tokenizers.Tokenizer.from_str(self._plain.to_str())
-    self._kind.finish(core, self.bos_id, self.eos_id)
+    core, kind = tokenizers.Tokenizer.from_str(self._plain.to_str()), self._kind
+    core.add_special_tokens([
+        tokenizers.AddedToken(token, special=True, normalized=False,
+                              lstrip=token == kind.MASK and kind.MASK_LSTRIP)
+        for token in (*kind.SPECIALS, kind.MASK)])
+    core.post_processor = kind.post_processor(self.bos_id, self.eos_id)
     return core.to_str()
 
   def save(self, path: str) -> None:
@@ -332,7 +336,7 @@ def _checked_state(state: Any, source: str) -> tuple[ModuleType, dict]:
 def _base_vocab(state: dict) -> dict[str, int]:
   """The vocabulary without the tokens that were added behind it."""
   vocab = dict(state['model']['vocab'])
-  added = {token['content'] for token in state.get('added_tokens') or []
+  added = {token['content'] for token in state['added_tokens']
            if not token.get('special')}
   while vocab and (last := max(vocab, key=vocab.get)) in added:
     del vocab[last]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SPECIALS = ('[PAD]', '[UNK]', '[CLS]', '[SEP]')
 MASK = '[MASK]'
+MASK_LSTRIP = False
 PAD, UNK, BOS, EOS = SPECIALS
 PREFIX = '##'
 _UNUSED = re.compile(r'\[unused\d+\]')
@@ -138,12 +139,6 @@ def token_bytes(library: tokenizers.Tokenizer, token_id: int) -> bytes:
   return token_text(library, token_id).encode()
 
 
-def finish(library: tokenizers.Tokenizer, bos_id: int, eos_id: int) -> None:
-  """Adds Hugging Face's special tokens and BERT post-processor."""
-  import tokenizers
+def post_processor(bos_id: int, eos_id: int):
   from tokenizers import processors
-  library.add_special_tokens(
-      [tokenizers.AddedToken(token, special=True, normalized=False)
-       for token in (*SPECIALS, MASK)])
-  library.post_processor = processors.BertProcessing(
-      (EOS, eos_id), (BOS, bos_id))
+  return processors.BertProcessing((EOS, eos_id), (BOS, bos_id))

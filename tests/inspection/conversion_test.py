@@ -100,7 +100,7 @@ def test_a_mismatch_writes_nothing(workdir, tmp_path, alone, monkeypatch):
 def test_a_failure_half_way_leaves_nothing(workdir, tmp_path, monkeypatch):
   def fails(*args):
     raise InputError('the disk is full')
-  monkeypatch.setattr(huggingface.files, 'write_safetensors', fails)
+  monkeypatch.setattr(huggingface, 'write_safetensors', fails)
   with pytest.raises(InputError, match='the disk is full'):
     conversion.convert(str(workdir), f'hf:{tmp_path}/hf')
   assert beside(tmp_path) == ['w']

@@ -118,7 +118,6 @@ ROWS = (
     NameRow('span_head/output/bias', 'qa_outputs.bias', 'qa_outputs.bias', None,
             'same'),
 )
-FAMILIES = ('roberta', 'bert', 'fairseq')
 # RobertaForMultipleChoice has the classifier of BERT: its names for RoBERTa's.
 CHOICE = {
     'classifier.dense.weight': 'roberta.pooler.dense.weight',

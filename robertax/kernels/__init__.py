@@ -10,11 +10,10 @@ from robertax.kernels.dense import gelu, layer_norm
 from robertax.kernels.dropout import (
     dropout,
     fold,
-    keep_bits,
     keep_mask,
     key_words,
     row_keys,
 )
 
 __all__ = ['IMPLEMENTATIONS', 'attention', 'dropout', 'fold', 'gelu',
-           'keep_bits', 'keep_mask', 'key_words', 'layer_norm', 'row_keys']
+           'keep_mask', 'key_words', 'layer_norm', 'row_keys']

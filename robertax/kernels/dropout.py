@@ -84,21 +84,16 @@ def row_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
   return fold(key, rows)
 
 
-def keep_bits(keys: jax.Array, elements: jax.Array) -> jax.Array:
-  """32 random bits for each element: uint32, the broadcast shape.
+def bits(x: jax.Array, second: jax.Array) -> jax.Array:
+  """32 random bits for each element.
 
-  They are `mix` of element x GOLDEN + first word, with the second word added
-  between its rounds.
+  They are `mix` of x with the key's second word added between its rounds.
 
   Args:
-    keys: uint32[..., 2].
-    elements: uint32, index of an element in its row; broadcast against [...].
+    x: uint32, index of an element in its row, times GOLDEN, plus the key's
+      first word.
+    second: uint32, the key's second word.
   """
-  return bits(keys[..., 0] + elements * GOLDEN, keys[..., 1])
-
-
-def bits(x: jax.Array, second: jax.Array) -> jax.Array:
-  """`keep_bits` where x = element x GOLDEN + first word is known."""
   x = (x ^ (x >> 16)) * FIRST + second
   x = (x ^ (x >> 15)) * SECOND
   return x ^ (x >> 15)

@@ -28,12 +28,7 @@ _DEFAULTS = {'dropout': 0.1, 'attention_dropout': 0.1, 'activation_fn': 'gelu',
 
 
 class Checkpoint:
-  """A model.pt that fairseq has written: a Source.
-
-  Attributes:
-    config: the ModelConfig.
-    layout: of its weights.
-  """
+  """A Source: a model.pt that fairseq has written."""
 
   @staticmethod
   def tokenizer_config(path: str) -> TokenizerConfig:
@@ -71,7 +66,7 @@ class Checkpoint:
     """
     params, lines = read_params(self._tensors, self.config, self.layout,
                                 self.path)
-    folder = os.path.dirname(os.path.abspath(self.path))
+    folder = self.tokenizer_config(self.path).path
     tokenizer = text.load(folder)
     if tokenizer.vocab_size != self.config.vocab_size:
       raise InputError(

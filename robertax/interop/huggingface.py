@@ -372,13 +372,7 @@ def _history(made: dict[str, Any], metrics: dict[str, Any], step: int
 
 
 class Folder:
-  """A folder that `save_pretrained` has written: a Source.
-
-  Attributes:
-    config: the ModelConfig.
-    layout: of its weights.
-    labels: names of the classes.
-  """
+  """A Source: a folder that `save_pretrained` has written."""
 
   @staticmethod
   def tokenizer_config(path: str) -> TokenizerConfig:

@@ -12,7 +12,6 @@ import numpy as np
 
 from robertax.config import ModelConfig, TokenizerConfig
 from robertax.errors import InputError
-from robertax.model.encoder import PAD_ID
 from robertax.tables import Table
 from robertax.text import Tokenizer
 
@@ -56,6 +55,7 @@ def longer_positions(params: Any, max_positions: int) -> Any:
   Raises:
     InputError: fewer positions than before.
   """
+  from robertax.model.encoder import PAD_ID  # Not before: it imports flax.
   table = params['embeddings']['positions']
   first = PAD_ID + 1  # Row of a sequence's first token.
   before = len(table) - first

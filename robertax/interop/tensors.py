@@ -44,8 +44,7 @@ def read_weights(folder: str) -> Tensors:
 
 
 def read_safetensors(path: str) -> Tensors:
-  """The tensors of one file; InputError if it is of another kind, or cut off.
-  """
+  """The tensors of one file; InputError if it is another kind, or cut off."""
   import safetensors
   try:
     file = safetensors.safe_open(path, 'numpy')

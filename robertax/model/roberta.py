@@ -40,7 +40,8 @@ class Roberta(nnx.Module):
 
   It holds no generator: dropout keys are given. Where the positions that a head
   reads have fewer rows than the tokens, each of their rows belongs to a row
-  group: consecutive rows of tokens, read as one (data.finetuning).
+  group: consecutive rows of tokens, read as one (data.finetuning). A method of
+  a head that the model lacks raises an InputError.
   """
 
   def __init__(self, config: ModelConfig, key):
@@ -80,8 +81,7 @@ class Roberta(nnx.Module):
   __call__ = encode
 
   def encode_layers(self, input_ids_BT, segment_ids_BT, type_ids_BT=None):
-    """As `encode`, without dropout: embeddings and all states, [N + 1,B,T,D].
-    """
+    """[N + 1, B, T, D]: embeddings and each layer's states, without dropout."""
     return encoder.encode(self.embeddings, self.layers, input_ids_BT,
                           segment_ids_BT, type_ids_BT, None, all_layers=True)
 
@@ -89,9 +89,6 @@ class Roberta(nnx.Module):
     """logits_BMV, float32, at `mlm_positions_BM` (int32, 0 as filler).
 
     Padded parameters (`pad_vocabulary`) give logits of padded ids too: -inf.
-
-    Raises:
-      InputError: the model has no such head.
     """
     if not self.embeddings.config.lm_head:
       raise InputError('model.lm_head=False: this model predicts no tokens. '
@@ -104,9 +101,6 @@ class Roberta(nnx.Module):
 
     `nsp_positions_BP` (int32) are those of the packed examples' <s>, 0 as
     filler.
-
-    Raises:
-      InputError: the model has no such head.
     """
     if not self.embeddings.config.nsp_head:
       raise InputError('model.nsp_head=False: this model predicts no next '
@@ -117,9 +111,6 @@ class Roberta(nnx.Module):
     """float32[B, P, C]: the classes of sequences.
 
     `positions_BP` (int32) are those of the sequences' <s>, 0 as filler.
-
-    Raises:
-      InputError: the model has no such head.
     """
     if not self.embeddings.config.num_classes:
       raise InputError('model.num_classes=0: this model has no classifier. '
@@ -128,11 +119,7 @@ class Roberta(nnx.Module):
                            dropout_key)
 
   def span_logits(self, x_BTD):
-    """(start_BT, end_BT), float32: where spans start and end.
-
-    Raises:
-      InputError: the model has no such head.
-    """
+    """(start_BT, end_BT), float32: where spans start and end."""
     if not self.embeddings.config.span_head:
       raise InputError('model.span_head=False: this model finds no spans. One '
                        'that is fine-tuned for answers does.')

@@ -9,6 +9,7 @@ mesh that `jax.set_mesh` has entered each is mapped over the devices by
 from collections.abc import Callable
 import dataclasses
 import functools
+import importlib
 import math
 import sys
 from typing import Any
@@ -212,12 +213,12 @@ def fused(q_BTHK, k_BTHK, v_BTHK, *, segment_ids, dropout_key, dropout_rate):
 
 
 def _kernels(where):
-  # Pallas takes a while to import, and `xla` needs none of it.
-  if where == 'gpu':
-    from robertax.kernels import attention_gpu
-    return attention_gpu
-  from robertax.kernels import attention_tpu
-  return attention_tpu
+  """The module with a platform's `forward` and `backward`.
+
+  By its name: Pallas takes a while to import, and `xla` needs none of it.
+  """
+  return importlib.import_module('robertax.kernels.' + (
+      'attention_gpu' if where == 'gpu' else 'attention_tpu'))
 
 
 # Heads lie side by side, [B, T, H K]: a last dim of 64, kept for the backward

@@ -32,14 +32,12 @@ from typing import Any
 # counts, so that a place that moves is a name more here.
 PLACES = {
     'TASKS': ('robertax.tasks:TASKS', 'robertax.tasks.task_table:TASKS'),
-    'parse': ('robertax.train.config:parse',),
-    'defaults': ('robertax.train.config:defaults',),
-    'SCALES': ('robertax.studies.paper_scales:SCALES',
-               'robertax.studies.paper:SCALES',
-               'robertax.studies.scales:SCALES'),
-    'Recipe': ('robertax.studies.paper_scales:Recipe',
-               'robertax.studies.paper:Recipe',
-               'robertax.studies.scales:Recipe'),
+    'parse': ('robertax.config:parse', 'robertax.train.config:parse'),
+    'defaults': ('robertax.config:defaults', 'robertax.train.config:defaults'),
+    'SCALES': ('robertax.paper.scales:SCALES',
+               'robertax.studies.paper_scales:SCALES'),
+    'Recipe': ('robertax.paper.scales:Recipe',
+               'robertax.studies.paper_scales:Recipe'),
 }
 # Loaded once. Those that a machine lacks are left out.
 LIBRARIES = (

@@ -48,7 +48,7 @@ def _data(tmp_path_factory):
 def _made(tmp_path_factory, data):
   """(W, what it ended with) of Table 1, undisturbed."""
   one = study(tmp_path_factory.mktemp('made'), data)
-  return pathlib.Path(one.folder), make(one)
+  return pathlib.Path(one.workdir), make(one)
 
 
 def test_the_table_has_every_row_seed_and_column(made):

@@ -240,8 +240,8 @@ def nearest(model: Model, words: str | Sequence[str], top_k: int = 8) -> Table:
 
   Args:
     model: from `robertax.load`.
-    words: one or several; each is taken as it stands behind a space. One that
-      is not a token of this model is said to be none.
+    words: one or several, each as it stands behind a space; the table says
+      which are no single token of this model.
     top_k: how many of each.
 
   Raises:

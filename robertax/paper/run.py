@@ -86,9 +86,9 @@ def run_table(study: Study) -> Ended:
   def prepare():
     text = inputs.make_ready(study.name, study.table, study.scale, study.data,
                              study.models)
-    return text, _table_runs(study, text), {name: inputs.task_data(
-        name, study.data, f'{study.models}/data', study.scale)
-                                            for name in study.tasks}
+    tasks = {name: inputs.task_data(name, study.data, f'{study.models}/data',
+                                    study.scale) for name in study.tasks}
+    return text, _table_runs(study, text), tasks
 
   text, runs, tasks = processes.in_turn(f'{study.models}/cache', prepare)
   for name, task in tasks.items() if processes.first() else ():

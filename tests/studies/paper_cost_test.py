@@ -15,6 +15,7 @@ from robertax.paper.scales import (
     table_costs,
 )
 from robertax.paper.tables import TABLES
+from robertax.studies import estimate as compiler
 
 PAPER = SCALES['paper']
 LIMIT = 15.75 * 2**30
@@ -37,7 +38,7 @@ def _compiled(monkeypatch):
     seen.append((config, topology))
     return estimated(LIMIT * rows / 64, a * b)
 
-  monkeypatch.setattr(scales, 'estimate', estimate)
+  monkeypatch.setattr(compiler, 'estimate', estimate)
   return seen
 
 
@@ -96,7 +97,7 @@ def test_a_task_of_a_model_is_paid_once(compiled):
 
 
 def test_what_fits_nowhere_is_said(monkeypatch):
-  monkeypatch.setattr(scales, 'estimate',
+  monkeypatch.setattr(compiler, 'estimate',
                       lambda config, name: estimated(2 * LIMIT))
   found = table_costs(['4'], PAPER)
   assert not cost_json(found)['fits']

@@ -522,8 +522,10 @@ def cost_table(found: Sequence[Cost]) -> str:
                  f'{cost.tuning:>8,.1f} {cost.tuned:>5}'
                  + ('' if cost.fits else '  DOES NOT FIT'))
   sums = cost_json(found)
+  hours = sums['pretraining_chip_hours']
   lines += ['', f'{sums["models"]} models are pretrained: '
-            f'{sums["pretraining_chip_hours"]:,} chip-hours (compiled); '
+            f'{"unknown" if hours is None else f"{hours:,}"} chip-hours '
+            '(compiled); '
             f'{sums["tuning_runs"]:,} fine-tuning runs: '
             f'{sums["tuning_chip_hours"]:,} chip-hours (expected).']
   return '\n'.join(lines)

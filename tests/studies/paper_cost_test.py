@@ -138,3 +138,14 @@ def test_a_small_row_compiles():
   found = table_costs(['1'], scale)
   assert [c.found.fits for c in found] == [True, True]
   assert found[0].found is found[1].found and found[0].pretraining > 0
+
+
+def test_a_device_without_a_known_time_has_no_hours(monkeypatch):
+  def untimed(config, topology):
+    found = estimated()
+    found.timed = False
+    return found
+  monkeypatch.setattr(compiler, 'estimate', untimed)
+  found = table_costs(['8'], PAPER)
+  assert cost_json(found)['pretraining_chip_hours'] is None
+  assert 'models are pretrained: unknown chip-hours' in cost_table(found)

@@ -1,7 +1,7 @@
 """Text data sets of TFDS as corpora: `tfds:NAME[/CONFIG]`, `tfds:FOLDER`.
 
-They are read where they are prepared; nothing is downloaded, for that may be
-a matter of days: an error says with what command.
+They are read where they are prepared. Nothing is downloaded, for that may take
+days: an error names the command that does it.
 """
 
 from collections import Counter
@@ -14,15 +14,13 @@ from robertax import files
 from robertax.corpus.readers import Reading, unix_lines
 from robertax.errors import InputError
 
-PREFIX = 'tfds:'
-
 
 class TfdsText:
   """The documents of one split, in the order of its files.
 
   Attributes:
-    name: of the data set, without its config.
-    config: of the data set, '' where it has one alone.
+    name: the data set's, without its config.
+    config: the data set's, '' where it has only one.
     files: paths of the split's files.
     counts, size, position: as of `documents.Corpus`; the position follows from
       the number of documents read.
@@ -34,25 +32,25 @@ class TfdsText:
     """Finds it; its files are not read yet.
 
     Args:
-      source: `tfds:NAME[/CONFIG][:VERSION]` or `tfds:FOLDER`.
+      source: NAME[/CONFIG][:VERSION] or FOLDER.
       text_field: the feature that holds the text.
       invalid_utf8: 'error' or 'replace'.
       split: as TFDS writes it: `train`, `train[:10%]`, `train+test`.
-      data_dir: where prepared data sets lie; empty: TFDS's own place, which
+      data_dir: the folder of prepared data sets; empty: TFDS's own, which
         TFDS_DATA_DIR names.
 
     Raises:
-      InputError: TFDS is not installed; no such data set, split or feature; it
-        is not prepared.
+      InputError: TFDS is not installed; there is no such data set, split or
+        feature; it is not prepared.
     """
-    self._source, self._split = source, split
-    self._builder = _open(source.removeprefix(PREFIX), data_dir)
+    self._source, self._split = f'tfds:{source}', split
+    self._builder = _open(source, data_dir)
     info = self._builder.info
     try:
       self._info = info.splits[split]
     except (KeyError, ValueError) as e:
       raise InputError(
-          f'data.corpora: {source}: no split {split!r}: it has '
+          f'data.corpora: {self._source}: no split {split!r}: it has '
           f'{", ".join(info.splits) or "none"}; data.split says which.') from e
     self._check(info.features, text_field)
     self.name = self._builder.name
@@ -78,7 +76,7 @@ class TfdsText:
                        f'should be text, found {feature}.')
 
   def fingerprint(self) -> str:
-    """A hash of the files, their sizes and modification times, and the key."""
+    """A hash of the files' paths, sizes and times, of split and field."""
     facts = [(files.absolute(path), *files.stat(path)) for path in self.files]
     return hashlib.sha256(json.dumps(
         [facts, self._split, self._field, self._replace]).encode()).hexdigest()
@@ -102,7 +100,7 @@ class TfdsText:
       self.position = min(self.size, self.size * number
                           // max(1, self._info.num_examples))
     if number != self._info.num_examples:
-      # Its reader takes a file that was cut off for a shorter one.
+      # TFDS's reader takes a file that was cut off for a shorter one.
       raise InputError(
           f'data.corpora: {self._source}: cannot be read whole: {number:,} of '
           f'{self._info.num_examples:,} examples were found in '
@@ -134,7 +132,7 @@ class TfdsText:
 
 
 def _open(name: str, data_dir: str):
-  """The builder of prepared data."""
+  """The builder of a prepared data set."""
   try:
     import tensorflow_datasets as tfds
   except ImportError as e:
@@ -167,12 +165,12 @@ def _open(name: str, data_dir: str):
 
 
 def _cpu_only() -> None:
-  """Imports tensorflow, and leaves the accelerator to JAX."""
+  """Keeps tensorflow off the accelerator, which is JAX's."""
   import tensorflow as tf
   try:
     tf.config.set_visible_devices([], 'GPU')
   except RuntimeError:
-    pass  # TensorFlow is in use already: it has what it wants.
+    pass  # TensorFlow is in use already.
 
 
 def _first_line(error: BaseException) -> str:

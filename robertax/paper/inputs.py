@@ -18,7 +18,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import hashlib
 import json
-import os
 from typing import Any
 import zlib
 
@@ -120,16 +119,13 @@ def write_qnli(made: Sequence[QnliPair], path: str) -> None:
   Raises:
     InputError: it cannot be written.
   """
-  partial = f'{path}.{os.getpid()}.partial'
-  with errors.writing(path):
-    with open(partial, 'w', encoding='utf-8', newline='\n') as f:
-      f.write('\t'.join(QNLI_HEADER) + '\n')
-      for index, pair in enumerate(made):
-        # A tab or a line's end would be another column or row.
-        f.write('\t'.join([str(index), *(
-            ' '.join(text.split()) for text in dataclasses.astuple(pair))])
-                + '\n')
-    os.replace(partial, path)
+  with errors.writing(path), files.writing_whole(path) as f:
+    f.write('\t'.join(QNLI_HEADER) + '\n')
+    for index, pair in enumerate(made):
+      # A tab or a line's end would be another column or row.
+      f.write('\t'.join([str(index), *(
+          ' '.join(text.split()) for text in dataclasses.astuple(pair))])
+              + '\n')
 
 
 # A slice of each corpus, and another that is held out: for small studies.
@@ -167,10 +163,9 @@ def write_slices(corpora: str, folder: str, characters: int) -> None:
         continue
       with writing(path):
         files.makedirs(f'{folder}/{part}')
-        with files.open(f'{path}.partial', 'w') as f:
+        with files.writing_whole(path) as f:
           for text in taken:
             f.write(json.dumps({'text': text}) + '\n')
-        files.replace(f'{path}.partial', path)
 
 
 def _beginnings(corpus: Corpus, longest: int) -> Iterator[str]:
@@ -419,9 +414,7 @@ def _write_rows(path: str, rows: list[str]) -> None:
     return
   with writing(path):
     files.makedirs(path.rpartition('/')[0])
-    with files.open(f'{path}.partial', 'w') as f:
-      f.write('\n'.join(rows) + '\n')
-    files.replace(f'{path}.partial', path)
+    files.write_text(path, '\n'.join(rows) + '\n')
 
 
 # Models of any format, asked of the same held-out rows with the same masks.

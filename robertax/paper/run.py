@@ -156,9 +156,7 @@ def _pretrain_model(study: Study, text: TableText, one: _Run) -> int:
       text.split)
   path = f'{one.place}/{HELDOUT}'
   with writing(path):
-    with files.open(f'{path}.partial', 'w') as f:
-      f.write(json.dumps(asked) + '\n')
-    files.replace(f'{path}.partial', path)
+    files.write_text(path, json.dumps(asked) + '\n')
   return 0
 
 

@@ -16,6 +16,7 @@ import errno
 import functools
 import glob as glob_lib
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -166,25 +167,24 @@ class _RemoteFile(contextlib.AbstractContextManager):
     return called
 
 
+def _remote(path: str, method: str, *args, **kwargs) -> Any:
+  """Calls a method of the epath.Path of a URL."""
+  with _remote_errors(path):
+    return getattr(to_epath(path), method)(*args, **kwargs)
+
+
 def exists(path: str) -> bool:
-  if is_remote(path):
-    with _remote_errors(path):
-      return to_epath(path).exists()
-  return os.path.exists(path)
+  return _remote(path, 'exists') if is_remote(path) else os.path.exists(path)
 
 
 def isdir(path: str) -> bool:
-  if is_remote(path):
-    with _remote_errors(path):
-      return to_epath(path).is_dir()
-  return os.path.isdir(path)
+  return _remote(path, 'is_dir') if is_remote(path) else os.path.isdir(path)
 
 
 def stat(path: str) -> Stat:
   if is_remote(path):
-    with _remote_errors(path):
-      found = to_epath(path).stat()
-      return Stat(found.length, int(found.mtime * 1e9))
+    found = _remote(path, 'stat')
+    return Stat(found.length, int(found.mtime * 1e9))
   found = os.stat(path)
   return Stat(found.st_size, found.st_mtime_ns)
 
@@ -226,35 +226,31 @@ def walk(path: str, onerror=None) -> Iterator[tuple[str, list[str], list[str]]]:
 
 
 def makedirs(path: str) -> None:
-  """Makes the folder and those above it; it may be there."""
+  """Makes a folder and those above it; they may exist."""
   if is_remote(path):
-    with _remote_errors(path):
-      to_epath(path).mkdir(parents=True, exist_ok=True)
+    _remote(path, 'mkdir', parents=True, exist_ok=True)
   else:
     os.makedirs(path, exist_ok=True)
 
 
 def replace(path: str, target: str) -> None:
-  """Renames a file; what the target was is gone."""
+  """Renames a file, in place of any file of the new name."""
   if is_remote(path):
-    with _remote_errors(path):
-      to_epath(path).replace(target)
+    _remote(path, 'replace', target)
   else:
     os.replace(path, target)
 
 
 def remove(path: str) -> None:
   if is_remote(path):
-    with _remote_errors(path):
-      to_epath(path).unlink()
+    _remote(path, 'unlink')
   else:
     os.remove(path)
 
 
 def rmtree(path: str) -> None:
   if is_remote(path):
-    with _remote_errors(path):
-      to_epath(path).rmtree()
+    _remote(path, 'rmtree')
   else:
     shutil.rmtree(path)
 
@@ -384,6 +380,11 @@ def _patiently(path: str, read: Callable[[], T]) -> T:
       if number == _TRIES - 1 or not is_remote(path):
         raise
       time.sleep(0.25 * 4 ** number)
+
+
+def json_hash(values: Any, **options: Any) -> str:
+  """The SHA-256 of what json.dumps makes of values, hexadecimal."""
+  return hashlib.sha256(json.dumps(values, **options).encode()).hexdigest()
 
 
 # Checksums, as manifests hold them. The SHA-256 says whether a file is the one

@@ -15,7 +15,6 @@ restart nor another format, length or tokenizer reads the text for it again.
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 import dataclasses
-import hashlib
 import json
 import os
 import sys
@@ -250,8 +249,8 @@ class Surveys:
     fingerprint = corpus.fingerprint()
     facts = [SURVEY_VERSION, fingerprint, LITERALS, MIN_CHARS,
              MIN_DOCUMENTS, MAX_CHARS, MAX_DOCUMENTS]
-    name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-    path = os.path.join(self._folder, f'{corpus.name}-{name}.json')
+    path = os.path.join(self._folder, f'{corpus.name}-'
+                        f'{files.json_hash(facts)[:16]}.json')
     found = _read_survey(path)
     if found is None and self._only_kept:
       raise InputError(

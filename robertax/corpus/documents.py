@@ -12,7 +12,6 @@ import glob
 import hashlib
 import importlib
 import inspect
-import json
 import os
 import re
 import sys
@@ -80,24 +79,20 @@ class Corpus:
         for version in reader_of(path).versions(path)})
 
   def fingerprint(self) -> str:
-    """A hash of the files' paths, sizes and modification times, and of the
-    versions of the packages that read them."""
+    """A hash of paths, sizes, modification times and package versions."""
     facts = [(files.absolute(path), *files.stat(path)) for path in self.files]
-    return hashlib.sha256(json.dumps(
-        [facts, self._text_field, self._replace,
-         *([self._versions] if self._versions else [])]).encode()).hexdigest()
+    return files.json_hash([facts, self._text_field, self._replace,
+                            *([self._versions] if self._versions else [])])
 
   def documents(self, mark: tuple[int, int] = (0, 0)) -> Iterator[str]:
-    """Reads the documents, one in memory at a time; their lines end with '\n'.
+    """Reads the documents, one in memory at a time, with Unix line ends.
 
     Args:
       mark: of the document to begin with. Files before its own are not opened;
-        documents before it in its own are passed over. `counts` are those of
-        what was read.
+        `counts` are those of what was read.
 
     Raises:
-      InputError: text that is not as it should be, with the file and the line,
-        row or record.
+      InputError: wrong text, with the file and the line, row or record.
     """
     first, passed = mark
     self.counts.clear()
@@ -286,12 +281,10 @@ class Cleaned:
 
   def fingerprint(self) -> str:
     """A hash of the corpus, the switches, and the filter's source file."""
-    return hashlib.sha256(json.dumps(
-        [self._corpus.fingerprint(), self._facts]).encode()).hexdigest()
+    return files.json_hash([self._corpus.fingerprint(), self._facts])
 
   def documents(self) -> Iterator[str]:
-    """The documents that remain, in order; any error of the filter is an
-    InputError."""
+    """The documents that remain; an error of the filter is an InputError."""
     seen = Seen() if self._cleaning.drop_duplicates else None
     least = self._cleaning.min_document_chars
     for number, text in enumerate(self._corpus.documents(), 1):

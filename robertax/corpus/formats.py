@@ -119,6 +119,7 @@ def full_sentences(documents: list[list[np.ndarray]], *, sequence_length: int,
     documents: the ids of each sentence of each document, special tokens not
       included.
     sequence_length: most tokens of an example, <s> included.
+    bos_id, eos_id: ids of <s> and </s>.
     counts: `over_long_sentences` is added to it.
 
   Yields:
@@ -146,8 +147,7 @@ def doc_sentences(documents: list[list[np.ndarray]], *, sequence_length: int,
 
   - sentences are added while they fit, as in `full_sentences`;
   - a document's end closes the example, and nothing stands for the border;
-  - an example of one token or none beside its <s> is dropped, and counted. As
-    every sentence ends in </s>, that is one of nothing but </s>.
+  - an example of nothing but </s> beside its <s> is dropped, and counted.
 
   Over-long sentences are cut as in `full_sentences`. The paper then enlarges
   the batch where examples are short; here several share a row
@@ -160,15 +160,8 @@ def doc_sentences(documents: list[list[np.ndarray]], *, sequence_length: int,
   [0, 5, 5, 2, 6, 6, 6, 2] 0
   [0, 7, 2] 1
 
-  Args:
-    documents: as in `full_sentences`. A sentence without ids is one of nothing
-      but </s>: it does not end its document.
-    sequence_length, bos_id, eos_id: as in `full_sentences`.
-    counts: `over_long_sentences` and `dropped_examples` are added to it.
-
-  Yields:
-    Examples in order; those of a document, each less its <s>, are the stream
-    of its sentences, less what was dropped.
+  Arguments are those of `full_sentences`; `dropped_examples` is added to
+  `counts`, too. A sentence without ids does not end its document.
   """
   block = sequence_length - 1
   bos, eos = _specials(documents, bos_id, eos_id)

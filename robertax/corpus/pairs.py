@@ -22,10 +22,11 @@ Both formats have in common:
 - A pair of more than sequence_length - 3 tokens is cut: always the longer of A
   and B (B, if equal) by one token, at the front or the back by a coin.
 
-No token is lost without a count: those of all documents are those in an A, in a
-positive B, in `truncated_tokens` or in `dropped_tokens`, each exactly once.
-Random Bs stand elsewhere on their own, so what is cut off them is counted
-apart, as `truncated_negative_tokens`.
+Pairs come in the order of their A. Every sentence is in an A or a positive B
+exactly once, and no token is lost without a count: those of all documents are
+those in an A, in a positive B, in `truncated_tokens` or in `dropped_tokens`.
+What is cut off a random B, which stands elsewhere on its own, is counted apart,
+as `truncated_negative_tokens`.
 
 All chance is `rng.random()`, the only method of random.Random whose numbers
 Python promises to keep: so one state gives the same pairs on any version.
@@ -119,9 +120,8 @@ def segment_pairs(documents: list[list[np.ndarray]], *, sequence_length: int,
     document until A and B make the target, and the rest of the chunk is put
     back: it begins the next one.
   - A chunk of one sentence can only be A of a negative.
-
-  Sentences of a segment stand together without separators; those without ids
-  are left out.
+  - Sentences of a segment stand together without separators; those without ids
+    are left out.
 
   An example with room for 4 tokens of text. The first chunk is 11 to 14, A is
   11 12 13 and the pair negative: with 21 21 these are 5 tokens, so A loses one,
@@ -139,19 +139,13 @@ def segment_pairs(documents: list[list[np.ndarray]], *, sequence_length: int,
   [0, 21, 21, 2, 16, 16, 2] 1 4 0
 
   Args:
-    documents: the ids of each sentence of each document, special tokens not
-      included.
+    documents, bos_id, eos_id: as in formats.full_sentences.
     sequence_length: most tokens of an example, at least 5.
-    bos_id, eos_id: ids of <s> and </s>.
     counts: `pairs`, `negative_pairs`, `forced_negatives` (those of a chunk of
       one sentence), `pairs_without_negative`, `truncated_tokens`,
       `truncated_negative_tokens`, `dropped_examples` and `dropped_tokens` are
       added to it, where there are any.
     law, rng: what decides the pairs.
-
-  Yields:
-    Examples in the order of their A. Every sentence is in an A or a positive B
-    exactly once, but for what was cut or dropped.
 
   Raises:
     InputError: sequence_length has no room for a pair.
@@ -192,8 +186,7 @@ def sentence_pairs(documents: list[list[np.ndarray]], *, sequence_length: int,
     A. Negative: B is a sentence of another document, and the one behind A is
     the next A.
   - The last sentence of a document can only be A of a negative.
-
-  Sentences without ids are left out: what they stand between is contiguous.
+  - Sentences without ids are left out.
 
   >>> documents = [[[11], [12], [13], [14], [15], [16, 16]], [[21, 21]]]
   >>> documents = [[np.array(ids) for ids in d] for d in documents]
@@ -207,17 +200,12 @@ def sentence_pairs(documents: list[list[np.ndarray]], *, sequence_length: int,
   [0, 16, 16, 2, 21, 21, 2] 0 4 1
   [0, 21, 21, 2, 16, 16, 2] 1 4 0
 
-  Args:
-    documents, sequence_length, bos_id, eos_id, counts, rng: as in
-      `segment_pairs`; a negative is forced by a document's end.
-    law: its short_rate is 0: there is no target length.
-
-  Yields:
-    Examples in the order of their A. Every sentence is A or a positive B
-    exactly once, but for what was cut or dropped.
+  Arguments are those of `segment_pairs`; a negative is forced by a document's
+  end.
 
   Raises:
-    InputError: sequence_length has no room for a pair, or short_rate is not 0.
+    InputError: sequence_length has no room for a pair, or law.short_rate is
+      not 0, for there is no target length.
   """
   if law.short_rate:
     raise InputError(f'data.pair_short_rate={law.short_rate}: sentence pairs '

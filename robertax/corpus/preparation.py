@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import glob
-import hashlib
-import json
 import os
 import re
 import sys
@@ -22,7 +20,7 @@ import time
 from robertax import errors, files
 from robertax.config import DataConfig, TokenizerConfig
 from robertax.corpus import records, shards, tokens
-from robertax.corpus.blocks import Shard, Surveys, part_of
+from robertax.corpus.blocks import Surveys, part_of
 from robertax.corpus.documents import corpora_of
 from robertax.corpus.formats import FORMATS
 from robertax.corpus.records import (
@@ -65,14 +63,14 @@ INSTALL = ("--beam needs the package apache-beam: pip install "
            "'apache-beam==2.77.0', or '.[beam]' in robertax's folder.")
 
 
-def tokenizer_path(config: TokenizerConfig, corpora: list, sentences: str,
-                   cache_dir: str) -> str:
+def _tokenizer_path(config: TokenizerConfig, corpora: list, sentences: str,
+                    cache_dir: str) -> str:
   """Where the tokenizer trained on these corpora is kept."""
   facts = [TRAINING_VERSION, MAX_TRAINING_CHARS, config.vocab_size, sentences,
            [corpus.fingerprint() for corpus in corpora]]
   if config.kind != 'byte_bpe':  # Kept byte_bpe tokenizers keep their names.
     facts += [config.kind, config.lowercase]
-  name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+  name = files.json_hash(facts)[:16]
   return os.path.join(cache_dir, 'tokenizers', name, 'tokenizer.json')
 
 
@@ -81,13 +79,8 @@ def tokenizer_for(config: TokenizerConfig, corpora: list, surveys: Surveys,
                   only_kept: bool = False) -> tuple[Tokenizer, str]:
   """The tokenizer of a config, read or trained, and the path of its file.
 
-  Args:
-    config: says which; where its `path` is empty, one is trained.
-    corpora, surveys: what to train on; only training documents are used.
-    sentences: a splitter's name; the tokenizer sees what will be encoded.
-    cache_dir: trained tokenizers are kept here.
-    progress: show a progress bar.
-    only_kept: train none.
+  One is trained on the sentences of the training documents, which it will
+  encode, and kept in `cache_dir`; with `only_kept`, none is trained.
 
   Raises:
     InputError: an unknown kind, a wrong file, a vocabulary that is too small.
@@ -95,7 +88,7 @@ def tokenizer_for(config: TokenizerConfig, corpora: list, surveys: Surveys,
   if config.path:
     return load(config.path, config.lowercase), config.path
   check(config)
-  path = tokenizer_path(config, corpora, sentences, cache_dir)
+  path = _tokenizer_path(config, corpora, sentences, cache_dir)
   if only_kept and not files.exists(path):
     raise InputError(f'no tokenizer was trained on these corpora: {path} does '
                      'not exist. Run python -m robertax.prepare.')
@@ -154,21 +147,8 @@ def _training_plan(corpora, surveys) -> tuple[list, int, float]:
   return heads, total, min(1., MAX_TRAINING_CHARS / max(1, total))
 
 
-def clear_unfinished(job: Job) -> None:
-  """Removes files that an interrupted preparation did not finish."""
-  for folder in (job.folder, job.store_folder):
-    if not files.is_remote(folder):
-      with writing_records(folder):
-        for stale in glob.glob(f'{glob.escape(folder)}/*.partial'):
-          os.remove(stale)
-
-
 def finish_records(job: Job, seconds: float) -> Manifest:
-  """Writes what a folder of finished shards lacks, the manifest last.
-
-  `seconds` is how long the preparation took so far. Raises an InputError where
-  the text is too short to split.
-  """
+  """Writes what a folder of finished shards lacks, the manifest last."""
   started = time.monotonic()
   entries = [(shard, read_entry(job.folder, shard, job.forms))
              for shard in job.shards()]
@@ -228,15 +208,6 @@ def _split_counts(job: Job, entries: list) -> dict[str, Split]:
       splits[name] = Split(**total, shard_lengths=tuple(
           part['num_records'] for part in parts))
   return splits
-
-
-def remove_left_over(manifest: Manifest) -> None:
-  """Removes the entries and arrays of shards, which only their making needed.
-  """
-  if manifest.checksums:
-    for name in files.listdir(manifest.folder):
-      if '-of-' in name and name not in manifest.checksums:
-        files.remove(os.path.join(manifest.folder, name))
 
 
 def add_forms(manifest: Manifest, forms: Sequence[str]) -> Manifest:
@@ -349,7 +320,10 @@ def prepare(data: DataConfig, tokenizer_config: TokenizerConfig, *,
       manifest = Manifest.read(job.folder)
       manifest.check(corpus=job.corpus.name, vocab_size=job.vocab_size,
                      dtype=job.recipe.dtype, **job.facts)
-      remove_left_over(manifest)
+      for name in files.listdir(job.folder) if manifest.checksums else ():
+        # Entries and arrays of shards, which only the making needed.
+        if '-of-' in name and name not in manifest.checksums:
+          files.remove(os.path.join(job.folder, name))
       manifest = add_forms(manifest, planned.forms)
     if progress:
       print(describe_manifest(manifest), file=sys.stderr)
@@ -362,25 +336,26 @@ def _fill_corpus(job: Job, workers: int, keep_tokens: bool,
   """Makes the second and third pass over a corpus, and its manifest."""
   started = time.monotonic()
   with locked(job.store_folder):
-    clear_unfinished(job)
+    for folder in (job.folder, job.store_folder):
+      if not files.is_remote(folder):
+        with writing_records(folder):
+          for stale in glob.glob(f'{glob.escape(folder)}/*.partial'):
+            os.remove(stale)
     missing = job.without_tokens()
     if progress:
-      _going_on(job, missing)
+      whole, left = len(job.shards()), len(job.without_records())
+      if left < whole or len(missing) < whole:
+        print(f'{job.corpus.name}: of {whole} shards {whole - len(missing)} '
+              f'are tokenized and {whole - left} packed already.',
+              file=sys.stderr)
     fill_tokens(job, missing, workers, progress)
     fill_records(job, job.without_records(), workers, progress)
     manifest = finish_records(job, time.monotonic() - started)
     if not keep_tokens:
-      job.store.remove()
+      with writing_records(job.store_folder):
+        files.rmtree(job.store_folder)
   if progress:
     print(describe_seconds(manifest, workers), file=sys.stderr)
-
-
-def _going_on(job: Job, missing: list[Shard]) -> None:
-  """Prints what an earlier preparation has finished."""
-  whole, left = len(job.shards()), len(job.without_records())
-  if left < whole or len(missing) < whole:
-    print(f'{job.corpus.name}: of {whole} shards {whole - len(missing)} are '
-          f'tokenized and {whole - left} packed already.', file=sys.stderr)
 
 
 def describe_seconds(manifest: Manifest, workers: int) -> str:

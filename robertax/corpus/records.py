@@ -15,7 +15,6 @@ training split several times over, drawn anew each time; `train` is duplicate 0.
 from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 from typing import Any, NamedTuple
@@ -112,12 +111,7 @@ def _open_field(data: bytes, at: int) -> tuple[int, int]:
 
 
 def decode_record(data: bytes, dtype: str) -> RecordRow:
-  """The inverse of `encode_record` (it reads no other Example).
-
-  Args:
-    data: a record.
-    dtype: `Manifest.dtype`.
-  """
+  """The inverse of `encode_record`; `dtype` is `Manifest.dtype`."""
   at, end = _open_field(data, 0)
   values = {}
   while at < end:
@@ -151,12 +145,8 @@ def split_names(split: str, duplicates: int) -> tuple[str, ...]:
 class Split:
   """Counts of one split; `split['num_records']` works as well.
 
-  Attributes:
-    num_records: rows.
-    num_examples: examples in them.
-    num_tokens: ids stored, <s> included, padding not.
-    num_documents, num_sentences: as the splitter saw them.
-    shard_lengths: records of each shard.
+  A record is a row. `num_tokens` counts <s> and </s>, but no padding;
+  `shard_lengths` are the records of each shard.
   """
   num_records: int = 0
   num_examples: int = 0
@@ -176,8 +166,7 @@ class Manifest:
   Attributes:
     folder: where it was read from (not in the file).
     version: `VERSION` of the code that wrote it.
-    corpus: the corpus's name.
-    format, sentences: names in formats.FORMATS and sentences.SPLITTERS.
+    corpus, format, sentences: names; of rows of FORMATS and SPLITTERS.
     sequence_length: most tokens of a row, T.
     max_examples_per_row: most examples of a row, P.
     pair_law: how pairs were drawn, the fields of pairs.PairLaw; None: the
@@ -186,7 +175,7 @@ class Manifest:
       where nothing is drawn.
     dtype: 'uint16' or 'uint32'.
     vocab_size, tokenizer: the tokenizer's size and fingerprint.
-    forms: which of 'array_record' and 'memmap' lie in the folder.
+    forms: which of 'array_record' and 'memmap' the folder has.
     splits: {'train': Split, 'eval': Split}, and train_1 .. of duplicates.
     counts: whatever was cut, dropped, replaced or wasted, by name;
       `padding_fraction` is the share of all rows' T tokens that is padding.
@@ -229,7 +218,7 @@ class Manifest:
       with files.open(path) as f:
         values = json.load(f)
       own = values.pop('sha256', None)
-      if own is not None and own != _values_hash(values):
+      if own is not None and own != files.json_hash(values, sort_keys=True):
         raise ValueError('its own checksum is not that of what it says')
       if values['version'] != VERSION:
         raise InputError(
@@ -266,17 +255,11 @@ class Manifest:
     values = dataclasses.asdict(self)
     folder = values.pop('folder')
     values['checksums'] = files.checksums_to_json(self.checksums)
-    values['sha256'] = _values_hash(values)
+    values['sha256'] = files.json_hash(values, sort_keys=True)
     write_json(os.path.join(folder, MANIFEST), values)
 
   def check(self, **expected: Any) -> None:
-    """Refuses records that were made otherwise.
-
-    Args:
-      **expected: attributes with the values that they should have.
-
-    Raises:
-      InputError: with every attribute that differs.
+    """Raises an InputError that names each attribute that is not as expected.
     """
     wrong = [f'{key} is {getattr(self, key)!r}, wanted {value!r}'
              for key, value in expected.items() if getattr(self, key) != value]
@@ -299,12 +282,6 @@ def shard_path(folder: str, split: str, index: int, total: int) -> str:
   """Path of one array_record file, named as TFDS wants it."""
   return os.path.join(
       folder, f'robertax-{split}.array_record-{index:05d}-of-{total:05d}')
-
-
-def _values_hash(values: dict[str, Any]) -> str:
-  """The hash of a manifest's values, as they come back from JSON."""
-  return hashlib.sha256(json.dumps(values, sort_keys=True).encode()
-                        ).hexdigest()
 
 
 def write_json(path: str, values: Any) -> None:

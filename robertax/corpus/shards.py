@@ -145,12 +145,9 @@ class PackedRows:
     row_lengths: int64[rows], tokens of each row.
     lengths: int32[examples], tokens of each example.
     row_examples: int64[rows], examples of each row.
-    documents: int32[examples], counted from the block's first; those of the
-      rows' first examples ascend.
-    first_lengths, second_documents: int32[examples], as in `RecordRow`, but
-      counted from the block's first; [0] where none are pairs.
-    counts: what the packing counted.
-    seconds: what it took.
+    documents, first_lengths, second_documents: int32[examples], as in
+      `RecordRow`, but documents are counted from the block's first.
+    counts, seconds: what the packing counted and took.
     records: the bytes of each row's record, if they are to be made.
   """
   ids: np.ndarray
@@ -267,7 +264,7 @@ def open_arrays(manifest: Manifest, split: str) -> MappedArrays:
   """Maps a split's arrays, read-only.
 
   Raises:
-    InputError: a file is missing or not of the manifest's size.
+    InputError: a file is missing, damaged or not of the manifest's size.
   """
   info = manifest.splits[split]
   arrays = _open_arrays(manifest.folder, split, manifest.dtype)
@@ -341,26 +338,17 @@ class ArraysWriter:
     self._files.example_starts.append([0])
 
   def write(self, row: RecordRow) -> None:
-    self._tokens += len(row.ids)
-    self._examples += len(row.lengths)
-    self._files.row_starts.append([self._tokens])
-    self._files.example_starts.append([self._examples])
-    for field in RecordRow._fields:
-      getattr(self._files, field).append(getattr(row, field))
+    self.write_arrays(MappedArrays(
+        row_starts=np.array([0, len(row.ids)]),
+        example_starts=np.array([0, len(row.lengths)]), **row._asdict()))
 
   def write_rows(self, rows: PackedRows, first_document: int) -> None:
     """All rows of a block, its first document being that one of the corpus."""
-    arrays = self._files
-    arrays.ids.append(rows.ids)
-    arrays.row_starts.append(self._tokens + np.cumsum(rows.row_lengths))
-    arrays.lengths.append(rows.lengths)
-    arrays.example_starts.append(
-        self._examples + np.cumsum(rows.row_examples))
-    arrays.documents.append(rows.documents + first_document)
-    arrays.first_lengths.append(rows.first_lengths)
-    arrays.second_documents.append(rows.second_documents + first_document)
-    self._tokens += len(rows.ids)
-    self._examples += len(rows.lengths)
+    self.write_arrays(MappedArrays(
+        rows.ids, np.cumsum([0, *rows.row_lengths]),
+        rows.lengths, np.cumsum([0, *rows.row_examples]),
+        rows.documents + first_document, rows.first_lengths,
+        rows.second_documents + first_document))
 
   def write_arrays(self, arrays: MappedArrays) -> None:
     """All rows of another split, such as of one shard of this one."""

@@ -6,8 +6,6 @@ days: an error names the command that does it.
 
 from collections import Counter
 from collections.abc import Iterator
-import hashlib
-import json
 import os
 
 from robertax import files
@@ -78,8 +76,7 @@ class TfdsText:
   def fingerprint(self) -> str:
     """A hash of the files' paths, sizes and times, of split and field."""
     facts = [(files.absolute(path), *files.stat(path)) for path in self.files]
-    return hashlib.sha256(json.dumps(
-        [facts, self._split, self._field, self._replace]).encode()).hexdigest()
+    return files.json_hash([facts, self._split, self._field, self._replace])
 
   def documents(self) -> Iterator[str]:
     """Reads the documents from the start; see `documents.Corpus`."""

@@ -25,7 +25,7 @@ import numpy as np
 
 from robertax import files
 from robertax.corpus.blocks import Shard, part_of
-from robertax.corpus.records import FileWriter, write_json, writing_records
+from robertax.corpus.records import FileWriter, write_json
 from robertax.corpus.sentences import SPLITTERS
 from robertax.errors import InputError
 from robertax.files import DAMAGE_ADVICE, Checksum
@@ -185,14 +185,6 @@ class TokenStore:
     path = self.path(shard)
     return (found if files.exists(path)
             and files.stat(path).size == found['file']['size'] else None)
-
-  def remove(self) -> None:
-    with writing_records(self.folder):
-      files.rmtree(self.folder)
-
-  def writer(self, shard: Shard) -> 'TokenWriter':
-    return TokenWriter(self.path(shard), shard)
-
 
 class TokenWriter:
   """Writes one shard.

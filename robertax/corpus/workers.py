@@ -18,8 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 import contextlib
 import dataclasses
-import hashlib
-import json
 import os
 import pickle
 import signal
@@ -47,8 +45,15 @@ from robertax.corpus.shards import (
     ShardFiles,
     read_entry,
 )
-from robertax.corpus.tokens import BlockTokenizer, TextRecipe, Texts, TokenStore
+from robertax.corpus.tokens import (
+    BlockTokenizer,
+    TextRecipe,
+    Texts,
+    TokenStore,
+    TokenWriter,
+)
 from robertax.errors import InputError
+from robertax.files import json_hash
 from robertax.progress import progress_bar
 from robertax.text import Tokenizer
 
@@ -76,11 +81,9 @@ class _Worker:
     self._send(function)
 
   def _send(self, message) -> None:
-    try:
+    with contextlib.suppress(BrokenPipeError):  # The answer will say so.
       pickle.dump(message, self._process.stdin, pickle.HIGHEST_PROTOCOL)
       self._process.stdin.flush()
-    except BrokenPipeError:
-      pass  # It ended: the answer will say so.
 
   def __call__(self, item):
     self._send(item)
@@ -101,10 +104,8 @@ class _Worker:
     self._process.kill()
     self._process.wait()
     self._process.stdout.close()
-    try:
+    with contextlib.suppress(BrokenPipeError):
       self._process.stdin.close()
-    except BrokenPipeError:
-      pass
 
 
 def map_in_order(make: Callable[[Any], Callable], argument: Any,
@@ -244,19 +245,15 @@ def jobs_of(data: DataConfig, corpora: list, tokenizer: Tokenizer, cache: str,
   jobs = []
   for corpus in corpora:
     fingerprint = corpus.fingerprint()
-    folder = os.path.join(cache, 'records', _folder_name(
-        corpus, json.dumps([fingerprint, facts], sort_keys=True)))
-    store = os.path.join(cache, 'tokens', _folder_name(corpus, json.dumps(
-        [tokens.STORE_VERSION, fingerprint, tokenizer.fingerprint,
-         data.sentences])))
+    of_records = json_hash([fingerprint, facts], sort_keys=True)[:16]
+    folder = os.path.join(cache, 'records', f'{corpus.name}-{of_records}')
+    of_tokens = json_hash([tokens.STORE_VERSION, fingerprint,
+                           tokenizer.fingerprint, data.sentences])[:16]
+    store = os.path.join(cache, 'tokens', f'{corpus.name}-{of_tokens}')
     survey = None if records.is_finished(folder) else surveys.of(corpus)
     jobs.append(Job(corpus, survey, folder, store, text_recipe, recipe, facts,
                     forms, tokenizer.vocab_size))
   return jobs
-
-
-def _folder_name(corpus, key: str) -> str:
-  return f'{corpus.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}'
 
 
 def fill_tokens(job: Job, shards: Sequence[Shard], workers: int,
@@ -279,7 +276,7 @@ def fill_tokens(job: Job, shards: Sequence[Shard], workers: int,
                                             progress) as shown:
     try:
       for number, shard in enumerate(shards):
-        with job.store.writer(shard) as writer:
+        with TokenWriter(job.store.path(shard), shard) as writer:
           for block in shard.blocks:
             writer.write(next(done))
             shown.update(block.size)

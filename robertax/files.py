@@ -321,13 +321,13 @@ def writing_whole(path: str, mode: str = 'w') -> Iterator[IO]:
 
 
 def write_text(path: str, text: str) -> None:
-  """Writes text as UTF-8; the file appears whole, see `writing_whole`."""
+  """Writes a file of UTF-8 that appears whole, as by `writing_whole`."""
   write_bytes(path, text.encode())
 
 
 def write_bytes(path: str, data: bytes) -> None:
-  """Writes bytes; the file appears whole, see `writing_whole`."""
-  # An object that is written at once appears whole by itself.
+  """Writes a file that appears whole, as by `writing_whole`."""
+  # A remote object that is written at once appears whole by itself.
   with (open if is_remote(path) else writing_whole)(path, 'wb') as f:
     f.write(data)
 

@@ -22,15 +22,13 @@ from robertax.corpus import readers
 from robertax.corpus.readers import Reader, Reading, unix_lines
 from robertax.errors import InputError
 
-# Bytes of a page; its tree takes several times as much.
-MAX_PAGE = 32 << 20
+MAX_PAGE = 32 << 20  # Bytes of a page; its tree takes several times as much.
 HTML = ('text/html', 'application/xhtml+xml')
 # Not Brotli, of which a few bytes can become gigabytes at once.
 WARC_PACKINGS = ('', 'identity', 'gzip', 'x-gzip', 'deflate')
 _CHARSET = re.compile(r'charset\s*=\s*["\']?([\w.:-]+)', re.I)
 
-# Characters of a page; MediaWiki's own limit is 2 MiB.
-MAX_PAGE_CHARS = 32 << 20
+MAX_PAGE_CHARS = 32 << 20  # MediaWiki's own limit is 2 MiB.
 _PAGE_TAG = ('mediawiki', 'page')
 _PAGE_FIELDS = {
     (*_PAGE_TAG, 'title'): 'title', (*_PAGE_TAG, 'ns'): 'ns',

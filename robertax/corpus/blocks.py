@@ -182,13 +182,11 @@ class Changed(Exception):
 def read_blocks(documents: Iterator[str], blocks: Sequence[Block],
                 first: int = 0, to_the_end: bool = True
                 ) -> Iterator[tuple[Block, list[str]]]:
-  """Yields each block with its documents.
+  """Yields each of some blocks, in order, with its documents.
 
   Args:
-    documents: of a corpus.
-    blocks: some blocks, in order; what lies between two is passed over.
-    first: the number in the corpus of the first of the documents.
-    to_the_end: the last block ends with the corpus.
+    documents: those of a corpus from the `first` on.
+    to_the_end: whether the last block ends with the corpus.
 
   Raises:
     Changed: the documents are not those that were surveyed.
@@ -213,14 +211,7 @@ def read_blocks(documents: Iterator[str], blocks: Sequence[Block],
 
 @dataclasses.dataclass(frozen=True)
 class Surveyed:
-  """What the first pass over a corpus learned.
-
-  Attributes:
-    blocks: all of them, in order.
-    counts: what the reader counted, `documents_naming_special_tokens`,
-      `characters`.
-    seconds: how long the reading took.
-  """
+  """What the first pass over a corpus learned, and the seconds it took."""
   blocks: list[Block]
   counts: Counter
   seconds: float

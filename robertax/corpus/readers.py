@@ -54,16 +54,7 @@ class Reading:
   size: int
 
   def decode(self, raw: bytes, unit: str, number: int) -> str:
-    """Decodes UTF-8.
-
-    Args:
-      raw: the bytes of a line, a row or a record.
-      unit: which of these it is.
-      number: its number in the file, from 1.
-
-    Raises:
-      InputError: it is not UTF-8, and not to be replaced.
-    """
+    """The text of UTF-8 bytes: those of the `number`th `unit` of the file."""
     try:
       return raw.decode()
     except UnicodeDecodeError as e:
@@ -81,8 +72,7 @@ class Reading:
     return text
 
   def without_surrogates(self, text: str, number: int) -> str:
-    """Replaces or refuses half characters: JSON can write them, UTF-8 cannot.
-    """
+    """Replaces or refuses half characters, which JSON can write."""
     text, bad = _SURROGATE.subn('\ufffd', text)
     if bad and not self.replace:
       raise InputError(
@@ -109,11 +99,8 @@ class Reader(NamedTuple):
   packed: bool = True
 
   def versions(self, path: str) -> list[tuple[str, str]]:
-    """(package, version) of each package that reads that file.
-
-    Raises:
-      InputError: one is not installed; with the command that installs it.
-    """
+    """(package, version) of each package that reads that file; an InputError
+    with the command that installs it, if one is not there."""
     found, missing = [], []
     for package in self.packages:
       try:
@@ -152,11 +139,11 @@ def unpacked_chunks(path: str, advance: Callable[[int], None]
   Raises:
     InputError: truncated, damaged or unreadable.
   """
-  unpack = {'gz': _gz, 'zst': _zst, 'bz2': _bz2}.get(
-      path.rpartition('.')[2], _plain)
   try:
     with files.open(path, 'rb') as f:
-      yield from unpack(_advancing(f, advance), path)
+      chunks = _advancing(f, advance)
+      yield from (_decompressed(chunks, path) if path.endswith(PACKINGS)
+                  else chunks)
   except OSError as e:
     raise InputError(f'cannot read {path}: {e.strerror or e}') from e
 
@@ -186,36 +173,28 @@ def _advancing(file, advance) -> Iterator[bytes]:
     yield chunk
 
 
-def _plain(read, path) -> Iterator[bytes]:
-  return read
-
-
-def _gz(read, path) -> Iterator[bytes]:
-  return _members(read, path, lambda: zlib.decompressobj(wbits=31),
-                  zlib.error)
-
-
-def _bz2(read, path) -> Iterator[bytes]:
-  import bz2  # A Python may be built without it.
-  return _members(read, path, bz2.BZ2Decompressor, (OSError, ValueError))
-
-
-def _zst(read, path) -> Iterator[bytes]:
+def _decompressor(path: str):
+  """What makes a decompressor for a file, and the errors that these raise."""
+  if path.endswith('.gz'):
+    return lambda: zlib.decompressobj(wbits=31), zlib.error
+  if path.endswith('.bz2'):
+    import bz2  # A Python may be built without it.
+    return bz2.BZ2Decompressor, (OSError, ValueError)
   try:
     import zstandard
   except ImportError as e:
     raise InputError(f'{path}: reading .zst needs the package zstandard: pip '
                      'install zstandard, or unpack the file.') from e
   # `zstd --long` files may need a window of 2 GiB.
-  decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)
-  return _members(read, path, decompressor.decompressobj,
-                  zstandard.ZstdError)
+  return (zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj,
+          zstandard.ZstdError)
 
 
-def _members(read, path, decompressobj, error) -> Iterator[bytes]:
+def _decompressed(chunks: Iterator[bytes], path: str) -> Iterator[bytes]:
   """Decompresses members (gzip), frames (zstd) or streams (bz2) in a row."""
+  decompressobj, error = _decompressor(path)
   member = None
-  for chunk in read:
+  for chunk in chunks:
     while chunk:
       member = member or decompressobj()
       try:

@@ -27,15 +27,10 @@ class TfdsText:
   def __init__(self, source: str, text_field: str = 'text',
                invalid_utf8: str = 'error', split: str = 'train',
                data_dir: str = ''):
-    """Finds it; its files are not read yet.
+    """Finds a data set, NAME[/CONFIG][:VERSION] or FOLDER; reads no file yet.
 
-    Args:
-      source: NAME[/CONFIG][:VERSION] or FOLDER.
-      text_field: the feature that holds the text.
-      invalid_utf8: 'error' or 'replace'.
-      split: as TFDS writes it: `train`, `train[:10%]`, `train+test`.
-      data_dir: the folder of prepared data sets; empty: TFDS's own, which
-        TFDS_DATA_DIR names.
+    The other arguments are as in DataConfig; `split` is as TFDS writes it, such
+    as `train[:10%]` or `train+test`.
 
     Raises:
       InputError: TFDS is not installed; there is no such data set, split or

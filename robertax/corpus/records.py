@@ -308,7 +308,21 @@ def _publish(partial: str, path: str) -> Checksum:
   return found
 
 
-class FileWriter:
+class Unfinished:
+  """A context manager that drops what an error leaves unfinished."""
+
+  def abandon(self) -> None:
+    raise NotImplementedError
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, kind, *_):
+    if kind:
+      self.abandon()
+
+
+class FileWriter(Unfinished):
   """Writes one file piece by piece; `close` gives it its name."""
 
   def __init__(self, path: str):
@@ -328,7 +342,6 @@ class FileWriter:
     return _publish(self._partial, self._path)
 
   def abandon(self) -> None:
-    """Drops what was written, after an error."""
     with contextlib.suppress(OSError):  # A full disk: the rest is dropped too.
       self._file.close()
     files.discard(self._partial)
@@ -348,7 +361,7 @@ def array_record_module():
   return module
 
 
-class ShardWriter:
+class ShardWriter(Unfinished):
   """Writes one array_record file; `close` gives it its name."""
 
   def __init__(self, path: str):
@@ -371,7 +384,6 @@ class ShardWriter:
     return _publish(self._partial, self._path)
 
   def abandon(self) -> None:
-    """Drops what was written, after an error."""
     with contextlib.suppress(RuntimeError):
       self._writer.close()
     files.discard(self._partial)

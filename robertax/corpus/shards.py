@@ -35,6 +35,7 @@ from robertax.corpus.records import (
     FileWriter,
     Manifest,
     RecordRow,
+    Unfinished,
     encode_record,
     split_names,
     write_json,
@@ -325,7 +326,7 @@ class _GrowingArray(FileWriter):
     return super().close()
 
 
-class ArraysWriter:
+class ArraysWriter(Unfinished):
   """Writes one split row by row, in constant memory."""
 
   def __init__(self, folder: str, split: str, dtype):
@@ -376,14 +377,10 @@ class ArraysWriter:
 def join_arrays(folder: str, split: str, parts: Sequence[str], dtype
                 ) -> dict[str, Checksum]:
   """Joins the arrays of parts into those of a split, in constant memory."""
-  writer = ArraysWriter(folder, split, dtype)
-  try:
+  with ArraysWriter(folder, split, dtype) as writer:
     for part in parts:
       writer.write_arrays(_open_arrays(folder, part, dtype, part=True))
     return writer.close()
-  except BaseException:
-    writer.abandon()
-    raise
 
 
 def finish_arrays(folder: str, splits: Sequence[str]) -> dict[str, Checksum]:
@@ -398,14 +395,10 @@ def arrays_from_records(manifest: Manifest) -> dict[str, Checksum]:
   """Makes the arrays out of array_record files; the files that it writes."""
   sums = {}
   for split in manifest.splits:
-    writer = ArraysWriter(manifest.folder, split, manifest.dtype)
-    try:
+    with ArraysWriter(manifest.folder, split, manifest.dtype) as writer:
       for row in records.read_rows(manifest, split):
         writer.write(row)
       sums |= writer.close()
-    except BaseException:
-      writer.abandon()
-      raise
   return sums | finish_arrays(manifest.folder, list(manifest.splits))
 
 
@@ -413,11 +406,8 @@ def arrays_from_records(manifest: Manifest) -> dict[str, Checksum]:
 # preparation that is started again keeps it. The entries become the manifest.
 
 
-class ShardFiles:
-  """The files of one shard, for each duplicate of its split.
-
-  As a context manager it drops what an error leaves unfinished.
-  """
+class ShardFiles(Unfinished):
+  """The files of one shard, for each duplicate of its split."""
 
   def __init__(self, folder: str, shard: Shard, dtype: str,
                forms: Sequence[str], duplicates: int):
@@ -477,16 +467,8 @@ class ShardFiles:
         'checksums': files.checksums_to_json(sums)})
 
   def abandon(self) -> None:
-    """Drops unfinished files, after an error."""
     for writer in self._records + self._arrays:
       writer.abandon()
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, kind, *rest):
-    if kind:
-      self.abandon()
 
 
 def part_name(shard: Shard, name: str) -> str:

@@ -186,16 +186,14 @@ class TokenStore:
     return (found if files.exists(path)
             and files.stat(path).size == found['file']['size'] else None)
 
-class TokenWriter:
-  """Writes one shard.
 
-  As a context manager it drops what an error leaves unfinished.
-  """
+class TokenWriter(FileWriter):
+  """Writes one shard of a store."""
 
   def __init__(self, path: str, shard: Shard):
-    self._path, self._shard = path, shard
+    super().__init__(path)
+    self._shard = shard
     self._blocks, self._offset, self._seconds = [], 0, Counter()
-    self._file = FileWriter(path)
 
   def write(self, tokens: Tokens) -> None:
     """Writes the next block of the shard."""
@@ -203,7 +201,7 @@ class TokenWriter:
     data = b''.join((ids.tobytes(),
                      tokens.sentences.astype(_SIZES).tobytes(),
                      tokens.documents.astype(_SIZES).tobytes()))
-    self._file.write(data)
+    super().write(data)
     self._blocks.append((self._offset, len(tokens.ids), len(tokens.sentences),
                          len(tokens.documents), zlib.crc32(data)))
     self._offset += len(data)
@@ -212,18 +210,11 @@ class TokenWriter:
   def close(self, **seconds: float) -> None:
     """Finishes the shard; `seconds` are those of further stages."""
     self._seconds.update(seconds)
-    file = self._file.close()
+    file = super().close()
     write_json(self._path.removesuffix('.tokens') + '.json', {
         'version': STORE_VERSION, 'shard': self._shard.identity,
         'blocks': self._blocks, 'file': file._asdict(),
         'seconds': {k: round(v, 3) for k, v in self._seconds.items()}})
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, kind, *rest):
-    if kind:
-      self._file.abandon()
 
 
 def read_index(folder: str, name: str) -> dict[str, Any] | None:

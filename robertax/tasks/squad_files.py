@@ -14,7 +14,7 @@ import re
 import string
 from typing import Any
 
-from robertax import errors
+from robertax import errors, files
 from robertax.errors import InputError
 
 VERSIONS = ('1.1', '2.0')
@@ -191,12 +191,9 @@ def write_json(path: str, content: Mapping[str, Any]) -> None:
   Raises:
     InputError: it cannot be written.
   """
-  partial = f'{path}.{os.getpid()}.partial'
-  with errors.writing(path):
-    with open(partial, 'w', encoding='utf-8') as f:
-      json.dump(content, f, ensure_ascii=False, indent=1)
-      f.write('\n')
-    os.replace(partial, path)
+  with errors.writing(path), files.writing_whole(path) as f:
+    json.dump(content, f, ensure_ascii=False, indent=1)
+    f.write('\n')
 
 
 def _values_by_id(path: str, kind, words: str) -> dict:

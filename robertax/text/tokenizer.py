@@ -267,19 +267,8 @@ class Tokenizer:
 
   def save(self, path: str) -> None:
     """Writes tokenizer.json; the file appears whole or not at all."""
-    path = os.fspath(path)
-    partial = f'{path}.{os.getpid()}.partial'
     with errors.writing(path):
-      if files.is_remote(path):
-        return files.write_text(path, self.to_json())
-      try:
-        with open(partial, 'w', encoding='utf-8') as f:
-          f.write(self.to_json())
-        os.replace(partial, path)
-      except OSError:
-        if os.path.exists(partial):
-          os.remove(partial)
-        raise
+      files.write_text(os.fspath(path), self.to_json())
 
 
 def _encodings(encode: Callable[..., list], texts: list[str]) -> list:

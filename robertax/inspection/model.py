@@ -326,16 +326,10 @@ def _text_list(texts: str | Sequence[str]) -> list[str]:
 
 
 class MaskedText(NamedTuple):
-  """A text with masks, as ids.
-
-  Attributes:
-    text: with `<mask>` for each.
-    ids: int32[T], <s> and </s> included.
-    places: int32[M], where the masks are.
-  """
-  text: str
-  ids: np.ndarray
-  places: np.ndarray
+  """A text with masks, as ids."""
+  text: str  # With `<mask>` for each mask.
+  ids: np.ndarray  # int32[T], <s> and </s> included.
+  places: np.ndarray  # int32[M], where the masks are.
 
 
 def masked_text(network: Network, text: str) -> MaskedText:

@@ -26,16 +26,10 @@ _NUMBER = re.compile(r'[-+]?[\d,.]+(e[-+]?\d+)?( ?[%\w/]{1,6})?|none|')
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """Rows of cells under a head: as text, in a notebook, in a page.
-
-  Attributes:
-    head: names of the columns.
-    rows: cells; floats are shortened, None is empty.
-    note: a line below.
-  """
-  head: tuple[str, ...]
-  rows: list[Sequence[Any]]
-  note: str = ''
+  """Rows of cells under a head: as text, in a notebook, in a page."""
+  head: tuple[str, ...]  # Names of the columns.
+  rows: list[Sequence[Any]]  # Floats are shortened, None is empty.
+  note: str = ''  # A line below.
 
   @property
   def cells(self) -> list[list[str]]:
@@ -105,33 +99,20 @@ _DASHES = {'solid': '', 'faint': '', 'dashed': ' stroke-dasharray="6 4"',
 
 
 class ChartLine(NamedTuple):
-  """A curve.
-
-  Attributes:
-    label: in the legend; '' has no place there.
-    steps, values: float[n]; where a value is not finite, the curve has a gap.
-    colour: which of the palette, counted around; None: the text's colour, grey.
-    style: of _DASHES; 'faint' is for what a smoother curve stands over.
-    dots: whether each point is marked, and says its value under a pointer.
-  """
-  label: str
+  """A curve, float[n] over float[n]; it has a gap where it is not finite."""
+  label: str  # In the legend; '' has no place there.
   steps: Sequence[float]
   values: Sequence[float]
-  colour: int | None = 0
-  style: str = 'solid'
-  dots: bool = False
+  colour: int | None = 0  # Of the palette, counted around; None: text's grey.
+  style: str = 'solid'  # Of _DASHES; a smoother curve stands over a faint one.
+  dots: bool = False  # Each point is marked, and says its value.
 
 
 def chart_figure(title: str, unit: str, lines: Sequence[ChartLine], *,
                  zero: bool = False, note: str = '') -> str:
-  """A chart by step, as a <figure>; '' where nothing is to be drawn.
+  """A chart by step, as a <figure>; '' where no line has a finite value.
 
-  Args:
-    title: what it shows.
-    unit: of the values.
-    lines: drawn in this order; those without a finite value are left out.
-    zero: the axis begins at 0.
-    note: a line below.
+  Lines are drawn in their order; with `zero` the axis begins at 0.
   """
   lines = [ChartLine(line.label, np.asarray(line.steps, np.float64),
                      np.asarray(line.values, np.float64), *line[3:])
@@ -195,13 +176,7 @@ def smooth_values(values: np.ndarray, width: int) -> np.ndarray:
 
 def bar_figure(title: str, unit: str, parts: Sequence[tuple[str, float]]
                ) -> str:
-  """Shares of a whole, as one bar with a legend; '' where the whole is 0.
-
-  Args:
-    title: what the whole is.
-    unit: of the values.
-    parts: (label, value); no value is negative.
-  """
+  """Shares of a whole, (label, value), as one bar with a legend; '' of 0."""
   whole = sum(value for _, value in parts)
   if not whole > 0:
     return ''
@@ -477,7 +452,7 @@ def page_html(title: str, below: str, parts: Sequence[tuple[str, str]]) -> str:
   """A whole document.
 
   Args:
-    title: of the page, as text.
+    title: as text.
     below: what stands below it, as HTML.
     parts: (heading as text, HTML); a part that is empty is left out.
   """

@@ -34,7 +34,7 @@ _KINDS = {'start': 'preparing, restoring, compiling',
 
 def write_report(workdir: str, others: Sequence[str] = (),
                  out: str = '') -> str:
-  """Writes a report; reads files alone, no weights and no records.
+  """Writes a report of files alone: no weights, no records.
 
   Args:
     workdir: W, of the run that it is about.
@@ -268,30 +268,18 @@ SAMPLE_ROWS = 2  # Of a batch; a row has up to 512 tokens.
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-  """What a run said and saw last.
-
-  Attributes:
-    step: updates that the weights have seen.
-    machine: devices and versions.
-    filled: (text with a mask, what stood there, guesses), held-out text.
-    batch: some rows of the batch of the last step; None: a task without masks.
-  """
-  step: int
-  machine: str
+  """What a run said and saw last."""
+  step: int  # Updates that the weights have seen.
+  machine: str  # Devices and versions.
+  # Of held-out text: (text with a mask, what stood there, guesses).
   filled: list[tuple[str, str, list[Filled]]]
+  # Some rows of the batch of the last step; None: a task without masks.
   batch: batches.Batch | None
 
 
 def gather_samples(config: Config, task: Any, step: int,
                    filled: Sequence[tuple[str, str, list[Filled]]]) -> Samples:
-  """What is to be kept of a run that has ended.
-
-  Args:
-    config: the run's.
-    task: the task object, its data open.
-    step: updates done.
-    filled: from epilogue.fill_examples.
-  """
+  """What is to be kept of a run that has ended; its task's data is open."""
   batch = (batches.batch_of(config, task, max(step - 1, 0), SAMPLE_ROWS)
            if hasattr(task, 'pipeline') else None)
   device, hosts = jax.devices()[0], jax.process_count()

@@ -33,22 +33,14 @@ OTHER_TASK = 'another task'
 
 @dataclasses.dataclass(frozen=True)
 class RunLog:
-  """What a workdir says of its run.
-
-  Attributes:
-    path: W.
-    name: W's last part.
-    config: the run's.
-    lines: of metrics.jsonl, {name: number or None}, in the order of `step`.
-    results: what results.json holds, of a fine-tuning run; else empty.
-    tokenizer: the tokenizer's fingerprint; '' where there is none.
-  """
-  path: str
-  name: str
+  """What a workdir says of its run."""
+  path: str  # W.
+  name: str  # W's last part.
   config: Config
+  # Of metrics.jsonl, {name: number or None}, in the order of `step`.
   lines: list[dict[str, Any]]
-  results: dict[str, Any]
-  tokenizer: str
+  results: dict[str, Any]  # Of a fine-tuning run's results.json; else empty.
+  tokenizer: str  # Its fingerprint; '' where there is none.
 
   @functools.cached_property
   def keys(self) -> dict[str, Any]:
@@ -111,9 +103,6 @@ class RunLog:
 
 def read_run(path: str) -> RunLog:
   """Reads a workdir; nothing of it is changed, no weights are read.
-
-  Args:
-    path: W.
 
   Raises:
     InputError: no workdir, no logged step yet, or a damaged file.
@@ -184,12 +173,9 @@ class Curves:
 
 
 def learning_curves(*workdirs: str) -> Curves:
-  """What runs have logged, to be compared.
+  """What runs have logged; several are laid over each other.
 
   >>> learning_curves('runs/a', 'runs/b')
-
-  Args:
-    *workdirs: one or more; several are laid over each other.
 
   Raises:
     InputError: one is no workdir with logged steps.

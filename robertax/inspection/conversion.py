@@ -1,4 +1,8 @@
-"""Any model -> a folder of Hugging Face or a workdir, checked on the way."""
+"""Any model -> a folder of Hugging Face or a workdir, checked on the way.
+
+The check compares the logits of what was read and of what was written, and,
+where transformers is installed, those of PyTorch, on real sentences.
+"""
 
 from collections.abc import Iterator
 import contextlib
@@ -9,6 +13,7 @@ import json
 import os
 import shutil
 import tempfile
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +27,86 @@ from robertax.interop import huggingface
 from robertax.interop.pretrained import Pretrained, with_positions, with_tokens
 from robertax.text import Tokenizer
 
-# The same logits on both sides, on real sentences, or an error.
+
+def convert(source: str, target: str, verify: bool = False,
+            max_positions: int = 0, add_tokens: str = '') -> list[str]:
+  """Converts; `target` appears whole or not at all.
+
+  Args:
+    source: W, `hf:DIR` or `fairseq:FILE`.
+    target: `hf:DIR` or W, a folder that is not there yet.
+    verify: compare logits of both on real sentences before it appears: by
+      transformers, where that is installed, and by reading back.
+    max_positions: make the position table as long as that; 0: as it is.
+    add_tokens: a file with a new token a line; empty: none.
+
+  Returns:
+    Lines for a person: what was left unused, and what was compared.
+
+  Raises:
+    InputError: wrong input of any kind, or logits that differ; names it.
+  """
+  if target.startswith('fairseq:'):
+    raise InputError(f'--target={target}: hf:DIR or a workdir; fairseq is only '
+                     'read.')
+  to_hf, folder = target.startswith('hf:'), target.removeprefix('hf:')
+  if files.is_remote(folder):
+    raise InputError(f'--target={target}: a local folder, which can be copied '
+                     'once it is whole.')
+  folder = os.path.expanduser(folder).rstrip('/') or folder
+  if os.path.exists(folder) and (not os.path.isdir(folder)
+                                 or os.listdir(folder)):
+    raise InputError(f'--target={target}: there is something already: choose '
+                     'another folder, or move it away.')
+  original = opening.read_model(source)
+  lines = list(original.lines)
+  changed = original
+  if add_tokens:
+    try:
+      with open(add_tokens, encoding='utf-8') as f:
+        tokens = [line.rstrip('\n') for line in f]
+    except (OSError, UnicodeDecodeError) as e:
+      raise InputError(f'cannot read --add_tokens={add_tokens}: {e}') from e
+    changed = with_tokens(changed, [t for t in tokens if t])
+  if max_positions:
+    changed = with_positions(changed, max_positions)
+  with appearing(folder) as partial:
+    if to_hf:
+      huggingface.write_folder(changed, partial)
+    else:
+      opening.write_workdir(partial, changed)
+    if verify:
+      lines += _verify(original, changed, source, to_hf, partial)
+  return lines + [f'{target}: written from {source}']
+
+
+@contextlib.contextmanager
+def appearing(folder: str) -> Iterator[str]:
+  """A folder beside `folder` to write into, which then takes its place at once.
+
+  `folder` is not there yet, or empty. Where the body raises, nothing is left.
+
+  Raises:
+    InputError: it cannot be made.
+  """
+  parent, name = os.path.split(os.path.abspath(folder))
+  with writing(folder):
+    os.makedirs(parent, exist_ok=True)
+    partial = tempfile.mkdtemp(prefix=f'{name}.', suffix='.partial',
+                               dir=parent)
+  try:
+    yield partial
+    with writing(folder):
+      # mkdtemp's is for its owner's eyes alone.
+      mask = os.umask(0)
+      os.umask(mask)
+      os.chmod(partial, 0o777 & ~mask)
+      os.replace(partial, os.path.abspath(folder))
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+# The same logits on both sides, or an error.
 
 
 # Long and short, so that there is padding; not all of it plain English.
@@ -40,13 +124,37 @@ ATOL, RTOL = 1e-4, 1e-5
 MOST_TOKENS = 64
 
 
+def _verify(original: Pretrained, changed: Pretrained, source: str,
+            to_hf: bool, partial: str) -> Iterator[str]:
+  """Compares what was read with what was written, and both with PyTorch."""
+  there = has_transformers()
+  if original.source.startswith('hf:') and there:
+    batch = sentence_batch(original.tokenizer, original.config)
+    yield compare_outputs(
+        our_outputs(original, batch),
+        their_outputs(original.source.removeprefix('hf:'), batch), batch,
+        f'transformers and robertax on {source}')
+  batch = sentence_batch(changed.tokenizer, changed.config)
+  ours = our_outputs(changed, batch)
+  again = opening.read_model(f'hf:{partial}' if to_hf else partial)
+  yield compare_outputs(ours, our_outputs(again, batch), batch,
+                        'what was read and what was written')
+  if to_hf and there:
+    yield compare_tokenizers(changed.tokenizer, partial)
+    yield compare_outputs(ours, their_outputs(partial, batch), batch,
+                          'robertax and transformers on what was written')
+  if not there:
+    yield ('torch and transformers are not installed: compared by robertax '
+           'alone')
+
+
 def sentence_batch(tokenizer: Tokenizer,
                    config: ModelConfig) -> dict[str, np.ndarray]:
   """The sentences as rows, one of the tokens of each masked.
 
   Returns:
-    input_ids, segment_ids (1, and 0 at padding) and type_ids, int32[B, T]; the
-    types change in the middle of a row where there are several.
+    input_ids, segment_ids (0 at padding) and type_ids, int32[B, T]; the types
+    change in the middle of a row where there are several.
   """
   most = min(MOST_TOKENS, config.max_positions)
   rows = [np.concatenate([[tokenizer.bos_id],
@@ -73,7 +181,8 @@ def our_outputs(pretrained: Pretrained, batch: dict[str, np.ndarray]
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _run_model(config, params, batch):
+def _run_model(config: ModelConfig, params: Any, batch: dict[str, jax.Array]
+               ) -> dict[str, jax.Array]:
   module = model.bind(config, params)
   types = batch['type_ids'] if config.num_types else None
   x_BTD = module.encode(batch['input_ids'], batch['segment_ids'], types)
@@ -133,33 +242,33 @@ def their_outputs(folder: str, batch: dict[str, np.ndarray]
 
 @contextlib.contextmanager
 def _quiet_transformers():
-  """transformers without bars, and warnings of what is meant."""
+  """transformers without progress bars and without expected warnings."""
   from transformers import logging
-  said, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+  verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
   logging.set_verbosity_error()
   logging.disable_progress_bar()
   try:
     yield
   finally:
-    logging.set_verbosity(said)
+    logging.set_verbosity(verbosity)
     if bars:
       logging.enable_progress_bar()
 
 
 def compare_outputs(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray],
                     batch: dict[str, np.ndarray], what: str) -> str:
-  """Holds outputs against each other at every token that is no padding.
+  """Compares the outputs that both have, at every token that is no padding.
 
   Args:
-    ours, theirs: by name; those that both have are compared.
-    batch: that they are of.
+    ours, theirs: arrays by name.
+    batch: what they were computed of.
     what: names the two in the result.
 
   Returns:
     A line with the largest difference.
 
   Raises:
-    InputError: it is larger than ATOL, and than RTOL times the largest output;
+    InputError: it is larger than ATOL and than RTOL times the largest output,
       or something is not finite.
   """
   real = batch['segment_ids'] > 0
@@ -183,7 +292,7 @@ def compare_outputs(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray],
 
 
 def compare_tokenizers(tokenizer: Tokenizer, folder: str) -> str:
-  """Holds our ids of the sentences against those of AutoTokenizer.
+  """Compares our ids of the sentences with those of AutoTokenizer.
 
   Raises:
     InputError: they differ; names the sentence.
@@ -204,120 +313,3 @@ def compare_tokenizers(tokenizer: Tokenizer, folder: str) -> str:
                      f'a mask, robertax {tokenizer.mask_id}. Nothing was '
                      'written.')
   return f'AutoTokenizer and robertax: the same ids on {len(SENTENCES)} texts'
-
-
-def convert(source: str, target: str, verify: bool = False,
-            max_positions: int = 0, add_tokens: str = '') -> list[str]:
-  """Converts; `target` appears whole or not at all.
-
-  Args:
-    source: W, `hf:DIR` or `fairseq:FILE`.
-    target: `hf:DIR` or W, a folder that is not there yet.
-    verify: compare logits of both on real sentences before it appears: by
-      transformers, where that is installed, and by reading back.
-    max_positions: make the position table as long as that; 0: as it is.
-    add_tokens: a file with a new token a line; empty: none.
-
-  Returns:
-    Lines for a person: what was left unused, and what was compared.
-
-  Raises:
-    InputError: wrong input of any kind, or logits that differ; names it.
-  """
-  if target.startswith('fairseq:'):
-    raise InputError(f'--target={target}: hf:DIR or a workdir; fairseq is only '
-                     'read.')
-  to_hf, folder = target.startswith('hf:'), target.removeprefix('hf:')
-  if files.is_remote(folder):
-    raise InputError(f'--target={target}: a local folder, which can be copied '
-                     'once it is whole.')
-  folder = os.path.expanduser(folder).rstrip('/') or folder
-  if os.path.exists(folder) and (not os.path.isdir(folder)
-                                 or os.listdir(folder)):
-    raise InputError(f'--target={target}: there is something already: choose '
-                     'another folder, or move it away.')
-  original = opening.read_model(source)
-  lines = list(original.lines)
-  changed = _extended(original, max_positions, add_tokens)
-  with appearing(folder) as partial:
-    if to_hf:
-      huggingface.write_folder(changed, partial)
-    else:
-      opening.write_workdir(partial, changed)
-    if verify:
-      lines += _verified(original, changed, source, to_hf, partial)
-  return lines + [f'{target}: written from {source}']
-
-
-def _extended(pretrained: Pretrained, max_positions: int, add_tokens: str
-              ) -> Pretrained:
-  if add_tokens:
-    try:
-      with open(add_tokens, encoding='utf-8') as f:
-        tokens = [line.rstrip('\n') for line in f]
-    except (OSError, UnicodeDecodeError) as e:
-      raise InputError(f'cannot read --add_tokens={add_tokens}: {e}') from e
-    pretrained = with_tokens(pretrained, [t for t in tokens if t])
-  if max_positions:
-    pretrained = with_positions(pretrained, max_positions)
-  return pretrained
-
-
-def _verified(original: Pretrained, changed: Pretrained, source: str,
-              to_hf: bool, partial: str) -> Iterator[str]:
-  """Compares what was read with what was written, and both with PyTorch."""
-  there = has_transformers()
-  if original.source.startswith('hf:') and there:
-    batch = sentence_batch(original.tokenizer, original.config)
-    yield compare_outputs(
-        our_outputs(original, batch), their_outputs(
-            original.source.removeprefix('hf:'), batch), batch,
-        f'transformers and robertax on {source}')
-  batch = sentence_batch(changed.tokenizer, changed.config)
-  ours = our_outputs(changed, batch)
-  again = opening.read_model(f'hf:{partial}' if to_hf else partial)
-  yield compare_outputs(
-      ours, our_outputs(again, batch), batch,
-      'what was read and what was written')
-  if to_hf and there:
-    yield compare_tokenizers(changed.tokenizer, partial)
-    yield compare_outputs(
-        ours, their_outputs(partial, batch), batch,
-        'robertax and transformers on what was written')
-  if not there:
-    yield ('torch and transformers are not installed: compared by robertax '
-           'alone')
-
-
-@contextlib.contextmanager
-def appearing(folder: str) -> Iterator[str]:
-  """A folder to write into, which then takes its place at once.
-
-  Args:
-    folder: not there yet, or empty.
-
-  Yields:
-    The path of a folder beside it. If the body raises, it goes.
-
-  Raises:
-    InputError: it cannot be made.
-  """
-  parent, name = os.path.split(os.path.abspath(folder))
-  with writing(folder):
-    os.makedirs(parent, exist_ok=True)
-    partial = tempfile.mkdtemp(prefix=f'{name}.', suffix='.partial',
-                               dir=parent)
-  try:
-    yield partial
-    with writing(folder):
-      # mkdtemp's is for its owner's eyes alone.
-      os.chmod(partial, 0o777 & ~_umask())
-      os.replace(partial, os.path.abspath(folder))
-  finally:
-    shutil.rmtree(partial, ignore_errors=True)
-
-
-def _umask() -> int:
-  mask = os.umask(0)
-  os.umask(mask)
-  return mask

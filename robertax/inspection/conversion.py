@@ -213,18 +213,14 @@ def their_outputs(folder: str, batch: dict[str, np.ndarray]
   import torch
   import transformers
   with open(os.path.join(folder, 'config.json'), encoding='utf-8') as f:
-    values = json.load(f)
-  name = values['architectures'][0]
+    name = json.load(f)['architectures'][0]
   with _quiet_transformers():
     module = getattr(transformers, name).from_pretrained(
         folder, dtype=torch.float32).eval()
-  inputs = {'input_ids': batch['input_ids'],
-            'attention_mask': batch['segment_ids'],
-            'token_type_ids': batch['type_ids']}
-  inputs = {key: torch.tensor(value, dtype=torch.long)
-            for key, value in inputs.items()}
-  choice = name.endswith('ForMultipleChoice')
-  if choice:
+  inputs = {key: torch.tensor(batch[ours], dtype=torch.long) for key, ours in (
+      ('input_ids', 'input_ids'), ('attention_mask', 'segment_ids'),
+      ('token_type_ids', 'type_ids'))}
+  if name.endswith('ForMultipleChoice'):
     inputs = {key: value[:, None] for key, value in inputs.items()}
   with torch.no_grad():
     found = module(**inputs, output_hidden_states=True)
@@ -235,8 +231,8 @@ def their_outputs(folder: str, batch: dict[str, np.ndarray]
     if key in found:
       outputs[ours] = found[key]
   if 'logits' in found:
-    is_lm = name.endswith('ForMaskedLM')
-    outputs['lm_head' if is_lm else 'classifier'] = found.logits
+    outputs['lm_head' if name.endswith('ForMaskedLM') else
+            'classifier'] = found.logits
   return {key: value.numpy() for key, value in outputs.items()}
 
 
@@ -259,16 +255,11 @@ def compare_outputs(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray],
                     batch: dict[str, np.ndarray], what: str) -> str:
   """Compares the outputs that both have, at every token that is no padding.
 
-  Args:
-    ours, theirs: arrays by name.
-    batch: what they were computed of.
-    what: names the two in the result.
-
   Returns:
-    A line with the largest difference.
+    A line with the largest differences; `what` names the two.
 
   Raises:
-    InputError: it is larger than ATOL and than RTOL times the largest output,
+    InputError: one is larger than ATOL and than RTOL times the largest output,
       or something is not finite.
   """
   real = batch['segment_ids'] > 0

@@ -124,23 +124,24 @@ class Network:
         self.params, input_ids, segment_ids, positions, targets))
 
 
-def _encoded(config, params, input_ids, segment_ids, all_layers=False):
+def _encoded(config, params, input_ids, segment_ids, type_ids=None,
+             all_layers=False):
   module = modelling.bind(config, params)
-  types = jnp.zeros_like(input_ids) if config.num_types else None
+  types = jnp.zeros_like(input_ids) if type_ids is None else type_ids
   encode = module.encode_layers if all_layers else module.encode
-  return module, encode(input_ids, segment_ids, types)
+  return module, encode(input_ids, segment_ids,
+                        types if config.num_types else None)
 
 
 def _class_logits(config, params, input_ids, segment_ids, type_ids):
-  module = modelling.bind(config, params)
-  x_BTD = module.encode(input_ids, segment_ids,
-                        type_ids if config.num_types else None)
+  module, x_BTD = _encoded(config, params, input_ids, segment_ids, type_ids)
   first = jnp.zeros((len(input_ids), 1), jnp.int32)
   return module.class_logits(x_BTD, first)[:, 0].astype(jnp.float32)
 
 
 def _states(config, params, input_ids, segment_ids, all_layers):
-  _, x_BTD = _encoded(config, params, input_ids, segment_ids, all_layers)
+  _, x_BTD = _encoded(config, params, input_ids, segment_ids,
+                      all_layers=all_layers)
   return x_BTD.astype(jnp.float32)
 
 

@@ -127,7 +127,12 @@ def chart_figure(title: str, unit: str, lines: Sequence[ChartLine], *,
   # Where some steps tower above the others, only their logarithms fit.
   log = not zero and low > 0 and high > 50 * float(np.median(every))
   scale = math.log10 if log else float
-  bottom, top = _axis_range(scale(low), scale(high), zero)
+  low, high = scale(low), scale(high)
+  if zero:
+    bottom, top = min(low, 0.0), (high or 1.0) * 1.06
+  else:
+    room = (high - low) * .06 or abs(high) * .1 or 1.0
+    bottom, top = low - room, high + room
   first = min(float(line.steps[0]) for line in lines)
   last = max(float(line.steps[-1]) for line in lines)
   last = last if last > first else first + 1
@@ -143,8 +148,12 @@ def chart_figure(title: str, unit: str, lines: Sequence[ChartLine], *,
            *(part for line in lines for part in _curve_path(line, x, y))]
   if lost:
     note = f'{lost:,} values are not finite: gaps. {note}'
-  said = '; '.join(f'{line.label} ends at {_short_number(_last_value(line))}'
-                   for line in lines if line.label)
+  ends = [(line, _short_number(line.values[np.isfinite(line.values)][-1]))
+          for line in lines if line.label]
+  said = '; '.join(f'{line.label} ends at {value}' for line, value in ends)
+  legend = ''.join(_legend_key(line.colour, line.style,
+                               f'{line.label}: {value}')
+                   for line, value in ends)
   return (
       f'<figure><figcaption>{escape(title)} <small>'
       f'{escape(", ".join(filter(None, [unit, "logarithmic" * log])))}</small>'
@@ -153,7 +162,8 @@ def chart_figure(title: str, unit: str, lines: Sequence[ChartLine], *,
       f'aria-label="{escape(title)} by step. {escape(said)}" '
       'style="width:100%;height:auto;display:block">'
       f'<title>{escape(title)} by step</title><desc>{escape(said)}</desc>'
-      f'{"".join(drawn)}</svg>{_chart_legend(lines)}'
+      f'{"".join(drawn)}</svg>'
+      + (f'<div class="legend">{legend}</div>' if legend else '')
       + (f'<p class="note">{escape(note.strip())}</p>' if note else '')
       + '</figure>')
 
@@ -261,13 +271,6 @@ def _grid_lines(first: float, last: float, bottom: float, top: float,
            f'{text}>{_short_number(tick)}</text>')
 
 
-def _axis_range(low: float, high: float, zero: bool) -> tuple[float, float]:
-  if zero:
-    return min(low, 0.0), (high or 1.0) * 1.06
-  room = (high - low) * .06 or abs(high) * .1 or 1.0
-  return low - room, high + room
-
-
 def _axis_ticks(low: float, high: float, most: int) -> list[float]:
   """Round numbers from low to high, `most` of them or a few fewer."""
   rough = (high - low) / most
@@ -293,17 +296,6 @@ def _short_number(value: float) -> str:
     mantissa, exponent = f'{value:.2e}'.split('e')
     return f'{float(mantissa):g}e{int(exponent)}'
   return f'{value:.4g}'
-
-
-def _last_value(line: ChartLine) -> float:
-  return float(line.values[np.isfinite(line.values)][-1])
-
-
-def _chart_legend(lines: list[ChartLine]) -> str:
-  keys = [_legend_key(line.colour, line.style,
-                      f'{line.label}: {_short_number(_last_value(line))}')
-          for line in lines if line.label]
-  return f'<div class="legend">{"".join(keys)}</div>' if keys else ''
 
 
 def _legend_key(colour: int | None, style: str, said: str) -> str:

@@ -160,31 +160,6 @@ def _read_results(path: str) -> dict[str, Any]:
                      'Move it away.') from e
 
 
-class Curves:
-  """Figures to be looked at: a notebook shows them, `figures` are HTML."""
-
-  def __init__(self, figures: Sequence[str]):
-    self.figures = tuple(filter(None, figures))
-
-  def _repr_html_(self) -> str:
-    return ('<div style="display:grid;gap:14px;grid-template-columns:'
-            'repeat(auto-fit,minmax(min(100%,400px),1fr))">'
-            f'{"".join(self.figures)}</div>')
-
-
-def learning_curves(*workdirs: str) -> Curves:
-  """What runs have logged; several are laid over each other.
-
-  >>> learning_curves('runs/a', 'runs/b')
-
-  Raises:
-    InputError: one is no workdir with logged steps.
-  """
-  runs = [read_run(path) for path in workdirs]
-  return Curves(
-      run_figures(runs[0]) if len(runs) == 1 else compared_figures(runs))
-
-
 def run_figures(run: RunLog) -> list[str]:
   """The figures of one run; those without numbers are ''."""
   def line(key: str, label: str, colour: int | None, **style) -> ChartLine:

@@ -114,13 +114,12 @@ def topology(name: str) -> tuple[chips.Chip, list[Any]]:
   try:
     devices = topologies.get_topology_desc(
         platform='tpu', topology_name=f'{found[2]}:{found[3]}', **more).devices
-  except RuntimeError as e:
-    if 'TPU support not installed' in str(e) or 'libtpu' in str(e):
+  except Exception as e:  # XLA's kinds for a shape that no slice has differ.
+    if isinstance(e, RuntimeError) and (
+        'TPU support not installed' in str(e) or 'libtpu' in str(e)):
       raise InputError(
           'compiling for TPUs needs their compiler, libtpu: pip install -r '
           'requirements-tpu.txt (no TPU is needed).') from e
-    raise InputError(f'topology {name!r}: {e}') from e
-  except Exception as e:  # What XLA has for a shape that no slice has.
     raise InputError(f'topology {name!r}: {e}') from e
   return chips.CHIPS[found[2]], devices
 
@@ -240,10 +239,10 @@ def search(config: Config, name: str) -> tuple[Config, Estimate]:
   """The remat policy and number of micro-batches that are fastest.
 
   Each policy is compiled with the fewest micro-batches that fit, and with twice
-  as many: more make smaller products, fewer leave more to memory traffic.
-  Policies make ever more again, to save memory. Where one fits in a single
+  as many: more make smaller products, fewer leave more to memory traffic. Each
+  policy recomputes more than the one before it. Where one fits in a single
   micro-batch, those behind it have nothing left to gain, and are not tried.
-  (`none` makes nothing again, yet is often slower: what it keeps must be
+  (`none` recomputes nothing, yet is often slower: what it keeps must be
   written and read.)
 
   Args:

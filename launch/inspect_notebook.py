@@ -129,7 +129,7 @@ def attention(model: Model, text: str) -> AttentionMap:
   """The attention of every layer and head for one text.
 
   The kernels never hold these numbers; they are made again here from each
-  block's input, as `kernels.attention.xla` defines them.
+  layer's input, as `kernels.attention.xla` defines them.
 
   Args:
     model: from `robertax.load`.
@@ -146,7 +146,7 @@ def attention(model: Model, text: str) -> AttentionMap:
   ((_, input_ids, segment_ids),) = row_batches(
       [row], tok.pad_id, model.config.max_positions, len(row))
   states = model.states(input_ids, segment_ids, all_layers=True)
-  x_NTD = states[:-1, 0, :len(row)]  # What goes into each block; no padding.
+  x_NTD = states[:-1, 0, :len(row)]  # What goes into each layer; no padding.
   weights = model.params['layers']['attention']
 
   def project(name):

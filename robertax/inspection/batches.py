@@ -260,8 +260,8 @@ def _batch_statistics(config: Config, masking: data.Masking, step: int,
   real, number = masked['segment_ids'] > 0, int(predicted.sum())
   maskable = real & ~(masking.is_special[rows.ids]
                       & (masking.specials == 'exclude'))
-  # BERT's law never chooses special tokens, and counts them; fairseq's, where
-  # it is told to leave them out, does not.
+  # BERT never chooses special tokens, and counts them; fairseq, where it is
+  # told to leave them out, does not.
   countable = int((maskable if masking.law.masks_specials else real).sum())
   rate = float(masking.rate(step))
   found = {

@@ -82,7 +82,7 @@ def convert(source: str, target: str, verify: bool = False,
 
 @contextlib.contextmanager
 def appearing(folder: str) -> Iterator[str]:
-  """A folder beside `folder` to write into, which then takes its place at once.
+  """A folder beside `folder` to write into, which is renamed to it at the end.
 
   `folder` is not there yet, or empty. Where the body raises, nothing is left.
 

@@ -125,10 +125,10 @@ def write_workdir(path: str, pretrained: Pretrained):
       tokenizer=TokenizerConfig(kind=pretrained.tokenizer.kind,
                                 vocab_size=pretrained.tokenizer.vocab_size))
   workdir.write_workdir(path, config, pretrained.tokenizer)
-  with writing(path), open(f'{path}/{ORIGIN}', 'w') as f:
-    json.dump({'source': pretrained.source, 'family': pretrained.family,
-               'choice': pretrained.choice, 'labels': pretrained.labels}, f,
-              indent=2)
+  with writing(path):
+    files.write_text(f'{path}/{ORIGIN}', json.dumps(
+        {'source': pretrained.source, 'family': pretrained.family,
+         'choice': pretrained.choice, 'labels': pretrained.labels}, indent=2))
   checkpoints = Checkpoints(path)
   checkpoints.replace_params(pretrained.step, modelling.pad_vocabulary(
       jax.tree.map(jax.numpy.asarray, pretrained.params)))

@@ -150,7 +150,7 @@ def chart_figure(title: str, unit: str, lines: Sequence[ChartLine], *,
     note = f'{lost:,} values are not finite: gaps. {note}'
   ends = [(line, _short_number(line.values[np.isfinite(line.values)][-1]))
           for line in lines if line.label]
-  said = '; '.join(f'{line.label} ends at {value}' for line, value in ends)
+  caption = '; '.join(f'{line.label} ends at {value}' for line, value in ends)
   legend = ''.join(_legend_key(line.colour, line.style,
                                f'{line.label}: {value}')
                    for line, value in ends)
@@ -159,9 +159,9 @@ def chart_figure(title: str, unit: str, lines: Sequence[ChartLine], *,
       f'{escape(", ".join(filter(None, [unit, "logarithmic" * log])))}</small>'
       '</figcaption>'
       f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-      f'aria-label="{escape(title)} by step. {escape(said)}" '
+      f'aria-label="{escape(title)} by step. {escape(caption)}" '
       'style="width:100%;height:auto;display:block">'
-      f'<title>{escape(title)} by step</title><desc>{escape(said)}</desc>'
+      f'<title>{escape(title)} by step</title><desc>{escape(caption)}</desc>'
       f'{"".join(drawn)}</svg>'
       + (f'<div class="legend">{legend}</div>' if legend else '')
       + (f'<p class="note">{escape(note.strip())}</p>' if note else '')
@@ -193,11 +193,11 @@ def bar_figure(title: str, unit: str, parts: Sequence[tuple[str, float]]
   drawn, legend, start = [], [], 0.0
   for number, (label, value) in enumerate(parts):
     width = value / whole * WIDTH
-    said = f'{label} {value:,.1f} {unit}, {value / whole:.1%}'
+    caption = f'{label} {value:,.1f} {unit}, {value / whole:.1%}'
     drawn.append(f'<rect x="{start:.2f}" width="{max(width, .01):.2f}" '
                  f'height="26" style="fill:{css_colour(number)}">'
-                 f'<title>{escape(said)}</title></rect>')
-    legend.append(_legend_key(number, 'block', said))
+                 f'<title>{escape(caption)}</title></rect>')
+    legend.append(_legend_key(number, 'block', caption))
     start += width
   return (f'<figure class="wide"><figcaption>{escape(title)}</figcaption>'
           f'<svg viewBox="0 0 {WIDTH} 26" role="img" '
@@ -233,9 +233,9 @@ def _curve_path(line: ChartLine, x: Scale, y: Scale) -> Iterator[str]:
     radius = 3 if len(points) <= MANY_DOTS else 1.5
     for step, value in points:
       if math.isfinite(value):
-        said = f'{line.label}, step {step:,.0f}: {_short_number(value)}'
+        caption = f'{line.label}, step {step:,.0f}: {_short_number(value)}'
         yield (f'<circle cx="{x(step):.1f}" cy="{y(value):.1f}" r="{radius}" '
-               f'style="fill:{css_colour(line.colour)}"><title>{escape(said)}'
+               f'style="fill:{css_colour(line.colour)}"><title>{escape(caption)}'
                '</title></circle>')
 
 
@@ -298,7 +298,7 @@ def _short_number(value: float) -> str:
   return f'{value:.4g}'
 
 
-def _legend_key(colour: int | None, style: str, said: str) -> str:
+def _legend_key(colour: int | None, style: str, caption: str) -> str:
   if style == 'block':
     mark = f'<rect width="12" height="10" style="fill:{css_colour(colour)}"/>'
   else:
@@ -309,7 +309,7 @@ def _legend_key(colour: int | None, style: str, said: str) -> str:
   return ('<span style="display:inline-block;margin-right:1em">'
           f'<svg width="{12 if style == "block" else 20}" height="10" '
           f'aria-hidden="true">{mark}</svg> '
-          f'{escape(said)}</span> ')
+          f'{escape(caption)}</span> ')
 
 
 # Pictures by matplotlib, which is imported when one is drawn.

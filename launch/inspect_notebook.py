@@ -1,7 +1,8 @@
 """What inspect.ipynb shows: the code of its cells that needs more than a line.
 
-The attention of a text, a cloze test, corpora and their most frequent tokens,
-neighbours in the embedding table, and how parameters are sharded over a mesh.
+Learning curves, the attention of a text, a cloze test, corpora and their most
+frequent tokens, neighbours in the embedding table, and how parameters are
+sharded over a mesh.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,7 @@ from robertax import corpus, data, parallel
 from robertax import model as modelling
 from robertax.config import AXES, ModelConfig
 from robertax.errors import InputError
-from robertax.inspection import page
+from robertax.inspection import page, run_log
 from robertax.inspection.batches import Marker
 from robertax.inspection.model import (
     MASK,
@@ -34,6 +35,31 @@ COUNTED = 16_384  # Rows of a corpus whose tokens are counted.
 SHOWN = ('embeddings/tokens', 'layers/attention/query/kernel',
          'layers/attention/output/kernel', 'layers/mlp_in/kernel',
          'layers/mlp_out/kernel', 'layers/mlp_norm/scale')
+
+
+class Curves:
+  """Figures to be looked at: a notebook shows them, `figures` are HTML."""
+
+  def __init__(self, figures: Sequence[str]):
+    self.figures = tuple(filter(None, figures))
+
+  def _repr_html_(self) -> str:
+    return ('<div style="display:grid;gap:14px;grid-template-columns:'
+            'repeat(auto-fit,minmax(min(100%,400px),1fr))">'
+            f'{"".join(self.figures)}</div>')
+
+
+def learning_curves(*workdirs: str) -> Curves:
+  """What runs have logged; several are laid over each other.
+
+  >>> learning_curves('runs/a', 'runs/b')
+
+  Raises:
+    InputError: one is no workdir with logged steps.
+  """
+  runs = [run_log.read_run(path) for path in workdirs]
+  return Curves(run_log.run_figures(runs[0]) if len(runs) == 1 else
+                run_log.compared_figures(runs))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from robertax import data, files, text
+from robertax import files, text
 from robertax.config import Config, parse
-from robertax.data.masking import word_begins
+from robertax.data.masking import Masking, word_begins
 from robertax.data.rows import Rows
 from robertax.errors import InputError, unknown
 from robertax.tasks import TASKS
@@ -559,7 +559,7 @@ def batch_of(config: Config, task: Any, step: int, shown: int,
   pipeline = task.pipeline(batch)
   rows, _ = pipeline.read(batch)
   masked, epochs = pipeline.make_batch(batch), pipeline.locate(batch)[0]
-  law = data.Masking.of(config.data, task.tokenizer)
+  law = Masking.of(config.data, task.tokenizer)
   kinds = _token_kinds(masked, law)
   statistics = {
       'step': step, 'train_steps': config.train.steps,
@@ -598,7 +598,7 @@ def batch_of(config: Config, task: Any, step: int, shown: int,
 
 
 def _token_kinds(masked: dict[str, np.ndarray],
-                 law: data.Masking) -> np.ndarray:
+                 law: Masking) -> np.ndarray:
   """int8[B,T]: index in KINDS of what became of each token."""
   row, slot = np.nonzero(masked['mlm_weights'])
   at = row, masked['mlm_positions'][row, slot]
@@ -610,7 +610,7 @@ def _token_kinds(masked: dict[str, np.ndarray],
   return kinds
 
 
-def _batch_statistics(config: Config, law: data.Masking, step: int, rows: Rows,
+def _batch_statistics(config: Config, law: Masking, step: int, rows: Rows,
                       masked: dict[str, np.ndarray], kinds: np.ndarray
                       ) -> dict[str, Any]:
   """Statistics of a batch, but those of its corpora."""

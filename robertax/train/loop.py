@@ -6,11 +6,11 @@ from typing import Any
 
 import jax
 
-from robertax import parallel
 from robertax.config import Config, fitting_warmup, settled
 from robertax.errors import Diverged
 from robertax.kernels.dropout import seed_words
 from robertax.parallel import processes
+from robertax.parallel.mesh import make_mesh
 from robertax.progress import Progress
 from robertax.train import optimizer, session, workdir
 from robertax.train.checkpoint import Checkpoints
@@ -80,7 +80,7 @@ def _run(config: Config, folder: str, named: Collection[str], lock: Lock
           folder, config.task):
     return Run(folder, None, finished, trained=0)
   session.turn_on_compile_cache(config)
-  mesh = parallel.make_mesh(config.mesh)
+  mesh = make_mesh(config.mesh)
   task = session.open_task(config, mesh)
   config = settled(config, task)
   train, first = config.train, processes.first()

@@ -150,8 +150,7 @@ class Examples:
 #   row 0   a a b b c d d d    segments 1 1 2 2 3 4 4 4    slots a b c d
 #   row 1   e e . . . . . .    segments 1 1 0 0 0 0 0 0    slots e - - -
 #
-# The row groups of a batch do not depend on devices, but for empty ones at the
-# end.
+# Only the empty row groups at a batch's end depend on the devices.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,15 +184,14 @@ class RowGroups:
     if longest > max_length:
       raise ValueError(
           f'an example of {longest} tokens in rows of {max_length}')
-    self._ladder = [n for n in ROW_LENGTHS if n < max_length] + [max_length]
-    sizes = [self._lengths[a:b] for a, b in zip(self.firsts,
-                                                self.firsts[1:])]
+    sizes = [self._lengths[a:b] for a, b in zip(self.firsts, self.firsts[1:])]
     self.rows = next(k for k in range(1, self.members + 1)
                      if all(_first_fit(s, [max_length] * k) for s in sizes
                             if self.members > 1) or k == self.members)
     self._mean = self._lengths.mean() if len(self._lengths) else 1.0
-    self._ladder = [n for n in self._ladder if n >= min(
-        4 * self._mean, ENOUGH_LENGTHS, max_length)]
+    enough = min(4 * self._mean, ENOUGH_LENGTHS, max_length)
+    self._ladder = [*(n for n in ROW_LENGTHS if enough <= n < max_length),
+                    max_length]
 
   def slots(self, length: int) -> int:
     """Q of row groups whose rows have this length."""
@@ -454,7 +452,7 @@ def collect_answers(examples: Examples, outputs: Iterator[tuple[Batch, Batch]],
     examples: of the split.
     outputs: pairs of a whole evaluation batch and the outputs by name: [B / K,
       Q, ...] of slots; [B, T, ...] of tokens.
-    token_outputs: names of the outputs of tokens.
+    token_outputs: names of those of tokens.
 
   Returns:
     name -> [E, ...]; of tokens, [tokens, ...] laid out as `examples.ids`, so

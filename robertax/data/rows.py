@@ -106,11 +106,7 @@ class BadRecords:
     return len(self._met)
 
   def report(self, path: str, record: int, why: str) -> None:
-    """Says that a record of a shard or an array is damaged.
-
-    Raises:
-      InputError: the policy is to stop.
-    """
+    """A record of a shard or an array is damaged; InputError to stop at it."""
     if not self._skip:
       raise InputError(
           f'{path}: record {record} is damaged: {why}: {PREPARE_AGAIN} '
@@ -157,11 +153,7 @@ class Fields:
   """
 
   def __init__(self, examples: list[bytes], names: Sequence[str]):
-    """Finds the features of these names, in the order of the layout.
-
-    Raises:
-      Damaged: the first that is not of the layout.
-    """
+    """Raises Damaged at the first record without just these features."""
     sizes = np.fromiter(map(len, examples), np.int64, len(examples))
     self._ends = np.cumsum(sizes)
     # Zeros behind the end: a damaged last record may ask for more bytes.

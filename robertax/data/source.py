@@ -9,7 +9,6 @@ array_record nor tensorflow. Of records in a bucket both read the latter.
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
 
 import numpy as np
 
@@ -30,6 +29,10 @@ from robertax.errors import InputError, unknown
 # Attributes of manifests that must agree for rows to share a batch.
 _AGREEING = ('tokenizer', 'vocab_size', 'format', 'sequence_length',
              'duplicates')
+# The rows of one split of one corpus: fill(local, places, rows, spans) writes
+# its rows `local` to these places in `rows`. `spans` int64[b,2] are the chunks
+# that they are read with, which only remote rows need.
+Part = Shards | Mapped | Remote
 # From row numbers to the chunk that each is read with: its first row, and the
 # one behind its last.
 Chunks = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -39,18 +42,6 @@ def grid(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Chunks of GRID rows."""
   first = numbers // GRID * GRID
   return first, first + GRID
-
-
-class _Part(Protocol):
-  """The rows of one split of one corpus."""
-
-  def fill(self, local: np.ndarray, places: np.ndarray, rows: Rows,
-           spans: np.ndarray | None) -> None:
-    """Writes rows `local` of the split to these places in `rows`.
-
-    `spans` int64[b,2] are the chunks that they are read with; only remote rows
-    need them.
-    """
 
 
 class Source:
@@ -69,7 +60,7 @@ class Source:
   """
 
   def __init__(self, manifests: Sequence[Manifest], split: str,
-               parts: Sequence[_Part], pad_id: int, bad: BadRecords):
+               parts: Sequence[Part], pad_id: int, bad: BadRecords):
     """See `open_source`; `parts` are row-major [D,K]."""
     self.bad = bad
     splits_DK = [[m.splits[name] for m, name in zip(manifests, names)]
@@ -201,7 +192,7 @@ def open_source(manifests: Sequence[Manifest | str], split: str,
   cache = ChunkCache.of(config) if remote else None
   bad = BadRecords(config.bad_records)
 
-  def part(manifest: Manifest, name: str) -> _Part:
+  def part(manifest: Manifest, name: str) -> Part:
     if files.is_remote(manifest.folder):
       return Remote(manifest, name, cache)
     return (Mapped if backend == 'numpy' else Shards)(manifest, name, bad)

@@ -503,8 +503,9 @@ class Peers:
   """
 
   def __init__(self, timeout: float, doing: Callable[[], str] = lambda: ''):
-    """Takes the seconds in which a dead peer is noticed and this process ended,
-    and words on where this process stands, for the others.
+    """A dead peer is noticed, and this process ended, in `timeout` seconds.
+
+    `doing` gives words on where this process stands, for the others.
     """
     self._doing = doing
     self._interval = min(max(timeout / _BEATS, 0.1), 2.0)

@@ -29,8 +29,7 @@ from robertax.config import DataConfig
 from robertax.corpus import records, shards
 from robertax.corpus.preparation import default_cache_dir
 from robertax.corpus.records import Manifest
-from robertax.data.rows import NPY_HEADER_BYTES as HEADER
-from robertax.data.rows import PREPARE_AGAIN, Rows, copy_rows, slotted
+from robertax.data.rows import HEADER, PREPARE_AGAIN, Rows, copy_rows, slotted
 from robertax.errors import InputError, writing
 
 # Chunks on this machine's disk, within a bound.

@@ -22,7 +22,7 @@ from robertax.errors import InputError
 from robertax.files import PIECE, Checksum
 
 PREPARE_AGAIN = 'delete its folder and prepare the corpus again.'
-NPY_HEADER_BYTES = 128  # Of a .npy before its numbers, as memmap writes it.
+HEADER = 128  # Bytes of a .npy before its numbers, as memmap writes it.
 _NAMED = 20  # Damaged records that are named; the others are counted.
 
 
@@ -396,6 +396,6 @@ class Mapped:
 
   def _sound(self, field: str, first: np.ndarray, stop: np.ndarray
              ) -> np.ndarray:
-    head = 0 if field == 'ids' else NPY_HEADER_BYTES
+    head = 0 if field == 'ids' else HEADER
     size = getattr(self._arrays, field).itemsize
     return self._pieces[field].sound(head + size * first, head + size * stop)

@@ -14,9 +14,11 @@ import jax
 from jax.sharding import AbstractMesh, PartitionSpec
 import numpy as np
 
-from robertax import corpus, data, parallel
+from robertax import corpus
 from robertax import model as modelling
 from robertax.config import AXES, ModelConfig
+from robertax.data.pipeline import unigram_counts
+from robertax.data.source import open_source
 from robertax.errors import InputError
 from robertax.inspection import page, run_log
 from robertax.inspection.batches import Marker
@@ -28,6 +30,7 @@ from robertax.inspection.model import (
 )
 from robertax.inspection.network import row_batches, with_ends
 from robertax.inspection.page import Table
+from robertax.parallel.mesh import BATCH_AXES, param_shardings
 from robertax.train import workdir
 
 COUNTED = 16_384  # Rows of a corpus whose tokens are counted.
@@ -238,16 +241,16 @@ def corpora(path: str, examples: int = 3, top_k: int = 20) -> CorpusView:
         manifest.corpus, train.num_documents, held.num_documents,
         train.num_sentences, train.num_records, train.num_tokens,
         f'{manifest.counts.get("padding_fraction", 0):.1%}'))
-    source = data.open_source([manifest], 'eval', config.data.backend,
-                              tok.pad_id, config.data)
+    source = open_source([manifest], 'eval', config.data.backend,
+                         tok.pad_id, config.data)
     for number in range(min(examples, source.num_records)):
       index = (2 * number + 1) * source.num_records // (2 * examples)
       rows = source.gather(np.array([index]))
       texts.append((manifest.corpus, int(rows.lengths[0, 0]),
                     marker.text(rows.ids[0][:rows.lengths[0, 0]])))
-    counts = data.unigram_counts(
-        data.open_source([manifest], 'train', config.data.backend, tok.pad_id,
-                         config.data), tok.vocab_size, COUNTED)
+    counts = unigram_counts(
+        open_source([manifest], 'train', config.data.backend, tok.pad_id,
+                    config.data), tok.vocab_size, COUNTED)
     best = np.argsort(-counts, kind='stable')[:top_k]
     tokens.append((manifest.corpus, ', '.join(
         f'{tok.token_text(int(i))!r} {counts[i] / counts.sum():.1%}'
@@ -359,7 +362,7 @@ def placements(config: ModelConfig, data: int = 1, fsdp: int = 1,
   found = []
   for (path, leaf), (_, sharding) in zip(*map(
       jax.tree_util.tree_leaves_with_path,
-      (shapes, parallel.param_shardings(mesh, shapes)))):
+      (shapes, param_shardings(mesh, shapes)))):
     found.append(_placement(
         jax.tree_util.keystr(path, simple=True, separator='/'), leaf.shape,
         sharding.spec, mesh))
@@ -399,7 +402,7 @@ def placement_picture(config: ModelConfig, data: int = 1, fsdp: int = 1,
   drawn = [found[path] for path in paths if path in found]
   rows = data * fsdp
   drawn.append(_placement(
-      'a batch', (8 * rows, config.max_positions), (parallel.BATCH,),
+      'a batch', (8 * rows, config.max_positions), (BATCH_AXES,),
       AbstractMesh((data, fsdp, model), AXES)))
   columns = min(len(drawn), 4)
   lines = -(-len(drawn) // columns)

@@ -29,9 +29,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from robertax import data, files, text
+from robertax import files, text
 from robertax.config import Config, parse
-from robertax.data.masking import word_begins
+from robertax.data.masking import Masking, word_begins
 from robertax.data.rows import Rows
 from robertax.errors import InputError, unknown
 from robertax.tasks import TASKS
@@ -202,7 +202,7 @@ def batch_of(config: Config, task: Any, step: int, shown: int,
   pipeline = task.pipeline(batch)
   rows, _ = pipeline.read(batch)
   masked, epochs = pipeline.make_batch(batch), pipeline.locate(batch)[0]
-  masking = data.Masking.of(config.data, task.tokenizer)
+  masking = Masking.of(config.data, task.tokenizer)
   kinds = _token_kinds(masked, masking.mask_id)
   statistics = {
       'step': step, 'train_steps': config.train.steps,
@@ -252,7 +252,7 @@ def _token_kinds(masked: dict[str, np.ndarray], mask_id: int) -> np.ndarray:
   return kinds
 
 
-def _batch_statistics(config: Config, masking: data.Masking, step: int,
+def _batch_statistics(config: Config, masking: Masking, step: int,
                       rows: Rows, masked: dict[str, np.ndarray],
                       kinds: np.ndarray) -> dict[str, Any]:
   """Statistics of a batch, but those of its corpora."""

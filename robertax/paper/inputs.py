@@ -24,11 +24,14 @@ import zlib
 
 import jax
 
-from robertax import corpus, data, files
+from robertax import corpus, files
 from robertax.config import Config, DataConfig
 from robertax.corpus import readers
 from robertax.corpus.documents import READERS, Corpus, reader_of, resolve
 from robertax.corpus.sentences import prose
+from robertax.data.masking import Masking
+from robertax.data.pipeline import eval_batches
+from robertax.data.source import open_source
 from robertax.errors import InputError, writing
 from robertax.paper.scales import (
     GLUE,
@@ -430,11 +433,11 @@ def measure_heldout(workdir: str, config: Config, split: str = 'eval'
   step = eval_step(task.objective)
   total, found = {}, {}
   for manifest in manifests:
-    source = data.open_source([manifest], split, config.data.backend,
-                              task.tokenizer.pad_id)
+    source = open_source([manifest], split, config.data.backend,
+                         task.tokenizer.pad_id)
     sums: dict[str, float] = {}
-    for batch in data.eval_batches(
-        source, config.data, data.Masking.of(config.data, task.tokenizer),
+    for batch in eval_batches(
+        source, config.data, Masking.of(config.data, task.tokenizer),
         name=manifest.corpus, batch_size=HELDOUT_BATCH):
       counted = step(params, {name: value[None] for name, value
                               in batch.items() if name != 'example_ids'})

@@ -22,12 +22,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from robertax import model, parallel, text
+from robertax import model, text
 from robertax.config import Config, check_batch
 from robertax.errors import InputError
 from robertax.model.encoder import POLICIES
 from robertax.model.roberta import training_flops
 from robertax.parallel import chips
+from robertax.parallel.mesh import batch_sharding, make_mesh
 from robertax.studies import compiled_program
 from robertax.studies.compiled_program import KernelCost, kernel_costs
 from robertax.tasks.objectives import MaskedLM, batch_shapes
@@ -154,7 +155,7 @@ def estimate(config: Config, name: str) -> Estimate:
   objective = MaskedLM(
       dataclasses.replace(model_for_format(config.model, config.data.format),
                           vocab_size=vocab_size))
-  mesh = parallel.make_mesh(config.mesh, devices)
+  mesh = make_mesh(config.mesh, devices)
   shares = mesh.shape['data'] * mesh.shape['fsdp']
   check_batch(config, shares)
   begun = time.monotonic()
@@ -208,7 +209,7 @@ def _traced_step(config: Config, objective: MaskedLM, mesh: jax.sharding.Mesh
   tx, _ = optimizer.create(config.optim, config.train.steps)
   make = step.state_maker(lambda key: model.create(objective.model, key), tx)
   abstract = step.abstract_state(make, mesh, config.mesh.zero1)
-  sharding = parallel.batch_sharding(mesh, micro_batches=True)
+  sharding = batch_sharding(mesh, micro_batches=True)
   parts = config.train.micro_batches
   batch = {name: jax.ShapeDtypeStruct(
       (parts, x.shape[0] // parts, *x.shape[1:]), x.dtype, sharding=sharding)

@@ -12,12 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from robertax import corpus, data, text
+from robertax import corpus, text
 from robertax.config import DataConfig, ModelConfig, TokenizerConfig, check_data
 from robertax.corpus.documents import corpora_of
 from robertax.corpus.formats import FORMATS
 from robertax.data import order
-from robertax.data.pipeline import Phase, Phases
+from robertax.data.masking import Masking
+from robertax.data.pipeline import (
+    Phase,
+    Phases,
+    Pipeline,
+    eval_batches,
+    unigram_counts,
+)
+from robertax.data.source import open_source
 from robertax.errors import InputError, unknown
 from robertax.tasks.objectives import MaskedLM
 from robertax.tasks.task import records_content
@@ -125,11 +133,11 @@ class Pretrain:
     self.objective = MaskedLM(self.model, self.tokenizer.pad_id)
     self._data = data_config
     self._seed = seed
-    self._law = data.Masking.of(data_config, self.tokenizer)
+    self._law = Masking.of(data_config, self.tokenizer)
 
     def opened(manifests, split):
-      return data.open_source(manifests, split, data_config.backend,
-                              self.tokenizer.pad_id, data_config)
+      return open_source(manifests, split, data_config.backend,
+                         self.tokenizer.pad_id, data_config)
 
     # Of each phase: its rows, and the step behind its last.
     manifests = {m.folder: m for m in prepared.manifests}
@@ -213,7 +221,7 @@ class Pretrain:
     """
     return self._make_phases(rows(self._data.batch_size)).batches(start_step)
 
-  def pipeline(self, step: int) -> data.Pipeline:
+  def pipeline(self, step: int) -> Pipeline:
     """What makes batch `step` of the run, all rows of it."""
     return self._phases.pipeline(step)
 
@@ -235,7 +243,7 @@ class Pretrain:
   def _make_phases(self, rows: np.ndarray | None) -> Phases:
     phases, first = [], 0
     for source, stop in self._train:
-      phases.append(Phase(data.Pipeline(
+      phases.append(Phase(Pipeline(
           source, self._data, self._law, seed=self._seed, rows=rows,
           first_step=first), stop))
       first = stop
@@ -259,7 +267,7 @@ class Pretrain:
                 ) -> dict[str, Callable[[], Iterator[HostBatch]]]:
     """One set a corpus; its masks depend on the set and the example alone."""
     return {name: functools.partial(
-        data.eval_batches, source, self._data, self._law, name=name,
+        eval_batches, source, self._data, self._law, name=name,
         batch_size=batch_size, max_examples=max_examples, rows=rows)
             for name, source in self._eval.items()}
 
@@ -271,7 +279,7 @@ class Pretrain:
     there; the unigram has add-one smoothing.
     """
     (source, _) = self._train[-1]
-    counts = data.unigram_counts(
+    counts = unigram_counts(
         source, self.model.vocab_size, UNIGRAM_RECORDS).astype(np.float64)
     log_probs = np.log((counts + 1) / (counts.sum() + len(counts)))
     sums = {}

@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 
-from robertax import parallel
 from robertax.config import Config
 from robertax.errors import Diverged
 from robertax.parallel import processes
+from robertax.parallel.mesh import make_mesh
 from robertax.train import session
 from robertax.train.clock import Clock, Watchdog
 from robertax.train.divergence import rolling_back
@@ -66,7 +66,7 @@ def _run(config: Config, folder: str, named: Collection[str], lock: Lock
           folder, config.task):
     return Run(folder, None, finished, trained=0)
   session.turn_on_compile_cache(config)
-  mesh = parallel.make_mesh(config.mesh)
+  mesh = make_mesh(config.mesh)
   task = session.open_task(config, mesh)
   config = session.settled(config, task)
   train, rates = config.train, session.learning_rates(config)

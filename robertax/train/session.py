@@ -20,13 +20,15 @@ import jax
 from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 
-from robertax import data, files, parallel
+from robertax import files
 from robertax.config import Config, OptimConfig, check_batch, common_values
 from robertax.corpus.preparation import default_cache_dir
+from robertax.data.feed import Feed, local_rows, split_micro_batches
 from robertax.errors import InputError, unknown
 from robertax.kernels.dropout import seed_words
 from robertax.model import unpad_vocabulary
 from robertax.parallel import processes
+from robertax.parallel.mesh import batch_sharding
 from robertax.progress import Progress
 from robertax.tasks import TASKS
 from robertax.train import checkpoint, optimizer, workdir
@@ -503,7 +505,7 @@ def open_session(config: Config, folder: str, task: Any,
 
 
 def train_feed(config: Config, task: Any, mesh: jax.sharding.Mesh,
-               start: int, passed: PassedOver) -> data.Feed:
+               start: int, passed: PassedOver) -> Feed:
   """Batches from step `start` on, on the devices, made ahead of the step.
 
   Each process makes the rows that its own devices keep, and no others.
@@ -515,13 +517,13 @@ def train_feed(config: Config, task: Any, mesh: jax.sharding.Mesh,
     start: updates already done.
     passed: batches that are passed over.
   """
-  sharding = parallel.batch_sharding(mesh, micro_batches=True)
-  rows = functools.partial(data.local_rows, sharding,
+  sharding = batch_sharding(mesh, micro_batches=True)
+  rows = functools.partial(local_rows, sharding,
                            micro_batches=config.train.micro_batches)
-  batches = (data.split_micro_batches(batch, config.train.micro_batches)
+  batches = (split_micro_batches(batch, config.train.micro_batches)
              for batch in passed.batches(
                    lambda batch: task.train_batches(batch, rows), start))
-  return data.Feed(batches, sharding, config.data.prefetch)
+  return Feed(batches, sharding, config.data.prefetch)
 
 
 def steps_ahead(mesh: jax.sharding.Mesh) -> int:

@@ -6,7 +6,7 @@ import pytest
 
 from robertax.config import DataConfig, ModelConfig, TokenizerConfig
 from robertax.corpus import formats
-from robertax.data import split_micro_batches
+from robertax.data.feed import split_micro_batches
 from robertax.errors import InputError
 from robertax.tasks import pretrain
 from robertax.tasks.pretrain import Pretrain

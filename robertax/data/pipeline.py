@@ -9,8 +9,11 @@ they are the same. `Phases` is a run whose rows change their length once.
 
 from collections.abc import Iterator, Sequence
 import contextlib
+import importlib.util
 import itertools
 import os
+import sys
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +29,9 @@ from robertax.data.source import Source, grid
 from robertax.errors import InputError
 
 _COUNTED = 512  # Rows that are read at once where tokens are counted.
+# Batches until tensorflow is imported, in a thread: more than are made ahead of
+# the first step, whose compiling it would slow down.
+_BEFORE_TENSORFLOW = 8
 
 
 def segment_ids(lengths: np.ndarray, length: int) -> np.ndarray:
@@ -136,7 +142,7 @@ class Pipeline:
 
   def batches(self, start_step: int = 0) -> Iterator[Batch]:
     """Batches from `start_step` on, without end, made ahead; to be closed."""
-    make = _tf_batches if self._config.backend == 'tf' else _numpy_batches
+    make = _late_tf_batches if self._config.backend == 'tf' else _numpy_batches
     with self._source.lookahead(
         lambda step: self.locate(step)[1], self._order.chunks, start_step
     ) as ahead, Prefetch(make(self, start_step, ahead),
@@ -248,6 +254,28 @@ def _numpy_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
     yield batch
 
 
+def _late_tf_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
+                     ) -> Iterator[Batch]:
+  """By tf.data, and by NumPy, which makes the same ones, until that is there.
+
+  TensorFlow takes seconds to import, which the first step need not wait for.
+  """
+  step, importing = start_step, None
+  if (pipeline._config.masking_ops == 'numpy'
+      and 'tensorflow' not in sys.modules
+      and importlib.util.find_spec('tensorflow')):
+    for batch in _numpy_batches(pipeline, start_step, ahead):
+      yield batch
+      step += 1
+      if step == start_step + _BEFORE_TENSORFLOW:
+        importing = threading.Thread(
+            target=_try_tensorflow, name='robertax-tensorflow')
+        importing.start()
+      elif importing and not importing.is_alive():
+        break
+  yield from _tf_batches(pipeline, step, ahead)
+
+
 def _tf_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
                 ) -> Iterator[Batch]:
   tf = _tensorflow()
@@ -325,6 +353,11 @@ def _tf_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
     if failures:
       raise failures[0] from None
     raise
+
+
+def _try_tensorflow() -> None:
+  with contextlib.suppress(Exception):  # It is raised again where it is used.
+    _tensorflow()
 
 
 def _tensorflow():

@@ -11,6 +11,12 @@ from robertax.corpus.records import Manifest, Split
 from robertax.corpus.shards import ArraysWriter
 from robertax.data.masking import Masking
 
+try:
+  # Else the first batches of backend 'tf' would be NumPy's (data.pipeline).
+  import tensorflow  # noqa: F401
+except ImportError:
+  pass
+
 VOCAB_SIZE = 1000
 
 

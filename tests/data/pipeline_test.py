@@ -287,3 +287,35 @@ def test_numpy_backend_without_tensorflow_and_array_record(packed_corpus):
   assert len(numbers.split()) == 5
   pytest.importorskip('tensorflow')
   assert run_apart(packed_corpus[0], 'tf') == numbers
+
+
+SWITCH = BLOCKER.split('batches = Pipeline')[0] + '''
+from robertax.data import pipeline
+used = []
+def noted(*args, real=pipeline._tf_batches):
+  used.append(args[1])
+  yield from real(*args)
+pipeline._tf_batches = noted
+assert 'tensorflow' not in sys.modules
+batches, found = Pipeline(source, config, law, seed=0).batches(), []
+while not used or len(found) < used[0] + 3:
+  found.append(next(batches))
+assert 'tensorflow' in sys.modules and used[0] > pipeline._BEFORE_TENSORFLOW
+batches.close()
+config = DataConfig(sequence_length=64, batch_size=8, backend='numpy')
+others = Pipeline(source, config, law, seed=0).batches()
+for a, b in zip(found, others):
+  assert all(np.array_equal(a[k], b[k]) for k in a.keys() | b.keys())
+print(len(found))
+'''
+
+
+def test_tensorflow_comes_behind_the_first_batches_and_changes_none(
+    packed_corpus):
+  pytest.importorskip('tensorflow')
+  done = subprocess.run(
+      [sys.executable, '-c', SWITCH, packed_corpus[0].folder, 'tf'],
+      capture_output=True, text=True, timeout=120, check=False,
+      env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)})
+  assert done.returncode == 0, done.stderr[-3000:]
+  assert int(done.stdout) > 8

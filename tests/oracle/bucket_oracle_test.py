@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.oracle, pytest.mark.timeout(900)]
 HERE = pathlib.Path(__file__).parent
 STEPS = 12
 CONFIG = f"""
-from robertax.train.config import defaults
+from robertax.config import defaults
 
 def get_config():
   config = defaults()

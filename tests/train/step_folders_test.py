@@ -7,10 +7,10 @@ import types
 import orbax.checkpoint as ocp
 import pytest
 
+from robertax.config import Config
 from robertax.errors import InputError
 from robertax.train import checkpoint, session
 from robertax.train.checkpoint import Checkpoints
-from robertax.train.config import Config
 
 
 @pytest.mark.parametrize('workdir, given', [

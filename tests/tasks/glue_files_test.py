@@ -10,6 +10,7 @@ import pytest
 
 from robertax.data import finetuning
 from robertax.errors import InputError
+from robertax.tasks import glue_files
 from robertax.tasks.glue_files import GLUE, GlueRow, Source
 
 REAL = os.environ.get('ROBERTAX_TEST_DATA')
@@ -171,7 +172,7 @@ def test_tfds_integers_become_the_official_labels(monkeypatch):
     asked.append((name, split, data_dir))
     return [{'premise': 'C', 'hypothesis': 'D', 'label': 2, 'idx': 1},
             {'premise': 'A', 'hypothesis': 'B', 'label': 0, 'idx': 0}]
-  monkeypatch.setattr(finetuning, 'read_tfds_rows', fake)
+  monkeypatch.setattr(glue_files, 'read_tfds_rows', fake)
   source = Source(GLUE['mnli'], 'tfds:/prepared')
   assert source.split('dev_matched', True).rows == [
       GlueRow('0', ('A', 'B'), 'entailment'),

@@ -9,7 +9,7 @@ and from random weights of the same shape, on the same examples, with as many
 updates, and one table is printed and written (OUT/downstream.md,
 OUT/downstream.json).
 
-  QNLI        trained on pairs made out of SQuAD train (tasks/qnli_pairs),
+  QNLI        trained on pairs made out of SQuAD train (paper/inputs),
               scored on part of GLUE's dev
   SQuAD 2.0   trained on part of train-v1.1 and every other article of dev-v2.0,
               scored on some of the other articles: there is no train-v2.0 here

@@ -27,7 +27,7 @@ CHUNK = 256  # Masked tokens whose logits are made at once.
 
 @dataclasses.dataclass(frozen=True)
 class _Loss:
-  """What is random at the start; `pad_id` is the tokenizer's."""
+  """A model, complete, and the id that its tokenizer pads with."""
   model: ModelConfig
   pad_id: int = PAD_ID
 
@@ -40,6 +40,16 @@ class _Loss:
       tokens = params['embeddings']['tokens']
       params['embeddings']['tokens'] = tokens.at[rows].set(tokens[rows[::-1]])
     return params
+
+  def encode(self, params: Any, batch: Batch, dropout_keys: jax.Array | None
+             ) -> tuple[model.Roberta, jax.Array]:
+    """The bound module and x_BTD; without type_ids all tokens are of type 0."""
+    encoder = model.bind(self.model, params)
+    type_ids = batch.get('type_ids')
+    if type_ids is None and self.model.num_types:
+      type_ids = jnp.zeros_like(batch['input_ids'])
+    return encoder, encoder.encode(batch['input_ids'], batch['segment_ids'],
+                                   type_ids, dropout_key=dropout_keys)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +76,7 @@ class MaskedLM(_Loss):
     token_sum; of pairs, nsp_loss_sum, nsp_weight_sum (examples) and
     nsp_correct_sum.
     """
-    encoder, x_BTD = encode_batch(self.model, params, batch, dropout_keys)
+    encoder, x_BTD = self.encode(params, batch, dropout_keys)
     sums = model.mlm_loss(encoder.mlm_logits(x_BTD, batch['mlm_positions']),
                           batch['mlm_targets'], batch['mlm_weights'])
     sums['token_sum'] = (batch['segment_ids'] > 0).sum(dtype=jnp.float32)
@@ -78,18 +88,6 @@ class MaskedLM(_Loss):
       objective += sums['nsp_loss_sum'] / jnp.maximum(
           totals['nsp_weight_sum'], 1.0)
     return objective, sums
-
-
-def encode_batch(config: ModelConfig, params: Any, batch: Batch,
-                 dropout_keys: jax.Array | None
-                 ) -> tuple[model.Roberta, jax.Array]:
-  """The bound module, and x_BTD; without type_ids all tokens are of type 0."""
-  encoder = model.bind(config, params)
-  type_ids = batch.get('type_ids')
-  if type_ids is None and config.num_types:
-    type_ids = jnp.zeros_like(batch['input_ids'])
-  return encoder, encoder.encode(batch['input_ids'], batch['segment_ids'],
-                                 type_ids, dropout_key=dropout_keys)
 
 
 def batch_shapes(config: DataConfig) -> dict[str, jax.ShapeDtypeStruct]:
@@ -199,7 +197,7 @@ class Classification(Tuning):
     return {'logits': self._logits(params, batch, None)}
 
   def _logits(self, params, batch, keys):
-    encoder, x_BTD = encode_batch(self.model, params, batch, keys)
+    encoder, x_BTD = self.encode(params, batch, keys)
     return encoder.class_logits(x_BTD, batch['class_positions'],
                                 dropout_key=keys)
 
@@ -241,7 +239,7 @@ class Choice(_Ranking):
     return self.mean_loss(sums, totals, batch)
 
   def _scores(self, params, batch, keys):
-    encoder, x_BTD = encode_batch(self.model, params, batch, keys)
+    encoder, x_BTD = self.encode(params, batch, keys)
     return encoder.class_logits(x_BTD, batch['class_positions'],
                                 dropout_key=keys)[..., 0]
 
@@ -272,7 +270,7 @@ class SpanRanking(_Ranking):
     return self.mean_loss(sums, totals, batch)
 
   def _scores(self, params, batch, keys):
-    encoder, x_BTD = encode_batch(self.model, params, batch, keys)
+    encoder, x_BTD = self.encode(params, batch, keys)
     weights = batch['span_weights']
     log_probs = masked_log_probs(
         encoder, x_BTD, batch['span_positions'], batch['span_targets'], weights)

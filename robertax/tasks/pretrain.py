@@ -6,7 +6,7 @@ prediction (Devlin et al. 2019, section 3.1; the upper half of RoBERTa's Table
 2).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 import dataclasses
 import functools
 import hashlib
@@ -25,7 +25,6 @@ from robertax.config import (
     TokenizerConfig,
     check_data,
 )
-from robertax.corpus import Manifest
 from robertax.corpus.documents import corpora_of
 from robertax.corpus.formats import FORMATS
 from robertax.data import order
@@ -74,32 +73,6 @@ def pair_metrics(sums: dict[str, float]) -> dict[str, float]:
   weight = max(sums['nsp_weight_sum'], 1.0)
   return {'nsp_loss': sums['nsp_loss_sum'] / weight,
           'nsp_accuracy': sums['nsp_correct_sum'] / weight}
-
-
-def records_content(manifests: Iterable[Manifest]) -> dict[str, str]:
-  """Hashes of prepared corpora, which do not depend on paths or dates.
-
-  Returns:
-    `<corpus>/<sequence length>/counts`, of the format and of the numbers of
-    documents, sentences, examples and tokens; where the manifest has checksums
-    of its files, also `.../array_record` and `.../memmap`.
-  """
-  found = {}
-  for manifest in manifests:
-    values = dataclasses.asdict(manifest)
-    name = f'{manifest.corpus}/{manifest.sequence_length}'
-    found[f'{name}/counts'] = _content_hash([values[key] for key in (
-        'version', 'corpus', 'format', 'sentences', 'pair_law', 'duplicates',
-        'splits')])
-    sums = {file: checksum.sha256 for file, checksum
-            in getattr(manifest, 'checksums', {}).items()
-            if not file.endswith('.json')}
-    for form in ('array_record', 'memmap'):
-      of_form = {file: value for file, value in sums.items()
-                 if ('.array_record' in file) == (form == 'array_record')}
-      if of_form:
-        found[f'{name}/{form}'] = _content_hash(of_form)
-  return found
 
 
 def _content_hash(value: Any) -> str:
@@ -175,7 +148,28 @@ class Pretrain:
     self._manifests = list(manifests.values())
 
   def identity(self) -> dict[str, str]:
-    return records_content(self._manifests)
+    """Hashes of the records, by corpus and sequence length.
+
+    They depend on no path or date: `counts` is of the format and the numbers of
+    documents, sentences, examples and tokens; where the manifest has checksums
+    of its files, `array_record` and `memmap` are of these.
+    """
+    found = {}
+    for manifest in self._manifests:
+      values = dataclasses.asdict(manifest)
+      name = f'{manifest.corpus}/{manifest.sequence_length}'
+      found[f'{name}/counts'] = _content_hash([values[key] for key in (
+          'version', 'corpus', 'format', 'sentences', 'pair_law', 'duplicates',
+          'splits')])
+      sums = {file: checksum.sha256 for file, checksum
+              in getattr(manifest, 'checksums', {}).items()
+              if not file.endswith('.json')}
+      for form in ('array_record', 'memmap'):
+        of_form = {file: value for file, value in sums.items()
+                   if ('.array_record' in file) == (form == 'array_record')}
+        if of_form:
+          found[f'{name}/{form}'] = _content_hash(of_form)
+    return found
 
   def summarize(self, sums: dict[str, float]) -> dict[str, float]:
     """Turns sums over an eval set into metrics.

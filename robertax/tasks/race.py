@@ -1,17 +1,17 @@
 """RACE: four options a question, one of them right (Lai et al. 2017).
 
-The official folder and JSON lines hold the same object: `article`, a text;
-`questions`, a list; `options`, four for each question; `answers`, a letter A to
-D for each; `id`, such as 'middle2.txt'. In the official folder each is a file
-DIR/{train,dev,test}/{middle,high}/*.txt; in JSON lines each is a line of
-DIR/{train,dev,test}-{middle,high}.jsonl, which may be packed (.zst, .gz).
+The official folder has an object a file, DIR/{train,dev,test}/{middle,high}/
+*.txt; JSON lines have one a line of DIR/{train,dev,test}-{middle,high}.jsonl,
+which may be packed (.zst, .gz): `article`, a text; `questions`, a list;
+`options`, four for each question; `answers`, a letter A to D for each; `id`,
+such as 'middle2.txt'.
 
 Each option is a sequence of its own, as in fairseq (examples/roberta/
 preprocess_RACE.py, tasks/sentence_ranking.py): whitespace is collapsed; a `_`
-of the question is replaced by the option, and where there is none the option
-follows the question. A sequence is `<s> question+option </s>`, cut at 128 ids,
-then `</s> passage </s>`, and the whole is cut at 512: of a long one the final
-`</s>` vanishes, of a long question+option its `</s>`.
+of the question is replaced by the option, or the option follows the question. A
+sequence is `<s> question+option </s>`, cut at 128 ids, then `</s> passage
+</s>`, and the whole is cut at 512: of a long one the final `</s>` vanishes, of
+a long question+option its `</s>`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -191,16 +191,6 @@ def collapse_spaces(text: str) -> str:
   return ' '.join(text.split())
 
 
-def option_sequence(tokenizer: Tokenizer, option: np.ndarray,
-                    passage: np.ndarray, max_length: int,
-                    max_option_length: int = MAX_OPTION_LENGTH) -> np.ndarray:
-  """`<s> option </s>`, cut, and `</s> passage </s>` behind it, cut."""
-  bos, eos = (np.array([i], tokenizer.dtype)
-              for i in (tokenizer.bos_id, tokenizer.eos_id))
-  first = np.concatenate([bos, option, eos])[:max_option_length]
-  return np.concatenate([first, eos, passage, eos])[:max_length]
-
-
 def encode_questions(questions: Sequence[Question], tokenizer: Tokenizer,
                      max_length: int, max_option_length: int = MAX_OPTION_LENGTH
                      ) -> RaceFeatures:
@@ -213,16 +203,18 @@ def encode_questions(questions: Sequence[Question], tokenizer: Tokenizer,
       collapse_spaces(q.passage) for q in questions))
   options = _encode_texts(tokenizer, dict.fromkeys(
       question_option(q.question, o) for q in questions for o in q.options))
+  bos, eos = (np.array([i], tokenizer.dtype)
+              for i in (tokenizer.bos_id, tokenizer.eos_id))
   sequences, long_options, long = [], 0, 0
   for q in questions:
     passage = passages[collapse_spaces(q.passage)]
     for text in q.options:
       option = options[question_option(q.question, text)]
-      head = min(len(option) + 2, max_option_length)
       long_options += len(option) + 2 > max_option_length
-      long += head + len(passage) + 2 > max_length
-      sequences.append(option_sequence(tokenizer, option, passage, max_length,
-                                       max_option_length))
+      head = np.concatenate([bos, option, eos])[:max_option_length]
+      long += len(head) + len(passage) + 2 > max_length
+      sequences.append(
+          np.concatenate([head, eos, passage, eos])[:max_length])
   return RaceFeatures(sequences, long_options, long)
 
 
@@ -301,12 +293,13 @@ class Race(Finetune):
 
   def files(self, answers: Mapping[str, Answers]) -> dict[str, bytes]:
     """A letter for each id, which robertax.score reads."""
-    return {
-        f'predictions.{name}.json': (json.dumps({
-            row.id: LETTERS[choice] for row, choice in zip(
-                self.splits[name].rows, self.choices(found))}, indent=0)
-                                     + '\n').encode()
-        for name, found in answers.items()}
+    files = {}
+    for name, found in answers.items():
+      letters = {row.id: LETTERS[choice] for row, choice in zip(
+          self.splits[name].rows, self.choices(found))}
+      content = json.dumps(letters, indent=0) + '\n'
+      files[f'predictions.{name}.json'] = content.encode()
+    return files
 
   def degenerate(self, split: str, answers: Answers) -> str:
     return why_degenerate(

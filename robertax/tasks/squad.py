@@ -24,7 +24,7 @@ from robertax.data.finetuning import Examples
 from robertax.errors import InputError
 from robertax.tasks import squad_files
 from robertax.tasks.finetune import Answers, Finetune, Rows
-from robertax.tasks.objectives import Tuning, encode_batch
+from robertax.tasks.objectives import Tuning
 from robertax.tasks.squad_files import Question, f1
 from robertax.tasks.task import json_lines, plain_values
 from robertax.text import Tokenizer
@@ -360,7 +360,7 @@ class SpanTuning(Tuning):
     SQuAD 2.0 plus that of the classifier on <s>, summed as in the paper
     (section 5.2). In nats.
     """
-    encoder, x_BTD = encode_batch(self.model, params, batch, dropout_keys)
+    encoder, x_BTD = self.encode(params, batch, dropout_keys)
     weights = batch['class_weights']
     sums = model.span_loss(
         *encoder.span_logits(x_BTD), batch['segment_ids'],
@@ -375,7 +375,7 @@ class SpanTuning(Tuning):
     return self.mean_loss(sums, totals, batch)
 
   def outputs(self, params, batch):
-    encoder, x_BTD = encode_batch(self.model, params, batch, None)
+    encoder, x_BTD = self.encode(params, batch, None)
     starts, ends = encoder.span_logits(x_BTD)
     found = {'starts': starts, 'ends': ends}
     if self.model.num_classes:

@@ -206,10 +206,8 @@ def write_results(folder: str, found: Mapping[str, Any],
     InputError: the folder cannot be written.
   """
   found = plain_values({**found, 'files': sorted(texts)})
-  content = dict(texts) if folder else {}
-  if folder:
-    content[RESULTS] = (json.dumps(found, indent=2, ensure_ascii=False)
-                        + '\n').encode()
+  last = json.dumps(found, indent=2, ensure_ascii=False) + '\n'
+  content = {**texts, RESULTS: last.encode()} if folder else {}
   for name, data in content.items():
     path = files.join(folder, name)
     with writing(path):

@@ -155,7 +155,7 @@ class Glue(Finetune):
 
 def glue_scores(metrics: Sequence[str], labels: Sequence[str],
                 predictions: Sequence[Any]) -> dict[str, float]:
-  """GLUE's metrics, rows of METRICS, in percent.
+  """Rows of METRICS, in percent.
 
   Labels and predictions are as the official files spell them: '0', '1', names
   of classes, or scores.
@@ -234,8 +234,7 @@ class TextClassification(Glue):
   def score(self, split: str, answers: Answers) -> dict[str, float]:
     targets = self.targets(self.splits[split].rows)
     found = answers['logits'].argmax(-1)
-    return {name: METRICS[name](targets, found)
-            for name in CLASSIFICATION_METRICS}
+    return {name: METRICS[name](targets, found) for name in self.metrics}
 
   def files(self, answers: Mapping[str, Answers]) -> dict[str, bytes]:
     del answers  # predictions.<split>.jsonl is all there is.
@@ -248,8 +247,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _labels(train: Rows, given: tuple[str, ...], column: str
             ) -> tuple[str, ...]:
-  """Prints the labels: those given, or as in fairseq the most frequent first.
-  """
+  """Prints the labels: as given, or the most frequent first as in fairseq."""
   counts = Counter(row.label for row in train.rows)
   labels = given or tuple(sorted(counts, key=lambda x: (-counts[x], x)))
   if len(labels) < 2:

@@ -67,14 +67,12 @@ class MaskedLM(_Loss):
 
   def loss(self, params: Any, batch: Batch, dropout_keys: jax.Array | None,
            totals: Sums) -> tuple[jax.Array, Sums]:
-    """Cross-entropy of the masked tokens, their mean over the whole batch.
+    """Cross-entropy in nats, the mean over the masked tokens of the whole
+    batch.
 
     Of pairs, BERT's loss: that mean plus the mean over examples of
-    next-sentence prediction (run_pretraining.py, `total_loss`).
-
-    The sums are loss_sum, weight_sum (masked tokens), correct_sum and
-    token_sum; of pairs, nsp_loss_sum, nsp_weight_sum (examples) and
-    nsp_correct_sum.
+    next-sentence prediction (run_pretraining.py, `total_loss`), with sums of
+    its own: nsp_loss_sum, nsp_weight_sum (examples) and nsp_correct_sum.
     """
     encoder, x_BTD = self.encode(params, batch, dropout_keys)
     sums = model.mlm_loss(encoder.mlm_logits(x_BTD, batch['mlm_positions']),
@@ -126,16 +124,9 @@ def margin_loss(scores_BGM: jax.Array, weights_BG: jax.Array,
 
   -lq + alpha * max(0, lc - lq + beta), summed over a group's candidates c
   (Kocijan et al. 2019; fairseq examples/roberta/wsc/wsc_criterion.py, where a
-  group without candidates has no loss, as here).
-
-  Args:
-    scores_BGM: of `grouped`; l of the query, then of candidates.
-    weights_BG: 1 for a group that counts, 0 for filler.
-    alpha, beta: weight of the margin, and the margin.
-
-  Returns:
-    loss_sum, weight_sum (groups), correct_sum (the query is below no
-    candidate).
+  group without candidates has no loss, as here). Of `grouped` scores; weights
+  are 1 for a group that counts, 0 for filler. Returns loss_sum, weight_sum
+  (groups) and correct_sum (the query is below no candidate).
   """
   query = scores_BGM[..., :1]
   there = scores_BGM[..., 1:] > OUTSIDE / 2
@@ -151,10 +142,7 @@ def margin_loss(scores_BGM: jax.Array, weights_BG: jax.Array,
 
 @dataclasses.dataclass(frozen=True)
 class Tuning(_Loss):
-  """An AnsweringObjective; a subclass has `loss` and `outputs`.
-
-  Fields are described in data.finetuning.
-  """
+  """An AnsweringObjective, with the fields that data.finetuning describes."""
   token_outputs: ClassVar[frozenset[str]] = frozenset()
 
   def totals(self, batch: Batch) -> Sums:

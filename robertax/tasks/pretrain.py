@@ -46,10 +46,6 @@ def model_for_format(config: ModelConfig, name: str) -> ModelConfig:
   its config, keeps them, all its tokens are of type 0, and its head is not
   trained.
 
-  Args:
-    config: the `model` section.
-    name: a row of corpus.formats.FORMATS.
-
   Raises:
     InputError: an unknown format; pairs, and another number of types than two.
   """
@@ -96,14 +92,10 @@ class Pretrain:
 
   def __init__(self, seed: int, data_config: DataConfig,
                tokenizer_config: TokenizerConfig, model_config: ModelConfig):
-    """Prepares the records that are missing.
-
-    Args:
-      seed: of order and masks.
-      data_config, tokenizer_config, model_config: the sections of the config.
+    """Prepares the records that are missing, as corpus.prepare.
 
     Raises:
-      InputError: wrong input of any kind; see corpus.prepare.
+      InputError: wrong input of any kind.
     """
     for key in ('sequence_length', 'first_sequence_length'):
       if getattr(data_config, key) > model_config.max_positions:

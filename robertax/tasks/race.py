@@ -185,20 +185,14 @@ def question_option(question: str, option: str) -> str:
 
 
 def collapse_spaces(text: str) -> str:
-  """Single spaces between words, none around (fairseq: re.sub(r'\\s+', ' '),
-  and examples/roberta/multiprocessing_bpe_encoder.py strips each line).
-  """
+  """As fairseq: re.sub(r'\\s+', ' '), and each line is stripped."""
   return ' '.join(text.split())
 
 
 def encode_questions(questions: Sequence[Question], tokenizer: Tokenizer,
                      max_length: int, max_option_length: int = MAX_OPTION_LENGTH
                      ) -> RaceFeatures:
-  """Sequences of all questions, of at most so many tokens.
-
-  The paper's max_length is 512; max_option_length is of `<s> question+option
-  </s>`.
-  """
+  """Sequences of at most `max_length` ids, 512 in the paper."""
   passages = _encode_texts(tokenizer, dict.fromkeys(
       collapse_spaces(q.passage) for q in questions))
   options = _encode_texts(tokenizer, dict.fromkeys(

@@ -174,9 +174,7 @@ def _glue(request: Request) -> Scorer:
 
 
 def _glue_predictions(path: str, row: 'GlueTask') -> dict[str, str]:
-  """By index: `index<tab>prediction` lines under such a header, or JSON lines
-  with those keys, as a fine-tuning run writes them.
-  """
+  """By index, of a TSV file with a header, or of JSON lines with these keys."""
   found = {}
   try:
     with open(path, encoding='utf-8', newline='\n') as f:

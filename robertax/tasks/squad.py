@@ -41,15 +41,12 @@ TOKENIZING_BATCH = 1024  # Texts that are encoded at a time.
 
 @dataclasses.dataclass(frozen=True)
 class Windowing:
-  """How questions become windows.
+  """How questions become windows of at most `length` tokens.
 
-  Attributes:
-    length: most tokens of a window.
-    doc_stride: tokens of the context that a window shares with the one before
-      it (run_qa.py's; in BERT's run_squad.py it is what a window is moved by).
-    question_length: most tokens of a question (run_squad.py's
-      `max_query_length`); the rest is cut off.
-    separators: </s> between question and context: RoBERTa's 2, BERT's 1.
+  `doc_stride` tokens are those of the window before (run_qa.py's; run_squad.py
+  calls so what a window is moved by); `question_length` tokens of the question
+  are read (run_squad.py's `max_query_length`); RoBERTa has 2 `separators`, BERT
+  1.
   """
   length: int = 512
   doc_stride: int = 128
@@ -205,14 +202,12 @@ class Span:
 
 @dataclasses.dataclass(frozen=True)
 class Decoded:
-  """The answers to one question.
+  """The answers to one question: `spans`, the best first, no text twice.
 
-  Attributes:
-    spans: the best first, at most n_best, no text twice.
-    null: the logits at <s> of the window where their sum is the least
-      (run_qa.py's `min_null_prediction`).
-    no_answer: 2.0: probability by the classifier on <s> that there is no
-      answer, the least over the windows, for one that has an answer is enough.
+  `null` has the logits at <s> of the window where their sum is the least
+  (run_qa.py's `min_null_prediction`). `no_answer`, of 2.0, is the probability
+  by the classifier on <s> that there is no answer: the least over the windows,
+  for one that has an answer is enough.
   """
   spans: tuple[Span, ...]
   null: Span
@@ -234,9 +229,9 @@ def best_pairs(starts: np.ndarray, ends: np.ndarray, decoding: Decoding
                ) -> list[tuple[int, int]]:
   """The n_best pairs (first, last) of largest starts[first] + ends[last].
 
-  first <= last < first + max_answer_length. All such pairs are candidates, not
-  only those of the 20 best starts and the 20 best ends as in run_qa.py, which
-  may have no pair in order. Of equal ones, the shorter first, then the earlier.
+  first <= last < first + max_answer_length. All such pairs count, not only
+  those of the 20 best starts and ends as in run_qa.py, which may have no pair
+  in order. Of equal ones, the shorter first, then the earlier.
   """
   size, longest = len(starts), min(decoding.max_answer_length, len(starts))
   sums = np.full((longest, size), -np.inf)
@@ -263,12 +258,8 @@ def decode_windows(
     answerable: Sequence[float] | None = None) -> dict[str, Decoded]:
   """Answers over all windows of each question, by its id.
 
-  Args:
-    encoded: the questions.
-    windows: of them; each question has at least one.
-    start_logits, end_logits: for each window, float[T] over its tokens or more.
-    decoding: which spans are answers.
-    answerable: for each window, the log-odds that it has the answer.
+  Logits are float[T] of each window's tokens, or more; `answerable` has for
+  each window the log-odds that it has the answer.
   """
   candidates = [{} for _ in encoded]
   nulls = [None] * len(encoded)
@@ -329,8 +320,7 @@ def n_best_predictions(decoded: Mapping[str, Decoded], version: str
                        ) -> dict[str, list[dict[str, str | float]]]:
   """The nbest_predictions file of run_qa.py, by question id.
 
-  `probability` is the softmax over the list. In 2.0 '' is one of the spans,
-  with the logits at <s>.
+  In 2.0 '' is one of the spans, with the logits at <s>.
   """
   result = {}
   for key, one in decoded.items():
@@ -356,9 +346,8 @@ class SpanTuning(Tuning):
   token_outputs: ClassVar[frozenset[str]] = frozenset({'starts', 'ends'})
 
   def loss(self, params, batch, dropout_keys, totals):
-    """Half the cross-entropies of start and end, over the window's tokens; of
-    SQuAD 2.0 plus that of the classifier on <s>, summed as in the paper
-    (section 5.2). In nats.
+    """Half the cross-entropies of start and end; of 2.0 plus that of the
+    classifier on <s>, summed as in the paper (section 5.2).
     """
     encoder, x_BTD = self.encode(params, batch, dropout_keys)
     weights = batch['class_weights']
@@ -414,8 +403,7 @@ class Squad(Finetune):
     super().__init__(config, shares)
 
   def read(self) -> Mapping[str, Rows]:
-    """The files of data.train_files and data.eval_files, or those of data.dir.
-    """
+    """The files of data.train_files and data.eval_files, or of data.dir."""
     found = {}
     for split, files in ((TRAIN, self.config.data.train_files),
                          (DEV, self.config.data.eval_files)):
@@ -543,8 +531,7 @@ class Squad(Finetune):
 
   def conclude(self, folder: str, answers: Mapping[str, Answers],
                facts: dict[str, Any]) -> dict[str, Any]:
-    """Adds `official`, the official script's scores, and of 2.0 the threshold.
-    """
+    """Adds `official`, the official script's scores; of 2.0 the threshold."""
     rows = self.splits[DEV].rows
     predicted, threshold = self.predicted(DEV, answers[DEV])
     more = {'version': self.version, 'official': squad_files.score_predictions(

@@ -154,11 +154,7 @@ def _answers(entry: Any, context: str, spans: bool, place: str
 
 
 def read_predictions(path: str) -> dict[str, str]:
-  """Answers by question id: the official prediction file.
-
-  Raises:
-    InputError: not a JSON object of strings, or an id twice.
-  """
+  """Answers by question id: the official prediction file."""
   return _values_by_id(path, str, 'a text, "" for no answer')
 
 
@@ -167,9 +163,6 @@ def read_no_answer_scores(path: str) -> dict[str, float]:
 
   The official na_prob file (probabilities), or Hugging Face's null_odds, in the
   order of the file, which matters where scores are equal.
-
-  Raises:
-    InputError: not a JSON object of numbers, or an id twice.
   """
   scores = _values_by_id(path, (int, float), 'a number')
   for key, value in scores.items():
@@ -236,11 +229,11 @@ def _text_field(entry: Any, key: str, where: str) -> str:
 def normalize(text: str) -> str:
   """Lower case, no ASCII punctuation, no articles, single spaces.
 
-  >>> normalize("The  U.S. -- an 'Île'")
-  'us île'
-
   Punctuation goes without leaving a space, then articles: 'a-b' is 'ab', and
   'the-end' keeps its article as 'theend'.
+
+  >>> normalize("The  U.S. -- an 'Île'")
+  'us île'
   """
   text = text.lower().translate(_PUNCTUATION)
   return ' '.join(_ARTICLES.sub(' ', text).split())

@@ -61,15 +61,13 @@ class Objective(Protocol):
       totals: of the whole batch.
 
     Returns:
-      The share of these rows in the whole batch's loss, and sums over them:
-      loss_sum, weight_sum, token_sum (without padding) and the task's own.
+      The share of these rows in the whole batch's loss, and sums over them,
+      such as loss_sum, weight_sum and token_sum (without padding).
     """
 
 
 class AnsweringObjective(Objective, Protocol):
-  """An objective with answers: of tokens, [B, T, ...], if `token_outputs` names
-  them; else of slots, [B / K, Q, ...] (data.finetuning).
-  """
+  """An objective whose outputs are of tokens, [B, T, ...], or of slots."""
   token_outputs: ClassVar[frozenset[str]]
 
   def outputs(self, params: Any, batch: Mapping[str, jax.Array]
@@ -196,11 +194,9 @@ def write_results(folder: str, found: Mapping[str, Any],
 
   Args:
     folder: the workdir; '': nothing is written.
-    found: what results.json is to hold; the names of the files are added.
+    found: content of results.json, to which the names of the files are added;
+      what it holds is returned.
     texts: content by name of the file.
-
-  Returns:
-    What results.json holds.
 
   Raises:
     InputError: the folder cannot be written.

@@ -106,8 +106,7 @@ def _find_query(text: str, premise: list[Word],
 
 
 class Wnli(PronounTask):
-  """WNLI's rows, answered as WSC's; rows that cannot be aligned are answered 0.
-  """
+  """WNLI's rows, answered as WSC's, or 0 where they cannot be aligned."""
 
   def read(self) -> Mapping[str, Rows]:
     source, found = Source(TASK, self.config.data.dir), {}

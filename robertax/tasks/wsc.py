@@ -2,14 +2,12 @@
 
 Phrases are put in the pronoun's place and scored by the masked-LM head; the
 pronoun stands for the query if no other phrase of the sentence scores higher.
-Only rows in which it does are trained on.
-
-SuperGLUE's files are DIR/{train,val,test}.jsonl, a line `{"text": ...,
-"target": {"span1_text": query, "span1_index": ..., "span2_text": pronoun,
-"span2_index": ...}, "idx": ..., "label": true or false}`, the indices counting
-words between white space. Rows are read, candidates chosen and sequences made
-as in fairseq (examples/roberta/wsc: wsc_utils.py, wsc_task.py,
-wsc_criterion.py), except where a comment says what differs.
+Only rows in which it does are trained on. A line of DIR/{train,val,test}.jsonl
+is `{"text": ..., "target": {"span1_text": query, "span1_index": ...,
+"span2_text": pronoun, "span2_index": ...}, "idx": ..., "label": true or
+false}`; indices count words between white space. Rows are read, candidates
+chosen and sequences made as in fairseq (examples/roberta/wsc: wsc_utils.py,
+wsc_task.py, wsc_criterion.py), but for what comments say.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -182,9 +180,6 @@ def find_candidates(sentence: PronounSentence,
   They are the noun phrases of the sentence, except pronouns and those that hold
   the query's text or are held by it (filter_noun_chunks). Unlike in fairseq a
   text is a candidate once.
-
-  Raises:
-    InputError: no such chunker, or its library is not installed.
   """
   if chunker not in CHUNKERS:
     raise unknown('finetune.chunker', chunker, CHUNKERS)
@@ -292,8 +287,8 @@ def encode_sentences(sentences: Sequence[PronounSentence], tokenizer: Tokenizer,
 
 
 def context_window(before: int, behind: int, room: int) -> tuple[int, int]:
-  """How many tokens stay on each side: all, or half of the room and what the
-  other side leaves.
+  """Tokens kept on each side: all, or half the room and what the other side
+  leaves.
 
   >>> context_window(5, 5, 20), context_window(50, 5, 20)
   ((5, 5), (15, 5))

@@ -75,8 +75,8 @@ class Glue(Finetune):
     return GLUE[config.task.removeprefix('glue/')]
 
   def read(self) -> Mapping[str, Rows]:
-    source, main, *others = (
-        Source(self.row, self.config.data.dir), *self.row.dev)
+    source = Source(self.row, self.config.data.dir)
+    main, *others = self.row.dev
     found = {name: source.required(name, labelled=True)
              for name in ('train', main)}
     for name in others:

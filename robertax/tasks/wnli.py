@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from robertax.data.finetuning import Examples
-from robertax.tasks.finetune import Answers, Rows, why_degenerate
+from robertax.tasks.finetune import Answers, Rows
 from robertax.tasks.glue import submission, submission_table
 from robertax.tasks.glue_files import GLUE, GlueRow, Source
 from robertax.tasks.noun_chunks import Word, text_words
-from robertax.tasks.wsc import ANSWERS, PronounSentence, PronounTask
+from robertax.tasks.wsc import PronounSentence, PronounTask
 
 TASK = GLUE['wnli']
 MOST_LISTED = 20  # Unaligned rows that results.json names, a split.
@@ -134,14 +134,10 @@ class Wnli(PronounTask):
             f'(not entailment): {", ".join(others)}', file=sys.stderr)
     return super().encode([row for row in aligned if row], split)
 
-  def score(self, split: str, answers: Answers) -> dict[str, float]:
-    return {'accuracy': 100 * float(np.mean(
-        self.predictions(split, answers) == self._labels(split)))}
-
   def predictions(self, split: str, answers: Answers) -> np.ndarray:
     """int64[rows]: 1 where no candidate scores more; unaligned 0."""
     aligned = self._aligned(split)
-    fits = iter(self.fitting(split, answers))
+    fits = iter(super().predictions(split, answers))
     return np.array([int(next(fits)) if there else 0 for there in aligned])
 
   def lines(self, split: str, answers: Answers) -> Iterator[dict[str, Any]]:
@@ -158,10 +154,6 @@ class Wnli(PronounTask):
                                 self.predictions(split, found).tolist())
         for split, found in answers.items() if not self.splits[split].labelled})
 
-  def degenerate(self, split: str, answers: Answers) -> str:
-    return why_degenerate(self.predictions(split, answers),
-                          self._labels(split), ANSWERS, split)
-
   def facts(self) -> dict[str, Any]:
     """unaligned: of each split, how many rows, and which."""
     found = {}
@@ -172,7 +164,7 @@ class Wnli(PronounTask):
                      'index': rows[:MOST_LISTED]}
     return {'unaligned': found}
 
-  def _labels(self, split: str) -> np.ndarray:
+  def row_labels(self, split: str) -> np.ndarray:
     return np.array([int(row.label) for row in self.splits[split].rows])
 
   def _aligned(self, split: str) -> list[bool]:

@@ -323,12 +323,23 @@ class PronounTask(Finetune):
              'answered yes' if alone else ''), file=sys.stderr)
     return found.examples, found.truncated
 
-  def fitting(self, split: str, answers: Answers) -> np.ndarray:
+  def predictions(self, split: str, answers: Answers) -> np.ndarray:
     """bool[groups]: whether no candidate scores more than the query."""
     firsts = self.splits[split].examples.firsts
     scores = answers['scores']
     return np.array([scores[a] >= scores[a:b].max()
                      for a, b in zip(firsts, firsts[1:])], bool)
+
+  def row_labels(self, split: str) -> np.ndarray:
+    return np.array([row.label for row in self.splits[split].rows])
+
+  def score(self, split: str, answers: Answers) -> dict[str, float]:
+    return {'accuracy': 100 * float(np.mean(
+        self.predictions(split, answers) == self.row_labels(split)))}
+
+  def degenerate(self, split: str, answers: Answers) -> str:
+    return why_degenerate(self.predictions(split, answers),
+                          self.row_labels(split), ANSWERS, split)
 
   def read_wsc_train(self, folder: str) -> Rows:
     """The rows of WSC's train.jsonl in which the query is right."""
@@ -360,14 +371,9 @@ class Wsc(PronounTask):
                            f'{folder}/test.jsonl', labelled=False)
     return found
 
-  def score(self, split: str, answers: Answers) -> dict[str, float]:
-    labels = [row.label for row in self.splits[split].rows]
-    return {'accuracy': 100 * float(np.mean(
-        self.fitting(split, answers) == labels))}
-
   def lines(self, split: str, answers: Answers) -> Iterator[dict[str, Any]]:
     firsts = self.splits[split].examples.firsts
-    for row, fits, a, b in zip(self.splits[split].rows, self.fitting(
+    for row, fits, a, b in zip(self.splits[split].rows, self.predictions(
         split, answers), firsts, firsts[1:]):
       others = answers['scores'][a + 1:b]
       label = {} if row.label is None else {'label': row.label}
@@ -384,8 +390,5 @@ class Wsc(PronounTask):
     return {'WSC.jsonl': ''.join(
         json.dumps({'idx': int(row.id), 'label': str(bool(fits))}) + '\n'
         for row, fits in zip(self.splits['test'].rows,
-                             self.fitting('test', answers['test']))).encode()}
-
-  def degenerate(self, split: str, answers: Answers) -> str:
-    labels = np.array([row.label for row in self.splits[split].rows])
-    return why_degenerate(self.fitting(split, answers), labels, ANSWERS, split)
+                             self.predictions('test', answers['test']))
+        ).encode()}

@@ -152,9 +152,8 @@ def write_data(options: argparse.Namespace):
 
 
 def _write(path: str, rows: list[str]):
-  with open(f'{path}.partial', 'w', encoding='utf-8') as f:
-    f.write('\n'.join(rows).rstrip('\n') + '\n')
-  os.replace(f'{path}.partial', path)
+  from robertax import files
+  files.write_text(path, '\n'.join(rows).rstrip('\n') + '\n')
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:

@@ -88,16 +88,19 @@ def ask(params: Any, task: Any, config: Any) -> dict[str, float]:
   """Summed over every held-out corpus, each target counted once."""
   import jax
 
-  from robertax import corpus, data
+  from robertax import corpus
+  from robertax.data.masking import Masking
+  from robertax.data.pipeline import eval_batches
+  from robertax.data.source import open_source
   from robertax.train.step import make_eval_step
   manifests = corpus.prepare(config.data, config.tokenizer).manifests
   step = jax.jit(make_eval_step(task.objective.loss, task.objective.totals))
   sums = {}
   for manifest in manifests:
-    source = data.open_source([manifest], 'train', config.data.backend,
-                              task.tokenizer.pad_id)
-    for batch in data.eval_batches(
-        source, config.data, data.Masking.of(config.data, task.tokenizer),
+    source = open_source([manifest], 'train', config.data.backend,
+                         task.tokenizer.pad_id)
+    for batch in eval_batches(
+        source, config.data, Masking.of(config.data, task.tokenizer),
         name=manifest.corpus, batch_size=64):
       found = step(params, {name: value[None] for name, value in batch.items()
                             if name != 'example_ids'})

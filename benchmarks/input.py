@@ -3,7 +3,7 @@
 Makes its own records out of random ids in a temporary folder (nothing is
 downloaded), binds itself to one core, and measures
 
-  shard -> masked host batch, as a run does it (data.train_batches);
+  shard -> masked host batch, as a run does it (data.pipeline);
   reading alone (which records, their bytes, arrays) and masking alone;
   the time to the first batch at step 0 and at step 400,000;
   where transformers is installed, DataCollatorForLanguageModeling on the same
@@ -162,10 +162,11 @@ def measure(backend: str, ops: str, num_records: int, rounds: int, calls: int,
   import numpy as np
 
   from robertax.config import DataConfig
-  from robertax.data import Masking, open_source, train_batches
   from robertax.data.hashing import train_keys
+  from robertax.data.masking import Masking
   from robertax.data.order import Order
-  from robertax.data.pipeline import segment_ids
+  from robertax.data.pipeline import Pipeline, segment_ids
+  from robertax.data.source import open_source
 
   manifest = write_records(folder, num_records)
   if backend == 'tf' and 'array_record' not in manifest.forms:
@@ -178,8 +179,7 @@ def measure(backend: str, ops: str, num_records: int, rounds: int, calls: int,
       keep_rate=config.replace_keep_rate, specials=config.specials,
       vocab_size=VOCAB_SIZE, mask_id=MASK_ID, special_ids=SPECIAL_IDS)
   source = open_source([manifest], 'train', backend)
-  batches = lambda step: train_batches(source, config, masking, seed=0,
-                                       start_step=step)
+  batches = Pipeline(source, config, masking, seed=0).batches
 
   def timed(name, function, calls=calls):
     cpu, clock = rate(function, rounds, calls)

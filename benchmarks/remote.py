@@ -58,8 +58,10 @@ def run(manifest, config, folder: str, steps: int, *, rows=None, local=None,
 
   from benchmarks import fake_remote
   from benchmarks.input import MASK_ID, SPECIAL_IDS, VOCAB_SIZE
-  from robertax.data import Masking, Pipeline, open_source
-  from robertax.data.remote import BlockCache
+  from robertax.data.masking import Masking
+  from robertax.data.pipeline import Pipeline
+  from robertax.data.remote import ChunkCache
+  from robertax.data.source import open_source
 
   masking = Masking(
       mask_rate=config.mask_rate, random_rate=config.replace_random_rate,
@@ -85,7 +87,7 @@ def run(manifest, config, folder: str, steps: int, *, rows=None, local=None,
       kept.append((step, batch))
   read = storage.bytes_read
   batches.close()
-  cache = BlockCache.of(config)
+  cache = ChunkCache.of(config)
   cache.close()
   peak, bound, on_disk = cache.peak, cache.limit, disk_bytes(folder)
   here = local and Pipeline(open_source([local], 'train', 'numpy'), config,

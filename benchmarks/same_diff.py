@@ -100,10 +100,12 @@ def leaves(value: Any, path: tuple[str, ...] = ()) -> dict[str, str]:
 
 def unlike(a: dict[str, str], b: dict[str, str]) -> list[str]:
   """Sentences on where two flat dicts differ, the first SHOWN of them."""
-  wrong = []
-  for key in [*a, *(key for key in b if key not in a)]:
-    if a.get(key) != b.get(key):
-      wrong.append(f'{key}: {_short(a.get(key))}, now {_short(b.get(key))}')
+  keys = [key for key in [*a, *(key for key in b if key not in a)]
+          if a.get(key) != b.get(key)]
+  # What is gone or new says more than a number that is another.
+  keys.sort(key=lambda key: key in a and key in b)
+  wrong = [f'{key}: {_short(a.get(key))}, now {_short(b.get(key))}'
+           for key in keys]
   if not wrong and list(a) != list(b):
     wrong.append('the order of its keys')
   return _few(wrong)
@@ -280,7 +282,8 @@ def listing(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
   if folder.is_file():
     return {folder.name: [folder]}
   found: dict[str, list[pathlib.Path]] = {}
-  for path in sorted(folder.rglob('*')):
+  # Those on top first: a run's numbers before its checkpoints.
+  for path in sorted(folder.rglob('*'), key=lambda p: (len(p.parts), p)):
     if path.is_dir():
       continue
     name = path.relative_to(folder).as_posix()

@@ -32,14 +32,12 @@ from typing import Any
 # counts, so that a place that moves is a name more here.
 PLACES = {
     'TASKS': ('robertax.tasks:TASKS', 'robertax.tasks.task_table:TASKS'),
-    'parse': ('robertax.train.config:parse',),
+    'parse': ('robertax.config:parse', 'robertax.train.config:parse'),
     'defaults': ('robertax.train.config:defaults',),
-    'SCALES': ('robertax.studies.paper_scales:SCALES',
-               'robertax.studies.paper:SCALES',
-               'robertax.studies.scales:SCALES'),
-    'Recipe': ('robertax.studies.paper_scales:Recipe',
-               'robertax.studies.paper:Recipe',
-               'robertax.studies.scales:Recipe'),
+    'SCALES': ('robertax.paper.scales:SCALES',
+               'robertax.studies.paper_scales:SCALES'),
+    'Recipe': ('robertax.paper.scales:Recipe',
+               'robertax.studies.paper_scales:Recipe'),
 }
 # Loaded once. Those that a machine lacks are left out.
 LIBRARIES = (
@@ -48,7 +46,7 @@ LIBRARIES = (
     'sklearn.metrics', 'scipy.stats', 'tensorboardX', 'safetensors.numpy',
     'pyarrow', 'rich.console', 'tensorflow',
     'array_record.python.array_record_module')
-SECONDS = 300.0
+SECONDS = 900.0  # Of a job; a busy machine is no difference.
 
 
 def place(name: str) -> Any:

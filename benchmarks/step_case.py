@@ -18,7 +18,7 @@ class Case:
 
   Attributes:
     vocab_size, hidden_size, num_layers, num_heads, mlp_size, max_positions: as
-      in robertax.model.config.
+      in robertax.config.ModelConfig.
     rows, tokens: of a batch; every row is full.
     dtype: of activations; weights, moments and the update are float32.
     dropout: of states and of attention probabilities.

@@ -9,11 +9,12 @@ import numpy as np
 
 from benchmarks import step_worker
 from benchmarks.step_case import Case, batch, weights
-from robertax import model, parallel
+from robertax import model
 from robertax.config import MeshConfig, ModelConfig, OptimConfig
 from robertax.data.feed import split_micro_batches
 from robertax.kernels.dropout import seed_words
 from robertax.parallel import chips
+from robertax.parallel.mesh import batch_sharding, make_mesh
 from robertax.tasks.objectives import MaskedLM
 from robertax.train import optimizer, step
 
@@ -46,7 +47,7 @@ class Ours:
     self._seed, self._rate = seed_words(0), np.float32(case.learning_rate)
     task = MaskedLM(self._config)
     # One device: the two sides are compared, not the mesh.
-    self._mesh = parallel.make_mesh(MeshConfig(), jax.devices()[:1])
+    self._mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     own = weights(case)
     make = step.state_maker(lambda key: own, tx)
     # float32 is torch's, not TF32, where the two are compared in it.
@@ -73,7 +74,7 @@ class Ours:
         'mlm_weights': np.ones(given['mlm_targets'].shape, np.float32)}
     return jax.device_put(
         split_micro_batches(whole, 1),
-        parallel.batch_sharding(self._mesh, micro_batches=True))
+        batch_sharding(self._mesh, micro_batches=True))
 
   def step(self, prepared: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """One update; what it gives may not be there yet (`read`)."""

@@ -1,7 +1,8 @@
 """What inspect.ipynb shows: the code of its cells that needs more than a line.
 
-Attention of a text, a cloze test, a corpus and its most frequent tokens,
-neighbours in the embedding table, and what would lie where on a mesh.
+Learning curves, the attention of a text, a cloze test, corpora and their most
+frequent tokens, neighbours in the embedding table, and how parameters are
+sharded over a mesh.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,27 +11,58 @@ import math
 from typing import NamedTuple
 
 import jax
-from jax.sharding import AbstractMesh
+from jax.sharding import AbstractMesh, PartitionSpec
 import numpy as np
 
-from robertax import corpus, data, parallel
+from robertax import corpus
 from robertax import model as modelling
 from robertax.config import AXES, ModelConfig
+from robertax.data.pipeline import unigram_counts
+from robertax.data.source import open_source
 from robertax.errors import InputError
-from robertax.inspection import page
+from robertax.inspection import page, run_log
 from robertax.inspection.batches import Marker
 from robertax.inspection.model import (
     MASK,
-    MaskedText,
     Model,
     masked_text,
     target_id,
 )
 from robertax.inspection.network import row_batches, with_ends
 from robertax.inspection.page import Table
+from robertax.parallel.mesh import BATCH_AXES, param_shardings
 from robertax.train import workdir
 
-# Which token looks at which: the attention probabilities of a text.
+COUNTED = 16_384  # Rows of a corpus whose tokens are counted.
+# Parameters in a picture of a mesh: one of each kind of sharding.
+SHOWN = ('embeddings/tokens', 'layers/attention/query/kernel',
+         'layers/attention/output/kernel', 'layers/mlp_in/kernel',
+         'layers/mlp_out/kernel', 'layers/mlp_norm/scale')
+
+
+class Curves:
+  """Figures to be looked at: a notebook shows them, `figures` are HTML."""
+
+  def __init__(self, figures: Sequence[str]):
+    self.figures = tuple(filter(None, figures))
+
+  def _repr_html_(self) -> str:
+    return ('<div style="display:grid;gap:14px;grid-template-columns:'
+            'repeat(auto-fit,minmax(min(100%,400px),1fr))">'
+            f'{"".join(self.figures)}</div>')
+
+
+def learning_curves(*workdirs: str) -> Curves:
+  """What runs have logged; several are laid over each other.
+
+  >>> learning_curves('runs/a', 'runs/b')
+
+  Raises:
+    InputError: one is no workdir with logged steps.
+  """
+  runs = [run_log.read_run(path) for path in workdirs]
+  return Curves(run_log.run_figures(runs[0]) if len(runs) == 1 else
+                run_log.compared_figures(runs))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,20 +71,17 @@ class AttentionMap:
 
   Attributes:
     tokens: the text's T tokens, <s> and </s> included.
-    probabilities: float32[N, H, T, T]: [n, h, t] is what token t, in layer n by
-      head h, takes from each token; it sums to 1.
+    probabilities: float32[N, H, T, T]: [n, h, t] are the weights of head h of
+      layer n by which token t attends to each token; they sum to 1.
   """
   tokens: list[str]
   probabilities: np.ndarray
 
   def picture(self, layer: int, head: int) -> page.Picture:
-    """One head, with its tokens.
-
-    Args:
-      layer, head: from 0; negative ones count from the last.
+    """One head, with its tokens; negative numbers count from the last.
 
     Raises:
-      InputError: there is no such.
+      InputError: there is no such layer or head.
     """
     for name, value, count in (('layer', layer, len(self.probabilities)),
                                ('head', head, self.probabilities.shape[1])):
@@ -63,10 +92,9 @@ class AttentionMap:
     axes = figure.subplots()
     image = axes.imshow(self.probabilities[layer, head], cmap='viridis',
                         vmin=0, vmax=1)
-    places = range(len(self.tokens))
     names = [token.strip() or '␣' for token in self.tokens]
-    axes.set_xticks(places, names, rotation=90)
-    axes.set_yticks(places, names)
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
     axes.set(xlabel='looked at', ylabel='token')
     axes.set_title(f'layer {layer % len(self.probabilities)}, '
                    f'head {head % self.probabilities.shape[1]}', fontsize=11)
@@ -99,8 +127,8 @@ class AttentionMap:
 def attention(model: Model, text: str) -> AttentionMap:
   """The attention of every layer and head for one text.
 
-  The kernels never hold these numbers; they are made again here from each
-  block's input, as `kernels.attention.xla` defines them.
+  The kernels never hold these numbers: they are computed again here from each
+  layer's input, as `kernels.attention.xla` defines them.
 
   Args:
     model: from `robertax.load`.
@@ -117,10 +145,10 @@ def attention(model: Model, text: str) -> AttentionMap:
   ((_, input_ids, segment_ids),) = row_batches(
       [row], tok.pad_id, model.config.max_positions, len(row))
   states = model.states(input_ids, segment_ids, all_layers=True)
-  x_NTD = states[:-1, 0, :len(row)]  # What goes into each block; no padding.
+  x_NTD = states[:-1, 0, :len(row)]  # Each layer's input.
   weights = model.params['layers']['attention']
 
-  def project(name):
+  def project(name: str) -> np.ndarray:
     kernel_NDHK = np.asarray(weights[name]['kernel'])
     bias_NHK = np.asarray(weights[name]['bias'])
     return np.einsum('NTD,NDHK->NHTK', x_NTD, kernel_NDHK,
@@ -134,11 +162,8 @@ def attention(model: Model, text: str) -> AttentionMap:
   return AttentionMap([tok.token_text(i) for i in row], probs_NHTS)
 
 
-# A small cloze test: where the right word stands among the guesses.
-
-
 def cloze(model: Model, questions: Iterable[tuple[str, str]]) -> Table:
-  """How likely the right word is, and which rank it has of the vocabulary.
+  """How likely the right word is, and its rank in the vocabulary.
 
   >>> cloze(model, [('The capital of <mask> is Paris.', 'France')])
 
@@ -165,7 +190,11 @@ def cloze(model: Model, questions: Iterable[tuple[str, str]]) -> Table:
       rows.append((text, word, 'not one token', '', *guess))
       continue
     (found,) = model.fill_mask(text, targets=[word])
-    log_probs = _cloze_log_probs(model, question)
+    ((_, input_ids, segment_ids),) = row_batches(
+        [question.ids], tok.pad_id, model.config.max_positions,
+        len(question.ids))
+    log_probs = model.log_probs(input_ids, segment_ids,
+                                question.places[None].astype(np.int32))[0, 0]
     ranks.append(1 + int((log_probs > log_probs[token]).sum()))
     rows.append((text, word, f'{ranks[-1]:,}', f'{found.probability:.1%}',
                  *guess))
@@ -177,40 +206,19 @@ def cloze(model: Model, questions: Iterable[tuple[str, str]]) -> Table:
                rows, note)
 
 
-def _cloze_log_probs(model: Model, question: MaskedText) -> np.ndarray:
-  """float32[V] at its mask."""
-  ((_, input_ids, segment_ids),) = row_batches(
-      [question.ids], model.tokenizer.pad_id, model.config.max_positions,
-      len(question.ids))
-  places = question.places[None].astype(np.int32)
-  return model.log_probs(input_ids, segment_ids, places)[0, 0]
-
-
-# The text of a run: how much there is, what it looks like, which tokens.
-
-
-COUNTED = 16_384  # Rows of a corpus whose tokens are counted.
-
-
 class CorpusView(NamedTuple):
-  """Tables of a run's corpora.
-
-  Attributes:
-    sizes: a row a corpus: documents, sentences, rows, tokens, padding.
-    examples: held-out text, as the tokenizer gives it back.
-    tokens: the most frequent ones of each corpus.
-  """
-  sizes: Table
-  examples: Table
-  tokens: Table
+  """Tables of a run's corpora."""
+  sizes: Table  # A row a corpus: documents, sentences, rows, tokens, padding.
+  examples: Table  # Of the eval split, as the tokenizer decodes them.
+  tokens: Table  # The most frequent ones of each corpus.
 
 
 def corpora(path: str, examples: int = 3, top_k: int = 20) -> CorpusView:
   """What a run reads; records that are missing are prepared first.
 
   Args:
-    path: W.
-    examples: held-out ones of each corpus, spread evenly.
+    path: the workdir.
+    examples: rows of each corpus's eval split, spread evenly.
     top_k: tokens of each corpus.
 
   Raises:
@@ -233,16 +241,16 @@ def corpora(path: str, examples: int = 3, top_k: int = 20) -> CorpusView:
         manifest.corpus, train.num_documents, held.num_documents,
         train.num_sentences, train.num_records, train.num_tokens,
         f'{manifest.counts.get("padding_fraction", 0):.1%}'))
-    source = data.open_source([manifest], 'eval', config.data.backend,
-                              tok.pad_id, config.data)
+    source = open_source([manifest], 'eval', config.data.backend,
+                         tok.pad_id, config.data)
     for number in range(min(examples, source.num_records)):
-      place = (2 * number + 1) * source.num_records // (2 * examples)
-      rows = source.gather(np.array([place]))
+      index = (2 * number + 1) * source.num_records // (2 * examples)
+      rows = source.gather(np.array([index]))
       texts.append((manifest.corpus, int(rows.lengths[0, 0]),
                     marker.text(rows.ids[0][:rows.lengths[0, 0]])))
-    counts = data.unigram_counts(
-        data.open_source([manifest], 'train', config.data.backend, tok.pad_id,
-                         config.data), tok.vocab_size, COUNTED)
+    counts = unigram_counts(
+        open_source([manifest], 'train', config.data.backend, tok.pad_id,
+                    config.data), tok.vocab_size, COUNTED)
     best = np.argsort(-counts, kind='stable')[:top_k]
     tokens.append((manifest.corpus, ', '.join(
         f'{tok.token_text(int(i))!r} {counts[i] / counts.sum():.1%}'
@@ -254,9 +262,6 @@ def corpora(path: str, examples: int = 3, top_k: int = 20) -> CorpusView:
       Table(('corpus', 'most frequent tokens, with their share'), tokens))
 
 
-# Which tokens lie nearest to each other in the embedding table.
-
-
 def nearest(model: Model, words: str | Sequence[str], top_k: int = 8) -> Table:
   """The tokens nearest to words, by the cosine of their embeddings.
 
@@ -264,8 +269,8 @@ def nearest(model: Model, words: str | Sequence[str], top_k: int = 8) -> Table:
 
   Args:
     model: from `robertax.load`.
-    words: one or several; each is taken as it stands behind a space. One that
-      is not a token of this model is said to be none.
+    words: one or several, each as it stands behind a space; the table says
+      which are no single token of this model.
     top_k: how many of each.
 
   Raises:
@@ -294,31 +299,17 @@ def nearest(model: Model, words: str | Sequence[str], top_k: int = 8) -> Table:
   return Table(('token', 'nearest, with the cosine'), rows)
 
 
-# Of a picture: one of each way to lie.
-SHOWN = ('embeddings/tokens', 'layers/attention/query/kernel',
-         'layers/attention/output/kernel', 'layers/mlp_in/kernel',
-         'layers/mlp_out/kernel', 'layers/mlp_norm/scale')
-PLACED_BATCH = 'a batch'
-
-
 @dataclasses.dataclass(frozen=True)
 class Placement:
-  """How one array lies on a mesh.
-
-  Attributes:
-    path: 'embeddings/tokens'.
-    shape: of the whole array.
-    axes: for each dim the mesh axes that share it out.
-    mesh: {'data': 1, 'fsdp': 16, 'model': 16}.
-  """
-  path: str
-  shape: tuple[int, ...]
-  axes: tuple[tuple[str, ...], ...]
-  mesh: dict[str, int]
+  """How one array is sharded over a mesh."""
+  path: str  # Such as 'embeddings/tokens'.
+  shape: tuple[int, ...]  # Of the whole array.
+  axes: tuple[tuple[str, ...], ...]  # Of each dim, the mesh axes that cut it.
+  mesh: dict[str, int]  # {'data': 1, 'fsdp': 16, 'model': 16}.
 
   @property
   def split(self) -> tuple[int, ...]:
-    """Into how many parts each dim is cut."""
+    """Parts along each dim."""
     return tuple(math.prod(self.mesh[a] for a in axes) for axes in self.axes)
 
   @property
@@ -328,16 +319,16 @@ class Placement:
 
   @property
   def parts(self) -> int:
-    """How many different parts there are."""
+    """Different parts."""
     return math.prod(self.split)
 
   @property
   def copies(self) -> int:
-    """How many devices hold the same part."""
+    """Devices that hold the same part."""
     return math.prod(self.mesh.values()) // self.parts
 
   def places(self) -> np.ndarray:
-    """int[dims, data, fsdp, model]: along each dim, which part each holds."""
+    """int[dims, data, fsdp, model]: each device's part along each dim."""
     sizes = tuple(self.mesh[axis] for axis in AXES)
     along = dict(zip(AXES, np.indices(sizes)))
     found = np.zeros((len(self.shape), *sizes), int)
@@ -347,7 +338,7 @@ class Placement:
     return found
 
   def numbers(self) -> np.ndarray:
-    """int[data, fsdp, model]: which part, in row-major order, each holds."""
+    """int[data, fsdp, model]: each device's part, in row-major order."""
     number = np.zeros(tuple(self.mesh[axis] for axis in AXES), int)
     for here, cut in zip(self.places(), self.split):
       number = number * cut + here
@@ -356,14 +347,14 @@ class Placement:
 
 def placements(config: ModelConfig, data: int = 1, fsdp: int = 1,
                model: int = 1) -> list[Placement]:
-  """Of all parameters, vocabulary padded as it is in a run.
+  """The placements of all parameters, vocabulary padded as it is in a run.
 
   Args:
     config: with vocab_size filled in.
     data, fsdp, model: devices along each axis of the mesh.
 
   Raises:
-    InputError: a parameter that these numbers do not divide; names it.
+    InputError: names a parameter that these numbers do not divide.
   """
   mesh = AbstractMesh((data, fsdp, model), AXES)
   shapes = jax.eval_shape(lambda: modelling.pad_vocabulary(
@@ -371,7 +362,7 @@ def placements(config: ModelConfig, data: int = 1, fsdp: int = 1,
   found = []
   for (path, leaf), (_, sharding) in zip(*map(
       jax.tree_util.tree_leaves_with_path,
-      (shapes, parallel.param_shardings(mesh, shapes)))):
+      (shapes, param_shardings(mesh, shapes)))):
     found.append(_placement(
         jax.tree_util.keystr(path, simple=True, separator='/'), leaf.shape,
         sharding.spec, mesh))
@@ -380,12 +371,9 @@ def placements(config: ModelConfig, data: int = 1, fsdp: int = 1,
 
 def placement_table(config: ModelConfig, data: int = 1, fsdp: int = 1,
                     model: int = 1) -> Table:
-  """All parameters: shape, part, bytes in float32.
-
-  Arguments and errors as of `placements`.
-  """
+  """All parameters with shape, part and MiB in float32; see `placements`."""
   found = placements(config, data, fsdp, model)
-  rows = [(p.path, list(p.shape), _said_spec(p), list(p.part), p.copies,
+  rows = [(p.path, list(p.shape), _sharding_text(p), list(p.part), p.copies,
            f'{4 * math.prod(p.part) / 2**20:,.3f}') for p in found]
   whole = sum(math.prod(p.shape) for p in found)
   each = sum(math.prod(p.part) for p in found)
@@ -407,15 +395,14 @@ def placement_picture(config: ModelConfig, data: int = 1, fsdp: int = 1,
   model; without a model axis rows are data, columns fsdp.
 
   Args:
-    config: with vocab_size filled in.
-    data, fsdp, model: devices along each axis of the mesh.
+    config, data, fsdp, model: as for `placements`.
     paths: parameters that are drawn; a batch comes last.
   """
   found = {p.path: p for p in placements(config, data, fsdp, model)}
   drawn = [found[path] for path in paths if path in found]
   rows = data * fsdp
   drawn.append(_placement(
-      PLACED_BATCH, (8 * rows, config.max_positions), (parallel.BATCH,),
+      'a batch', (8 * rows, config.max_positions), (BATCH_AXES,),
       AbstractMesh((data, fsdp, model), AXES)))
   columns = min(len(drawn), 4)
   lines = -(-len(drawn) // columns)
@@ -442,9 +429,9 @@ def placement_picture(config: ModelConfig, data: int = 1, fsdp: int = 1,
 
 
 def _placement_colours(placement: Placement) -> np.ndarray:
-  """float[data, fsdp, model, 3], of each part another.
+  """float[data, fsdp, model, 3]: each part has its own colour.
 
-  The first dim that is cut says the colour, the others how pale it is.
+  The first dim that is cut says the hue, the others how pale it is.
   """
   from matplotlib import colormaps
   first, paler = np.zeros((2, *placement.numbers().shape))
@@ -458,13 +445,14 @@ def _placement_colours(placement: Placement) -> np.ndarray:
   return colour + (1 - colour) * .75 * paler[..., None]
 
 
-def _placement(path, shape, spec, mesh) -> Placement:
+def _placement(path: str, shape: Sequence[int], spec: PartitionSpec,
+               mesh: AbstractMesh) -> Placement:
   axes = [() if entry is None else entry if isinstance(entry, tuple) else
           (entry,) for entry in spec]
   axes += [()] * (len(shape) - len(axes))
   return Placement(path, tuple(shape), tuple(axes), dict(mesh.shape))
 
 
-def _said_spec(placement: Placement) -> str:
+def _sharding_text(placement: Placement) -> str:
   return ', '.join(f'{"+".join(axes)} (dim {dim})'
                    for dim, axes in enumerate(placement.axes) if axes) or 'none'

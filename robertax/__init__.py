@@ -3,8 +3,9 @@
 Faithful to Liu et al. 2019 by default. The floor plan, where a room imports
 only from lower floors (WORKSPACE.md tells the story):
 
-  6 doors       main, prepare, convert, report, aot, score, sweep, paper: flags
-  5 studies     many runs or none: sweeps, the compiled estimate, paper's tables
+  7 paper       the paper's tables, made of the product
+  6 doors       main, prepare, convert, report, aot, score, sweep: flags
+  5 studies     many runs or none: sweeps, the compiled estimate
   5 inspection  load() and its Model, show_batch(), pictures, a run's last words
   4 train       time: state, optimizer, step, loop, checkpoint, evaluation
   3 tasks       what is asked of the model
@@ -15,6 +16,7 @@ only from lower floors (WORKSPACE.md tells the story):
   0 text        strings <-> ids
   0 parallel    mesh axes, where arrays lie
   0 kernels     hash dropout, attention, norm and gelu
+  0 config      every section and key, beside the rooms
 """
 
 
@@ -24,7 +26,7 @@ def load(path: str):
   >>> robertax.load('runs/quickstart').fill_mask('The <mask> is closed.')
 
   Args:
-    path: a workdir, a folder of Hugging Face, or `fairseq:FILE`.
+    path: a workdir, a Hugging Face model folder, or `fairseq:FILE`.
   """
   from robertax.inspection import opening
   return opening.load(path)

@@ -42,14 +42,13 @@ def main(argv):
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   from robertax.config import parse
   from robertax.studies import estimate
-  from robertax.studies.estimate import largest_micro_batch, search
 
   parsed = parse(values)
   largest = None
   if _SEARCH.value:
-    parsed, found = search(parsed, _TOPOLOGY.value)
+    parsed, found = estimate.search(parsed, _TOPOLOGY.value)
     if found.fits:
-      largest = largest_micro_batch(parsed, _TOPOLOGY.value, found)
+      largest = estimate.largest_micro_batch(parsed, _TOPOLOGY.value, found)
   else:
     found = estimate.estimate(parsed, _TOPOLOGY.value)
   print(estimate.estimate_lines(parsed, found, _TOP.value, largest))

@@ -10,7 +10,6 @@ default and where the default comes from stand in the section's docstring.
 from collections.abc import Iterable, Mapping
 import dataclasses
 import math
-import sys
 from typing import Any, TypeVar
 
 from robertax.errors import InputError, unknown
@@ -891,36 +890,3 @@ def check_batch(config: Config, shares: int):
         f'data.batch_size={size} is not a multiple of {parts * shares}: '
         f'train.micro_batches={parts} times the {shares} devices that share '
         'a batch.')
-
-
-def settled(config: Config, task: Any) -> Config:
-  """The config with what the task knows: model, labels, steps of an epoch.
-
-  Args:
-    config: of the run.
-    task: with `model`, and `epoch_steps` where it fine-tunes.
-  """
-  filled = {}
-  for name, epochs in (('steps', config.finetune.epochs), ('eval_every', 1),
-                       ('checkpoint_every', 1)):
-    if not getattr(config.train, name):
-      filled[name] = epochs * task.epoch_steps
-  labels = ','.join(task.labels) if task.fine_tunes else ''
-  return dataclasses.replace(
-      config, model=task.model,
-      finetune=dataclasses.replace(config.finetune, labels=labels),
-      train=dataclasses.replace(config.train, **filled))
-
-
-def fitting_warmup(config: Config) -> OptimConfig:
-  """The `optim` section, its warm-up cut where it is longer than the run."""
-  warmup, steps = config.optim.warmup_steps, config.train.steps
-  if config.optim.warmup_rate:
-    return dataclasses.replace(
-        config.optim, warmup_steps=int(config.optim.warmup_rate * steps))
-  if warmup < steps:
-    return config.optim
-  cut = int(0.06 * steps)
-  print(f'optim.warmup_steps={warmup} is not shorter than the run of {steps} '
-        f'steps: cut to {cut} (6 %).', file=sys.stderr)
-  return dataclasses.replace(config.optim, warmup_steps=cut)

@@ -1,12 +1,12 @@
-"""Paths of text, records and runs: local, or any that etils.epath knows.
+"""Files: on this machine, or behind any URL that etils.epath reads.
 
 Floor 0, beside no room. Paths of text, records, configs and runs go through
 here: `gs://bucket/x` as well as `/data/x`. The functions are those of `os`,
-`shutil` and `glob`, and so are their errors; a local path is given to these, so
-that it may be locked, mapped and renamed as before, and remote ones need no
-package until one is used. What a storage's own library raises becomes an
-OSError, and what a person must install for it an InputError that names the
-package.
+`shutil` and `glob`, and so are their errors: what the library of a remote file
+system raises becomes an OSError, and a package that it lacks an InputError that
+names the package. This chapter also knows how a file is written
+(`writing_whole`), how one is found to be damaged (`checksum`, `find_damage`),
+and how one process at a time fills a folder (`locked`).
 """
 
 import builtins
@@ -16,9 +16,12 @@ import errno
 import functools
 import glob as glob_lib
 import hashlib
+import json
 import os
+import secrets
 import shutil
 import sys
+import tempfile
 import time
 from typing import IO, Any, NamedTuple, TypeVar
 import zlib
@@ -28,6 +31,10 @@ from robertax.errors import InputError
 
 T = TypeVar('T')
 CHUNK = 8 << 20  # Bytes in memory while a file is copied.
+PIECE = 1 << 20  # Bytes that share a CRC-32.
+DAMAGE_ADVICE = 'delete its folder and prepare again'
+# Two machines may write the same file at once (Beam's spare workers).
+_OWN = secrets.token_hex(4)
 # What fsspec reads a scheme with, where tensorflow does not.
 _PACKAGES = {'gs': 'gcsfs', 's3': 's3fs', 'az': 'adlfs',
              'hf': 'huggingface_hub'}
@@ -44,24 +51,24 @@ class Stat(NamedTuple):
 
 
 def is_remote(path: str | os.PathLike) -> bool:
-  """Whether it is a URL, such as gs://bucket/x, and not of this machine."""
+  """Whether it is a URL, such as gs://bucket/x."""
   return '://' in os.fspath(path)
 
 
 def join(folder: str, *names: str) -> str:
-  """Names in a folder, local or remote."""
+  """As os.path.join, of a URL too."""
   if is_remote(folder):
     return '/'.join((os.fspath(folder).rstrip('/'), *names))
   return os.path.join(folder, *names)
 
 
 @contextlib.contextmanager
-def _storage(path: str) -> Iterator[None]:
-  """What libraries of storage raise, as the errors of `os`.
+def _remote_errors(path: str) -> Iterator[None]:
+  """Turns what libraries of remote file systems raise into errors of `os`.
 
   Raises:
     InputError: a package or setting is missing, with what would do.
-    OSError: all else; FileNotFoundError where nothing is there.
+    OSError: all else; FileNotFoundError where there is no such file.
   """
   try:
     yield
@@ -91,10 +98,9 @@ def _storage(path: str) -> Iterator[None]:
 
 
 def to_epath(path: str):
-  """etils' object for a path: a URL as it is, a local path made absolute.
+  """The epath.Path of a URL, or of a local path made absolute.
 
-  Not by its own `absolute` and `resolve`: of gs://bucket/x both make a local
-  path, $PWD/gs:/bucket/x, and before 1.14 etils had no `absolute`.
+  Its own `absolute` and `resolve` turn gs://bucket/x into $PWD/gs:/bucket/x.
 
   Raises:
     InputError: a scheme that nothing here reads.
@@ -110,7 +116,7 @@ def to_epath(path: str):
 
 
 def absolute(path: str) -> str:
-  """`~` opened and made absolute; a URL as it is."""
+  """An absolute path, `~` replaced; a URL stays as it is."""
   if is_remote(path):
     return path.rstrip('/')
   return os.path.abspath(os.path.expanduser(path))
@@ -124,11 +130,11 @@ def open(path: str, mode: str = 'r') -> IO:
 
 
 class _RemoteFile(contextlib.AbstractContextManager):
-  """A remote file: what reading and writing it raises is an OSError."""
+  """An open remote file whose errors are OSErrors."""
 
   def __init__(self, path: str, mode: str):
     self._path = path
-    with _storage(path):
+    with _remote_errors(path):
       self._context = to_epath(path).open(mode)
       # tensorflow's is a context manager, and no file before it is entered.
       self._file = self._context.__enter__()
@@ -137,7 +143,7 @@ class _RemoteFile(contextlib.AbstractContextManager):
         getattr(self._file, 'tell', lambda: 0)()
 
   def __exit__(self, *error):
-    with _storage(self._path):
+    with _remote_errors(self._path):
       return self._context.__exit__(*error)
 
   def close(self) -> None:
@@ -156,30 +162,29 @@ class _RemoteFile(contextlib.AbstractContextManager):
       return found
 
     def called(*args):
-      with _storage(self._path):
+      with _remote_errors(self._path):
         return found(*args)
     return called
 
 
+def _remote(path: str, method: str, *args, **kwargs) -> Any:
+  """Calls a method of the epath.Path of a URL."""
+  with _remote_errors(path):
+    return getattr(to_epath(path), method)(*args, **kwargs)
+
+
 def exists(path: str) -> bool:
-  if is_remote(path):
-    with _storage(path):
-      return to_epath(path).exists()
-  return os.path.exists(path)
+  return _remote(path, 'exists') if is_remote(path) else os.path.exists(path)
 
 
 def isdir(path: str) -> bool:
-  if is_remote(path):
-    with _storage(path):
-      return to_epath(path).is_dir()
-  return os.path.isdir(path)
+  return _remote(path, 'is_dir') if is_remote(path) else os.path.isdir(path)
 
 
 def stat(path: str) -> Stat:
   if is_remote(path):
-    with _storage(path):
-      found = to_epath(path).stat()
-      return Stat(found.length, int(found.mtime * 1e9))
+    found = _remote(path, 'stat')
+    return Stat(found.length, int(found.mtime * 1e9))
   found = os.stat(path)
   return Stat(found.st_size, found.st_mtime_ns)
 
@@ -187,7 +192,7 @@ def stat(path: str) -> Stat:
 def listdir(path: str) -> list[str]:
   """Names in a folder, sorted."""
   if is_remote(path):
-    with _storage(path):
+    with _remote_errors(path):
       return sorted(child.name for child in to_epath(path).iterdir())
   return sorted(os.listdir(path))
 
@@ -205,7 +210,7 @@ def glob(pattern: str) -> list[str]:
     # The scheme and the bucket are no pattern.
     scheme, _, rest = pattern.partition('://')
     root, _, inside = rest.partition('/')
-    with _storage(pattern):
+    with _remote_errors(pattern):
       return sorted(map(str, to_epath(f'{scheme}://{root}').glob(inside)))
   return sorted(glob_lib.glob(pattern, recursive=True))
 
@@ -213,7 +218,7 @@ def glob(pattern: str) -> list[str]:
 def walk(path: str, onerror=None) -> Iterator[tuple[str, list[str], list[str]]]:
   """(folder, its folders, its files), as os.walk."""
   if is_remote(path):
-    with _storage(path):
+    with _remote_errors(path):
       yield from ((str(folder), [name.rstrip('/') for name in folders], files)
                   for folder, folders, files in to_epath(path).walk())
   else:
@@ -221,72 +226,117 @@ def walk(path: str, onerror=None) -> Iterator[tuple[str, list[str], list[str]]]:
 
 
 def makedirs(path: str) -> None:
-  """Makes the folder and those above it; it may be there."""
+  """Makes a folder and those above it; they may exist."""
   if is_remote(path):
-    with _storage(path):
-      to_epath(path).mkdir(parents=True, exist_ok=True)
+    _remote(path, 'mkdir', parents=True, exist_ok=True)
   else:
     os.makedirs(path, exist_ok=True)
 
 
 def replace(path: str, target: str) -> None:
-  """Renames a file; what the target was is gone."""
+  """Renames a file, in place of any file of the new name."""
   if is_remote(path):
-    with _storage(path):
-      to_epath(path).replace(target)
+    _remote(path, 'replace', target)
   else:
     os.replace(path, target)
 
 
 def remove(path: str) -> None:
   if is_remote(path):
-    with _storage(path):
-      to_epath(path).unlink()
+    _remote(path, 'unlink')
   else:
     os.remove(path)
 
 
 def rmtree(path: str) -> None:
   if is_remote(path):
-    with _storage(path):
-      to_epath(path).rmtree()
+    _remote(path, 'rmtree')
   else:
     shutil.rmtree(path)
 
 
 def copy(path: str, target: str) -> None:
   """Copies a file from anywhere to anywhere; the target appears whole."""
-  partial = target if is_remote(target) else f'{target}.partial'
-  with open(path, 'rb') as source, open(partial, 'wb') as out:
-    while chunk := source.read(CHUNK):
-      out.write(chunk)
-  if partial != target:
-    os.replace(partial, target)
+  writing = open if is_remote(target) else writing_whole
+  with open(path, 'rb') as source, writing(target, 'wb') as out:
+    shutil.copyfileobj(source, out, CHUNK)
+
+
+def staging(path: str) -> str:
+  """Where to write the file that `publish` will give the name `path`.
+
+  Beside it, or, for a URL, on this machine: libraries in C++ write nowhere
+  else.
+  """
+  if not is_remote(path):
+    return f'{path}.{_OWN}.partial'
+  handle, partial = tempfile.mkstemp(prefix='robertax-')
+  os.close(handle)
+  return partial
+
+
+def publish(partial: str, path: str) -> None:
+  """Gives a closed file of `staging` its name, once it is on the disk.
+
+  Else a machine that loses power may keep the name and not the bytes.
+  """
+  handle = os.open(partial, os.O_RDONLY)
+  try:
+    os.fsync(handle)
+  finally:
+    os.close(handle)
+  if is_remote(path):
+    copy(partial, path)
+    os.remove(partial)
+  else:
+    os.replace(partial, path)
+
+
+def discard(partial: str) -> None:
+  """Removes a file of `staging`, if there is one, after an error."""
+  if os.path.exists(partial):
+    os.remove(partial)
+
+
+@contextlib.contextmanager
+def writing_whole(path: str, mode: str = 'w') -> Iterator[IO]:
+  """Opens a file that appears whole or not at all, and stays after a kill.
+
+  Args:
+    path: local or remote; a file of that name is replaced at the end.
+    mode: 'w' (UTF-8) or 'wb'.
+
+  Raises:
+    OSError: it cannot be written. After this, or any error of the body of the
+      `with`, the file is what it was before.
+  """
+  partial = staging(path)
+  try:
+    with open(partial, mode) as f:
+      yield f
+    publish(partial, path)
+  except BaseException:
+    discard(partial)
+    raise
 
 
 def write_text(path: str, text: str) -> None:
-  """`write_bytes` of text as UTF-8."""
+  """Writes a file of UTF-8 that appears whole, as by `writing_whole`."""
   write_bytes(path, text.encode())
 
 
 def write_bytes(path: str, data: bytes) -> None:
-  """Writes a file that appears whole or not at all, and stays after a kill."""
-  if is_remote(path):  # An object of a storage does, by itself.
-    with open(path, 'wb') as f:
-      f.write(data)
-    return
-  with open(f'{path}.partial', 'wb') as f:
+  """Writes a file that appears whole, as by `writing_whole`."""
+  # A remote object that is written at once appears whole by itself.
+  with (open if is_remote(path) else writing_whole)(path, 'wb') as f:
     f.write(data)
-    f.flush()
-    os.fsync(f.fileno())
-  os.replace(f'{path}.partial', path)
 
 
 def read_range(path: str, start: int, stop: int) -> bytes:
-  """The bytes start <= i < stop of a file, and no others are read.
+  """The bytes start <= i < stop of a file, without reading any others.
 
-  For many threads at once. What a remote storage refuses is asked for again a
-  few times, later and later.
+  Many threads may call it at once. What a remote file system refuses is asked
+  for again a few times, later and later.
 
   Raises:
     OSError: as `open`; EIO also where the file ends before `stop`.
@@ -303,7 +353,7 @@ def _read_range(path: str, start: int, stop: int) -> bytes:
   scheme, _, rest = path.partition('://')
   if scheme in _KV_SCHEMES and rest:
     bucket, _, key = rest.partition('/')
-    with _storage(path):
+    with _remote_errors(path):
       found = _key_values(f'{scheme}://{bucket}/').read(
           key, byte_range=slice(start, stop)).result()
     if found.state != 'value':
@@ -332,32 +382,30 @@ def _patiently(path: str, read: Callable[[], T]) -> T:
       time.sleep(0.25 * 4 ** number)
 
 
-# Checksums: what the bytes of a file were when it was written.
-#
-# Two for each file: the SHA-256 of all of it, which says whether it is the file
-# that was written, and the CRC-32 of each piece of 1 MiB, which says where it
-# no longer is, and which a reader of a part of the file can check that part by.
+def json_hash(values: Any, **options: Any) -> str:
+  """The SHA-256 of what json.dumps makes of values, hexadecimal."""
+  return hashlib.sha256(json.dumps(values, **options).encode()).hexdigest()
 
 
-PIECE = 1 << 20
-DAMAGE_ADVICE = 'delete its folder and prepare again'
+# Checksums, as manifests hold them. The SHA-256 says whether a file is the one
+# that was written; the CRC-32 of each piece says where it is damaged, and lets
+# a reader check the part that it reads.
 
 
 class Checksum(NamedTuple):
-  """Of one file, as the manifest holds it.
+  """The checksum of one file.
 
   Attributes:
     size: bytes.
     sha256: hexadecimal.
-    pieces: the CRC-32 of each piece of `PIECE` bytes (the last is shorter), 8
-      hexadecimal digits each, one after another.
+    pieces: the CRC-32 of each `PIECE` bytes, 8 hexadecimal digits each.
   """
   size: int
   sha256: str
   pieces: str
 
   def piece(self, index: int) -> int:
-    """The CRC-32 of the bytes from index * PIECE on, as `zlib.crc32` has it."""
+    """The CRC-32 of the piece that begins at byte index * PIECE."""
     return int(self.pieces[8 * index:8 * index + 8], 16)
 
 
@@ -365,9 +413,9 @@ class Damage(NamedTuple):
   """A file that is not what it was.
 
   Attributes:
-    path: of the file.
-    offset: in it, of the first piece that differs, or where it ends too early
-      or should have ended; None: the whole file is missing or too many.
+    path: the file.
+    offset: byte where it first differs, ends too early or should have ended;
+      None: the whole file is missing, or should not be there.
     why: what is wrong, in words.
   """
   path: str
@@ -379,7 +427,7 @@ class Damage(NamedTuple):
     return f'{self.path}{place}: {self.why}'
 
 
-def _piece_sums(path: str) -> Iterator[bytes]:
+def _pieces(path: str) -> Iterator[bytes]:
   with open(path, 'rb') as f:
     while piece := f.read(PIECE):
       yield piece
@@ -388,7 +436,7 @@ def _piece_sums(path: str) -> Iterator[bytes]:
 def checksum(path: str) -> Checksum:
   """Reads a file and gives its checksum, in constant memory."""
   size, whole, pieces = 0, hashlib.sha256(), []
-  for piece in _piece_sums(path):
+  for piece in _pieces(path):
     size += len(piece)
     whole.update(piece)
     pieces.append(f'{zlib.crc32(piece):08x}')
@@ -396,12 +444,12 @@ def checksum(path: str) -> Checksum:
 
 
 def checksums(folder: str, names) -> dict[str, Checksum]:
-  """Of the files of a folder, by name."""
+  """The checksum of each file of a folder, by its name."""
   return {name: checksum(os.path.join(folder, name)) for name in sorted(names)}
 
 
 def checksums_from_json(values: dict[str, Any]) -> dict[str, Checksum]:
-  """What json.load makes of `{name: checksum._asdict()}`."""
+  """The inverse of `checksums_to_json`."""
   return {name: Checksum(**value) for name, value in values.items()}
 
 
@@ -410,10 +458,10 @@ def checksums_to_json(values: dict[str, Checksum]) -> dict[str, Any]:
 
 
 def find_damage(path: str, expected: Checksum) -> Damage | None:
-  """Reads a file; what is wrong with it, or None."""
+  """Reads a file, and says what is wrong with it, or None."""
   at, whole = 0, hashlib.sha256()
   try:
-    for index, piece in enumerate(_piece_sums(path)):
+    for index, piece in enumerate(_pieces(path)):
       if at + len(piece) > expected.size:
         return Damage(path, expected.size, 'longer than it was written: '
                       f'{stat(path).size:,} bytes, not '
@@ -437,22 +485,18 @@ def find_damage(path: str, expected: Checksum) -> Damage | None:
   return None
 
 
-# A folder that one process fills at a time.
-
-
 @contextlib.contextmanager
 def locked(folder: str) -> Iterator[None]:
-  """Makes the folder and holds it, waiting for whoever holds it now.
+  """Makes a folder and holds it, once no other process does.
 
-  The lock is the kernel's and goes with the process, however that ends, so a
-  killed preparation leaves nothing to clear away. Where the place has no
-  locks (a bucket), two preparations both work and write the same bytes.
+  The lock is the kernel's and ends with the process, however that ends. A
+  bucket has no locks: there two preparations both write the same bytes.
 
   Raises:
     InputError: the folder cannot be made or written.
   """
   if is_remote(folder):
-    yield  # Objects have no locks: the last to finish one gives it its bytes.
+    yield
     return
   path = os.path.join(folder, '.lock')
   with errors.writing(folder):

@@ -1,6 +1,7 @@
 """What the doors share: --config, and one clear line for a wrong flag.
 
-Floor 6, beside the doors.
+Floor 6, beside the doors. A config file is a person's own code, and may be
+remote: then it is copied here before absl reads it.
 """
 
 import atexit
@@ -14,21 +15,21 @@ import tempfile
 import traceback
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from robertax import files
 from robertax.errors import INTERRUPTED, InputError, door
 
 
-def config_flag(**keywords):
+def config_flag() -> flags.FlagHolder:
   """Defines --config=FILE.py[:key=value,...] and a flag for each key of it."""
   return config_flags.DEFINE_config_file(
       'config', None, 'A config file, such as configs/quickstart.py, with '
-      'arguments behind a colon.', **keywords)
+      'arguments behind a colon.')
 
 
-def process_flags():
-  """Defines --coordinator, --num_processes, --process_id; in that order."""
+def process_flags() -> tuple[flags.FlagHolder, ...]:
+  """Defines --coordinator, --num_processes, --process_id, in that order."""
   return (
       flags.DEFINE_string('coordinator', '', 'HOST:PORT of process 0, where a '
                           'run has several and nothing else names it.'),
@@ -36,46 +37,43 @@ def process_flags():
       flags.DEFINE_integer('process_id', -1, 'Which of them this is, from 0.'))
 
 
-def given(config, example: str):
-  """The ConfigDict of a --config flag.
+def given(flag: flags.FlagHolder, example: str) -> ConfigDict:
+  """The value of --config.
 
   Args:
-    config: from `config_flag`.
+    flag: from `config_flag`.
     example: a whole command that would do.
 
   Raises:
     InputError: none was given, or the file is not there or gives no config.
   """
-  if not config.present:
+  if not flag.present:
     raise InputError(f'--config=FILE is needed, such as: {example}')
   try:
-    return config.value.copy_and_resolve_references()
+    return flag.value.copy_and_resolve_references()
   except OSError as e:
     raise InputError(_why(e, _config_path(sys.argv))) from e
   except AttributeError as e:
     raise InputError(
         '--config: get_config() of that file gives a value of type '
-        f'{type(config.value).__name__}, not a ConfigDict. One begins with '
+        f'{type(flag.value).__name__}, not a ConfigDict. One begins with '
         'robertax.config.defaults().') from e
 
 
-def named(config) -> frozenset[str]:
+def named(flag: flags.FlagHolder) -> frozenset[str]:
   """The keys that the command line sets, such as 'train.steps'.
 
   Args:
-    config: from `config_flag`.
+    flag: from `config_flag`.
   """
   from robertax.config import arg_keys
   _, arg = _split(_config_text(sys.argv))
-  return frozenset(config_flags.get_override_values(flags.FLAGS[config.name])
+  return frozenset(config_flags.get_override_values(flags.FLAGS[flag.name])
                    ) | arg_keys(arg)
 
 
 def run(main: Callable[[Sequence[str]], None]):
   """Parses the flags and runs a door; wrong input is one line and exit code 2.
-
-  Args:
-    main: takes what is left of argv.
   """
   # What libraries tell each other at their start is no news to a person;
   # both must be set before tensorflow is imported.
@@ -85,8 +83,8 @@ def run(main: Callable[[Sequence[str]], None]):
   try:
     app.run(door(main), flags_parser=_parse)
   except SystemExit as e:
-    # All is written by now. Without the interpreter's own end, in which threads
-    # of native libraries have been seen to crash: that changes the exit code.
+    # All is written by now. At the interpreter's own end threads of native
+    # libraries have been seen to crash, which changes the exit code.
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -108,7 +106,7 @@ def _leave(number: int, frame):
 def _parse(argv: Sequence[str]) -> list[str]:
   read = argv
   try:
-    with _brought_here(argv) as read:
+    with _local_config(argv) as read:
       left = flags.FLAGS(read)
     if flags.FLAGS['verbosity'].using_default_value:
       logging.set_verbosity(logging.WARNING)
@@ -128,8 +126,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _brought_here(argv: Sequence[str]) -> Iterator[list[str]]:
-  """The same arguments, --config's file copied here if it is remote."""
+def _local_config(argv: Sequence[str]) -> Iterator[list[str]]:
+  """The same arguments, with --config's file copied here if it is remote."""
   text = _config_text(argv)
   path, arg = _split(text)
   if not files.is_remote(path):
@@ -161,12 +159,11 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _config_path(argv: Sequence[str]) -> str:
-  """The file that --config names."""
   return _split(_config_text(argv))[0]
 
 
 def _config_text(argv: Sequence[str]) -> str:
-  """The file and its arguments."""
+  """What --config says: a file and its arguments."""
   for flag, following in zip(argv, [*argv[1:], '']):
     name, equals, value = flag.partition('=')
     if name in ('--config', '-config'):
@@ -179,7 +176,7 @@ def _why(error: Exception, path: str) -> str | None:
 
   Args:
     error: what was raised; libraries wrap what a config file raises.
-    path: the config file, which is a person's own code.
+    path: of the config file.
   """
   chain = [error]
   while inner := chain[-1].__cause__ or chain[-1].__context__:

@@ -1,9 +1,11 @@
-"""The progress bars of a preparation."""
+"""Progress on stderr: the bars of a preparation, the line of a training run.
+
+Floor 0, beside no room. tqdm is imported when a bar is made.
+"""
 
 import sys
 import time
-
-import tqdm
+from typing import Any
 
 PROGRESS_SECONDS = 10  # From one line in a log to the next.
 
@@ -20,16 +22,17 @@ class _LogLines:
 
 
 def progress_bar(total: int, unit: str, what: str, shown: bool, done: int = 0
-                 ) -> tqdm.tqdm:
-  """Rate and time left on stderr: a bar; in a log, a line now and then.
+                 ) -> Any:
+  """A tqdm.tqdm with rate and time left; in a log, a line now and then.
 
   Args:
     total: how many units there are.
     unit: what they are called.
     what: is being done.
     shown: if not, nothing is.
-    done: by an earlier process: they count, but not for the rate.
+    done: units of an earlier process: they count, but not for the rate.
   """
+  import tqdm
   terminal = sys.stderr.isatty()
   return tqdm.tqdm(
       total=total, initial=done, unit=unit, unit_scale=True, desc=what,
@@ -38,17 +41,17 @@ def progress_bar(total: int, unit: str, what: str, shown: bool, done: int = 0
       delay=0 if terminal else PROGRESS_SECONDS)
 
 
-# The progress line: step, ETA, tokens a second, loss.
-
-
 class Progress:
-  """A bar on a terminal; elsewhere (a log) a line now and then."""
+  """Step, loss, rate and time left of a run: a bar, in a log a line at times.
+  """
 
   def __init__(self, start: int, steps: int, every_seconds: float = 15.0):
     """Begins at step `start` of `steps`."""
+    import tqdm
+    self._tqdm = tqdm.tqdm
     self._terminal = sys.stderr.isatty()
     self._start, self._steps, self._step = start, steps, start
-    self._every, self._begun, self._said = every_seconds, None, 0.0
+    self._every, self._begun, self._shown = every_seconds, None, 0.0
     self._bar = tqdm.tqdm(
         total=steps, initial=start, unit='step', dynamic_ncols=True,
         disable=not self._terminal, file=sys.stderr)
@@ -70,18 +73,18 @@ class Progress:
       return
     now = time.time()
     last = self._step == self._steps
-    if now - self._said < self._every and not last:
+    if now - self._shown < self._every and not last:
       return
-    self._said = now
+    self._shown = now
     spent = now - self._begun
     left = spent / max(1, self._step - self._start) * (self._steps - self._step)
-    clock = tqdm.tqdm.format_interval
+    clock = self._tqdm.format_interval
     self.say(f'step {self._step}/{self._steps}, {", ".join(words)}, '
              f'{clock(spent)} gone, {clock(left)} left')
 
   def say(self, text: str):
     """Prints a line without tearing the bar."""
-    tqdm.tqdm.write(text, file=sys.stderr)
+    self._tqdm.write(text, file=sys.stderr)
     sys.stderr.flush()
 
   def close(self):

@@ -47,7 +47,7 @@ def main(argv):
   sys.exit(0)
 
 
-def _numbers(name, flag, kind):
+def _numbers(name: str, flag: flags.FlagHolder, kind: type) -> list:
   try:
     return [kind(text) for text in flag.value]
   except ValueError as e:

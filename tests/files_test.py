@@ -218,7 +218,7 @@ def test_words_of_a_storage_become_errors_of_os():
 
   def raised(error):
     with pytest.raises((OSError, InputError)) as e:
-      with files._storage('s3://b/x'):
+      with files._remote_errors('s3://b/x'):
         raise error
     return e.value
 

@@ -81,7 +81,7 @@ values = dict(
     model=dict(hidden_size=16, num_layers=1, num_heads=2, mlp_size=32,
                max_positions=32),
     optim=dict(warmup_steps=1), train=dict(steps=3, log_every=1))
-print(epilogue.after(loop.run(config.parse(values), 'w'), 'again'))
+print(epilogue.last_words(loop.run(config.parse(values), 'w'), 'again'))
 print(robertax.load('w').fill_mask('One <mask> three.')[0])
 '''
 

@@ -1,13 +1,20 @@
 """corpus: files of text -> records. Floor 1, above text.
 
-Knows where documents come from, how they are split into sentences and packed
-into examples and those into rows, which are held out, and what a prepared
-corpus is on disk.
-Nothing is masked, shuffled or batched here: see data.
+Knows where documents come from, how they are split into sentences, how these
+are packed into examples and rows, which documents are held out, and what a
+prepared corpus is on disk. Nothing is masked, shuffled or batched here: see
+data. The names below are imported when they are used.
 """
 
-from robertax.corpus.formats import FORMATS
-from robertax.corpus.preparation import Prepared, prepare
-from robertax.corpus.records import Manifest
+from robertax.tables import Table
 
-__all__ = ['FORMATS', 'Manifest', 'Prepared', 'prepare']
+_NAMES = Table(FORMATS='robertax.corpus.formats:FORMATS',
+               Manifest='robertax.corpus.records:Manifest',
+               Prepared='robertax.corpus.preparation:Prepared',
+               prepare='robertax.corpus.preparation:prepare')
+
+
+def __getattr__(name: str):
+  if name in _NAMES:
+    return _NAMES[name]
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

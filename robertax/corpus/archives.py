@@ -1,9 +1,15 @@
-"""Web archives: the pages of a WARC file as text, and the text of a WET file.
+"""Archives of the web: WARC and WET files, and dumps of MediaWiki.
 
-A `response` record with HTML and status 200 is a document: its main content by
-Resiliparse (Bevendorff et al. 2018), which leaves out menus and the like. A
-`conversion` record of text, as Common Crawl's WET files hold, is one as it is.
-The rest is counted by its kind.
+Of WARC, a `response` record with HTML and status 200 is a document: its main
+content by Resiliparse (Bevendorff et al. 2018), which leaves out menus and the
+like. A `conversion` record of text, as Common Crawl's WET files hold, is one as
+it is. Other records are counted by their kind.
+
+Of a dump, `*-pages-articles*.xml[.bz2]`, an article is a document. The XML goes
+through expat piece by piece, so that one page is held, and a document type,
+which alone could define entities, is refused. Markup is taken away by
+mwparserfromhell, and with it what Hugging Face's and TFDS's builders of
+Wikipedia drop: references, tables, templates, links to files and categories.
 """
 
 import codecs
@@ -13,15 +19,26 @@ import re
 from xml.parsers import expat
 
 from robertax.corpus import readers
-from robertax.corpus.readers import Reading, unix_lines
+from robertax.corpus.readers import Reader, Reading, unix_lines
 from robertax.errors import InputError
 
-# Bytes of a page. Its tree takes several times as much.
-MAX_PAGE = 32 << 20
+MAX_PAGE = 32 << 20  # Bytes of a page; its tree takes several times as much.
 HTML = ('text/html', 'application/xhtml+xml')
-# A little of what Brotli packs can become gigabytes at once.
+# Not Brotli, of which a few bytes can become gigabytes at once.
 WARC_PACKINGS = ('', 'identity', 'gzip', 'x-gzip', 'deflate')
 _CHARSET = re.compile(r'charset\s*=\s*["\']?([\w.:-]+)', re.I)
+
+MAX_PAGE_CHARS = 32 << 20  # MediaWiki's own limit is 2 MiB.
+_PAGE_TAG = ('mediawiki', 'page')
+_PAGE_FIELDS = {
+    (*_PAGE_TAG, 'title'): 'title', (*_PAGE_TAG, 'ns'): 'ns',
+    (*_PAGE_TAG, 'redirect'): 'redirect',
+    (*_PAGE_TAG, 'revision', 'model'): 'model',
+    (*_PAGE_TAG, 'revision', 'text'): 'text'}
+_NOT_TEXT = re.compile(r'\s*:?\s*(file|image|media|category)\s*:', re.I)
+_TAGS = ('ref', 'table', 'gallery', 'timeline', 'math', 'score', 'imagemap')
+_WORDS = re.compile(r'__[A-Z]+__')  # __NOTOC__ and its like.
+_BLANK = re.compile(r'\n\s*\n+')
 
 
 def warc(reading: Reading) -> Iterator[str]:
@@ -55,7 +72,7 @@ def warc(reading: Reading) -> Iterator[str]:
 
 
 def _response(reading: Reading, record, number: int) -> str | None:
-  """The text of a response, or None: it is counted."""
+  """The text of a response; None: it is counted."""
   counts, headers = reading.counts, record.http_headers
   if headers is None or headers.get_statuscode() != '200':
     counts['pages_not_found'] += 1
@@ -82,13 +99,13 @@ def _response(reading: Reading, record, number: int) -> str | None:
 
 
 def _main_content(page: bytes, encoding: str) -> str | None:
-  """The main content of a page of HTML; None: the library failed at it."""
+  """The main content of a page of HTML; None: the library failed."""
   from resiliparse.extract.html2text import extract_plain_text
   from resiliparse.parse.encoding import bytes_to_str, detect_encoding
 
   try:
     codecs.lookup(encoding)
-  except LookupError:  # None is named, or none that there is.
+  except LookupError:  # No encoding is named, or an unknown one.
     encoding = detect_encoding(page, from_html_meta=True)
   try:
     return extract_plain_text(
@@ -118,7 +135,7 @@ def _other_record(reading: Reading, record, number: int) -> None:
 
 
 def _read_payload(stream) -> bytes | None:
-  """All of it; None: more than `MAX_PAGE` (a few bytes unpack to many)."""
+  """All bytes; None: more than `MAX_PAGE` (a few bytes unpack to many)."""
   parts, size = [], 0
   while part := stream.read(readers.CHUNK_BYTES):
     parts.append(part)
@@ -129,14 +146,14 @@ def _read_payload(stream) -> bytes | None:
 
 
 def _drain(record) -> int:
-  """Reads the rest of a record, and says how many bytes are missing of it."""
+  """Reads the rest of a record; the number of bytes that are missing."""
   while record.raw_stream.read(readers.CHUNK_BYTES):
     pass
   return getattr(record.raw_stream, 'limit', 0)
 
 
 class _Stream(io.RawIOBase):
-  """Pieces of bytes as a file that is read from beginning to end."""
+  """Chunks of bytes as a file that is read from beginning to end."""
 
   def __init__(self, chunks: Iterator[bytes]):
     self._chunks = chunks
@@ -157,28 +174,6 @@ class _Stream(io.RawIOBase):
     return size
 
 
-# Dumps of MediaWiki: `*-pages-articles*.xml[.bz2]`, an article a document.
-#
-# The XML goes through expat piece by piece, so a page is all that is held, and
-# a document type, which alone could define entities, is refused. Markup is
-# taken away by mwparserfromhell, what is dropped with it as in Hugging Face's
-# and TFDS's builders of Wikipedia: references, tables, templates, and links to
-# files and categories.
-
-
-MAX_PAGE_CHARS = 32 << 20  # Of a page; MediaWiki's own limit is 2 MiB.
-_PAGE_TAG = ('mediawiki', 'page')
-_PAGE_FIELDS = {
-    (*_PAGE_TAG, 'title'): 'title', (*_PAGE_TAG, 'ns'): 'ns',
-    (*_PAGE_TAG, 'redirect'): 'redirect',
-    (*_PAGE_TAG, 'revision', 'model'): 'model',
-    (*_PAGE_TAG, 'revision', 'text'): 'text'}
-_NOT_TEXT = re.compile(r'\s*:?\s*(file|image|media|category)\s*:', re.I)
-_TAGS = ('ref', 'table', 'gallery', 'timeline', 'math', 'score', 'imagemap')
-_WORDS = re.compile(r'__[A-Z]+__')  # __NOTOC__ and its like.
-_BLANK = re.compile(r'\n\s*\n+')
-
-
 def wiki(reading: Reading) -> Iterator[str]:
   """Counts `redirects`, `pages_of_other_namespaces` (talk, users, ...),
   `pages_of_other_models` (no wikitext), `pages_without_text`,
@@ -186,23 +181,16 @@ def wiki(reading: Reading) -> Iterator[str]:
   pages = _Pages(reading)
   for chunk in readers.unpacked_chunks(reading.path, reading.advance):
     pages.feed(chunk)
-    while pages.done:
-      text = _article_text(reading, pages.done.pop(0))
-      if text is not None:
-        yield text
-  pages.feed(b'', True)
-  # The last chunk may hold the last page's end.
-  for page in pages.done:
-    text = _article_text(reading, page)
-    if text is not None:
-      yield text
+    yield from pages.texts()
+  pages.feed(b'', True)  # The last page may end only now.
+  yield from pages.texts()
 
 
 class _Pages:
-  """Pages of a dump: {'ns': '0', 'title': ..., 'text': ...}, in `done`."""
+  """Parses a dump into pages: {'ns': '0', 'title': ..., 'text': ...}."""
 
   def __init__(self, reading: Reading):
-    self.done = []
+    self._done = []
     self._reading = reading
     self._path, self._page, self._field = [], {}, None
     self._parts, self._size = [], 0
@@ -220,6 +208,13 @@ class _Pages:
       raise InputError(
           f'{self._reading.path}: line {e.lineno}: damaged or truncated: '
           f'{expat.errors.messages[e.code]}. Fetch it again.') from e
+
+  def texts(self) -> Iterator[str]:
+    """The texts of the articles that have ended since the last call."""
+    while self._done:
+      text = _article_text(self._reading, self._done.pop(0))
+      if text is not None:
+        yield text
 
   def _doctype(self, name, *_) -> None:
     raise InputError(f'{self._reading.path}: has a document type ({name}), '
@@ -254,12 +249,12 @@ class _Pages:
       self._page[self._field] = ''.join(self._parts)
       self._field = None
     elif tuple(self._path) == _PAGE_TAG:
-      self.done.append(self._page)
+      self._done.append(self._page)
     self._path.pop()
 
 
 def _article_text(reading: Reading, page: dict) -> str | None:
-  """A page's text, or None: it is counted."""
+  """A page's text; None: it is counted."""
   counts = reading.counts
   counts['older_revisions'] += max(0, page['number_of_revisions'] - 1)
   if page.get('ns', '0').strip() != '0':
@@ -280,7 +275,7 @@ def _article_text(reading: Reading, page: dict) -> str | None:
 
 
 def plain_wikitext(wikitext: str) -> str:
-  """Wikitext without its markup: a paragraph or a heading a line."""
+  """Removes the markup of wikitext: a line is a paragraph or a heading."""
   import mwparserfromhell
 
   code = mwparserfromhell.parse(wikitext, skip_style_tags=False)
@@ -298,4 +293,8 @@ def _remove_node(code, node) -> None:
   try:
     code.remove(node)
   except ValueError:
-    pass  # It stood in one that is removed already.
+    pass  # It was inside one that is removed already.
+
+
+WARC = Reader(warc, ('warcio', 'resiliparse'), 'warc')
+WIKI = Reader(wiki, ('mwparserfromhell',), 'wiki')

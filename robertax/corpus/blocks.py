@@ -5,12 +5,16 @@ it. Where blocks begin and end follows from the documents alone, so the bytes of
 the records do not depend on how many processes made them, in which order, or
 how often they were interrupted. The price is the unfilled end of each block's
 last example, which is counted.
+
+A first pass, the survey, reads everything, so that whatever is wrong with the
+text is said before any work is done, and learns the blocks. It depends on the
+text alone and is kept in `<cache_dir>/surveys/<corpus>-<hash>.json`: neither a
+restart nor another format, length or tokenizer reads the text for it again.
 """
 
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 import dataclasses
-import hashlib
 import json
 import os
 import sys
@@ -21,6 +25,8 @@ from robertax.corpus.records import write_json, writing_records
 from robertax.errors import InputError
 from robertax.progress import progress_bar
 
+SURVEY_VERSION = 1  # Raised whenever the same text would be surveyed otherwise.
+LITERALS = ('<s>', '<pad>', '</s>', '<unk>', '<mask>')
 MIN_CHARS = 2 << 20
 MIN_DOCUMENTS = 8
 MAX_CHARS = 32 << 20
@@ -40,7 +46,7 @@ class Block:
     chars: their characters.
     part: 'all', or, of a one-document corpus, 'head' or 'tail' of its
       sentences (see `part_of`).
-    size: bytes of the corpus's files that it came from, for progress.
+    size: bytes of the corpus's files, for progress.
     mark: of its first document, see `documents.Corpus`; None: the corpus can
       only be read from its beginning.
   """
@@ -62,10 +68,7 @@ class Block:
 class Shard:
   """A run of blocks of one split, whose rows share a file: the unit of restart.
 
-  Attributes:
-    split: 'train' or 'eval'.
-    index, total: which of how many of its split.
-    blocks: at least one.
+  It is number `index` of the `total` shards of its split, and has blocks.
   """
   split: str
   index: int
@@ -74,10 +77,7 @@ class Shard:
 
   @property
   def name(self) -> str:
-    """
-    >>> Shard('train', 3, 12, ()).name
-    'train-00003-of-00012'
-    """
+    """Such as 'train-00003-of-00012'."""
     return f'{self.split}-{self.index:05d}-of-{self.total:05d}'
 
   @property
@@ -86,7 +86,7 @@ class Shard:
 
   @property
   def identity(self) -> list:
-    """What it is of, as it comes back from JSON."""
+    """Its blocks, as they come back from JSON."""
     return [[b.start, b.stop, b.chars, b.part] for b in self.blocks]
 
 
@@ -124,8 +124,8 @@ def is_full(chars: int, documents: int) -> bool:
 class Survey:
   """Learns a corpus's blocks from the sizes of its documents, in one pass.
 
-  Keeps a few numbers a block and of the last 1 % of documents: which documents
-  those are is known only at the end.
+  It keeps a few numbers of each block, and of the last 1 % of documents: which
+  documents those are is known only at the end.
   """
 
   def __init__(self):
@@ -137,13 +137,7 @@ class Survey:
 
   def add(self, chars: int, position: int = 0,
           mark: tuple[int, ...] | None = None) -> None:
-    """Takes note of the next document.
-
-    Args:
-      chars: its size.
-      position: bytes of the corpus's files that were read so far.
-      mark: where it begins, see `Block`.
-    """
+    """Adds the next document; `position` is the corpus's after it."""
     self.num_documents += 1
     self.num_chars += chars
     self._tail.append((chars, position, mark))
@@ -152,7 +146,7 @@ class Survey:
       self._settle('train', *self._tail.popleft())
 
   def _settle(self, split: str, chars: int, position: int, mark) -> None:
-    """The next document in order is of that split, for certain."""
+    """Counts the next document in order to that split."""
     stop = self.num_documents - len(self._tail)
     if stop - 1 == self._start:
       self._mark = mark
@@ -188,13 +182,11 @@ class Changed(Exception):
 def read_blocks(documents: Iterator[str], blocks: Sequence[Block],
                 first: int = 0, to_the_end: bool = True
                 ) -> Iterator[tuple[Block, list[str]]]:
-  """Yields each block with its documents.
+  """Yields each of some blocks, in order, with its documents.
 
   Args:
-    documents: of a corpus.
-    blocks: some blocks, in order; what lies between two is passed over.
-    first: the number in the corpus of the first of the documents.
-    to_the_end: the last block ends with the corpus.
+    documents: those of a corpus from the `first` on.
+    to_the_end: whether the last block ends with the corpus.
 
   Raises:
     Changed: the documents are not those that were surveyed.
@@ -217,28 +209,9 @@ def read_blocks(documents: Iterator[str], blocks: Sequence[Block],
     raise Changed
 
 
-# Surveys: what the first pass over a corpus learned, and keeps.
-#
-# That pass reads everything, so that what is wrong with the text is said before
-# any work is done. Its result depends on the text alone: it is kept in
-# `<cache_dir>/surveys/<corpus>-<hash>.json`, so neither a restart nor another
-# format, length or tokenizer reads the text for it again.
-
-
-SURVEY_VERSION = 1  # Raised whenever the same text would be surveyed otherwise.
-LITERALS = ('<s>', '<pad>', '</s>', '<unk>', '<mask>')
-
-
 @dataclasses.dataclass(frozen=True)
 class Surveyed:
-  """What is known of a corpus.
-
-  Attributes:
-    blocks: all of them, in order.
-    counts: what the reader counted, `documents_naming_special_tokens`,
-      `characters`.
-    seconds: how long the reading took.
-  """
+  """What the first pass over a corpus learned, and the seconds it took."""
   blocks: list[Block]
   counts: Counter
   seconds: float
@@ -248,12 +221,7 @@ class Surveys:
   """The survey of each corpus, made when it is first asked for."""
 
   def __init__(self, cache_dir: str, progress: bool, only_kept: bool = False):
-    """
-    Args:
-      cache_dir: surveys are kept in its folder `surveys`.
-      progress: show a bar and what is missing, on stderr.
-      only_kept: read no text; a corpus without a survey is an error.
-    """
+    """With `only_kept`, a corpus whose survey is not kept is an error."""
     self._folder = os.path.join(cache_dir, 'surveys')
     self._progress, self._only_kept = progress, only_kept
     self._known = {}
@@ -263,11 +231,7 @@ class Surveys:
     return self.of(corpus).blocks
 
   def of(self, corpus) -> Surveyed:
-    """All that is known of a corpus.
-
-    Raises:
-      InputError: there is something wrong with its text, or none.
-    """
+    """The survey of a corpus; wrong text, or none, is an InputError."""
     if corpus.name not in self._known:
       self._known[corpus.name] = self._find(corpus)
     return self._known[corpus.name]
@@ -276,8 +240,8 @@ class Surveys:
     fingerprint = corpus.fingerprint()
     facts = [SURVEY_VERSION, fingerprint, LITERALS, MIN_CHARS,
              MIN_DOCUMENTS, MAX_CHARS, MAX_DOCUMENTS]
-    name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-    path = os.path.join(self._folder, f'{corpus.name}-{name}.json')
+    path = os.path.join(self._folder, f'{corpus.name}-'
+                        f'{files.json_hash(facts)[:16]}.json')
     found = _read_survey(path)
     if found is None and self._only_kept:
       raise InputError(
@@ -323,7 +287,7 @@ class Surveys:
 
 
 def _read_survey(path: str) -> Surveyed | None:
-  """What was kept; None: nothing, or nothing that can be used."""
+  """The survey that was kept; None: there is none that can be used."""
   try:
     with files.open(path) as f:
       values = json.load(f)

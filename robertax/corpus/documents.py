@@ -1,8 +1,8 @@
-"""Corpora of one's own text: what `data.corpora` names becomes documents.
+"""Documents: what `data.corpora` names, and what is left out of it on purpose.
 
-A kind of file is a row of `READERS`: .txt holds documents with blank lines
-between, .jsonl one document a line, others are what other tools leave. Whatever
-is not as it should be is an error with its file and place, or counted.
+A kind of file is a row of `READERS`. `corpora_of` finds the corpora of a
+config; each has a name, files, and a fingerprint, and gives its documents in a
+fixed order.
 """
 
 from collections import Counter
@@ -12,44 +12,36 @@ import glob
 import hashlib
 import importlib
 import inspect
-import json
 import os
 import re
 import sys
 
 from robertax import files
-from robertax.corpus.archives import warc, wiki
-from robertax.corpus.python_docs import PythonDocs
-from robertax.corpus.readers import (
-    PACKINGS,
-    Reader,
-    Reading,
-    arrow,
-    jsonl,
-    parquet,
-    saved_files,
-    txt,
-)
-from robertax.corpus.tfds_text import PREFIX, TfdsText
+from robertax.config import DataConfig
+from robertax.corpus.readers import PACKINGS, Reader, Reading, saved_files
 from robertax.errors import InputError, unknown
+from robertax.tables import Table
 
-_WARC = Reader(warc, ('warcio', 'resiliparse'), 'warc')
-READERS = {
-    '.txt': Reader(txt),
-    '.jsonl': Reader(jsonl),
-    '.parquet': Reader(parquet, ('pyarrow',), packed=False),
-    '.arrow': Reader(arrow, ('pyarrow',), packed=False),
-    '.warc': _WARC,
-    '.wet': _WARC,
-    '.xml': Reader(wiki, ('mwparserfromhell',), 'wiki'),
-}
+# By a file's ending; each row is a `Reader`.
+READERS = Table({
+    '.txt': 'robertax.corpus.readers:TXT',
+    '.jsonl': 'robertax.corpus.readers:JSONL',
+    '.parquet': 'robertax.corpus.readers:PARQUET',
+    '.arrow': 'robertax.corpus.readers:ARROW',
+    '.warc': 'robertax.corpus.archives:WARC',
+    '.wet': 'robertax.corpus.archives:WARC',
+    '.xml': 'robertax.corpus.archives:WIKI'})
 INVALID_UTF8 = ('error', 'replace')
+TFDS = 'tfds:'  # Before a data set's name or folder.
+CLEANING_VERSION = 1  # Raised whenever other documents would remain.
+_HASH_BYTES = 16  # Two of 10^12 documents agree by chance once in 10^14.
+_BUCKET = 2  # Bytes of a hash that say where the others are kept.
 # Parts of a dump: enwiki-20260101-pages-articles1.xml-p1p41242.bz2
 _SHARD_NUMBER = re.compile(r'(?<=\.xml)-p\d+p\d+$')
 
 
 def reader_of(path: str) -> Reader | None:
-  """The row of `READERS` for a file, by its name; None: there is none."""
+  """The row of `READERS` for a file's name; None: there is none."""
   name, packing = path, ''
   if path.endswith(PACKINGS):
     name, _, packing = path.rpartition('.')
@@ -66,8 +58,8 @@ class Corpus:
     counts: filled by `documents`: `empty_documents` (nothing but space) were
       skipped, `replaced_bytes` became U+FFFD, and what each reader counts.
     size, position: bytes of the files, and how many of them were read.
-    mark: (file, number in it) of the document that was given last: with it
-      reading can begin there.
+    mark: (file, number in it) of the document that was given last; reading can
+      begin at a mark.
   """
 
   def __init__(self, name: str, sources: list[str], text_field: str = 'text',
@@ -87,25 +79,20 @@ class Corpus:
         for version in reader_of(path).versions(path)})
 
   def fingerprint(self) -> str:
-    """A hash of where the files are, their sizes and modification times, and
-    of the packages that make text of them."""
+    """A hash of paths, sizes, modification times and package versions."""
     facts = [(files.absolute(path), *files.stat(path)) for path in self.files]
-    return hashlib.sha256(json.dumps(
-        [facts, self._text_field, self._replace,
-         *([self._versions] if self._versions else [])]).encode()).hexdigest()
+    return files.json_hash([facts, self._text_field, self._replace,
+                            *([self._versions] if self._versions else [])])
 
   def documents(self, mark: tuple[int, int] = (0, 0)) -> Iterator[str]:
-    """Reads the documents, one in memory at a time.
-
-    Lines of a document end with '\n'.
+    """Reads the documents, one in memory at a time, with Unix line ends.
 
     Args:
-      mark: of the document to begin with: files before its own are not opened,
-        documents before it in its own are passed over. `counts` are then of
-        what was read.
+      mark: of the document to begin with. Files before its own are not opened;
+        `counts` are those of what was read.
 
     Raises:
-      InputError: with the file and the line, row or record.
+      InputError: wrong text, with the file and the line, row or record.
     """
     first, passed = mark
     self.counts.clear()
@@ -129,15 +116,11 @@ class Corpus:
     self.position += num_bytes
 
 
-def corpora_of(data) -> list:
+def corpora_of(data: DataConfig) -> list:
   """The corpora of a config's `data` section, cleaned as it says.
 
-  Args:
-    data: has corpora, text_field, invalid_utf8, split, tfds_dir and the keys of
-      `cleaning.Cleaning` (data.DataConfig).
-
   Raises:
-    InputError: as `resolve`.
+    InputError: as `resolve`; a filter that is no function.
   """
   found = resolve(data.corpora, data.text_field, data.invalid_utf8, data.split,
                   data.tfds_dir)
@@ -149,16 +132,7 @@ def corpora_of(data) -> list:
 def resolve(corpora: str, text_field: str = 'text',
             invalid_utf8: str = 'error', split: str = 'train',
             tfds_dir: str = '') -> list:
-  """Finds the corpora that `data.corpora` names.
-
-  Args:
-    corpora: with commas between: a file; a folder (all its files together are
-      one corpus); a glob (each file a corpus); `tfds:NAME` or `tfds:FOLDER`;
-      `python`, the embedded text.
-    text_field: the field, column or feature that holds the text.
-    invalid_utf8: 'error' or 'replace'.
-    split: of data sets with splits.
-    tfds_dir: where TFDS's prepared data sets lie.
+  """Finds the corpora that `data.corpora` names; arguments as in DataConfig.
 
   Returns:
     `Corpus`, `TfdsText` or `PythonDocs` objects, in the order given. A file's
@@ -171,13 +145,15 @@ def resolve(corpora: str, text_field: str = 'text',
   found = []
   for item in filter(None, (part.strip() for part in corpora.split(','))):
     if item == 'python':
+      from robertax.corpus.python_docs import PythonDocs
       found.append(PythonDocs())
-      continue
-    if item.startswith(PREFIX):
-      found.append(TfdsText(item, text_field, invalid_utf8, split, tfds_dir))
-      continue
-    found += [Corpus(name, files, text_field, invalid_utf8)
-              for name, files in _files_of(item, split)]
+    elif item.startswith(TFDS):
+      from robertax.corpus.tfds_text import TfdsText
+      found.append(TfdsText(item.removeprefix(TFDS), text_field,
+                            invalid_utf8, split, tfds_dir))
+    else:
+      found += [Corpus(name, paths, text_field, invalid_utf8)
+                for name, paths in _files_of(item, split)]
   if not found:
     raise InputError('data.corpora is empty: name a file, a folder, a '
                      'glob, tfds:NAME, or python, the embedded text.')
@@ -230,7 +206,7 @@ def _files_of(item: str, split: str) -> list[tuple[str, list[str]]]:
 
 
 def _endings() -> str:
-  """The names of files that are read, for messages."""
+  """The endings of files that are read, for messages."""
   packed = [ending for ending, reader in READERS.items() if reader.packed]
   plain = [ending for ending in READERS if ending not in packed]
   return (f'{", ".join(packed)} (each also {", ".join(PACKINGS)}), '
@@ -257,40 +233,28 @@ def _unreadable(error: OSError):
                    f'{error.strerror}.') from error
 
 
-# Cleaning: documents that are left out on purpose, each counted.
-#
-# All of it is off by default: the paper says nothing of it. A `Cleaned` corpus
-# stands for the one it wraps, so every pass reads the same documents, and the
-# last 1 % of those that remain is held out.
-
-
-CLEANING_VERSION = 1  # Raised whenever other documents would remain.
-_HASH_BYTES = 16  # Bytes: two of 10^12 documents agree by chance once in 10^14.
-_BUCKET = 2  # Bytes of the hash that say where the others are kept.
+# Cleaning leaves documents out on purpose, and counts them. All of it is off by
+# default: the paper says nothing of it. A `Cleaned` corpus stands for the one
+# it wraps, so every pass reads the same documents, and the last 1 % of those
+# that remain is held out.
 
 
 @dataclasses.dataclass(frozen=True)
 class Cleaning:
-  """What is left out of a corpus; attributes as in DataConfig, but that
-  document_filter is that of this corpus: `module:function`, or nothing.
-  """
+  """What is left out of one corpus; attributes as in DataConfig."""
   drop_duplicates: bool = False
   min_document_chars: int = 0
   document_filter: str = ''
 
   def of(self, corpus):
-    """The corpus, cleaned; itself where all is off.
-
-    Raises:
-      InputError: `document_filter` names no function.
-    """
+    """The corpus, cleaned; itself where nothing is to be left out."""
     return corpus if self == Cleaning() else Cleaned(corpus, self)
 
 
 class Cleaned:
   """A corpus without what a `Cleaning` leaves out; used as a `Corpus`.
 
-  First the filter, which may change a document, then the length, then the
+  The filter comes first, which may change a document, then the length, then the
   duplicates, of which the first one stays: so a document is compared as it
   would be learned from.
 
@@ -316,16 +280,11 @@ class Cleaned:
     return getattr(self._corpus, name)  # Name, files, counts, position, ...
 
   def fingerprint(self) -> str:
-    """Of the corpus, the switches, and the filter's source file."""
-    return hashlib.sha256(json.dumps(
-        [self._corpus.fingerprint(), self._facts]).encode()).hexdigest()
+    """A hash of the corpus, the switches, and the filter's source file."""
+    return files.json_hash([self._corpus.fingerprint(), self._facts])
 
   def documents(self) -> Iterator[str]:
-    """Those that remain, in order; counts are complete at the end.
-
-    Raises:
-      InputError: what the corpus raises, and any error of the filter.
-    """
+    """The documents that remain; an error of the filter is an InputError."""
     seen = Seen() if self._cleaning.drop_duplicates else None
     least = self._cleaning.min_document_chars
     for number, text in enumerate(self._corpus.documents(), 1):
@@ -374,17 +333,17 @@ class Cleaned:
 
 
 class Seen:
-  """Texts that were there before, by a hash of 16 bytes.
+  """A set of texts, by hashes, in about 16 bytes a text and 4 MB.
 
-  About 16 bytes a document and 4 MB: hashes lie one behind another, in 65,536
-  buckets, and are looked for by `bytearray.find`. A set would take 100 bytes.
+  The hashes stand one behind another in 65,536 buckets, and are looked for by
+  `bytearray.find`. A Python set would take 100 bytes a text.
   """
 
   def __init__(self):
     self._buckets = [None] * (1 << 8 * _BUCKET)
 
   def add(self, text: str) -> bool:
-    """Takes note of a text, and says whether it was there before."""
+    """Adds a text, and says whether it was there before."""
     key = hashlib.blake2b(text.encode(), digest_size=_HASH_BYTES).digest()
     number, rest = int.from_bytes(key[:_BUCKET], 'big'), key[_BUCKET:]
     bucket = self._buckets[number]
@@ -408,12 +367,8 @@ def filters_of(document_filter: str, corpora: Sequence[str]) -> list[str]:
   >>> filters_of('news=f:english,stories=f:told', ['books', 'news', 'stories'])
   ['', 'f:english', 'f:told']
 
-  Args:
-    document_filter: as in DataConfig.
-    corpora: their names.
-
   Raises:
-    InputError: a name that no corpus has, or has twice.
+    InputError: a part names no corpus, or one that has a filter already.
   """
   if '=' not in document_filter:
     return [document_filter] * len(corpora)
@@ -430,11 +385,7 @@ def filters_of(document_filter: str, corpora: Sequence[str]) -> list[str]:
 
 
 def load_filter(name: str) -> Callable:
-  """The function that `module:function` names.
-
-  Raises:
-    InputError: no such module, or no such function in it.
-  """
+  """The function that `module:function` names, or an InputError."""
   module, colon, function = name.partition(':')
   if not (module and colon and function):
     raise InputError(f'data.document_filter={name!r}: module:function, such as '
@@ -463,11 +414,7 @@ def load_filter(name: str) -> Callable:
 
 
 def source_hash(function: Callable) -> str:
-  """A hash of the file that a function is written in.
-
-  Raises:
-    InputError: it is written in none (a builtin, C).
-  """
+  """A hash of the Python file of a function; an InputError if there is none."""
   try:
     path = inspect.getsourcefile(inspect.unwrap(function))
     with open(path, 'rb') as f:

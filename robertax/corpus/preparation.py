@@ -1,18 +1,16 @@
-"""Preparation: corpora become records, tokenizer included.
+"""Preparation: corpora become records, on this machine or by Apache Beam.
 
-A first pass reads everything, so that what is wrong with the text is said
-before any work is done, and learns the blocks (corpus/surveys.py). A second
-tokenizes them into a store (corpus/token_store.py), a third packs the store
-into records. Each goes on from what is finished, by whomever. A folder of
-records is finished when its manifest is there, and not before.
+A first pass over the text learns its blocks (blocks.py), and a tokenizer is
+read or trained. A second pass tokenizes the blocks into a store (tokens.py), a
+third packs the store into records (shards.py). Each pass goes on from what is
+finished, by whomever. A folder of records is finished when its manifest is
+there, and `verify_prepared` says whether it still is what was written.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import glob
-import hashlib
-import json
 import os
 import re
 import sys
@@ -20,8 +18,9 @@ import threading
 import time
 
 from robertax import errors, files
+from robertax.config import DataConfig, TokenizerConfig
 from robertax.corpus import records, shards, tokens
-from robertax.corpus.blocks import Shard, Surveys, part_of
+from robertax.corpus.blocks import Surveys, part_of
 from robertax.corpus.documents import corpora_of
 from robertax.corpus.formats import FORMATS
 from robertax.corpus.records import (
@@ -54,42 +53,34 @@ from robertax.text import (
     train_wordpiece,
 )
 
-# The tokenizer of a preparation: read, or trained on the corpora and kept.
-
-
 # Raised whenever the same corpora would train another tokenizer.
 TRAINING_VERSION = 1
 MAX_TRAINING_CHARS = 256_000_000
+SHORTEST = 8  # Tokens; below, there is hardly anything to predict from.
+STAGES = ('reading', 'splitting', 'tokenizing', 'packing', 'writing')
+OUR_FILES = (MANIFEST, '.lock')
+INSTALL = ("--beam needs the package apache-beam: pip install "
+           "'apache-beam==2.77.0', or '.[beam]' in robertax's folder.")
 
 
-def tokenizer_path(config, corpora: list, sentences: str, cache_dir: str
-                   ) -> str:
+def _tokenizer_path(config: TokenizerConfig, corpora: list, sentences: str,
+                    cache_dir: str) -> str:
   """Where the tokenizer trained on these corpora is kept."""
   facts = [TRAINING_VERSION, MAX_TRAINING_CHARS, config.vocab_size, sentences,
            [corpus.fingerprint() for corpus in corpora]]
-  if config.kind != 'byte_bpe':  # What is kept of those keeps its name.
+  if config.kind != 'byte_bpe':  # Kept byte_bpe tokenizers keep their names.
     facts += [config.kind, config.lowercase]
-  name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+  name = files.json_hash(facts)[:16]
   return os.path.join(cache_dir, 'tokenizers', name, 'tokenizer.json')
 
 
-def tokenizer_for(config, corpora: list, surveys, sentences: str,
-                  cache_dir: str, progress: bool = True,
+def tokenizer_for(config: TokenizerConfig, corpora: list, surveys: Surveys,
+                  sentences: str, cache_dir: str, progress: bool = True,
                   only_kept: bool = False) -> tuple[Tokenizer, str]:
-  """The tokenizer that a config asks for.
+  """The tokenizer of a config, read or trained, and the path of its file.
 
-  Args:
-    config: a config.TokenizerConfig.
-    corpora: what to train on where `path` is empty.
-    surveys: gives each corpus's blocks, `surveys(corpus)`; only their training
-      documents are used.
-    sentences: a splitter's name; the tokenizer sees what will be encoded.
-    cache_dir: trained tokenizers are kept here.
-    progress: show a progress bar.
-    only_kept: train none.
-
-  Returns:
-    The tokenizer and the path of its file.
+  One is trained on the sentences of the training documents, which it will
+  encode, and kept in `cache_dir`; with `only_kept`, none is trained.
 
   Raises:
     InputError: an unknown kind, a wrong file, a vocabulary that is too small.
@@ -97,7 +88,7 @@ def tokenizer_for(config, corpora: list, surveys, sentences: str,
   if config.path:
     return load(config.path, config.lowercase), config.path
   check(config)
-  path = tokenizer_path(config, corpora, sentences, cache_dir)
+  path = _tokenizer_path(config, corpora, sentences, cache_dir)
   if only_kept and not files.exists(path):
     raise InputError(f'no tokenizer was trained on these corpora: {path} does '
                      'not exist. Run python -m robertax.prepare.')
@@ -130,8 +121,8 @@ def tokenizer_for(config, corpora: list, surveys, sentences: str,
 def _training_texts(corpora, surveys, split, progress) -> Iterator[list[str]]:
   """Sentences of the training documents, a list a document.
 
-  Of more than `MAX_CHARS` characters a part is taken, document by document,
-  evenly from beginning to end.
+  Of more than MAX_TRAINING_CHARS a part is taken: documents, evenly from
+  beginning to end.
   """
   heads, total, share = _training_plan(corpora, surveys)
   seen = taken = 0
@@ -149,38 +140,15 @@ def _training_texts(corpora, surveys, split, progress) -> Iterator[list[str]]:
 
 
 def _training_plan(corpora, surveys) -> tuple[list, int, float]:
-  """Training blocks of each corpus, their characters, the share to take."""
+  """Training blocks of each corpus, their characters, the share to use."""
   heads = [[block for block in surveys(corpus) if block.split == 'train']
            for corpus in corpora]
   total = sum(block.chars for blocks in heads for block in blocks)
   return heads, total, min(1., MAX_TRAINING_CHARS / max(1, total))
 
 
-# Finishing: the shards of a corpus become one whole with a manifest.
-
-
-STAGES = ('reading', 'splitting', 'tokenizing', 'packing', 'writing')
-
-
-def clear_unfinished(job: Job) -> None:
-  """Removes what an interrupted preparation left unfinished."""
-  for folder in (job.folder, job.store_folder):
-    if not files.is_remote(folder):
-      with writing_records(folder):
-        for stale in glob.glob(f'{glob.escape(folder)}/*.partial'):
-          os.remove(stale)
-
-
 def finish_records(job: Job, seconds: float) -> Manifest:
-  """Writes what a folder has besides its shards, the manifest last.
-
-  Args:
-    job: all of its shards are finished.
-    seconds: the preparation took, so far.
-
-  Raises:
-    InputError: too little text; the disk.
-  """
+  """Writes what a folder of finished shards lacks, the manifest last."""
   started = time.monotonic()
   entries = [(shard, read_entry(job.folder, shard, job.forms))
              for shard in job.shards()]
@@ -225,7 +193,7 @@ def finish_records(job: Job, seconds: float) -> Manifest:
 
 
 def _split_counts(job: Job, entries: list) -> dict[str, Split]:
-  """Counts of each split, of all its shards together."""
+  """The counts of each split, summed over its shards."""
   splits = {}
   for split in SPLITS:
     own = [entry for shard, entry in entries if shard.split == split]
@@ -242,43 +210,27 @@ def _split_counts(job: Job, entries: list) -> dict[str, Split]:
   return splits
 
 
-def remove_left_over(manifest: Manifest) -> None:
-  """Removes what the making of finished records needed, and they do not.
-
-  Entries of shards, parts of arrays, files of a preparation by other code.
-  """
-  if manifest.checksums:
-    for name in files.listdir(manifest.folder):
-      if '-of-' in name and name not in manifest.checksums:
-        files.remove(os.path.join(manifest.folder, name))
-
-
 def add_forms(manifest: Manifest, forms: Sequence[str]) -> Manifest:
   """Adds the memory-mapped form to finished records that lack it."""
   if 'memmap' not in forms or 'memmap' in manifest.forms:
     return manifest
   sums = shards.arrays_from_records(manifest)
-  if manifest.checksums:  # Else it was prepared before there were any.
-    sums = manifest.checksums | sums
-  else:
-    sums = {}
+  # Without checksums, it was prepared before there were any.
+  sums = manifest.checksums | sums if manifest.checksums else {}
   manifest = dataclasses.replace(
       manifest, forms=(*manifest.forms, 'memmap'), checksums=sums)
   manifest.write()
   return manifest
 
 
-SHORTEST = 8  # Tokens; below, there is hardly anything to predict from.
-
-
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-  """What `prepare` gives.
+  """What `prepare` returns.
 
   Attributes:
     tokenizer: the tokenizer of the records.
     manifests: one a corpus, in the order of data.corpora.
-    tokenizer_path: the file or folder the tokenizer was read from.
+    tokenizer_path: the file or folder that the tokenizer was read from.
   """
   tokenizer: Tokenizer
   manifests: list[Manifest]
@@ -293,25 +245,20 @@ def default_cache_dir() -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """What there is to do: of each corpus a job, all with one tokenizer."""
+  """What there is to do: a job for each corpus, all with one tokenizer."""
   tokenizer: Tokenizer
   tokenizer_path: str
   jobs: list[Job]
-  forms: tuple[str, ...]  # Those of jobs, and what is made of these.
+  forms: tuple[str, ...]  # Those of the jobs, and what is made of these.
 
 
-def plan(data, tokenizer_config, *, out: str = '', memmap: bool = False,
-         vocab_size: int = 0, progress: bool = True, only_kept: bool = False
-         ) -> Plan:
-  """Checks the config, reads all text that is not prepared, and plans.
+def plan(data: DataConfig, tokenizer_config: TokenizerConfig, *, out: str = '',
+         memmap: bool = False, vocab_size: int = 0, progress: bool = True,
+         only_kept: bool = False) -> Plan:
+  """Checks the config, surveys all text that is not prepared, and plans.
 
-  Args:
-    data, tokenizer_config, out, memmap, vocab_size, progress: as `prepare`.
-    only_kept: read no text and train no tokenizer: what the plan needs was
-      kept by an earlier one, or it is an error.
-
-  Raises:
-    InputError: whatever is wrong with config, text or tokenizer.
+  Arguments and errors are those of `prepare`. With `only_kept`, no text is read
+  and no tokenizer trained: what an earlier plan did not keep is an error.
   """
   for name, table in (('format', FORMATS), ('sentences', SPLITTERS)):
     if getattr(data, name) not in table:
@@ -332,8 +279,7 @@ def plan(data, tokenizer_config, *, out: str = '', memmap: bool = False,
     if 'array_record' not in forms:
       raise InputError(f'{cache}: to prepare records in a remote place needs '
                        'array_record: pip install array-record.')
-    # Whatever the backend, what is remote is read in the other form, and that
-    # is made of these: arrays cannot be mapped there to be joined.
+    # Arrays cannot be mapped there to be joined: they are made of records.
     made, forms = ('array_record', 'memmap'), ['array_record']
   corpora = corpora_of(data)
   surveys = Surveys(cache, progress, only_kept)
@@ -348,18 +294,16 @@ def plan(data, tokenizer_config, *, out: str = '', memmap: bool = False,
                                        tuple(forms), surveys), made)
 
 
-def prepare(data, tokenizer_config, *, out: str = '', memmap: bool = False,
-            vocab_size: int = 0, progress: bool = True) -> Prepared:
+def prepare(data: DataConfig, tokenizer_config: TokenizerConfig, *,
+            out: str = '', memmap: bool = False, vocab_size: int = 0,
+            progress: bool = True) -> Prepared:
   """Prepares what is missing and returns all of it.
 
   Args:
-    data: has corpora and what else says which documents
-      (documents.corpora_of), sentences, format, sequence_length, pair_*,
-      cache_dir, keep_tokens, workers, backend (data.DataConfig).
-    tokenizer_config: has path and vocab_size (config.TokenizerConfig).
+    data, tokenizer_config: sections of a config.
     out: a folder instead of data.cache_dir.
     memmap: make the memory-mapped form too; data.backend='numpy' implies it.
-    vocab_size: what the tokenizer must have (model.vocab_size); 0: anything.
+    vocab_size: that the tokenizer must have (model.vocab_size); 0: any.
     progress: show progress bars, and a line a corpus, on stderr.
 
   Raises:
@@ -376,7 +320,10 @@ def prepare(data, tokenizer_config, *, out: str = '', memmap: bool = False,
       manifest = Manifest.read(job.folder)
       manifest.check(corpus=job.corpus.name, vocab_size=job.vocab_size,
                      dtype=job.recipe.dtype, **job.facts)
-      remove_left_over(manifest)
+      for name in files.listdir(job.folder) if manifest.checksums else ():
+        # Entries and arrays of shards, which only the making needed.
+        if '-of-' in name and name not in manifest.checksums:
+          files.remove(os.path.join(job.folder, name))
       manifest = add_forms(manifest, planned.forms)
     if progress:
       print(describe_manifest(manifest), file=sys.stderr)
@@ -386,32 +333,33 @@ def prepare(data, tokenizer_config, *, out: str = '', memmap: bool = False,
 
 def _fill_corpus(job: Job, workers: int, keep_tokens: bool,
                  progress: bool) -> None:
-  """The second and third pass over one corpus, up to its manifest."""
+  """Makes the second and third pass over a corpus, and its manifest."""
   started = time.monotonic()
   with locked(job.store_folder):
-    clear_unfinished(job)
+    for folder in (job.folder, job.store_folder):
+      if not files.is_remote(folder):
+        with writing_records(folder):
+          for stale in glob.glob(f'{glob.escape(folder)}/*.partial'):
+            os.remove(stale)
     missing = job.without_tokens()
     if progress:
-      _going_on(job, missing)
+      whole, left = len(job.shards()), len(job.without_records())
+      if left < whole or len(missing) < whole:
+        print(f'{job.corpus.name}: of {whole} shards {whole - len(missing)} '
+              f'are tokenized and {whole - left} packed already.',
+              file=sys.stderr)
     fill_tokens(job, missing, workers, progress)
     fill_records(job, job.without_records(), workers, progress)
     manifest = finish_records(job, time.monotonic() - started)
     if not keep_tokens:
-      job.store.remove()
+      with writing_records(job.store_folder):
+        files.rmtree(job.store_folder)
   if progress:
     print(describe_seconds(manifest, workers), file=sys.stderr)
 
 
-def _going_on(job: Job, missing: list[Shard]) -> None:
-  """Says what an earlier preparation left to go on from."""
-  whole, left = len(job.shards()), len(job.without_records())
-  if left < whole or len(missing) < whole:
-    print(f'{job.corpus.name}: of {whole} shards {whole - len(missing)} are '
-          f'tokenized and {whole - left} packed already.', file=sys.stderr)
-
-
 def describe_seconds(manifest: Manifest, workers: int) -> str:
-  """Where the time of a preparation went, in a line.
+  """A line that says where the time of a preparation went.
 
   Reading, splitting and tokenizing may have been done for another format.
   """
@@ -422,7 +370,7 @@ def describe_seconds(manifest: Manifest, workers: int) -> str:
 
 
 def describe_manifest(manifest: Manifest) -> str:
-  """A corpus in a line: its size, and whatever was cut, dropped or wasted."""
+  """A line with a corpus's size, and whatever was cut, dropped or wasted."""
   splits = [manifest.splits[name] for name in SPLITS]
   drawn = ('' if manifest.duplicates == 1 else
            f', pairs drawn {manifest.duplicates} times, all counted')
@@ -437,21 +385,9 @@ def describe_manifest(manifest: Manifest) -> str:
           f'evaluation){drawn}; {counts}. {manifest.folder}')
 
 
-# Verification: whether prepared files are still what was written.
-
-
-OUR_FILES = (MANIFEST, '.lock')
-
-
 def verify_files(folder: str, expected: Mapping[str, Checksum],
                  progress: bool = False) -> Iterator[Damage]:
-  """Reads every file of a folder and yields what is wrong, file by file.
-
-  Args:
-    folder: of a manifest (records) or of a store of tokens.
-    expected: its checksums; not empty.
-    progress: show a bar on stderr.
-  """
+  """Reads every file of a folder and yields what is not as expected."""
   with progress_bar(sum(file.size for file in expected.values()), 'B',
                     f'{folder}: reading', progress) as shown:
     for name, file in sorted(expected.items()):
@@ -461,7 +397,7 @@ def verify_files(folder: str, expected: Mapping[str, Checksum],
       shown.update(file.size)
   for name in files.listdir(folder):
     known = name in expected or name in OUR_FILES
-    # A store's: they say where in its files the blocks are.
+    # A store's index says where in its files the blocks are.
     index = name.removesuffix('.json') + '.tokens' in expected
     if not known and not index:
       yield Damage(os.path.join(folder, name), None,
@@ -471,15 +407,11 @@ def verify_files(folder: str, expected: Mapping[str, Checksum],
 def verify_prepared(folders, progress: bool = True) -> bool:
   """Checks folders of records and stores of tokens, and prints what it finds.
 
-  Args:
-    folders: of either kind; one that `prepare` never made is an error.
-    progress: show bars on stderr.
-
   Returns:
     Whether all are what was written. What has no checksums is not.
 
   Raises:
-    InputError: a folder is not of either kind, or its manifest is damaged.
+    InputError: a folder is of neither kind, or its manifest is damaged.
   """
   whole = True
   for folder in folders:
@@ -499,14 +431,12 @@ def verify_prepared(folders, progress: bool = True) -> bool:
   return whole
 
 
-def verify_config(data, tokenizer_config, **options) -> bool:
-  """The same for all that a config names: records, and tokens where kept.
-
-  Args:
-    data, tokenizer_config, **options: as `preparation.prepare` takes them.
+def verify_config(data: DataConfig, tokenizer_config: TokenizerConfig,
+                  **options) -> bool:
+  """`verify_prepared` of all records, and tokens where kept, of a config.
 
   Raises:
-    InputError: not prepared, or not to the end.
+    InputError: it is not prepared to the end.
   """
   jobs = plan(data, tokenizer_config, progress=False, only_kept=True,
               **options).jobs
@@ -519,48 +449,25 @@ def verify_config(data, tokenizer_config, **options) -> bool:
 
 def _expected_files(folder: str) -> Mapping[str, Checksum]:
   """Checksums of what a folder should hold."""
-  if files.exists(os.path.join(folder, MANIFEST)):
-    return Manifest.read(folder).checksums
-  if files.isdir(folder):
+  if not files.exists(os.path.join(folder, MANIFEST)) and files.isdir(folder):
     found = tokens.stored_files(folder)
     if found:
       return found
-  return Manifest.read(folder).checksums  # It says what is wrong.
+  return Manifest.read(folder).checksums  # If there is none, this says so.
 
 
-# Preparation on many machines: the local one's shards, as a Beam pipeline.
+# On many machines the shards are elements of a Beam pipeline. This machine
+# surveys the text and trains the tokenizer; a worker that has a shard reads its
+# documents, tokenizes them into the store and packs that into records, by the
+# functions of the local preparation, so bytes are the same, and shards that are
+# finished, whoever made them, are not made again. `prepare` then writes the
+# manifest.
 #
-# The machine that is asked reads all text once (surveys) and trains the
-# tokenizer if there is none; then the pipeline's elements are numbers of
-# shards, and a worker that has one reads its documents, tokenizes them into the
-# store and packs that into records, by the very functions of the local
-# preparation (corpus/filling.py). So bytes are the same, and shards that are
-# finished, whoever made them, are not made again. The manifest is written here,
-# at the end.
-#
-# What workers share is storage: text and data.cache_dir must be paths that all
-# of them see, gs:// or a mounted folder. For a shard's text a worker opens the
-# files that it lies in, and reads the first of them from its beginning: so give
-# a large corpus as many files, of a GB at most. Corpora without marks
-# (`documents.Corpus.mark`: TFDS, and all that is cleaned of duplicates) are
-# read up to the shard: these are better prepared on one machine.
-
-
-INSTALL = ("--beam needs the package apache-beam: pip install "
-           "'apache-beam==2.77.0', or '.[beam]' in robertax's folder.")
-
-
-def beam_module():
-  """The apache_beam package.
-
-  Raises:
-    InputError: it is not installed.
-  """
-  try:
-    import apache_beam
-  except ModuleNotFoundError as e:
-    raise InputError(INSTALL) from e
-  return apache_beam
+# Text and data.cache_dir must be paths that all workers see, gs:// or a mounted
+# folder. For a shard's text a worker reads the first of its files from the
+# beginning, so a large corpus should be many files of a GB at most. Corpora
+# without marks (`documents.Corpus.mark`: TFDS, and all that is cleaned of
+# duplicates) are read up to the shard, so one machine prepares them better.
 
 
 class Planned:
@@ -571,8 +478,8 @@ class Planned:
   _plans: dict[str, Plan] = {}  # Of this process.
   _lock = threading.Lock()
 
-  def __init__(self, data, tokenizer_config, **options):
-    """Takes what `preparation.plan` takes."""
+  def __init__(self, data: DataConfig, tokenizer_config: TokenizerConfig,
+               **options):
     self._arguments, self._options = (data, tokenizer_config), options
 
   def jobs(self):
@@ -584,12 +491,13 @@ class Planned:
       return self._plans[key].jobs
 
 
-def fill_with_beam(data, tokenizer_config, options: Sequence[str],
-                   progress: bool = True, **plan_options) -> None:
+def fill_with_beam(data: DataConfig, tokenizer_config: TokenizerConfig,
+                   options: Sequence[str], progress: bool = True,
+                   **plan_options) -> None:
   """Makes all missing shards of all corpora; `prepare` then finishes them.
 
   Args:
-    data, tokenizer_config: as for `preparation.prepare`.
+    data, tokenizer_config: as for `prepare`.
     options: of Beam and its runner, as on a command line, such as
       ['--runner=DataflowRunner', '--project=p'].
     progress: show bars of what is done here.
@@ -598,7 +506,10 @@ def fill_with_beam(data, tokenizer_config, options: Sequence[str],
   Raises:
     InputError: wrong input, here or on a worker; no Beam.
   """
-  beam = beam_module()
+  try:
+    import apache_beam as beam
+  except ModuleNotFoundError as e:
+    raise InputError(INSTALL) from e
   from apache_beam.options.pipeline_options import PipelineOptions
   jobs = plan(data, tokenizer_config, progress=progress, **plan_options).jobs
   elements = []
@@ -616,15 +527,15 @@ def fill_with_beam(data, tokenizer_config, options: Sequence[str],
   planned = Planned(data, tokenizer_config, **plan_options)
   try:
     with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
-      # Between two stages elements are dealt out anew, and what is done stays
-      # done where a worker is lost.
+      # Between two stages elements are dealt out anew, and what is done is not
+      # done again where a worker is lost.
       pipeline | 'Shards' >> beam.Create(elements) | (  # noqa: B018
           'Deal out' >> beam.Reshuffle()) | (
           'Tokenize' >> beam.Map(_tokenize, planned)) | (
           'Deal out again' >> beam.Reshuffle()) | (
           'Pack' >> beam.Map(_pack, planned))
   except Exception as e:
-    # A worker's error comes as text, in the midst of much else.
+    # A worker's error comes as text, amid much else.
     found = re.search(r'InputError: (.*)', str(e))
     if found is None:
       raise
@@ -645,7 +556,7 @@ def _pack(element, planned: Planned):
 
 
 def _find(element, planned: Planned):
-  """The job and the shard, in a list, that an element stands for."""
+  """The job of an element, and its shard in a list."""
   number, split, index, folder = element
   job = planned.jobs()[number]
   if job.folder != folder:

@@ -1,9 +1,9 @@
 """The embedded corpus `python`: English that every installation carries.
 
-The topics of `pydoc_data` and the docstrings of the standard library and of the
-packages in `PACKAGES`, which requirements.txt installs. Sources are read with
-`ast`; nothing is imported. A module is a document, a topic as well. About 10 MB
-of documentation English: enough to see a model learn, and no download.
+It is the topics of `pydoc_data` and the docstrings of the standard library and
+of the packages in `PACKAGES`, which requirements.txt installs; a module is a
+document, and so is a topic. Sources are read with `ast`, and nothing is
+imported. 10 MB of documentation are enough to see a model learn.
 """
 
 import ast
@@ -40,10 +40,9 @@ _CODE = ('>>>', '...', '$ ', 'In [')
 class PythonDocs:
   """The embedded corpus; used as a `documents.Corpus`.
 
-  The order is that of a hash of the modules' names: any stretch of it is a
-  sample of all packages, and so are the last documents, which are held out,
-  and what is left out beyond `MAX_CHARS`. In alphabetical order the model would
-  be trained on one library and evaluated on another.
+  The order is that of a hash of the modules' names, so the last documents,
+  which are held out, are a sample of all packages. In alphabetical order a
+  model would be trained on one library and evaluated on another.
 
   Attributes:
     name: 'python'.
@@ -64,9 +63,9 @@ class PythonDocs:
         spec = importlib.util.find_spec(package)
       except ValueError:  # In sys.modules without a spec.
         spec = None
-      places = spec.submodule_search_locations if spec else None
-      if places:
-        roots[package] = list(places)[0]
+      folders = spec.submodule_search_locations if spec else None
+      if folders:
+        roots[package] = list(folders)[0]
       else:
         self.missing.append(package)
     sources = [(f'{package}/{name}', os.path.join(root, name))
@@ -92,11 +91,7 @@ class PythonDocs:
     return self._fingerprint
 
   def documents(self) -> Iterator[str]:
-    """The documents; read once, then kept, since parsing is slow.
-
-    A paragraph is a line. Doctests, code blocks, tables and rulers are left
-    out, and of equal docstrings all but the first.
-    """
+    """The documents, a paragraph a line; kept, since parsing is slow."""
     if self._documents is None:
       documents, chars = [], 0
       self.counts.clear()
@@ -153,6 +148,8 @@ class PythonDocs:
 
 def paragraphs(docstring: str) -> list[str]:
   """The prose of a docstring, each paragraph or list item in one line.
+
+  Doctests, code blocks, tables and rulers are left out.
 
   >>> paragraphs('''Add two
   ... numbers.

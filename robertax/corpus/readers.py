@@ -1,8 +1,12 @@
-"""Columns of Parquet and Arrow files, as Hugging Face's `datasets` keeps them.
+"""Readers: a file of text becomes its documents, one at a time.
 
-Read by pyarrow alone, batch by batch. A folder that `save_to_disk` made is the
-.arrow files that its state.json lists, in that order; of a `DatasetDict` there
-is such a folder for each split.
+A reader is a function from a `Reading` to the documents of one file, in the
+file's order; it holds one document in memory, or a bounded batch. Here are the
+readers of .txt (blank lines between documents), .jsonl (a document a line),
+.parquet and .arrow; those of web archives and of Wikipedia's dumps are in
+archives.py, and `documents.READERS` is the table of all. Text is UTF-8, lines
+may end as Windows has them, a byte-order mark is skipped. Whatever is not as it
+should be is an error with its file and line, or counted.
 """
 
 from collections import Counter
@@ -19,13 +23,14 @@ import zlib
 from robertax import files
 from robertax.errors import InputError
 
-# Reading: what a reader of one file is given, and what all readers share.
-#
-# A reader is a function from a `Reading` to the file's documents, in the file's
-# order; it holds one document in memory, or a bounded batch.
-# `documents.READERS` is the table of them.
-
-
+CHUNK_BYTES = 1 << 16
+PACKINGS = ('.gz', '.zst', '.bz2')  # Endings of compressed files.
+MAX_REJOINED = 1000  # Lines; one after another is read, so it must end.
+ARROW_ROWS = 64  # Rows of Parquet that are read at once: each may be a book.
+STATE, DICT = 'state.json', 'dataset_dict.json'
+_BOM = b'\xef\xbb\xbf'
+_ARROW_FILE = b'ARROW1'
+_ARROW_END = b'\xff\xff\xff\xff\0\0\0\0'
 _SURROGATE = re.compile('[\ud800-\udfff]')
 
 
@@ -34,7 +39,7 @@ class Reading:
   """One file, being read.
 
   Attributes:
-    path: of the file.
+    path: the file's.
     field: the field, or column, that holds the text.
     replace: whether what is not UTF-8 becomes U+FFFD, or is an error.
     counts: what is skipped or replaced is counted here.
@@ -49,16 +54,7 @@ class Reading:
   size: int
 
   def decode(self, raw: bytes, unit: str, number: int) -> str:
-    """UTF-8 as text.
-
-    Args:
-      raw: the bytes of a line, a row or a record.
-      unit: which of these it is.
-      number: and the how manieth of the file, from 1.
-
-    Raises:
-      InputError: not UTF-8, and not to be replaced.
-    """
+    """The text of UTF-8 bytes: those of the `number`th `unit` of the file."""
     try:
       return raw.decode()
     except UnicodeDecodeError as e:
@@ -76,7 +72,7 @@ class Reading:
     return text
 
   def without_surrogates(self, text: str, number: int) -> str:
-    """JSON can write half a character, as \\ud800, and UTF-8 cannot."""
+    """Replaces or refuses half characters, which JSON can write."""
     text, bad = _SURROGATE.subn('\ufffd', text)
     if bad and not self.replace:
       raise InputError(
@@ -95,7 +91,7 @@ class Reader(NamedTuple):
     packages: that must be installed, as pip calls them. The text may depend on
       their versions, so these are part of a corpus's fingerprint.
     extra: the extra of robertax that brings them.
-    packed: whether the file may be .gz, .zst or .bz2.
+    packed: whether the file may be compressed (`PACKINGS`).
   """
   read: Callable[[Reading], Iterator[str]]
   packages: tuple[str, ...] = ()
@@ -103,11 +99,8 @@ class Reader(NamedTuple):
   packed: bool = True
 
   def versions(self, path: str) -> list[tuple[str, str]]:
-    """(package, version) of what must be installed to read that file.
-
-    Raises:
-      InputError: it is not; with the command that installs it.
-    """
+    """(package, version) of each package that reads that file; an InputError
+    with the command that installs it, if one is not there."""
     found, missing = [], []
     for package in self.packages:
       try:
@@ -124,52 +117,42 @@ class Reader(NamedTuple):
 
 
 def unix_lines(text: str) -> str:
-  """Lines end with '\\n', whatever they ended with."""
+  """Text whose lines end with '\\n', whatever they ended with."""
   if '\r' in text:
     return text.replace('\r\n', '\n').replace('\r', '\n')
   return text
 
 
-# Compressed files: the bytes or lines of a file, plain, .gz, .zst or .bz2.
-#
-# The libraries are asked by hand: a truncated file must be an error, and
-# zstandard's own stream reader ends a truncated file as if it were whole.
+# Files are decompressed piece by piece here, and not by the libraries' own file
+# objects: a truncated file must be an error, and zstandard's stream reader ends
+# a truncated file as if it were whole.
 
 
-CHUNK_BYTES = 1 << 16
-PACKINGS = ('.gz', '.zst', '.bz2')  # Endings.
-
-
-def unpacked_chunks(path: str, advance: Callable[[int],
-                                                 None]) -> Iterator[bytes]:
-  """Yields the bytes of a file, unpacked, a piece at a time.
+def unpacked_chunks(path: str, advance: Callable[[int], None]
+                    ) -> Iterator[bytes]:
+  """Yields the bytes of a file, decompressed, a piece at a time.
 
   Args:
-    path: how it is packed follows from its ending.
-    advance: is told how many bytes were read from the file, as they are.
+    path: its ending says how it is compressed, if at all.
+    advance: is told how many bytes of the file itself were read.
 
   Raises:
-    InputError: truncated or damaged; unreadable.
+    InputError: truncated, damaged or unreadable.
   """
-  unpack = {'gz': _gz, 'zst': _zst, 'bz2': _bz2}.get(
-      path.rpartition('.')[2], _plain)
   try:
     with files.open(path, 'rb') as f:
-      yield from unpack(_advancing(f, advance), path)
+      chunks = _advancing(f, advance)
+      yield from (_decompressed(chunks, path) if path.endswith(PACKINGS)
+                  else chunks)
   except OSError as e:
     raise InputError(f'cannot read {path}: {e.strerror or e}') from e
 
 
 def unpacked_lines(path: str, advance: Callable[[int], None]
                    ) -> Iterator[tuple[int, bytes]]:
-  """Yields (number, line) of a file; numbers start at 1, newlines are cut off.
+  """Yields (number, line) of a file, from 1, the newline cut off.
 
-  Args:
-    path: how it is packed follows from its ending.
-    advance: is told how many bytes were read from the file, as they are.
-
-  Raises:
-    InputError: truncated or damaged; unreadable.
+  Arguments and errors are those of `unpacked_chunks`.
   """
   number, pending = 0, []
   for chunk in unpacked_chunks(path, advance):
@@ -190,36 +173,28 @@ def _advancing(file, advance) -> Iterator[bytes]:
     yield chunk
 
 
-def _plain(read, path) -> Iterator[bytes]:
-  return read
-
-
-def _gz(read, path) -> Iterator[bytes]:
-  return _members(read, path, lambda: zlib.decompressobj(wbits=31),
-                  zlib.error)
-
-
-def _bz2(read, path) -> Iterator[bytes]:
-  import bz2  # A Python may be built without it.
-  return _members(read, path, bz2.BZ2Decompressor, (OSError, ValueError))
-
-
-def _zst(read, path) -> Iterator[bytes]:
+def _decompressor(path: str):
+  """What makes a decompressor for a file, and the errors that these raise."""
+  if path.endswith('.gz'):
+    return lambda: zlib.decompressobj(wbits=31), zlib.error
+  if path.endswith('.bz2'):
+    import bz2  # A Python may be built without it.
+    return bz2.BZ2Decompressor, (OSError, ValueError)
   try:
     import zstandard
   except ImportError as e:
     raise InputError(f'{path}: reading .zst needs the package zstandard: pip '
                      'install zstandard, or unpack the file.') from e
   # `zstd --long` files may need a window of 2 GiB.
-  decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)
-  return _members(read, path, decompressor.decompressobj,
-                  zstandard.ZstdError)
+  return (zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj,
+          zstandard.ZstdError)
 
 
-def _members(read, path, decompressobj, error) -> Iterator[bytes]:
-  """Unpacks members (gzip), frames (zstd) or streams (bz2) in a row."""
+def _decompressed(chunks: Iterator[bytes], path: str) -> Iterator[bytes]:
+  """Decompresses members (gzip), frames (zstd) or streams (bz2) in a row."""
+  decompressobj, error = _decompressor(path)
   member = None
-  for chunk in read:
+  for chunk in chunks:
     while chunk:
       member = member or decompressobj()
       try:
@@ -236,19 +211,8 @@ def _members(read, path, decompressobj, error) -> Iterator[bytes]:
                      'it again.')
 
 
-# Text files: .txt with blank lines between documents, .jsonl one a line.
-#
-# Text is UTF-8, lines may end as Windows has them, a byte-order mark is
-# skipped. Whatever is not as it should be is an error with its file and line,
-# or counted.
-
-
-MAX_REJOINED = 1000  # Lines; one after another is read, so it must end.
-_BOM = b'\xef\xbb\xbf'
-
-
 def txt(reading: Reading) -> Iterator[str]:
-  """Counts `carriage_returns`: those that end no line, and stay."""
+  """Counts `carriage_returns`, which end no line and stay."""
   document = []
   for number, line in unpacked_lines(reading.path, reading.advance):
     text = _decode(reading, number, line)
@@ -294,9 +258,9 @@ def jsonl(reading: Reading) -> Iterator[str]:
 def _parse_json(reading: Reading, text: str, lines):
   """A line's value; a line that ends inside a string takes the next ones.
 
-  Writers that break lines at every character Unicode calls a line end leave
-  such files, and nothing of the document need be lost. A line that is cut off
-  does not pass: the quotes of the next one do not fit.
+  Writers that break lines at every character that Unicode calls a line end
+  leave such files. A line that is cut off does not pass: the quotes of the next
+  one do not fit.
   """
   whole, rejoined = text, 0
   while True:
@@ -333,10 +297,8 @@ def _why_no_text(value, field: str) -> str:
           f'{type(value[field]).__name__}.')
 
 
-ARROW_ROWS = 64  # Of Parquet, at once: a row may be a book.
-STATE, DICT = 'state.json', 'dataset_dict.json'
-_FILE_FORMAT = b'ARROW1'
-_END_OF_STREAM = b'\xff\xff\xff\xff\0\0\0\0'
+# Columns of Parquet and Arrow files, as Hugging Face's `datasets` keeps them,
+# read by pyarrow alone, batch by batch.
 
 
 def parquet(reading: Reading) -> Iterator[str]:
@@ -358,12 +320,12 @@ def arrow(reading: Reading) -> Iterator[str]:
   import pyarrow as pa
 
   with _named_column(reading.path), files.open(reading.path, 'rb') as f:
-    if f.read(len(_FILE_FORMAT)) == _FILE_FORMAT:
+    if f.read(len(_ARROW_FILE)) == _ARROW_FILE:
       file = pa.ipc.open_file(f)
       batches = map(file.get_batch, range(file.num_record_batches))
     else:
-      f.seek(max(0, reading.size - len(_END_OF_STREAM)))
-      if f.read() != _END_OF_STREAM:
+      f.seek(max(0, reading.size - len(_ARROW_END)))
+      if f.read() != _ARROW_END:
         raise InputError(f'{reading.path}: truncated: the mark of its end is '
                          'missing. Fetch or save it again.')
       f.seek(0)
@@ -373,7 +335,10 @@ def arrow(reading: Reading) -> Iterator[str]:
 
 
 def saved_files(folder: str, split: str) -> list[str] | None:
-  """The files of a folder made by `save_to_disk`; None: it is no such.
+  """The files of a folder that `save_to_disk` made; None: it is no such folder.
+
+  They are those that its state.json lists, in that order; a `DatasetDict` has
+  such a folder for each split.
 
   Raises:
     InputError: it has no such split, or a file is missing.
@@ -426,10 +391,10 @@ def _check_column(reading: Reading, schema) -> None:
 
 
 def _as_bytes(column):
-  """Strings as bytes: pyarrow does not look whether a string is UTF-8.
+  """Strings as bytes, for pyarrow does not check that a string is UTF-8.
 
-  Nor where its offsets point: in a damaged file behind the data, and reading
-  from there would end the process. So they are looked at first.
+  Nor does it check offsets. In a damaged file they may point behind the data,
+  and reading there would end the process: so they are validated first.
   """
   import pyarrow as pa
 
@@ -466,15 +431,20 @@ def _column_texts(reading: Reading, batches, num_rows: int = 0, f=None
 
 @contextlib.contextmanager
 def _named_column(path: str):
-  """Names the file in what pyarrow says of it."""
+  """Turns errors of pyarrow into an InputError that names the file."""
   import pyarrow as pa
 
   try:
     yield
   except (pa.ArrowException, OSError, EOFError, MemoryError,
           UnicodeDecodeError) as e:
-    # One of pyarrow's is a ValueError, as InputError is; of memory a damaged
-    # length asks for more than there is.
+    # A damaged length asks for more memory than there is.
     why = (str(e).strip().splitlines() or [repr(e)])[0]
     raise InputError(f'{path}: damaged or truncated: {why}. Fetch or save it '
                      'again.') from e
+
+
+TXT = Reader(txt)
+JSONL = Reader(jsonl)
+PARQUET = Reader(parquet, ('pyarrow',), packed=False)
+ARROW = Reader(arrow, ('pyarrow',), packed=False)

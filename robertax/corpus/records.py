@@ -1,27 +1,22 @@
-"""Records: what a prepared corpus is on disk.
+"""Records: what a prepared corpus is on disk, and how its files are written.
 
-One folder a corpus:
+A folder a corpus:
 
     robertax-<split>.array_record-0000i-of-0000N   split is train or eval, or
                                                    train_1 .. for duplicates
     features.json, dataset_info.json               so that TFDS opens it
     manifest.json                                  written last
 
-A record is one row of the batch to be, as corpus/wire.py writes it. Nothing is
-masked here: records are the corpus, not an experiment. But pairs of segments
-are drawn at random, so the pair formats have the whole training split several
-times over, each time drawn anew: `train` is duplicate 0.
+A record is a row of a batch. Nothing is masked yet: records are the corpus, not
+an experiment. But pairs are drawn at random, so the pair formats have the
+training split several times over, drawn anew each time; `train` is duplicate 0.
 """
 
 from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
-import secrets
-import shutil
-import tempfile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,20 +25,15 @@ from robertax import errors, files
 from robertax.errors import InputError
 from robertax.files import Checksum, checksum
 
-# The bytes of a record: a `tf.train.Example`, written without TensorFlow.
-#
-# Byte for byte what TensorFlow would write with sorted keys:
-#
-#     documents         bytes   index in the corpus of each example's document
-#     first_lengths     bytes   pair formats: tokens of each one's `<s> A </s>`
-#     ids               bytes   uint16 (uint32 above 65,536 ids), no padding
-#     lengths           bytes   tokens of each example in the row
-#     second_documents  bytes   pair formats: document of each example's B
-#
-# All are little-endian, and int32 where nothing else is said. The two fields of
-# the pair formats are there only in their records.
+VERSION = 2  # Raised whenever a byte of a record would change.
+SPLITS = ('train', 'eval')
+MANIFEST = 'manifest.json'
+# The Python data sources of array_record and TFDS log an error for any other.
+WRITER_OPTIONS = 'group_size:1'
 
-
+# A record is a `tf.train.Example`, byte for byte as TensorFlow writes it with
+# sorted keys, but written without TensorFlow. Its fields are those of
+# `RecordRow` as little-endian bytes; only records of pairs have those of pairs.
 ROW_FIELDS = ('documents', 'ids', 'lengths')
 PAIR_FIELDS = ('documents', 'first_lengths', 'ids', 'lengths',
                'second_documents')
@@ -51,10 +41,10 @@ _NONE = np.zeros(0, np.int32)
 
 
 class RecordRow(NamedTuple):
-  """What a record holds: some examples, back to back.
+  """What a record holds: some examples, back to back, without padding.
 
   Attributes:
-    ids: uint16[n] or uint32[n].
+    ids: uint16[n], or uint32[n] where the vocabulary has more than 65,536 ids.
     lengths: int32[k], tokens of each example; they sum to n.
     documents: int32[k], index in the corpus of the document that an example
       begins in.
@@ -89,14 +79,7 @@ def _write_feature(name: bytes, feature: bytes) -> bytes:
 
 
 def encode_record(row: RecordRow) -> bytes:
-  """One row as the bytes of a tf.train.Example.
-
-  >>> encode_record(Row(np.array([0, 7, 2], np.uint16), [3], [0])).hex(' ')[:32]
-  '0a 3f 0a 15 0a 09 64 6f 63 75 6d'
-
-  Args:
-    row: documents are at least 0.
-  """
+  """One row, whose documents are at least 0, as the bytes of its record."""
   fields = PAIR_FIELDS if len(row.first_lengths) else ROW_FIELDS
   return _write_field(1, b''.join(
       _write_feature(name.encode(), _write_field(1, _write_field(1, _little(
@@ -128,12 +111,7 @@ def _open_field(data: bytes, at: int) -> tuple[int, int]:
 
 
 def decode_record(data: bytes, dtype: str) -> RecordRow:
-  """The inverse of `encode_record` (it reads no other Example).
-
-  Args:
-    data: a record.
-    dtype: `Manifest.dtype`.
-  """
+  """The inverse of `encode_record`; `dtype` is `Manifest.dtype`."""
   at, end = _open_field(data, 0)
   values = {}
   while at < end:
@@ -148,15 +126,8 @@ def decode_record(data: bytes, dtype: str) -> RecordRow:
   return RecordRow(**values)
 
 
-# The manifest: what a folder of records holds, and how one is told whole.
-#
-# Written last, so a folder with it is finished. It has a checksum of each file,
-# and one of itself.
-
-
-VERSION = 2  # Raised whenever a byte of a record would change.
-SPLITS = ('train', 'eval')
-MANIFEST = 'manifest.json'
+# The manifest is written last, so a folder that has one is finished. It has a
+# checksum of each file, and one of itself.
 
 
 def split_names(split: str, duplicates: int) -> tuple[str, ...]:
@@ -174,12 +145,8 @@ def split_names(split: str, duplicates: int) -> tuple[str, ...]:
 class Split:
   """Counts of one split; `split['num_records']` works as well.
 
-  Attributes:
-    num_records: rows.
-    num_examples: examples in them.
-    num_tokens: ids stored, <s> included, padding not.
-    num_documents, num_sentences: as the splitter saw them.
-    shard_lengths: records of each shard.
+  A record is a row. `num_tokens` counts <s> and </s>, but no padding;
+  `shard_lengths` are the records of each shard.
   """
   num_records: int = 0
   num_examples: int = 0
@@ -199,8 +166,7 @@ class Manifest:
   Attributes:
     folder: where it was read from (not in the file).
     version: `VERSION` of the code that wrote it.
-    corpus: the corpus's name.
-    format, sentences: names in formats.FORMATS and sentences.SPLITTERS.
+    corpus, format, sentences: names; of rows of FORMATS and SPLITTERS.
     sequence_length: most tokens of a row, T.
     max_examples_per_row: most examples of a row, P.
     pair_law: how pairs were drawn, the fields of pairs.PairLaw; None: the
@@ -209,16 +175,15 @@ class Manifest:
       where nothing is drawn.
     dtype: 'uint16' or 'uint32'.
     vocab_size, tokenizer: the tokenizer's size and fingerprint.
-    forms: which of 'array_record' and 'memmap' lie in the folder.
+    forms: which of 'array_record' and 'memmap' the folder has.
     splits: {'train': Split, 'eval': Split}, and train_1 .. of duplicates.
     counts: whatever was cut, dropped, replaced or wasted, by name;
       `padding_fraction` is the share of all rows' T tokens that is padding.
     seconds: how long the preparation took.
-    stages: seconds of what its making took, of all processes together and
-      whenever it was done: reading, splitting, tokenizing, packing, writing.
-    checksums: of each other file of the folder, by name (`Checksum`): what
-      `verification` holds the files against. {}: prepared before there were
-      any.
+    stages: seconds of reading, splitting, tokenizing, packing and writing, of
+      all processes together and whenever it was done.
+    checksums: of each other file of the folder, by name; {}: prepared before
+      there were any.
   """
   folder: str
   version: int
@@ -244,8 +209,8 @@ class Manifest:
     """Reads `folder`/manifest.json.
 
     Raises:
-      InputError: there is none (not prepared, or not to the end), it is
-        damaged, or of another version.
+      InputError: there is none (not prepared to the end), it is damaged, or of
+        another version.
     """
     folder = os.fspath(folder)
     path = os.path.join(folder, MANIFEST)
@@ -253,7 +218,7 @@ class Manifest:
       with files.open(path) as f:
         values = json.load(f)
       own = values.pop('sha256', None)
-      if own is not None and own != _values_hash(values):
+      if own is not None and own != files.json_hash(values, sort_keys=True):
         raise ValueError('its own checksum is not that of what it says')
       if values['version'] != VERSION:
         raise InputError(
@@ -286,22 +251,15 @@ class Manifest:
                        'prepare again.') from e
 
   def write(self) -> None:
-    """Writes manifest.json: whole, or not at all."""
+    """Writes manifest.json; it appears whole."""
     values = dataclasses.asdict(self)
     folder = values.pop('folder')
     values['checksums'] = files.checksums_to_json(self.checksums)
-    values['sha256'] = _values_hash(values)
+    values['sha256'] = files.json_hash(values, sort_keys=True)
     write_json(os.path.join(folder, MANIFEST), values)
 
   def check(self, **expected: Any) -> None:
-    """Says that these are the records one expects.
-
-    Args:
-      **expected: any attribute with the value it should have, such as
-        tokenizer=t.fingerprint, format='full_sentences', sequence_length=512.
-
-    Raises:
-      InputError: with every attribute that differs.
+    """Raises an InputError that names each attribute that is not as expected.
     """
     wrong = [f'{key} is {getattr(self, key)!r}, wanted {value!r}'
              for key, value in expected.items() if getattr(self, key) != value]
@@ -326,21 +284,15 @@ def shard_path(folder: str, split: str, index: int, total: int) -> str:
       folder, f'robertax-{split}.array_record-{index:05d}-of-{total:05d}')
 
 
-def _values_hash(values: dict[str, Any]) -> str:
-  """Of a manifest's values, as they come back from JSON."""
-  return hashlib.sha256(json.dumps(values, sort_keys=True).encode()
-                        ).hexdigest()
-
-
 def write_json(path: str, values: Any) -> None:
-  """Writes JSON; the file appears whole or not at all."""
+  """Writes JSON; the file appears whole."""
   with writing_records(path):
     files.write_text(path, json.dumps(values, indent=2) + '\n')
 
 
 @contextlib.contextmanager
 def writing_records(path: str) -> Iterator[None]:
-  """As errors.writing, and array_record's errors are InputErrors too."""
+  """As errors.writing, for errors of array_record too."""
   try:
     with errors.writing(path):
       yield
@@ -348,63 +300,55 @@ def writing_records(path: str) -> Iterator[None]:
     raise InputError(f'cannot write {path}: {e}') from e
 
 
-# Publishing: a file of ours appears under its name whole, or not at all.
-#
-# It is written under another name beside it, or, where the name is a URL, on
-# this machine, for libraries in C++ write nowhere else.
-
-
-# Two machines may write the same shard at once (Beam's spare workers).
-_OWN = secrets.token_hex(4)
-
-
-def staging(path: str) -> str:
-  """Where to write the file that is to be `path`."""
-  if not files.is_remote(path):
-    return f'{path}.{_OWN}.partial'
-  handle, partial = tempfile.mkstemp(prefix='robertax-')
-  os.close(handle)
-  return partial
-
-
-def publish(partial: str, path: str) -> Checksum:
-  """Gives a closed file of `staging` its name, once it is on the disk.
-
-  Returns:
-    The file's checksum.
-
-  Raises:
-    InputError: a full disk and the like.
-  """
+def _publish(partial: str, path: str) -> Checksum:
+  """Gives a closed file its name (files.publish); its checksum."""
   with writing_records(path):
-    # Else a machine that loses power may keep the name and not the bytes.
-    handle = os.open(partial, os.O_RDONLY)
-    try:
-      os.fsync(handle)
-    finally:
-      os.close(handle)
     found = checksum(partial)
-    if files.is_remote(path):
-      with open(partial, 'rb') as source, files.open(path, 'wb') as target:
-        shutil.copyfileobj(source, target, 1 << 22)
-      os.remove(partial)
-    else:
-      os.replace(partial, path)
+    files.publish(partial, path)
   return found
 
 
-def discard(partial: str) -> None:
-  """Removes a file of `staging`, on the way out of an error."""
-  if os.path.exists(partial):
-    os.remove(partial)
+class Unfinished:
+  """A context manager that drops what an error leaves unfinished."""
+
+  def abandon(self) -> None:
+    raise NotImplementedError
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, kind, *_):
+    if kind:
+      self.abandon()
 
 
-# The Python data sources of array_record and TFDS log an error for any other.
-WRITER_OPTIONS = 'group_size:1'
+class FileWriter(Unfinished):
+  """Writes one file piece by piece; `close` gives it its name."""
+
+  def __init__(self, path: str):
+    self._path = path
+    with writing_records(path):
+      self._partial = files.staging(path)
+      self._file = open(self._partial, 'wb')
+
+  def write(self, data: bytes) -> None:
+    with writing_records(self._path):
+      self._file.write(data)
+
+  def close(self) -> Checksum:
+    """The file has its name; this is its checksum."""
+    with writing_records(self._path):
+      self._file.close()
+    return _publish(self._partial, self._path)
+
+  def abandon(self) -> None:
+    with contextlib.suppress(OSError):  # A full disk: the rest is dropped too.
+      self._file.close()
+    files.discard(self._partial)
 
 
 def is_finished(folder: str) -> bool:
-  """Whether there are records, to the end."""
+  """Whether a folder holds records that are prepared to the end."""
   return files.exists(os.path.join(folder, MANIFEST))
 
 
@@ -417,12 +361,12 @@ def array_record_module():
   return module
 
 
-class ShardWriter:
-  """Writes one array_record file: `*.partial` until `close` renames it."""
+class ShardWriter(Unfinished):
+  """Writes one array_record file; `close` gives it its name."""
 
   def __init__(self, path: str):
     self._path = path
-    self._partial = staging(path)
+    self._partial = files.staging(path)
     with writing_records(path):
       # The library says nothing of a file it cannot make until it is closed.
       open(self._partial, 'wb').close()
@@ -437,31 +381,20 @@ class ShardWriter:
     """The file has its name; this is its checksum."""
     with writing_records(self._path):
       self._writer.close()
-    return publish(self._partial, self._path)
+    return _publish(self._partial, self._path)
 
   def abandon(self) -> None:
-    """Drops what was written, on the way out of an error."""
-    try:
+    with contextlib.suppress(RuntimeError):
       self._writer.close()
-    except RuntimeError:
-      pass  # It is being thrown away.
-    discard(self._partial)
+    files.discard(self._partial)
 
 
 def write_tfds_metadata(folder: str, splits: dict[str, Split],
                         fields: Sequence[str]) -> tuple[str, str]:
   """Lets `tfds.builder_from_directory(folder).as_data_source(split)` work.
 
-  Written by hand: the same two files as tfds.folder_dataset.write_metadata
-  makes, without needing TFDS.
-
-  Args:
-    folder: of the records.
-    splits: of the manifest.
-    fields: of a record, each of them raw bytes.
-
-  Returns:
-    The names of the two files.
+  Writes what tfds.folder_dataset.write_metadata does, without needing TFDS, and
+  returns the names of the two files. `fields` are those of a record.
   """
   tfds = 'tensorflow_datasets.core.features'
   text = {'pythonClassName': f'{tfds}.text_feature.Text', 'text': {}}
@@ -484,8 +417,8 @@ def read_rows(manifest: Manifest, split: str) -> Iterator[RecordRow]:
   for path in manifest.shard_paths(split):
     here = path
     try:
-      if files.is_remote(path):  # The library reads local files alone.
-        here = staging(path)
+      if files.is_remote(path):  # The library reads local files only.
+        here = files.staging(path)
         files.copy(path, here)
       reader = array_record_module().ArrayRecordReader(here)
       for start in range(0, reader.num_records(), 1024):
@@ -498,4 +431,4 @@ def read_rows(manifest: Manifest, split: str) -> Iterator[RecordRow]:
                        'and prepare again.') from e
     finally:
       if here != path:
-        discard(here)
+        files.discard(here)

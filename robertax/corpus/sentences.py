@@ -10,6 +10,12 @@ measures them beside other libraries.
 import re
 
 from robertax.errors import InputError
+from robertax.tables import Table
+
+# Each row is a function from a document to its sentences.
+SPLITTERS = Table(lines='robertax.corpus.sentences:lines',
+                  prose='robertax.corpus.sentences:prose',
+                  sentencex='robertax.corpus.sentences:sentencex')
 
 # Words before a full stop that seldom ends a sentence.
 ABBREVIATIONS = frozenset('''
@@ -32,15 +38,11 @@ _WORD_BEFORE = re.compile(r'[^\s("\'“‘\[]*\Z')
 def lines(document: str) -> list[str]:
   """Each line is a sentence.
 
+  The space around lines is dropped, and so are empty lines (as fairseq
+  examples/roberta/multiprocessing_bpe_encoder.py:114).
+
   >>> lines('One.\\n\\n  Two. Three. ')
   ['One.', 'Two. Three.']
-
-  Args:
-    document: lines end with a newline.
-
-  Returns:
-    The lines without the space around them (as fairseq
-    examples/roberta/multiprocessing_bpe_encoder.py:114); empty ones dropped.
   """
   return [line for line in map(str.strip, document.split('\n')) if line]
 
@@ -94,6 +96,3 @@ def sentencex(document: str) -> list[str]:
         "(or '.[sentences]' in robertax's folder).") from e
   return [found for line in lines(document)
           for found in map(str.strip, segment('en', line)) if found]
-
-
-SPLITTERS = {'lines': lines, 'prose': prose, 'sentencex': sentencex}

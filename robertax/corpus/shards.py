@@ -1,7 +1,9 @@
-"""The memory-mapped form of a prepared corpus: plain arrays in files.
+"""Shards: the ids of a block become rows, and those the files of a shard.
 
-For machines without array_record and TensorFlow, and for the fastest reads.
-Beside manifest.json lie, for each split:
+`fill_rows` decides which examples share a row, `Packer` does it for a block,
+`ShardFiles` writes the rows of a shard as records, as memory-mapped arrays, or
+both. The arrays are for machines without array_record and TensorFlow, and for
+the fastest reads; for each split there are, beside manifest.json,
 
     <split>.ids.bin              uint16 or uint32, the ids of all rows
     <split>.row_starts.npy       int64[R + 1], where each row starts in ids
@@ -30,33 +32,23 @@ from robertax.corpus import records
 from robertax.corpus.blocks import Block, Shard
 from robertax.corpus.formats import FORMATS, PairLaw
 from robertax.corpus.records import (
+    FileWriter,
     Manifest,
     RecordRow,
-    discard,
+    Unfinished,
     encode_record,
-    publish,
     split_names,
-    staging,
     write_json,
 )
 from robertax.corpus.tokens import BlockPlace, read_block
 from robertax.errors import InputError
 from robertax.files import Checksum, checksum
 
-# Packing: the ids of one block become its rows.
-#
-# Runs in worker processes, so it imports nothing heavy.
-
-
-# Which examples share a row.
-#
-# The paper enlarges the batch where examples are short (section 4.2). Shapes
-# are fixed here, so a row takes several instead, and a batch of as many rows
-# has about as many tokens. Decided at preparation, inside a block: a record is
-# a row, and batch k is found without looking at any other.
-
-
-# Rows that wait for an example that fits. More would hardly fill rows better
+MEMMAP_NAME = 'memmap.json'
+_AT_ONCE = 1 << 20  # Values that are copied at once.
+ENTRY_COUNTS = ('num_records', 'num_examples', 'num_tokens', 'num_documents',
+                'num_sentences')
+# Rows that wait for an example that fits. More would hardly fill rows better,
 # and spread neighbouring documents wider. Padding of DOC-SENTENCES at 512
 # tokens, GPT-2's BPE, and how many documents lie between a row's first and last
 # on average, in 21 MB of news, 30 MB of web text and 75 MB of books:
@@ -74,13 +66,19 @@ from robertax.files import Checksum, checksum
 OPEN_ROWS = 16
 
 
+# The paper enlarges the batch where examples are short (section 4.2). Shapes
+# are fixed here, so a row takes several instead, and a batch of as many rows
+# has about as many tokens. It is decided when a block is prepared: a record is
+# a row, so batch k is found without looking at any other.
+
+
 def fill_rows(sizes: Sequence[int], sequence_length: int, max_examples: int
               ) -> list[list[int]]:
   """Best-fit over a window of open rows, example by example, in order.
 
-  An example goes to the open row that it leaves the least room in, the oldest
-  of equal ones, or opens one. A row closes when it has its most examples, or
-  when OPEN_ROWS + 1 are open and it is the fullest, the oldest of equal ones.
+  An example goes to the open row that it leaves the least room in, or opens
+  one. A row closes when it has `max_examples`, or when OPEN_ROWS + 1 are open
+  and it is the fullest. Of equal rows the oldest one is taken.
 
   >>> fill_rows([6, 5, 2, 3, 8], sequence_length=8, max_examples=4)
   [[0, 2], [1, 3], [4]]
@@ -92,7 +90,7 @@ def fill_rows(sizes: Sequence[int], sequence_length: int, max_examples: int
 
   Returns:
     The numbers of each row's examples, ascending; rows in the order of their
-    first one. Each example stands in exactly one row.
+    first one.
   """
   rows, waiting = [], []  # Of open rows, oldest first: [room, examples].
   for number, size in enumerate(sizes):
@@ -115,12 +113,9 @@ def fill_rows(sizes: Sequence[int], sequence_length: int, max_examples: int
 
 @dataclasses.dataclass(frozen=True)
 class RowRecipe:
-  """All that decides the rows of given tokens; attributes as in DataConfig.
+  """All that decides the rows of given tokens, as in DataConfig.
 
-  Attributes:
-    dtype: of the ids.
-    bos_id, eos_id: ids of <s> and </s>.
-    encoded: give the bytes of each record, too.
+  With `encoded`, the bytes of each record are made, too.
   """
   format: str
   sequence_length: int
@@ -132,14 +127,9 @@ class RowRecipe:
 
 
 class PackingJob(NamedTuple):
-  """A block to be packed.
+  """A block to be packed `duplicates` times, with other random pairs each time.
 
-  Attributes:
-    place: where its tokens lie.
-    name: of the block, the same however often it is packed: with the number of
-      the duplicate, all that its random pairs depend on.
-    first_document: its number in the corpus.
-    duplicates: how often it is packed; only random pairs differ.
+  These depend on the block's name and the number of the duplicate alone.
   """
   place: BlockPlace
   name: str = ''
@@ -156,13 +146,10 @@ class PackedRows:
     row_lengths: int64[rows], tokens of each row.
     lengths: int32[examples], tokens of each example.
     row_examples: int64[rows], examples of each row.
-    documents: int32[examples], counted from the block's; those of the rows'
-      first examples ascend.
-    first_lengths, second_documents: int32[examples], as in `wire.Row`, but
-      counted from the block's; [0] where none are pairs.
-    counts: what the packing counted.
-    seconds: what it took.
-    records: the bytes of each row's record, if they were asked for.
+    documents, first_lengths, second_documents: int32[examples], as in
+      `RecordRow`, but documents are counted from the block's first.
+    counts, seconds: what the packing counted and took.
+    records: the bytes of each row's record, if they are to be made.
   """
   ids: np.ndarray
   row_lengths: np.ndarray
@@ -175,8 +162,8 @@ class PackedRows:
   seconds: float = 0.
   records: list[bytes] = dataclasses.field(default_factory=list)
 
-  def of(self, first_document: int) -> Iterator[RecordRow]:
-    """The rows of a block whose documents begin at that one of the corpus."""
+  def as_records(self, first_document: int) -> Iterator[RecordRow]:
+    """The rows, the block's first document being that one of the corpus."""
     if not len(self.row_lengths):
       return  # np.split gives one part at least.
     ids = np.split(self.ids, np.cumsum(self.row_lengths)[:-1])
@@ -188,19 +175,20 @@ class PackedRows:
 
 
 class Packer:
-  """Called with a block's `Work`, gives its `Rows`, one for each duplicate."""
+  """Packs blocks. It runs in worker processes, so it imports nothing heavy."""
 
   def __init__(self, recipe: RowRecipe):
     self._recipe = recipe
 
-  def __call__(self, work: PackingJob) -> list[PackedRows]:
-    """Packs one block, as often as there are duplicates."""
+  def __call__(self, job: PackingJob) -> list[PackedRows]:
+    """The rows of a block, once for each duplicate."""
     started = time.monotonic()
-    tokens = read_block(work.place).nested()
+    tokens = read_block(job.place).nested()
     packed = []
-    for number in range(work.duplicates):
-      rows = self._pack(tokens, random.Random(f'{work.name}/{number}'))
-      encoded = ([encode_record(row) for row in rows.of(work.first_document)]
+    for number in range(job.duplicates):
+      rows = self._pack(tokens, random.Random(f'{job.name}/{number}'))
+      encoded = ([encode_record(row)
+                  for row in rows.as_records(job.first_document)]
                  if self._recipe.encoded else [])
       now = time.monotonic()
       packed.append(dataclasses.replace(
@@ -244,12 +232,8 @@ def _int32(values: Iterable[int]) -> np.ndarray:
   return np.fromiter(values, np.int32)
 
 
-MEMMAP_NAME = 'memmap.json'
-_AT_ONCE = 1 << 20  # Values that are copied at once.
-
-
 class MappedArrays(NamedTuple):
-  """One split, mapped into memory; fields as in the module's docstring."""
+  """One split, mapped into memory; fields as in the chapter's docstring."""
   ids: np.ndarray
   row_starts: np.ndarray
   lengths: np.ndarray
@@ -260,7 +244,7 @@ class MappedArrays(NamedTuple):
 
 
 def array_path(folder: str, split: str, field: str) -> str:
-  """Path of the file that holds one field of `Arrays`."""
+  """Path of the file that holds one field of `MappedArrays`."""
   return files.join(
       folder, f'{split}.{field}.{"bin" if field == "ids" else "npy"}')
 
@@ -273,7 +257,7 @@ def array_dtypes(dtype) -> MappedArrays:
 
 
 def array_names(split: str) -> list[str]:
-  """Names of the files of a split."""
+  """Names of the files that hold the arrays of a split."""
   return [array_path('', split, field) for field in MappedArrays._fields]
 
 
@@ -281,7 +265,7 @@ def open_arrays(manifest: Manifest, split: str) -> MappedArrays:
   """Maps a split's arrays, read-only.
 
   Raises:
-    InputError: a file is missing or not of the manifest's size.
+    InputError: a file is missing, damaged or not of the manifest's size.
   """
   info = manifest.splits[split]
   arrays = _open_arrays(manifest.folder, split, manifest.dtype)
@@ -313,47 +297,36 @@ def _open_arrays(folder: str, split: str, dtype,
   return MappedArrays(*arrays)
 
 
-class _GrowingArray:
+class _GrowingArray(FileWriter):
   """An array that grows on disk: .npy with room for its header, or bare."""
   _HEADER = 128
 
   def __init__(self, path: str, dtype):
-    self._path, self._dtype, self._size = path, np.dtype(dtype), 0
+    super().__init__(path)
+    self._dtype, self._size = np.dtype(dtype), 0
     self._npy = path.endswith('.npy')
-    with records.writing_records(path):
-      self._partial = staging(path)
-      self._file = open(self._partial, 'wb')
-      if self._npy:
-        self._file.write(bytes(self._HEADER))
+    if self._npy:
+      self.write(bytes(self._HEADER))
 
   def append(self, values) -> None:
     values = np.asarray(values, self._dtype)
     self._size += values.size
-    with records.writing_records(self._path):
-      self._file.write(values.tobytes())
+    self.write(values.tobytes())
 
   def close(self) -> Checksum:
-    with records.writing_records(self._path):
-      if self._npy:
-        # NumPy's format 1.0: magic, header size, a dict padded with spaces.
-        text = repr({'descr': self._dtype.str, 'fortran_order': False,
-                     'shape': (self._size,)})
-        size = self._HEADER - 10
+    if self._npy:
+      # NumPy's format 1.0: magic, header size, a dict padded with spaces.
+      text = repr({'descr': self._dtype.str, 'fortran_order': False,
+                   'shape': (self._size,)})
+      size = self._HEADER - 10
+      with records.writing_records(self._path):
         self._file.seek(0)
-        self._file.write(b'\x93NUMPY\x01\x00' + size.to_bytes(2, 'little')
-                         + text.ljust(size - 1).encode() + b'\n')
-      self._file.close()
-    return publish(self._partial, self._path)
-
-  def abandon(self) -> None:
-    try:
-      self._file.close()
-    except OSError:
-      pass  # A full disk: what is buffered is being thrown away.
-    discard(self._partial)
+      self.write(b'\x93NUMPY\x01\x00' + size.to_bytes(2, 'little')
+                 + text.ljust(size - 1).encode() + b'\n')
+    return super().close()
 
 
-class ArraysWriter:
+class ArraysWriter(Unfinished):
   """Writes one split row by row, in constant memory."""
 
   def __init__(self, folder: str, split: str, dtype):
@@ -366,29 +339,20 @@ class ArraysWriter:
     self._files.example_starts.append([0])
 
   def write(self, row: RecordRow) -> None:
-    self._tokens += len(row.ids)
-    self._examples += len(row.lengths)
-    self._files.row_starts.append([self._tokens])
-    self._files.example_starts.append([self._examples])
-    for field in RecordRow._fields:
-      getattr(self._files, field).append(getattr(row, field))
+    self.write_arrays(MappedArrays(
+        row_starts=np.array([0, len(row.ids)]),
+        example_starts=np.array([0, len(row.lengths)]), **row._asdict()))
 
   def write_rows(self, rows: PackedRows, first_document: int) -> None:
-    """All rows of a block whose documents begin at that one of the corpus."""
-    files = self._files
-    files.ids.append(rows.ids)
-    files.row_starts.append(self._tokens + np.cumsum(rows.row_lengths))
-    files.lengths.append(rows.lengths)
-    files.example_starts.append(
-        self._examples + np.cumsum(rows.row_examples))
-    files.documents.append(rows.documents + first_document)
-    files.first_lengths.append(rows.first_lengths)
-    files.second_documents.append(rows.second_documents + first_document)
-    self._tokens += len(rows.ids)
-    self._examples += len(rows.lengths)
+    """All rows of a block, its first document being that one of the corpus."""
+    self.write_arrays(MappedArrays(
+        rows.ids, np.cumsum([0, *rows.row_lengths]),
+        rows.lengths, np.cumsum([0, *rows.row_examples]),
+        rows.documents + first_document, rows.first_lengths,
+        rows.second_documents + first_document))
 
   def write_arrays(self, arrays: MappedArrays) -> None:
-    """All rows of another split, such as a part of this one."""
+    """All rows of another split, such as of one shard of this one."""
     for field, file, values in zip(MappedArrays._fields, self._files, arrays):
       start = dict(row_starts=self._tokens,
                    example_starts=self._examples).get(field)
@@ -412,19 +376,15 @@ class ArraysWriter:
 
 def join_arrays(folder: str, split: str, parts: Sequence[str], dtype
                 ) -> dict[str, Checksum]:
-  """Makes a split of its parts, splits themselves, in constant memory."""
-  writer = ArraysWriter(folder, split, dtype)
-  try:
+  """Joins the arrays of parts into those of a split, in constant memory."""
+  with ArraysWriter(folder, split, dtype) as writer:
     for part in parts:
       writer.write_arrays(_open_arrays(folder, part, dtype, part=True))
     return writer.close()
-  except BaseException:
-    writer.abandon()
-    raise
 
 
 def finish_arrays(folder: str, splits: Sequence[str]) -> dict[str, Checksum]:
-  """Marks the form of these splits as whole; the file that it writes."""
+  """Marks the arrays of these splits as whole; the file that it writes."""
   path = os.path.join(folder, MEMMAP_NAME)
   records.write_json(path, {'version': records.VERSION,
                             'splits': list(splits)})
@@ -432,47 +392,25 @@ def finish_arrays(folder: str, splits: Sequence[str]) -> dict[str, Checksum]:
 
 
 def arrays_from_records(manifest: Manifest) -> dict[str, Checksum]:
-  """Makes the memory-mapped form out of array_record files; its files."""
+  """Makes the arrays out of array_record files; the files that it writes."""
   sums = {}
   for split in manifest.splits:
-    writer = ArraysWriter(manifest.folder, split, manifest.dtype)
-    try:
+    with ArraysWriter(manifest.folder, split, manifest.dtype) as writer:
       for row in records.read_rows(manifest, split):
         writer.write(row)
       sums |= writer.close()
-    except BaseException:
-      writer.abandon()
-      raise
   return sums | finish_arrays(manifest.folder, list(manifest.splits))
 
 
-# Writing a shard: rows into records, arrays, or both, and what was written.
-#
 # A shard is finished when its entry, `<split>-0000i-of-0000N.json`, is there: a
 # preparation that is started again keeps it. The entries become the manifest.
 
 
-ENTRY_COUNTS = ('num_records', 'num_examples', 'num_tokens', 'num_documents',
-                'num_sentences')
-
-
-class ShardFiles:
-  """The files of one shard, for each duplicate of its split.
-
-  A context that drops what an error leaves unfinished.
-  """
+class ShardFiles(Unfinished):
+  """The files of one shard, for each duplicate of its split."""
 
   def __init__(self, folder: str, shard: Shard, dtype: str,
                forms: Sequence[str], duplicates: int):
-    """Makes the files.
-
-    Args:
-      folder: of the records.
-      shard: what is going to be written.
-      dtype: of the ids.
-      forms: as in Manifest.
-      duplicates: of the training split.
-    """
     self._folder, self._shard, self._forms = folder, shard, forms
     self._names = split_names(shard.split, duplicates)
     self._records, self._arrays = [], []
@@ -529,31 +467,23 @@ class ShardFiles:
         'checksums': files.checksums_to_json(sums)})
 
   def abandon(self) -> None:
-    """Drops unfinished files, on the way out of an error."""
     for writer in self._records + self._arrays:
       writer.abandon()
 
-  def __enter__(self):
-    return self
-
-  def __exit__(self, kind, *rest):
-    if kind:
-      self.abandon()
-
 
 def part_name(shard: Shard, name: str) -> str:
-  """A shard of a split in memory-mapped form: a split that is joined later."""
+  """The name of a shard's arrays, until those of the split are joined."""
   return f'{name}-{shard.index:05d}-of-{shard.total:05d}'
 
 
 def entry_path(folder: str, shard: Shard) -> str:
-  """Where what is known of a finished shard is kept until the manifest is."""
+  """Where the entry of a finished shard is kept."""
   return os.path.join(folder, f'{shard.name}.json')
 
 
 def read_entry(folder: str, shard: Shard, forms: Sequence[str]
                ) -> dict[str, Any] | None:
-  """What is known of a finished shard; None: it is not, or not in all forms."""
+  """The entry of a shard; None: it is not finished in all forms."""
   try:
     with files.open(entry_path(folder, shard)) as f:
       entry = json.load(f)

@@ -1,28 +1,24 @@
 """Text data sets of TFDS as corpora: `tfds:NAME[/CONFIG]`, `tfds:FOLDER`.
 
-They are read where they are prepared; nothing is downloaded, for that may be
-a matter of days: an error says with what command.
+They are read where they are prepared. Nothing is downloaded, for that may take
+days: an error names the command that does it.
 """
 
 from collections import Counter
 from collections.abc import Iterator
-import hashlib
-import json
 import os
 
 from robertax import files
 from robertax.corpus.readers import Reading, unix_lines
 from robertax.errors import InputError
 
-PREFIX = 'tfds:'
-
 
 class TfdsText:
   """The documents of one split, in the order of its files.
 
   Attributes:
-    name: of the data set, without its config.
-    config: of the data set, '' where it has one alone.
+    name: the data set's, without its config.
+    config: the data set's, '' where it has only one.
     files: paths of the split's files.
     counts, size, position: as of `documents.Corpus`; the position follows from
       the number of documents read.
@@ -31,28 +27,23 @@ class TfdsText:
   def __init__(self, source: str, text_field: str = 'text',
                invalid_utf8: str = 'error', split: str = 'train',
                data_dir: str = ''):
-    """Finds it; its files are not read yet.
+    """Finds a data set, NAME[/CONFIG][:VERSION] or FOLDER; reads no file yet.
 
-    Args:
-      source: `tfds:NAME[/CONFIG][:VERSION]` or `tfds:FOLDER`.
-      text_field: the feature that holds the text.
-      invalid_utf8: 'error' or 'replace'.
-      split: as TFDS writes it: `train`, `train[:10%]`, `train+test`.
-      data_dir: where prepared data sets lie; empty: TFDS's own place, which
-        TFDS_DATA_DIR names.
+    The other arguments are as in DataConfig; `split` is as TFDS writes it, such
+    as `train[:10%]` or `train+test`.
 
     Raises:
-      InputError: TFDS is not installed; no such data set, split or feature; it
-        is not prepared.
+      InputError: TFDS is not installed; there is no such data set, split or
+        feature; it is not prepared.
     """
-    self._source, self._split = source, split
-    self._builder = _open(source.removeprefix(PREFIX), data_dir)
+    self._source, self._split = f'tfds:{source}', split
+    self._builder = _open(source, data_dir)
     info = self._builder.info
     try:
       self._info = info.splits[split]
     except (KeyError, ValueError) as e:
       raise InputError(
-          f'data.corpora: {source}: no split {split!r}: it has '
+          f'data.corpora: {self._source}: no split {split!r}: it has '
           f'{", ".join(info.splits) or "none"}; data.split says which.') from e
     self._check(info.features, text_field)
     self.name = self._builder.name
@@ -78,10 +69,9 @@ class TfdsText:
                        f'should be text, found {feature}.')
 
   def fingerprint(self) -> str:
-    """A hash of the files, their sizes and modification times, and the key."""
+    """A hash of the files' paths, sizes and times, of split and field."""
     facts = [(files.absolute(path), *files.stat(path)) for path in self.files]
-    return hashlib.sha256(json.dumps(
-        [facts, self._split, self._field, self._replace]).encode()).hexdigest()
+    return files.json_hash([facts, self._split, self._field, self._replace])
 
   def documents(self) -> Iterator[str]:
     """Reads the documents from the start; see `documents.Corpus`."""
@@ -102,7 +92,7 @@ class TfdsText:
       self.position = min(self.size, self.size * number
                           // max(1, self._info.num_examples))
     if number != self._info.num_examples:
-      # Its reader takes a file that was cut off for a shorter one.
+      # TFDS's reader takes a file that was cut off for a shorter one.
       raise InputError(
           f'data.corpora: {self._source}: cannot be read whole: {number:,} of '
           f'{self._info.num_examples:,} examples were found in '
@@ -134,7 +124,7 @@ class TfdsText:
 
 
 def _open(name: str, data_dir: str):
-  """The builder of prepared data."""
+  """The builder of a prepared data set."""
   try:
     import tensorflow_datasets as tfds
   except ImportError as e:
@@ -167,12 +157,12 @@ def _open(name: str, data_dir: str):
 
 
 def _cpu_only() -> None:
-  """Imports tensorflow, and leaves the accelerator to JAX."""
+  """Keeps tensorflow off the accelerator, which is JAX's."""
   import tensorflow as tf
   try:
     tf.config.set_visible_devices([], 'GPU')
   except RuntimeError:
-    pass  # TensorFlow is in use already: it has what it wants.
+    pass  # TensorFlow is in use already.
 
 
 def _first_line(error: BaseException) -> str:

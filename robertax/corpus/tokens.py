@@ -1,11 +1,18 @@
-"""The ids of a block's documents, sentence by sentence, and how they are made.
+"""Tokens: the ids of a block's documents, and the store that keeps them.
 
-Runs in worker processes, so it imports nothing heavy and knows no files.
+A corpus is tokenized once for every format and length. The store, the folder
+`<cache_dir>/tokens/<corpus>-<hash>/`, holds, for each shard of the text,
+
+    <split>-0000i-of-0000N.tokens   the blocks of the shard, back to back
+    <split>-0000i-of-0000N.json     written last: where they lie, checksums
+
+A block is three little-endian arrays, back to back: ids (uint16 or uint32, no
+special tokens), uint32 tokens of each sentence, uint32 sentences of each
+document. The hash is of the text, the tokenizer and the splitter.
 """
 
 from collections import Counter
 from collections.abc import Iterator
-import contextlib
 import dataclasses
 import itertools
 import json
@@ -18,21 +25,17 @@ import numpy as np
 
 from robertax import files
 from robertax.corpus.blocks import Shard, part_of
-from robertax.corpus.records import (
-    discard,
-    publish,
-    staging,
-    write_json,
-    writing_records,
-)
+from robertax.corpus.records import FileWriter, write_json
 from robertax.corpus.sentences import SPLITTERS
 from robertax.errors import InputError
 from robertax.files import DAMAGE_ADVICE, Checksum
 from robertax.text import Tokenizer
 
-# What the library keeps of an encoding is far larger than its ids: characters
-# that are encoded at once.
+STORE_VERSION = 1  # Raised whenever a byte of the store would change.
+# Characters that are encoded at once: what the library keeps of an encoding is
+# far larger than its ids.
 CHARS_AT_ONCE = 1 << 19
+_SIZES = np.dtype('<u4')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +67,7 @@ class Tokens:
 
 
 class TextRecipe(NamedTuple):
-  """All that decides the ids of given texts.
-
-  Attributes:
-    tokenizer: the text of a tokenizer.json.
-    sentences: a splitter's name.
-  """
+  """What decides the ids of given texts: a tokenizer.json and a splitter."""
   tokenizer: str
   sentences: str
 
@@ -80,8 +78,8 @@ class Texts(NamedTuple):
   part: str = 'all'
 
 
-class Tokenizing:
-  """Called with the `Texts` of a block, gives its `Tokens`."""
+class BlockTokenizer:
+  """Tokenizes blocks, in worker processes: so it imports nothing heavy."""
 
   def __init__(self, recipe: TextRecipe):
     self._tokenizer = Tokenizer.from_json(recipe.tokenizer)
@@ -107,7 +105,7 @@ class Tokenizing:
 
 
 def _portions(sentences: list[str]) -> Iterator[list[str]]:
-  """As many at once as memory likes."""
+  """Runs of sentences of about CHARS_AT_ONCE characters."""
   start = chars = 0
   for stop, sentence in enumerate(sentences, 1):
     chars += len(sentence)
@@ -118,32 +116,15 @@ def _portions(sentences: list[str]) -> Iterator[list[str]]:
     yield sentences[start:]
 
 
-# The store: a corpus tokenized once, for every format and length.
-#
-# `<cache_dir>/tokens/<corpus>-<hash>/` holds, for each shard of its text,
-#
-#     <split>-0000i-of-0000N.tokens   the blocks of the shard, back to back
-#     <split>-0000i-of-0000N.json     written last: where they lie, checksums
-#
-# A block is three little-endian arrays, back to back: ids (uint16 or uint32, no
-# special tokens), uint32 tokens of each sentence, uint32 sentences of each
-# document. 2 bytes a token and 4 a sentence. The hash is of the text, the
-# tokenizer and the splitter, and of nothing else: see `preparation`.
-
-
-STORE_VERSION = 1  # Raised whenever a byte of the store would change.
-_SIZES = np.dtype('<u4')
-
-
 class BlockPlace(NamedTuple):
   """Where a block lies: enough to read it, from any process.
 
   Attributes:
-    path: of the shard's file.
-    offset: of the block in it, in bytes.
-    tokens, sentences, documents: their numbers.
+    path: the shard's file.
+    offset: the block's first byte in it.
+    tokens, sentences, documents: how many of them the block has.
     crc: the CRC-32 of the block's bytes.
-    dtype: of the ids.
+    dtype: 'uint16' or 'uint32', of the ids.
   """
   path: str
   offset: int
@@ -155,11 +136,7 @@ class BlockPlace(NamedTuple):
 
 
 def read_block(place: BlockPlace) -> Tokens:
-  """Reads a block.
-
-  Raises:
-    InputError: missing, or not what was written.
-  """
+  """Reads a block; an InputError if it is missing or not what was written."""
   ids = np.dtype(place.dtype).newbyteorder('<')
   split = place.tokens * ids.itemsize
   ends = split + place.sentences * _SIZES.itemsize
@@ -181,10 +158,9 @@ def read_block(place: BlockPlace) -> Tokens:
 
 
 class TokenStore:
-  """The store of one corpus, tokenizer and splitter."""
+  """The store of one corpus, tokenizer and splitter; `dtype` is of the ids."""
 
   def __init__(self, folder: str, dtype: str):
-    """Makes nothing yet; `dtype` is that of the ids."""
     self.folder, self._dtype = folder, dtype
 
   def path(self, shard: Shard) -> str:
@@ -210,24 +186,14 @@ class TokenStore:
     return (found if files.exists(path)
             and files.stat(path).size == found['file']['size'] else None)
 
-  def remove(self) -> None:
-    """Removes all of it."""
-    with writing_records(self.folder):
-      files.rmtree(self.folder)
 
-  def writer(self, shard: Shard) -> 'TokenWriter':
-    return TokenWriter(self.path(shard), shard)
-
-
-class TokenWriter:
-  """Writes one shard; a context that drops what an error leaves unfinished."""
+class TokenWriter(FileWriter):
+  """Writes one shard of a store."""
 
   def __init__(self, path: str, shard: Shard):
-    self._path, self._shard = path, shard
-    self._partial = staging(path)
+    super().__init__(path)
+    self._shard = shard
     self._blocks, self._offset, self._seconds = [], 0, Counter()
-    with writing_records(path):
-      self._file = open(self._partial, 'wb')
 
   def write(self, tokens: Tokens) -> None:
     """Writes the next block of the shard."""
@@ -235,44 +201,24 @@ class TokenWriter:
     data = b''.join((ids.tobytes(),
                      tokens.sentences.astype(_SIZES).tobytes(),
                      tokens.documents.astype(_SIZES).tobytes()))
-    with writing_records(self._path):
-      self._file.write(data)
+    super().write(data)
     self._blocks.append((self._offset, len(tokens.ids), len(tokens.sentences),
                          len(tokens.documents), zlib.crc32(data)))
     self._offset += len(data)
     self._seconds.update(tokens.seconds)
 
   def close(self, **seconds: float) -> None:
-    """The shard is finished.
-
-    Args:
-      **seconds: of further stages.
-    """
+    """Finishes the shard; `seconds` are those of further stages."""
     self._seconds.update(seconds)
-    with writing_records(self._path):
-      self._file.close()
-    file = publish(self._partial, self._path)
+    file = super().close()
     write_json(self._path.removesuffix('.tokens') + '.json', {
         'version': STORE_VERSION, 'shard': self._shard.identity,
         'blocks': self._blocks, 'file': file._asdict(),
         'seconds': {k: round(v, 3) for k, v in self._seconds.items()}})
 
-  def abandon(self) -> None:
-    """Drops what was written, on the way out of an error."""
-    with contextlib.suppress(OSError):  # A full disk: it is thrown away.
-      self._file.close()
-    discard(self._partial)
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, kind, *rest):
-    if kind:
-      self.abandon()
-
 
 def read_index(folder: str, name: str) -> dict[str, Any] | None:
-  """A shard's JSON; None: not there, or not readable, or of other code."""
+  """A shard's JSON; None: there is none, or none that this code can use."""
   try:
     with files.open(os.path.join(folder, f'{name}.json')) as f:
       found = json.load(f)
@@ -282,7 +228,7 @@ def read_index(folder: str, name: str) -> dict[str, Any] | None:
 
 
 def stored_files(folder: str) -> dict[str, Checksum]:
-  """What a store's finished files should be, by name."""
+  """The checksums of a store's finished files, by name."""
   found = {}
   for name in files.listdir(folder):
     shard = name.removesuffix('.json')

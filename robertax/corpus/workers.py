@@ -1,9 +1,16 @@
-"""Worker processes: blocks in, rows out, in order, few at a time.
+"""Workers: the passes of a preparation, shared by processes of this machine.
 
-Not `multiprocessing`: its workers import the program's main module again, and
-with it JAX, and need a guard in every script and notebook that prepares data.
-And they outlive a parent that is killed, while these end when their pipe does.
-A worker is this module, a pickle a message, over its standard streams.
+A `Job` is all that must be known to prepare one corpus, on any machine: a
+worker of Beam fills shards of it as the local preparation does, and both write
+the same bytes. `fill_tokens` turns shards of text into shards of the store,
+`fill_records` those into records. A shard is finished or not there, and depends
+on nothing but its documents, so a kill costs the shard that was under way.
+
+The processes are not those of `multiprocessing`, whose workers import the
+program's main module again, and with it JAX, need a guard in every script and
+notebook, and outlive a parent that is killed, while these end when their pipe
+does. A worker runs `serve`, and reads and writes pickles on its standard
+streams.
 """
 
 from collections import deque
@@ -11,8 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 import contextlib
 import dataclasses
-import hashlib
-import json
 import os
 import pickle
 import signal
@@ -21,16 +26,18 @@ import sys
 import time
 from typing import Any
 
+from robertax.config import DataConfig
 from robertax.corpus import records, tokens
 from robertax.corpus.blocks import (
+    Block,
     Changed,
     Shard,
     Surveyed,
+    Surveys,
     read_blocks,
     shards_of,
 )
 from robertax.corpus.formats import FORMATS, PairLaw
-from robertax.corpus.records import SPLITS, split_names
 from robertax.corpus.shards import (
     Packer,
     PackingJob,
@@ -38,8 +45,15 @@ from robertax.corpus.shards import (
     ShardFiles,
     read_entry,
 )
-from robertax.corpus.tokens import TextRecipe, Texts, Tokenizing, TokenStore
+from robertax.corpus.tokens import (
+    BlockTokenizer,
+    TextRecipe,
+    Texts,
+    TokenStore,
+    TokenWriter,
+)
 from robertax.errors import InputError
+from robertax.files import json_hash
 from robertax.progress import progress_bar
 from robertax.text import Tokenizer
 
@@ -52,13 +66,13 @@ def available_cores() -> int:
 
 
 class _Worker:
-  """One worker."""
+  """A process that runs `serve`; called with an item, it gives the result."""
 
   def __init__(self, function: Callable):
     # sys.path goes along, so the worker finds what its parent found.
     code = (f'import sys; sys.path[:] = {sys.path!r}; '
             'from robertax.corpus.workers import serve; serve()')
-    # A core each: the tokenizers library would start its own threads.
+    # Each takes one core: the tokenizers library would start its own threads.
     environment = {**os.environ, 'TOKENIZERS_PARALLELISM': 'false',
                    'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1'}
     self._process = subprocess.Popen(
@@ -67,11 +81,9 @@ class _Worker:
     self._send(function)
 
   def _send(self, message) -> None:
-    try:
+    with contextlib.suppress(BrokenPipeError):  # The answer will say so.
       pickle.dump(message, self._process.stdin, pickle.HIGHEST_PROTOCOL)
       self._process.stdin.flush()
-    except BrokenPipeError:
-      pass  # It ended: the answer will say so.
 
   def __call__(self, item):
     self._send(item)
@@ -92,10 +104,8 @@ class _Worker:
     self._process.kill()
     self._process.wait()
     self._process.stdout.close()
-    try:
+    with contextlib.suppress(BrokenPipeError):
       self._process.stdin.close()
-    except BrokenPipeError:
-      pass
 
 
 def map_in_order(make: Callable[[Any], Callable], argument: Any,
@@ -103,13 +113,8 @@ def map_in_order(make: Callable[[Any], Callable], argument: Any,
   """Yields function(item) for each item, in order; function = make(argument).
 
   With one worker all is done here; otherwise each process makes its own
-  function. At most workers + 1 items are taken and not yet given back.
-
-  Args:
-    make: a class or function that can be pickled.
-    argument: what it is called with.
-    items: taken lazily, in this thread.
-    workers: number of processes.
+  function from `make` and `argument`, which are pickled. At most workers + 1
+  items are taken, lazily and in this thread, and not yet given back.
 
   Raises:
     InputError: a worker died. What the function raises is raised here.
@@ -169,25 +174,19 @@ def serve() -> None:
     os._exit(0)  # The parent is done, or gone.
 
 
-# A job: all that is to be known to prepare one corpus, on any machine.
-#
-# It can be pickled: a worker of Beam (corpus/beam.py) fills shards of it as the
-# local preparation does (corpus/filling.py), and both write the same bytes.
-
-
 @dataclasses.dataclass(frozen=True)
 class Job:
   """One corpus and what its records are to be.
 
   Attributes:
-    corpus: as `documents.resolve` gives it.
-    survey: of it; None where the records are finished.
+    corpus: one of `documents.corpora_of`.
+    survey: the corpus's; None where the records are finished.
     folder, store_folder: of its records and of its tokens.
     text_recipe: what decides its tokens.
     recipe: what decides its records, given its tokens.
     facts: attributes of the manifest that follow from the config.
     forms: as in Manifest.
-    vocab_size: of the tokenizer.
+    vocab_size: the tokenizer's.
   """
   corpus: Any
   survey: Surveyed | None
@@ -208,39 +207,27 @@ class Job:
     """How often the training split is drawn."""
     return self.facts.get('duplicates', 1)
 
-  @property
-  def split_names(self) -> list[str]:
-    """Of the manifest, duplicates and all."""
-    return [name for split in SPLITS
-            for name in split_names(split, self.duplicates)]
-
   def shards(self) -> list[Shard]:
     return shards_of(self.survey.blocks)
 
   def without_records(self) -> list[Shard]:
-    """The shards whose records are not there."""
+    """The shards that have no records yet."""
     return [shard for shard in self.shards()
             if read_entry(self.folder, shard, self.forms) is None]
 
   def without_tokens(self) -> list[Shard]:
-    """Those of them whose tokens are not in the store, either."""
+    """Those of them that have no tokens in the store, either."""
     store = self.store
     return [shard for shard in self.without_records()
             if store.places(shard) is None]
 
 
-def jobs_of(data, corpora: list, tokenizer: Tokenizer, cache: str,
-            forms: tuple[str, ...], surveys) -> list[Job]:
+def jobs_of(data: DataConfig, corpora: list, tokenizer: Tokenizer, cache: str,
+            forms: tuple[str, ...], surveys: Surveys) -> list[Job]:
   """The jobs of a config, one a corpus.
 
-  Args:
-    data: a data.DataConfig.
-    corpora: of `documents.resolve`.
-    tokenizer: of the records.
-    cache: the folder of folders.
-    forms: as in Manifest.
-    surveys: a `surveys.Surveys`. All corpora that are not prepared are read
-      here, so that wrong text is named before the first is tokenized.
+  All corpora that are not prepared are surveyed here, so that wrong text is
+  named before the first one is tokenized.
   """
   facts = dict(
       version=records.VERSION, format=data.format, sentences=data.sentences,
@@ -258,52 +245,38 @@ def jobs_of(data, corpora: list, tokenizer: Tokenizer, cache: str,
   jobs = []
   for corpus in corpora:
     fingerprint = corpus.fingerprint()
-    folder = os.path.join(cache, 'records', _folder_name(
-        corpus, json.dumps([fingerprint, facts], sort_keys=True)))
-    store = os.path.join(cache, 'tokens', _folder_name(corpus, json.dumps(
-        [tokens.STORE_VERSION, fingerprint, tokenizer.fingerprint,
-         data.sentences])))
+    of_records = json_hash([fingerprint, facts], sort_keys=True)[:16]
+    folder = os.path.join(cache, 'records', f'{corpus.name}-{of_records}')
+    of_tokens = json_hash([tokens.STORE_VERSION, fingerprint,
+                           tokenizer.fingerprint, data.sentences])[:16]
+    store = os.path.join(cache, 'tokens', f'{corpus.name}-{of_tokens}')
     survey = None if records.is_finished(folder) else surveys.of(corpus)
     jobs.append(Job(corpus, survey, folder, store, text_recipe, recipe, facts,
                     forms, tokenizer.vocab_size))
   return jobs
 
 
-def _folder_name(corpus, key: str) -> str:
-  return f'{corpus.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}'
-
-
-# Filling: shards of text become shards of tokens, and those of records.
-#
-# Each shard is finished or not there, so whoever is killed loses the shard that
-# was under way. What comes of a shard depends on nothing but its documents.
-
-
 def fill_tokens(job: Job, shards: Sequence[Shard], workers: int,
                 progress: bool) -> None:
   """Reads the text of shards, tokenizes it, and writes them to the store.
 
-  Args:
-    job: says what and where.
-    shards: some of the job's, in order.
-    workers: processes; with 1 all is done here.
-    progress: show a bar.
+  `shards` are some of the job's, in order.
 
   Raises:
-    InputError: text, disk or memory.
+    InputError: wrong or changed text, a full disk, too little memory.
   """
   blocks = [block for shard in shards for block in shard.blocks]
   if not blocks:
     return
   reader = _BlockReader(job, blocks)
-  done = map_in_order(Tokenizing, job.text_recipe, reader,
+  done = map_in_order(BlockTokenizer, job.text_recipe, reader,
                       min(workers, len(blocks)))
   # Closed on the way out of an error: its processes end before this one.
   with contextlib.closing(done), _bytes_bar(job, 'tokenizing', shards,
                                             progress) as shown:
     try:
       for number, shard in enumerate(shards):
-        with job.store.writer(shard) as writer:
+        with TokenWriter(job.store.path(shard), shard) as writer:
           for block in shard.blocks:
             writer.write(next(done))
             shown.update(block.size)
@@ -319,13 +292,10 @@ def fill_tokens(job: Job, shards: Sequence[Shard], workers: int,
 
 def fill_records(job: Job, shards: Sequence[Shard], workers: int,
                  progress: bool) -> None:
-  """Packs shards of the store and writes their records.
-
-  Args:
-    job, shards, workers, progress: as in `fill_tokens`.
+  """Packs shards of the store, some of the job's, and writes their records.
 
   Raises:
-    InputError: a damaged store, disk or memory.
+    InputError: a damaged store, a full disk, too little memory.
   """
   store = job.store
   number = sum(len(shard.blocks) for shard in shards)
@@ -343,17 +313,17 @@ def fill_records(job: Job, shards: Sequence[Shard], workers: int,
                                             progress) as shown:
     for shard in shards:
       with ShardFiles(job.folder, shard, job.recipe.dtype, job.forms,
-                      job.duplicates) as files:
+                      job.duplicates) as writer:
         for block in shard.blocks:
-          files.write(block, next(done))
+          writer.write(block, next(done))
           shown.update(block.size)
-        files.close()
+        writer.close()
 
 
 class _BlockReader:
-  """The texts of blocks, and how long it took to read them."""
+  """Iterates over the texts of blocks, and measures how long reading takes."""
 
-  def __init__(self, job: Job, blocks):
+  def __init__(self, job: Job, blocks: Sequence[Block]):
     start = blocks[0]
     documents, first = job.corpus.documents(), 0
     if start.mark is not None and start.start:
@@ -375,14 +345,13 @@ class _BlockReader:
       self._seconds += time.monotonic() - started
 
   def seconds(self) -> float:
-    """Since this was asked before."""
+    """Seconds of reading since the last call."""
     seconds, self._seconds = self._seconds, 0.
     return seconds
 
 
 def _bytes_bar(job: Job, what: str, shards: Sequence[Shard], progress: bool):
-  """In bytes of the corpus's files, of those to come and those that are done.
-  """
+  """A bar in bytes of the corpus's files; those of finished shards are done."""
   whole = sum(block.size for block in job.survey.blocks)
   left = sum(shard.size for shard in shards)
   return progress_bar(whole, 'B', f'{job.corpus.name}: {what}', progress,

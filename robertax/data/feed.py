@@ -1,7 +1,13 @@
-"""Host batches -> arrays on the mesh, ahead of the step that needs them."""
+"""Host batches -> arrays on the mesh, ahead of the step that needs them.
+
+`Prefetch` runs any iterator ahead in a thread of its own, `Feed` one of batches
+which it lays on the devices. `local_rows` says which rows of the global batch
+this process makes.
+"""
 
 import atexit
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+import contextlib
 import queue
 import threading
 import time
@@ -10,36 +16,27 @@ from typing import Any, Generic, TypeVar
 import jax
 import numpy as np
 
+from robertax.data.masking import Batch
 from robertax.errors import InputError
-
-# An iterator that is run ahead by a thread of its own.
-
 
 T = TypeVar('T')
 _END = object()
 _RUNNING: dict[threading.Thread, threading.Event] = {}
+# Without x64, jax turns a large int64 into a wrong int32 in silence.
+HOST_ONLY = frozenset({'example_ids'})
 
 
-class Prefetch(Generic[T]):
-  """Runs ahead of its consumer, at most `depth` items.
+class Prefetch(contextlib.AbstractContextManager, Generic[T]):
+  """Runs `depth` items ahead; `waited_seconds` is its consumer's time so far.
 
-  What the thread raises is raised, itself, by `__next__`, after the items made
-  before it. To be closed (or used in a `with`): afterwards the thread has
-  ended, and the iterator beneath is closed too.
-
-  Attributes:
-    waited_seconds: time that the consumer has waited for items.
+  `__next__` raises the thread's own error, after the items made before it. To
+  be closed (or used in a `with`): then the thread has ended, and the iterator
+  beneath is closed too.
   """
 
   def __init__(self, items: Iterable[Any], depth: int,
                convert: Callable[[Any], T] = lambda item: item):
-    """Starts the thread.
-
-    Args:
-      items: what to run ahead; its `__next__` runs in the thread.
-      depth: items that may wait for the consumer.
-      convert: applied to each item, in the thread.
-    """
+    """Starts the thread; `items` and `convert` run in it."""
     self.waited_seconds = 0.0
     self._queue = queue.Queue(max(depth, 1))
     self._stop = threading.Event()
@@ -72,9 +69,6 @@ class Prefetch(Generic[T]):
     self._stop.set()
     self._thread.join()
 
-  def __enter__(self):
-    return self
-
   def __exit__(self, *_):
     self.close()
 
@@ -83,9 +77,9 @@ class Prefetch(Generic[T]):
       self._stop.set()  # No join: this may run in any thread.
 
 
-def _run_thread(items, convert, out: queue.Queue,
-                stop: threading.Event) -> None:
-  def put(item, error) -> None:
+def _run_thread(items: Iterable[Any], convert: Callable[[Any], Any],
+                out: queue.Queue, stop: threading.Event) -> None:
+  def put(item: Any, error: BaseException | None) -> None:
     while not stop.is_set():
       try:
         return out.put((item, error), timeout=0.05)
@@ -123,7 +117,7 @@ def _wake_thread(out: queue.Queue) -> None:
 @atexit.register
 def _stop_all() -> None:
   # TensorFlow aborts the process if its threads still call Python when the
-  # interpreter goes away: whoever left an iterator open gets it closed here.
+  # interpreter ends: an iterator that was left open is closed here.
   running = list(_RUNNING.items())
   for _, stop in running:
     stop.set()
@@ -131,43 +125,21 @@ def _stop_all() -> None:
     thread.join(10)
 
 
-Batch = dict[str, np.ndarray]
-# Without x64, jax turns a large int64 into a wrong int32 in silence.
-HOST_ONLY = frozenset({'example_ids'})
-
-
 class Feed(Prefetch[dict[str, jax.Array]]):
   """Lays batches on devices in a thread of its own.
 
-  Iterating gives dicts of global jax.Arrays; fields of `HOST_ONLY` are left
-  out. Everything that making a batch raises is raised by the consumer's
-  `next`. Close it, or use it in a `with`.
-
-  Attributes:
-    waited_seconds: time that the consumer has waited for batches.
+  Iterating gives dicts of global jax.Arrays without the fields of `HOST_ONLY`.
   """
 
   def __init__(self, batches: Iterable[Batch],
-               shardings: (jax.sharding.Sharding
-                           | Mapping[str, jax.sharding.Sharding]
-                           | Callable[[str], jax.sharding.Sharding]),
-               depth: int = 2):
-    """Starts the thread.
+               sharding: jax.sharding.Sharding, depth: int = 2):
+    """Starts the thread, `depth` batches ahead.
 
-    Args:
-      batches: this host's rows of each batch; closed with the feed.
-      shardings: one for all fields, or by field name.
-      depth: batches on the devices ahead of the consumer.
+    `batches` has this host's rows of each batch, and is closed with the feed;
+    `sharding` is that of every field.
     """
-    if isinstance(shardings, jax.sharding.Sharding):
-      of = lambda name: shardings
-    elif callable(shardings):
-      of = shardings
-    else:
-      of = shardings.__getitem__
-
     def place(batch: Batch) -> dict[str, jax.Array]:
-      return {name: jax.make_array_from_process_local_data(of(name), value)
+      return {name: jax.make_array_from_process_local_data(sharding, value)
               for name, value in batch.items() if name not in HOST_ONLY}
 
     super().__init__(batches, depth, place)
@@ -175,25 +147,14 @@ class Feed(Prefetch[dict[str, jax.Array]]):
 
 def host_rows(batch_size: int, micro_batches: int, process_index: int,
               process_count: int) -> np.ndarray:
-  """The rows of the global batch that a host makes, in its order.
+  """int64[B / process_count]: the rows of the global batch that a host makes.
 
   Row r belongs to micro-batch r // (B / A), and within that to the host in
-  whose part it lies: cut by `split_micro_batches`, a host's rows are what
+  whose part it lies: cut by `split_micro_batches`, a host's rows are those that
   PartitionSpec(None, ('data', 'fsdp')) keeps on its devices.
 
   >>> host_rows(8, 2, process_index=1, process_count=2)
   array([2, 3, 6, 7])
-
-  Args:
-    batch_size: B, global.
-    micro_batches: A.
-    process_index, process_count: as jax has them.
-
-  Returns:
-    int64[B / process_count].
-
-  Raises:
-    InputError: B is not a multiple of A * process_count.
   """
   if batch_size % (micro_batches * process_count):
     raise InputError(
@@ -207,21 +168,19 @@ def local_rows(sharding: jax.sharding.Sharding, batch_size: int,
                micro_batches: int) -> np.ndarray:
   """The rows of the global batch that this process's devices keep.
 
-  Where its devices stand next to each other on the mesh, these are
-  `host_rows`. They need not (JAX lays a mesh along a TPU's links), and where a
-  row's work is shared out over processes (mesh.model), several make the same.
+  Where its devices are neighbours on the mesh, these are `host_rows`. They need
+  not be (JAX lays a mesh along a TPU's links), and where a row's work is shared
+  out over processes (mesh.model), several make the same.
 
   Args:
     sharding: of the batch, cut into micro-batches.
-    batch_size: B, global.
-    micro_batches: A.
+    batch_size, micro_batches: B, global, and A.
 
   Returns:
-    int64[b], in the order in which make_array_from_process_local_data takes
-    them.
+    int64[b], in the order of make_array_from_process_local_data.
 
   Raises:
-    InputError: B does not come out even.
+    InputError: B is not a multiple of A x the devices that share it.
   """
   processes = len({d.process_index for d in sharding.device_set})
   if processes == 1:
@@ -240,11 +199,6 @@ def local_rows(sharding: jax.sharding.Sharding, batch_size: int,
 
 
 def split_micro_batches(batch: Batch, micro_batches: int) -> Batch:
-  """[b, ...] -> [A, b / A, ...] for every field, in the order of the rows.
-
-  Args:
-    batch: a host's rows, in the order of `host_rows`.
-    micro_batches: A, which divides b.
-  """
+  """A host's rows [b, ...] -> [A, b / A, ...] for every field."""
   return {name: value.reshape(micro_batches, -1, *value.shape[1:])
           for name, value in batch.items()}

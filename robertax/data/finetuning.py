@@ -1,76 +1,70 @@
 """Batches for fine-tuning: batch k is a pure function of the seed and k.
 
-Fields, with B rows of T tokens in B / K blocks of Q slots (data.blocks; where
-no group is longer than a row, K is 1, and Q the slots of a row):
+The examples of a split, encoded, are all in memory (`Examples`). A *group* is
+the examples that are scored together: one (GLUE, a window of SQuAD), the four
+options of a question (RACE), a query and its candidates (WSC). A batch counts
+groups; its rows come in *row groups* of K rows and Q slots, which hold whole
+groups (`RowGroups`).
+
+Fields, with B rows of T tokens in B / K row groups (where no group is longer
+than a row, K is 1, and Q the slots of a row):
 
   input_ids, segment_ids    int32[B, T]; segment q + 1 is slot q; 0 is padding
   type_ids                  int32[B, T], of models with types: 1 in B of a pair
   class_positions           int32[B / K, Q]: each example's <s>, counted through
-                            the block (row x T + column), 0 in an empty slot
+                            the row group (row x T + column), 0 in an empty slot
   class_weights             float32[B / K, Q]: 1 for an example, 0 if empty
   example_ids               int64[B / K, Q], for the host only, -1 if empty
   <name> of Examples.values [B / K, Q, ...], 0 if empty
   <name> of Examples.marks  int32[B / K, Q, ...], counted as class_positions, 0
                             where there is none
-and, where groups have several examples (G = Q / M groups a block),
+and, where groups have several examples (G = Q / M groups a row group),
   group_weights             float32[B / K, G]
   <name> of .group_values   [B / K, G, ...]
 
 A loss over groups reshapes [B / K, Q] to [B / K, G, M] and leaves out (by
-model.losses.OUTSIDE) what has no weight. Each epoch has all groups in another
+model.heads.OUTSIDE) what has no weight. Each epoch has all groups in another
 order, the last batch of an epoch what is left: batches do not run over its end.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
+import itertools
 import math
 from typing import Any
 
 import numpy as np
 
+from robertax.data.masking import Batch
 from robertax.data.order import Order
-from robertax.data.pipeline import _tensorflow
 from robertax.errors import InputError
 
-# The examples of a fine-tuning split, encoded, all of them in memory.
-#
-# An example is one sequence of ids. What is scored together is a *group*: of
-# one example (GLUE, a window of SQuAD), of the four options of a question
-# (RACE), of a query and its candidates (WSC). A batch counts groups;
-# `data.blocks` says how groups come to lie in rows, `data.tuning` makes batches
-# of them.
-#
-# Beside its ids an example has
-#   values   numbers that become fields of the batch as they are, such as its
-#            class;
-#   marks    places in it, such as where an answer starts, which become places
-#            in the row.
-# A group has `group_values`, such as which of its options is right.
-#
-# Three layouts, one mechanism:
-#
-#   classes  Examples.of(sequences, values={'class_targets': int32[E]})
-#   spans    Examples.of(sequences, marks={'span_starts': int32[E],
-#                                          'span_ends': int32[E]})
-#   groups   Examples.of(sequences, groups=int32[E],
-#                        group_values={'group_targets': int32[G]})
-
-
 Arrays = Mapping[str, np.ndarray]
+# Lengths of rows. Rows that hold four examples or more are filled well; beyond
+# ENOUGH_LENGTHS longer ones cost more attention than padding saves.
+ROW_LENGTHS = (32, 64, 96, 128, 192, 256, 384, 512)
+ENOUGH_LENGTHS = 128
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
   """E examples in G groups.
 
+  Classes:  Examples.of(sequences, values={'class_targets': int32[E]})
+  Spans:    Examples.of(sequences, marks={'span_starts': int32[E],
+                                          'span_ends': int32[E]})
+  Groups:   Examples.of(sequences, groups=int32[E],
+                        group_values={'group_targets': int32[G]})
+
   Attributes:
     ids: uint[tokens], one example after another.
     starts: int64[E + 1], where each begins in `ids`, and the end.
     firsts: int64[G + 1], the first example of each group, and the end.
-    values: name -> [E, ...].
-    marks: name -> int32[E, ...], places in the example; -1: none.
-    group_values: name -> [G, ...].
+    values: name -> [E, ...], fields of the batch as they are.
+    marks: name -> int32[E, ...], places in the example, which become places in
+      the row; -1: none.
+    group_values: name -> [G, ...], such as the number of the right option.
     second_starts: int32[E], the place of the first token of type 1 (B of a
       pair), the length where there is none.
   """
@@ -87,13 +81,10 @@ class Examples:
          groups: np.ndarray | None = None, values: Arrays | None = None,
          marks: Arrays | None = None, group_values: Arrays | None = None,
          second_starts: np.ndarray | None = None) -> 'Examples':
-    """From one array of ids an example.
+    """From the ids of each example, int[n], special tokens included.
 
-    Args:
-      sequences: int[n] each, special tokens included.
-      groups: int[E], the group of each example, 0, 0, 1, ...: ascending without
-        a gap. None: each example is a group of its own.
-      values, marks, group_values, second_starts: as the attributes.
+    `groups` int[E] has the group of each example, 0, 0, 1, ...: ascending
+    without a gap; None: each example is a group of its own.
     """
     count = len(sequences)
     starts = np.concatenate([[0], np.cumsum(
@@ -120,12 +111,10 @@ class Examples:
     return found
 
   def __len__(self) -> int:
-    """E."""
     return len(self.starts) - 1
 
   @property
   def num_groups(self) -> int:
-    """G."""
     return len(self.firsts) - 1
 
   @functools.cached_property
@@ -142,117 +131,76 @@ class Examples:
     """int[n]: the ids of one example."""
     return self.ids[self.starts[number]:self.starts[number + 1]]
 
-  def take(self, groups: np.ndarray) -> 'Examples':
-    """These groups alone, in this order."""
-    spans = [np.arange(self.firsts[g], self.firsts[g + 1]) for g in groups]
-    kept = np.concatenate([*spans, np.zeros(0, np.int64)]).astype(np.int64)
-    return Examples.of(
-        [self.sequence(n) for n in kept],
-        groups=np.repeat(np.arange(len(spans)), [len(s) for s in spans]),
-        values={k: v[kept] for k, v in self.values.items()},
-        marks={k: v[kept] for k, v in self.marks.items()},
-        group_values={k: v[groups] for k, v in self.group_values.items()},
-        second_starts=self.second_starts[kept])
 
-
-# How groups of examples come to lie in rows, so that padding is not paid for.
+# How groups of examples are laid out in rows, so that padding is not paid for.
 #
-# Short examples are packed into rows, each with segment number of its own, as
+# Short examples are packed into rows, each with a segment number of its own, as
 # in pretraining: attention and positions begin anew in each, so that an
 # example's states are those it has alone. Rows are as long as the longest
 # example of the batch needs (a ladder of lengths), and there are as many as are
 # filled (a ladder of counts), so that few shapes are compiled.
 #
-# A *block* is K consecutive rows which hold whole groups: K is 1, unless there
-# are groups that one row of the greatest length cannot hold. A block has Q
-# slots, each for one example; a group takes M consecutive slots, M being the
-# examples of the largest group, and leaves those it has no example for empty.
-# Slot q of a block is segment q + 1 of its row.
+# K, the rows of a row group, is 1 unless one row of the greatest length cannot
+# hold some group. Each of its Q slots is for one example; a group takes M
+# consecutive slots, M being the examples of the largest group, and leaves the
+# last ones empty if it is smaller. Slot q is segment q + 1 of its row.
 #
 # Example: T = 8, K = 1, groups (a b), (c d) and (e), of 2, 2, 1, 3, 2 tokens:
 #
 #   row 0   a a b b c d d d    segments 1 1 2 2 3 4 4 4    slots a b c d
 #   row 1   e e . . . . . .    segments 1 1 0 0 0 0 0 0    slots e - - -
 #
-# The blocks of a batch do not depend on devices, but for empty ones at the end.
-
-
-ENOUGH_LENGTHS = 128
-ROW_LENGTHS = (32, 64, 96, 128, 192, 256, 384, 512)
+# Only the empty row groups at a batch's end depend on the devices.
 
 
 @dataclasses.dataclass(frozen=True)
 class Placed:
-  """Where the examples of a batch lie.
-
-  Attributes:
-    length: T.
-    blocks: how many, empty ones at the end included.
-    slots: Q.
-    examples, block, slot, start: int64[n] each, of each example its number, its
-      block, its slot, and its first token's place in the block (row x T +
-      column).
-    groups, group_slot: int64[g] each, the number of a group and block x (Q / M)
-      + its slots' number / M.
-  """
-  length: int
-  blocks: int
-  slots: int
+  """Where the examples of a batch lie: arrays are int64[examples], [groups]."""
+  length: int  # T.
+  row_groups: int  # How many, empty ones at the end included.
+  slots: int  # Q.
   examples: np.ndarray
-  block: np.ndarray
-  slot: np.ndarray
-  start: np.ndarray
+  row_group: np.ndarray  # Of each example.
+  slot: np.ndarray  # Of each example.
+  start: np.ndarray  # Its first token in the row group: row x T + column.
   groups: np.ndarray
-  group_slot: np.ndarray
+  group_slot: np.ndarray  # Row group x (Q / M) + its slots' number / M.
 
 
-class Blocks:
-  """The law by which the groups of one split are laid out.
-
-  Attributes:
-    rows: K.
-    members: M.
-  """
+class RowGroups:
+  """How the groups of one split are laid out; `rows` is K, `members` M."""
 
   def __init__(self, examples: Examples, max_length: int, unit: int):
-    """Reads lengths only.
+    """Reads lengths only, of which none may pass `max_length`.
 
-    Args:
-      examples: of the split.
-      max_length: longest row; no example is longer.
-      unit: blocks come in multiples of this: the devices that share a
-        micro-batch x micro-batches.
+    Row groups come in multiples of `unit`: the devices that share a micro-batch
+    x micro-batches.
     """
     self._lengths = examples.lengths
-    self._firsts = examples.firsts
+    self.firsts = examples.firsts
     self._unit = unit
     self.members = examples.members
     longest = int(self._lengths.max(initial=1))
     if longest > max_length:
       raise ValueError(
           f'an example of {longest} tokens in rows of {max_length}')
-    self._ladder = [n for n in ROW_LENGTHS if n < max_length] + [max_length]
-    sizes = [self._lengths[a:b] for a, b in zip(self._firsts,
-                                                self._firsts[1:])]
+    sizes = [self._lengths[a:b] for a, b in zip(self.firsts, self.firsts[1:])]
     self.rows = next(k for k in range(1, self.members + 1)
                      if all(_first_fit(s, [max_length] * k) for s in sizes
                             if self.members > 1) or k == self.members)
     self._mean = self._lengths.mean() if len(self._lengths) else 1.0
-    # Rows that hold four or more are filled well; beyond 128 tokens longer ones
-    # cost more attention than padding saves.
-    self._ladder = [n for n in self._ladder if n >= min(
-        4 * self._mean, ENOUGH_LENGTHS, max_length)]
+    enough = min(4 * self._mean, ENOUGH_LENGTHS, max_length)
+    self._ladder = [*(n for n in ROW_LENGTHS if enough <= n < max_length),
+                    max_length]
 
   def slots(self, length: int) -> int:
-    """Q of blocks whose rows have this length."""
+    """Q of row groups whose rows have this length."""
     # For half as many again as a row holds on average.
     wanted = math.ceil(1.5 * self.rows * length / self._mean)
     return self.members * max(1, math.ceil(wanted / self.members))
 
   def place(self, groups: Sequence[int]) -> Placed:
-    """A batch of these groups, whatever room they need: by first fit, the
-    largest first.
-    """
+    """A batch of these groups: by first fit, the largest first."""
     order = self._by_size(groups)
     length = self._need(order[0])
     packer = _Packer(self, length)
@@ -263,10 +211,11 @@ class Blocks:
     return packer.placed(ladder(len(packer.free), self._unit))
 
   def cut(self, tokens: int) -> Iterable[Placed]:
-    """All groups, in batches of about so many tokens: the longest first, so
-    that each has rows no longer than it needs.
+    """All groups, in batches of about so many tokens.
+
+    The longest come first, so that no batch has longer rows than it needs.
     """
-    order = self._by_size(range(len(self._firsts) - 1))
+    order = self._by_size(range(len(self.firsts) - 1))
     at = 0
     while at < len(order):
       length = self._need(order[at])
@@ -284,65 +233,61 @@ class Blocks:
 
   def sizes(self, group: int) -> np.ndarray:
     """Tokens of each example of a group."""
-    return self._lengths[self._firsts[group]:self._firsts[group + 1]]
+    return self._lengths[self.firsts[group]:self.firsts[group + 1]]
 
-  def first(self, group: int) -> int:
-    """The first example of a group."""
-    return int(self._firsts[group])
-
-  def _by_size(self, groups):
+  def _by_size(self, groups: Iterable[int]) -> list[int]:
     return sorted(groups, key=lambda g: (
         -self._need(g), -int(self.sizes(g).sum()), g))
 
   def _need(self, group: int) -> int:
-    """The smallest length of rows in which a block holds the group."""
+    """The smallest length of rows in which a row group holds the group."""
     sizes = self.sizes(group)
     return next((length for length in self._ladder
                  if _first_fit(sizes, [length] * self.rows)), self._ladder[-1])
 
 
 class _Packer:
-  """Fills blocks of one length."""
+  """Fills row groups of one length."""
 
-  def __init__(self, law: Blocks, length: int):
-    self._law, self._length = law, length
-    self._slots = law.slots(length)
+  def __init__(self, layout: RowGroups, length: int):
+    self._layout, self._length = layout, length
+    self._slots = layout.slots(length)
     self.free, self._taken, self._found, self._groups = [], [], [], []
     self.open()
 
-  def open(self):
-    self.free.append([self._length] * self._law.rows)
+  def open(self) -> None:
+    self.free.append([self._length] * self._layout.rows)
     self._taken.append(0)
 
   def add(self, group: int) -> bool:
-    """Into the first block that has room."""
-    sizes = self._law.sizes(group)
-    for block, free in enumerate(self.free):
-      if self._taken[block] + self._law.members > self._slots:
+    """Into the first row group that has room; False: none has."""
+    sizes = self._layout.sizes(group)
+    for number, free in enumerate(self.free):
+      taken = self._taken[number]
+      if taken + self._layout.members > self._slots:
         continue
       rows = _first_fit(sizes, free)
       if not rows:
         continue
-      first = self._law.first(group)
+      first = int(self._layout.firsts[group])
       for n, (row, size) in enumerate(zip(rows, sizes)):
-        self._found.append((
-            first + n, block, self._taken[block] + n,
-            row * self._length + self._length - free[row]))
+        self._found.append((first + n, number, taken + n,
+                            row * self._length + self._length - free[row]))
         free[row] -= int(size)
-      self._groups.append((group, block, self._taken[block]))
-      self._taken[block] += self._law.members
+      self._groups.append((group, number, taken))
+      self._taken[number] += self._layout.members
       return True
     return False
 
-  def placed(self, blocks: int) -> Placed:
+  def placed(self, row_groups: int) -> Placed:
     found = np.array(self._found, np.int64).reshape(-1, 4).T
-    group, block, slot = np.array(self._groups, np.int64).reshape(-1, 3).T
-    per_block = self._slots // self._law.members
-    return Placed(self._length, blocks, self._slots, *found, group,
-                  block * per_block + slot // self._law.members)
+    group, number, slot = np.array(self._groups, np.int64).reshape(-1, 3).T
+    members = self._layout.members
+    return Placed(self._length, row_groups, self._slots, *found, group,
+                  number * (self._slots // members) + slot // members)
 
 
-def _first_fit(sizes, free: Sequence[int]) -> list[int]:
+def _first_fit(sizes: np.ndarray, free: Sequence[int]) -> list[int]:
   """The row of each, by first fit in their order; [] where they do not fit."""
   left, rows = list(free), []
   for size in sizes:
@@ -366,21 +311,15 @@ def ladder(count: int, unit: int) -> int:
                  else power)
 
 
-Batch = dict[str, np.ndarray]
-RowsFunction = Callable[[int],
-                        np.ndarray]  # size of a global batch -> a host's rows
+# From the size of a global batch to a host's rows.
+HostRows = Callable[[int], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchSurvey:
-  """What batches look like.
-
-  Attributes:
-    shapes: (rows, tokens) of each kind that was met, and how often.
-    padding_fraction: share of all places that is padding.
-  """
-  shapes: dict[tuple[int, int], int]
-  padding_fraction: float
+  """The shapes of some batches."""
+  shapes: dict[tuple[int, int], int]  # How often each (rows, tokens) was met.
+  padding_fraction: float  # Of all places.
 
   def __str__(self) -> str:
     found = ', '.join(f'{rows} x {tokens}' for rows, tokens in sorted(
@@ -390,12 +329,7 @@ class BatchSurvey:
 
 
 class TuningBatches:
-  """Training batches of a split, and evaluation batches of one.
-
-  Attributes:
-    examples: the split.
-    epoch_steps: batches an epoch.
-  """
+  """The training and evaluation batches of a split: `epoch_steps` an epoch."""
 
   def __init__(self, examples: Examples, *, batch_size: int, seed: int,
                max_length: int, unit: int = 1, pad_id: int = 1,
@@ -403,16 +337,14 @@ class TuningBatches:
     """Makes nothing yet.
 
     Args:
-      examples: of the split.
       batch_size: groups a batch.
       seed: of the order.
       max_length: longest row.
       unit: rows come in multiples of K x this.
-      pad_id: what stands where nothing is.
       types: whether there are type_ids.
     """
     self.examples, self._batch_size = examples, batch_size
-    self._blocks = Blocks(examples, max_length, unit)
+    self._layout = RowGroups(examples, max_length, unit)
     self._pad_id, self._types = pad_id, types
     count = max(1, examples.num_groups)
     self._count, self._cuts = count, {}
@@ -420,7 +352,7 @@ class TuningBatches:
     self.epoch_steps = -(-count // batch_size)
 
   def groups(self, step: int) -> np.ndarray:
-    """int64[n]: the groups of batch `step`, in order; the first is 0."""
+    """int64[n]: the groups of batch `step`, the first is 0."""
     epoch, number = divmod(step, self.epoch_steps)
     first = number * self._batch_size
     count = min(self._batch_size, self._count - first)
@@ -428,64 +360,63 @@ class TuningBatches:
 
   def make_batch(self, step: int) -> Batch:
     """Batch `step`, all rows of it."""
-    return self._fill(self._blocks.place(self.groups(step)))
+    return self._fill(self._layout.place(self.groups(step)))
 
-  def train(self, start_step: int, rows: RowsFunction) -> Iterator[Batch]:
+  def train(self, start_step: int, rows: HostRows) -> Iterator[Batch]:
     """Batches from `start_step` on, without end, only a host's rows of each."""
-    while True:
-      yield self.of_host(self.make_batch(start_step), rows)
-      start_step += 1
+    for step in itertools.count(start_step):
+      yield self.of_host(self.make_batch(step), rows)
 
   def evaluation(self, tokens: int) -> Iterator[Batch]:
     """All groups once, in batches of about so many tokens."""
     if tokens not in self._cuts:
-      self._cuts[tokens] = list(self._blocks.cut(tokens))
+      self._cuts[tokens] = list(self._layout.cut(tokens))
     for placed in self._cuts[tokens]:
       yield self._fill(placed)
 
-  def of_host(self, batch: Batch, rows: RowsFunction) -> Batch:
-    """A host's part: whole blocks, of all fields."""
-    kept = rows(len(batch['class_positions']))
-    per_block = self._blocks.rows
+  def of_host(self, batch: Batch, rows: HostRows) -> Batch:
+    """A host's part: whole row groups, of all fields."""
+    count = len(batch['class_positions'])
+    kept = rows(count)
 
-    def part(name, value):
-      if len(value) == len(batch['class_positions']):
+    def part(value: np.ndarray) -> np.ndarray:
+      if len(value) == count:
         return value[kept]
-      blocks = value.reshape(-1, per_block, *value.shape[1:])[kept]
-      return blocks.reshape(-1, *value.shape[1:])
-    return {name: part(name, value) for name, value in batch.items()}
+      row_groups = value.reshape(count, -1, *value.shape[1:])[kept]
+      return row_groups.reshape(-1, *value.shape[1:])
+    return {name: part(value) for name, value in batch.items()}
 
   def survey(self, steps: int) -> BatchSurvey:
     """The shapes of so many steps from the first on; fills no batch."""
     shapes, places, tokens = {}, 0, 0
     for step in range(steps):
-      placed = self._blocks.place(self.groups(step))
-      shape = placed.blocks * self._blocks.rows, placed.length
+      placed = self._layout.place(self.groups(step))
+      shape = placed.row_groups * self._layout.rows, placed.length
       shapes[shape] = shapes.get(shape, 0) + 1
       places += shape[0] * shape[1]
       tokens += int(self.examples.lengths[placed.examples].sum())
     return BatchSurvey(shapes, 1 - tokens / max(places, 1))
 
   def _fill(self, placed: Placed) -> Batch:
-    found, where = self.examples, (placed.block, placed.slot)
-    per_block, length = self._blocks.rows, placed.length
-    tokens = (placed.blocks, per_block * length)
-    slots = (placed.blocks, placed.slots)
+    found, length = self.examples, placed.length
+    tokens = (placed.row_groups, self._layout.rows * length)
+    slots = (placed.row_groups, placed.slots)
     ids = np.full(tokens, self._pad_id, np.int32)
     segments, types = np.zeros(tokens, np.int32), np.zeros(tokens, np.int32)
-    for number, block, slot, start in zip(
-        placed.examples, placed.block, placed.slot, placed.start):
+    for number, at, slot, start in zip(
+        placed.examples, placed.row_group, placed.slot, placed.start):
       sequence = found.sequence(number)
       here = slice(start, start + len(sequence))
-      ids[block, here], segments[block, here] = sequence, slot + 1
-      types[block, start + found.second_starts[number]:here.stop] = 1
+      ids[at, here], segments[at, here] = sequence, slot + 1
+      types[at, start + found.second_starts[number]:here.stop] = 1
 
-    def scatter(values, shape, places, dtype):
+    def scatter(values: np.ndarray, shape: tuple[int, int],
+                places: np.ndarray, dtype: Any) -> np.ndarray:
       field = np.zeros((*shape, *np.shape(values)[1:]), dtype)
       field.reshape(-1, *np.shape(values)[1:])[places] = values
       return field
 
-    flat = np.ravel_multi_index(where, slots)
+    flat = np.ravel_multi_index((placed.row_group, placed.slot), slots)
     batch = {'input_ids': ids.reshape(-1, length),
              'segment_ids': segments.reshape(-1, length)}
     if self._types:
@@ -502,8 +433,8 @@ class TuningBatches:
       start = placed.start.reshape(-1, *[1] * (places.ndim - 1))
       batch[name] = scatter(np.where(places < 0, 0, places + start), slots,
                             flat, np.int32)
-    if self._blocks.members > 1:
-      shape = (placed.blocks, placed.slots // self._blocks.members)
+    if self._layout.members > 1:
+      shape = (placed.row_groups, placed.slots // self._layout.members)
       batch['group_weights'] = scatter(
           np.ones(len(placed.groups)), shape, placed.group_slot, np.float32)
       for name, values in found.group_values.items():
@@ -515,13 +446,13 @@ class TuningBatches:
 def collect_answers(examples: Examples, outputs: Iterator[tuple[Batch, Batch]],
                     token_outputs: frozenset[str] = frozenset()
                     ) -> dict[str, np.ndarray]:
-  """What a model said of each example, in the order of the examples.
+  """A model's outputs for each example, in the order of the examples.
 
   Args:
     examples: of the split.
-    outputs: pairs of a whole evaluation batch and, by name, what came out: [B /
-      K, Q, ...] of slots; [B, T, ...] of tokens.
-    token_outputs: which of the names are of tokens.
+    outputs: pairs of a whole evaluation batch and the outputs by name: [B / K,
+      Q, ...] of slots; [B, T, ...] of tokens.
+    token_outputs: names of those of tokens.
 
   Returns:
     name -> [E, ...]; of tokens, [tokens, ...] laid out as `examples.ids`, so
@@ -530,49 +461,46 @@ def collect_answers(examples: Examples, outputs: Iterator[tuple[Batch, Batch]],
   result = {}
   for batch, found in outputs:
     numbers = batch['example_ids']
-    blocks, slots = np.nonzero(numbers >= 0)
-    numbers = numbers[blocks, slots]
+    row_groups, slots = np.nonzero(numbers >= 0)
+    numbers = numbers[row_groups, slots]
     for name, values in found.items():
       values, of_tokens = np.asarray(values), name in token_outputs
       if name not in result:
         count = len(examples.ids) if of_tokens else len(examples)
         result[name] = np.zeros((count, *values.shape[2:]), values.dtype)
       if not of_tokens:
-        result[name][numbers] = values[blocks, slots]
+        result[name][numbers] = values[row_groups, slots]
         continue
-      lines = values.reshape(len(batch['class_positions']), -1,
-                             *values.shape[2:])
-      starts = batch['class_positions'][blocks, slots]
-      for number, block, start in zip(numbers, blocks, starts):
+      starts = batch['class_positions']
+      values = values.reshape(len(starts), -1, *values.shape[2:])
+      for number, at, start in zip(numbers, row_groups,
+                                   starts[row_groups, slots]):
         to = slice(examples.starts[number], examples.starts[number + 1])
-        result[name][to] = lines[block, start:start + to.stop - to.start]
+        result[name][to] = values[at, start:start + to.stop - to.start]
   return result
-
-
-# Rows of a TFDS data set that fits in memory.
 
 
 def read_tfds_rows(name: str, split: str, data_dir: str = ''
                    ) -> list[dict[str, Any]] | None:
-  """All rows of a split: bytes as str, NumPy's numbers as Python's.
+  """All rows of a TFDS split: bytes as str, NumPy's numbers as Python's.
 
   Args:
-    name: such as `glue/rte`.
-    split: such as `validation`.
-    data_dir: where TFDS keeps prepared data; empty: its own place.
+    name, split: such as `glue/rte`, `validation`.
+    data_dir: where TFDS keeps prepared data; empty: its own folder.
 
   Returns:
     None where the data set has no such split.
 
   Raises:
-    InputError: TFDS is not installed, or the data set is neither there nor to
-      be had.
+    InputError: TFDS is not installed, or the data set can neither be read nor
+      downloaded.
   """
   try:
     import tensorflow_datasets as tfds
   except ImportError as e:
     raise InputError(f'tfds:{name} needs tensorflow_datasets: pip install '
                      'tensorflow-datasets.') from e
+  from robertax.data.pipeline import _tensorflow
   _tensorflow()
   try:
     builder = tfds.builder(name, data_dir=data_dir or None)
@@ -586,9 +514,8 @@ def read_tfds_rows(name: str, split: str, data_dir: str = ''
         f'TFDS {name}{f" in {data_dir}" if data_dir else ""}: cannot be read '
         f'({type(e).__name__}: {first}). It must be prepared there, or the '
         'network be there to download it.') from e
-  return [{
-      key: _plain_value(value) for key, value in row.items()
-  } for row in rows]
+  return [{key: _plain_value(value) for key, value in row.items()}
+          for row in rows]
 
 
 def _plain_value(value: Any) -> Any:

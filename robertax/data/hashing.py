@@ -1,7 +1,10 @@
-"""Integer hashes: the only source of randomness in this room.
+"""Integer hashes, and the array operations that masking needs of them.
 
-A value is random and yet a pure function of what it is for: no generator has a
-state that would have to be saved, skipped over, or split among hosts.
+Hashes are the only source of randomness in this room: a value is random and yet
+a pure function of its purpose, so no generator has a state that would have to
+be saved, skipped over, or split among hosts. Masking (masking.py) is written
+once against NumPyArrays and TensorFlowArrays, and since all of it is integer
+arithmetic, both give the same bits.
 """
 
 import hashlib
@@ -16,12 +19,9 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def mix64(x: np.ndarray) -> np.ndarray:
-  """splitmix64's output for state `x` (Steele, Lea and Flood 2014).
+  """splitmix64's output for state `x` uint64[...] (Steele, Lea and Flood 2014).
 
   A bijection of uint64 in which every output bit depends on every input bit.
-
-  Args:
-    x: uint64[...].
   """
   x = np.asarray(x, np.uint64)
   if not x.ndim:  # NumPy warns where scalars wrap, which is meant here.
@@ -36,14 +36,9 @@ def mix64(x: np.ndarray) -> np.ndarray:
 
 
 def fold_key(key: np.ndarray, word: np.ndarray | int) -> np.ndarray:
-  """A key for `word` under `key`: other words, unrelated keys.
+  """uint64[...]: a key for `word` under `key`; other words, unrelated keys.
 
-  Args:
-    key: uint64[...].
-    word: integers that broadcast against it; negative ones wrap around.
-
-  Returns:
-    uint64[...].
+  Words are integers that broadcast against keys; negative ones wrap around.
   """
   return mix64(key ^ mix64(np.asarray(word).astype(np.uint64)))
 
@@ -56,30 +51,16 @@ def text_key(text: str) -> np.ndarray:
 
 def train_keys(seed: int, epochs: np.ndarray, example_ids: np.ndarray
                ) -> np.ndarray:
-  """Keys of training masks: another one in every epoch.
+  """uint32[B,P,2]: keys of training masks, others in every epoch int64[B].
 
-  Args:
-    seed: of the run.
-    epochs: int64[B].
-    example_ids: int64[B,P].
-
-  Returns:
-    uint32[B,P,2].
+  `seed` is the run's, `example_ids` int64[B,P] are those of Rows.
   """
   key = fold_key(text_key('train masks'), seed)
   return _key_words(fold_key(fold_key(key, epochs)[:, None], example_ids))
 
 
 def eval_keys(name: str, example_ids: np.ndarray) -> np.ndarray:
-  """Keys of evaluation masks: of the set and the example, of nothing else.
-
-  Args:
-    name: of the evaluation set.
-    example_ids: int64[B,P].
-
-  Returns:
-    uint32[B,P,2].
-  """
+  """uint32[B,P,2]: keys of an evaluation set's masks, by set and example."""
   return _key_words(fold_key(fold_key(text_key('eval masks'), text_key(name)),
                              example_ids))
 
@@ -87,10 +68,8 @@ def eval_keys(name: str, example_ids: np.ndarray) -> np.ndarray:
 def bits32(o, key0, key1, counter):
   """32 random bits: two keyed rounds of `lowbias32` (Wellons 2018).
 
-  Args:
-    o: NumPyArrays or TensorFlowArrays.
-    key0, key1: uint32, the words of the key.
-    counter: uint32 or int, what the bits are for.
+  The key's words are uint32, the counter, another for each purpose, is that or
+  an int. Here and below, `o` is NumPyArrays or TensorFlowArrays.
   """
   return _mix32(o, _mix32(o, key0 ^ counter) ^ key1)
 
@@ -106,15 +85,12 @@ def _key_words(keys: np.ndarray) -> np.ndarray:
                   axis=-1).astype(np.uint32)
 
 
-# The array operations that the masking law needs, in NumPy and in TensorFlow.
-#
-# The law (masking.py) is written once against these, and since all of it is
-# integer arithmetic, both give the same bits. Operators (+, *, ^, <, &) are
-# used directly: they mean the same on NumPy arrays and on tf.Tensors.
-
-
 class NumPyArrays:
-  """NumPy, compiled for this machine's vectors: the faster of the two."""
+  """NumPy, compiled for this machine's vectors: the faster of the two.
+
+  Operators (+, *, ^, <, &) are used directly: they mean the same on NumPy
+  arrays and on tf.Tensors.
+  """
 
   where = staticmethod(np.where)
   reshape = staticmethod(np.reshape)
@@ -136,7 +112,7 @@ class NumPyArrays:
     return x >> x.dtype.type(bits)
 
   def take(self, x, indices):
-    """x[indices], along the first axis."""
+    """x[indices], along the first dim."""
     return np.take(x, indices, axis=0)
 
   def sum(self, x):
@@ -144,7 +120,7 @@ class NumPyArrays:
     return x.sum(-1, dtype=np.int64)
 
   def starts(self, x):
-    """Exclusive running sum along the last axis."""
+    """Exclusive running sum along the last dim."""
     return np.cumsum(x, -1) - x
 
   def count(self, numbers, below: int):
@@ -195,7 +171,7 @@ class TensorFlowArrays:
     return self._tf.cast(x, dtype)
 
   def where(self, true, x, y):
-    # A Python number would become an int32, whatever stands beside it.
+    # A Python number would become an int32, whatever the other's type.
     y = self._tf.convert_to_tensor(y, getattr(x, 'dtype', None))
     return self._tf.where(true, self._tf.convert_to_tensor(x, y.dtype), y)
 
@@ -247,17 +223,7 @@ class TensorFlowArrays:
 
 
 def counts(o, segment_ids, which, examples: int):
-  """How many of `which` lie in each example.
-
-  Args:
-    o: NumPyArrays or TensorFlowArrays.
-    segment_ids: int32[B,T].
-    which: bool[B,T].
-    examples: P.
-
-  Returns:
-    int64[B,P].
-  """
+  """int64[B,P]: how many of `which` bool[B,T] lie in each of P examples."""
   if examples == 1:
     return o.sum(which)[:, None]
   numbers = o.where(which, segment_ids, 0)

@@ -1,15 +1,16 @@
 """Which tokens are hidden, and behind what (Devlin et al. 2018, section 3.1).
 
-The law, example by example, is one of masking_laws.py; fairseq's is
-(data/mask_tokens_dataset.py):
+Example by example, by fairseq's law (lines of its data/mask_tokens_dataset.py;
+LAWS has BERT's too):
 
 1. n = int(rate * L + u) tokens are chosen, u uniform on [0, 1): on average
    exactly `rate` of the L tokens (:141-145).
-2. They are n distinct positions, each set of n equally likely (:148). Where
-   whole words or spans are chosen, see masking_units.py.
+2. They are n distinct positions, each set of n equally likely (:148), or whole
+   words or spans (`choose_units`).
 3. A chosen token becomes <mask>, or a random token, or stays (:188-203); a
    random one is uniform over the vocabulary without its first 4 ids (:95-101).
-4. What was there is predicted at all chosen positions, also where it stayed.
+4. The original tokens are predicted at all chosen positions, also where they
+   stayed.
 
 Every number comes from a hash of the example's key and the token's position in
 its example. So a mask depends on neither the batch nor the row that an example
@@ -39,23 +40,12 @@ from robertax.data.hashing import (
 )
 from robertax.errors import InputError, unknown
 
-# The laws of masking by name: how many tokens, and behind what.
-#
-#     law      n of an example of L tokens           <s> </s>   random tokens
-#     fairseq  int(rate * L + u), u uniform [0, 1)   maskable   ids from 4 on
-#     bert     min(max_predictions,                  never      all ids
-#                  max(1, round(rate * L)))
-#
-# fairseq: data/mask_tokens_dataset.py. BERT: google-research/bert
-# create_pretraining_data.py, create_masked_lm_predictions. BERT's L counts <s>
-# and </s>, which it never chooses; fairseq's counts what may be chosen.
-
-
+Batch = dict[str, np.ndarray]
 PROBABILITY_ONE = 1 << 32  # Probabilities are integers over this.
 
 
 def exact(rate: float) -> Fraction:
-  """The decimal number that a person wrote: 0.15 is 3/20, not 0.1499999...."""
+  """The decimal number that a person wrote: 0.15 is 3/20, not 0.1499999..."""
   return Fraction(repr(float(rate)))
 
 
@@ -64,8 +54,7 @@ def num_masked(rate: float | Fraction, length: int, max_examples: int,
   """M: most tokens that can be chosen in a row, floor(rate * T) + P.
 
   Each example is rounded up by less than one, so M is never exceeded. Spans of
-  up to `longest` tokens are rounded up to whole ones: floor(rate * T) +
-  longest * P.
+  up to `longest` tokens are rounded up to whole ones, + longest * P.
 
   >>> num_masked(0.15, 512, 1)
   77
@@ -75,23 +64,24 @@ def num_masked(rate: float | Fraction, length: int, max_examples: int,
 
 
 class Law(NamedTuple):
-  """One row of the table above.
-
-  Attributes:
-    number: (rate, L) -> n before u is added; where it is a whole number, u
-      changes nothing.
-    masks_specials: whether `data.specials` may allow <s> and </s>.
-    whole_vocabulary: whether a random token may be any id.
-    counts_words: under whole-word masking, whether n counts words (and L too),
-      and one draw decides for all pieces of a word; else n counts tokens and
-      each piece is drawn for.
-  """
+  """How many tokens are chosen, and which random tokens stand for them."""
+  # (rate, L) -> n before u is added; u changes nothing at a whole number.
   number: Callable[[Fraction, int], Fraction | int]
-  masks_specials: bool
-  whole_vocabulary: bool
+  masks_specials: bool  # Whether `data.specials` may allow <s> and </s>.
+  whole_vocabulary: bool  # Whether a random token may be any id.
+  # Of whole words: whether n and L count words, and one draw decides for all
+  # pieces of a word; else they count tokens, and each piece has its own draw.
   counts_words: bool
 
 
+# law      n of an example of L tokens           <s> </s>   random tokens
+# fairseq  int(rate * L + u), u uniform [0, 1)   maskable   ids from 4 on
+# bert     min(max_predictions,                  never      all ids
+#              max(1, round(rate * L)))
+#
+# BERT: google-research/bert create_pretraining_data.py,
+# create_masked_lm_predictions. Its L counts <s> and </s>, which it never
+# chooses; fairseq's counts the tokens that may be chosen.
 LAWS = {
     'fairseq': Law(lambda rate, length: rate * length, True, False, True),
     'bert': Law(lambda rate, length: max(1, round(rate * length)),
@@ -100,16 +90,9 @@ LAWS = {
 
 
 def quotas(law: Law, rate: Fraction, length: int, most: int = 0) -> np.ndarray:
-  """What u is added to, for every L.
+  """int64[T + 1]: floor(n * 2^32) for L = 0 .. T, before u is added.
 
-  Args:
-    law: of LAWS.
-    rate: share that is chosen.
-    length: T.
-    most: n is at most this; 0: no limit.
-
-  Returns:
-    int64[T + 1]: floor(n * 2^32) for L = 0 .. T.
+  n is at most `most`; 0: no limit.
   """
   numbers = (law.number(rate, n) for n in range(length + 1))
   if most:
@@ -118,21 +101,20 @@ def quotas(law: Law, rate: Fraction, length: int, most: int = 0) -> np.ndarray:
                    for number in numbers], np.int64)
 
 
-# Whole words and spans: which tokens are chosen where they go together.
+# Whole words and spans: tokens that are chosen together.
 #
 # An example's units are put in a random order, by the hash of where each
-# starts, and walked through until the law's number is chosen. The budget of an
-# example caps this: a unit that would not fit is passed over, and the walk goes
-# on (as BERT's does), so nothing that was chosen is ever dropped.
+# starts, and walked through until n are chosen. The budget of an example caps
+# this: a unit that would not fit is passed over, and the walk goes on (as
+# BERT's does), so nothing that was chosen is ever dropped.
 #
 # Whole words (fairseq data/mask_tokens_dataset.py; `mask_whole_words`): n =
 # int(rate * W + u) of an example's W words, in at most floor(rate * L) + 1
 # tokens. This cap binds in about every second example: words drawn at random
 # are as often above the rate as below. Of English in RoBERTa's BPE 14.6 % is
 # chosen instead of 15 % in examples of 512 tokens, 13.3 % in examples of 32,
-# and long words are passed over a little more often than short ones.
-#
-# Whole words by BERT's law: n tokens, in as many words as fit.
+# and long words are passed over a little more often than short ones. By BERT's
+# law: n tokens, in as many words as fit.
 #
 # Spans (fairseq, `mask_multiple_length`, `mask_stdev`): n = int(rate * L /
 # length + u) distinct starts; a span ends with its example; where spans
@@ -141,24 +123,18 @@ def quotas(law: Law, rate: Fraction, length: int, most: int = 0) -> np.ndarray:
 # of one length; with a deviation it passes over a span that would be too much.
 # M is larger than for tokens, floor(rate * T) + length * P, because an example
 # that is shorter than length / rate could else never hold a span.
-#
-# NumPy only: a walk has no use for TensorFlow's ops.
 
 
 def word_begins(ids: np.ndarray, segment_ids: np.ndarray,
                 word_starts: np.ndarray, special: np.ndarray) -> np.ndarray:
-  """Where words begin; padding and special tokens are words of their own.
+  """bool[B,T]: where words begin; padding and specials are words of their own.
 
   A sentence is stripped before it is encoded, so its first piece has no space
-  in front: what follows a special token begins a word, whatever it is.
+  in front: any token behind a special token begins a word.
 
   Args:
     ids, segment_ids: int32[B,T].
-    word_starts: bool[V], whether a piece begins a word.
-    special: bool[V], the special tokens.
-
-  Returns:
-    bool[B,T].
+    word_starts, special: bool[V], the pieces that begin a word; the specials.
   """
   apart = special[ids] | (segment_ids == 0)
   begins = word_starts[ids] | apart
@@ -168,11 +144,9 @@ def word_begins(ids: np.ndarray, segment_ids: np.ndarray,
 
 
 def span_lengths(length: int, stdev: float) -> np.ndarray:
-  """Normal lengths, rounded, as fairseq draws them (0 is no span at all).
+  """int64[K]: 32 random bits u mean a span of as many tokens as entries <= u.
 
-  Returns:
-    int64[K]: 32 random bits u stand for the length that is the number of
-    entries <= u.
+  Lengths are normal, rounded, as fairseq draws them (0 is no span at all).
   """
   if not stdev:
     return np.zeros(length, np.int64)
@@ -181,35 +155,30 @@ def span_lengths(length: int, stdev: float) -> np.ndarray:
                    for k in range(int(length + 6 * stdev) + 1)], np.int64)
 
 
-def choose(law, ids: np.ndarray, segment_ids: np.ndarray, keys: np.ndarray,
-           rate: Fraction) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-  """Whole words or spans of a batch.
-
-  Args:
-    law: a masking.Masking.
-    ids, segment_ids: int32[B,T].
-    keys: uint32[B,P,2].
-    rate: share that is chosen.
+def choose_units(
+    masking: 'Masking', ids: np.ndarray, segment_ids: np.ndarray,
+    keys: np.ndarray, rate: Fraction
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+  """Whole words or spans of a batch; arguments as of `Masking.numpy`.
 
   Returns:
-    chosen: bool[B,T].
-    starts: int64[B,P], where each example starts in its row.
-    deciding: int64[B,T], the place whose draw decides what becomes of a token;
-      None: its own.
+    chosen bool[B,T]; starts int64[B,P], where each example starts in its row;
+    deciding int64[B,T], the place whose draw decides what becomes of a token,
+    None: its own.
   """
   o, length = NumPyArrays(), ids.shape[1]
   shape = keys.shape[:2]
   candidate = segment_ids > 0
   totals = counts(o, segment_ids, candidate, shape[1])
   starts = o.starts(totals)
-  if law.specials == 'exclude':
-    candidate &= ~law.is_special[ids]
+  if masking.specials == 'exclude':
+    candidate &= ~masking.is_special[ids]
   candidates = counts(o, segment_ids, candidate, shape[1])
   example = flat_examples(o, segment_ids, shape[1])
   place = np.arange(length) - starts.ravel()[example]
   example, place = example.ravel(), place.ravel()
   words = [keys[..., i].ravel() for i in (0, 1)]
-  longest = law.span_length if law.unit == 'span' else 1
+  longest = masking.span_length if masking.unit == 'span' else 1
 
   def draw(stream: int, at: np.ndarray) -> np.ndarray:
     """Random bits of tokens, given by where they are in the flat batch."""
@@ -217,49 +186,48 @@ def choose(law, ids: np.ndarray, segment_ids: np.ndarray, keys: np.ndarray,
     return bits32(o, words[0][which], words[1][which],
                   (place[at] + stream).astype(np.uint32))
 
-  def walk(at):
-    """Units that begin at `at`, in random order, as long as one may come."""
+  def walk(at: np.ndarray) -> _Walk:
+    """Through the units that begin at `at`."""
     which = example[at]
     found = np.bincount(which, minlength=keys[..., 0].size)
-    number = law.number(o, law.quotas_of(length, rate / longest), keys, totals,
-                        found.reshape(shape)).ravel()
-    tokens = (law.quotas_of(length, rate)[candidates] >> 32).ravel() + longest
-    if not law.law.counts_words:
-      number, tokens = np.full_like(number, length), law.number(
-          o, law.quotas_of(length, rate), keys, totals, candidates).ravel()
+    quotas = masking.quotas_of(length, rate)
+    number = masking.number(o, masking.quotas_of(length, rate / longest), keys,
+                            totals, found.reshape(shape)).ravel()
+    tokens = (quotas[candidates] >> 32).ravel() + longest
+    if not masking.law.counts_words:
+      number, tokens = np.full_like(number, length), masking.number(
+          o, quotas, keys, totals, candidates).ravel()
     return _Walk(_shuffled(which, draw(SCORE, at), found), found, number,
                  tokens.copy())
 
-  if law.unit == 'span':
-    lengths = lambda at: np.searchsorted(law.span_lengths, draw(LENGTH, at),
+  if masking.unit == 'span':
+    lengths = lambda at: np.searchsorted(masking.span_lengths, draw(LENGTH, at),
                                          'right')
     at = np.flatnonzero(candidate)
     chosen = _choose_spans(at, segment_ids, candidate, lengths, walk(at))
     return chosen, starts, None
   at = np.flatnonzero(
-      word_begins(ids, segment_ids, law.word_starts, law.is_special))
+      word_begins(ids, segment_ids, masking.word_starts, masking.is_special))
   sizes = np.diff(at, append=ids.size)
   first = np.repeat(place[at], sizes).reshape(ids.shape)
   real = candidate.ravel()[at]
   chosen = _choose_words(at[real], sizes[real], ids.shape, walk(at[real]))
-  return chosen, starts, first if law.law.counts_words else None
+  return chosen, starts, first if masking.law.counts_words else None
 
 
 class _Walk:
-  """Through the units of all examples at once.
+  """Through the units of all E examples at once, in random order."""
 
-  Attributes:
-    left: int64[E], units that may still be chosen.
-    tokens: int64[E], tokens that may.
-  """
-
-  def __init__(self, order, found, left, tokens):
-    """Takes int64[E,W], whose row e has found[e] units; int64[E] the others."""
+  def __init__(self, order: np.ndarray, found: np.ndarray, left: np.ndarray,
+               tokens: np.ndarray):
+    """Of row e of `order` int64[E,W], the first found[e] are units; left[e] of
+    them and tokens[e] tokens may still be chosen.
+    """
     self.left, self.tokens = left, tokens
     self._order, self._found = order, found
 
   def __iter__(self):
-    """(examples, units): one of each example that has not enough."""
+    """(examples, units): the next unit of each example that has too few."""
     live = np.arange(len(self._found))
     for step in range(self._order.shape[1]):
       live = live[(self.left[live] > 0) & (self.tokens[live] > 0)
@@ -286,10 +254,7 @@ def _choose_words(at, sizes, shape, walk):
 
 
 def _choose_spans(at, segment_ids, candidate, lengths, walk):
-  """Spans from int64[U] -> bool[B,T], the chosen tokens.
-
-  A span runs over what is no candidate, and leaves it alone.
-  """
+  """Spans from int64[U] -> bool[B,T], the candidates that they cover."""
   segments, row_length = segment_ids.ravel(), segment_ids.shape[1]
   free = candidate.flatten()  # Candidates that no span covers yet.
   for live, units in walk:
@@ -311,15 +276,9 @@ def _choose_spans(at, segment_ids, candidate, lengths, walk):
 
 
 def _shuffled(which, scores, found):
-  """Units in the random order of each example.
+  """int64[E,W]: units by ascending score; the first found[e] of row e are real.
 
-  Args:
-    which: int64[U], the example of each unit, ascending.
-    scores: uint32[U].
-    found: int64[E], units of each example.
-
-  Returns:
-    int64[E,W]: indices of units; found[e] of row e are real.
+  `which` int64[U], the example of each unit, ascends.
   """
   first = np.cumsum(found) - found
   number = np.arange(len(which)) - first[which]
@@ -330,14 +289,8 @@ def _shuffled(which, scores, found):
   return first[:, None] + (rank & 0xFFFF)
 
 
-Batch = dict[str, np.ndarray]
-
-
 class Masking:
-  """ids -> ids with some hidden, and what they were.
-
-  A functor: it holds the law's numbers and is called with batches.
-  """
+  """ids -> ids with some hidden, and the tokens that they were."""
 
   def __init__(self, *, mask_rate: float, random_rate: float,
                keep_rate: float, specials: str, vocab_size: int, mask_id: int,
@@ -346,29 +299,9 @@ class Masking:
                unit: str = 'token', word_starts: np.ndarray | None = None,
                span_length: int = 10, span_stdev: float = 0.0,
                mask_rate_end: float = -1.0, mask_rate_steps: int = 0):
-    """Checks names only; see data.check for the numbers.
+    """Takes DataConfig's values, and of the tokenizer what `of` reads there.
 
-    Args:
-      mask_rate: share of the tokens that is chosen.
-      random_rate: of the chosen, the share that becomes a random token.
-      keep_rate: of the chosen, the share that stays.
-      specials: 'fairseq' (every token may be chosen, <s> and </s> too), or
-        'exclude' (special tokens neither count in L nor are chosen).
-      vocab_size: of the tokenizer.
-      mask_id: id of <mask>.
-      special_ids: what 'exclude' excludes.
-      first_random_id: fairseq's random tokens are this or more.
-      law: name in LAWS.
-      max_predictions: most tokens of an example, 0: no limit; 'bert' only.
-      unit: 'token', 'whole_word' or 'span'.
-      word_starts: bool[V], whether a piece begins a word; for 'whole_word'.
-      span_length, span_stdev: of the normal lengths of spans, in tokens.
-      mask_rate_end: the rate after mask_rate_steps steps, and from then on; on
-        the way there it is linear. -1: mask_rate throughout.
-      mask_rate_steps: see there.
-
-    Raises:
-      InputError: an unknown name; whole words without `word_starts`.
+    Only names are checked here; config.check_data checks the numbers.
     """
     for key, name, known in (
         ('specials', specials, SPECIALS), ('masking_law', law, LAWS),
@@ -398,12 +331,11 @@ class Masking:
 
   @classmethod
   def of(cls, config: DataConfig, tokenizer) -> 'Masking':
-    """The law of a config.
+    """The masking of a config.
 
-    Args:
-      config: the `data` section.
-      tokenizer: a text.Tokenizer, or what has its vocab_size, mask_id,
-        special_ids, first_random_id and, for whole words, word_starts.
+    The tokenizer is a text.Tokenizer, or an object with its vocab_size,
+    mask_id, special_ids, first_random_id and, for whole words, word_starts
+    bool[V], whether a piece begins a word.
 
     Raises:
       InputError: whole words, and a tokenizer that has no word_starts.
@@ -454,19 +386,16 @@ class Masking:
     """
     o, rate = NumPyArrays(), self.rate(step)
     if self.unit == 'token':
-      chosen, starts = self._choose(
+      chosen = self._choose(
           o, ids, segment_ids, keys, self.quotas_of(ids.shape[1], rate))
-      return self._hide(o, ids, segment_ids, keys, chosen, starts)
-    chosen, starts, deciding = choose(
-        self, ids, segment_ids, keys, rate)
-    return self._hide(o, ids, segment_ids, keys, chosen, starts, deciding)
+    else:
+      chosen = choose_units(self, ids, segment_ids, keys, rate)
+    return self._hide(o, ids, segment_ids, keys, *chosen)
 
   def tf(self, ids, segment_ids, keys, quotas=None):
-    """The same on tf.Tensors (T and P static), bit for bit; tokens only.
+    """`numpy` on tf.Tensors (T and P static), bit for bit; tokens only.
 
-    Args:
-      ids, segment_ids, keys: as in `numpy`.
-      quotas: int64[T + 1] of the step, from `quotas`; None: of step 0.
+    `quotas` int64[T + 1] are those of the step; None: of step 0.
     """
     if self.unit != 'token':
       raise InputError(f'data.masking_unit={self.unit!r}: there are no '
@@ -479,12 +408,7 @@ class Masking:
     return self._hide(o, ids, segment_ids, keys, chosen, starts)
 
   def _choose(self, o, ids, segment_ids, keys, quotas):
-    """Laws 1 and 2.
-
-    Returns:
-      chosen: bool[B,T].
-      starts: int64[B,P], where each example starts in its row.
-    """
+    """Steps 1 and 2: chosen bool[B,T], and where examples start int64[B,P]."""
     length, examples = ids.shape[1], keys.shape[1]
     candidate = segment_ids > 0
     candidates = totals = counts(o, segment_ids, candidate, examples)
@@ -521,7 +445,7 @@ class Masking:
     return candidate & (rank <= limit), starts
 
   def number(self, o, quotas, keys, totals, candidates):
-    """Law 1: how many of `candidates` in examples of `totals` tokens."""
+    """Step 1: how many of `candidates` in examples of `totals` tokens."""
     # int(rate * L + u): the integer part of a 32-bit fixed-point sum.
     u = bits32(o, keys[..., 0], keys[..., 1], COUNT)
     if self.law.masks_specials:
@@ -530,7 +454,7 @@ class Masking:
     return o.where(n > candidates, candidates, n)
 
   def _hide(self, o, ids, segment_ids, keys, chosen, starts, deciding=None):
-    """Laws 3 and 4."""
+    """Steps 3 and 4."""
     length, examples = ids.shape[1], keys.shape[1]
     budget = self.budget(length, examples)
     rows, columns = o.nonzero(chosen)

@@ -1,23 +1,23 @@
-"""In which order the records of a corpus are read.
+"""In which order the records of corpora are read: one order, or a mixture.
 
 Epochs are permutations of all records, or, where there are several duplicates
-of the records, of one duplicate after another. To let storage be read in large
-pieces, contiguous blocks of records are permuted, and only the records of
-`window` consecutive blocks are mixed with each other. Both permutations are
-keyed Feistel networks, so that the record at any place of any epoch is
-arithmetic: no list is shuffled, kept, or skipped through.
+of the records, of one duplicate after another. So that disks and buckets are
+read in large pieces, chunks of contiguous records are permuted, and only the
+records of `window` consecutive chunks are mixed with each other. Both
+permutations are keyed Feistel networks, so that the record at any place of any
+epoch is arithmetic: no list is shuffled, kept, or skipped through.
 
-Example: 10 records, blocks of 3, windows of 2 blocks. The blocks 012 345 678 9
+Example: 10 records, chunks of 3, windows of 2 chunks. The chunks 012 345 678 9
 come, say, in the order 678 9 | 012 345; records mix within a window:
 
   7 9 6 8 | 4 0 1 3 5 2
 
-Several hosts that each read a storage of their own accord would all need every
-block, for a window's records lie anywhere in a batch. `lanes` keeps them apart:
-the records are cut into L equal parts, lane l is an endless sequence of epochs
-of part l alone, and has the l-th of L equal runs of each batch's rows. A host
-whose rows are some lanes' reads their parts and no others. The batch is again
-the same on any number of hosts: lanes belong to the order, not to the hosts.
+Hosts that read a bucket would all need every chunk, for a window's records lie
+anywhere in a batch. `lanes` keeps the hosts apart: the records are cut into L
+equal parts, lane l is an endless sequence of epochs of part l alone, and has
+the l-th of L equal runs of each batch's rows. A host whose rows are some lanes'
+reads their parts and no others. The batch is again the same on any number of
+hosts: lanes belong to the order, not to the hosts.
 """
 
 from collections.abc import Sequence
@@ -30,17 +30,13 @@ from robertax.data.hashing import fold_key, mix64, text_key
 from robertax.data.source import Source
 from robertax.errors import InputError
 
-# What parts the rounds. Four rounds already pass for random (Luby and Rackoff
-# 1988); here are six.
+# Tell the rounds of a permutation apart. Four rounds already pass for random
+# (Luby and Rackoff 1988); here are six.
 _ROUNDS = mix64(np.arange(6))
 
 
 class Order:
-  """Which record stands at which place.
-
-  Attributes:
-    starts: int64[D + 1], the first record of each duplicate, and the total.
-  """
+  """Which record stands at which place."""
 
   def __init__(self, num_records: int | Sequence[int], seed: int,
                block: int = 64, window: int = 128, lanes: int = 1):
@@ -51,8 +47,8 @@ class Order:
         has the records of duplicate e mod D, which are numbered behind those
         of the duplicates before it.
       seed: another seed, another order.
-      block: contiguous records that stay in one window.
-      window: blocks whose records are mixed.
+      block: contiguous records of a chunk, which stay in one window.
+      window: chunks whose records are mixed.
       lanes: L, parts of the records that are read apart from each other.
 
     Raises:
@@ -68,6 +64,7 @@ class Order:
     if lanes > lengths.min():
       raise InputError(f'data.shuffle_lanes={lanes}: more than the records, '
                        f'which are {lengths.min()}.')
+    # int64[D + 1]: the first record of each duplicate, and the total.
     self.starts = np.concatenate([[0], np.cumsum(lengths)])
     # Of each duplicate, where its lanes begin, and its end.
     self._cuts = (self.starts[:-1, None]
@@ -81,35 +78,24 @@ class Order:
                            for lane in range(lanes)], np.uint64)
 
   def locate(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs and records at the places start, start + 1, ...
+    """Epochs and records, int64[count] each, at places start, start + 1, ...
 
-    Args:
-      start: place in the endless sequence of epochs; step k of batches of B
-        records starts at k * B.
-      count: places.
-
-    Returns:
-      epochs int64[count], records int64[count].
+    Step k of batches of B records starts at place k * B.
     """
     return self.at(np.arange(start, start + count, dtype=np.int64))
 
   def at(self, places: np.ndarray, lanes: np.ndarray | int = 0
          ) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs and records at any places: O(len(places)), wherever they are.
+    """Epochs int64[n] and records int64[n] at any places: O(len(places)).
 
-    Args:
-      places: int64[n], each in its lane's own sequence.
-      lanes: int64[n], of each.
-
-    Returns:
-      epochs int64[n], of its lane, records int64[n].
+    Each place int64[n] counts in its own lane, and so does its epoch.
     """
     block, window = self._block, self._window
     lanes = np.broadcast_to(lanes, np.shape(places))
     epochs, place, duplicate = self._epochs(places, lanes)
     key = fold_key(self._keys[lanes], epochs)
     length = self._lengths[duplicate, lanes]
-    # The last block of the corpus may be short. It gets a random place among
+    # The last chunk of the corpus may be short. It gets a random place among
     # the others in each epoch; windows behind it begin `missing` places early.
     full, rest = np.divmod(length, block)
     blocks = full + (rest > 0)
@@ -128,7 +114,7 @@ class Order:
     slot = permute(place - first * block, size,
                    fold_key(fold_key(key, 2), number))
 
-    # Inside its window the short block stands last: the mixing hides it.
+    # Inside its window the short chunk stands last: the mixing hides it.
     turn, offset = np.divmod(slot, block)
     turn_place = first + turn
     last = is_short & (turn == num_blocks - 1)
@@ -140,14 +126,8 @@ class Order:
     chosen = np.where(turn_place == short, full, chosen)
     return epochs, self._cuts[duplicate, lanes] + chosen * block + offset
 
-  def blocks(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The blocks that records lie in: what is read for one is for all of it.
-
-    Args:
-      records: int64[n].
-
-    Returns:
-      First record int64[n] of each one's block, and the one behind its last.
+  def chunks(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each one's chunk the first record, and that behind the last: int64[n].
     """
     cuts = np.append(self._cuts[:, :-1].ravel(), self.starts[-1])
     part = np.searchsorted(cuts, records, side='right') - 1
@@ -155,15 +135,16 @@ class Order:
     return first, np.minimum(first + self._block, cuts[part + 1])
 
   def passes(self, places: int) -> float:
-    """Epochs that so many places, of all lanes together, are."""
+    """How many epochs so many places, of all lanes together, make."""
     cycles, rest = divmod(int(places), int(self.starts[-1]))
     duplicate = int(np.searchsorted(self.starts, rest, side='right')) - 1
     first, end = self.starts[duplicate:duplicate + 2].tolist()
     return (cycles * len(self._lengths) + duplicate
             + (rest - first) / (end - first))
 
-  def _epochs(self, places: np.ndarray, lanes: np.ndarray):
-    """Epochs, places in them, and their duplicates; all of their lanes."""
+  def _epochs(self, places: np.ndarray, lanes: np.ndarray
+              ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Epochs, places in them, and their duplicates."""
     ends = self._lane_ends[:, lanes]
     cycles, rest = np.divmod(np.asarray(places, np.int64), ends[-1])
     if len(ends) == 1:
@@ -184,37 +165,27 @@ class Lanes:
   """
 
   def __init__(self, lanes: int, batch_size: int):
-    """Args: `lanes` as in Order; `batch_size` is the global one.
-
-    Raises:
-      InputError: the rows of a batch do not come out even.
-    """
+    """InputError where the global batch is not a multiple of the lanes."""
     if batch_size % lanes:
       raise InputError(f'data.batch_size={batch_size} is not a multiple of '
                        f'data.shuffle_lanes={lanes}.')
     self._batch, self._rows = batch_size, batch_size // lanes
 
   def split(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lanes int64[n], and places in their own sequences int64[n]."""
+    """Lanes int64[n], and places int64[n] in their own sequences."""
     steps, rows = np.divmod(np.asarray(places, np.int64), self._batch)
     lanes, rows = np.divmod(rows, self._rows)
     return lanes, steps * self._rows + rows
 
 
 def permute(x: np.ndarray, size: np.ndarray, key: np.ndarray) -> np.ndarray:
-  """A keyed permutation of 0 .. size - 1, elementwise.
+  """int64[n]: a keyed permutation of 0 .. size - 1, elementwise.
 
   A Feistel network on pairs of digits (left < a, right < b, a * b >= size; the
   generalised network of Black and Rogaway 2002), and cycle walking for the few
   results that are not below `size`.
 
-  Args:
-    x: int64[n], 0 <= x < size.
-    size: int64[n], at least 1.
-    key: uint64[n]; equal size and key: the same permutation.
-
-  Returns:
-    int64[n].
+  Equal size int64[n] and key uint64[n] mean the same permutation.
   """
   x, size = x.astype(np.uint64), size.astype(np.uint64)
   a = np.ceil(np.sqrt(size.astype(np.float64))).astype(np.uint64)
@@ -235,15 +206,15 @@ def permute(x: np.ndarray, size: np.ndarray, key: np.ndarray) -> np.ndarray:
   return result.astype(np.int64)
 
 
-# Which corpus each row of the global batch is of, and which place in it.
+# Mixtures: from which corpus each row of the global batch comes.
 #
 # Where `data.mixture` is set, every corpus is an endless sequence of its own
 # epochs, and the places of the run are dealt out among the corpora. Places come
 # in windows of 64. How many of the first w windows' places a corpus has is its
 # share, rounded; the difference of two such numbers is what it has in a window;
-# and a keyed permutation says where there. All is arithmetic on the place: so a
-# batch is the same on any number of hosts, and step 400,000 costs what step 0
-# does. At each window's end no corpus is further from its share than half as
+# and a keyed permutation says at which of its places. All is arithmetic: so a
+# batch is the same on any number of hosts, and step 400,000 costs as much as
+# step 0. At each window's end no corpus is further from its share than half as
 # many rows as there are corpora, however long the run; and no pattern repeats.
 #
 # Example: corpora a and b with weights 3,1, were a window 4 places (seed 0):
@@ -253,8 +224,7 @@ def permute(x: np.ndarray, size: np.ndarray, key: np.ndarray) -> np.ndarray:
 #   place in its own  0  2  1  0 | 3  4  1  5 | 2  7  6  8
 #
 # The shares are shares of rows, and so of tokens as far as the rows of all
-# corpora are equally full. Each lane (data.order) is dealt for itself.
-
+# corpora are equally full. Each lane is dealt for itself.
 
 WINDOW = 64
 _ONE = 1 << 30  # Shares are integers over this.
@@ -267,11 +237,11 @@ def mixture_weights(mixture: str, names: Sequence[str],
                     sizes: Sequence[int] | None = None) -> list[float]:
   """The weights of a mixture.
 
-  >>> weights('4,12', ['news', 'web'])
+  >>> mixture_weights('4,12', ['news', 'web'])
   [4.0, 12.0]
-  >>> weights('web=12,news=4', ['news', 'web'])
+  >>> mixture_weights('web=12,news=4', ['news', 'web'])
   [4.0, 12.0]
-  >>> weights('alpha=0.5', ['news', 'web'], [100, 400])
+  >>> mixture_weights('alpha=0.5', ['news', 'web'], [100, 400])
   [10.0, 20.0]
 
   Args:
@@ -280,13 +250,13 @@ def mixture_weights(mixture: str, names: Sequence[str],
     sizes: tokens of each, for 'alpha='; None: not known yet, all are 1.
 
   Raises:
-    InputError: it is none of those, or does not go with the names.
+    InputError: a mixture of another form, or one that does not fit the names.
   """
-  def wrong(what):
+  def wrong(what: str) -> InputError:
     return InputError(f'data.mixture={mixture!r}: {what} (the corpora: '
                       f'{", ".join(names)}). What would do: {_WOULD_DO}.')
 
-  def number(text):
+  def number(text: str) -> float:
     try:
       value = float(text)
     except ValueError:
@@ -320,31 +290,17 @@ def mixture_weights(mixture: str, names: Sequence[str],
 
 
 class Mixture:
-  """An `order.Order` over several corpora, in given shares.
-
-  Attributes:
-    names: of the corpora.
-    shares: float64[K], of the rows; they sum to 1.
-  """
+  """An order over several corpora, in given shares of the rows."""
 
   def __init__(self, names: Sequence[str],
                num_records: Sequence[int] | np.ndarray,
                weights: Sequence[float], seed: int, block: int = 64,
                window: int = 128, lanes: int = 1, batch_size: int = 1):
-    """Nothing is computed yet.
+    """As Order, of corpora of different names; lanes share `batch_size` rows.
 
-    Args:
-      names: of the corpora, no two alike.
-      num_records: int[K] of each corpus, or int[D,K] of each of its
-        duplicates; record numbers count through all of them, row by row.
-      weights: of each corpus.
-      seed: of the dealing, and of each corpus's order.
-      block, window, lanes: as in Order.
-      batch_size: rows of a global batch, which the lanes share.
-
-    Raises:
-      InputError: a corpus without a record and with a weight; more lanes than
-        records.
+    `num_records` is int[K] of each corpus, or int[D,K] of each of its
+    duplicates; record numbers count through all of them, row by row.
+    InputError also where a corpus has a weight and no record.
     """
     self.names = tuple(names)
     self.shares = np.array(weights, np.float64) / sum(weights)
@@ -376,15 +332,9 @@ class Mixture:
     ]
 
   def counts(self, places: np.ndarray) -> np.ndarray:
-    """How many of the first n places each corpus has, by its share.
+    """int64[n,K]: how many of the first `places` int64[n] each corpus has.
 
-    Exact at window's ends; within one, what it should have.
-
-    Args:
-      places: int64[n].
-
-    Returns:
-      int64[n, K]; rows sum to places, and columns never fall.
+    Exact at windows' ends. Rows sum to places, and columns never fall.
     """
     left = np.asarray(places, np.int64)
     counts = []
@@ -396,15 +346,7 @@ class Mixture:
 
   def deal(self, places: np.ndarray, lanes: np.ndarray | int = 0
            ) -> tuple[np.ndarray, np.ndarray]:
-    """Corpora, and places in each one's own sequence.
-
-    Args:
-      places: int64[n], of each one's lane.
-      lanes: int64[n].
-
-    Returns:
-      corpora int64[n], their places int64[n].
-    """
+    """Corpora int64[n] at places of lanes, and places int64[n] in their own."""
     places = np.asarray(places, np.int64)
     number, offset = np.divmod(places, WINDOW)
     before = self.counts(number * WINDOW)
@@ -417,14 +359,7 @@ class Mixture:
     return corpora, before[rows, corpora] + slots - first
 
   def at(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs, each of its row's own corpus, and records: O(len(places)).
-
-    Args:
-      places: int64[n].
-
-    Returns:
-      epochs int64[n], records int64[n] counted through all corpora.
-    """
+    """As Order.at, at places of the run; an epoch is that of its own corpus."""
     lanes, places = self._lanes.split(places)
     corpora, own = self.deal(places, lanes)
     epochs, records = np.zeros_like(own), np.zeros_like(own)
@@ -436,8 +371,8 @@ class Mixture:
                        + local - its.starts[duplicate])
     return epochs, records
 
-  def blocks(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As Order.blocks; a block is of one corpus."""
+  def chunks(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As Order.chunks; a chunk is of one corpus."""
     first, stop = np.zeros_like(records), np.zeros_like(records)
     starts = self._starts_DK.ravel()
     # Of empty corpora, whose start is also the next one's, the last is right.
@@ -446,12 +381,12 @@ class Mixture:
     for number in np.unique(corpora):
       here, its = np.flatnonzero(corpora == number), self._orders[number]
       shift = starts[part[here]] - its.starts[duplicate[here]]
-      ends = its.blocks(records[here] - shift)
+      ends = its.chunks(records[here] - shift)
       first[here], stop[here] = ends[0] + shift, ends[1] + shift
     return first, stop
 
   def epochs(self, places: int) -> dict[str, float]:
-    """Passes over each corpus that so many places are."""
+    """Passes over each corpus that so many places make."""
     return {name: its.passes(round(share * places)) for name, its, share
             in zip(self.names, self._orders, self.shares)}
 
@@ -462,7 +397,7 @@ class AsTheyAre(Order):
   def __init__(self, names: Sequence[str], num_records: int | Sequence[int],
                seed: int, block: int, window: int, lanes: int = 1,
                batch_size: int = 1):
-    """As Order; `names` of the corpora, rows of a global batch."""
+    """As Order, with the corpora's names and the rows of a global batch."""
     super().__init__(num_records, seed, block, window, lanes)
     self._split = Lanes(lanes, batch_size).split
     self.names = tuple(names)
@@ -479,16 +414,11 @@ class AsTheyAre(Order):
 
 def open_order(source: Source, config: DataConfig,
                seed: int) -> Mixture | AsTheyAre:
-  """The order that a config asks for.
-
-  Args:
-    source: of the training records.
-    config: its mixture, shuffle_* and batch_size.
-    seed: of the run.
+  """The order of a config's mixture, shuffle_* and batch_size.
 
   Raises:
-    InputError: a mixture that does not go with the corpora; lanes that do not
-      go with the batch or the records.
+    InputError: a mixture that does not fit the corpora; lanes that do not fit
+      the batch or the records.
   """
   shuffle = (seed, config.shuffle_block, config.shuffle_window,
              config.shuffle_lanes, config.batch_size)

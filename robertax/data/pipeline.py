@@ -1,8 +1,10 @@
-"""Batches: batch k is a pure function of the seed and k.
+"""Batches for pretraining: batch k is a pure function of the seed and k.
 
 So nothing has to be saved to resume, a run starts at any step at once, several
 hosts make their rows of one global batch without talking, and any past batch
-can be made again to be looked at.
+can be made again to be looked at. Evaluation batches depend on the evaluation
+set alone. data.backend says whether tf.data or NumPy alone makes them ahead:
+they are the same. `Phases` is a run whose rows change their length once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,29 +18,22 @@ import numpy as np
 from robertax.config import DataConfig
 from robertax.data.feed import Prefetch
 from robertax.data.hashing import eval_keys, train_keys
-from robertax.data.masking import Masking
+from robertax.data.masking import Batch, Masking
 from robertax.data.order import open_order
 from robertax.data.remote import GRID, Lookahead
 from robertax.data.rows import Rows
 from robertax.data.source import Source, grid
 from robertax.errors import InputError
 
-# What the tokens of a packed row belong to: their example, their segment.
+_COUNTED = 512  # Rows that are read at once where tokens are counted.
 
 
 def segment_ids(lengths: np.ndarray, length: int) -> np.ndarray:
-  """Which example each token of a row belongs to.
+  """int32[B,T]: to which example each token belongs, 1 .. P; 0 is padding.
 
-  >>> segments(np.array([[2, 1], [3, 0]]), 4)
+  >>> segment_ids(np.array([[2, 1], [3, 0]]), 4)
   array([[1, 1, 2, 0],
          [1, 1, 1, 0]], dtype=int32)
-
-  Args:
-    lengths: int32[B,P].
-    length: T.
-
-  Returns:
-    int32[B,T], 1 .. P, and 0 for padding.
   """
   columns = np.arange(length, dtype=np.int32)
   ends = np.cumsum(lengths, -1, dtype=np.int32)
@@ -50,18 +45,10 @@ def segment_ids(lengths: np.ndarray, length: int) -> np.ndarray:
 
 def type_ids(lengths: np.ndarray, first_lengths: np.ndarray, length: int
              ) -> np.ndarray:
-  """Which segment of its pair each token belongs to (BERT's type ids).
+  """int32[B,T]: 1 for `B </s>`, 0 for `<s> A </s>` and for padding.
 
-  >>> types(np.array([[3, 4]]), np.array([[2, 3]]), 8)
+  >>> type_ids(np.array([[3, 4]]), np.array([[2, 3]]), 8)
   array([[0, 0, 1, 0, 0, 0, 1, 0]], dtype=int32)
-
-  Args:
-    lengths: int32[B,P].
-    first_lengths: int32[B,P], tokens of `<s> A </s>`.
-    length: T.
-
-  Returns:
-    int32[B,T], 1 for `B </s>`, 0 for `<s> A </s>` and for padding.
   """
   ends = np.cumsum(lengths, -1, dtype=np.int32)
   # In a B, one more B has begun than examples have ended.
@@ -71,12 +58,12 @@ def type_ids(lengths: np.ndarray, first_lengths: np.ndarray, length: int
 
 
 def pair_fields(rows: Rows) -> dict[str, np.ndarray]:
-  """The batch fields that only pair formats have.
+  """The fields of a batch that only pair formats have.
 
   Returns:
     type_ids int32[B,T]; nsp_positions int32[B,P], where each example starts;
-    nsp_targets int32[B,P], BERT's: 0 where B follows A, 1 where it is a random
-    one; nsp_weights float32[B,P], 0 (as the other two) where no example is.
+    nsp_targets int32[B,P], BERT's: 0 where B follows A, 1 where it is random;
+    nsp_weights float32[B,P], 0 (as the other two) where no example is.
   """
   lengths = rows.lengths
   has = lengths > 0
@@ -96,17 +83,8 @@ def _passed(marks: np.ndarray, length: int) -> np.ndarray:
   return np.cumsum(counts[:, :length], -1, dtype=np.int32)
 
 
-Batch = dict[str, np.ndarray]
-_READ = 512  # Rows that are read at once where none are masked.
-
-
 class Pipeline:
-  """The training batches of a run.
-
-  Attributes:
-    rows: int64[b], which rows of the global batch are made here.
-    sequence_length: T.
-  """
+  """The training batches of a run: of each the global rows `rows` int64[b]."""
 
   def __init__(self, source: Source, config: DataConfig, masking: Masking, *,
                seed: int, rows: np.ndarray | None = None,
@@ -114,16 +92,13 @@ class Pipeline:
     """Reads nothing yet.
 
     Args:
-      source: of the training records.
-      config: its batch_size (the global one), shuffle_* and prefetch count.
-      masking: what is hidden.
+      source, config, masking: of the training records; batch_size is global.
       seed: of order and masks.
       rows: numbers of the rows that this host makes, in its order; None: all.
-      first_step: of the run, which has the first batch of the order.
+      first_step: has the first batch of the order.
 
     Raises:
-      InputError: there is no record; data.mixture does not go with the
-        corpora.
+      InputError: there is no record; data.mixture does not fit the corpora.
     """
     if not source.records_DK.sum(1).min():
       raise InputError(
@@ -152,7 +127,7 @@ class Pipeline:
       input_ids int32[b,T], segment_ids int32[b,T] (1 .. P, 0 for padding),
       mlm_positions int32[b,M], mlm_targets int32[b,M], mlm_weights
       float32[b,M], example_ids int64[b,P] (for the host only; -1 for none);
-      and of pair formats what packed.pair_fields says.
+      and of pair formats those of `pair_fields`.
 
     Raises:
       InputError: a damaged or missing file.
@@ -160,14 +135,10 @@ class Pipeline:
     return _masked(*self.read(step), self._masking, step)
 
   def batches(self, start_step: int = 0) -> Iterator[Batch]:
-    """Batches from `start_step` on, without end, made ahead.
-
-    Returns:
-      A generator: to be closed, so that its threads end.
-    """
+    """Batches from `start_step` on, without end, made ahead; to be closed."""
     make = _tf_batches if self._config.backend == 'tf' else _numpy_batches
     with self._source.lookahead(
-        lambda step: self.locate(step)[1], self._order.blocks, start_step
+        lambda step: self.locate(step)[1], self._order.chunks, start_step
     ) as ahead, Prefetch(make(self, start_step, ahead),
                          self._config.prefetch) as batches:
       yield from batches
@@ -175,7 +146,7 @@ class Pipeline:
   def read(self, step: int) -> tuple[Rows, np.ndarray]:
     """The rows of batch `step`, unmasked, and the keys of their masks."""
     epochs, records = self.locate(step)
-    rows = self._source.gather(records, self._order.blocks)
+    rows = self._source.gather(records, self._order.chunks)
     if self._config.masks == 'static':
       epochs = epochs % self._config.num_static_masks
     return rows, train_keys(self._seed, epochs, rows.example_ids)
@@ -189,14 +160,6 @@ class Pipeline:
     return max(0, int(step) - self._first_step) * self._config.batch_size
 
 
-def train_batches(source: Source, config: DataConfig, masking: Masking, *,
-                  seed: int, start_step: int = 0,
-                  rows: np.ndarray | None = None) -> Iterator[Batch]:
-  """`Pipeline(...).batches(start_step)`."""
-  return Pipeline(source, config, masking, seed=seed, rows=rows).batches(
-      start_step)
-
-
 def eval_batches(source: Source, config: DataConfig, masking: Masking, *,
                  name: str, batch_size: int | None = None,
                  max_examples: int = 0, rows: np.ndarray | None = None
@@ -204,12 +167,12 @@ def eval_batches(source: Source, config: DataConfig, masking: Masking, *,
   """The batches of an evaluation set, in the order of its records.
 
   Masks depend on `name` and the example alone, so that no seed, step, batch
-  size or other corpus changes what is asked.
+  size or other corpus changes what is predicted.
 
   Args:
     source: of the evaluation records of one corpus.
     config: gives batch_size where none is given.
-    masking: what is hidden.
+    masking: hides tokens; stays at its rate of step 0.
     name: of the set.
     batch_size: global.
     max_examples: about how many examples are read, whole rows spread evenly
@@ -217,8 +180,8 @@ def eval_batches(source: Source, config: DataConfig, masking: Masking, *,
     rows: numbers of the rows that this host makes; None: all.
 
   Yields:
-    Batches as in `Pipeline.make_batch`. The last one is filled with rows whose
-    segment_ids and weights are 0.
+    Batches as in `Pipeline.make_batch`. The last one is filled up with rows
+    whose segment_ids and weights are 0.
 
   Raises:
     InputError: a damaged or missing file.
@@ -228,12 +191,12 @@ def eval_batches(source: Source, config: DataConfig, masking: Masking, *,
   total = count = source.num_records
   if max_examples and max_examples < source.num_examples:
     count = max(1, max_examples * total // source.num_examples)
-  # Rows far from each other are read alone, where they are remote.
-  blocks = grid if total < GRID // 8 * count else lambda row: (row, row + 1)
+  # Rows far from each other are chunks of their own, where they are remote.
+  chunks = grid if total < GRID // 8 * count else lambda row: (row, row + 1)
   for start in range(0, count, batch_size):
     places = start + rows
     real = places < count
-    found = source.gather(np.where(real, places, 0) * total // count, blocks)
+    found = source.gather(np.where(real, places, 0) * total // count, chunks)
     found.lengths[~real] = 0
     found.example_ids[~real] = -1
     found.documents[~real] = -1
@@ -242,25 +205,18 @@ def eval_batches(source: Source, config: DataConfig, masking: Masking, *,
 
 def unigram_counts(source: Source, vocab_size: int, max_records: int = 0
                    ) -> np.ndarray:
-  """How often each token stands in a source.
+  """int64[vocab_size]: how often each token stands in a source.
 
-  Args:
-    source: any.
-    vocab_size: length of the result.
-    max_records: about how many rows are read, runs of them spread evenly over
-      the source; 0: all.
-
-  Returns:
-    int64[vocab_size].
+  About `max_records` rows are read, runs of them spread evenly; 0: all.
   """
   total = source.num_records
   count = min(max_records or total, total)
   counts = np.zeros(vocab_size, np.int64)
-  # Of a part, runs of rows: a remote storage is read in blocks.
+  # Not single rows: remote ones are read in chunks.
   run = min(GRID, count)
   runs = count // run
-  for start in range(0, count, _READ):
-    places = np.arange(start, min(start + _READ, count))
+  for start in range(0, count, _COUNTED):
+    places = np.arange(start, min(start + _COUNTED, count))
     if count < total:
       number, offset = np.divmod(places[places < runs * run], run)
       places = number * (total - run + 1) // runs // run * run + offset
@@ -286,12 +242,10 @@ def _beside(rows: Rows) -> Batch:
 
 def _numpy_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
                    ) -> Iterator[Batch]:
-  step = start_step
-  while True:
+  for step in itertools.count(start_step):
     batch = pipeline.make_batch(step)
     ahead.passed(step)
     yield batch
-    step += 1
 
 
 def _tf_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
@@ -384,30 +338,23 @@ def _tensorflow():
   return tf
 
 
-# A run whose rows change their length once: BERT's two phases.
-#
-# BERT trains on 128 tokens for the first 90 % of its updates and on 512 for the
-# rest (Devlin et al. 2018, appendix A.2); RoBERTa does not (Liu et al. 2019,
-# section 3.1). Each phase has records and an order of its own; which batch a
-# step has is still arithmetic.
-
-
 class Phase(NamedTuple):
-  """Some of a run's steps.
-
-  Attributes:
-    pipeline: their batches, counted from the run's first step.
-    stop: the step behind the last; None: there is no last.
-  """
-  pipeline: Pipeline
-  stop: int | None = None
+  """Some of a run's steps."""
+  pipeline: Pipeline  # Counts its batches from the run's first step.
+  stop: int | None = None  # The step behind the last; None: there is no last.
 
 
 class Phases:
-  """The training batches of a run, phase after phase."""
+  """The training batches of a run, phase after phase.
+
+  BERT trains on 128 tokens for the first 90 % of its updates and on 512 for the
+  rest (Devlin et al. 2018, appendix A.2); RoBERTa does not (Liu et al. 2019,
+  section 3.1). Each phase has records and an order of its own; which batch a
+  step has is still arithmetic.
+  """
 
   def __init__(self, phases: Sequence[Phase]):
-    """Args: `phases` in their order; the last one has no stop."""
+    """Takes phases in their order, the last without a stop."""
     self._phases = tuple(phases)
 
   def pipeline(self, step: int) -> Pipeline:
@@ -430,15 +377,11 @@ class Phases:
 
   def epoch(self, step: int) -> float:
     """Passes over the records that lie before batch `step`."""
-    return sum(pipeline.epoch(self._until(step, stop))
+    return sum(pipeline.epoch(step if stop is None else min(step, stop))
                for pipeline, stop in self._phases)
 
   def epochs(self, step: int) -> dict[str, float]:
     """Passes over each corpus's records that lie before batch `step`."""
-    each = [pipeline.epochs(self._until(step, stop))
+    each = [pipeline.epochs(step if stop is None else min(step, stop))
             for pipeline, stop in self._phases]
     return {name: sum(passes[name] for passes in each) for name in each[0]}
-
-  @staticmethod
-  def _until(step: int, stop: int | None) -> int:
-    return step if stop is None else min(step, stop)

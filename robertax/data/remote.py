@@ -1,8 +1,10 @@
-"""Rows of records that lie in a remote storage.
+"""Rows of records that lie in a bucket.
 
-They are read in their memory-mapped form, whose arrays are plain files: of a
-block of contiguous rows its ranges are fetched, five requests in all, whole and
-nothing else, into the block cache, and rows are gathered from there.
+Both backends read them in their memory-mapped form, whose arrays are plain
+files. What is fetched together is a *chunk*: contiguous rows of one split, with
+one request for each array, whole and nothing else. Chunks are kept on this
+machine's disk (`ChunkCache`), rows are gathered from there (`Remote`), and the
+chunks of coming steps are pinned ahead of them (`Lookahead`).
 """
 
 from collections import OrderedDict, deque
@@ -27,85 +29,58 @@ from robertax.config import DataConfig
 from robertax.corpus import records, shards
 from robertax.corpus.preparation import default_cache_dir
 from robertax.corpus.records import Manifest
-from robertax.data.rows import PREPARE_AGAIN, copy_rows, slotted
+from robertax.data.rows import HEADER, PREPARE_AGAIN, Rows, copy_rows, slotted
 from robertax.errors import InputError, writing
 
-# Blocks of remote records on this machine's disk, within a bound.
-#
-# A block is pinned by whoever needs it, now or in a coming step; what nobody
-# has pinned makes room for others, the longest unused first, and otherwise
-# stays: for the next epoch, and for the next start. Each process has a folder
-# of its own, held by a lock, so that several on one machine do not get into
-# each other's way.
-
+# Chunks on this machine's disk, within a bound.
 
 _MAGIC = 0x31_4B_4C_42_58_42_52  # 'RBXBLK1'
-_PATIENCE = 60.0  # Seconds, for blocks that others have pinned.
-_OPEN: dict[tuple, 'BlockCache'] = {}
+_PATIENCE = 60.0  # Seconds to wait for chunks that others have pinned.
+_OPEN: dict[tuple, 'ChunkCache'] = {}
 _LOCK = threading.Lock()
 
 
-class Block(NamedTuple):
-  """What can be fetched and kept.
-
-  Attributes:
-    name: of its file; another content, another name.
-    size: bytes that it takes at most.
-    fetch: gives its arrays, whose sizes the caller knows to read.
-  """
-  name: str
-  size: int
+class Chunk(NamedTuple):
+  """What can be fetched and kept."""
+  name: str  # Of its file; chunks of other content have other names.
+  size: int  # Most bytes that it takes.
   fetch: Callable[[], Sequence[np.ndarray]]
 
 
 class Entry:
-  """A block in the cache.
-
-  Attributes:
-    arrays: a Future of its arrays' bytes, mapped into memory; None: nobody has
-      pinned it.
-  """
+  """A chunk in the cache."""
 
   def __init__(self, name: str, size: int):
     self.name, self.size, self.pins = name, size, 0
+    # Bytes of its arrays, mapped into memory; None while nobody pins it.
     self.arrays: Future | None = None
 
 
-class BlockCache:
-  """The blocks of one process.
+class ChunkCache:
+  """The chunks of one process: at most `limit` bytes, in `folder`.
 
-  Attributes:
-    folder: where they lie.
-    limit: bytes.
-    bytes, peak: kept or on their way now, and the most so far.
-    fetched: blocks that were read from the storage so far.
-    changed: notified when there may be more room.
+  Whoever needs a chunk, now or in a coming step, pins it. Chunks that nobody
+  pins make room for others, the longest unused first, and otherwise stay: for
+  the next epoch, and for the next start. Each process has a folder of its own,
+  held by a lock, so that several on one machine do not disturb each other.
+  `changed` is notified when there may be more room.
   """
 
   def __init__(self, folder: str, limit: int, threads: int = 32):
-    """Takes over what an earlier process has left in its folder.
-
-    Args:
-      folder: of all processes of this machine; made if needed.
-      limit: bytes, for this process.
-      threads: blocks that are fetched at once.
-
-    Raises:
-      InputError: the folder cannot be written.
-    """
-    self.limit, self.fetched = limit, 0
+    """Takes over the chunks that an earlier process has left in `folder`."""
+    self.limit = limit
     self.bytes = self.peak = self._pinned = 0
     self.changed = threading.Condition(threading.RLock())
     self._entries: OrderedDict[str, Entry] = OrderedDict()
     self._held = contextlib.ExitStack()
-    self._pool = ThreadPoolExecutor(threads, 'robertax-blocks')
+    self._pool = ThreadPoolExecutor(threads, 'robertax-chunks')
     with writing(folder):
       self.folder = _own_folder(folder, self._held)
       self._take_over()
 
   @classmethod
-  def of(cls, config: DataConfig) -> 'BlockCache':
-    """The process's cache for this config, opened when first asked for."""
+  def of(cls, config: DataConfig) -> 'ChunkCache':
+    """The process's cache for this config, opened at the first call."""
     folder = os.path.abspath(os.path.expanduser(
         config.remote_cache_dir or os.path.join(default_cache_dir(), 'remote')))
     key = (folder, int(config.remote_cache_gib * 2**30), config.remote_threads)
@@ -115,40 +90,35 @@ class BlockCache:
       return _OPEN[key]
 
   def close(self) -> None:
-    """Ends its threads and gives the folder back; what it holds stays there."""
+    """Ends its threads and gives the folder back; its chunks stay there."""
     self._pool.shutdown(cancel_futures=True)
     with _LOCK:
       for key in [key for key, cache in _OPEN.items() if cache is self]:
         del _OPEN[key]
     self._held.close()
 
-  def pin(self, block: Block, share: float = 1.0) -> Entry | None:
-    """Keeps a block until `unpin`, and begins to fetch it if it is not there.
+  def pin(self, chunk: Chunk, share: float = 1.0) -> Entry | None:
+    """Keeps a chunk until `unpin`, and begins to fetch it if needed.
 
-    Args:
-      block: which.
-      share: of the limit that all pinned blocks may take.
-
-    Returns:
-      None: there is no room as yet.
+    None: it does not fit yet into this share of the limit, beside those pinned.
     """
     with self.changed:
-      entry = self._entries.get(block.name)
-      size = entry.size if entry else block.size
+      entry = self._entries.get(chunk.name)
+      size = entry.size if entry else chunk.size
       if not (entry and entry.pins) and (
           self._pinned + size > share * self.limit):
         return None
       if entry is None:
         if not self._make_room(size):
           return None
-        entry = self._entries[block.name] = Entry(block.name, size)
+        entry = self._entries[chunk.name] = Entry(chunk.name, size)
         self._grow(size)
-        entry.arrays = self._pool.submit(self._fetch, entry, block)
+        entry.arrays = self._pool.submit(self._fetch, entry, chunk)
       elif entry.arrays is None:
-        entry.arrays = self._pool.submit(self._open, entry, block)
+        entry.arrays = self._pool.submit(self._open, entry, chunk)
       self._pinned += 0 if entry.pins else entry.size
       entry.pins += 1
-      self._entries.move_to_end(block.name)
+      self._entries.move_to_end(chunk.name)
       return entry
 
   def unpin(self, entry: Entry) -> None:
@@ -163,18 +133,14 @@ class BlockCache:
         entry.arrays = None  # Mapped again when it is pinned again.
       self.changed.notify_all()
 
-  def wait_to_pin(self, block: Block) -> Entry:
-    """`pin`, once there is room.
-
-    Raises:
-      InputError: there will be none.
-    """
+  def wait_to_pin(self, chunk: Chunk) -> Entry:
+    """`pin`, once there is room; InputError where there will be none."""
     end = time.monotonic() + _PATIENCE
     with self.changed:
-      while (entry := self.pin(block)) is None:
+      while (entry := self.pin(chunk)) is None:
         left = end - time.monotonic()
-        if block.size > self.limit or left <= 0:
-          raise self.too_small(block.size)
+        if chunk.size > self.limit or left <= 0:
+          raise self.too_small(chunk.size)
         self.changed.wait(left)
       return entry
 
@@ -190,7 +156,7 @@ class BlockCache:
     self.peak = max(self.peak, self.bytes)
 
   def _make_room(self, size: int) -> bool:
-    """Drops unpinned blocks until so many bytes fit."""
+    """Drops unpinned chunks until so many bytes fit."""
     excess, dropped = self.bytes + size - self.limit, []
     for entry in self._entries.values():  # The longest unused comes first.
       if excess <= 0:
@@ -200,10 +166,8 @@ class BlockCache:
         excess -= entry.size
     for entry in dropped:
       self._forget(entry)
-      try:
+      with contextlib.suppress(FileNotFoundError):
         os.remove(self._path(entry.name))
-      except FileNotFoundError:
-        pass
     return excess <= 0
 
   def _forget(self, entry: Entry) -> None:
@@ -214,24 +178,25 @@ class BlockCache:
   def _path(self, name: str) -> str:
     return os.path.join(self.folder, name)
 
-  def _fetch(self, entry: Entry, block: Block) -> np.ndarray:
+  def _fetch(self, entry: Entry, chunk: Chunk) -> np.ndarray:
     path = self._path(entry.name)
     try:
-      data = b''.join(np.ascontiguousarray(a).tobytes() for a in block.fetch())
+      data = b''.join(np.ascontiguousarray(a).tobytes() for a in chunk.fetch())
       head = np.array([_MAGIC, len(data), zlib.crc32(data)], '<i8').tobytes()
       with writing(path):
+        # Not forced to the disk: a chunk with a wrong checksum is fetched
+        # again.
         with open(f'{path}.partial', 'wb') as f:
           f.write(head)
           f.write(data)
         os.replace(f'{path}.partial', path)
     except BaseException:
       with self.changed:
-        # Whoever waits for it has the error; the next one tries again.
+        # Whoever waits for it gets the error; the next one tries again.
         self._forget(entry)
         self.changed.notify_all()
       raise
     with self.changed:
-      self.fetched += 1
       more = len(head) + len(data) - entry.size
       entry.size += more
       self._grow(more)
@@ -239,13 +204,13 @@ class BlockCache:
       self.changed.notify_all()
     return _mapped(path)
 
-  def _open(self, entry: Entry, block: Block) -> np.ndarray:
-    """From disk; from the storage, where that is damaged or gone."""
+  def _open(self, entry: Entry, chunk: Chunk) -> np.ndarray:
+    """From disk; from the bucket, where the file is damaged or gone."""
     data = _mapped(self._path(entry.name))
-    return self._fetch(entry, block) if data is None else data
+    return self._fetch(entry, chunk) if data is None else data
 
   def _take_over(self) -> None:
-    """What an earlier process has left, oldest first, as far as it fits."""
+    """Enters the files that are there, oldest first, as far as they fit."""
     found = []
     for name in os.listdir(self.folder):
       path = self._path(name)
@@ -262,7 +227,7 @@ class BlockCache:
 
 
 def _mapped(path: str) -> np.ndarray | None:
-  """A block's bytes behind its head; None: gone, or not as it was written."""
+  """A chunk's bytes behind its head; None: gone, or not as it was written."""
   try:
     data = np.memmap(path, np.uint8, 'r').view(np.ndarray)
     magic, size, check = data[:24].view('<i8')
@@ -274,7 +239,7 @@ def _mapped(path: str) -> np.ndarray | None:
 
 
 def _own_folder(folder: str, held: contextlib.ExitStack) -> str:
-  """A folder that no living process has; `held` is what keeps it so."""
+  """A folder that no other living process has, for as long as `held` lasts."""
   for number in itertools.count():
     path = os.path.join(folder, str(number))
     os.makedirs(path, exist_ok=True)
@@ -287,37 +252,28 @@ def _own_folder(folder: str, held: contextlib.ExitStack) -> str:
     except BlockingIOError:
       file.close()
     except (ImportError, OSError):
-      # Without locks: a folder that goes with the process.
+      # Without locks, the folder ends with the process.
       file.close()
       return held.enter_context(
           tempfile.TemporaryDirectory(dir=folder, prefix='process-'))
 
 
-_HEAD_BYTES = 128  # Bytes of a .npy before its numbers, as memmap writes it.
-GRID = 64  # Rows of a block where no order says which are read together.
+# The rows of one split, gathered from its chunks.
+
+GRID = 64  # Rows of a chunk where no order says which are read together.
 
 
 class Span(NamedTuple):
-  """Contiguous rows first <= i < stop of one split."""
+  """Rows first <= i < stop of one split."""
   first: int
   stop: int
 
 
 class Remote:
-  """The rows of one split in a storage."""
+  """The rows of one split in a bucket."""
 
-  def __init__(self, manifest: Manifest, split: str, cache: BlockCache):
-    """Looks at the size of each array.
-
-    Args:
-      manifest: of the records, whose folder is a URL.
-      split: its name on disk.
-      cache: where blocks are kept.
-
-    Raises:
-      InputError: a file is missing or not of the manifest's size; records that
-        lack the memory-mapped form.
-    """
+  def __init__(self, manifest: Manifest, split: str, cache: ChunkCache):
+    """Checks that each array is there and has the manifest's size."""
     self.cache = cache
     self._manifest, self._split = manifest, split
     if 'memmap' not in manifest.forms:
@@ -339,22 +295,22 @@ class Remote:
         self._examples, pairs, pairs)
     for name, size in zip(shards.MappedArrays._fields, sizes):
       self._check(name, size)
-    # Other records in the same place have other blocks.
+    # Other records under the same URL have chunks of other names.
     text = json.dumps([manifest.folder, split, manifest.seconds, sizes,
                        manifest.tokenizer, records.VERSION])
     self._digest = hashlib.sha256(text.encode()).hexdigest()[:16]
 
-  def block(self, span: Span) -> Block:
-    """What is fetched for these rows."""
+  def chunk(self, span: Span) -> Chunk:
+    """The chunk of these rows."""
     rows, manifest = span.stop - span.first, self._manifest
     slots = min(self._examples, rows * manifest.max_examples_per_row)
     size = (64 + 16 * (rows + 1) + slots * (16 if self._pairs else 8)
             + rows * manifest.sequence_length * self._kinds['ids'].itemsize)
-    return Block(f'{self._digest}-{span.first}-{span.stop}', size,
+    return Chunk(f'{self._digest}-{span.first}-{span.stop}', size,
                  lambda: self._fetch(span))
 
   def arrays(self, span: Span, data: np.ndarray) -> shards.MappedArrays:
-    """The arrays of a block's bytes; starts are counted from its first row."""
+    """The arrays of a chunk's bytes; starts are counted from its first row."""
     rows = span.stop - span.first + 1
     starts = data[:16 * rows].view('<i8').reshape(2, rows)
     examples, tokens = int(starts[1, -1]), int(starts[0, -1])
@@ -369,7 +325,8 @@ class Remote:
       at = end
     return shards.MappedArrays(**found)
 
-  def fill(self, local, places, rows, spans):
+  def fill(self, local: np.ndarray, places: np.ndarray, rows: Rows,
+           spans: np.ndarray) -> None:
     order = np.argsort(local, kind='stable')
     local, places = local[order], places[order]
     cuts = np.flatnonzero(np.diff(spans[order, 0], prepend=-1))
@@ -380,15 +337,15 @@ class Remote:
       try:
         # All are on their way at once, as far as there is room.
         for span, *_ in todo:
-          entry = self.cache.pin(self.block(span))
+          entry = self.cache.pin(self.chunk(span))
           if entry is None and not held:
-            entry = self.cache.wait_to_pin(self.block(span))
+            entry = self.cache.wait_to_pin(self.chunk(span))
           if entry is None:
             break
           held.append(entry)
         for entry, (span, numbers, where) in zip(held, todo):
           copy_rows(self.arrays(span, entry.arrays.result()), self._slotted,
-                self._manifest.folder, numbers - span.first, where, rows)
+                    self._manifest.folder, numbers - span.first, where, rows)
       finally:
         for entry in held:
           self.cache.unpin(entry)
@@ -412,7 +369,7 @@ class Remote:
     return shards.array_path(self._manifest.folder, self._split, name)
 
   def _read(self, name: str, first: int, stop: int) -> np.ndarray:
-    kind, head = self._kinds[name], 0 if name == 'ids' else _HEAD_BYTES
+    kind, head = self._kinds[name], 0 if name == 'ids' else HEADER
     return np.frombuffer(self._bytes(name, head + int(first) * kind.itemsize,
                                      head + int(stop) * kind.itemsize), kind)
 
@@ -424,16 +381,16 @@ class Remote:
                        f'({e.strerror or e}): {PREPARE_AGAIN}') from e
 
   def _check(self, name: str, size: int) -> None:
-    """Whether a file is there and has so many numbers."""
+    """Whether an array's file is there and has so many numbers."""
     path = self._path(name)
     try:
       if name == 'ids':
         found = files.stat(path).size // self._kinds[name].itemsize
       else:
-        head = io.BytesIO(self._bytes(name, 0, _HEAD_BYTES))
+        head = io.BytesIO(self._bytes(name, 0, HEADER))
         np.lib.format.read_magic(head)
         (found,), _, kind = np.lib.format.read_array_header_1_0(head)
-        if kind != self._kinds[name] or head.tell() != _HEAD_BYTES:
+        if kind != self._kinds[name] or head.tell() != HEADER:
           raise ValueError(f'of {kind}')
     except (OSError, ValueError) as e:
       if isinstance(e, InputError):
@@ -445,32 +402,25 @@ class Remote:
                        f'{PREPARE_AGAIN}')
 
 
-# Blocks of coming steps, pinned in the cache ahead of them.
-#
-# A thread goes through the steps and pins what each of them will read, as far
-# ahead as the cache has room: so what is fetched is on its way long before it
-# is read, and what a step needs stays until that step has passed.
-
+# Chunks of coming steps.
 
 LOOKAHEAD_STEPS = 512  # No further ahead.
-# Of the cache; the rest is for what is read without a plan.
+# Of the cache; the rest is for rows that no plan has announced.
 LOOKAHEAD_SHARE = 0.75
 
 
-class Lookahead:
-  """Goes ahead of whoever reads the steps. To be closed, or used in a `with`.
+class Lookahead(contextlib.AbstractContextManager):
+  """A thread that pins the chunks of coming steps; to be closed.
+
+  It goes as far ahead as the cache has room: so a chunk is on its way long
+  before it is read, and stays until its step has passed. Without a cache,
+  nothing is remote, and nothing is done.
   """
 
-  def __init__(self, cache: BlockCache | None,
-               blocks: Callable[[int], Sequence[Block]], start: int):
-    """Starts the thread.
-
-    Args:
-      cache: where blocks are kept; None: nothing is remote, nothing is done.
-      blocks: what a step reads; called in the thread.
-      start: the first step.
-    """
-    self._cache, self._blocks = cache, blocks
+  def __init__(self, cache: ChunkCache | None,
+               chunks: Callable[[int], Sequence[Chunk]], start: int):
+    """Starts the thread, which calls `chunks(step)` from step `start` on."""
+    self._cache, self._chunks = cache, chunks
     self._next = start  # The step that is read next.
     self._held: deque[tuple[int, list[Entry]]] = deque()
     self._error: BaseException | None = None
@@ -481,11 +431,7 @@ class Lookahead:
       self._thread.start()
 
   def passed(self, step: int) -> None:
-    """This step, and all before it, are read.
-
-    Raises:
-      Whatever the thread has met.
-    """
+    """This step, and all before it, are read; raises the thread's error."""
     if self._cache is None:
       return
     with self._cache.changed:
@@ -497,7 +443,7 @@ class Lookahead:
       raise self._error
 
   def close(self) -> None:
-    """Ends the thread and lets go of all blocks; may be called again."""
+    """Ends the thread and unpins all chunks; may be called again."""
     if self._cache is None:
       return
     with self._cache.changed:
@@ -506,9 +452,6 @@ class Lookahead:
     self._thread.join()
     while self._held:
       self._release(self._held.popleft()[1])
-
-  def __enter__(self):
-    return self
 
   def __exit__(self, *_):
     self.close()
@@ -522,24 +465,24 @@ class Lookahead:
     try:
       while not self._stopped:
         step = max(step, self._next)  # Whoever reads may be faster.
-        blocks = self._blocks(step)
-        if (needed := sum(block.size for block in blocks)) > (
+        chunks = self._chunks(step)
+        if (needed := sum(chunk.size for chunk in chunks)) > (
             LOOKAHEAD_SHARE * self._cache.limit):
           raise self._cache.too_small(needed)
-        self._pin(step, blocks)
+        self._pin(step, chunks)
         step += 1
     except BaseException as e:
       self._error = e
 
-  def _pin(self, step: int, blocks: Sequence[Block]) -> None:
+  def _pin(self, step: int, chunks: Sequence[Chunk]) -> None:
     entries: list[Entry] = []
     with self._cache.changed:
-      # Let go of with its step, also while there is no room for the rest of it.
+      # Released with its step even while there is no room for the rest of it.
       self._held.append((step, entries))
-    for block in blocks:
+    for chunk in chunks:
       with self._cache.changed:
         while not self._stopped and step >= self._next:
-          entry = (self._cache.pin(block, LOOKAHEAD_SHARE)
+          entry = (self._cache.pin(chunk, LOOKAHEAD_SHARE)
                    if step < self._next + LOOKAHEAD_STEPS else None)
           if entry is not None:
             entries.append(entry)

@@ -1,4 +1,10 @@
-"""Rows: what is gathered, and how it is copied out of plain arrays."""
+"""Rows of local records: how they are read, and what is done if damaged.
+
+Two forms give the same rows: `Shards` reads array_record files, `Mapped` plain
+arrays that are mapped into memory. An array_record file checks its own bytes
+when they are read; the arrays are held against the manifest's checksums, a
+piece of 1 MiB when something of it is first read.
+"""
 
 import bisect
 from collections.abc import Sequence
@@ -15,193 +21,9 @@ from robertax.corpus.records import Manifest
 from robertax.errors import InputError
 from robertax.files import PIECE, Checksum
 
-# Damaged records: noticed while they are read, and what is done then.
-#
-# An array_record file checks its own bytes when they are read. The arrays of
-# the memory-mapped form are held against the manifest's checksums, a piece of 1
-# MiB when something of it is first read.
-
-
 PREPARE_AGAIN = 'delete its folder and prepare the corpus again.'
-_SAID = 20  # Records that are named; the rest are counted alone.
-
-
-class BadRecords:
-  """What data.bad_records says: stop at a damaged record, or leave it out.
-
-  A row that is left out is one of padding: nothing of it is predicted, and no
-  other takes its place, so that every other row of every batch stays as it is.
-  """
-
-  def __init__(self, policy: str = 'stop'):
-    self._skip = policy == 'skip'
-    self._met: set[tuple[str, int]] = set()
-    self._lock = threading.Lock()
-
-  def __len__(self) -> int:
-    """Different records that were left out so far, by this process."""
-    return len(self._met)
-
-  def report(self, path: str, record: int, why: str) -> None:
-    """Says that a record is damaged.
-
-    Args:
-      path: of the shard, or of the array.
-      record: its number in it.
-      why: in words.
-
-    Raises:
-      InputError: the policy is to stop.
-    """
-    if not self._skip:
-      raise InputError(
-          f'{path}: record {record} is damaged: {why}: {PREPARE_AGAIN} '
-          '`python -m robertax.prepare --verify` says what else is; '
-          'data.bad_records=skip leaves such records out, and counts them.')
-    with self._lock:
-      if (path, record) in self._met:
-        return
-      self._met.add((path, record))
-      if len(self._met) <= _SAID:
-        print(f'{path}: record {record} is left out: {why}'
-              + (' (others will be counted only: train/bad_records)'
-                 if len(self._met) == _SAID else ''), file=sys.stderr)
-
-
-class Pieces:
-  """Which pieces of a file are what its checksums say."""
-
-  def __init__(self, path: str, checksum: Checksum | None):
-    """Reads nothing yet.
-
-    Args:
-      path: a local file.
-      checksum: of the manifest; None: the file was written before there were
-        any, and everything passes.
-    """
-    self.path, self._checksum = path, checksum
-    count = -(-checksum.size // PIECE) if checksum else 0
-    self._state = np.zeros(count, np.int8)  # 1: sound, -1: damaged.
-    self._bytes: np.ndarray | None = None
-
-  def sound(self, first: np.ndarray, stop: np.ndarray) -> np.ndarray:
-    """Whether the bytes first <= i < stop of each range are sound.
-
-    Args:
-      first, stop: int64[B].
-
-    Returns:
-      bool[B].
-    """
-    whole = np.ones(len(first), bool)
-    if self._checksum is None or not len(first):
-      return whole
-    last = len(self._state) - 1
-    piece = np.clip(first // PIECE, 0, last)
-    end = np.clip(np.maximum(stop - 1, first) // PIECE, 0, last)
-    for more in range(int((end - piece).max()) + 1):
-      at = np.minimum(piece + more, end)
-      for index in np.unique(at[self._state[at] == 0]).tolist():
-        self._state[index] = self._check(index)
-      whole &= self._state[at] > 0
-    return whole
-
-  def _check(self, index: int) -> int:
-    if self._bytes is None:
-      self._bytes = np.memmap(self.path, np.uint8, 'r')
-    found = zlib.crc32(self._bytes[index * PIECE:(index + 1) * PIECE])
-    return 1 if found == self._checksum.piece(index) else -1
-
-
-# Many records' bytes -> arrays, without a Python loop over their fields.
-#
-# Records are tf.train.Examples of one fixed layout (corpus/wire.py), so the
-# same field stands in all of them, some bytes earlier or later: it is read for
-# a whole batch at once. Anything else than that layout is damage.
-
-
-_LENGTH_DELIMITED = 2
-# Field numbers of tf.train.Example, and of the map it holds.
-_EXAMPLE = _BYTES_LIST = _VALUE = _KEY = 1
-_FEATURE = 2
-
-
-class Damaged(Exception):
-  """A record is not what `corpus.wire` writes; `.index` says which."""
-
-  def __init__(self, index: int):
-    super().__init__(index)
-    self.index = index
-
-
-class Fields:
-  """Where the features of each record lie.
-
-  Attributes:
-    data: uint8[n], the records' bytes back to back.
-    parts: for each feature its (starts int64[R], sizes int64[R]), in bytes of
-      `data`.
-  """
-
-  def __init__(self, examples: list[bytes], names: Sequence[str]):
-    """Reads a batch.
-
-    Args:
-      examples: the records.
-      names: of their features, in order: wire.FIELDS or wire.PAIR_FIELDS.
-
-    Raises:
-      Damaged: the first that is not of the layout.
-    """
-    self._sizes = np.fromiter(map(len, examples), np.int64, len(examples))
-    self._ends = np.cumsum(self._sizes)
-    # Zeros behind the end: a damaged last record may ask for more bytes.
-    self.data = np.frombuffer(b''.join([*examples, bytes(32)]), np.uint8)
-    self._at = self._ends - self._sizes
-    # features { feature { key: .. value { .._list { value: .. } } } ... }
-    self._enter(_EXAMPLE)
-    self.parts = {name: self._feature(name.encode()) for name in names}
-    self._demand(self._at == self._ends)
-
-  def _feature(self, name: bytes) -> tuple[np.ndarray, np.ndarray]:
-    self._enter(_EXAMPLE)
-    self._demand(self._enter(_KEY) == len(name))
-    for byte in name:
-      self._byte(byte)
-    self._enter(_FEATURE)
-    self._enter(_BYTES_LIST)
-    sizes = self._enter(_VALUE)
-    starts = self._at
-    self._demand(starts + sizes <= self._ends)
-    self._at = starts + sizes
-    return starts, sizes
-
-  def _enter(self, number: int) -> np.ndarray:
-    """Steps into a field; its size."""
-    self._byte(number << 3 | _LENGTH_DELIMITED)
-    return self._varint()
-
-  def _byte(self, value: int):
-    self._demand(self.data[self._at] == value)
-    self._at = self._at + 1
-    self._demand(self._at <= self._ends)
-
-  def _varint(self) -> np.ndarray:
-    value = np.zeros(len(self._at), np.int64)
-    more = np.ones(len(self._at), bool)
-    for shift in range(0, 42, 7):
-      byte = self.data[self._at].astype(np.int64)
-      value |= np.where(more, (byte & 127) << shift, 0)
-      self._at = self._at + more
-      more &= byte > 127
-      self._demand(self._at <= self._ends)
-      if not more.any():
-        return value
-    raise Damaged(int(np.argmax(more)))
-
-  def _demand(self, true: np.ndarray):
-    if not true.all():
-      raise Damaged(int(np.argmin(true)))
+HEADER = 128  # Bytes of a .npy before its numbers, as memmap writes it.
+_NAMED = 20  # Damaged records that are named; the others are counted.
 
 
 class Rows(NamedTuple):
@@ -236,7 +58,7 @@ class Rows(NamedTuple):
                slotted(0) if pairs else None, slotted(-1) if pairs else None)
 
 
-def fits(sizes, number, rows: Rows) -> bool:
+def fits(sizes: np.ndarray, number: np.ndarray, rows: Rows) -> bool:
   """Whether rows of these sizes and numbers of examples can be stored."""
   return (0 <= sizes.min() and sizes.max() <= rows.ids.shape[1]
           and 0 <= number.min() and number.max() <= rows.lengths.shape[1])
@@ -244,15 +66,13 @@ def fits(sizes, number, rows: Rows) -> bool:
 
 def slotted(pairs: bool) -> list[str]:
   """Fields of `Rows` that records and arrays hold, one value an example."""
-  return [
-      name for name in (records.PAIR_FIELDS if pairs else records.ROW_FIELDS)
-      if name != 'ids'
-  ]
+  return [name for name in (
+      records.PAIR_FIELDS if pairs else records.ROW_FIELDS) if name != 'ids']
 
 
 def copy_rows(arrays: shards.MappedArrays, slotted: list[str], folder: str,
-          local: np.ndarray, places: np.ndarray, rows: Rows) -> None:
-  """Rows `local` of these arrays into the given places."""
+              local: np.ndarray, places: np.ndarray, rows: Rows) -> None:
+  """Copies rows `local` of these arrays to the given places."""
   starts, ends = arrays.row_starts[local], arrays.row_starts[local + 1]
   first = arrays.example_starts[local]
   number = arrays.example_starts[local + 1] - first
@@ -269,12 +89,120 @@ def copy_rows(arrays: shards.MappedArrays, slotted: list[str], folder: str,
           getattr(arrays, name)[first[has] + slot])
 
 
-# Rows of array_record files.
+class BadRecords:
+  """What data.bad_records says: stop at a damaged record, or leave it out.
 
+  A row that is left out is one of padding: nothing of it is predicted, and no
+  other takes its place, so that every other row of every batch stays as it is.
+  """
+
+  def __init__(self, policy: str = 'stop'):
+    self._skip = policy == 'skip'
+    self._met: set[tuple[str, int]] = set()
+    self._lock = threading.Lock()
+
+  def __len__(self) -> int:
+    """Different records that were left out so far, by this process."""
+    return len(self._met)
+
+  def report(self, path: str, record: int, why: str) -> None:
+    """A record of a shard or an array is damaged; InputError to stop at it."""
+    if not self._skip:
+      raise InputError(
+          f'{path}: record {record} is damaged: {why}: {PREPARE_AGAIN} '
+          '`python -m robertax.prepare --verify` says what else is; '
+          'data.bad_records=skip leaves such records out, and counts them.')
+    with self._lock:
+      if (path, record) in self._met:
+        return
+      self._met.add((path, record))
+      if len(self._met) <= _NAMED:
+        print(f'{path}: record {record} is left out: {why}'
+              + (' (others will be counted only: train/bad_records)'
+                 if len(self._met) == _NAMED else ''), file=sys.stderr)
+
+
+# Rows of array_record files.
+#
+# Records are tf.train.Examples of one fixed layout (corpus.records), so the
+# same field stands in all of them, some bytes earlier or later: it is read for
+# a whole batch at once. Anything else than that layout is damage.
 
 # One pread a record, in this thread: for random access the reader's threads and
 # its read-ahead of 16 MB cost more than they give.
 _READER_OPTIONS = 'readahead_buffer_size:0,max_parallelism:0'
+_LENGTH_DELIMITED = 2
+# Field numbers of tf.train.Example, and of the map it holds.
+_EXAMPLE = _BYTES_LIST = _VALUE = _KEY = 1
+_FEATURE = 2
+
+
+class Damaged(Exception):
+  """A record, the one of number `.index`, is not of the layout."""
+
+  def __init__(self, index: int):
+    super().__init__(index)
+    self.index = index
+
+
+class Fields:
+  """Where the features of each record lie.
+
+  `data` uint8[n] has the records' bytes back to back, and `parts` of each
+  feature its (starts int64[R], sizes int64[R]), in bytes of `data`.
+  """
+
+  def __init__(self, examples: list[bytes], names: Sequence[str]):
+    """Raises Damaged at the first record without just these features."""
+    sizes = np.fromiter(map(len, examples), np.int64, len(examples))
+    self._ends = np.cumsum(sizes)
+    # Zeros behind the end: a damaged last record may ask for more bytes.
+    self.data = np.frombuffer(b''.join([*examples, bytes(32)]), np.uint8)
+    self._at = self._ends - sizes
+    # features { feature { key: .. value { .._list { value: .. } } } ... }
+    self._enter(_EXAMPLE)
+    self.parts = {name: self._feature(name.encode()) for name in names}
+    self._demand(self._at == self._ends)
+
+  def _feature(self, name: bytes) -> tuple[np.ndarray, np.ndarray]:
+    self._enter(_EXAMPLE)
+    self._demand(self._enter(_KEY) == len(name))
+    for byte in name:
+      self._byte(byte)
+    self._enter(_FEATURE)
+    self._enter(_BYTES_LIST)
+    sizes = self._enter(_VALUE)
+    starts = self._at
+    self._demand(starts + sizes <= self._ends)
+    self._at = starts + sizes
+    return starts, sizes
+
+  def _enter(self, number: int) -> np.ndarray:
+    """Steps into a field; its size."""
+    self._byte(number << 3 | _LENGTH_DELIMITED)
+    return self._varint()
+
+  def _byte(self, value: int) -> None:
+    self._demand(self.data[self._at] == value)
+    self._at = self._at + 1
+    self._demand(self._at <= self._ends)
+
+  def _varint(self) -> np.ndarray:
+    value = np.zeros(len(self._at), np.int64)
+    more = np.ones(len(self._at), bool)
+    for shift in range(0, 42, 7):
+      byte = self.data[self._at].astype(np.int64)
+      value |= np.where(more, (byte & 127) << shift, 0)
+      self._at = self._at + more
+      more &= byte > 127
+      self._demand(self._at <= self._ends)
+      if not more.any():
+        return value
+    raise Damaged(int(np.argmax(more)))
+
+  def _demand(self, true: np.ndarray) -> None:
+    if not true.all():
+      raise Damaged(int(np.argmin(true)))
 
 
 class Shards:
@@ -297,7 +225,8 @@ class Shards:
       if not os.path.exists(path):
         raise InputError(f'{path}: this shard is missing: {PREPARE_AGAIN}')
 
-  def fill(self, local, places, rows, spans=None):
+  def fill(self, local: np.ndarray, places: np.ndarray, rows: Rows,
+           spans: np.ndarray | None = None) -> None:
     # Sorted: a shard is asked once a batch, in the order of its file.
     order = np.argsort(local, kind='stable')
     local, places = local[order].tolist(), places[order]
@@ -326,10 +255,10 @@ class Shards:
     return bisect.bisect_right(self._starts, number) - 1
 
   def _read(self, shard: int, wanted: list[int]) -> list[bytes | None]:
-    """Records of a shard; None where one is damaged, and left out."""
+    """Records of a shard; None where one is damaged and left out."""
     with self._lock:
-      # One by one, in this thread: a list would go to the library's pool of
-      # threads record by record, and take five times as long.
+      # One by one, in this thread: a list would go record by record to the
+      # library's pool of threads, and take five times as long.
       examples = []
       for number in wanted:
         reader = self._reader(shard)
@@ -343,11 +272,7 @@ class Shards:
       return examples
 
   def _reader(self, shard: int):
-    """Opened when first asked for, or after an error.
-
-    Raises:
-      InputError: it cannot be, or has not the records of the manifest.
-    """
+    """Opened at the first call, and again after an error."""
     path = self._paths[shard]
     try:
       reader = self._readers[shard]
@@ -366,7 +291,7 @@ class Shards:
       raise InputError(f'{path}: this shard is damaged or truncated '
                        f'({_reason(e)}): {PREPARE_AGAIN}') from e
 
-  def _copy(self, fields: Fields, places, rows: Rows):
+  def _copy(self, fields: Fields, places: np.ndarray, rows: Rows) -> None:
     starts, sizes = fields.parts['ids']
     number = fields.parts['lengths'][1] // 4
     if not fits(sizes // self._dtype.itemsize, number, rows):
@@ -388,31 +313,54 @@ class Shards:
 
 
 def _reason(error: Exception) -> str:
-  """The library's words without its list of where it passed by."""
+  """The library's words without its trace of source lines."""
   return str(error).partition('\n')[0].partition('; ')[0]
 
 
 # Rows of the memory-mapped form.
 
-
-_HEADER_BYTES = 128  # Bytes of a .npy before its numbers, as memmap writes it.
 _WHY = 'its bytes are not those that were written'
+
+
+class Pieces:
+  """Which pieces of a file are what its checksum says.
+
+  Without one, written before there were any, every byte passes.
+  """
+
+  def __init__(self, path: str, checksum: Checksum | None):
+    self.path, self._checksum = path, checksum
+    count = -(-checksum.size // PIECE) if checksum else 0
+    self._state = np.zeros(count, np.int8)  # 1: sound, -1: damaged.
+    self._bytes: np.ndarray | None = None
+
+  def sound(self, first: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    """bool[B]: whether the bytes first <= i < stop of each range are sound."""
+    whole = np.ones(len(first), bool)
+    if self._checksum is None or not len(first):
+      return whole
+    last = len(self._state) - 1
+    piece = np.clip(first // PIECE, 0, last)
+    end = np.clip(np.maximum(stop - 1, first) // PIECE, 0, last)
+    for more in range(int((end - piece).max()) + 1):
+      at = np.minimum(piece + more, end)
+      for index in np.unique(at[self._state[at] == 0]).tolist():
+        self._state[index] = self._check(index)
+      whole &= self._state[at] > 0
+    return whole
+
+  def _check(self, index: int) -> int:
+    if self._bytes is None:
+      self._bytes = np.memmap(self.path, np.uint8, 'r')
+    found = zlib.crc32(self._bytes[index * PIECE:(index + 1) * PIECE])
+    return 1 if found == self._checksum.piece(index) else -1
 
 
 class Mapped:
   """The memory-mapped form of one corpus."""
 
   def __init__(self, manifest: Manifest, split: str, bad: BadRecords):
-    """Maps the arrays.
-
-    Args:
-      manifest: of the records.
-      split: its name on disk.
-      bad: what is done with damaged records.
-
-    Raises:
-      InputError: a file is missing, of another size, or damaged at its head.
-    """
+    """Maps the arrays; InputError where one is missing or damaged."""
     self._folder, self._bad = manifest.folder, bad
     # Slices of np.memmap are slower to make than those of plain arrays.
     arrays = shards.open_arrays(manifest, split)
@@ -426,7 +374,8 @@ class Mapped:
       if field != 'ids' and not self._sound(field, *np.zeros((2, 1), int))[0]:
         raise InputError(f'{path}: {_WHY}: {PREPARE_AGAIN}')
 
-  def fill(self, local, places, rows: Rows, spans=None):
+  def fill(self, local: np.ndarray, places: np.ndarray, rows: Rows,
+           spans: np.ndarray | None = None) -> None:
     for fields in (('row_starts', 'example_starts'), (*self._slotted, 'ids')):
       for field in fields:
         whole = self._sound(field, *self._range(field, local))
@@ -436,8 +385,9 @@ class Mapped:
     if len(local):
       copy_rows(self._arrays, self._slotted, self._folder, local, places, rows)
 
-  def _range(self, field: str, local: np.ndarray):
-    """First and last number that a row has in an array."""
+  def _range(self, field: str, local: np.ndarray
+             ) -> tuple[np.ndarray, np.ndarray]:
+    """The first of each row's numbers in an array, and that behind the last."""
     if field in ('row_starts', 'example_starts'):
       return local, local + 2
     starts = (self._arrays.row_starts if field == 'ids'
@@ -446,6 +396,6 @@ class Mapped:
 
   def _sound(self, field: str, first: np.ndarray, stop: np.ndarray
              ) -> np.ndarray:
-    head = 0 if field == 'ids' else _HEADER_BYTES
+    head = 0 if field == 'ids' else HEADER
     size = getattr(self._arrays, field).itemsize
     return self._pieces[field].sound(head + size * first, head + size * stop)

@@ -1,16 +1,14 @@
-"""Rows of prepared corpora by number, however they lie on disk.
+"""Rows of prepared corpora by number, whatever form they have on disk.
 
 Corpora are concatenated: row numbers count through all of them, and where
 there are duplicates (pairs drawn anew), through duplicate 0 of all corpora,
 then duplicate 1 and so on. Both backends give the same rows: 'tf' reads
 array_record files, 'numpy' the memory-mapped form, which needs neither
-array_record nor tensorflow. Records in a remote storage are read in the
-memory-mapped form by both.
+array_record nor tensorflow. Of records in a bucket both read the latter.
 """
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
 
 import numpy as np
 
@@ -19,8 +17,8 @@ from robertax.config import BACKENDS, DataConfig
 from robertax.corpus.records import Manifest
 from robertax.data.remote import (
     GRID,
-    Block,
-    BlockCache,
+    Chunk,
+    ChunkCache,
     Lookahead,
     Remote,
     Span,
@@ -31,28 +29,19 @@ from robertax.errors import InputError, unknown
 # Attributes of manifests that must agree for rows to share a batch.
 _AGREEING = ('tokenizer', 'vocab_size', 'format', 'sequence_length',
              'duplicates')
-
-
-# From record numbers to the first of those each is read with, and the one
-# behind their last.
-Blocks = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+# The rows of one split of one corpus: fill(local, places, rows, spans) writes
+# its rows `local` to these places in `rows`. `spans` int64[b,2] are the chunks
+# that they are read with, which only remote rows need.
+Part = Shards | Mapped | Remote
+# From row numbers to the chunk that each is read with: its first row, and the
+# one behind its last.
+Chunks = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def grid(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Blocks of GRID rows."""
+  """Chunks of GRID rows."""
   first = numbers // GRID * GRID
   return first, first + GRID
-
-
-class _Corpus(Protocol):
-  """Rows of one split; `fill` writes them into the given places.
-
-  `spans` has, of each row, the first and the one behind the last of those that
-  it is read with; only what is remote asks for them.
-  """
-
-  def fill(self, local: np.ndarray, places: np.ndarray, rows: Rows,
-           spans: np.ndarray) -> None: ...
 
 
 class Source:
@@ -60,7 +49,7 @@ class Source:
 
   Attributes:
     corpora: names, in the order of their rows.
-    num_records, num_examples, num_tokens: of all corpora and duplicates.
+    num_records, num_examples: of all corpora and duplicates.
     records_DK: int64[D,K], records of each duplicate of each corpus.
     corpus_tokens: of each corpus, in all duplicates.
     pairs: whether examples are pairs of segments.
@@ -71,12 +60,11 @@ class Source:
   """
 
   def __init__(self, manifests: Sequence[Manifest], split: str,
-               parts: Sequence[_Corpus], pad_id: int, bad: BadRecords):
+               parts: Sequence[Part], pad_id: int, bad: BadRecords):
     """See `open_source`; `parts` are row-major [D,K]."""
     self.bad = bad
-    splits_DK = [[m.splits[name] for m in manifests for name in
-                  m.split_names(split)[number:number + 1]]
-                 for number in range(len(manifests[0].split_names(split)))]
+    splits_DK = [[m.splits[name] for m, name in zip(manifests, names)]
+                 for names in zip(*(m.split_names(split) for m in manifests))]
     self.corpora = tuple(m.corpus for m in manifests)
     self.records_DK = np.array(
         [[s.num_records for s in splits] for splits in splits_DK], np.int64)
@@ -85,7 +73,6 @@ class Source:
     self.num_records = int(self.records_DK.sum())
     self.num_examples = sum(
         s.num_examples for splits in splits_DK for s in splits)
-    self.num_tokens = sum(self.corpus_tokens)
     self.pairs = manifests[0].pair_law is not None
     self.sequence_length = manifests[0].sequence_length
     self.vocab_size = manifests[0].vocab_size
@@ -100,12 +87,10 @@ class Source:
     self._cache = next((part.cache for part in parts
                         if isinstance(part, Remote)), None)
 
-  def gather(self, numbers: np.ndarray, blocks: Blocks = grid) -> Rows:
-    """Reads rows, in any order, also repeatedly.
+  def gather(self, numbers: np.ndarray, chunks: Chunks = grid) -> Rows:
+    """Reads rows of these numbers int64[B], in any order, also repeatedly.
 
-    Args:
-      numbers: int64[B], 0 <= number < num_records.
-      blocks: what is read together, where it is remote.
+    `chunks` says which are read together, where they are remote.
 
     Raises:
       InputError: a damaged or missing file.
@@ -121,7 +106,7 @@ class Source:
     part = np.searchsorted(self._starts, numbers, side='right') - 1
     local = numbers - self._starts[part]
     corpus = part % len(self.corpora)
-    spans = self._spans(numbers, part, blocks)
+    spans = self._spans(numbers, part, chunks)
     for number in np.unique(part):
       places = np.flatnonzero(part == number)
       self._parts[number].fill(local[places], places, rows,
@@ -142,32 +127,27 @@ class Source:
         (corpus << 48 | record << 8)[:, None] | np.arange(slots), -1)
     return rows
 
-  def lookahead(self, numbers: Callable[[int], np.ndarray], blocks: Blocks,
+  def lookahead(self, numbers: Callable[[int], np.ndarray], chunks: Chunks,
                 start: int) -> Lookahead:
-    """Fetches what coming steps read of remote records, in a thread.
-
-    Args:
-      numbers: from a step to the rows that it reads.
-      blocks: as for `gather`.
-      start: the first step.
-    """
-    def needed(step: int) -> list[Block]:
+    """Fetches the chunks of rows `numbers(step)` ahead, from `start` on."""
+    def needed(step: int) -> list[Chunk]:
       rows = np.asarray(numbers(step), np.int64)
       part = np.searchsorted(self._starts, rows, side='right') - 1
       spans = np.unique(np.column_stack(
-          [part, self._spans(rows, part, blocks)]), axis=0)
-      return [self._parts[number].block(Span(first, stop))
+          [part, self._spans(rows, part, chunks)]), axis=0)
+      return [self._parts[number].chunk(Span(first, stop))
               for number, first, stop in spans.tolist()
               if isinstance(self._parts[number], Remote)]
 
     return Lookahead(self._cache, needed, start)
 
-  def _spans(self, numbers, part, blocks) -> np.ndarray | None:
-    """int64[B,2]: what each row is read with, counted in its own part."""
+  def _spans(self, numbers: np.ndarray, part: np.ndarray, chunks: Chunks
+             ) -> np.ndarray | None:
+    """int64[B,2]: the chunk of each row, counted in the row's own part."""
     if not self._cache:
       return None
     starts = self._starts[part]
-    first, stop = blocks(numbers)
+    first, stop = chunks(numbers)
     return np.column_stack([
         np.maximum(first - starts, 0),
         np.minimum(stop, self._starts[part + 1]) - starts])
@@ -181,9 +161,9 @@ def open_source(manifests: Sequence[Manifest | str], split: str,
   Args:
     manifests: of the corpora, or their folders.
     split: 'train' or 'eval'.
-    backend: 'tf' (array_record files) or 'numpy' (memory-mapped form).
+    backend: data.backend.
     pad_id: stands behind the end of a row.
-    config: its remote_* say where blocks of remote records are kept, its
+    config: its remote_* say where chunks of remote records are kept, its
       bad_records what is done with damaged ones; None: the defaults.
 
   Raises:
@@ -207,21 +187,21 @@ def open_source(manifests: Sequence[Manifest | str], split: str,
   if first.max_examples_per_row > 256:
     raise InputError(f'{first.folder}: max_examples_per_row='
                      f'{first.max_examples_per_row}: at most 256.')
+  config = config or DataConfig()
   remote = any(files.is_remote(m.folder) for m in manifests)
-  cache = BlockCache.of(config or DataConfig()) if remote else None
-  bad = BadRecords((config or DataConfig()).bad_records)
+  cache = ChunkCache.of(config) if remote else None
+  bad = BadRecords(config.bad_records)
 
-  def part(manifest: Manifest, name: str) -> _Corpus:
+  def part(manifest: Manifest, name: str) -> Part:
     if files.is_remote(manifest.folder):
       return Remote(manifest, name, cache)
     return (Mapped if backend == 'numpy' else Shards)(manifest, name, bad)
 
   wanted = [pair for each in zip(*(m.split_names(split) for m in manifests))
             for pair in zip(manifests, each)]
-  if not remote:
-    return Source(manifests, split, [part(*pair) for pair in wanted], pad_id,
-                  bad)
-  # Each looks at a handful of files: all at once.
-  with ThreadPoolExecutor(32) as pool:
-    return Source(manifests, split, list(pool.map(part, *zip(*wanted))),
-                  pad_id, bad)
+  if remote:  # Each looks at a handful of files: all at once.
+    with ThreadPoolExecutor(32) as pool:
+      parts = list(pool.map(part, *zip(*wanted)))
+  else:
+    parts = [part(*pair) for pair in wanted]
+  return Source(manifests, split, parts, pad_id, bad)

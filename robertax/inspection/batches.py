@@ -1,4 +1,20 @@
-"""show_batch(): any batch of any training step, before and after masking."""
+r"""show_batch(): any batch of any training step, before and after masking.
+
+Marks say what masking did to a token. In plain text:
+
+    [mask: cat]          ' cat' is hidden behind <mask>
+    [random: xy<- cat]   ' xy' stands where ' cat' was
+    [kept: cat]          ' cat' stays, and is predicted too
+
+A token's leading space stands with it. Special tokens stand as they are named,
+and nothing else can be taken for either: where the text itself spells one, a
+backslash stands before it, and its own backslashes are doubled. Line ends and
+other control characters are \n, \x1b, \u2028; bytes that are no whole
+character, because a token or a row ends in its middle, \xe4.
+
+What comes from a corpus is data everywhere: it is escaped for HTML, never read
+as rich's markup, and cannot steer a terminal.
+"""
 
 import codecs
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,9 +29,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from robertax import data, files, text
+from robertax import files, text
 from robertax.config import Config, parse
-from robertax.data.masking import word_begins
+from robertax.data.masking import Masking, word_begins
 from robertax.data.rows import Rows
 from robertax.errors import InputError, unknown
 from robertax.tasks import TASKS
@@ -24,409 +40,35 @@ from robertax.train import workdir
 from robertax.train.divergence import PassedOver
 from robertax.train.initial import initial_config
 
-# Text with marks: where masking hid, replaced or kept a token, and which.
-#
-# In plain text:
-#
-#     [mask: cat]          ' cat' is hidden behind <mask>
-#     [random: xy<- cat]   ' xy' stands where ' cat' was
-#     [kept: cat]          ' cat' stays, and is predicted too
-#
-# A token's leading space stands with it. Special tokens stand as they are
-# named, and nothing else can be taken for either: where the text itself spells
-# one, a backslash stands before it, and its own backslashes are doubled. Line
-# ends and other control characters are \n, \x1b, \u2028; bytes that are no
-# whole character, because a token or a row ends in its middle, \xe4.
-
-
 KINDS = ('text', 'masked', 'random', 'kept')
 TEXT = 0
 SPECIAL = 'special'
-_NAMES = {'masked': 'mask', 'random': 'random', 'kept': 'kept'}
-_SHORT = {'\n': '\\n', '\r': '\\r', '\t': '\\t'}
-# Control characters, what turns the direction of a line, and stray bytes.
-_UNSEEN = re.compile('[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069'
-                     '\ud800-\udfff]')
+_RECORD = (1 << 40) - 1  # Of an example id: corpus << 48 | record << 8 | slot.
+_MOST = 1 << 62  # Rows that a run may read: places are 64-bit numbers.
 
 
 class Part(NamedTuple):
-  """A piece of text.
-
-  Attributes:
-    kind: of KINDS, or SPECIAL.
-    text: what stands there; stray bytes are surrogates (`surrogateescape`).
-    was: what the token was; '' where nothing is predicted.
-  """
-  kind: str
+  """A piece of text; stray bytes are surrogates (`surrogateescape`)."""
+  kind: str  # Of KINDS, or SPECIAL.
   text: str
-  was: str = ''
-
-
-def visible(text: str) -> str:
-  r"""Without characters that a terminal obeys or swallows.
-
-  >>> visible('one\n\x1b[2J two\u202e \udce4')
-  'one\\n\\x1b[2J two\\u202e \\xe4'
-  """
-  return _UNSEEN.sub(_escape_match, text)
+  was: str = ''  # What the token was; '' where nothing is predicted.
 
 
 class Marked(NamedTuple):
-  """A segment before and after masking.
-
-  Attributes:
-    before: what is predicted has the kind of what becomes of it; a character
-      that several tokens share is in one part.
-    after: each predicted token is a part of its own.
-    plain_before, plain_after: both in the notation of this file's head; the
-      first has no marks.
-  """
+  """A segment before and after masking."""
+  # What is predicted has the kind of what becomes of it; a character that
+  # several tokens share is in one part.
   before: list[Part]
-  after: list[Part]
-  plain_before: str
+  after: list[Part]  # Each predicted token is a part of its own.
+  plain_before: str  # As plain text, without marks.
   plain_after: str
-
-
-class Marker:
-  """Ids before and after masking -> text with marks.
-
-  A functor: it holds what a tokenizer calls its special tokens.
-  """
-
-  def __init__(self, tokenizer: Tokenizer):
-    self._tokenizer = tokenizer
-    self._special = frozenset(tokenizer.special_ids)
-    self.special_tokens = tuple(
-        tokenizer.token_text(i).strip() for i in tokenizer.special_ids)
-    self.mask_token = tokenizer.token_text(tokenizer.mask_id).strip()
-    names = '|'.join(map(re.escape, self.special_tokens))
-    self._spelled = re.compile(rf'\[(?:mask|random|kept):|{names}')
-
-  def __call__(self, ids: np.ndarray, input_ids: np.ndarray, kinds: np.ndarray
-               ) -> Marked:
-    """Marks a segment.
-
-    Args:
-      ids, input_ids: int32[L], before and after masking.
-      kinds: int8[L], index in KINDS.
-    """
-    plain = [SPECIAL if i in self._special else 'text' for i in ids.tolist()]
-    names = [KINDS[kind] if kind != TEXT else name
-             for name, kind in zip(plain, kinds.tolist())]
-    after = list(self._after(ids, input_ids, names))
-    return Marked(
-        list(self._before(ids, names)), after,
-        ''.join(map(self._plain, self._before(ids, plain))),
-        ''.join(map(self._plain, after)))
-
-  def text(self, ids: Sequence[int]) -> str:
-    r"""The text of ids, stray bytes as \xe4."""
-    return self._bytes(ids).decode('utf-8', 'backslashreplace')
-
-  def _plain(self, part: Part) -> str:
-    if part.kind == SPECIAL:
-      return part.text
-    if part.kind == 'text':
-      return self._text(part.text)
-    was = self._word(part.was)
-    if part.kind == 'random':
-      was = f'{self._word(part.text)}<-{was}'
-    return f'[{_NAMES[part.kind]}:{was}]'
-
-  def _text(self, text: str) -> str:
-    return self._spelled.sub(lambda found: f'\\{found.group()}',
-                             visible(text.replace('\\', '\\\\')))
-
-  def _word(self, text: str) -> str:
-    return re.sub(r'\]|<-', lambda found: f'\\{found.group()}',
-                  visible(text.replace('\\', '\\\\')))
-
-  def _before(self, ids: np.ndarray, names: list[str]) -> Iterator[Part]:
-    wholes, raw, kind = [], b'', 'text'
-    follows = [*names[1:], SPECIAL]
-    for token, name, following in zip(ids, names, follows):
-      raw += self._bytes([token])
-      # What is predicted colours the character that it is part of.
-      kind = name if kind == 'text' else kind
-      if following != SPECIAL and _unfinished(raw):
-        continue
-      wholes.append((kind, raw))
-      raw, kind = b'', 'text'
-    for kind, run in itertools.groupby(wholes, lambda whole: whole[0]):
-      yield Part(kind, _decode_bytes(b''.join(raw for _, raw in run)))
-
-  def _after(self, ids: np.ndarray, input_ids: np.ndarray, names: list[str]
-             ) -> Iterator[Part]:
-    start = 0
-    for end, name in enumerate([*names, SPECIAL]):
-      if name == 'text':
-        continue
-      if start < end:
-        yield Part('text', _decode_bytes(self._bytes(ids[start:end])))
-      start = end + 1
-      if end < len(names):
-        yield Part(name, _decode_bytes(self._bytes(input_ids[end:start])),
-                   '' if name == SPECIAL else
-                   _decode_bytes(self._bytes(ids[end:start])))
-
-  def _bytes(self, ids: Sequence[int]) -> bytes:
-    return b''.join(self._tokenizer.token_bytes(i) for i in ids)
-
-
-def _decode_bytes(raw: bytes) -> str:
-  return raw.decode('utf-8', 'surrogateescape')
-
-
-def _unfinished(raw: bytes) -> bool:
-  """Whether it ends in the middle of a character that may yet be finished."""
-  decoder = codecs.getincrementaldecoder('utf-8')('surrogateescape')
-  decoder.decode(raw)
-  return bool(decoder.getstate()[0])
-
-
-def _escape_match(found: re.Match) -> str:
-  character = found.group()
-  number = ord(character)
-  if 0xdc80 <= number <= 0xdcff:
-    return f'\\x{number - 0xdc00:02x}'
-  return _SHORT.get(character) or (
-      f'\\x{number:02x}' if number < 0x80 else f'\\u{number:04x}')
-
-
-# How a batch looks: as plain text, in a terminal's colours, in a notebook.
-#
-# What comes from a corpus is data in all three: it is escaped for HTML, never
-# read as rich's markup, and cannot steer a terminal.
-
-
-# Of each kind: how rich has it, and the tag and style of a notebook. Each is
-# told apart without its colour, too.
-_STYLES = {'masked': 'bold red', 'random': 'bold magenta underline',
-           'kept': 'bold green italic', SPECIAL: 'cyan dim', 'text': ''}
-_TAGS = {
-    'masked': ('b', 'color:#b3261e;background:#fbe3e1'),
-    'random': ('u', 'color:#7b1fa2;background:#f3e5f5'),
-    'kept': ('i', 'color:#1b6e2e;background:#e2f3e5'),
-    SPECIAL: ('span', 'color:#0b7285;opacity:.7')}
-_SAYS = {'masked': 'hidden behind the mask token',
-         'random': 'another token, at random, stands in its place',
-         'kept': 'stays, and is predicted too'}
-_COLUMNS = ('row', 'example', 'corpus', 'document', 'record', 'epoch', 'length')
-# Nobody's mathematics: a notebook would set what stands between two $.
-_TABLE = '<table class="tex2jax_ignore mathjax_ignore">'
-
-
-def print_batch(batch) -> None:
-  """Prints a batch: in colours where stdout is a terminal that has them."""
-  from rich.console import Console
-  if hasattr(sys.stdout, 'reconfigure'):  # Not every terminal has UTF-8.
-    sys.stdout.reconfigure(errors='backslashreplace')
-  try:
-    console = Console()
-    if console.no_color or console.color_system is None:
-      print(batch)
-    else:
-      console.print(batch)
-    sys.stdout.flush()
-  except BrokenPipeError:  # `... | head`. Python would complain once more.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def plain_batch(batch) -> str:
-  """All of it, one line a text."""
-  lines = [batch_title(batch), *_rich_legend(batch)]
-  for row, marked in zip(batch.rows, batch.marked):
-    lines += ['', example_heading(row)]
-    for label, segment in zip(_labels(marked), marked):
-      lines += [f'  before{label}: {segment.plain_before}',
-                f'  after{label}:  {segment.plain_after}']
-  lines += ['', 'The whole batch:']
-  table = statistics_rows(batch)
-  widths = [max(map(len, column)) for column in zip(*table)]
-  lines += [f'  {name:<{widths[0]}}  {value:>{widths[1]}}  {asked}'.rstrip()
-            for name, value, asked in table]
-  return '\n'.join(lines)
-
-
-def rich_literal(text: str):
-  """Text that rich prints as it is."""
-  from rich.text import Text
-  return Text(text)
-
-
-def rich_batch(batch) -> Iterator:
-  """What rich prints, in order."""
-  from rich.table import Table
-  from rich.text import Text
-
-  def line(parts) -> Text:
-    return Text.assemble(*((visible(part.text), _STYLES[part.kind])
-                           for part in parts))
-
-  yield Text(batch_title(batch), 'bold')
-  yield Text.assemble('Predicted: ', *_joined(
-      [(kind, _STYLES[kind]) for kind in _SAYS]), '. Special tokens: ',
-                      *_joined([(name, _STYLES[SPECIAL])
-                                for name in batch.special_tokens]), '.')
-  for row, marked in zip(batch.rows, batch.marked):
-    yield Text(f'\n{example_heading(row)}', 'bold')
-    texts = Table.grid(padding=(0, 1))
-    texts.add_column(no_wrap=True, style='dim')
-    texts.add_column(overflow='fold')
-    for label, segment in zip(_labels(marked), marked):
-      texts.add_row(f'before{label}', line(segment.before))
-      texts.add_row(f'after{label}', line(segment.after))
-    yield texts
-  yield Text('\nThe whole batch:', 'bold')
-  table = Table()
-  for name, justify in (('', 'left'), ('here', 'right'), ('asked', 'right')):
-    table.add_column(name, justify=justify)
-  for cells in statistics_rows(batch):
-    table.add_row(*map(Text, cells))
-  yield table
-
-
-def html_batch(batch) -> str:
-  """Tables for a notebook."""
-  def cell(value) -> str:
-    return f'<td style="vertical-align:top">{escape(visible(str(value)))}</td>'
-
-  def words(labels, lists) -> str:
-    found = '<br>'.join(
-        f'<small>{label.strip()}</small> {"".join(map(html_part, parts))}'
-        if label else ''.join(map(html_part, parts))
-        for label, parts in zip(labels, lists))
-    return ('<td style="vertical-align:top;text-align:left;'
-            f'white-space:pre-wrap" dir="auto">{found}</td>')
-
-  def head(names) -> str:
-    return f'<tr>{"".join(f"<th>{escape(name)}</th>" for name in names)}</tr>'
-
-  pairs = any('random_next' in row for row in batch.rows)
-  rows = [head([*_COLUMNS, *['next'] * pairs, 'before', 'after'])]
-  for row, marked in zip(batch.rows, batch.marked):
-    cells = [cell(row[name]) for name in _COLUMNS]
-    if pairs:
-      cells.append(cell(_next_label(row)))
-    labels = _labels(marked)
-    rows.append(f'<tr>{"".join(cells)}'
-                f'{words(labels, [segment.before for segment in marked])}'
-                f'{words(labels, [segment.after for segment in marked])}</tr>')
-  table = [head(('', 'here', 'asked'))] + [
-      f'<tr>{"".join(map(cell, cells))}</tr>'
-      for cells in statistics_rows(batch)
-  ]
-  return (f'<p><b>{escape(batch_title(batch))}</b><br>{html_legend()}</p>'
-          f'{_TABLE}{"".join(rows)}</table>{_TABLE}{"".join(table)}</table>')
-
-
-def html_legend() -> str:
-  """What the tags of `tagged` mean, as HTML."""
-  return '; '.join(f'<{tag} style="{style}">{kind}</{tag}>: {_SAYS[kind]}'
-                   for kind, (tag, style) in _TAGS.items() if kind in _SAYS)
-
-
-def html_part(part) -> str:
-  """A part of a text as HTML."""
-  text = escape(visible(part.text))
-  if part.kind not in _TAGS:
-    return text
-  tag, style = _TAGS[part.kind]
-  was = f' title="was: {escape(visible(part.was))}"' if part.was else ''
-  return f'<{tag} style="{style}"{was}>{text}</{tag}>'
-
-
-def _joined(parts: list) -> list:
-  """Parts with a space between."""
-  return [x for part in parts for x in (part, ' ')][:-1]
-
-
-def _labels(marked: list) -> tuple[str, ...]:
-  return ('',) if len(marked) == 1 else (' A', ' B')
-
-
-def batch_title(batch) -> str:
-  """What a batch is, in a line."""
-  s = batch.statistics
-  late = ('' if s['step'] < s['train_steps'] else
-          f' (the run has {s["train_steps"]:,})')
-  shown = len({row['row'] for row in batch.rows})
-  return (f'Step {s["step"]:,}{late}: {s["rows"]:,} rows of '
-          f'{s["sequence_length"]} tokens, {shown:,} shown')
-
-
-def _rich_legend(batch) -> list[str]:
-  return ['[mask:x] x is hidden; [random:y<-x] y stands where x was; [kept:x] '
-          'x stays, and is predicted too.',
-          f'Special tokens: {" ".join(batch.special_tokens)}. What the text '
-          'itself spells so has a \\ before it.']
-
-
-def example_heading(row: dict) -> str:
-  """What an example is, in a line."""
-  words = [f'row {row["row"]}, example {row["example"]}',
-           f'{visible(row["corpus"])}, document {row["document"]:,}',
-           f'record {row["record"]:,}', f'epoch {row["epoch"]:,}',
-           f'{row["length"]} tokens']
-  if 'random_next' in row:
-    words.append(_next_label(row))
-  return ' | '.join(words)
-
-
-def _next_label(row: dict) -> str:
-  if row['random_next']:
-    return f'B is random: document {row["second_document"]:,}'
-  return 'B follows A'
-
-
-def statistics_rows(batch) -> list[tuple[str, str, str]]:
-  """(name, value, what the config asks for), as text."""
-  s, asked = batch.statistics, batch.statistics['asked']
-
-  def share(name: str) -> tuple[str, str]:
-    wanted = f'{asked[name]:.2%}' if name in asked else ''
-    return f'{s[name]:.2%}', wanted
-
-  lines = [
-      ('step', f'{s["step"]:,}', ''),
-      ('epochs before it', f'{s["epoch"]:.4f}', ''),
-      ('rows', f'{s["rows"]:,}', ''),
-      ('examples', f'{s["examples"]:,}', ''),
-      ('tokens', f'{s["tokens"]:,}', ''),
-      ('padding', f'{s["padding_fraction"]:.2%}', ''),
-      ('predicted tokens', f'{s["predicted_tokens"]:,}', '')]
-  of = ('tokens' if s['countable_tokens'] == s['tokens'] else
-        'tokens but special ones')
-  lines.append((f'  share of {of}', *share('predicted_share')))
-  for kind in _SAYS:
-    lines.append((f'  of them {kind}', *share(f'{kind}_share')))
-  if 'words' in s:
-    lines += [('predicted words', f'{s["predicted_words"]:,}', ''),
-              ('  share of words', *share('predicted_words_share'))]
-  if 'predicted_runs' in s:
-    lines += [('predicted runs', f'{s["predicted_runs"]:,}', ''),
-              ('  tokens a run', f'{s["mean_run_length"]:.2f}',
-               f'{asked["mean_run_length"]} a span')]
-  if 'pairs' in s:
-    lines.append(('pairs whose B is random', *share('random_pairs_share')))
-  for name, its in s['corpora'].items():
-    epochs = its['epochs']
-    when = '' if not epochs else f', epoch {epochs[0]:,}' + (
-        f' to {epochs[-1]:,}' if len(epochs) > 1 else '')
-    lines.append((f'tokens of {visible(name)}{when}',
-                  f'{its["tokens"]:,} ({its["token_share"]:.1%})', ''))
-  return lines
-
-
-_RECORD = (1 << 40) - 1  # Of an example id: corpus << 48 | record << 8 | slot.
-_MOST = 1 << 62  # Rows that a run may read: places are 64-bit numbers.
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Batch:
   """A batch to be looked at.
 
-  `print` gives plain text, a terminal through rich colours, a notebook a table.
+  `print` gives plain text, rich a terminal's colours, a notebook tables.
 
   Attributes:
     rows: a plain dict for each example shown, so `pandas.DataFrame(b.rows)`:
@@ -434,11 +76,11 @@ class Batch:
       corpus: its name. document: index in the corpus of the one that the
         example begins in, from 0. record: in the corpus's records.
       epoch: of that corpus, from 0. length: in tokens.
-      before, after: text; `after` in the notation of marked_text.
+      before, after: text; `after` with marks.
       ids, input_ids: before and after masking.
       marks: {place in the example: 'masked', 'random' or 'kept'}, the places
-        where a token is predicted. What the draw put there is not known, only
-        what stands there: a random token that is the old one counts as kept.
+        where a token is predicted. Only what stands there is known: a random
+        token that is the old one counts as kept.
       And of pair formats, first_length: tokens of `<s> A </s>`;
       second_document: of B; random_next: whether B is a random one.
     statistics: of the whole batch, shown or not: step, train_steps, epoch
@@ -466,7 +108,8 @@ class Batch:
 
   def __rich_console__(self, console, options) -> Iterator[Any]:
     if console.no_color or console.color_system is None:
-      yield rich_literal(str(self))
+      from rich.text import Text
+      yield Text(str(self))  # Text is printed as it is.
     else:
       yield from rich_batch(self)
 
@@ -474,8 +117,9 @@ class Batch:
     return html_batch(self)
 
 
-def show_batch(config: Any, step: int = 0, rows: int = 8,
-               cache_dir: str = '', named: Collection[str] = ()) -> Batch:
+def show_batch(config: str | os.PathLike | Config | Mapping[str, Any],
+               step: int = 0, rows: int = 8, cache_dir: str = '',
+               named: Collection[str] = ()) -> Batch:
   """The batch of a training step, as a run of this config reads it.
 
   What is missing of tokenizer and records is prepared first, as in any run.
@@ -522,7 +166,8 @@ def show_batch(config: Any, step: int = 0, rows: int = 8,
   return batch_of(config, task, int(step), int(rows), passed)
 
 
-def _config_of(config: Any, path: str, named: Collection[str]) -> Config:
+def _config_of(config: Config | Mapping[str, Any], path: str,
+               named: Collection[str]) -> Config:
   """The config of whatever `show_batch` was given."""
   if isinstance(config, Config):
     return initial_config(config, named)
@@ -551,20 +196,18 @@ def batch_of(config: Config, task: Any, step: int, shown: int,
              passed: PassedOver | None = None) -> Batch:
   """As `show_batch`, of a task whose data is open.
 
-  Args:
-    config, task, step, shown: of the run, its task, the step, its rows.
-    passed: batches that the run has passed over; None: none.
+  `passed` knows the batches that the run has passed over.
   """
   batch = passed.batch(step) if passed else step
   pipeline = task.pipeline(batch)
   rows, _ = pipeline.read(batch)
   masked, epochs = pipeline.make_batch(batch), pipeline.locate(batch)[0]
-  law = data.Masking.of(config.data, task.tokenizer)
-  kinds = _token_kinds(masked, law)
+  masking = Masking.of(config.data, task.tokenizer)
+  kinds = _token_kinds(masked, masking.mask_id)
   statistics = {
       'step': step, 'train_steps': config.train.steps,
       'epoch': pipeline.epoch(batch),
-      **_batch_statistics(config, law, batch, rows, masked, kinds),
+      **_batch_statistics(config, masking, batch, rows, masked, kinds),
       'corpora': _corpus_statistics(task.corpora, rows, epochs)}
   marker = Marker(task.tokenizer)
   found, texts = [], []
@@ -597,30 +240,30 @@ def batch_of(config: Config, task: Any, step: int, shown: int,
   return Batch(found, statistics, texts, marker.special_tokens)
 
 
-def _token_kinds(masked: dict[str, np.ndarray],
-                 law: data.Masking) -> np.ndarray:
+def _token_kinds(masked: dict[str, np.ndarray], mask_id: int) -> np.ndarray:
   """int8[B,T]: index in KINDS of what became of each token."""
   row, slot = np.nonzero(masked['mlm_weights'])
   at = row, masked['mlm_positions'][row, slot]
   now, was = masked['input_ids'][at], masked['mlm_targets'][row, slot]
   kinds = np.full(masked['input_ids'].shape, TEXT, np.int8)
   kinds[at] = np.where(
-      now == law.mask_id, KINDS.index('masked'),
+      now == mask_id, KINDS.index('masked'),
       np.where(now == was, KINDS.index('kept'), KINDS.index('random')))
   return kinds
 
 
-def _batch_statistics(config: Config, law: data.Masking, step: int, rows: Rows,
-                      masked: dict[str, np.ndarray], kinds: np.ndarray
-                      ) -> dict[str, Any]:
+def _batch_statistics(config: Config, masking: Masking, step: int,
+                      rows: Rows, masked: dict[str, np.ndarray],
+                      kinds: np.ndarray) -> dict[str, Any]:
   """Statistics of a batch, but those of its corpora."""
   section, predicted = config.data, kinds != TEXT
   real, number = masked['segment_ids'] > 0, int(predicted.sum())
-  maskable = real & ~(law.is_special[rows.ids] & (law.specials == 'exclude'))
-  # BERT's law never chooses special tokens, and counts them; fairseq's, where
-  # it is told to leave them out, does not.
-  countable = int((maskable if law.law.masks_specials else real).sum())
-  rate = float(law.rate(step))
+  maskable = real & ~(masking.is_special[rows.ids]
+                      & (masking.specials == 'exclude'))
+  # BERT never chooses special tokens, and counts them; fairseq, where it is
+  # told to leave them out, does not.
+  countable = int((maskable if masking.law.masks_specials else real).sum())
+  rate = float(masking.rate(step))
   found = {
       'rows': len(real), 'sequence_length': real.shape[1],
       'examples': int((rows.lengths > 0).sum()), 'tokens': int(real.sum()),
@@ -637,16 +280,16 @@ def _batch_statistics(config: Config, law: data.Masking, step: int, rows: Rows,
     if index != TEXT:
       found[kind] = int((kinds == index).sum())
       found[f'{kind}_share'] = _share(found[kind], number)
-  if law.unit == 'whole_word':
-    begins = word_begins(rows.ids, masked['segment_ids'], law.word_starts,
-                         law.is_special)
+  if masking.unit == 'whole_word':
+    begins = word_begins(rows.ids, masked['segment_ids'], masking.word_starts,
+                         masking.is_special)
     found['words'] = int((begins & maskable).sum())
     found['predicted_words'] = int((begins & predicted).sum())
     found['predicted_words_share'] = _share(
         found['predicted_words'], found['words'])
-    if law.law.counts_words:
+    if masking.law.counts_words:
       asked['predicted_words_share'] = rate
-  elif law.unit == 'span':
+  elif masking.unit == 'span':
     before = np.pad(predicted, ((0, 0), (1, 0)))[:, :-1]
     same = np.diff(masked['segment_ids'], axis=1, prepend=0) == 0
     found['predicted_runs'] = int((predicted & ~(before & same)).sum())
@@ -677,3 +320,330 @@ def _corpus_statistics(names: tuple[str, ...], rows: Rows, epochs: np.ndarray
 
 def _share(part: int, whole: int) -> float:
   return float(part / whole) if whole else 0.0
+
+
+# Text with marks.
+
+
+_SURROGATES = 'utf-8', 'surrogateescape'
+_SYNTAX = re.compile(r'\]|<-')
+_SHORT = {'\n': '\\n', '\r': '\\r', '\t': '\\t'}
+# Control characters, what turns the direction of a line, and stray bytes.
+_UNSEEN = re.compile('[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069'
+                     '\ud800-\udfff]')
+
+
+class Marker:
+  """Ids before and after masking -> text with marks."""
+
+  def __init__(self, tokenizer: Tokenizer):
+    self._tokenizer = tokenizer
+    self._special = frozenset(tokenizer.special_ids)
+    self.special_tokens = tuple(
+        tokenizer.token_text(i).strip() for i in tokenizer.special_ids)
+    names = '|'.join(map(re.escape, self.special_tokens))
+    self._spelled = re.compile(rf'\[(?:mask|random|kept):|{names}')
+
+  def __call__(self, ids: np.ndarray, input_ids: np.ndarray, kinds: np.ndarray
+               ) -> Marked:
+    """Marks a segment.
+
+    Args:
+      ids, input_ids: int32[L], before and after masking.
+      kinds: int8[L], index in KINDS.
+    """
+    plain = [SPECIAL if i in self._special else 'text' for i in ids.tolist()]
+    names = [KINDS[kind] if kind != TEXT else name
+             for name, kind in zip(plain, kinds.tolist())]
+    after = list(self._after(ids, input_ids, names))
+    return Marked(
+        list(self._before(ids, names)), after,
+        ''.join(map(self._plain, self._before(ids, plain))),
+        ''.join(map(self._plain, after)))
+
+  def text(self, ids: Sequence[int]) -> str:
+    r"""The text of ids, stray bytes as \xe4."""
+    return self._bytes(ids).decode('utf-8', 'backslashreplace')
+
+  def _plain(self, part: Part) -> str:
+    if part.kind == SPECIAL:
+      return part.text
+    if part.kind == 'text':
+      return _escaped(part.text, self._spelled)
+    was = _escaped(part.was, _SYNTAX)
+    if part.kind == 'random':
+      was = f'{_escaped(part.text, _SYNTAX)}<-{was}'
+    return f'[{"mask" if part.kind == "masked" else part.kind}:{was}]'
+
+  def _before(self, ids: np.ndarray, names: list[str]) -> Iterator[Part]:
+    wholes, raw, kind = [], b'', 'text'
+    follows = [*names[1:], SPECIAL]
+    for token, name, following in zip(ids, names, follows):
+      raw += self._bytes([token])
+      # What is predicted colours the character that it is part of.
+      kind = name if kind == 'text' else kind
+      if following != SPECIAL and _unfinished(raw):
+        continue
+      wholes.append((kind, raw))
+      raw, kind = b'', 'text'
+    for kind, run in itertools.groupby(wholes, lambda whole: whole[0]):
+      yield Part(kind, b''.join(raw for _, raw in run).decode(*_SURROGATES))
+
+  def _after(self, ids: np.ndarray, input_ids: np.ndarray, names: list[str]
+             ) -> Iterator[Part]:
+    start = 0
+    for end, name in enumerate([*names, SPECIAL]):
+      if name == 'text':
+        continue
+      if start < end:
+        yield Part('text', self._text(ids[start:end]))
+      start = end + 1
+      if end < len(names):
+        yield Part(name, self._text(input_ids[end:start]),
+                   '' if name == SPECIAL else self._text(ids[end:start]))
+
+  def _text(self, ids: Sequence[int]) -> str:
+    return self._bytes(ids).decode(*_SURROGATES)
+
+  def _bytes(self, ids: Sequence[int]) -> bytes:
+    return b''.join(self._tokenizer.token_bytes(i) for i in ids)
+
+
+def visible(text: str) -> str:
+  r"""Text without characters that a terminal obeys or swallows.
+
+  >>> visible('one\n\x1b[2J two\u202e \udce4')
+  'one\\n\\x1b[2J two\\u202e \\xe4'
+  """
+  def code(found: re.Match) -> str:
+    character = found.group()
+    number = ord(character)
+    if 0xdc80 <= number <= 0xdcff:
+      return f'\\x{number - 0xdc00:02x}'
+    return _SHORT.get(character) or (
+        f'\\x{number:02x}' if number < 0x80 else f'\\u{number:04x}')
+
+  return _UNSEEN.sub(code, text)
+
+
+def _escaped(text: str, special: re.Pattern) -> str:
+  """Visible text, with a backslash before what would be taken for a mark."""
+  return special.sub(lambda found: f'\\{found.group()}',
+                     visible(text.replace('\\', '\\\\')))
+
+
+def _unfinished(raw: bytes) -> bool:
+  """Whether it ends in the middle of a character that may yet be finished."""
+  decoder = codecs.getincrementaldecoder('utf-8')('surrogateescape')
+  decoder.decode(raw)
+  return bool(decoder.getstate()[0])
+
+
+# How a batch looks: as plain text, in a terminal's colours, in a notebook.
+
+
+# Of each kind: how rich has it, and the tag and style of a notebook. Each is
+# told apart without its colour, too.
+_STYLES = {'masked': 'bold red', 'random': 'bold magenta underline',
+           'kept': 'bold green italic', SPECIAL: 'cyan dim', 'text': ''}
+_TAGS = {
+    'masked': ('b', 'color:#b3261e;background:#fbe3e1'),
+    'random': ('u', 'color:#7b1fa2;background:#f3e5f5'),
+    'kept': ('i', 'color:#1b6e2e;background:#e2f3e5'),
+    SPECIAL: ('span', 'color:#0b7285;opacity:.7')}
+_SAYS = {'masked': 'hidden behind the mask token',
+         'random': 'another token, at random, stands in its place',
+         'kept': 'stays, and is predicted too'}
+_COLUMNS = ('row', 'example', 'corpus', 'document', 'record', 'epoch', 'length')
+# Nobody's mathematics: a notebook would set what stands between two $.
+_TABLE = '<table class="tex2jax_ignore mathjax_ignore">'
+
+
+def print_batch(batch: Batch) -> None:
+  """Prints a batch: in colours where stdout is a terminal that has them."""
+  from rich.console import Console
+  if hasattr(sys.stdout, 'reconfigure'):  # Not every terminal has UTF-8.
+    sys.stdout.reconfigure(errors='backslashreplace')
+  try:
+    console = Console()
+    if console.no_color or console.color_system is None:
+      print(batch)
+    else:
+      console.print(batch)
+    sys.stdout.flush()
+  except BrokenPipeError:  # `... | head`. Python would complain once more.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def plain_batch(batch: Batch) -> str:
+  """All of it, one line a text."""
+  lines = [
+      batch_title(batch),
+      '[mask:x] x is hidden; [random:y<-x] y stands where x was; [kept:x] '
+      'x stays, and is predicted too.',
+      f'Special tokens: {" ".join(batch.special_tokens)}. What the text '
+      'itself spells so has a \\ before it.']
+  for row, marked in zip(batch.rows, batch.marked):
+    lines += ['', example_heading(row)]
+    for label, segment in zip(_labels(marked), marked):
+      lines += [f'  before{label}: {segment.plain_before}',
+                f'  after{label}:  {segment.plain_after}']
+  lines += ['', 'The whole batch:']
+  table = statistics_rows(batch)
+  widths = [max(map(len, column)) for column in zip(*table)]
+  lines += [f'  {name:<{widths[0]}}  {value:>{widths[1]}}  {asked}'.rstrip()
+            for name, value, asked in table]
+  return '\n'.join(lines)
+
+
+def rich_batch(batch: Batch) -> Iterator[Any]:
+  """What rich prints, in order."""
+  from rich.table import Table
+  from rich.text import Text
+
+  def line(parts) -> Text:
+    return Text.assemble(*((visible(part.text), _STYLES[part.kind])
+                           for part in parts))
+
+  def spaced(parts: list) -> list:
+    return [x for part in parts for x in (part, ' ')][:-1]
+
+  yield Text(batch_title(batch), 'bold')
+  yield Text.assemble(
+      'Predicted: ', *spaced([(kind, _STYLES[kind]) for kind in _SAYS]),
+      '. Special tokens: ', *spaced([(name, _STYLES[SPECIAL])
+                                     for name in batch.special_tokens]), '.')
+  for row, marked in zip(batch.rows, batch.marked):
+    yield Text(f'\n{example_heading(row)}', 'bold')
+    texts = Table.grid(padding=(0, 1))
+    texts.add_column(no_wrap=True, style='dim')
+    texts.add_column(overflow='fold')
+    for label, segment in zip(_labels(marked), marked):
+      texts.add_row(f'before{label}', line(segment.before))
+      texts.add_row(f'after{label}', line(segment.after))
+    yield texts
+  yield Text('\nThe whole batch:', 'bold')
+  table = Table()
+  for name, justify in (('', 'left'), ('here', 'right'), ('asked', 'right')):
+    table.add_column(name, justify=justify)
+  for cells in statistics_rows(batch):
+    table.add_row(*map(Text, cells))
+  yield table
+
+
+def html_batch(batch: Batch) -> str:
+  """Tables for a notebook."""
+  def cell(value) -> str:
+    return f'<td style="vertical-align:top">{escape(visible(str(value)))}</td>'
+
+  def words(lists: list[list[Part]]) -> str:
+    found = '<br>'.join(
+        (f'<small>{label.strip()}</small> ' if label else '')
+        + ''.join(map(html_part, parts))
+        for label, parts in zip(_labels(lists), lists))
+    return ('<td style="vertical-align:top;text-align:left;'
+            f'white-space:pre-wrap" dir="auto">{found}</td>')
+
+  def head(names) -> str:
+    return f'<tr>{"".join(f"<th>{escape(name)}</th>" for name in names)}</tr>'
+
+  pairs = any('random_next' in row for row in batch.rows)
+  rows = [head([*_COLUMNS, *['next'] * pairs, 'before', 'after'])]
+  for row, marked in zip(batch.rows, batch.marked):
+    cells = [cell(row[name]) for name in _COLUMNS]
+    if pairs:
+      cells.append(cell(_next_label(row)))
+    rows.append(f'<tr>{"".join(cells)}'
+                f'{words([segment.before for segment in marked])}'
+                f'{words([segment.after for segment in marked])}</tr>')
+  table = [head(('', 'here', 'asked')), *(
+      f'<tr>{"".join(map(cell, cells))}</tr>'
+      for cells in statistics_rows(batch))]
+  return (f'<p><b>{escape(batch_title(batch))}</b><br>{html_legend()}</p>'
+          f'{_TABLE}{"".join(rows)}</table>{_TABLE}{"".join(table)}</table>')
+
+
+def html_legend() -> str:
+  """What the tags of `html_part` mean, as HTML."""
+  return '; '.join(f'<{tag} style="{style}">{kind}</{tag}>: {_SAYS[kind]}'
+                   for kind, (tag, style) in _TAGS.items() if kind in _SAYS)
+
+
+def html_part(part: Part) -> str:
+  """A part of a text as HTML."""
+  text = escape(visible(part.text))
+  if part.kind not in _TAGS:
+    return text
+  tag, style = _TAGS[part.kind]
+  was = f' title="was: {escape(visible(part.was))}"' if part.was else ''
+  return f'<{tag} style="{style}"{was}>{text}</{tag}>'
+
+
+def _labels(marked: list) -> tuple[str, ...]:
+  return ('',) if len(marked) == 1 else (' A', ' B')
+
+
+def batch_title(batch: Batch) -> str:
+  """What a batch is, in a line."""
+  s = batch.statistics
+  late = ('' if s['step'] < s['train_steps'] else
+          f' (the run has {s["train_steps"]:,})')
+  shown = len({row['row'] for row in batch.rows})
+  return (f'Step {s["step"]:,}{late}: {s["rows"]:,} rows of '
+          f'{s["sequence_length"]} tokens, {shown:,} shown')
+
+
+def example_heading(row: dict) -> str:
+  """What an example is, in a line."""
+  words = [f'row {row["row"]}, example {row["example"]}',
+           f'{visible(row["corpus"])}, document {row["document"]:,}',
+           f'record {row["record"]:,}', f'epoch {row["epoch"]:,}',
+           f'{row["length"]} tokens']
+  if 'random_next' in row:
+    words.append(_next_label(row))
+  return ' | '.join(words)
+
+
+def _next_label(row: dict) -> str:
+  if row['random_next']:
+    return f'B is random: document {row["second_document"]:,}'
+  return 'B follows A'
+
+
+def statistics_rows(batch: Batch) -> list[tuple[str, str, str]]:
+  """(name, value, what the config asks for), as text."""
+  s, asked = batch.statistics, batch.statistics['asked']
+
+  def share(name: str) -> tuple[str, str]:
+    wanted = f'{asked[name]:.2%}' if name in asked else ''
+    return f'{s[name]:.2%}', wanted
+
+  lines = [
+      ('step', f'{s["step"]:,}', ''),
+      ('epochs before it', f'{s["epoch"]:.4f}', ''),
+      ('rows', f'{s["rows"]:,}', ''),
+      ('examples', f'{s["examples"]:,}', ''),
+      ('tokens', f'{s["tokens"]:,}', ''),
+      ('padding', f'{s["padding_fraction"]:.2%}', ''),
+      ('predicted tokens', f'{s["predicted_tokens"]:,}', '')]
+  of = ('tokens' if s['countable_tokens'] == s['tokens'] else
+        'tokens but special ones')
+  lines.append((f'  share of {of}', *share('predicted_share')))
+  for kind in _SAYS:
+    lines.append((f'  of them {kind}', *share(f'{kind}_share')))
+  if 'words' in s:
+    lines += [('predicted words', f'{s["predicted_words"]:,}', ''),
+              ('  share of words', *share('predicted_words_share'))]
+  if 'predicted_runs' in s:
+    lines += [('predicted runs', f'{s["predicted_runs"]:,}', ''),
+              ('  tokens a run', f'{s["mean_run_length"]:.2f}',
+               f'{asked["mean_run_length"]} a span')]
+  if 'pairs' in s:
+    lines.append(('pairs whose B is random', *share('random_pairs_share')))
+  for name, its in s['corpora'].items():
+    epochs = its['epochs']
+    when = '' if not epochs else f', epoch {epochs[0]:,}' + (
+        f' to {epochs[-1]:,}' if len(epochs) > 1 else '')
+    lines.append((f'tokens of {visible(name)}{when}',
+                  f'{its["tokens"]:,} ({its["token_share"]:.1%})', ''))
+  return lines

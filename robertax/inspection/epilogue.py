@@ -13,17 +13,51 @@ from robertax.tasks.task import RESULTS, describe_results
 from robertax.train import workdir
 from robertax.train.loop import Run
 
-# Words of held-out text, masked and guessed: what a run shows at its end.
+
+def last_words(run: Run, command: str) -> str:
+  """The text for a run that has ended; writes its pictures and its report.
+
+  Args:
+    run: from train.loop.run.
+    command: what was typed, to be typed again.
+  """
+  folder = run.workdir
+  if run.signal:
+    return (f'Stopped by {signal.Signals(run.signal).name} at step {run.step}, '
+            f'which is saved. To go on:\n  {command}')
+  if run.results:
+    return (f'{describe_results(run.results)}\n'
+            f'Report: {report.write_report(folder)}')
+  if files.exists(path := f'{folder}/{RESULTS}'):
+    with files.open(path) as f:
+      return (f'{folder} is done, nothing was changed.\n'
+              f'{describe_results(json.load(f))}')
+  following = (
+      'Next, from a Python prompt:\n'
+      f'  import robertax; model = robertax.load({folder!r})\n'
+      "  model.fill_mask('This function returns the <mask> of a list.')")
+  if not run.trained:
+    return (f'{folder} is done: all {run.step} steps are there, nothing '
+            f'was changed.\n{following}')
+  lines = ['Words guessed in text held out from training:']
+  filled = fill_examples(opening.load(folder), run.task.heldout_ids(3))
+  for text, word, guesses in filled:
+    said = ', '.join(f'{g.token.strip()!r} {g.probability:.0%}'
+                     for g in guesses)
+    lines += [f'  {" ".join(text.split())}',
+              f'    guessed {said}; it was {word!r}']
+  report.save_samples(folder, report.gather_samples(
+      workdir.read_config(folder), run.task, run.step, filled))
+  return '\n'.join([*lines, f'Learning curve: {page.learning_curve(folder)}',
+                    f'Report: {report.write_report(folder)}', following])
 
 
 def fill_examples(model: Model, rows: Sequence[np.ndarray]
                   ) -> list[tuple[str, str, list[Filled]]]:
   """For each row of held-out ids, one word masked and guessed.
 
-  Args:
-    model: guesses.
-    rows: ids of examples; in each the sentence nearest to 16 tokens is taken,
-      and in it the middle one of its tokens that are whole words.
+  In each row the sentence nearest to 16 tokens is taken, and in it the middle
+  one of its tokens that are whole words.
 
   Returns:
     (sentence with <mask>, the word that stood there, guesses) for each row in
@@ -49,47 +83,3 @@ def fill_examples(model: Model, rows: Sequence[np.ndarray]
                          model.fill_mask(sentence, 3)))
         break
   return examples
-
-
-def last_words(run: Run, command: str) -> str:
-  """The text for a run that has ended.
-
-  Args:
-    run: from train.loop.run.
-    command: what was typed, to be typed again.
-  """
-  if run.signal:
-    return (f'Stopped by {signal.Signals(run.signal).name} at step {run.step}, '
-            f'which is saved. To go on:\n  {command}')
-  if run.results:
-    return (f'{describe_results(run.results)}\n'
-            f'Report: {report.write_report(run.workdir)}')
-  if files.exists(path := f'{run.workdir}/{RESULTS}'):
-    with files.open(path) as f:
-      return (f'{run.workdir} is done, nothing was changed.\n'
-              f'{describe_results(json.load(f))}')
-  if not run.trained:
-    return (f'{run.workdir} is done: all {run.step} steps are there, nothing '
-            f'was changed.\n{_next_commands(run.workdir)}')
-  lines = ['Words guessed in text held out from training:']
-  trained = opening.load(run.workdir)
-  filled = fill_examples(trained, run.task.heldout_ids(3))
-  for text, word, guesses in filled:
-    said = ', '.join(f'{g.token.strip()!r} {g.probability:.0%}'
-                     for g in guesses)
-    lines += [f'  {" ".join(text.split())}',
-              f'    guessed {said}; it was {word!r}']
-  report.save_samples(run.workdir, report.gather_samples(
-      workdir.read_config(run.workdir), run.task, run.step, filled))
-  lines += [
-      f'Learning curve: {page.learning_curve(run.workdir)}',
-      f'Report: {report.write_report(run.workdir)}',
-      _next_commands(run.workdir)
-  ]
-  return '\n'.join(lines)
-
-
-def _next_commands(workdir: str) -> str:
-  return ('Next, from a Python prompt:\n'
-          f'  import robertax; model = robertax.load({workdir!r})\n'
-          "  model.fill_mask('This function returns the <mask> of a list.')")

@@ -1,6 +1,11 @@
-"""A model at a Python prompt: what it guesses, sees and finds likely."""
+"""A model at a Python prompt: what it guesses, sees and finds likely.
 
-from collections.abc import Sequence
+`Model` answers four questions about texts: which tokens stand behind masks,
+which vectors tokens, texts and words have, how likely a text is, and, where it
+was fine-tuned for that, of which class a text is.
+"""
+
+from collections.abc import Iterator, Sequence
 import math
 import re
 from typing import Any, NamedTuple
@@ -9,13 +14,24 @@ import numpy as np
 
 from robertax.errors import InputError, unknown
 from robertax.inspection.network import Network, row_batches, with_ends
-from robertax.tasks.finetune import encode_texts
-
-# Guesses for masks, with fairseq's rules for the spaces beside them.
-
+from robertax.text import Tokenizer
 
 MASK = '<mask>'
+LAYERS = ('last', 'all')
+POOLING = (None, 'mean', 'first')
+# Letters and digits with what joins them, or one mark.
+WORD = re.compile(r"\w+(?:[-'\u2019]\w+)*|[^\w\s]")
+
+# Tokens of a batch, padding included.
 FILL_MAX_TOKENS = 4096
+# With all layers there are N + 1 times as many numbers.
+ENCODE_MAX_TOKENS = {'last': 8192, 'all': 2048}
+SCORE_MAX_TOKENS = 4096
+# Rows that are made at a time: a text of n tokens becomes n of them.
+SCORE_MAX_ROWS = 4096
+CLASSIFY_MAX_TOKENS = 8192
+
+Texts = str | tuple[str, str] | Sequence[str] | Sequence[tuple[str, str]]
 
 
 class Filled(NamedTuple):
@@ -31,127 +47,6 @@ class Filled(NamedTuple):
   token: str
 
 
-class MaskedText(NamedTuple):
-  """A text with masks, as ids.
-
-  Attributes:
-    text: with `<mask>` for each.
-    ids: int32[T], <s> and </s> included.
-    places: int32[M], where the masks are.
-  """
-  text: str
-  ids: np.ndarray
-  places: np.ndarray
-
-
-def fill_masks(network: Network, texts: str | Sequence[str], top_k: int,
-               targets: Sequence[str] | None) -> list:
-  """See `Model.fill_mask`.
-
-  The space before a mask belongs to the guess (fairseq models/roberta/
-  hub_interface.py, `fill_mask`): the text is cut at the masks, each part loses
-  the spaces at its end and is encoded apart.
-  """
-  if not 1 <= top_k <= network.config.vocab_size:
-    raise InputError(f'top_k={top_k}: from 1 to {network.config.vocab_size}.')
-  if isinstance(targets, str) or targets is not None and not len(targets):
-    raise InputError(f'targets={targets!r}: a list of words, or None for the '
-                     'whole vocabulary.')
-  asked = [texts] if isinstance(texts, str) else list(texts)
-  questions = [masked_text(network, text) for text in asked]
-  answers: list = [None] * len(asked)
-  for numbers, input_ids, segment_ids in row_batches(
-      [q.ids for q in questions], network.tokenizer.pad_id,
-      network.config.max_positions, FILL_MAX_TOKENS):
-    most = max(len(questions[n].places) for n in numbers)
-    places = np.zeros((len(input_ids), 1 << (most - 1).bit_length()), np.int32)
-    for row, number in enumerate(numbers):
-      places[row, :len(questions[number].places)] = questions[number].places
-    log_probs = network.log_probs(input_ids, segment_ids, places)
-    for row, number in enumerate(numbers):
-      question = questions[number]
-      found = [_mask_guesses(network, question.text, mask, log_probs[row, mask],
-                             top_k, targets)
-               for mask in range(len(question.places))]
-      answers[number] = found if len(found) > 1 else found[0]
-  return answers[0] if isinstance(texts, str) else answers
-
-
-def masked_text(network: Network, text: str) -> MaskedText:
-  """A text with masks as ids.
-
-  Raises:
-    InputError: no text, no mask in it, or more tokens than positions.
-  """
-  tok = network.tokenizer
-  if not isinstance(text, str):
-    raise InputError(f'a text to fill is {text!r}: expected a string.')
-  for name in tok.mask_texts:
-    text = text.replace(name, MASK)
-  if MASK not in text:
-    raise InputError(f'fill_mask needs a {MASK} in the text, found none: '
-                     f'{text[:80]!r}.')
-  ids = with_ends(tok, tok.encode(text, allow_mask=True),
-                  network.config.max_positions, text)
-  return MaskedText(text, ids, np.flatnonzero(ids == tok.mask_id))
-
-
-def _mask_guesses(network: Network, text: str, number: int,
-                  log_probs: np.ndarray, top_k: int,
-                  targets: Sequence[str] | None) -> list[Filled]:
-  """Those for the mask of that number."""
-  tok = network.tokenizer
-  start = [m.start() for m in re.finditer(re.escape(MASK), text)][number]
-  before, after = text[:start], text[start + len(MASK):]
-  if targets is None:
-    # The best, without sorting the whole vocabulary.
-    best = np.argpartition(-log_probs, top_k - 1)[:top_k]
-  else:
-    best = np.array(list(dict.fromkeys(
-        target_id(tok, target, before) for target in targets)))
-  best = best[np.lexsort((best, -log_probs[best]))]
-  filled = []
-  for token in best:
-    guess = tok.decode([int(token)])
-    # A WordPiece's words have no space of their own.
-    if tok.word_starts[token] and not guess.startswith(' ') and before:
-      guess = f' {guess}'
-    # Its own space stands in the place of the one before the mask.
-    filled.append(Filled(before.removesuffix(' ') + guess + after,
-                         float(np.exp(log_probs[token])), guess))
-  return filled
-
-
-def target_id(tok, target: str, before: str) -> int:
-  """The id of a word that someone proposes.
-
-  Behind a space, or other white space, it is the piece that has a space of its
-  own; one that is written with its space is always that piece.
-  """
-  word = target
-  if before[-1:].isspace() and not word.startswith(' '):
-    word = f' {word}'
-  ids = tok.encode(word)
-  if len(ids) != 1 or int(ids[0]) == tok.unk_id:
-    pieces = ', '.join(repr(tok.token_text(i)) for i in ids)
-    raise InputError(
-        f'target {target!r}: not one token of this model but '
-        f'{pieces or "none"}: a mask stands for one. Give other words, or a '
-        f'{MASK} for each piece.')
-  return int(ids[0])
-
-
-# Vectors of tokens, texts and words.
-
-
-LAYERS = ('last', 'all')
-POOLING = (None, 'mean', 'first')
-# Of a batch; with all layers there are N + 1 times as many numbers.
-ENCODE_MAX_TOKENS = {'last': 8192, 'all': 2048}
-# Letters and digits with what joins them, or one mark.
-WORD = re.compile(r"\w+(?:[-'\u2019]\w+)*|[^\w\s]")
-
-
 class Words(NamedTuple):
   """Vectors of a text's words.
 
@@ -163,135 +58,6 @@ class Words(NamedTuple):
   words: list[str]
   spans: list[tuple[int, int]]
   vectors: np.ndarray
-
-
-def encode_vectors(network: Network, texts: str | Sequence[str], layers: str,
-                   pooling: str | None, words: bool) -> Any:
-  """See `Model.encode`."""
-  if layers not in LAYERS:
-    raise unknown('layers', layers, LAYERS)
-  if pooling not in POOLING:
-    raise InputError(f"pooling={pooling!r}: None, 'mean' or 'first'.")
-  if words and pooling:
-    raise InputError(f'words=True and pooling={pooling!r}: a vector a word, or '
-                     'one a text.')
-  asked = [texts] if isinstance(texts, str) else list(texts)
-  tok = network.tokenizer
-  rows, spans = [], []
-  for text in asked:
-    ids, places = tok.encode_with_offsets([text])[0]
-    rows.append(with_ends(tok, ids, network.config.max_positions,
-                          text))
-    spans.append(places)
-  found: list = [None] * len(asked)
-  for numbers, input_ids, segment_ids in row_batches(
-      rows, tok.pad_id, network.config.max_positions,
-      ENCODE_MAX_TOKENS[layers]):
-    states = network.states(input_ids, segment_ids, layers == 'all')
-    for row, number in enumerate(numbers):
-      x = states[..., row, :len(rows[number]), :]
-      if words:
-        found[number] = _word_means(asked[number], spans[number], x)
-      elif pooling == 'first':
-        found[number] = x[..., 0, :]
-      elif pooling == 'mean':
-        found[number] = x.mean(-2)
-      else:
-        found[number] = x.copy()  # Not the whole batch kept for one row.
-  if isinstance(texts, str):
-    return found[0]
-  if not pooling:
-    return found
-  return np.stack(found) if found else np.zeros(
-      (0, network.config.hidden_size), np.float32)
-
-
-def _word_means(text: str, spans: np.ndarray, x: np.ndarray) -> Words:
-  """Each word's mean, over the tokens that share a character with it."""
-  starts, ends = spans.T
-  words = [m for m in WORD.finditer(text)]
-  vectors = np.zeros((*x.shape[:-2], len(words), x.shape[-1]), np.float32)
-  for number, word in enumerate(words):
-    tokens = 1 + np.flatnonzero((starts < word.end()) & (ends > word.start()))
-    if len(tokens):  # <s> stands before them; some marks have no token.
-      vectors[..., number, :] = x[..., tokens, :].mean(-2)
-  return Words([m.group() for m in words], [m.span() for m in words], vectors)
-
-
-# Classes of texts, by a model that was fine-tuned for them.
-
-
-Texts = str | tuple[str, str] | Sequence[str] | Sequence[tuple[str, str]]
-CLASSIFY_MAX_TOKENS = 8192  # Of a batch.
-
-
-class Classified(NamedTuple):
-  """An answer.
-
-  Attributes:
-    label: the likeliest class.
-    probability: of it.
-    probabilities: label -> its own, the likeliest first.
-  """
-  label: str
-  probability: float
-  probabilities: dict[str, float]
-
-
-def classify_texts(network: Network, texts: Texts) -> Any:
-  """See `Model.classify`."""
-  classes = network.config.num_classes
-  if classes < 2:
-    raise InputError(
-        f'model.num_classes={classes}: this model tells no classes apart. One '
-        'that is fine-tuned for them does (task=text_classification, glue/*).')
-  one = isinstance(texts, (str, tuple))
-  asked = [(text,) if isinstance(text, str) else tuple(text)
-           for text in ([texts] if one else texts)]
-  widths = {len(row) for row in asked}
-  if len(widths) > 1 or widths - {1, 2}:
-    raise InputError('classify: a tuple is one pair of texts; a list is of '
-                     'texts, or of pairs, not of both.')
-  labels = network.labels or tuple(map(str, range(classes)))
-  logits = _text_logits(network, asked).astype(np.float64)
-  odds = np.exp(logits - logits.max(-1, keepdims=True))
-  found = [
-      _as_classified(labels, p) for p in odds / odds.sum(-1, keepdims=True)
-  ]
-  return found[0] if one else found
-
-
-def _text_logits(network: Network, asked: Sequence[tuple[str,
-                                                         ...]]) -> np.ndarray:
-  """float32[E, C]."""
-  tok, longest = network.tokenizer, network.longest
-  typed = network.config.num_types > 1  # With one type it is of all tokens.
-  encoded = encode_texts(tok, asked, longest, separators=1 if typed else 2)
-  found = np.zeros((len(asked), network.config.num_classes), np.float32)
-  for numbers, input_ids, segment_ids in row_batches(
-      encoded.sequences, tok.pad_id, longest, CLASSIFY_MAX_TOKENS):
-    type_ids = np.zeros_like(segment_ids)
-    for row, number in enumerate(numbers if typed else ()):
-      type_ids[row, encoded.second_starts[number]:] = 1
-    found[numbers] = network.class_logits(
-        input_ids, segment_ids, type_ids * segment_ids)[:len(numbers)]
-  return found
-
-
-def _as_classified(labels: Sequence[str],
-                   probabilities: np.ndarray) -> Classified:
-  ranked = {labels[n]: float(probabilities[n])
-            for n in np.argsort(-probabilities, kind='stable')}
-  best = next(iter(ranked))
-  return Classified(best, ranked[best], ranked)
-
-
-# How likely a text is, token by token: each masked in turn.
-
-
-SCORE_MAX_TOKENS = 4096
-# Rows that are made at a time: a text of n tokens becomes n of them.
-SCORE_MAX_ROWS = 4096
 
 
 class TextScore(NamedTuple):
@@ -315,42 +81,21 @@ class TextScore(NamedTuple):
     return math.exp(-self.total / max(1, len(self.log_probs)))
 
 
-def score_texts(network: Network, texts: str | Sequence[str]) -> Any:
-  """See `Model.score`."""
-  asked = [texts] if isinstance(texts, str) else list(texts)
-  tok = network.tokenizer
-  rows = [with_ends(tok, tok.encode(text),
-                    network.config.max_positions, text)
-          for text in asked]
-  log_probs = [np.zeros(len(row) - 2, np.float32) for row in rows]
-  # (row, place) of every token that is masked, shortest texts first.
-  order = sorted(range(len(rows)), key=lambda n: len(rows[n]))
-  asks = [(n, place) for n in order for place in range(1, len(rows[n]) - 1)]
-  for start in range(0, len(asks), SCORE_MAX_ROWS):
-    part = asks[start:start + SCORE_MAX_ROWS]
-    masked = []
-    for n, place in part:
-      row = rows[n].copy()
-      row[place] = tok.mask_id
-      masked.append(row)
-    for numbers, input_ids, segment_ids in row_batches(
-        masked, tok.pad_id, network.config.max_positions, SCORE_MAX_TOKENS):
-      places = np.zeros((len(input_ids), 1), np.int32)
-      targets = np.zeros_like(places)
-      for at, number in enumerate(numbers):
-        n, place = part[number]
-        places[at], targets[at] = place, rows[n][place]
-      found = network.target_log_probs(input_ids, segment_ids, places, targets)
-      for at, number in enumerate(numbers):
-        n, place = part[number]
-        log_probs[n][place - 1] = found[at, 0]
-  scores = [TextScore([tok.token_text(i) for i in row[1:-1]], found)
-            for row, found in zip(rows, log_probs)]
-  return scores[0] if isinstance(texts, str) else scores
+class Classified(NamedTuple):
+  """The class of a text.
+
+  Attributes:
+    label: the likeliest class.
+    probability: of it.
+    probabilities: label -> its own, the likeliest first.
+  """
+  label: str
+  probability: float
+  probabilities: dict[str, float]
 
 
 class Model(Network):
-  """A network that is asked about texts.
+  """A network that answers questions about texts.
 
   Everything takes one text or a list of them. A list is cut into batches of
   texts of like length; lengths are rounded up, so that few shapes are compiled.
@@ -382,7 +127,28 @@ class Model(Network):
       InputError: no mask, a text with more tokens than positions, a target that
         is not one token, or a model that predicts no tokens.
     """
-    return fill_masks(self, texts, top_k, targets)
+    if not 1 <= top_k <= self.config.vocab_size:
+      raise InputError(f'top_k={top_k}: from 1 to {self.config.vocab_size}.')
+    if isinstance(targets, str) or targets is not None and not len(targets):
+      raise InputError(f'targets={targets!r}: a list of words, or None for the '
+                       'whole vocabulary.')
+    questions = [masked_text(self, text) for text in _text_list(texts)]
+    answers: list = [None] * len(questions)
+    for numbers, input_ids, segment_ids in self._batches(
+        [q.ids for q in questions], FILL_MAX_TOKENS):
+      most = max(len(questions[n].places) for n in numbers)
+      places = np.zeros((len(input_ids), 1 << (most - 1).bit_length()),
+                        np.int32)
+      for row, number in enumerate(numbers):
+        places[row, :len(questions[number].places)] = questions[number].places
+      log_probs = self.log_probs(input_ids, segment_ids, places)
+      for row, number in enumerate(numbers):
+        question = questions[number]
+        found = [_mask_guesses(self, question.text, mask, log_probs[row, mask],
+                               top_k, targets)
+                 for mask in range(len(question.places))]
+        answers[number] = found if len(found) > 1 else found[0]
+    return answers[0] if isinstance(texts, str) else answers
 
   def encode(self, texts: str | Sequence[str], layers: str = 'last',
              pooling: str | None = None, words: bool = False) -> Any:
@@ -390,7 +156,7 @@ class Model(Network):
 
     Args:
       texts: a text or a list.
-      layers: 'last', or 'all': the embeddings and every block's output, in a
+      layers: 'last', or 'all': the embeddings and every layer's output, in a
         dim of N + 1 in front.
       pooling: None: a vector a token, <s> and </s> included; 'first': that of
         <s>; 'mean': of all tokens, those two included.
@@ -405,7 +171,39 @@ class Model(Network):
     Raises:
       InputError: an unknown value, or a text with more tokens than positions.
     """
-    return encode_vectors(self, texts, layers, pooling, words)
+    if layers not in LAYERS:
+      raise unknown('layers', layers, LAYERS)
+    if pooling not in POOLING:
+      raise InputError(f"pooling={pooling!r}: None, 'mean' or 'first'.")
+    if words and pooling:
+      raise InputError(f'words=True and pooling={pooling!r}: a vector a word, '
+                       'or one a text.')
+    asked, rows, spans = _text_list(texts), [], []
+    for text in asked:
+      ids, places = self.tokenizer.encode_with_offsets([text])[0]
+      rows.append(with_ends(self.tokenizer, ids, self.config.max_positions,
+                            text))
+      spans.append(places)
+    found: list = [None] * len(asked)
+    for numbers, input_ids, segment_ids in self._batches(
+        rows, ENCODE_MAX_TOKENS[layers]):
+      states = self.states(input_ids, segment_ids, layers == 'all')
+      for row, number in enumerate(numbers):
+        x = states[..., row, :len(rows[number]), :]
+        if words:
+          found[number] = _word_means(asked[number], spans[number], x)
+        elif pooling == 'first':
+          found[number] = x[..., 0, :]
+        elif pooling == 'mean':
+          found[number] = x.mean(-2)
+        else:
+          found[number] = x.copy()  # Not the whole batch kept for one row.
+    if isinstance(texts, str):
+      return found[0]
+    if not pooling:
+      return found
+    return np.stack(found) if found else np.zeros(
+        (0, self.config.hidden_size), np.float32)
 
   def score(self, texts: str | Sequence[str]) -> Any:
     """Pseudo-log-likelihood: how likely each token is, given all others.
@@ -417,13 +215,39 @@ class Model(Network):
       texts: a text or a list.
 
     Returns:
-      `Score`, or a list of them: `.total` in nats, `.log_probs` of each token.
+      `TextScore`, or a list of them: `.total` in nats, `.log_probs` of each
+      token.
 
     Raises:
       InputError: a text with more tokens than positions, or a model that
         predicts no tokens.
     """
-    return score_texts(self, texts)
+    tok = self.tokenizer
+    rows = [with_ends(tok, tok.encode(text), self.config.max_positions, text)
+            for text in _text_list(texts)]
+    log_probs = [np.zeros(len(row) - 2, np.float32) for row in rows]
+    # (row, place) of every token that is masked, shortest texts first.
+    order = sorted(range(len(rows)), key=lambda n: len(rows[n]))
+    asks = [(n, place) for n in order for place in range(1, len(rows[n]) - 1)]
+    for start in range(0, len(asks), SCORE_MAX_ROWS):
+      part = asks[start:start + SCORE_MAX_ROWS]
+      masked = [rows[n].copy() for n, _ in part]
+      for row, (_, place) in zip(masked, part):
+        row[place] = tok.mask_id
+      for numbers, input_ids, segment_ids in self._batches(
+          masked, SCORE_MAX_TOKENS):
+        places = np.zeros((len(input_ids), 1), np.int32)
+        targets = np.zeros_like(places)
+        for at, number in enumerate(numbers):
+          n, place = part[number]
+          places[at], targets[at] = place, rows[n][place]
+        found = self.target_log_probs(input_ids, segment_ids, places, targets)
+        for at, number in enumerate(numbers):
+          n, place = part[number]
+          log_probs[n][place - 1] = found[at, 0]
+    scores = [TextScore([tok.token_text(i) for i in row[1:-1]], found)
+              for row, found in zip(rows, log_probs)]
+    return scores[0] if isinstance(texts, str) else scores
 
   def classify(self, texts: Texts) -> Any:
     """The class of a text or pair, by a model that was fine-tuned for classes.
@@ -444,4 +268,144 @@ class Model(Network):
       InputError: a model without classes, or single texts and pairs in one
         list.
     """
-    return classify_texts(self, texts)
+    classes = self.config.num_classes
+    if classes < 2:
+      raise InputError(
+          f'model.num_classes={classes}: this model tells no classes apart. '
+          'One that is fine-tuned for them does (task=text_classification, '
+          'glue/*).')
+    one = isinstance(texts, (str, tuple))
+    asked = [(text,) if isinstance(text, str) else tuple(text)
+             for text in ([texts] if one else texts)]
+    widths = {len(row) for row in asked}
+    if len(widths) > 1 or widths - {1, 2}:
+      raise InputError('classify: a tuple is one pair of texts; a list is of '
+                       'texts, or of pairs, not of both.')
+    labels = self.labels or tuple(map(str, range(classes)))
+    logits = self._text_logits(asked).astype(np.float64)
+    odds = np.exp(logits - logits.max(-1, keepdims=True))
+    found = []
+    for probabilities in odds / odds.sum(-1, keepdims=True):
+      ranked = {labels[n]: float(probabilities[n])
+                for n in np.argsort(-probabilities, kind='stable')}
+      best = next(iter(ranked))
+      found.append(Classified(best, ranked[best], ranked))
+    return found[0] if one else found
+
+  def _text_logits(self, asked: Sequence[tuple[str, ...]]) -> np.ndarray:
+    """float32[E, C]."""
+    # Imported here: who fills masks needs no task.
+    from robertax.tasks.finetune import encode_texts
+    typed = self.config.num_types > 1  # With one type it is of all tokens.
+    encoded = encode_texts(self.tokenizer, asked, self.longest,
+                           separators=1 if typed else 2)
+    found = np.zeros((len(asked), self.config.num_classes), np.float32)
+    for numbers, input_ids, segment_ids in row_batches(
+        encoded.sequences, self.tokenizer.pad_id, self.longest,
+        CLASSIFY_MAX_TOKENS):
+      type_ids = np.zeros_like(segment_ids)
+      for row, number in enumerate(numbers if typed else ()):
+        type_ids[row, encoded.second_starts[number]:] = 1
+      found[numbers] = self.class_logits(
+          input_ids, segment_ids, type_ids * segment_ids)[:len(numbers)]
+    return found
+
+  def _batches(self, rows: Sequence[np.ndarray], max_tokens: int
+               ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    return row_batches(rows, self.tokenizer.pad_id, self.config.max_positions,
+                       max_tokens)
+
+
+def _text_list(texts: str | Sequence[str]) -> list[str]:
+  return [texts] if isinstance(texts, str) else list(texts)
+
+
+# Masks. The space before a mask belongs to the guess (fairseq models/roberta/
+# hub_interface.py, `fill_mask`): the text is cut at the masks, each part loses
+# the spaces at its end and is encoded apart.
+
+
+class MaskedText(NamedTuple):
+  """A text with masks, as ids."""
+  text: str  # With `<mask>` for each mask.
+  ids: np.ndarray  # int32[T], <s> and </s> included.
+  places: np.ndarray  # int32[M], where the masks are.
+
+
+def masked_text(network: Network, text: str) -> MaskedText:
+  """A text with masks as ids.
+
+  Raises:
+    InputError: no text, no mask in it, or more tokens than positions.
+  """
+  tok = network.tokenizer
+  if not isinstance(text, str):
+    raise InputError(f'a text to fill is {text!r}: expected a string.')
+  for name in tok.mask_texts:
+    text = text.replace(name, MASK)
+  if MASK not in text:
+    raise InputError(f'fill_mask needs a {MASK} in the text, found none: '
+                     f'{text[:80]!r}.')
+  ids = with_ends(tok, tok.encode(text, allow_mask=True),
+                  network.config.max_positions, text)
+  return MaskedText(text, ids, np.flatnonzero(ids == tok.mask_id))
+
+
+def target_id(tok: Tokenizer, target: str, before: str) -> int:
+  """The id of a proposed word, which stands behind the text `before`.
+
+  Behind white space it is the piece that has a space of its own; one that is
+  written with its space is always that piece.
+
+  Raises:
+    InputError: it is not one token.
+  """
+  word = target
+  if before[-1:].isspace() and not word.startswith(' '):
+    word = f' {word}'
+  ids = tok.encode(word)
+  if len(ids) != 1 or int(ids[0]) == tok.unk_id:
+    pieces = ', '.join(repr(tok.token_text(i)) for i in ids)
+    raise InputError(
+        f'target {target!r}: not one token of this model but '
+        f'{pieces or "none"}: a mask stands for one. Give other words, or a '
+        f'{MASK} for each piece.')
+  return int(ids[0])
+
+
+def _mask_guesses(network: Network, text: str, number: int,
+                  log_probs: np.ndarray, top_k: int,
+                  targets: Sequence[str] | None) -> list[Filled]:
+  """The guesses for mask `number` of a text, from its float32[V]."""
+  tok = network.tokenizer
+  start = [m.start() for m in re.finditer(re.escape(MASK), text)][number]
+  before, after = text[:start], text[start + len(MASK):]
+  if targets is None:
+    # The best, without sorting the whole vocabulary.
+    best = np.argpartition(-log_probs, top_k - 1)[:top_k]
+  else:
+    best = np.array(list(dict.fromkeys(
+        target_id(tok, target, before) for target in targets)))
+  best = best[np.lexsort((best, -log_probs[best]))]
+  filled = []
+  for token in best:
+    guess = tok.decode([int(token)])
+    # A WordPiece's words have no space of their own.
+    if tok.word_starts[token] and not guess.startswith(' ') and before:
+      guess = f' {guess}'
+    # Its own space stands in the place of the one before the mask.
+    filled.append(Filled(before.removesuffix(' ') + guess + after,
+                         float(np.exp(log_probs[token])), guess))
+  return filled
+
+
+def _word_means(text: str, spans: np.ndarray, x: np.ndarray) -> Words:
+  """Each word's mean, over the tokens that share a character with it."""
+  starts, ends = spans.T
+  words = list(WORD.finditer(text))
+  vectors = np.zeros((*x.shape[:-2], len(words), x.shape[-1]), np.float32)
+  for number, word in enumerate(words):
+    tokens = 1 + np.flatnonzero((starts < word.end()) & (ends > word.start()))
+    if len(tokens):  # <s> stands before them; some marks have no token.
+      vectors[..., number, :] = x[..., tokens, :].mean(-2)
+  return Words([m.group() for m in words], [m.span() for m in words], vectors)

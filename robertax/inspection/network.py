@@ -1,6 +1,6 @@
 """A network with its tokenizer: arrays in, arrays out, few shapes compiled.
 
-What `Model` shows a person is made of this; it knows no question of theirs.
+`Model` is made of this; a question about texts is answered there.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,16 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from robertax import model as modelling
-from robertax import text
 from robertax.config import ModelConfig
 from robertax.errors import InputError
+from robertax.text import Tokenizer
 
-# Lengths and numbers of rows are powers of two, this one the least.
+# Lengths and numbers of rows are powers of two, this one the least length.
 SHORTEST = 8
 
 
-def with_ends(tokenizer, ids: np.ndarray, max_positions: int, text: str
-              ) -> np.ndarray:
+def with_ends(tokenizer: Tokenizer, ids: np.ndarray, max_positions: int,
+              text: str) -> np.ndarray:
   """int32 ids of a text, with <s> and </s>.
 
   Raises:
@@ -38,7 +38,7 @@ def with_ends(tokenizer, ids: np.ndarray, max_positions: int, text: str
 def row_batches(rows: Sequence[np.ndarray], pad_id: int, max_positions: int,
                 max_tokens: int) -> Iterator[tuple[np.ndarray, np.ndarray,
                                                    np.ndarray]]:
-  """Rows of like length together, the shortest first.
+  """Batches of rows of like length, the shortest first.
 
   Args:
     rows: ids of examples.
@@ -51,15 +51,15 @@ def row_batches(rows: Sequence[np.ndarray], pad_id: int, max_positions: int,
     from n on are padding. B and T are powers of two, but for T at the model's
     longest.
   """
-  lengths = [min(max_positions, _next_power(len(row), SHORTEST))
-             for row in rows]
-  for length in sorted(set(lengths)):
-    numbers = np.flatnonzero(np.array(lengths) == length)
+  lengths = np.array([min(max_positions, max(SHORTEST, _next_power(len(row))))
+                      for row in rows])
+  for length in sorted(set(lengths.tolist())):
+    numbers = np.flatnonzero(lengths == length)
     most = max(1, max_tokens // length)
     most = 1 << (most.bit_length() - 1)
     for start in range(0, len(numbers), most):
       part = numbers[start:start + most]
-      shape = (_next_power(len(part), 1), length)
+      shape = (_next_power(len(part)), length)
       input_ids = np.full(shape, pad_id, np.int32)
       segment_ids = np.zeros(shape, np.int32)
       for place, number in enumerate(part):
@@ -68,9 +68,8 @@ def row_batches(rows: Sequence[np.ndarray], pad_id: int, max_positions: int,
       yield part, input_ids, segment_ids
 
 
-def _next_power(count: int, least: int) -> int:
-  """The next power of two."""
-  return max(least, 1 << (count - 1).bit_length())
+def _next_power(count: int) -> int:
+  return max(1, 1 << (count - 1).bit_length())
 
 
 class Network:
@@ -86,7 +85,7 @@ class Network:
   """
 
   def __init__(self, params: Any, config: ModelConfig,
-               tokenizer: text.Tokenizer, step: int,
+               tokenizer: Tokenizer, step: int,
                labels: Sequence[str] = (), longest: int = 0):
     self.params, self.config = params, config
     self.tokenizer, self.step = tokenizer, step
@@ -125,23 +124,24 @@ class Network:
         self.params, input_ids, segment_ids, positions, targets))
 
 
-def _encoded(config, params, input_ids, segment_ids, all_layers=False):
+def _encoded(config, params, input_ids, segment_ids, type_ids=None,
+             all_layers=False):
   module = modelling.bind(config, params)
-  types = jnp.zeros_like(input_ids) if config.num_types else None
+  types = jnp.zeros_like(input_ids) if type_ids is None else type_ids
   encode = module.encode_layers if all_layers else module.encode
-  return module, encode(input_ids, segment_ids, types)
+  return module, encode(input_ids, segment_ids,
+                        types if config.num_types else None)
 
 
 def _class_logits(config, params, input_ids, segment_ids, type_ids):
-  module = modelling.bind(config, params)
-  x_BTD = module.encode(input_ids, segment_ids,
-                        type_ids if config.num_types else None)
+  module, x_BTD = _encoded(config, params, input_ids, segment_ids, type_ids)
   first = jnp.zeros((len(input_ids), 1), jnp.int32)
   return module.class_logits(x_BTD, first)[:, 0].astype(jnp.float32)
 
 
 def _states(config, params, input_ids, segment_ids, all_layers):
-  _, x_BTD = _encoded(config, params, input_ids, segment_ids, all_layers)
+  _, x_BTD = _encoded(config, params, input_ids, segment_ids,
+                      all_layers=all_layers)
   return x_BTD.astype(jnp.float32)
 
 

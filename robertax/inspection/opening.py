@@ -1,4 +1,8 @@
-"""load(): whatever a person has, opened."""
+"""load(): a workdir, or other people's weights, opened as a Model.
+
+What robertax.train knows of workdirs is imported where a workdir is read or
+written: who opens a folder of Hugging Face needs no orbax.
+"""
 
 import dataclasses
 import json
@@ -13,36 +17,69 @@ from robertax.config import Config, TokenizerConfig, parse, to_dict
 from robertax.errors import InputError, writing
 from robertax.inspection.model import Model
 from robertax.interop import Pretrained, is_foreign, open_source
-from robertax.train import workdir, writer
-from robertax.train.checkpoint import Checkpoints
-from robertax.train.workdir import BEST_FOLDER as BEST
-
-# Weights of a workdir <-> a Pretrained.
-
 
 # What a converted workdir has besides: labels, and what the weights were.
 ORIGIN = 'origin.json'
 
 
+def load(path: str) -> Model:
+  """Opens a model for use.
+
+  Args:
+    path: as for `read_model`.
+
+  Raises:
+    InputError: as `read_model`.
+  """
+  pretrained = read_model(os.fspath(path))
+  # How it was trained is of no concern here: it may have been on another
+  # machine, and numbers are to be those of any other program.
+  config = dataclasses.replace(
+      pretrained.config, dtype='float32', attention='auto', remat='none')
+  made = pretrained.history.get('config', {})
+  return Model(jax.tree.map(jax.numpy.asarray, pretrained.params), config,
+               pretrained.tokenizer, pretrained.step, pretrained.labels,
+               made.get('data', {}).get('sequence_length', 0))
+
+
+def read_model(source: str) -> Pretrained:
+  """Weights, shape and tokenizer of a model.
+
+  Args:
+    source: W, `hf:DIR` (or the folder alone, which its config.json gives away)
+      or `fairseq:FILE`.
+
+  Raises:
+    InputError: nothing of the kind is there, or it is damaged.
+  """
+  if is_foreign(source):
+    return open_source(source).read()
+  if _is_hugging_face(source):
+    return open_source(f'hf:{source}').read()
+  return read_workdir(source)
+
+
 def read_workdir(path: str) -> Pretrained:
   """The best weights of a workdir that keeps them, else its newest.
 
-  On the first device.
+  They are put on the first device.
 
   Args:
-    path: W, a folder that `python -m robertax.main` or `robertax.convert` has
-      written.
+    path: W, which `python -m robertax.main` or `robertax.convert` has written.
 
   Raises:
     InputError: no finished checkpoint is there, or it is damaged.
   """
+  from robertax.train import workdir
+  from robertax.train.checkpoint import Checkpoints
   config = workdir.read_config(path)
   if config is None:
     found = ('it does not exist' if not files.exists(path) else
              'it has no config.json')
     raise InputError(f'{path!r} is not a workdir of robertax: {found}.')
   # Of a sweep's run that answers with others the best weights alone are kept.
-  if not any(files.isdir(f'{path}/{name}') for name in ('checkpoints', BEST)):
+  if not any(files.isdir(f'{path}/{name}')
+             for name in ('checkpoints', workdir.BEST_FOLDER)):
     raise InputError(f'{path!r} has no checkpoints yet.')
   folder, step = workdir.best_or_newest(path)
   if step is None:
@@ -57,7 +94,7 @@ def read_workdir(path: str) -> Pretrained:
         shapes))
   finally:
     checkpoints.close()
-  origin = _json_object(f'{path}/{ORIGIN}')
+  origin = _read_origin(f'{path}/{ORIGIN}')
   labels = origin.get('labels') or [
       name for name in config.finetune.labels.split(',') if name]
   return Pretrained(
@@ -79,6 +116,8 @@ def write_workdir(path: str, pretrained: Pretrained):
   Raises:
     InputError: it cannot be written.
   """
+  from robertax.train import workdir
+  from robertax.train.checkpoint import Checkpoints
   made = pretrained.history.get('config')
   config = dataclasses.replace(
       parse(made) if made else Config(init_from=pretrained.source),
@@ -86,18 +125,17 @@ def write_workdir(path: str, pretrained: Pretrained):
       tokenizer=TokenizerConfig(kind=pretrained.tokenizer.kind,
                                 vocab_size=pretrained.tokenizer.vocab_size))
   workdir.write_workdir(path, config, pretrained.tokenizer)
-  with writing(path), open(f'{path}/{ORIGIN}', 'w') as f:
-    json.dump({'source': pretrained.source, 'family': pretrained.family,
-               'choice': pretrained.choice, 'labels': pretrained.labels}, f,
-              indent=2)
+  with writing(path):
+    files.write_text(f'{path}/{ORIGIN}', json.dumps(
+        {'source': pretrained.source, 'family': pretrained.family,
+         'choice': pretrained.choice, 'labels': pretrained.labels}, indent=2))
   checkpoints = Checkpoints(path)
   checkpoints.replace_params(pretrained.step, modelling.pad_vocabulary(
       jax.tree.map(jax.numpy.asarray, pretrained.params)))
   checkpoints.close()
 
 
-def _json_object(path: str) -> dict[str, Any]:
-  """What a file of JSON holds; nothing where there is none."""
+def _read_origin(path: str) -> dict[str, Any]:
   try:
     with files.open(path) as f:
       return dict(json.load(f))
@@ -109,57 +147,15 @@ def _json_object(path: str) -> dict[str, Any]:
 
 def _last_metrics(path: str) -> dict[str, Any]:
   """The last value of each metric."""
-  if not files.exists(f'{path}/metrics.jsonl'):
-    return {}
+  from robertax.train.writer import read_metrics
+  path = f'{path}/metrics.jsonl'
   metrics: dict[str, Any] = {}
-  for _, line in writer.read_metrics(f'{path}/metrics.jsonl'):
+  for _, line in read_metrics(path) if files.exists(path) else ():
     metrics |= line
   return metrics
 
 
-def read_model(source: str) -> Pretrained:
-  """Weights, shape and tokenizer of a model.
-
-  Args:
-    source: W, `hf:DIR` (or the folder alone, which its config.json gives away)
-      or `fairseq:FILE`.
-
-  Raises:
-    InputError: nothing of the kind is there, or it is damaged.
-  """
-  if is_foreign(source):
-    return open_source(source).read()
-  if _is_hf(source):
-    return open_source(f'hf:{source}').read()
-  return read_workdir(source)
-
-
-def load(path: str) -> Model:
-  """Opens a model for use.
-
-  Args:
-    path: as for `read`.
-
-  Raises:
-    InputError: as `read`.
-  """
-  pretrained = read_model(os.fspath(path))
-  # How it was trained is of no concern here: it may have been on another
-  # machine, and numbers are to be those of any other program.
-  config = dataclasses.replace(
-      pretrained.config, dtype='float32', attention='auto', remat='none')
-  return Model(jax.tree.map(jax.numpy.asarray, pretrained.params), config,
-               pretrained.tokenizer, pretrained.step, pretrained.labels,
-               _tuned_length(pretrained))
-
-
-def _tuned_length(pretrained: Pretrained) -> int:
-  """Tokens of a row of the run that made it; 0: it was not made here."""
-  run = pretrained.history.get('config', {})
-  return run.get('data', {}).get('sequence_length', 0)
-
-
-def _is_hf(folder: str) -> bool:
+def _is_hugging_face(folder: str) -> bool:
   """Whether its config.json is one of transformers."""
   try:
     with open(os.path.join(folder, 'config.json'), encoding='utf-8') as f:

@@ -1,6 +1,10 @@
-"""One self-contained page of HTML: no script, nothing from outside."""
+"""What a report is made of: tables, charts, pictures and the page around them.
 
-from collections.abc import Sequence
+A page is one self-contained file of HTML: no script, nothing from outside. What
+comes from a corpus or a file is data in all of it, and never markup.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 from html import escape
 import io
@@ -17,29 +21,20 @@ from robertax.errors import InputError, writing
 from robertax.inspection.batches import visible
 from robertax.train.writer import read_metrics
 
-# A table for people: as text, in a notebook, in a page.
-
-
 _NUMBER = re.compile(r'[-+]?[\d,.]+(e[-+]?\d+)?( ?[%\w/]{1,6})?|none|')
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """Rows of cells under a head; all of it is data, never markup.
-
-  Attributes:
-    head: names of the columns.
-    rows: cells; floats are shortened, None is empty.
-    note: a line below.
-  """
-  head: tuple[str, ...]
-  rows: list[Sequence[Any]]
-  note: str = ''
+  """Rows of cells under a head: as text, in a notebook, in a page."""
+  head: tuple[str, ...]  # Names of the columns.
+  rows: list[Sequence[Any]]  # Floats are shortened, None is empty.
+  note: str = ''  # A line below.
 
   @property
   def cells(self) -> list[list[str]]:
     """As text."""
-    return [[_said_cell(value) for value in row] for row in self.rows]
+    return [[_cell_text(value) for value in row] for row in self.rows]
 
   def __str__(self) -> str:
     lines = [list(self.head), *self.cells]
@@ -76,7 +71,7 @@ class Table:
             for column in zip(*self.cells)] or [False] * len(self.head)
 
 
-def _said_cell(value: Any) -> str:
+def _cell_text(value: Any) -> str:
   if value is None:
     return ''
   if isinstance(value, float):
@@ -86,54 +81,38 @@ def _said_cell(value: Any) -> str:
   return visible(str(value))
 
 
-# Line charts as inline SVG: a figure of HTML, without scripts.
-#
-# Colours are CSS variables with a value of their own, so that a page may have
-# others in the dark and a notebook needs none; ink is the text's colour. They
-# are Okabe and Ito's, which people of any colour vision tell apart.
+# Charts as inline SVG.
 
 
+# CSS variables with a value of their own, so that a page may have others in the
+# dark and a notebook needs none. They are Okabe and Ito's, which people of any
+# colour vision tell apart.
 LIGHT = ('#0072b2', '#d55e00', '#009e73', '#b8488c', '#b87d00', '#3a8fc9')
 DARK = ('#5ab4ec', '#ff9a4d', '#34cfa0', '#ef9fcb', '#f0bd3a', '#9ed6fb')
 WIDTH, HEIGHT = 480, 264  # Units of the viewBox: about a phone's pixels.
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 32
 MOST_POINTS = 400
 MANY_DOTS = 40  # More are smaller.
+Scale = Callable[[float], float]  # A number -> where it is drawn.
 _DASHES = {'solid': '', 'faint': '', 'dashed': ' stroke-dasharray="6 4"',
            'dotted': ' stroke-dasharray="1.5 4" stroke-linecap="round"'}
 
 
 class ChartLine(NamedTuple):
-  """A curve.
-
-  Attributes:
-    label: in the legend; '' has no place there.
-    steps, values: float[n]; where a value is not finite, the curve has a gap.
-    colour: which of the palette, counted around; None: the ink's grey.
-    style: of _DASHES; 'faint' is for what a smoother curve stands over.
-    dots: whether each point is marked, and says its value under a pointer.
-  """
-  label: str
+  """A curve, float[n] over float[n]; it has a gap where it is not finite."""
+  label: str  # In the legend; '' has no place there.
   steps: Sequence[float]
   values: Sequence[float]
-  colour: int | None = 0
-  style: str = 'solid'
-  dots: bool = False
+  colour: int | None = 0  # Of the palette, counted around; None: text's grey.
+  style: str = 'solid'  # Of _DASHES; a smoother curve stands over a faint one.
+  dots: bool = False  # Each point is marked, and says its value.
 
 
 def chart_figure(title: str, unit: str, lines: Sequence[ChartLine], *,
                  zero: bool = False, note: str = '') -> str:
-  """A chart by step.
+  """A chart by step, as a <figure>; '' where no line has a finite value.
 
-  Args:
-    title: what it shows.
-    unit: of the values.
-    lines: drawn in this order; those without a finite value are left out.
-    zero: the axis begins at 0.
-    note: a line below.
-
-  Returns:
-    A <figure> of HTML; '' where nothing is to be drawn.
+  Lines are drawn in their order; with `zero` the axis begins at 0.
   """
   lines = [ChartLine(line.label, np.asarray(line.steps, np.float64),
                      np.asarray(line.values, np.float64), *line[3:])
@@ -148,7 +127,12 @@ def chart_figure(title: str, unit: str, lines: Sequence[ChartLine], *,
   # Where some steps tower above the others, only their logarithms fit.
   log = not zero and low > 0 and high > 50 * float(np.median(every))
   scale = math.log10 if log else float
-  bottom, top = _axis_range(scale(low), scale(high), zero)
+  low, high = scale(low), scale(high)
+  if zero:
+    bottom, top = min(low, 0.0), (high or 1.0) * 1.06
+  else:
+    room = (high - low) * .06 or abs(high) * .1 or 1.0
+    bottom, top = low - room, high + room
   first = min(float(line.steps[0]) for line in lines)
   last = max(float(line.steps[-1]) for line in lines)
   last = last if last > first else first + 1
@@ -164,17 +148,22 @@ def chart_figure(title: str, unit: str, lines: Sequence[ChartLine], *,
            *(part for line in lines for part in _curve_path(line, x, y))]
   if lost:
     note = f'{lost:,} values are not finite: gaps. {note}'
-  said = '; '.join(f'{line.label} ends at {_short_number(_last_value(line))}'
-                   for line in lines if line.label)
+  ends = [(line, _short_number(line.values[np.isfinite(line.values)][-1]))
+          for line in lines if line.label]
+  caption = '; '.join(f'{line.label} ends at {value}' for line, value in ends)
+  legend = ''.join(_legend_key(line.colour, line.style,
+                               f'{line.label}: {value}')
+                   for line, value in ends)
   return (
       f'<figure><figcaption>{escape(title)} <small>'
       f'{escape(", ".join(filter(None, [unit, "logarithmic" * log])))}</small>'
       '</figcaption>'
       f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-      f'aria-label="{escape(title)} by step. {escape(said)}" '
+      f'aria-label="{escape(title)} by step. {escape(caption)}" '
       'style="width:100%;height:auto;display:block">'
-      f'<title>{escape(title)} by step</title><desc>{escape(said)}</desc>'
-      f'{"".join(drawn)}</svg>{_chart_legend(lines)}'
+      f'<title>{escape(title)} by step</title><desc>{escape(caption)}</desc>'
+      f'{"".join(drawn)}</svg>'
+      + (f'<div class="legend">{legend}</div>' if legend else '')
       + (f'<p class="note">{escape(note.strip())}</p>' if note else '')
       + '</figure>')
 
@@ -195,29 +184,20 @@ def smooth_values(values: np.ndarray, width: int) -> np.ndarray:
                     / np.maximum(counts[stop] - counts[start], 1), np.nan)
 
 
-def bar_figure(title: str, unit: str, parts: Sequence[tuple[str,
-                                                            float]]) -> str:
-  """Shares of a whole, as one bar with a legend of numbers.
-
-  Args:
-    title: what the whole is.
-    unit: of the values.
-    parts: (label, value, none negative).
-
-  Returns:
-    A <figure> of HTML; '' where the whole is nothing.
-  """
+def bar_figure(title: str, unit: str, parts: Sequence[tuple[str, float]]
+               ) -> str:
+  """Shares of a whole, (label, value), as one bar with a legend; '' of 0."""
   whole = sum(value for _, value in parts)
   if not whole > 0:
     return ''
   drawn, legend, start = [], [], 0.0
   for number, (label, value) in enumerate(parts):
     width = value / whole * WIDTH
-    said = f'{label} {value:,.1f} {unit}, {value / whole:.1%}'
+    caption = f'{label} {value:,.1f} {unit}, {value / whole:.1%}'
     drawn.append(f'<rect x="{start:.2f}" width="{max(width, .01):.2f}" '
-                 f'height="26" style="fill:{ink_colour(number)}">'
-                 f'<title>{escape(said)}</title></rect>')
-    legend.append(_legend_key(number, 'block', said))
+                 f'height="26" style="fill:{css_colour(number)}">'
+                 f'<title>{escape(caption)}</title></rect>')
+    legend.append(_legend_key(number, 'block', caption))
     start += width
   return (f'<figure class="wide"><figcaption>{escape(title)}</figcaption>'
           f'<svg viewBox="0 0 {WIDTH} 26" role="img" '
@@ -227,40 +207,40 @@ def bar_figure(title: str, unit: str, parts: Sequence[tuple[str,
           f'<div class="legend">{"".join(legend)}</div></figure>')
 
 
-def ink_colour(colour: int | None) -> str:
-  """A CSS colour."""
+def css_colour(colour: int | None) -> str:
   if colour is None:
     return 'currentColor'
   return f'var(--c{colour % len(LIGHT)},{LIGHT[colour % len(LIGHT)]})'
 
 
-def _curve_path(line: ChartLine, x, y):
+def _curve_path(line: ChartLine, x: Scale, y: Scale) -> Iterator[str]:
   faint = line.style == 'faint' or line.colour is None
   width = 1 if line.style == 'faint' else 2
   points = _fewer_points(line.steps, line.values)
-  runs, pen = [], 'M'
+  drawn, pen = [], 'M'
   for step, value in points:
     if math.isfinite(value):
-      runs.append(f'{pen}{x(step):.1f} {y(value):.1f}')
+      drawn.append(f'{pen}{x(step):.1f} {y(value):.1f}')
       pen = 'L'
     else:
       pen = 'M'
   yield (
-      f'<path d="{"".join(runs)}" fill="none" stroke-width="{width}" '
+      f'<path d="{"".join(drawn)}" fill="none" stroke-width="{width}" '
       f'stroke-linejoin="round"{_DASHES[line.style]} '
-      f'style="stroke:{ink_colour(line.colour)};'
+      f'style="stroke:{css_colour(line.colour)};'
       f'opacity:{.45 if faint else 1}"/>')
   if line.dots or np.isfinite(line.values).sum() == 1:
     radius = 3 if len(points) <= MANY_DOTS else 1.5
     for step, value in points:
       if math.isfinite(value):
-        said = f'{line.label}, step {step:,.0f}: {_short_number(value)}'
+        caption = f'{line.label}, step {step:,.0f}: {_short_number(value)}'
         yield (f'<circle cx="{x(step):.1f}" cy="{y(value):.1f}" r="{radius}" '
-               f'style="fill:{ink_colour(line.colour)}"><title>{escape(said)}'
+               f'style="fill:{css_colour(line.colour)}"><title>{escape(caption)}'
                '</title></circle>')
 
 
-def _fewer_points(steps, values):
+def _fewer_points(steps: np.ndarray, values: np.ndarray
+                  ) -> list[tuple[float, float]]:
   """Points that look the same: of many, each bin's least and greatest."""
   if len(steps) <= MOST_POINTS:
     return list(zip(steps.tolist(), values.tolist()))
@@ -275,7 +255,8 @@ def _fewer_points(steps, values):
   return [(float(steps[i]), float(values[i])) for i in kept]
 
 
-def _grid_lines(first, last, bottom, top, log, x):
+def _grid_lines(first: float, last: float, bottom: float, top: float,
+                log: bool, x: Scale) -> Iterator[str]:
   axis = 'stroke="currentColor" stroke-width="1" opacity=".15"'
   text = 'fill="currentColor" opacity=".75" font-size="14"'
   for tick in _axis_ticks(bottom, top, 5):
@@ -290,13 +271,6 @@ def _grid_lines(first, last, bottom, top, log, x):
            f'{text}>{_short_number(tick)}</text>')
 
 
-def _axis_range(low: float, high: float, zero: bool) -> tuple[float, float]:
-  if zero:
-    return min(low, 0.0), (high or 1.0) * 1.06
-  room = (high - low) * .06 or abs(high) * .1 or 1.0
-  return low - room, high + room
-
-
 def _axis_ticks(low: float, high: float, most: int) -> list[float]:
   """Round numbers from low to high, `most` of them or a few fewer."""
   rough = (high - low) / most
@@ -309,7 +283,7 @@ def _axis_ticks(low: float, high: float, most: int) -> list[float]:
 def _short_number(value: float) -> str:
   """A number for a person, of four digits at most.
 
-  >>> [_short(x) for x in (0, 3.4567, 12000, 2500000, 0.0006)]
+  >>> [_short_number(x) for x in (0, 3.4567, 12000, 2500000, 0.0006)]
   ['0', '3.457', '12K', '2.5M', '6e-4']
   """
   size = abs(value)
@@ -324,35 +298,21 @@ def _short_number(value: float) -> str:
   return f'{value:.4g}'
 
 
-def _last_value(line: ChartLine) -> float:
-  return float(line.values[np.isfinite(line.values)][-1])
-
-
-def _chart_legend(lines: list[ChartLine]) -> str:
-  keys = [
-      _legend_key(line.colour, line.style,
-                  f'{line.label}: {_short_number(_last_value(line))}')
-      for line in lines
-      if line.label
-  ]
-  return f'<div class="legend">{"".join(keys)}</div>' if keys else ''
-
-
-def _legend_key(colour: int | None, style: str, said: str) -> str:
+def _legend_key(colour: int | None, style: str, caption: str) -> str:
   if style == 'block':
-    mark = f'<rect width="12" height="10" style="fill:{ink_colour(colour)}"/>'
+    mark = f'<rect width="12" height="10" style="fill:{css_colour(colour)}"/>'
   else:
     faint = style == 'faint' or colour is None
     mark = (f'<path d="M0 5H20" stroke-width="{1 if style == "faint" else 2.5}"'
-            f'{_DASHES[style]} style="stroke:{ink_colour(colour)};'
+            f'{_DASHES[style]} style="stroke:{css_colour(colour)};'
             f'opacity:{.5 if faint else 1}"/>')
   return ('<span style="display:inline-block;margin-right:1em">'
           f'<svg width="{12 if style == "block" else 20}" height="10" '
           f'aria-hidden="true">{mark}</svg> '
-          f'{escape(said)}</span> ')
+          f'{escape(caption)}</span> ')
 
 
-# Pictures by matplotlib: a run's learning curve, and what notebooks show.
+# Pictures by matplotlib, which is imported when one is drawn.
 
 
 class Picture:
@@ -362,29 +322,29 @@ class Picture:
     self.figure = figure
 
   def _repr_png_(self) -> bytes:
+    from matplotlib.text import Text
+    for text in self.figure.findobj(Text):
+      text.set_parse_math(False)  # A dollar in a label is a dollar.
     out = io.BytesIO()
-    _save_figure(self.figure, out)
+    with warnings.catch_warnings():
+      # A script that the font lacks becomes boxes, with a warning a character.
+      warnings.filterwarnings('ignore', message='Glyph .* missing')
+      self.figure.savefig(out, format='png')
     return out.getvalue()
 
   def save(self, path: str) -> str:
-    """Writes a PNG.
+    """Writes a PNG, and returns its path.
 
     Raises:
       InputError: it cannot be written.
     """
     with writing(path):
-      picture = io.BytesIO()
-      _save_figure(self.figure, picture)
-      files.write_bytes(path, picture.getvalue())
+      files.write_bytes(path, self._repr_png_())
     return path
 
 
-def blank_figure(width: float, height: float):
-  """An empty figure, in inches, drawn without a screen.
-
-  A dollar in a label is a dollar: labels are text, and never mathematics.
-  """
-  # Imported here: who loads a model draws nothing.
+def blank_figure(width: float, height: float) -> Any:
+  """An empty matplotlib figure, in inches, drawn without a screen."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
   figure = Figure(figsize=(width, height), dpi=110, layout='constrained')
@@ -394,9 +354,6 @@ def blank_figure(width: float, height: float):
 
 def learning_curve(workdir: str) -> str:
   """Draws loss by step: training, held-out text, and the unigram beside them.
-
-  Args:
-    workdir: W.
 
   Returns:
     Path of the picture, W/learning_curve.png.
@@ -431,17 +388,9 @@ def learning_curve(workdir: str) -> str:
     return Picture(figure).save(f'{workdir}/learning_curve.png')
 
 
-def _save_figure(figure, out):
-  from matplotlib.text import Text
-  for text in figure.findobj(Text):
-    text.set_parse_math(False)
-  with warnings.catch_warnings():
-    # A script that the font lacks becomes boxes, with a warning a character.
-    warnings.filterwarnings('ignore', message='Glyph .* missing')
-    figure.savefig(out, format='png')
+# A whole page. The browser itself refuses whatever is not in it.
 
 
-# The browser itself refuses whatever is not in the page.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _STYLE = '''
 :root{color-scheme:light dark;--ink:#1d2329;--soft:#56606b;--rule:#dce1e6;
@@ -491,21 +440,18 @@ details summary{cursor:pointer;color:var(--soft);margin:10px 0}
 '''
 
 
-def _page_style() -> str:
-  def palette(colours):
-    return ';'.join(f'--c{n}:{c}' for n, c in enumerate(colours))
-
-  return _STYLE.replace('LIGHT', palette(LIGHT)).replace('DARK', palette(DARK))
-
-
 def page_html(title: str, below: str, parts: Sequence[tuple[str, str]]) -> str:
   """A whole document.
 
   Args:
-    title: of the page, as text.
+    title: as text.
     below: what stands below it, as HTML.
     parts: (heading as text, HTML); a part that is empty is left out.
   """
+  style = _STYLE
+  for name, colours in (('LIGHT', LIGHT), ('DARK', DARK)):
+    style = style.replace(
+        name, ';'.join(f'--c{n}:{c}' for n, c in enumerate(colours)))
   body = ''.join(
       f'<section><h2>{escape(heading)}</h2>{html}</section>\n'
       for heading, html in parts if html)
@@ -514,7 +460,7 @@ def page_html(title: str, below: str, parts: Sequence[tuple[str, str]]) -> str:
       '<meta name="viewport" content="width=device-width,initial-scale=1">'
       f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
       '<link rel="icon" href="data:,">'
-      f'<title>{escape(title)}</title><style>{_page_style()}</style></head>\n<body>'
+      f'<title>{escape(title)}</title><style>{style}</style></head>\n<body>'
       f'<header><h1>{escape(title)}</h1>{below}</header>\n{body}'
       '</body></html>\n')
 

@@ -1,4 +1,8 @@
-"""A run as its workdir tells it: config, numbers by step, results."""
+"""A run as its workdir tells it: config, numbers by step, results, curves.
+
+Everything is read from files that people can copy: no weights, no records. The
+losses of two runs are comparable only where the same tokens are predicted.
+"""
 
 from collections.abc import Sequence
 import dataclasses
@@ -29,22 +33,14 @@ OTHER_TASK = 'another task'
 
 @dataclasses.dataclass(frozen=True)
 class RunLog:
-  """What a workdir says of its run.
-
-  Attributes:
-    path: W.
-    name: W's last part.
-    config: of the run.
-    lines: of metrics.jsonl, {name: number or None}, in the order of `step`.
-    results: what results.json holds, of a fine-tuning run; else empty.
-    tokenizer: the tokenizer's fingerprint; '' where there is none.
-  """
-  path: str
-  name: str
+  """What a workdir says of its run."""
+  path: str  # W.
+  name: str  # W's last part.
   config: Config
+  # Of metrics.jsonl, {name: number or None}, in the order of `step`.
   lines: list[dict[str, Any]]
-  results: dict[str, Any]
-  tokenizer: str
+  results: dict[str, Any]  # Of a fine-tuning run's results.json; else empty.
+  tokenizer: str  # Its fingerprint; '' where there is none.
 
   @functools.cached_property
   def keys(self) -> dict[str, Any]:
@@ -79,8 +75,9 @@ class RunLog:
   def series(self, key: str) -> tuple[np.ndarray, np.ndarray]:
     """(steps, values), float64; NaN where null was logged: no finite number."""
     found = [(line['step'], line[key]) for line in self.lines if key in line]
-    steps = np.array([step for step, _ in found], np.float64)
-    return steps, np.array([_finite_number(v) for _, v in found], np.float64)
+    return (np.array([step for step, _ in found], np.float64),
+            np.array([v if isinstance(v, int | float) else np.nan
+                      for _, v in found], np.float64))
 
   def last(self, key: str) -> float | None:
     """The newest finite value of a metric."""
@@ -101,22 +98,18 @@ class RunLog:
       return float(first['time']), float(last['time']), int(last['start'])
     except (OSError, ValueError, LookupError, TypeError, RecursionError,
             OverflowError):
-      return None  # A run of before that file was, or it is not kept.
+      return None  # Older runs have no such file, and it need not be kept.
 
 
 def read_run(path: str) -> RunLog:
   """Reads a workdir; nothing of it is changed, no weights are read.
-
-  Args:
-    path: W.
 
   Raises:
     InputError: no workdir, no logged step yet, or a damaged file.
   """
   config = workdir.read_config(path)
   if config is None:
-    found = ('it has no config.json' if files.isdir(path) else
-             'no such folder')
+    found = 'it has no config.json' if files.isdir(path) else 'no such folder'
     raise InputError(f'{path!r} is not a workdir of robertax: {found}.')
   file = f'{path}/metrics.jsonl'
   if not files.exists(file):
@@ -135,10 +128,9 @@ def read_run(path: str) -> RunLog:
 
 def incomparable(one: RunLog, other: RunLog) -> str:
   """Why two runs' losses are of different things; '' where they are not."""
-  if one.results or other.results or one.config.task != other.config.task:
-    if one.config.task != other.config.task or (
-        one.results.get('task') != other.results.get('task')):
-      return OTHER_TASK
+  if one.config.task != other.config.task or (
+      one.results.get('task') != other.results.get('task')):
+    return OTHER_TASK
   if one.tokenizer != other.tokenizer or not one.tokenizer:
     return ('another tokenizer: not comparable in nats per token'
             if one.tokenizer and other.tokenizer else
@@ -157,10 +149,6 @@ def _same_text(one: RunLog, other: RunLog) -> bool:
       np.allclose(*(list(each.values()) for each in unigrams), rtol=1e-5))
 
 
-def _finite_number(value: Any) -> float:
-  return float(value) if isinstance(value, int | float) else np.nan
-
-
 def _read_results(path: str) -> dict[str, Any]:
   if not files.exists(path):
     return {}
@@ -172,40 +160,60 @@ def _read_results(path: str) -> dict[str, Any]:
                      'Move it away.') from e
 
 
-# The curves of one run, or of several laid over each other.
-
-
-class Curves:
-  """Figures to be looked at: a notebook shows them, `figures` are HTML."""
-
-  def __init__(self, figures: Sequence[str]):
-    self.figures = tuple(filter(None, figures))
-
-  def _repr_html_(self) -> str:
-    return ('<div style="display:grid;gap:14px;grid-template-columns:'
-            'repeat(auto-fit,minmax(min(100%,400px),1fr))">'
-            f'{"".join(self.figures)}</div>')
-
-
-def learning_curves(*workdirs: str) -> Curves:
-  """What runs have logged, to be compared.
-
-  >>> learning_curves('runs/a', 'runs/b')
-
-  Args:
-    *workdirs: one or more; several are laid over each other.
-
-  Raises:
-    InputError: one is no workdir with logged steps.
-  """
-  runs = [read_run(path) for path in workdirs]
-  return Curves(
-      run_figures(runs[0]) if len(runs) == 1 else compared_figures(runs))
-
-
 def run_figures(run: RunLog) -> list[str]:
   """The figures of one run; those without numbers are ''."""
-  return [*_loss_figure(run), *_score_figure(run), *_health_figure(run)]
+  def line(key: str, label: str, colour: int | None, **style) -> ChartLine:
+    return ChartLine(label, *run.series(key), colour, **style)
+
+  def noisy(key: str, label: str) -> list[ChartLine]:
+    """Each step's own value, faint, and the mean of neighbours over it."""
+    steps, values = run.series(key)
+    width = _mean_width(values)
+    if width < 3:
+      return [ChartLine(label, steps, values)]
+    return [ChartLine('', steps, values, style='faint'),
+            ChartLine(f'{label}, mean of {width}', steps,
+                      page.smooth_values(values, width))]
+
+  figure, unit = page.chart_figure, _loss_unit(run)
+  figures = [figure('Loss', unit, [
+      *noisy('train/loss', 'training batches'),
+      line('eval/unigram_loss', 'unigram', None, style='dashed'),
+      line('eval/loss', 'held-out text', 1, dots=True)])]
+  if len(run.eval_sets) > 1:
+    figures.append(figure('Held-out loss of each corpus', unit, [
+        each for number, name in enumerate(run.eval_sets) for each in (
+            line(f'eval/{name}/unigram_loss', '', number, style='dashed'),
+            line(f'eval/{name}/loss', name, number, dots=True))],
+                          note='Dashed: the unigram of each.'))
+  if 'train/nsp_loss' in run.metrics:
+    figures.append(figure('Next-sentence prediction', 'nats', [
+        *noisy('train/nsp_loss', 'training batches'),
+        line('eval/nsp_loss', 'held-out text', 1, dots=True)]))
+  if run.config.task == 'pretrain':
+    figures.append(figure('Masked tokens guessed right', 'share', [
+        *noisy('train/accuracy', 'training batches'),
+        line('eval/accuracy', 'held-out text', 1, dots=True)]))
+  else:
+    scores = [key for key in run.metrics if key.startswith('eval/')
+              and not key.endswith('loss') and key.count('/') == 2]
+    figures.append(figure('Scores on held-out rows', 'percent', [
+        line(key, key.removeprefix('eval/'), number, dots=True)
+        for number, key in enumerate(scores)]))
+  epochs = [key for key in run.metrics if key.startswith('train/epoch/')]
+  return [
+      *figures,
+      figure('Learning rate', '', [line('train/learning_rate', '', 0)],
+             zero=True),
+      figure('Gradient norm', '',
+             noisy('train/gradient_norm', 'before clipping')),
+      figure('Throughput', 'tokens a second, without padding',
+             noisy('train/tokens_per_second', 'each logged window'), zero=True),
+      figure('Model FLOP utilization', 'share of the peak',
+             noisy('train/mfu', 'each logged window'), zero=True),
+      figure('Passes over the training data', 'epochs', [
+          line(key, key.removeprefix('train/epoch').lstrip('/'), number)
+          for number, key in enumerate(epochs or ['train/epoch'])], zero=True)]
 
 
 def compared_figures(runs: Sequence[RunLog]) -> list[str]:
@@ -213,46 +221,40 @@ def compared_figures(runs: Sequence[RunLog]) -> list[str]:
 
   A loss that is of something else than the first run's is dotted, and says why.
   """
-  names = distinct_names(runs)
-  # The first two are losses; all are of the task.
-  scored = ['eval/loss', 'train/loss', *(
-      key for key in runs[0].metrics if runs[0].results
-      and key.startswith('eval/') and key.count('/') == 1
-      and key != 'eval/loss')]
-  unit = 'nats' if runs[0].results else 'nats per masked token'
-  whys = [''] + [incomparable(runs[0], run) for run in runs[1:]]
+  first, names = runs[0], distinct_names(runs)
+  scores = [key for key in first.metrics if first.results
+            and key.startswith('eval/') and key.count('/') == 1
+            and key != 'eval/loss']
+  of_the_task = ['eval/loss', 'train/loss', *scores]
+  whys = [''] + [incomparable(first, run) for run in runs[1:]]
   note = ' '.join(
       f'{name} {"is not drawn" if why == OTHER_TASK else "(dotted)"}: {why}.'
       for name, why in zip(names, whys) if why)
 
-  def of(key: str, wide: bool = False, **style) -> list[ChartLine]:
-    lines = []
+  def lines(key: str, smooth: bool = False, dots: bool = False
+            ) -> list[ChartLine]:
+    found = []
     for number, (run, name, why) in enumerate(zip(runs, names, whys)):
-      if why == OTHER_TASK and key in scored:
+      if why == OTHER_TASK and key in of_the_task:
         continue
       steps, values = run.series(key)
-      if wide:
+      if smooth:
         values = page.smooth_values(values, _mean_width(values))
-      lines.append(ChartLine(name, steps, values, number,
-                             'dotted' if why else 'solid', **style))
-    return lines
+      found.append(ChartLine(name, steps, values, number,
+                             'dotted' if why else 'solid', dots))
+    return found
 
-  figures = [
-      page.chart_figure('Loss on held-out text', unit,
-                        of('eval/loss', dots=True), note=note),
-      page.chart_figure('Loss of training batches',
-                        f'{unit}, smoothed', of(
-                            'train/loss', wide=True), note=note)]
-  figures += [
-      page.chart_figure(f'Held-out {key.removeprefix("eval/")}', 'percent',
-                        of(key, dots=True), note=note) for key in scored[2:]
-  ]
-  figures += [
-      page.chart_figure('Learning rate', '', of('train/learning_rate')),
-      page.chart_figure('Throughput', 'tokens a second, smoothed',
-                        of('train/tokens_per_second', wide=True), zero=True)
-  ]
-  return figures
+  figure, unit = page.chart_figure, _loss_unit(first)
+  return [
+      figure('Loss on held-out text', unit, lines('eval/loss', dots=True),
+             note=note),
+      figure('Loss of training batches', f'{unit}, smoothed',
+             lines('train/loss', smooth=True), note=note),
+      *(figure(f'Held-out {key.removeprefix("eval/")}', 'percent',
+               lines(key, dots=True), note=note) for key in scores),
+      figure('Learning rate', '', lines('train/learning_rate')),
+      figure('Throughput', 'tokens a second, smoothed',
+             lines('train/tokens_per_second', smooth=True), zero=True)]
 
 
 def distinct_names(runs: Sequence[RunLog]) -> list[str]:
@@ -261,81 +263,8 @@ def distinct_names(runs: Sequence[RunLog]) -> list[str]:
   return [run.path if names.count(run.name) > 1 else run.name for run in runs]
 
 
-def _loss_figure(run: RunLog) -> list[str]:
-  unit = 'nats per masked token' if not run.results else 'nats'
-  figures = [page.chart_figure('Loss', unit, [
-      *_noisy_lines(run, 'train/loss', 'training batches', 0),
-      _metric_line(run, 'eval/unigram_loss', 'unigram', None, style='dashed'),
-      _metric_line(run, 'eval/loss', 'held-out text', 1, dots=True)])]
-  if len(run.eval_sets) > 1:
-    lines = []
-    for number, name in enumerate(run.eval_sets):
-      lines += [_metric_line(run, f'eval/{name}/unigram_loss', '', number,
-                             style='dashed'),
-                _metric_line(run, f'eval/{name}/loss', name, number, dots=True)]
-    figures.append(
-        page.chart_figure('Held-out loss of each corpus', unit, lines,
-                          note='Dashed: the unigram of each.'))
-  if 'train/nsp_loss' in run.metrics:
-    figures.append(page.chart_figure('Next-sentence prediction', 'nats', [
-        *_noisy_lines(run, 'train/nsp_loss', 'training batches', 0),
-        _metric_line(run, 'eval/nsp_loss', 'held-out text', 1, dots=True)]))
-  return figures
-
-
-def _score_figure(run: RunLog) -> list[str]:
-  if run.config.task == 'pretrain':
-    return [page.chart_figure('Masked tokens guessed right', 'share', [
-        *_noisy_lines(run, 'train/accuracy', 'training batches', 0),
-        _metric_line(run, 'eval/accuracy', 'held-out text', 1, dots=True)])]
-  keys = [key for key in run.metrics if key.startswith('eval/')
-          and not key.endswith('loss') and key.count('/') == 2]
-  return [page.chart_figure('Scores on held-out rows', 'percent', [
-      _metric_line(run, key, key.removeprefix('eval/'), number, dots=True)
-      for number, key in enumerate(keys)])]
-
-
-def _health_figure(run: RunLog) -> list[str]:
-  corpora = [key for key in run.metrics if key.startswith('train/epoch/')]
-  return [
-      page.chart_figure('Learning rate', '',
-                        [_metric_line(run, 'train/learning_rate', '', 0)],
-                        zero=True),
-      page.chart_figure(
-          'Gradient norm', '',
-          [*_noisy_lines(run, 'train/gradient_norm', 'before clipping', 0)]),
-      page.chart_figure('Throughput', 'tokens a second, without padding', [
-          *_noisy_lines(run, 'train/tokens_per_second', 'each logged window', 0)
-      ], zero=True),
-      page.chart_figure(
-          'Model FLOP utilization', 'share of the peak',
-          [*_noisy_lines(run, 'train/mfu', 'each logged window', 0)],
-          zero=True),
-      page.chart_figure('Passes over the training data', 'epochs', [
-          _metric_line(run, key,
-                       key.removeprefix('train/epoch').lstrip('/'), number)
-          for number, key in enumerate(corpora or ['train/epoch'])
-      ], zero=True)
-  ]
-
-
-def _metric_line(run: RunLog, key: str, label: str, colour: int | None, **style
-                 ) -> ChartLine:
-  return ChartLine(label, *run.series(key), colour, **style)
-
-
-def _noisy_lines(run: RunLog, key: str, label: str,
-                 colour: int) -> list[ChartLine]:
-  """Each step's own value, faint, and the mean of neighbours over it."""
-  steps, values = run.series(key)
-  width = _mean_width(values)
-  if width < 3:
-    return [ChartLine(label, steps, values, colour)]
-  return [
-      ChartLine('', steps, values, colour, 'faint'),
-      ChartLine(f'{label}, mean of {width}', steps,
-                page.smooth_values(values, width), colour)
-  ]
+def _loss_unit(run: RunLog) -> str:
+  return 'nats' if run.results else 'nats per masked token'
 
 
 def _mean_width(values: np.ndarray) -> int:

@@ -1,4 +1,9 @@
-"""A Hugging Face folder <-> a Pretrained."""
+"""A Hugging Face folder <-> a Pretrained.
+
+The chapter knows config.json (transformers' configuration_roberta.py and
+configuration_bert.py), which heads an architecture has, the tokenizer's files,
+and the model card of an exported folder.
+"""
 
 import dataclasses
 import json
@@ -7,20 +12,25 @@ from typing import Any
 
 from robertax.config import ModelConfig, TokenizerConfig, flatten
 from robertax.errors import InputError, unknown, writing
-from robertax.interop import names
-from robertax.interop import tensors as files
-from robertax.interop.names import NO_TYPES, Layout
+from robertax.interop.names import (
+    NO_TYPES,
+    Layout,
+    read_params,
+    types_name,
+    write_params,
+)
 from robertax.interop.pretrained import Pretrained
-from robertax.interop.tensors import Tensors
+from robertax.interop.tensors import (
+    SAFETENSORS,
+    Tensors,
+    read_weights,
+    write_safetensors,
+)
 from robertax.text import Tokenizer, load
 
-# Hugging Face's config.json <-> our ModelConfig.
-#
-# The keys are those of transformers' configuration_roberta.py and
-# configuration_bert.py.
+# config.json <-> ModelConfig.
 
-
-# ours: theirs.
+# Our keys: theirs.
 CONFIG_KEYS = {
     'vocab_size': 'vocab_size', 'hidden_size': 'hidden_size',
     'num_layers': 'num_hidden_layers', 'num_heads': 'num_attention_heads',
@@ -29,7 +39,7 @@ CONFIG_KEYS = {
     'layer_norm_eps': 'layer_norm_eps',
     'initializer_std': 'initializer_range',
     'tie_embeddings': 'tie_word_embeddings', 'num_types': 'type_vocab_size'}
-# What theirs are where config.json is silent.
+# Their values where config.json is silent.
 CONFIG_DEFAULTS = {
     'vocab_size': 30522, 'hidden_size': 768, 'num_hidden_layers': 12,
     'num_attention_heads': 12, 'intermediate_size': 3072,
@@ -39,7 +49,7 @@ CONFIG_DEFAULTS = {
     'tie_word_embeddings': True}
 FAMILY_DEFAULTS = {'bert': {},
                    'roberta': {'vocab_size': 50265, 'pad_token_id': 1}}
-# Keys that make another architecture of it, and the one value that does not.
+# Keys of other architectures, and their value in ours.
 ONLY_VALUES = {'hidden_act': 'gelu', 'position_embedding_type': 'absolute',
                'is_decoder': False, 'add_cross_attention': False,
                'is_encoder_decoder': False}
@@ -49,11 +59,7 @@ WHY_ONLY = {'hidden_act': "robertax has the exact GELU, which is 'gelu'; 'gelu_"
 
 
 def read_config(folder: str) -> dict[str, Any]:
-  """The config.json of a folder, with the defaults filled in.
-
-  Raises:
-    InputError: none there, damaged, or of an architecture that is not ours.
-  """
+  """The config.json of a folder, checked, with the defaults filled in."""
   path = os.path.join(folder, 'config.json')
   if not os.path.isfile(path):
     why = 'no such folder' if not os.path.isdir(folder) else (
@@ -79,7 +85,7 @@ def read_config(folder: str) -> dict[str, Any]:
       reason = WHY_ONLY.get(key, f'only {wanted!r} is read')
       raise InputError(f'{path}: {key} is {values[key]!r}: {reason}.')
   for key, default in CONFIG_DEFAULTS.items():
-    # A size is no 8.0, nor inf; a rate may be 0.
+    # A rate may be a whole number; a size may not be 8.0 or inf.
     kinds = int | float if isinstance(default, float) else type(default)
     if isinstance(values[key], bool) != isinstance(default, bool) or (
         not isinstance(values[key], kinds)) or not (
@@ -89,57 +95,24 @@ def read_config(folder: str) -> dict[str, Any]:
   return values
 
 
-def config_layout(values: dict[str, Any]) -> Layout:
-  """Which names the weights have, and where positions begin."""
-  family = values['model_type']
-  return Layout(family, 0 if family == 'bert' else values['pad_token_id'] + 1)
-
-
-def model_config(values: dict[str, Any], folder: str,
-                 **heads: Any) -> ModelConfig:
-  """Our config.
-
-  Args:
-    values: from `read`.
-    folder: names it in errors.
-    **heads: what their config does not say, such as `nsp_head`.
-
-  Raises:
-    InputError: values that no model can have.
-  """
-  positions = values['max_position_embeddings'] - config_layout(values).first
-  try:
-    return ModelConfig(
-        **{ours: values[theirs] for ours, theirs in CONFIG_KEYS.items()},
-        max_positions=positions, **heads)
-  except InputError as e:
-    raise InputError(f'{folder}/config.json: {e}') from e
-
-
-def config_values(config: ModelConfig, layout: Layout, pad_id: int, bos_id: int,
-                  eos_id: int, architecture: str, labels: tuple[str, ...] = ()
+def config_values(pretrained: Pretrained, layout: Layout, architecture: str
                   ) -> dict[str, Any]:
-  """Their config.
-
-  Args:
-    config: ours.
-    layout: which family it becomes.
-    pad_id, bos_id, eos_id: the tokenizer's.
-    architecture: the class in transformers, such as 'RobertaForMaskedLM'.
-    labels: names of the classes, if there are any.
-  """
+  """The config.json of a model that becomes this class of transformers."""
+  config, tokenizer = pretrained.config, pretrained.tokenizer
   values = {'architectures': [architecture], 'model_type': layout.family}
-  values |= {
-      theirs: getattr(config, ours) for ours, theirs in CONFIG_KEYS.items()
-  }
+  values |= {theirs: getattr(config, ours)
+             for ours, theirs in CONFIG_KEYS.items()}
   values['type_vocab_size'] = config.num_types or NO_TYPES[layout.family]
   values |= {'max_position_embeddings': config.max_positions + layout.first,
              'hidden_act': 'gelu', 'position_embedding_type': 'absolute',
-             'pad_token_id': pad_id, 'bos_token_id': bos_id,
-             'eos_token_id': eos_id, 'dtype': 'float32'}
+             'pad_token_id': tokenizer.pad_id,
+             'bos_token_id': tokenizer.bos_id,
+             'eos_token_id': tokenizer.eos_id, 'dtype': 'float32'}
   if config.num_classes:
     values['classifier_dropout'] = config.classifier_dropout_rate
-  if labels:
+  labels = pretrained.labels or tuple(
+      f'LABEL_{i}' for i in range(config.num_classes))
+  if labels and architecture.endswith('ForSequenceClassification'):
     values['id2label'] = {str(i): name for i, name in enumerate(labels)}
     values['label2id'] = {name: i for i, name in enumerate(labels)}
   return values
@@ -156,16 +129,15 @@ def class_names(values: dict[str, Any]) -> tuple[str, ...]:
     return ()
 
 
-# Which heads a Hugging Face architecture has.
+# Architectures and their heads.
 
-
-# What the name of the class ends with: the heads that its weights must have.
+# The ending of a class's name: the heads that its weights must have.
 ARCHITECTURES = {
     'ForMaskedLM': ('lm_head',), 'ForPreTraining': ('lm_head', 'nsp_head'),
     'ForSequenceClassification': ('classifier',),
     'ForMultipleChoice': ('choice',), 'ForQuestionAnswering': ('span_head',),
     'Model': ()}
-# A tensor that says that a head is there.
+# The tensor that shows that a head is there.
 _SIGNS = {
     'roberta': {'lm_head': 'lm_head.dense.weight',
                 'classifier': 'classifier.out_proj.weight',
@@ -176,23 +148,6 @@ _SIGNS = {
              'classifier': 'classifier.weight',
              'choice': 'classifier.weight',
              'span_head': 'qa_outputs.weight'}}
-_CLASSES = {'roberta': 'Roberta', 'bert': 'Bert'}
-
-
-def architecture_ending(values: dict[str, Any], folder: str) -> str:
-  """A row of ARCHITECTURES, 'Model' where config.json names none.
-
-  Raises:
-    InputError: the class is not in that table.
-  """
-  found = values.get('architectures')
-  name = str(found[0]) if isinstance(found, list) and found else (
-      f'{_CLASSES[values["model_type"]]}Model')
-  known = [_CLASSES[values['model_type']] + row for row in ARCHITECTURES]
-  if name not in known:
-    raise unknown(f'architecture: {folder}/config.json: architectures', name,
-                  known)
-  return name.removeprefix(_CLASSES[values['model_type']])
 
 
 def heads_of_tensors(tensors: Tensors, values: dict[str, Any], folder: str
@@ -201,19 +156,22 @@ def heads_of_tensors(tensors: Tensors, values: dict[str, Any], folder: str
 
   The weights decide which heads there are, for many files hold more than their
   architecture's; that one's must be among them.
-
-  Raises:
-    InputError: one is missing, or of a kind that we do not have.
   """
-  end = architecture_ending(values, folder)
-  signs = _SIGNS[values['model_type']]
-  wanted = ARCHITECTURES[end]
-  missing = [signs[head] for head in wanted if signs[head] not in tensors]
+  prefix = values['model_type'].capitalize()
+  found = values.get('architectures')
+  name = str(found[0]) if isinstance(found, list) and found else (
+      f'{prefix}Model')
+  known = [prefix + end for end in ARCHITECTURES]
+  if name not in known:
+    raise unknown(f'architecture: {folder}/config.json: architectures', name,
+                  known)
+  end, signs = name.removeprefix(prefix), _SIGNS[values['model_type']]
+  missing = [signs[head] for head in ARCHITECTURES[end]
+             if signs[head] not in tensors]
   if missing:
     raise InputError(
         f'{folder}: its config and its weights disagree: config.json says '
-        f'{_CLASSES[values["model_type"]]}{end}, and the weights have no '
-        f'{", no ".join(missing)}.')
+        f'{name}, and the weights have no {", no ".join(missing)}.')
   has = {head: sign in tensors for head, sign in signs.items()}
   choice = end == 'ForMultipleChoice'
   keys = {'lm_head': has['lm_head'], 'nsp_head': has.get('nsp_head', False),
@@ -228,29 +186,22 @@ def heads_of_tensors(tensors: Tensors, values: dict[str, Any], folder: str
   return keys, choice
 
 
-def architecture_name(config: ModelConfig, family: str, choice: bool) -> str:
-  """The class in transformers for a model of ours."""
-  end = 'Model'
+def _architecture_ending(config: ModelConfig, choice: bool) -> str:
+  """The row of ARCHITECTURES that a model of ours becomes."""
   if config.span_head:
-    end = 'ForQuestionAnswering'
-  elif config.num_classes:
-    end = 'ForMultipleChoice' if choice else 'ForSequenceClassification'
-  elif config.nsp_head:
-    end = 'ForPreTraining'
-  elif config.lm_head:
-    end = 'ForMaskedLM'
-  return _CLASSES[family] + end
+    return 'ForQuestionAnswering'
+  if config.num_classes:
+    return 'ForMultipleChoice' if choice else 'ForSequenceClassification'
+  if config.nsp_head:
+    return 'ForPreTraining'
+  return 'ForMaskedLM' if config.lm_head else 'Model'
 
 
-# A tokenizer as the files that transformers' AutoTokenizer reads.
+# The tokenizer, as the files that transformers' AutoTokenizer reads.
 
 
 def read_tokenizer(folder: str) -> Tokenizer:
-  """The tokenizer of a Hugging Face folder.
-
-  Raises:
-    InputError: none is there, or of another kind.
-  """
+  """The tokenizer of a Hugging Face folder; InputError if it has none."""
   names = ('tokenizer.json', 'vocab.txt', 'vocab.json')
   if not any(os.path.isfile(os.path.join(folder, name)) for name in names):
     raise InputError(
@@ -260,7 +211,7 @@ def read_tokenizer(folder: str) -> Tokenizer:
 
 
 def reads_lowercase(folder: str) -> bool:
-  """What tokenizer_config.json says of a vocab.txt; it may be missing."""
+  """Whether a vocab.txt is lower case, by tokenizer_config.json if there."""
   path = os.path.join(folder, 'tokenizer_config.json')
   if not os.path.isfile(path):
     return True
@@ -272,12 +223,7 @@ def reads_lowercase(folder: str) -> bool:
 
 
 def tokenizer_files(tokenizer: Tokenizer, max_length: int) -> dict[str, str]:
-  """The text of each file, by its name.
-
-  Args:
-    tokenizer: byte-level BPE or WordPiece.
-    max_length: positions of the model.
-  """
+  """The text of each file, by its name; the model has max_length positions."""
   state = json.loads(tokenizer.to_json())
   own, added = dict(state['model']['vocab']), {}
   for token in state['added_tokens']:
@@ -297,19 +243,16 @@ def tokenizer_files(tokenizer: Tokenizer, max_length: int) -> dict[str, str]:
     texts['added_tokens.json'] = _to_json(added)
   special = _special_names(tokenizer, state)
   texts['special_tokens_map.json'] = _to_json(special)
-  mask = special['mask_token']
+  mask = {'__type': 'AddedToken', **special['mask_token']}
   texts['tokenizer_config.json'] = _to_json(
-      special | {'mask_token': {
-          '__type': 'AddedToken',
-          **mask
-      }} | _tokenizer_settings(tokenizer, state) |
-      {'model_max_length': max_length})
+      special | {'mask_token': mask} | _tokenizer_settings(tokenizer, state)
+      | {'model_max_length': max_length})
   return texts
 
 
-def _special_names(tokenizer: Tokenizer, state: dict[str,
-                                                     Any]) -> dict[str, Any]:
-  """Names of special tokens by what transformers calls their roles."""
+def _special_names(tokenizer: Tokenizer, state: dict[str, Any]
+                   ) -> dict[str, Any]:
+  """The special tokens, by the names of their roles in transformers."""
   name = {token['id']: token['content'] for token in state['added_tokens']}
   bos, eos = name[tokenizer.bos_id], name[tokenizer.eos_id]
   roles = {'cls_token': bos, 'sep_token': eos,
@@ -344,33 +287,28 @@ def _to_json(values: Any) -> str:
 
 # README.md of an exported folder: what the model is and how it was made.
 
-
 _TAGS = {'ForMaskedLM': 'fill-mask', 'ForPreTraining': 'fill-mask',
          'ForSequenceClassification': 'text-classification',
          'ForMultipleChoice': 'multiple-choice',
          'ForQuestionAnswering': 'question-answering',
          'Model': 'feature-extraction'}
-# What the data were and how they were seen; the rest of their section is about
-# machines.
-_DATA = ('corpora', 'mixture', 'format', 'sentences', 'sequence_length',
-         'batch_size', 'masks', 'masking_law', 'masking_unit', 'mask_rate',
-         'specials')
-_HERE = {'cache_dir', 'workers', 'prefetch', 'backend', 'masking_ops', 'path',
-         'init_from', 'remote_cache_dir', 'remote_cache_gib', 'remote_threads',
-         'tfds_dir', 'keep_tokens', 'bad_records'}
+# Keys of data that say what was learned from; the others are about machines.
+_DATA_KEYS = (
+    'corpora', 'mixture', 'format', 'sentences', 'sequence_length',
+    'batch_size', 'masks', 'masking_law', 'masking_unit', 'mask_rate',
+    'specials')
+# Keys of any section about machines and paths.
+_MACHINE_KEYS = {
+    'cache_dir', 'workers', 'prefetch', 'backend', 'masking_ops', 'path',
+    'init_from', 'remote_cache_dir', 'remote_cache_gib', 'remote_threads',
+    'tfds_dir', 'keep_tokens', 'bad_records'}
 
 
-def model_card(pretrained: Pretrained, architecture: str) -> str:
-  """The text, in Markdown.
-
-  Args:
-    pretrained: what is exported.
-    architecture: the class in transformers.
-  """
-  end = next(end for end in _TAGS if architecture.endswith(end))
+def model_card(pretrained: Pretrained, family: str, end: str) -> str:
+  """The text, in Markdown; `end` is a row of ARCHITECTURES."""
   config, history = pretrained.config, pretrained.history
   lines = ['---', 'library_name: transformers', f'pipeline_tag: {_TAGS[end]}',
-           'tags:', '- robertax', f'- {architecture.removesuffix(end).lower()}']
+           'tags:', '- robertax', f'- {family}']
   if _TAGS[end] == 'fill-mask':
     mask = pretrained.tokenizer.mask_texts[-1]
     lines += [f'mask_token: "{mask}"', 'widget:',
@@ -379,7 +317,7 @@ def model_card(pretrained: Pretrained, architecture: str) -> str:
       ('masked LM', config.lm_head), ('next sentence', config.nsp_head),
       (f'{config.num_classes} classes', config.num_classes),
       ('spans', config.span_head)) if there]
-  lines += ['---', '', f'# {architecture}', '',
+  lines += ['---', '', f'# {family.capitalize()}{end}', '',
             f'{config.num_layers} layers x {config.hidden_size}, '
             f'{config.num_heads} heads, MLP of {config.mlp_size}, '
             f'{config.vocab_size:,} ids, {config.max_positions} positions; '
@@ -402,16 +340,16 @@ def model_card(pretrained: Pretrained, architecture: str) -> str:
 
 
 def _auto(end: str) -> str:
-  # There is an AutoModelForPreTraining too, but masks are what one fills.
-  return f'Auto{"ModelForMaskedLM" if end == "ForPreTraining" else end}' if (
-      end in ('Model', 'ForPreTraining')) else f'AutoModel{end}'
+  # There is an AutoModelForPreTraining too, but fill-mask needs this one.
+  return {'Model': 'AutoModel', 'ForPreTraining': 'AutoModelForMaskedLM'}.get(
+      end, f'AutoModel{end}')
 
 
 def _history(made: dict[str, Any], metrics: dict[str, Any], step: int
              ) -> list[str]:
   data, steps = made.get('data', {}), made.get('train', {}).get('steps')
   lines = ['', '## Data', '']
-  lines += [f'- {key}: `{data[key]}`' for key in _DATA
+  lines += [f'- {key}: `{data[key]}`' for key in _DATA_KEYS
             if data.get(key) not in (None, '')]
   lines += ['', '## Training', '',
             f'{step:,} of {steps:,} updates' if steps else f'{step:,} updates',
@@ -426,21 +364,15 @@ def _history(made: dict[str, Any], metrics: dict[str, Any], step: int
     lines += ['']
   lines += ['## Config', '', '```']
   lines += [f'{key} = {value!r}' for key, value in flatten(made).items()
-            if key.rpartition('.')[2] not in _HERE]
+            if key.rpartition('.')[2] not in _MACHINE_KEYS]
   return [*lines, '```']
 
 
-POOLERS = {'roberta': 'roberta.pooler.dense.', 'bert': 'bert.pooler.dense.'}
+# The whole folder.
 
 
 class Folder:
-  """A folder that `save_pretrained` has written; weights are read when asked.
-
-  Attributes:
-    config: the ModelConfig.
-    layout: of its weights.
-    labels: names of the classes.
-  """
+  """A Source: a folder that `save_pretrained` has written."""
 
   @staticmethod
   def tokenizer_config(path: str) -> TokenizerConfig:
@@ -455,16 +387,23 @@ class Folder:
     """
     self.path = os.path.expanduser(path)
     values = read_config(self.path)
-    self._tensors = _table_names(files.read_folder(self.path),
-                                 values['model_type'])
+    family = values['model_type']
+    self._tensors = _table_names(read_weights(self.path), family)
     heads, choice = heads_of_tensors(self._tensors, values, self.path)
-    self.layout = config_layout(values)._replace(choice=choice)
+    self.layout = Layout(
+        family, 0 if family == 'bert' else values['pad_token_id'] + 1, choice)
     self.labels = class_names(values) if heads['num_classes'] else ()
-    config = model_config(values, self.path, **heads)
+    try:
+      config = ModelConfig(
+          **{ours: values[theirs] for ours, theirs in CONFIG_KEYS.items()},
+          max_positions=values['max_position_embeddings'] - self.layout.first,
+          **heads)
+    except InputError as e:
+      raise InputError(f'{self.path}/config.json: {e}') from e
     self.config = _without_idle_types(config, self._tensors, self.layout)
 
   def read(self) -> Pretrained:
-    """All of it.
+    """Weights and tokenizer.
 
     Raises:
       InputError: weights, config and tokenizer do not belong together.
@@ -480,61 +419,50 @@ class Folder:
       raise InputError(
           f'{self.path}: its tokenizer pads with id {tokenizer.pad_id}, its '
           f'config.json says pad_token_id {pad_id}.')
-    pooler = POOLERS[self.layout.family]
+    pooler = f'{self.layout.family}.pooler.dense.'
     unused = ()
     if not (self.config.nsp_head or self.config.num_classes and (
         self.layout.family == 'bert' or self.layout.choice)):
       unused = (f'{pooler}weight', f'{pooler}bias')
-    params, lines = names.read_params(
+    params, lines = read_params(
         self._tensors, self.config, self.layout, self.path, unused)
     return Pretrained(params, self.config, tokenizer, f'hf:{self.path}',
                       labels=self.labels, family=self.layout.family,
                       choice=self.layout.choice, lines=tuple(lines))
 
 
-def write_folder(pretrained: Pretrained, folder: str):
+def write_folder(pretrained: Pretrained, folder: str) -> None:
   """Writes weights, config, tokenizer and a model card.
 
   AutoModelForMaskedLM (or the class of its head), AutoTokenizer and pipeline
-  read it.
-
-  Args:
-    pretrained: what to write.
-    folder: made if it is not there.
+  read the folder, which is made if it is not there.
 
   Raises:
     InputError: it cannot be written.
   """
-  config, tokenizer = pretrained.config, pretrained.tokenizer
-  layout = layout_of(pretrained)
-  arrays = names.write_params(pretrained.params, config, layout)
-  architecture = architecture_name(config, layout.family,
-                                   pretrained.choice)
-  if architecture.endswith('Model'):  # A bare encoder's names are bare too.
+  config, layout = pretrained.config, layout_of(pretrained)
+  arrays = write_params(pretrained.params, config, layout)
+  end = _architecture_ending(config, pretrained.choice)
+  if end == 'Model':  # A bare encoder's names have no prefix.
     arrays = {name.removeprefix(f'{layout.family}.'): x
               for name, x in arrays.items()}
-  labels = pretrained.labels or tuple(
-      f'LABEL_{i}' for i in range(config.num_classes))
-  values = config_values(
-      config, layout, tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id,
-      architecture, labels if architecture.endswith(
-          'ForSequenceClassification') else ())
-  texts = tokenizer_files(tokenizer, config.max_positions)
+  values = config_values(pretrained, layout, layout.family.capitalize() + end)
+  texts = tokenizer_files(pretrained.tokenizer, config.max_positions)
   texts['config.json'] = json.dumps(values, indent=2) + '\n'
-  texts['README.md'] = model_card(pretrained, architecture)
+  texts['README.md'] = model_card(pretrained, layout.family, end)
   with writing(folder):
     os.makedirs(folder, exist_ok=True)
     for name, text in texts.items():
       with open(os.path.join(folder, name), 'w', encoding='utf-8') as f:
         f.write(text)
-  files.write_safetensors(os.path.join(folder, files.WHOLE), arrays)
+  write_safetensors(os.path.join(folder, SAFETENSORS), arrays)
 
 
 def layout_of(pretrained: Pretrained) -> Layout:
   """Whether a model becomes a RoBERTa or a BERT.
 
-  What it was before, if it was either. Else a BERT is what has BERT's pieces or
-  its NSP head; the others are RoBERTas, with whatever types they have.
+  A model stays what it was. Else a BERT is what has BERT's pieces or its NSP
+  head; all others are RoBERTas, with whatever types they have.
   """
   config, tokenizer = pretrained.config, pretrained.tokenizer
   family = pretrained.family or (
@@ -545,13 +473,13 @@ def layout_of(pretrained: Pretrained) -> Layout:
                 choice=pretrained.choice and family == 'roberta')
 
 
-def _table_names(tensors: files.Tensors, family: str) -> files.Tensors:
-  """By the names of the table: old files and bare encoders have others."""
+def _table_names(tensors: Tensors, family: str) -> Tensors:
+  """Renames what old files and bare encoders call otherwise than the table."""
   body = f'{family}.'
   bare = not any(name.startswith(body) for name in tensors)
   found = {}
   for name, tensor in tensors.items():
-    # Google's BERT, converted: TensorFlow's names for LayerNorm's.
+    # Conversions of Google's BERT have TensorFlow's names for LayerNorm's.
     for old, new in (('LayerNorm.gamma', 'LayerNorm.weight'),
                      ('LayerNorm.beta', 'LayerNorm.bias')):
       if name.endswith(old):
@@ -562,14 +490,14 @@ def _table_names(tensors: files.Tensors, family: str) -> files.Tensors:
   return found
 
 
-def _without_idle_types(config: ModelConfig, tensors: files.Tensors,
-                        layout: Layout) -> ModelConfig:
+def _without_idle_types(config: ModelConfig, tensors: Tensors, layout: Layout
+                        ) -> ModelConfig:
   """num_types=0 where their table is all zeros.
 
-  fairseq's RoBERTa has none; its conversions have a row of zeros. One that is
-  not zero is kept, row by row, for every token has row 0 added to it.
+  fairseq's RoBERTa has no types; conversions of it have a row of zeros. A table
+  that is not zero is kept, for every token has row 0 added to it.
   """
-  table = tensors.get(names.types_name(layout))
+  table = tensors.get(types_name(layout))
   if table is None or table.shape[0] != NO_TYPES[layout.family] or (
       table.read().any()):
     return config

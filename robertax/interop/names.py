@@ -1,14 +1,16 @@
-"""The one table of names: ours, Hugging Face's, fairseq's, and the shape rule.
+"""The one table of names, ours, Hugging Face's and fairseq's, and its two uses.
 
-A row is an array of ours and what it is called in transformers'
-models/roberta/modeling_roberta.py and models/bert/modeling_bert.py and in
-fairseq's models/roberta/model.py; None where there is no such array. `{n}` is
-the layer's number: we stack all layers along a leading dim N, they have an
-array each. Rules are functions of `RULES`.
+A row is an array of ours, its names in transformers' (models/roberta/
+modeling_roberta.py, models/bert/modeling_bert.py) and in fairseq's
+models/roberta/model.py, None where there is no such array, and the rule of
+`RULES` that turns one shape into the other. `{n}` is the layer's number: our
+layers are stacked along a leading dim N, theirs have an array each.
+`read_params` walks the table from their tensors to our parameters,
+`write_params` backwards.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import re
 from typing import Any, NamedTuple
 
@@ -35,7 +37,7 @@ _FS = 'encoder.sentence_encoder.layers.{n}.'
 
 
 def _both(ours, hf, fairseq, rule):
-  """A row of the body, in which RoBERTa and BERT have one name but for it."""
+  """A row whose names in RoBERTa and BERT differ in their body's name alone."""
   return NameRow(ours, *(hf.replace('{body}', body)
                          for body in ('roberta', 'bert')), fairseq, rule)
 
@@ -116,7 +118,6 @@ ROWS = (
     NameRow('span_head/output/bias', 'qa_outputs.bias', 'qa_outputs.bias', None,
             'same'),
 )
-FAMILIES = ('roberta', 'bert', 'fairseq')
 # RobertaForMultipleChoice has the classifier of BERT: its names for RoBERTa's.
 CHOICE = {
     'classifier.dense.weight': 'roberta.pooler.dense.weight',
@@ -124,8 +125,8 @@ CHOICE = {
     'classifier.out_proj.weight': 'classifier.weight',
     'classifier.out_proj.bias': 'classifier.bias'}
 
-# What is another tensor again, where the decoder is tied and, the biases, also
-# where not: {family: {copy: original}}.
+# {family: {copy: original}}: weights are copies where the decoder is tied, the
+# biases always.
 COPIES = {
     'roberta': {'lm_head.decoder.weight':
                     'roberta.embeddings.word_embeddings.weight',
@@ -136,7 +137,7 @@ COPIES = {
     'fairseq': {'encoder.lm_head.weight':
                     'encoder.sentence_encoder.embed_tokens.weight'},
 }
-# Counted from 0 and nothing learned.
+# Nothing of these is learned.
 BUFFERS = {
     'roberta': ('roberta.embeddings.position_ids',
                 'roberta.embeddings.token_type_ids'),
@@ -146,35 +147,9 @@ BUFFERS = {
 }
 
 
-def theirs_shape(rule: str, shape: tuple[int, ...], first: int
-                 ) -> tuple[int, ...]:
-  """Their shape of an array that has `shape` with us (without N)."""
-  if rule == 'positions':  # The only rule that would make an array for it.
-    return (first + shape[0] - 2, *shape[1:])
-  return to_theirs(rule, np.broadcast_to(np.float32(0), shape), first).shape
-
-
-def to_ours(rule: str, x: np.ndarray, shape: tuple[int, ...], first: int
-            ) -> np.ndarray:
-  """An array of theirs as ours.
-
-  Args:
-    rule: of its row.
-    x: theirs; of layers, all of them stacked along a leading dim N.
-    shape: ours, with N where x has it.
-    first: for 'positions': the row of a sequence's first token.
-  """
-  return RULES[rule][0](x, shape, first)
-
-
-def to_theirs(rule: str, x: np.ndarray, first: int) -> np.ndarray:
-  """The inverse of `to_ours`, of one layer or of no layer."""
-  return RULES[rule][1](x, first)
-
-
 def _positions_to_ours(x, shape, first):
-  # Ours begin at row 2. What lies before is no token's; as much of it as both
-  # have room for is kept, so that a table comes back as it was.
+  # Ours begin at row 2. Rows before the first token's are kept as far as both
+  # have room for them, so that a table comes back as it was.
   kept = min(2, first)
   ours = np.zeros(shape, x.dtype)
   ours[2:], ours[2 - kept:2] = x[first:], x[first - kept:first]
@@ -188,8 +163,9 @@ def _positions_to_theirs(x, first):
   return theirs
 
 
-# name: (x, our shape, first) -> ours; (x, first) -> theirs. torch's Linear is
-# [outputs, inputs]; heads are a dim of their own with us alone.
+# name: (x, our shape, first) -> ours, of all layers stacked along N;
+# (x, first) -> theirs, of one layer. `first` is the row of a sequence's first
+# token. torch's Linear is [outputs, inputs]; only ours have a dim of heads.
 RULES = {
     'same': (lambda x, shape, first: x, lambda x, first: x),
     'flat': (lambda x, shape, first: x.reshape(shape),
@@ -203,7 +179,8 @@ RULES = {
 }
 
 
-# Their tensors <-> our params, by the table of names; whatever differs named.
+def to_theirs(rule: str, x: np.ndarray, first: int) -> np.ndarray:
+  return RULES[rule][1](x, first)
 
 
 # Rows of the type table where the family's models have no use for one.
@@ -229,14 +206,14 @@ class Layout(NamedTuple):
 def read_params(tensors: Tensors, config: ModelConfig, layout: Layout,
                 source: str, unused: tuple[str, ...] = ()
                 ) -> tuple[Any, list[str]]:
-  """Our parameters of their tensors.
+  """Turns their tensors into our parameters.
 
   Args:
     tensors: by their names, all of a model.
-    config: which of ours there are, and their shapes.
+    config: says which parameters there are, and their shapes.
     layout: theirs.
     source: names the file in errors.
-    unused: tensors beside the table's that may be there, and are left.
+    unused: tensors beside the table's that may be there, and are not read.
 
   Returns:
     A nested dict of float32 arrays in main memory, and a line for each kind of
@@ -253,7 +230,7 @@ def read_params(tensors: Tensors, config: ModelConfig, layout: Layout,
                      f'and its weights are {len(tensors)} tensors.')
   missing, shapes, used = [], defaultdict(list), set()
   for row, shape in rows:
-    wanted = theirs_shape(
+    wanted = _shape_to_theirs(
         row.rule, shape[1:] if _layered(row) else shape, layout.first)
     for name in _their_names(row, shape, layout):
       if name not in tensors:
@@ -267,26 +244,26 @@ def read_params(tensors: Tensors, config: ModelConfig, layout: Layout,
   if missing or shapes or left:
     raise InputError(f'{source}: its config and its weights disagree: '
                      + '; '.join(filter(None, (
-                         missing and f'missing {folded_names(missing)}',
+                         missing and f'missing {_folded(missing)}',
                          shapes and 'of another shape: ' + ', '.join(
-                             f'{folded_names(found)}: {kind}'
+                             f'{_folded(found)}: {kind}'
                              for kind, found in shapes.items()),
-                         left and f'unused {folded_names(left)}'))) + '.')
+                         left and f'unused {_folded(left)}'))) + '.')
   dropped = sorted(set(unused) & set(tensors))
   if dropped:
-    lines.append(f'{source}: not used: {folded_names(dropped)}')
+    lines.append(f'{source}: not used: {_folded(dropped)}')
   params: dict[str, Any] = {}
   for row, shape in rows:
     parts = [tensors[name].read() for name in _their_names(row, shape, layout)]
     x = np.stack(parts) if _layered(row) else parts[0]
-    x = to_ours(row.rule, x, shape, layout.first)
+    x = RULES[row.rule][0](x, shape, layout.first)
     _put(params, row.ours, np.ascontiguousarray(x, np.float32))
   return params, lines
 
 
 def write_params(params: Any, config: ModelConfig, layout: Layout
                  ) -> dict[str, np.ndarray]:
-  """Their tensors of our parameters: the inverse of `read_params`.
+  """Turns our parameters into their tensors: the inverse of `read_params`.
 
   Args:
     params: with the tokenizer's rows (`model.unpad_vocabulary`).
@@ -294,9 +271,8 @@ def write_params(params: Any, config: ModelConfig, layout: Layout
     layout: theirs.
 
   Returns:
-    float32 arrays by their names. A tied decoder is not among them, as in what
-    `save_pretrained` writes; where the decoder is not, its bias is there under
-    both of its names.
+    float32 arrays by their names. As `save_pretrained` has it, a tied decoder
+    is not among them, and the bias of one that is not tied has both its names.
 
   Raises:
     InputError: the family has no place for one of ours.
@@ -315,7 +291,7 @@ def write_params(params: Any, config: ModelConfig, layout: Layout
     tensors[types_name(layout)] = np.zeros(
         (NO_TYPES[layout.family], config.hidden_size), np.float32)
   for copy, original in COPIES[layout.family].items():
-    # safetensors' readers take a file with one of two names as tied.
+    # Readers of safetensors take a file with one of the two names as tied.
     if not config.tie_embeddings and copy not in tensors and (
         original in tensors):
       tensors[copy] = tensors[original]
@@ -327,12 +303,8 @@ def types_name(layout: Layout) -> str:
   return f'{layout.family}.embeddings.token_type_embeddings.weight'
 
 
-def folded_names(found) -> str:
-  """Names in one line, the layers of a name together.
-
-  >>> folded(['layer.0.a', 'layer.1.a', 'b'])
-  'b, layer.{0,1}.a'
-  """
+def _folded(found: Iterable[str]) -> str:
+  """['layer.0.a', 'layer.1.a', 'b'] -> 'b, layer.{0,1}.a'."""
   groups = defaultdict(list)
   for name in found:
     parts = re.split(r'(?<=layer\.|ayers\.)(\d+)(?=\.)', name)
@@ -346,7 +318,8 @@ def folded_names(found) -> str:
   return ', '.join(lines)
 
 
-def _table_rows(config, layout):
+def _table_rows(config: ModelConfig, layout: Layout
+                ) -> list[tuple[NameRow, tuple[int, ...]]]:
   """(row of the table, our shape) of each parameter."""
   shapes = jax.eval_shape(lambda: model.create(config, jax.random.key(0)))
   table = {row.ours: row for row in ROWS}
@@ -360,11 +333,20 @@ def _table_rows(config, layout):
   return found
 
 
-def _layered(row):
+def _layered(row: NameRow) -> bool:
   return row.ours.startswith('layers/')
 
 
-def _their_names(row, shape, layout):
+def _shape_to_theirs(rule: str, shape: tuple[int, ...], first: int
+                     ) -> tuple[int, ...]:
+  """Their shape of an array that has `shape` (without N) with us."""
+  if rule == 'positions':  # The only rule that would make an array for it.
+    return (first + shape[0] - 2, *shape[1:])
+  return to_theirs(rule, np.broadcast_to(np.float32(0), shape), first).shape
+
+
+def _their_names(row: NameRow, shape: tuple[int, ...], layout: Layout
+                 ) -> list[str]:
   name = getattr(row, layout.family)
   if layout.choice:
     name = CHOICE.get(name, name)
@@ -373,8 +355,9 @@ def _their_names(row, shape, layout):
   return [name.format(head=layout.head)]
 
 
-def _without_copies(tensors, config, layout, source):
-  """(the tensors, none of them there twice; lines on what was left)."""
+def _without_copies(tensors: Tensors, config: ModelConfig, layout: Layout,
+                    source: str) -> tuple[Tensors, list[str]]:
+  """(the tensors, each once; lines on those that were left)."""
   tensors, lines = dict(tensors), []
   for copy, original in COPIES[layout.family].items():
     is_bias = original.endswith('bias')
@@ -390,7 +373,7 @@ def _without_copies(tensors, config, layout, source):
             f'{source}: its config and its weights disagree: {copy} is not '
             f'{original}, and the config says that they are tied. '
             '"tie_word_embeddings": false says that they are not.')
-      # transformers adds the decoder's; the other one is of no effect.
+      # transformers adds the decoder's; the other one has no effect.
       tensors[original] = twin
       lines.append(f'{source}: not used: {original}, since the decoder, which '
                    f'is not tied, has {copy}')

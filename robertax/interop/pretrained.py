@@ -1,14 +1,17 @@
-"""A model with all that belongs to it, wherever it came from."""
+"""A model with all that belongs to it, and the sources it may come from.
+
+It can be given more positions and more tokens. `hf:DIR` and `fairseq:FILE` are
+how a person names other people's models.
+"""
 
 import dataclasses
 import os
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from robertax.config import ModelConfig, TokenizerConfig
 from robertax.errors import InputError
-from robertax.model.encoder import PAD_ID
 from robertax.tables import Table
 from robertax.text import Tokenizer
 
@@ -19,14 +22,14 @@ class Pretrained:
 
   Attributes:
     params: nested dict of float32 arrays, with the tokenizer's rows.
-    config: of them, vocab_size filled in.
-    tokenizer: text.Tokenizer.
-    source: where it was read, such as 'hf:roberta-base'.
+    config: of the params, vocab_size filled in.
+    tokenizer: the one that gives their ids.
+    source: where they were read, such as 'hf:roberta-base'.
     labels: names of the classes, in order; empty where there are none.
     family: what it was in Hugging Face, 'roberta' or 'bert'; empty: nothing.
     choice: the classifier scores the answers of a multiple choice.
     step: updates that the weights have seen here; 0 of other people's.
-    history: what is known of how they were made: 'config', a nested dict, and
+    history: how the weights were made, if known: 'config', a nested dict, and
       'metrics', the last of each.
     lines: what a person should know of the reading, such as tensors left out.
   """
@@ -42,43 +45,31 @@ class Pretrained:
   lines: tuple[str, ...] = ()
 
 
-# Longer positions, more tokens: rows appended to a model's tables.
-
-
-FIRST = PAD_ID + 1  # Row of a sequence's first token.
-
-
 def longer_positions(params: Any, max_positions: int) -> Any:
-  """Parameters with more positions.
+  """Parameters with more positions, in new dicts. Traceable.
 
-  The rows behind the P that are there repeat them, from the first: position
-  P + i begins as position i does (Beltagy et al. 2020, Longformer, section 5).
-  Attention to near tokens is then right from the start, except where a copy
-  ends.
-
-  Args:
-    params: nested dict of arrays; traceable.
-    max_positions: no fewer than before.
-
-  Returns:
-    The same in new dicts; all other leaves are the same.
+  The rows behind the P that are there repeat them: position P + i begins as
+  position i does (Beltagy et al. 2020, Longformer, section 5). Attention to
+  near tokens is then right from the start, except where a copy ends.
 
   Raises:
-    InputError: fewer than before.
+    InputError: fewer positions than before.
   """
+  from robertax.model.encoder import PAD_ID  # Not before: it imports flax.
   table = params['embeddings']['positions']
-  before = len(table) - FIRST
+  first = PAD_ID + 1  # Row of a sequence's first token.
+  before = len(table) - first
   if max_positions < before:
     raise InputError(f'model.max_positions={max_positions}: the weights have '
                      f'{before}; a table can be made longer, not shorter.')
-  rows = FIRST + np.arange(max_positions) % before
-  longer = table[np.concatenate([np.arange(FIRST), rows])]
+  rows = first + np.arange(max_positions) % before
+  longer = table[np.concatenate([np.arange(first), rows])]
   return {**params, 'embeddings': {**params['embeddings'],
                                    'positions': longer}}
 
 
 def with_positions(pretrained: Pretrained, max_positions: int) -> Pretrained:
-  """`longer_positions` of a model, and its config."""
+  """A model with `longer_positions`."""
   return dataclasses.replace(
       pretrained, params=longer_positions(pretrained.params, max_positions),
       config=dataclasses.replace(pretrained.config,
@@ -86,14 +77,10 @@ def with_positions(pretrained: Pretrained, max_positions: int) -> Pretrained:
 
 
 def with_tokens(pretrained: Pretrained, tokens: list[str]) -> Pretrained:
-  """A model whose tokenizer has more tokens.
+  """A model whose tokenizer has more tokens (Tokenizer.with_added).
 
   The row of a new token, in the table and in the decoder, and its bias, is the
-  mean of those of the pieces that it has been cut into until now.
-
-  Args:
-    pretrained: the model.
-    tokens: words, none of which has an id; see Tokenizer.with_added.
+  mean over the pieces that it was cut into before.
 
   Raises:
     InputError: a token that cannot be added.
@@ -117,34 +104,40 @@ def with_tokens(pretrained: Pretrained, tokens: list[str]) -> Pretrained:
                                  vocab_size=tokenizer.vocab_size))
 
 
-# `hf:DIR` and `fairseq:FILE`: how a person names other people's models.
+class Source(Protocol):
+  """Somebody else's model, whose weights are not read yet."""
+  config: ModelConfig
+
+  def read(self) -> Pretrained:
+    """Reads all of it; InputError if its parts do not belong together."""
+
+  @staticmethod
+  def tokenizer_config(path: str) -> TokenizerConfig:
+    """The `tokenizer` section that reads the tokenizer of the model there."""
 
 
-# Each has .config, .read(), which gives a Pretrained, and .tokenizer_config().
+# Classes of sources, made from a path.
 SOURCES = Table(hf='robertax.interop.huggingface:Folder',
                 fairseq='robertax.interop.fairseq:Checkpoint')
 
 
-def is_foreign(spec: str) -> bool:
-  """Whether it is not a workdir of ours."""
-  kind, colon, _ = spec.partition(':')
+def is_foreign(source: str) -> bool:
+  """Whether it is 'hf:DIR' or 'fairseq:FILE', and not a workdir of ours."""
+  kind, colon, _ = source.partition(':')
   return bool(colon) and kind in SOURCES
 
 
-def open_source(spec: str) -> Any:
-  """Looks at a model; its `.read()` gives all of it.
-
-  Args:
-    spec: 'hf:DIR' or 'fairseq:FILE'.
+def open_source(source: str) -> Source:
+  """Looks at a model of which `is_foreign` is true.
 
   Raises:
-    InputError: nothing of the kind is there.
+    InputError: there is no model of that kind.
   """
-  kind, _, path = spec.partition(':')
+  kind, _, path = source.partition(':')
   return SOURCES[kind](path)
 
 
-def source_tokenizer(spec: str) -> TokenizerConfig:
-  """The `tokenizer` section that reads its tokenizer."""
-  kind, _, path = spec.partition(':')
+def source_tokenizer(source: str) -> TokenizerConfig:
+  """The `tokenizer` section that reads the tokenizer of a foreign model."""
+  kind, _, path = source.partition(':')
   return SOURCES[kind].tokenizer_config(os.path.expanduser(path))

@@ -1,7 +1,7 @@
-"""Files of named tensors: safetensors, in parts or whole, and PyTorch's .bin.
+"""Files of named tensors: safetensors, whole or in parts, and PyTorch's .bin.
 
-Nothing is read before it is asked for, where the file allows that, and no code
-of a file is ever run.
+An array is read when it is used, where the file allows that, and no code of a
+file is ever run.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,17 +13,13 @@ import numpy as np
 
 from robertax.errors import InputError, writing
 
-WHOLE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
+SAFETENSORS, SAFETENSORS_INDEX = (
+    'model.safetensors', 'model.safetensors.index.json')
 BIN, BIN_INDEX = 'pytorch_model.bin', 'pytorch_model.bin.index.json'
 
 
 class Tensor(NamedTuple):
-  """One named array, not yet read.
-
-  Attributes:
-    shape: its shape.
-    read: gives it, float32 where it is of any float type.
-  """
+  """A named array that `read` reads: as float32 if it is of any float type."""
   shape: tuple[int, ...]
   read: Callable[[], np.ndarray]
 
@@ -31,28 +27,25 @@ class Tensor(NamedTuple):
 Tensors = dict[str, Tensor]
 
 
-def read_folder(folder: str) -> Tensors:
+def read_weights(folder: str) -> Tensors:
   """The tensors of a Hugging Face folder, by the names they have there.
 
   Raises:
     InputError: no weights, or damaged ones.
   """
-  for name, read in ((WHOLE, read_safetensors), (INDEX, _read_index),
-                     (BIN, read_torch), (BIN_INDEX, _read_index)):
+  for name, read in (
+      (SAFETENSORS, read_safetensors), (SAFETENSORS_INDEX, _read_index),
+      (BIN, read_torch), (BIN_INDEX, _read_index)):
     path = os.path.join(folder, name)
     if os.path.isfile(path):
       return read(path)
-  raise InputError(f'{folder}: no weights in it: {WHOLE} (or its parts with '
-                   f'{INDEX}), or {BIN}, would do.')
+  raise InputError(f'{folder}: no weights in it: {SAFETENSORS} (or its parts '
+                   f'with {SAFETENSORS_INDEX}), or {BIN}, would do.')
 
 
 def read_safetensors(path: str) -> Tensors:
-  """The tensors of one file.
-
-  Raises:
-    InputError: not a safetensors file, or cut off.
-  """
-  import safetensors  # Only who reads such a file needs it.
+  """The tensors of one file; InputError if it is another kind, or cut off."""
+  import safetensors
   try:
     file = safetensors.safe_open(path, 'numpy')
     shapes = {name: tuple(file.get_slice(name).get_shape())
@@ -63,12 +56,12 @@ def read_safetensors(path: str) -> Tensors:
         f'{os.path.getsize(path):,} bytes): copy or download it again.') from e
 
   def reader(name):
-    return lambda: floats(file.get_tensor(name))
+    return lambda: _as_float32(file.get_tensor(name))
   return {name: Tensor(shape, reader(name)) for name, shape in shapes.items()}
 
 
 def _read_index(path: str) -> Tensors:
-  """All parts that an index names."""
+  """The tensors of all parts that an index names."""
   try:
     with open(path, encoding='utf-8') as f:
       where = json.load(f)['weight_map']
@@ -102,7 +95,7 @@ def read_torch(path: str) -> Tensors:
   if not isinstance(state, Mapping) or not all(
       hasattr(x, 'numpy') for x in state.values()):
     raise InputError(f'{path}: not a dict of tensors.')
-  return of_torch(state)
+  return from_torch(state)
 
 
 def load_torch(path: str, allowed: tuple[type, ...] = ()):
@@ -140,33 +133,26 @@ def load_torch(path: str, allowed: tuple[type, ...] = ()):
                      f'{words[:120]}).') from e
 
 
-def of_torch(state: Mapping) -> Tensors:
-  """Of torch's tensors."""
+def from_torch(state: Mapping) -> Tensors:
+  """Wraps a dict of torch's tensors."""
   def reader(x):
     return lambda: x.detach().float().numpy() if (
         x.is_floating_point()) else x.detach().numpy()
   return {name: Tensor(tuple(x.shape), reader(x)) for name, x in state.items()}
 
 
-def floats(x: np.ndarray) -> np.ndarray:
-  """float32 of float16, bfloat16 and the like; integers as they are."""
-  if x.dtype.kind in 'iub':
-    return x
-  return np.asarray(x, np.float32)
+def _as_float32(x: np.ndarray) -> np.ndarray:
+  """Converts float16, bfloat16 and the like; integers stay."""
+  return x if x.dtype.kind in 'iub' else np.asarray(x, np.float32)
 
 
 def write_safetensors(path: str, arrays: Mapping[str, np.ndarray]):
-  """Writes one file, as `transformers` reads it.
-
-  Raises:
-    InputError: it cannot be written.
-  """
+  """Writes one file, as `transformers` reads it; InputError if it cannot."""
   from safetensors.numpy import save_file
   with writing(path):
-    # The library writes the bytes of other layouts in the wrong order, and
-    # does not say so.
+    # The library silently writes other layouts in the wrong order.
     save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()},
               path, metadata={'format': 'pt'})
     umask = os.umask(0)
     os.umask(umask)
-    os.chmod(path, 0o666 & ~umask)  # The library's is for its owner alone.
+    os.chmod(path, 0o666 & ~umask)  # The library writes for its owner alone.

@@ -1,7 +1,7 @@
 """Arrays in, arrays out: dropout by hash, attention, LayerNorm, GELU.
 
-Floor 0. Knows no parameters and no config, and of the mesh only what
-`jax.set_mesh` has entered; every function is traceable and gives the same
+Floor 0. The room knows no parameters and no config, and of the mesh only what
+`jax.set_mesh` has entered. Every function is traceable and gives the same
 numbers under jit and on any mesh.
 """
 
@@ -10,11 +10,10 @@ from robertax.kernels.dense import gelu, layer_norm
 from robertax.kernels.dropout import (
     dropout,
     fold,
-    keep_bits,
     keep_mask,
     key_words,
     row_keys,
 )
 
 __all__ = ['IMPLEMENTATIONS', 'attention', 'dropout', 'fold', 'gelu',
-           'keep_bits', 'keep_mask', 'key_words', 'layer_norm', 'row_keys']
+           'keep_mask', 'key_words', 'layer_norm', 'row_keys']

@@ -1,8 +1,15 @@
-"""Self-attention behind one function, by a table of implementations."""
+"""Self-attention behind one function, by a table of implementations.
+
+`xla` is the reference, `fused` our own Pallas kernels, `cudnn` and `splash` the
+platforms' own. A Pallas kernel is one call that XLA cannot divide, so under the
+mesh that `jax.set_mesh` has entered each is mapped over the devices by
+`jax.shard_map`: each device has its own rows and its own heads.
+"""
 
 from collections.abc import Callable
 import dataclasses
 import functools
+import importlib
 import math
 import sys
 from typing import Any
@@ -17,14 +24,13 @@ import numpy as np
 from robertax.errors import InputError, unknown
 from robertax.kernels.dropout import dropout
 
-# Attention on a mesh: each device its own rows and its own heads.
-#
-# A Pallas kernel is one call that XLA cannot divide. So under the mesh that
-# `jax.set_mesh` has entered, it is mapped over the devices by `jax.shard_map`.
-
-
-# As in parallel.partitioning: the rows of a batch, and the heads of a layer.
+# Mesh axes along which rows and heads lie, as in parallel.mesh.
 ROWS, HEADS = ('data', 'fsdp'), 'model'
+# Finite, so that no row of scores is NaN after the softmax, and far below any
+# score, so that exp of the difference is exactly 0 in float32.
+MASKED = -1e30
+NOBODY = -1  # the segment of tokens that fill a row up to whole blocks
+CUDNN_DTYPES = (jnp.bfloat16, jnp.float16)
 
 
 def platform() -> str:
@@ -43,8 +49,8 @@ class Shards:
 
   Attributes:
     axes: all axes to map over; empty: nothing to map.
-    rows: those that share out rows.
-    heads: the one that shares out heads, or None.
+    rows: those along which rows lie.
+    heads: the one along which heads lie, or None.
   """
   axes: frozenset[str]
   rows: tuple[str, ...]
@@ -52,26 +58,26 @@ class Shards:
 
   @property
   def activations(self) -> P:
-    """Of [B, T, H, K]."""
+    """The spec of [B, T, H, K]."""
     return P(self.rows or None, None, self.heads, None)
 
   @property
   def joined(self) -> P:
-    """Of [B, T, H K]."""
+    """The spec of [B, T, H K]."""
     return P(self.rows or None, None, self.heads)
 
   @property
   def batch(self) -> P:
-    """Of [B, ...]."""
+    """The spec of [B, ...]."""
     return P(self.rows or None)
 
   @property
   def by_head(self) -> P:
-    """Of [B, H, ...]."""
+    """The spec of [B, H, ...]."""
     return P(self.rows or None, self.heads)
 
   def first_head(self, local_heads: int) -> jax.Array | int:
-    """Inside `map`: the index of the first head here among all."""
+    """Inside `map`: the index among all heads of this device's first one."""
     return lax.axis_index(self.heads) * local_heads if self.heads else 0
 
   def map(self, function: Callable[..., Any], in_specs, out_specs):
@@ -85,8 +91,7 @@ class Shards:
 def shards(rows: int, heads: int) -> Shards:
   """How the mesh that is set shares out an array of [rows, T, heads, K].
 
-  An axis that does not divide its dim does not share it out: then its devices
-  do the same work.
+  Where an axis does not divide its dim, its devices do the same work.
   """
   mesh = jax.sharding.get_abstract_mesh()
   sizes = {name: size for name, size, kind in zip(
@@ -101,11 +106,7 @@ def shards(rows: int, heads: int) -> Shards:
                 HEADS if HEADS in sizes and not heads % sizes[HEADS] else None)
 
 
-# Attention by the platform's own kernels. They have no dropout.
-
-
-NOBODY = -1  # the segment of tokens that fill a row up to whole blocks
-CUDNN_DTYPES = (jnp.bfloat16, jnp.float16)
+# The platforms' own kernels. They have no dropout.
 
 
 def cudnn_takes(q_BTHK) -> bool:
@@ -118,12 +119,9 @@ def cudnn_takes(q_BTHK) -> bool:
 def cudnn(q_BTHK, k_BTHK, v_BTHK, *, segment_ids, dropout_key, dropout_rate):
   """NVIDIA's, through jax.nn.dot_product_attention; not yet run here.
 
-  Segments go in as a mask [B, 1, T, T]: one head's scores in memory, not all
-  heads'. Its backward pass may add in any order, so a step need not be
-  repeated bit for bit.
-
-  Raises:
-    InputError: with dropout, not on a GPU, or a shape or dtype it has not.
+  Segments are a mask [B, 1, T, T], as large as the scores of one head. The
+  backward pass may add in any order, so a step may differ in its last bits when
+  it is repeated.
   """
   _no_dropout('cudnn', dropout_key, dropout_rate)
   if platform() != 'gpu':
@@ -147,13 +145,7 @@ def cudnn(q_BTHK, k_BTHK, v_BTHK, *, segment_ids, dropout_key, dropout_rate):
 
 
 def splash(q_BTHK, k_BTHK, v_BTHK, *, segment_ids, dropout_key, dropout_rate):
-  """JAX's own for TPU; on a CPU it is interpreted.
-
-  It wants heads before tokens, so each array is transposed on its way.
-
-  Raises:
-    InputError: with dropout, or on a GPU.
-  """
+  """JAX's own for TPU, with heads before tokens; interpreted on a CPU."""
   _no_dropout('splash', dropout_key, dropout_rate)
   where = platform()
   if where == 'gpu':
@@ -194,18 +186,15 @@ def _no_dropout(name, dropout_key, dropout_rate):
         'rate to 0.')
 
 
-# Attention by kernels of our own, for any platform and mesh.
+# Our own kernels, for any platform and mesh.
 
 
 def fused(q_BTHK, k_BTHK, v_BTHK, *, segment_ids, dropout_key, dropout_rate):
-  """As kernels.attention.xla, with scores in fast memory only.
+  """As `xla`, with scores in fast memory only.
 
-  The dropout mask is the same bit for bit: it is made inside the kernel, from
-  the row's key and the head's index among all heads, whatever device it is on.
-  On a CPU the TPU's kernel is interpreted: right, and very slow.
-
-  Raises:
-    InputError: a row has more than 2^32 probabilities.
+  The dropout mask is the same bit for bit: the kernel makes it from the row's
+  key and the head's index among all heads. On a CPU the TPU's kernel is
+  interpreted: right, and very slow.
   """
   rows, tokens, heads, head_dim = q_BTHK.shape
   if dropout_rate == 0:
@@ -224,17 +213,17 @@ def fused(q_BTHK, k_BTHK, v_BTHK, *, segment_ids, dropout_key, dropout_rate):
 
 
 def _kernels(where):
-  # Imported when used: Pallas takes a while, and `xla` needs none of it.
-  if where == 'gpu':
-    from robertax.kernels import attention_gpu
-    return attention_gpu
-  from robertax.kernels import attention_tpu
-  return attention_tpu
+  """The module with a platform's `forward` and `backward`.
+
+  By its name: Pallas takes a while to import, and `xla` needs none of it.
+  """
+  return importlib.import_module('robertax.kernels.' + (
+      'attention_gpu' if where == 'gpu' else 'attention_tpu'))
 
 
-# Heads side by side, [B, T, H K]: what is kept for the backward pass must not
-# have a last dim of 64, which XLA for TPU fills up to 128, or lays out with
-# tokens last and then transposes.
+# Heads lie side by side, [B, T, H K]: a last dim of 64, kept for the backward
+# pass, is padded to 128 by XLA for TPU, or laid out with tokens last and then
+# transposed.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7, 8))
 def _fused(q, k, v, segment_ids, keys, rate, head_dim, layout, where):
   return _fused_forward(q, k, v, segment_ids, keys, rate, head_dim, layout,
@@ -292,11 +281,6 @@ def _no_gradient(integers):
 _fused.defvjp(_fused_forward, _fused_backward)
 
 
-# Finite, so that no row of scores is NaN after the softmax, and far below any
-# score, so that exp of the difference is exactly 0 in float32.
-MASKED = -1e30
-
-
 def xla(q_BTHK, k_BSHK, v_BSHK, *, segment_ids, dropout_key, dropout_rate):
   """The reference: scores and probabilities as whole float32 arrays."""
   dtype, head_dim = q_BTHK.dtype, q_BTHK.shape[-1]
@@ -313,8 +297,8 @@ def xla(q_BTHK, k_BSHK, v_BSHK, *, segment_ids, dropout_key, dropout_rate):
 def auto(q_BTHK, k_BSHK, v_BSHK, *, segment_ids, dropout_key, dropout_rate):
   """The platform's best, as far as known; says once on stderr which.
 
-  On a TPU `fused`. On a GPU `cudnn` without dropout, where it has a kernel for
-  the shape, else `xla`: `fused` has not been measured there. Else `xla`.
+  On a TPU it is `fused`. On a GPU it is `cudnn` without dropout, where that has
+  a kernel for the shape; `fused` has not been measured there. Else it is `xla`.
   """
   where, name = platform(), 'xla'
   if where == 'tpu':
@@ -343,12 +327,9 @@ def attention(q_BTHK: jax.Array, k_BSHK: jax.Array, v_BSHK: jax.Array, *,
               implementation: str = 'xla') -> jax.Array:
   """Scaled dot-product self-attention (fairseq multihead_attention.py).
 
-  Under a mesh entered by `jax.set_mesh`, rows lie along `data` and `fsdp` and
-  heads along `model`; the numbers are those of one device.
-
   A token attends where the segment id equals its own. So no token of a segment
-  (1, 2, ...) sees padding (0) or another segment, whatever stands there;
-  padding sees padding, which gives finite values that nobody reads.
+  (1, 2, ...) sees padding (0) or another segment; padding sees padding, which
+  gives finite values that nobody reads. The numbers are the same on any mesh.
 
   Args:
     q_BTHK, k_BSHK, v_BSHK: unscaled; S = T.
@@ -356,15 +337,15 @@ def attention(q_BTHK: jax.Array, k_BSHK: jax.Array, v_BSHK: jax.Array, *,
     dropout_key: uint32[B, 2], a key per row; None: no dropout.
     dropout_rate: on probabilities. Element (h, t, s) of a row has the index
       (h T + t) S + s in the hash, for every implementation.
-    implementation: a name in IMPLEMENTATIONS. `xla` is the reference, `fused`
-      our kernels, `cudnn` and `splash` the platforms' own, without dropout.
+    implementation: a name in IMPLEMENTATIONS.
 
   Returns:
     [B, T, H, K] in q's dtype; q is scaled by K^-.5, softmax and dropout are in
     float32.
 
   Raises:
-    InputError: unknown implementation, or one that lacks what is asked.
+    InputError: the implementation is unknown, is not for this platform, dtype
+      or shape, or has no dropout; or a row has over 2^32 probabilities to drop.
   """
   if implementation not in IMPLEMENTATIONS:
     raise unknown('attention', implementation, IMPLEMENTATIONS)

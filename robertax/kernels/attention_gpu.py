@@ -1,16 +1,16 @@
 """Attention for NVIDIA GPUs (Pallas, Triton): scores exist in registers only.
 
-Has not run on a GPU. It is lowered to Triton and compiled for a Hopper chip
-(tests/kernels/attention_gpu_test.py), and run by Pallas's interpreter; its
-block sizes are guesses. `attention='auto'` does not choose it. From jax 0.11 on
-Pallas warns that Mosaic GPU is to replace Triton.
+The kernels have not run on a GPU. They are compiled for a Hopper chip
+(tests/kernels/attention_gpu_test.py) and run by Pallas's interpreter; their
+block sizes are guesses, and `attention='auto'` does not choose them. From jax
+0.11 on Pallas warns that Mosaic GPU is to replace Triton.
 
 A tile of 512 x 512 scores does not fit into a multiprocessor, so blocks of
 queries meet blocks of keys one after the other, with a running softmax (Dao
 2023, FlashAttention-2, section 3.1). The output and the logarithm of the
 softmax's divisor are kept for the backward pass, which has two kernels: one
 walks over the keys of a block of queries, one over the queries of a block of
-keys. So no two programs add to one number, and a step is repeated bit for bit.
+keys. No two programs add to one number, so a step is repeated bit for bit.
 """
 
 import functools
@@ -22,29 +22,18 @@ from jax.experimental.pallas import triton as plgpu
 import jax.numpy as jnp
 import numpy as np
 
+from robertax.kernels.attention import MASKED, NOBODY
 from robertax.kernels.dropout import GOLDEN, bits, threshold
 
 BLOCK = 64  # of queries and of keys
 SMALLEST = 16  # side of a matrix that Triton multiplies
-MASKED = -1e30  # as in kernels.attention.xla
-NOBODY = -1  # the segment of tokens that fill a row up to whole blocks
 
 
 def forward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, *, rate,
             interpret=False):
-  """The output, and what else the backward pass needs.
+  """The output, and float32[B, H, T]: the logarithm of the sum of exp(score).
 
-  Args:
-    q_BTHK, k_BTHK, v_BTHK: unscaled.
-    segment_ids: int32[B, T], none of them -1.
-    keys: uint32[B, 2], or None with rate 0.
-    first_head: int32[], the index of head 0 among all heads of the model.
-    rate: of dropout.
-    interpret: run by Pallas's interpreter, on any platform.
-
-  Returns:
-    [B, T, H, K] in q's dtype, and float32[B, H, T]: the logarithm of the sum
-    of exp(score).
+  The arguments are those of attention_tpu.forward.
   """
   call = _Call(q_BTHK, keys, rate)
   out, lse = call(
@@ -56,7 +45,7 @@ def forward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, *, rate,
 
 def backward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, kept,
              do_BTHK, *, rate, interpret=False):
-  """The gradients of q, k and v; `kept` is the output and `forward`'s lse."""
+  """The gradients of q, k and v; `kept` is the output and `forward`'s log."""
   out_BTHK, lse_BHT = kept
   call = _Call(q_BTHK, keys, rate)
   # Each row of the softmax's gradient has this subtracted: sum(P dP).
@@ -138,7 +127,7 @@ class _Call:
     return (q.astype(jnp.float32) * self.head_dim**-.5).astype(q.dtype)
 
   def undropped(self, do):
-    """do / (1 - rate), so that the probabilities need not be divided."""
+    """do / (1 - rate), so that the probabilities need no division."""
     return (do.astype(jnp.float32) * (1 / (1 - self.rate))).astype(do.dtype)
 
   def scores(self, q, k, segments, q_block, k_block):
@@ -151,7 +140,7 @@ class _Call:
     return pl.ds(block * self.block, self.block)
 
   def words(self, first_head, keys):
-    """What of the hash is the same for all of a program; before any loop.
+    """The part of the hash that is the same for a whole program.
 
     Element (head T + t) T + s of the row, times GOLDEN, is a sum of one
     product a dim, modulo 2^32.

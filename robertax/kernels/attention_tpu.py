@@ -14,13 +14,13 @@ side. Taking one head out of a pair would cost a rotation of every register; it
 is cheaper to set the other head's lanes to zero and let the matrix unit, which
 is 128 wide anyway, add zeros.
 
-Compiled for v4, v5e, v5p and v6e (tests/tpu_aot/attention_test.py) and run by
-Pallas's interpreter; not yet run on a TPU. Rows of up to 2048 tokens compile
-everywhere, 4096 not on v4. What v5e's schedule says of a layer of
-RoBERTa-large with 32 rows of 512 tokens (compiled, 2026-11-24, `python -m
-benchmarks.attention_schedule`): forward .74 ms, backward 1.28 ms; without
-dropout .49 and 1.04. Most of what dropout costs is the hash: 13 operations an
-element.
+The kernels are compiled for v4, v5e, v5p and v6e
+(tests/tpu_aot/attention_test.py) and run by Pallas's interpreter; they have not
+run on a TPU. Rows of up to 2048 tokens compile everywhere, 4096 not on v4.
+v5e's schedule of a layer of RoBERTa-large with 32 rows of 512 tokens (compiled,
+2026-11-24, `python -m benchmarks.attention_schedule`) says forward .74 ms,
+backward 1.28 ms; without dropout .49 and 1.04. Most of the cost of dropout is
+the hash: 13 operations an element.
 """
 
 import functools
@@ -33,17 +33,16 @@ from jax.experimental.pallas import tpu as pltpu
 import jax.numpy as jnp
 import numpy as np
 
+from robertax.kernels.attention import MASKED, NOBODY
 from robertax.kernels.dropout import GOLDEN, bits, threshold
 
 LANES = 128  # of a vector register, and the side of the matrix unit
 SCORES = 512 * 512  # of one head that a program holds at a time
-MASKED = -1e30  # as in kernels.attention.xla
-NOBODY = -1  # the segment of tokens that fill a row up to whole blocks
 
 
 def forward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, *, rate,
             interpret=False):
-  """The output, and None for what else the backward pass would need.
+  """The output, and None: the backward pass needs no more than the inputs.
 
   Args:
     q_BTHK, k_BTHK, v_BTHK: unscaled.
@@ -66,7 +65,7 @@ def forward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, *, rate,
 
 def backward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, kept,
              do_BTHK, *, rate, interpret=False):
-  """The gradients of q, k and v; `kept` is what `forward` gave, None."""
+  """The gradients of q, k and v; `kept` is None."""
   del kept
   call = _Call(q_BTHK, keys, rate)
   return call(
@@ -196,9 +195,10 @@ class _Call:
       ref[:, columns] = (before + part).astype(ref.dtype)
 
   def probs(self, scalars, head, q, k, q_segments, k_segments):
-    """Of one head, each [block, T]: exp(score - max), its kept part, its sum.
+    """exp(score - max) of one head, its part that dropout keeps, and its sum.
 
-    The sum is [block, 1]; dividing by it is left to who has fewer elements.
+    The sum is [block, 1], the others are [block, T]; the caller divides by it
+    what has fewer elements.
     """
     scores = _dot(q, k, 1, 1)
     scores = jnp.where(q_segments == k_segments, scores, MASKED)

@@ -1,4 +1,8 @@
-"""A product of states and weights, and on a CPU its gradients as they lie."""
+"""The dense layers' arithmetic: product, bias, LayerNorm and GELU.
+
+Each has its own backward pass where the one that JAX derives is slower, less
+exact, or keeps more in memory.
+"""
 
 import math
 
@@ -8,20 +12,14 @@ import jax.numpy as jnp
 
 from robertax.kernels.attention import platform
 
-# Adding a bias, with a gradient that the matrix unit sums up.
-
 
 @jax.custom_vjp
 def add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
-  """y + bias, in y's dtype.
+  """y [..., *dims] + bias float32[*dims], in y's dtype.
 
-  The bias's gradient is a sum over all tokens: as a product with ones the
-  matrix unit makes it, in float32. The plain sum is rounded to bfloat16, and
+  The bias's gradient is a sum over all tokens. As a product with ones the
+  matrix unit makes it, in float32; the plain sum is rounded to bfloat16, and
   takes four times as long where it stands alone (compiled for v5e).
-
-  Args:
-    y: [..., *dims], bfloat16 or float32.
-    bias: float32[*dims].
   """
   return y + bias.astype(y.dtype)
 
@@ -43,11 +41,11 @@ add_bias.defvjp(_add_bias_forward, _add_bias_backward)
 def product(x: jax.Array, kernel: jax.Array, num_inputs: int = 1) -> jax.Array:
   """Contracts the last dims of x with the first dims of a kernel.
 
-  On a CPU all other dims are laid side by side, so that forward and backward
-  pass are products of two matrices, and the kernel's gradient is x' dy as it
-  lies: derived by JAX it is (dy' x)', and XLA for CPU copies dy, and the GELU's
-  gradient with it, into the transposed order first. XLA for TPU transposes
-  while it multiplies, and makes a step slower of dims laid side by side.
+  On a CPU all other dims are flattened, so that forward and backward pass are
+  products of two matrices, and the kernel's gradient is x' dy: derived by JAX
+  it is (dy' x)', for which XLA for CPU copies dy, and the GELU's gradient with
+  it, into the transposed order first. XLA for TPU transposes while it
+  multiplies, and a step with flattened dims is slower there.
 
   Args:
     x: [*rows, *inputs].
@@ -88,12 +86,9 @@ def _product_backward(residuals, dy):
 _product.defvjp(_product_forward, _product_backward)
 
 
-# LayerNorm and GELU, both computed in float32 whatever goes in.
-
-
 def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array,
                eps: float) -> jax.Array:
-  """LayerNorm over the last dimension (fairseq modules/layer_norm.py).
+  """LayerNorm over the last dim (fairseq modules/layer_norm.py).
 
   Args:
     x: [..., D].
@@ -101,7 +96,7 @@ def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array,
     eps: added to the variance, inside the root.
 
   Returns:
-    [..., D] in x's dtype; statistics and affine part in float32.
+    [..., D] in x's dtype; statistics and affine part are in float32.
   """
   wide = x.astype(jnp.float32)
   centred = wide - wide.mean(-1, keepdims=True)
@@ -114,8 +109,8 @@ def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array,
 def gelu(x: jax.Array) -> jax.Array:
   """x Phi(x) with the exact erf (fairseq modules/gelu.py), in float32.
 
-  Not `jax.nn.gelu`, whose default is the tanh approximation. Keeps x alone for
-  the backward pass; derived by JAX it keeps three more arrays of its size.
+  `jax.nn.gelu` is the tanh approximation by default. This one keeps x alone for
+  the backward pass, which JAX's derivation needs three more arrays for.
   """
   wide = x.astype(jnp.float32)
   return (wide * _normal_cdf(wide)).astype(x.dtype)

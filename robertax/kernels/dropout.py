@@ -3,7 +3,7 @@
 No generator state and no random bits in memory: whether an element is kept is
 arithmetic on its own address. So the mask is the same on any mesh, for any
 split into micro-batches and after a restart, XLA fuses it into its
-neighbours, and an attention kernel can make the very same bits in fast memory.
+neighbours, and an attention kernel makes the very same bits in fast memory.
 
 A key is two 32-bit words, because one index of 32 bits wraps at
 8192 x 512 x 1024 elements: the row goes into the words, the element of the row
@@ -43,8 +43,8 @@ def mix(x: jax.Array) -> jax.Array:
 def fold(keys: jax.Array, data: int | jax.Array) -> jax.Array:
   """New keys from keys and a number: a layer, a site, a row, a step.
 
-  For fixed data it is a permutation of the 64 bits of a key, and for a fixed
-  key different data never meet.
+  For fixed data it is a permutation of the 64 bits of a key; for a fixed key
+  different data give different keys.
 
   Args:
     keys: uint32[..., 2].
@@ -60,57 +60,40 @@ def fold(keys: jax.Array, data: int | jax.Array) -> jax.Array:
 
 
 def seed_words(seed: int) -> np.ndarray:
-  """uint32[2]: the low 64 bits of a Python int, as a compiled step takes them.
-  """
+  """uint32[2]: the low 64 bits of a Python int, low word first."""
   return np.array([seed & 0xffffffff, (seed >> 32) & 0xffffffff], np.uint32)
 
 
 def key_words(seed: int | jax.Array, step: int | jax.Array) -> jax.Array:
-  """The key of one training step.
+  """uint32[2], the key of one training step.
 
-  Args:
-    seed: a Python int, or what `seed_words` makes of one; may be traced.
-    step: may be traced.
-
-  Returns:
-    uint32[2].
+  Both may be traced; a traced seed is `seed_words` of a Python int.
   """
   words = seed_words(seed) if isinstance(seed, int) else seed
   return fold(jnp.asarray(words), step)
 
 
 def row_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
-  """One key per row of the batch.
+  """uint32[B, 2], one key per row of the batch.
 
   Args:
     key: uint32[2].
-    rows: integers [B], each row's index in the global batch (not in the shard
-      or micro-batch: that is what makes the mask independent of the split).
-
-  Returns:
-    uint32[B, 2].
+    rows: integers [B], each row's index in the global batch: not in a shard or
+      micro-batch, so that the mask does not depend on the split.
   """
   return fold(key, rows)
 
 
-def keep_bits(keys: jax.Array, elements: jax.Array) -> jax.Array:
+def bits(x: jax.Array, second: jax.Array) -> jax.Array:
   """32 random bits for each element.
 
-  `mix` of element x GOLDEN + first word, with the second word added between
-  its rounds.
+  They are `mix` of x with the key's second word added between its rounds.
 
   Args:
-    keys: uint32[..., 2].
-    elements: uint32, index of an element in its row; broadcast against [...].
-
-  Returns:
-    uint32, the broadcast shape.
+    x: uint32, index of an element in its row, times GOLDEN, plus the key's
+      first word.
+    second: uint32, the key's second word.
   """
-  return bits(keys[..., 0] + elements * GOLDEN, keys[..., 1])
-
-
-def bits(x: jax.Array, second: jax.Array) -> jax.Array:
-  """`keep_bits` of x = element x GOLDEN + first word, for who has x."""
   x = (x ^ (x >> 16)) * FIRST + second
   x = (x ^ (x >> 15)) * SECOND
   return x ^ (x >> 15)
@@ -127,15 +110,12 @@ def threshold(rate: float) -> np.uint32:
 
 def keep_mask(keys: jax.Array, shape: tuple[int, ...],
               rate: float) -> jax.Array:
-  """Which elements of each row are kept.
+  """Which elements of each row are kept: bool[B, *shape].
 
   Args:
     keys: uint32[B, 2].
     shape: of one row; an element's index is its C-order index in it.
     rate: the share dropped.
-
-  Returns:
-    bool[B, *shape].
 
   Raises:
     InputError: rate outside [0, 1), or a row of more than 2^32 elements.
@@ -163,13 +143,11 @@ def dropout(x: jax.Array, keys: jax.Array | None, rate: float) -> jax.Array:
     x: [B, ...].
     keys: uint32[B, 2], or None for no dropout.
     rate: the share dropped.
-
-  Returns:
-    Like x. The scaling is done in float32: 1 / (1 - .1) rounded to bfloat16
-    would be .16 % off on every element, the same way in every layer.
   """
   if keys is None or rate == 0:
     return x
+  # In float32: 1 / (1 - .1) rounded to bfloat16 would be .16 % off on every
+  # element, the same way in every layer.
   scaled = (x.astype(jnp.float32) * np.float32(1 / (1 - rate))).astype(x.dtype)
   keep = keep_mask(keys, x.shape[1:], rate)
   return jnp.where(keep, scaled, jnp.zeros((), x.dtype))

@@ -1,8 +1,8 @@
 """ids -> vectors -> logits -> losses: RoBERTa, and the only room with nnx.
 
-Floor 1 (imports kernels). Outside there are only nested dicts of arrays:
-`create` makes them, `bind` turns them into a module inside the traced loss.
-The module never says mesh, remat or optimizer.
+Floor 1 (imports kernels). Elsewhere there are only nested dicts of arrays:
+`create` makes them, `bind` turns them into a module inside the traced loss. The
+room knows neither mesh nor optimizer.
 
 Shapes stand in names, here as in kernels.attention:
   B batch rows, T tokens, S source tokens (= T), D hidden size, H heads,

@@ -1,7 +1,9 @@
-"""x_BTD through embeddings and N post-LN blocks.
+"""The encoder: embeddings and N post-LN layers, scanned.
 
 fairseq models/transformer/transformer_encoder.py and
-modules/transformer_layer.py.
+modules/transformer_layer.py. The chapter also holds what every part of the
+model is made of (`Dense`, `Norm`), what is kept for the backward pass
+(`POLICIES`), and the padding of the vocabulary's rows.
 """
 
 from collections.abc import Callable
@@ -19,10 +21,18 @@ from robertax.errors import InputError, unknown
 from robertax.kernels import attention, dropout, fold, gelu, layer_norm
 from robertax.kernels.dense import add_bias, product
 
-# The two layers that hold parameters, and the law that fills them.
-#
-# fairseq modules/transformer_sentence_encoder.py `init_bert_params`: all
-# matrices and tables N(0, .02), not truncated; biases 0; LayerNorm 1 and 0.
+PAD_ID = 1  # of <pad>, and the position of padding: fairseq's padding_idx
+TYPES = 0x74797065  # 'type': folded into the key of the type table.
+# Where dropout happens. A level (0 for embeddings, 1.. for the layers) and,
+# within a layer, a site are folded into a row's key, so that no two masks of a
+# step are alike.
+EMBEDDINGS = 0
+PROBABILITIES, ATTENTION, MLP = 0, 1, 2
+
+
+# Initialization is fairseq's (modules/transformer_sentence_encoder.py,
+# `init_bert_params`): all matrices and tables N(0, .02), not truncated; biases
+# 0; LayerNorm 1 and 0.
 
 
 def gaussian(key, shape: tuple[int, ...], std: float) -> nnx.Param:
@@ -31,10 +41,7 @@ def gaussian(key, shape: tuple[int, ...], std: float) -> nnx.Param:
 
 
 class Dense(nnx.Module):
-  """y = x kernel + bias, over one or two contracted dims.
-
-  Parameters stay float32 and are cast to x's dtype where they are used.
-  """
+  """y = x kernel + bias over one or two dims; float32, cast to x's dtype."""
 
   def __init__(self, key, inputs: tuple[int, ...], outputs: tuple[int, ...],
                std: float):
@@ -42,8 +49,8 @@ class Dense(nnx.Module):
     self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32))
 
   def __call__(self, einsum: str, x):
-    """`einsum` spells the product, such as 'BTD,DF->BTF'."""
-    del einsum  # Says it to the reader; the kernel's own dims say the same.
+    """`einsum`, such as 'BTD,DF->BTF', is for the reader alone."""
+    del einsum
     kernel, bias = self.kernel[...], self.bias[...]
     return add_bias(product(x, kernel.astype(x.dtype),
                             kernel.ndim - bias.ndim), bias)
@@ -61,19 +68,15 @@ class Norm(nnx.Module):
     return layer_norm(x, self.scale[...], self.bias[...], self.eps)
 
 
-# What the backward pass finds in memory, and what it makes again.
-#
-# Each policy is the names of what a block keeps beside its own input; all else
-# is computed again, from what is kept, when the backward pass reaches the
-# block. The numbers are the same.
-
+# Rematerialization. A policy names what a layer keeps for the backward pass
+# beside its own input; all else is computed again, to the same numbers.
 
 QUERY, KEY, VALUE = 'query', 'key', 'value'
-CONTEXT = 'context'  # what attention gives, before its output product
-ATTENTION_SUM, MLP_SUM = 'attention_sum', 'mlp_sum'  # what the LayerNorms get
-MLP_IN = 'mlp_in'  # before the GELU
+CONTEXT = 'context'  # output of attention, before its output product
+ATTENTION_SUM, MLP_SUM = 'attention_sum', 'mlp_sum'  # inputs of LayerNorms
+MLP_IN = 'mlp_in'  # input of the GELU
 
-# `products` keeps what each product of matrices gives, and makes LayerNorm,
+# `products` keeps the result of each product of matrices, and makes LayerNorm,
 # GELU, dropout and softmax again: cheap operations on what is read anyway.
 # `attention` makes the MLP's first product again too, `full` everything.
 POLICIES: dict[str, tuple[str, ...] | None] = {
@@ -86,94 +89,70 @@ POLICIES: dict[str, tuple[str, ...] | None] = {
 keep = checkpoint_name
 
 
-def rematerialize(function: Callable, name: str) -> Callable:
-  """The function, keeping for its backward pass what the policy names.
-
-  Args:
-    function: of arrays, run inside a scan.
-    name: a row of POLICIES.
-
-  Raises:
-    InputError: no such policy.
-  """
+def rematerialize(body: Callable, name: str) -> Callable:
+  """The body of a scan, keeping for its backward pass what the policy names."""
   if name not in POLICIES:
     raise unknown('model.remat', name, POLICIES)
   if POLICIES[name] is None:
-    return function
+    return body
   # A scan keeps the two passes apart by itself, so CSE need not be prevented.
   return jax.checkpoint(
-      function, prevent_cse=False,
+      body, prevent_cse=False,
       policy=jax.checkpoint_policies.save_only_these_names(*POLICIES[name]))
 
 
-# The vocabulary's rows: padded inside a run, the tokenizer's outside.
-#
-# Tables that have a row for each id are padded to a multiple of 128 in the
-# TrainState, and so in checkpoints: matrix units work on tiles of 128, and any
-# power of two up to 128 divides the rows along the mesh's `model` axis, which
-# 50,265 = 3^2 x 5 x 1117 would not be. The rule knows no mesh, so a checkpoint
-# can be read onto any. Outside (`create`, `load`, other programs' files) there
-# are the tokenizer's rows alone. A padded row is no id's: it is 0, its logit is
-# -inf, and so its gradient and every update are 0 too.
+# Padding of the vocabulary. Tables that have a row for each id are padded to a
+# multiple of 128 in the TrainState, and so in checkpoints: matrix units work on
+# tiles of 128, and the mesh's `model` axis divides the rows, which 50,265 = 3^2
+# x 5 x 1117 does not allow. The multiple is the same on any mesh, so that a
+# checkpoint can be read onto another. Elsewhere (`create`, `load`, other
+# programs' files) there are the tokenizer's rows alone. A padded row is 0 and
+# its logit is -inf, so its gradient and every update are 0 too.
 
-
-MULTIPLE = 128
-# What has a row for each id, where the model has it at all.
-TABLES = (('embeddings', 'tokens'), ('lm_head', 'bias'), ('lm_head', 'decoder'))
+_ROW_MULTIPLE = 128
+# The tables with a row for each id; a model may lack some.
+_VOCABULARY_TABLES = (('embeddings', 'tokens'), ('lm_head', 'bias'),
+                      ('lm_head', 'decoder'))
 
 
 def pad_vocabulary(params: Any) -> Any:
   """Appends rows of 0 up to a multiple of 128. Traceable.
 
   Args:
-    params: nested dict of arrays, as from `create`; or padded already, which
-      changes nothing.
+    params: nested dict of arrays, as from `create`, or padded already.
 
   Returns:
-    The same with V rounded up, in new dicts; all other leaves are the same.
+    New dicts with V rounded up; all other leaves are the same.
   """
   def pad(table):
-    more = -len(table) % MULTIPLE
+    more = -len(table) % _ROW_MULTIPLE
     return table if not more else jnp.pad(
         table, [(0, more)] + [(0, 0)] * (table.ndim - 1))
-  return _changed_tables(params, pad)
+  return _map_tables(params, pad)
 
 
 def unpad_vocabulary(config: ModelConfig, params: Any) -> Any:
-  """The inverse of `pad_vocabulary`: the tokenizer's rows. Traceable.
-
-  Args:
-    config: its vocab_size rows are kept.
-    params: padded or not.
-  """
-  return _changed_tables(params, lambda table: (
+  """The first `config.vocab_size` rows of params, padded or not. Traceable."""
+  return _map_tables(params, lambda table: (
       table if len(table) == config.vocab_size else table[:config.vocab_size]))
 
 
 def mask_padding(bias_V: jax.Array, vocab_size: int) -> jax.Array:
-  """The decoder's bias, -inf from id `vocab_size` on: no such id is likely."""
+  """The decoder's bias, -inf from id `vocab_size` on."""
   if len(bias_V) == vocab_size:
     return bias_V
   return jnp.where(jnp.arange(len(bias_V)) < vocab_size, bias_V, -math.inf)
 
 
-def _changed_tables(params: Any, change: Callable[[jax.Array],
-                                                  jax.Array]) -> Any:
+def _map_tables(params: Any,
+                change: Callable[[jax.Array], jax.Array]) -> Any:
   if not isinstance(params, dict):
     return params
   changed = dict(params)
-  for part, name in TABLES:
+  for part, name in _VOCABULARY_TABLES:
     if name in changed.get(part, ()):
       changed[part] = {**changed[part], name: change(changed[part][name])}
   return changed
-
-
-PAD_ID = 1  # of <pad>, and the position of padding: fairseq's padding_idx
-TYPES = 0x74797065  # 'type': what the key of that table is folded with.
-# Where dropout happens: folded into a row's key, so that no two masks of a
-# step are alike. The first level is 0 for embeddings and 1.. for the blocks.
-EMBEDDINGS = 0
-PROBABILITIES, ATTENTION, MLP = 0, 1, 2
 
 
 def _fold(keys, data):
@@ -183,8 +162,8 @@ def _fold(keys, data):
 def positions(segment_ids_BT):
   """Positions from 2 upwards, anew in every segment; padding has 1.
 
-  fairseq utils.py make_positions, with the count restarted where the segment
-  id changes, so that packed examples see the positions they would see alone.
+  This is fairseq utils.py make_positions for packed examples: each has the
+  positions that it would have alone.
 
   >>> positions(jnp.array([[1, 1, 2, 2, 2, 0]]))
   Array([[2, 3, 2, 3, 4, 1]], dtype=int32)
@@ -200,7 +179,7 @@ def positions(segment_ids_BT):
 class Embeddings(nnx.Module):
   """Tokens plus learned positions, LayerNorm, dropout; padding becomes 0.
 
-  With `num_types`, plus types too (BERT modeling.py embedding_postprocessor).
+  With `num_types` types are added (BERT modeling.py embedding_postprocessor).
   """
 
   def __init__(self, config: ModelConfig, key):
@@ -210,22 +189,22 @@ class Embeddings(nnx.Module):
     tokens_VD = gaussian(token_key, (config.vocab_size, size), std)
     positions_PD = gaussian(position_key, (rows, size), std)
     self.tokens = nnx.Param(tokens_VD[...].at[PAD_ID].set(0))
-    # Row 0 is no token's position either (fairseq leaves it random, unused).
+    # No token has position 0 either (fairseq leaves that row random).
     self.positions = nnx.Param(positions_PD[...].at[:PAD_ID + 1].set(0))
     if config.num_types:
-      # A key of its own: the other parameters are those of a model without.
+      # By a key of its own, which leaves all other parameters as they are.
       self.types = gaussian(jax.random.fold_in(key, TYPES),
                             (config.num_types, size), std)
     self.norm = Norm(size, config.layer_norm_eps)
     self.config = config
 
   def __call__(self, input_ids_BT, segment_ids_BT, type_ids_BT, keys_B2):
-    # All lookups and the norm in float32: the cast to bfloat16 comes after.
+    # Lookups and the norm are in float32; the cast comes after.
     x_BTD = (self.tokens[...][input_ids_BT]
              + self.positions[...][positions(segment_ids_BT)])
     if self.config.num_types:
-      # A product, as in BERT: a lookup's gradient would add all tokens to the
-      # same two rows, one after another. In full precision it is the lookup.
+      # A lookup as a product, as in BERT: a lookup's gradient would add all
+      # tokens to the same two rows, one after another.
       types_BTC = jax.nn.one_hot(type_ids_BT, self.config.num_types)
       x_BTD += jnp.einsum('BTC,CD->BTD', types_BTC, self.types[...],
                           precision=lax.Precision.HIGHEST)
@@ -260,7 +239,7 @@ class Attention(nnx.Module):
     return self.output('BTHK,HKD->BTD', keep(x_BTHK, CONTEXT))
 
 
-class Block(nnx.Module):
+class Layer(nnx.Module):
   """Post-LN: LN(x + attention(x)), then LN(x + MLP(x)).
 
   fairseq modules/transformer_layer.py:194. No dropout after the GELU: fairseq's
@@ -280,32 +259,26 @@ class Block(nnx.Module):
   def __call__(self, x_BTD, segment_ids_BT, keys_B2):
     y_BTD = self.attention(x_BTD, segment_ids_BT, keys_B2)
     y_BTD = dropout(y_BTD, _fold(keys_B2, ATTENTION), self.rate)
-    x_BTD = self.attention_norm(
-        keep(x_BTD + y_BTD, ATTENTION_SUM))
+    x_BTD = self.attention_norm(keep(x_BTD + y_BTD, ATTENTION_SUM))
     h_BTF = gelu(keep(self.mlp_in('BTD,DF->BTF', x_BTD), MLP_IN))
     y_BTD = self.mlp_out('BTF,FD->BTD', h_BTF)
     y_BTD = dropout(y_BTD, _fold(keys_B2, MLP), self.rate)
     return self.mlp_norm(keep(x_BTD + y_BTD, MLP_SUM))
 
 
-def stack(config: ModelConfig, key) -> Block:
-  """N blocks as one, each parameter with a leading dim N."""
-  return jax.vmap(lambda key: Block(config, key))(
+def stack_layers(config: ModelConfig, key) -> Layer:
+  """N layers as one, each parameter with a leading dim N."""
+  return jax.vmap(lambda key: Layer(config, key))(
       jax.random.split(key, config.num_layers))
 
 
-def layer_keys(keys_B2, num_layers: int):
-  """uint32[N, B, 2], a key for each block and row; None stays None."""
-  layers_N1 = 1 + jnp.arange(num_layers, dtype=jnp.uint32)[:, None]
-  return _fold(keys_B2, layers_N1)
-
-
-def encode(embeddings: Embeddings, layers: Block, input_ids_BT,
+def encode(embeddings: Embeddings, layers: Layer, input_ids_BT,
            segment_ids_BT, type_ids_BT, keys_B2, all_layers: bool = False):
-  """Embeddings, then the blocks in one scan: compiled once, not N times.
+  """Embeddings, then the layers in one scan: compiled once, not N times.
 
-  With `all_layers`, [N + 1, B, T, D]: what goes into each block, and out of the
-  last one.
+  Returns:
+    [B, T, D]; with `all_layers`, [N + 1, B, T, D]: the input of each layer, and
+    the output of the last one.
   """
   config = embeddings.config
   if (type_ids_BT is None) != (not config.num_types):
@@ -321,14 +294,16 @@ def encode(embeddings: Embeddings, layers: Block, input_ids_BT,
         f'model.max_positions={input_ids_BT.shape[1]}.')
   x_BTD = embeddings(input_ids_BT, segment_ids_BT, type_ids_BT, keys_B2)
 
-  def body(x_BTD, layer):
-    block, layer_keys_B2 = layer
-    return block(x_BTD, segment_ids_BT, layer_keys_B2), (
+  def body(x_BTD, layer_and_keys):
+    layer, layer_keys_B2 = layer_and_keys
+    return layer(x_BTD, segment_ids_BT, layer_keys_B2), (
         x_BTD if all_layers else None)
 
-  x_BTD, x_NBTD = lax.scan(rematerialize(body, config.remat), x_BTD,
-                      (layers, layer_keys(keys_B2, config.num_layers)),
-                      unroll=min(config.layers_unrolled, config.num_layers))
+  layers_N1 = 1 + jnp.arange(config.num_layers, dtype=jnp.uint32)[:, None]
+  x_BTD, x_NBTD = lax.scan(
+      rematerialize(body, config.remat), x_BTD,
+      (layers, _fold(keys_B2, layers_N1)),
+      unroll=min(config.layers_unrolled, config.num_layers))
   if all_layers:
     return jnp.concatenate([x_NBTD, x_BTD[None]])
   return x_BTD

@@ -1,5 +1,8 @@
-"""What is read off the encoder's states: masked tokens; does B follow A; a
-sequence's class; where a span starts and ends.
+"""The heads on the encoder's states, and their losses.
+
+They predict masked tokens, whether B follows A, a sequence's class, and where a
+span starts and ends. A loss is a sum: whoever knows the count of all targets
+divides, once.
 """
 
 import math
@@ -12,12 +15,9 @@ from robertax.config import ModelConfig
 from robertax.kernels import dropout, fold, gelu
 from robertax.model.encoder import Dense, Norm, gaussian, mask_padding
 
-# Losses as sums: whoever knows the global count divides, once.
-
-
 Sums = dict[str, jax.Array]
-# The logit of what is no choice: -inf would make the gradient of a softmax in
-# which nothing is one NaN.
+# The logit of what cannot be chosen. With -inf, the gradient of a softmax over
+# nothing else would be NaN.
 OUTSIDE = -1e30
 
 
@@ -27,12 +27,12 @@ def mlm_loss(logits_BMV: jax.Array, targets_BM: jax.Array,
 
   Args:
     logits_BMV: any float; computed in float32. V may lie on several devices.
-    targets_BM: int32, the original ids.
+    targets_BM: int32.
     weights_BM: 1 for a masked token, 0 for filler.
 
   Returns:
     Three float32 scalars: `loss_sum` in nats, `weight_sum`, and `correct_sum`,
-    the tokens whose largest logit is the target's.
+    of targets that have the largest logit.
   """
   return _cross_entropy(logits_BMV, targets_BM, weights_BM, '')
 
@@ -43,28 +43,21 @@ def nsp_loss(logits_BPC: jax.Array, targets_BP: jax.Array,
 
   Args:
     logits_BPC: C = 2; any float, computed in float32.
-    targets_BP: int32, BERT's (run_pretraining.py get_next_sentence_output):
-      0: B follows A, 1: B is random.
+    targets_BP: int32, 0: B follows A, 1: B is random (BERT run_pretraining.py
+      get_next_sentence_output).
     weights_BP: 1 for an example, 0 for filler.
 
   Returns:
-    As `mlm_loss`: `nsp_loss_sum`, `nsp_weight_sum`, `nsp_correct_sum`.
+    As `mlm_loss`, named `nsp_loss_sum`, `nsp_weight_sum`, `nsp_correct_sum`.
   """
   return _cross_entropy(logits_BPC, targets_BP, weights_BP, 'nsp_')
 
 
 def class_loss(logits_BPC: jax.Array, targets_BP: jax.Array,
                weights_BP: jax.Array) -> Sums:
-  """Cross-entropy over the classes of sequences, or the members of a group.
+  """As `mlm_loss`, over the classes of sequences or the members of a group.
 
-  Args:
-    logits_BPC: any float; computed in float32. A class that is none has a
-      large negative logit, not -inf, whose gradient would be NaN.
-    targets_BP: int32.
-    weights_BP: 1 for a target, 0 for filler.
-
-  Returns:
-    As `mlm_loss`.
+  What cannot be chosen has the logit `OUTSIDE`, not -inf.
   """
   return _cross_entropy(logits_BPC, targets_BP, weights_BP, '')
 
@@ -72,10 +65,10 @@ def class_loss(logits_BPC: jax.Array, targets_BP: jax.Array,
 def span_loss(start_BT: jax.Array, end_BT: jax.Array,
               segment_ids_BT: jax.Array, starts_BP: jax.Array,
               ends_BP: jax.Array, weights_BP: jax.Array) -> Sums:
-  """Where a span starts, where it ends: a softmax each over its sequence.
+  """Half the sum of the cross-entropies of a span's start and its end.
 
-  Half the sum of the two cross-entropies (BERT run_squad.py, `total_loss`).
-  Sequence p of a row is where segment_ids == p + 1, whatever is packed beside.
+  Each softmax is over one sequence (BERT run_squad.py, `total_loss`): sequence
+  p of a row is where segment_ids == p + 1.
 
   Args:
     start_BT, end_BT: float32 logits.
@@ -84,7 +77,7 @@ def span_loss(start_BT: jax.Array, end_BT: jax.Array,
     weights_BP: 1 for a sequence, 0 for filler.
 
   Returns:
-    As `mlm_loss`; correct are those with both ends right.
+    As `mlm_loss`; a span is correct if both its ends are.
   """
   slots_P = jnp.arange(1, starts_BP.shape[1] + 1)
   inside_BPT = segment_ids_BT[:, None, :] == slots_P[:, None]
@@ -98,12 +91,7 @@ def span_loss(start_BT: jax.Array, end_BT: jax.Array,
 
 
 def token_log_probs(logits_BMV: jax.Array, targets_BM: jax.Array) -> jax.Array:
-  """The log-probability, in nats, of each target: float32[B, M].
-
-  Args:
-    logits_BMV: any float; computed in float32. V may lie on several devices.
-    targets_BM: int32.
-  """
+  """The log-probability of each target, in nats: float32[B, M]."""
   return -_nats(logits_BMV.astype(jnp.float32), targets_BM)
 
 
@@ -114,17 +102,14 @@ def _nats(logits, targets):
 
 
 def _cross_entropy(logits, targets, weights, prefix: str) -> Sums:
-  """Over the last dim of the logits; the sums' names begin with `prefix`.
-
-  Only reductions touch the logits: where the vocabulary lies on the devices of
-  the `model` axis, each reduces its part and numbers of size B x M meet.
-  Indexing a logit, or argmax, would bring the B x M x V of them together.
-  """
+  # Only reductions touch the logits. So where the vocabulary is sharded along
+  # the `model` axis, each device reduces its part and B x M numbers meet;
+  # indexing a logit, or argmax, would bring all B x M x V of them together.
   logits = logits.astype(jnp.float32)
   weights = weights.astype(jnp.float32)
   ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
   nats = _nats(logits, targets)
-  # argmax: the first of the largest.
+  # The argmax: the first of the largest.
   largest = logits.max(-1, keepdims=True)
   best = jnp.where(logits == largest, ids, logits.shape[-1]).min(-1)
   correct = best == targets
@@ -136,9 +121,8 @@ def _cross_entropy(logits, targets, weights, prefix: str) -> Sums:
 class MLMHead(nnx.Module):
   """dense -> GELU -> LayerNorm -> decoder table -> bias (RobertaLMHead).
 
-  fairseq models/roberta/model.py:470. The decoder is the token table, handed
-  in by the caller (one Param held twice would be two leaves), unless
-  `tie_embeddings=False`; then it is `decoder`, of the same shape.
+  fairseq models/roberta/model.py:470. A tied decoder is the token table, which
+  the caller hands in: one Param held twice would be two leaves.
   """
 
   def __init__(self, config: ModelConfig, key):
@@ -152,10 +136,8 @@ class MLMHead(nnx.Module):
     self.tied, self.vocab_size = config.tie_embeddings, config.vocab_size
 
   def __call__(self, x_BTD, mlm_positions_BM, tokens_VD):
-    """logits_BMV, float32: only masked positions meet the V-wide product.
-
-    V is what the table has; the logits of padded rows are -inf.
-    """
+    """logits_BMV, float32; the logits of padded rows of the table are -inf."""
+    # Only masked positions meet the V-wide product.
     x_BMD = jnp.take_along_axis(x_BTD, mlm_positions_BM[..., None], axis=1)
     x_BMD = self.norm(gelu(self.dense('BMD,DE->BME', x_BMD)))
     table_VD = tokens_VD if self.tied else self.decoder[...]
@@ -166,11 +148,10 @@ class MLMHead(nnx.Module):
 
 
 class NSPHead(nnx.Module):
-  """Next-sentence prediction: BERT's pooler and a two-way linear layer.
+  """BERT's pooler (dense, tanh) of the state of <s>, then two logits.
 
-  The state of an example's <s>, dense, tanh (BERT modeling.py, `pooler`), then
-  two logits (run_pretraining.py get_next_sentence_output). No dropout in
-  either.
+  BERT modeling.py `pooler`, run_pretraining.py get_next_sentence_output; no
+  dropout in either.
   """
 
   def __init__(self, config: ModelConfig, key):
@@ -183,16 +164,16 @@ class NSPHead(nnx.Module):
     """logits_BPC, float32, C = 2: B follows A, B is random."""
     x_BPD = jnp.take_along_axis(x_BTD, nsp_positions_BP[..., None], axis=1)
     x_BPD = self.pooler('BPD,DE->BPE', x_BPD)
-    # So few that float32 costs nothing.
+    # These are so few that float32 costs nothing.
     return self.output('BPD,DC->BPC', jnp.tanh(x_BPD.astype(jnp.float32)))
 
 
 class ClassifierHead(nnx.Module):
   """dropout -> dense -> tanh -> dropout -> output (RobertaClassificationHead).
 
-  fairseq models/roberta/model.py:498. The head is made after the encoder was
-  initialized (model.py:343), so it keeps PyTorch's law for linear layers:
-  kernels and biases uniform within 1 / sqrt(inputs).
+  fairseq models/roberta/model.py:498. fairseq makes it after the encoder was
+  initialized (model.py:343), so it keeps PyTorch's initialization of linear
+  layers: kernels and biases uniform within 1 / sqrt(inputs).
   """
 
   def __init__(self, config: ModelConfig, key):
@@ -206,10 +187,9 @@ class ClassifierHead(nnx.Module):
     """logits_BPC, float32, of the states at `positions_BP`."""
     if keys_B2 is not None:
       keys_B2 = keys_B2[::len(keys_B2) // len(positions_BP)]
-    # So few that float32 costs nothing.
     x_BPD = jnp.take_along_axis(
         x_BTD, positions_BP[..., None], axis=1).astype(jnp.float32)
-    # Behind the levels of the encoder: 0 for embeddings, 1.. for the blocks.
+    # The dropout level behind those of the encoder's layers.
     keys = None if keys_B2 is None else fold(keys_B2, 1 + self.level)
     for site, layer in enumerate((self.dense, self.output)):
       x_BPD = dropout(x_BPD, None if keys is None else fold(keys, site),
@@ -221,7 +201,7 @@ class ClassifierHead(nnx.Module):
 
 
 def _torch_linear(key, inputs: int, outputs: int) -> Dense:
-  """A Dense filled as torch.nn.Linear.reset_parameters fills it."""
+  """A Dense initialized as torch.nn.Linear.reset_parameters does."""
   layer, bound = Dense(key, (inputs,), (outputs,), 0.0), 1 / math.sqrt(inputs)
   for parameter, sub in zip((layer.kernel, layer.bias), jax.random.split(key)):
     parameter[...] = jax.random.uniform(
@@ -230,10 +210,7 @@ def _torch_linear(key, inputs: int, outputs: int) -> Dense:
 
 
 class SpanHead(nnx.Module):
-  """Two logits a token: a span starts here, it ends here.
-
-  BERT run_squad.py create_model: one linear layer, N(0, .02) and bias 0.
-  """
+  """One linear layer to two logits a token (BERT run_squad.py create_model)."""
 
   def __init__(self, config: ModelConfig, key):
     self.output = Dense(key, (config.hidden_size,), (2,),

@@ -1,4 +1,4 @@
-"""The whole model, and the two doors between it and nested dicts of arrays."""
+"""The whole model, and what turns it into nested dicts of arrays and back."""
 
 import functools
 
@@ -10,46 +10,44 @@ from robertax.errors import InputError
 from robertax.model import encoder
 from robertax.model.heads import ClassifierHead, MLMHead, NSPHead, SpanHead
 
-# What a model's arithmetic costs, as MFU counts it.
+# 'nsp', 'cls', 'span': folded into the keys of these heads, so that all other
+# parameters are those of a model without them.
+NSP, CLASSIFIER, SPAN = 0x6e7370, 0x636c73, 0x7370616e
 
 
 def training_flops(config: ModelConfig, tokens: float, targets: float,
                    length: int) -> float:
-  """Of forward and backward pass: products of matrices alone, 1 MAC = 2 FLOP.
+  """FLOP of forward and backward pass, as MFU counts them (PaLM, appendix B).
 
-  6 for each parameter of the blocks and token, 12 L H T a token for attention,
-  6 (H V + H^2) for each position that goes through the head (PaLM, appendix B;
-  backward is twice forward).
+  Products of matrices alone, 1 MAC = 2 FLOP, backward twice forward: 6 for each
+  parameter of the layers and token, 12 L H T a token for attention, 6 (H V +
+  H^2) for each position that goes through the head.
 
   Args:
     config: its vocab_size filled in.
     tokens: without padding.
     targets: masked positions that are predicted.
-    length: of a row, T.
+    length: tokens of a row, T.
   """
   layers, hidden = config.num_layers, config.hidden_size
-  blocks = layers * (4 * hidden**2 + 2 * hidden * config.mlp_size)
-  return (tokens * (6 * blocks + 12 * layers * hidden * length)
+  parameters = layers * (4 * hidden**2 + 2 * hidden * config.mlp_size)
+  return (tokens * (6 * parameters + 12 * layers * hidden * length)
           + 6 * targets * (hidden * config.vocab_size + hidden**2))
-
-
-# 'nsp', 'cls', 'span': what the keys of those heads are folded with, so that
-# all other parameters are those of a model without.
-NSP, CLASSIFIER, SPAN = 0x6e7370, 0x636c73, 0x7370616e
 
 
 class Roberta(nnx.Module):
   """Encoder, and the heads that the config asks for.
 
-  Holds no generator: dropout keys are given. Positions are those of a row; with
-  fewer rows of them than of tokens, each row of them is of so many consecutive
-  rows of tokens, read as one (data.examples: blocks).
+  It holds no generator: dropout keys are given. Where the positions that a head
+  reads have fewer rows than the tokens, each of their rows belongs to a row
+  group: consecutive rows of tokens, read as one (data.finetuning). A method of
+  a head that the model lacks raises an InputError.
   """
 
   def __init__(self, config: ModelConfig, key):
     keys = jax.random.split(key, 3)
     self.embeddings = encoder.Embeddings(config, keys[0])
-    self.layers = encoder.stack(config, keys[1])
+    self.layers = encoder.stack_layers(config, keys[1])
     if config.lm_head:
       self.lm_head = MLMHead(config, keys[2])
     if config.nsp_head:
@@ -62,7 +60,7 @@ class Roberta(nnx.Module):
 
   def encode(self, input_ids_BT, segment_ids_BT, type_ids_BT=None, *,
              dropout_key=None):
-    """The last block's states.
+    """The last layer's states.
 
     Args:
       input_ids_BT: int32.
@@ -71,10 +69,10 @@ class Roberta(nnx.Module):
       dropout_key: uint32[B, 2] from kernels.row_keys, or None: no dropout.
 
     Returns:
-      x_BTD in config.dtype; what stands at padding has no meaning.
+      x_BTD in config.dtype; at padding it has no meaning.
 
     Raises:
-      InputError: more tokens than positions; types for a model without, or
+      InputError: more tokens than positions; types for a model without them, or
         none for a model with them.
     """
     return encoder.encode(self.embeddings, self.layers, input_ids_BT,
@@ -83,42 +81,26 @@ class Roberta(nnx.Module):
   __call__ = encode
 
   def encode_layers(self, input_ids_BT, segment_ids_BT, type_ids_BT=None):
-    """As `encode`, without dropout: the embeddings and each block's states.
-
-    Returns:
-      [N + 1, B, T, D] in config.dtype.
-    """
+    """[N + 1, B, T, D]: embeddings and each layer's states, without dropout."""
     return encoder.encode(self.embeddings, self.layers, input_ids_BT,
                           segment_ids_BT, type_ids_BT, None, all_layers=True)
 
   def mlm_logits(self, x_BTD, mlm_positions_BM):
     """logits_BMV, float32, at `mlm_positions_BM` (int32, 0 as filler).
 
-    Of padded parameters (`pad_vocabulary`) they have padded ids too, which are
-    -inf: of probability 0.
-
-    Raises:
-      InputError: the model has no such head.
+    Padded parameters (`pad_vocabulary`) give logits of padded ids too: -inf.
     """
     if not self.embeddings.config.lm_head:
       raise InputError('model.lm_head=False: this model predicts no tokens. '
                        'One that was pretrained does.')
-    return self.lm_head(_blocks(x_BTD, mlm_positions_BM), mlm_positions_BM,
+    return self.lm_head(_row_groups(x_BTD, mlm_positions_BM), mlm_positions_BM,
                         self.embeddings.tokens[...])
 
   def nsp_logits(self, x_BTD, nsp_positions_BP):
-    """Whether B follows A (0) or is random (1), BERT's order.
+    """float32[B, P, 2]: B follows A, B is random.
 
-    Args:
-      x_BTD: from `encode`.
-      nsp_positions_BP: int32, where each packed example's <s> stands, 0 as
-        filler.
-
-    Returns:
-      float32[B, P, 2].
-
-    Raises:
-      InputError: the model has no such head.
+    `nsp_positions_BP` (int32) are those of the packed examples' <s>, 0 as
+    filler.
     """
     if not self.embeddings.config.nsp_head:
       raise InputError('model.nsp_head=False: this model predicts no next '
@@ -126,75 +108,51 @@ class Roberta(nnx.Module):
     return self.nsp_head(x_BTD, nsp_positions_BP)
 
   def class_logits(self, x_BTD, positions_BP, *, dropout_key=None):
-    """The classes of sequences.
+    """float32[B, P, C]: the classes of sequences.
 
-    Args:
-      x_BTD: from `encode`.
-      positions_BP: int32, where each sequence's <s> stands, 0 as filler.
-      dropout_key: as for `encode`.
-
-    Returns:
-      float32[B, P, C].
-
-    Raises:
-      InputError: the model has no such head.
+    `positions_BP` (int32) are those of the sequences' <s>, 0 as filler.
     """
     if not self.embeddings.config.num_classes:
       raise InputError('model.num_classes=0: this model has no classifier. '
                        'One that is fine-tuned for classes has.')
-    return self.classifier(_blocks(x_BTD, positions_BP), positions_BP,
+    return self.classifier(_row_groups(x_BTD, positions_BP), positions_BP,
                            dropout_key)
 
   def span_logits(self, x_BTD):
-    """Where spans start and end.
-
-    Args:
-      x_BTD: from `encode`.
-
-    Returns:
-      (start_BT, end_BT), float32, padding included.
-
-    Raises:
-      InputError: the model has no such head.
-    """
+    """(start_BT, end_BT), float32: where spans start and end."""
     if not self.embeddings.config.span_head:
       raise InputError('model.span_head=False: this model finds no spans. One '
                        'that is fine-tuned for answers does.')
     return self.span_head(x_BTD)
 
 
-def _blocks(x_BTD, positions):
-  """Consecutive rows as one, as many as a row of positions is of."""
+def _row_groups(x_BTD, positions):
+  """Consecutive rows as one, so that each row of positions has one."""
   return x_BTD.reshape(len(positions), -1, x_BTD.shape[-1])
 
 
 def create(config: ModelConfig, key: jax.Array) -> dict:
   """Fresh parameters: a nested dict of float32 arrays. Traceable.
 
-  Args:
-    config: with vocab_size resolved.
-    key: a jax.random key.
-
   Returns:
-    embeddings/{tokens, positions, norm}, layers/{attention/{query, key, value,
+    embeddings/{tokens, positions, norm}; layers/{attention/{query, key, value,
     output}, attention_norm, mlp_in, mlp_out, mlp_norm}, each with a leading
-    dim N, and lm_head/{dense, norm, bias} (+ decoder when not tied). With
-    num_types, embeddings/types; with nsp_head, nsp_head/{pooler, output}; with
-    num_classes, classifier/{dense, output}; with span_head, span_head/output;
-    without lm_head, none of that: the others are the same with and without.
-    Kernels are [inputs, outputs], with heads visible: [N, D, H, K] and
-    [N, H, K, D].
+    dim N; and, as far as the config has them, embeddings/types,
+    lm_head/{dense, norm, bias} (+ decoder where not tied),
+    nsp_head/{pooler, output}, classifier/{dense, output}, span_head/output. A
+    part's values do not depend on which others there are. Kernels are [inputs,
+    outputs], with heads visible: [N, D, H, K] and [N, H, K, D].
 
   Raises:
-    InputError: config.vocab_size is not resolved.
+    InputError: config.vocab_size is 0.
   """
-  _check_length(config)
+  _check_vocabulary(config)
   return _create(config, key)
 
 
 # One compilation instead of one for each small operation.
 @functools.partial(jax.jit, static_argnums=0)
-def _create(config, key):
+def _create(config: ModelConfig, key: jax.Array) -> dict:
   return nnx.to_pure_dict(nnx.state(Roberta(config, key)))
 
 
@@ -206,8 +164,8 @@ def bind(config: ModelConfig, params: dict) -> Roberta:
     params: as from `create`, or padded; the leaves may be tracers.
 
   Raises:
-    InputError: config.vocab_size is not resolved, or the names in `params` are
-      not this config's.
+    InputError: config.vocab_size is 0, or the names in `params` are not this
+      config's.
   """
   graph, names, structure = _skeleton(config)
   leaves, given = jax.tree.flatten(params)
@@ -222,9 +180,9 @@ def bind(config: ModelConfig, params: dict) -> Roberta:
 
 
 @functools.lru_cache(maxsize=32)
-def _skeleton(config):
+def _skeleton(config: ModelConfig):
   """The module's structure, made from shapes alone and once per config."""
-  _check_length(config)
+  _check_vocabulary(config)
   shapes = jax.eval_shape(lambda: Roberta(config, jax.random.key(0)))
   graph, state = nnx.split(shapes)
   pure = nnx.to_pure_dict(state)
@@ -233,7 +191,7 @@ def _skeleton(config):
   return graph, names, jax.tree.structure(pure)
 
 
-def _check_length(config):
+def _check_vocabulary(config: ModelConfig) -> None:
   if config.vocab_size < 1:
     raise InputError(
         f'model.vocab_size={config.vocab_size}: not resolved; it takes the '

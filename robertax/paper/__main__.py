@@ -18,8 +18,13 @@ import sys
 
 from absl import flags
 
-from robertax.errors import InputError
+from robertax import files
+from robertax.errors import InputError, unknown
 from robertax.flags import process_flags, run
+
+# The name of this command in what --help prints, as when it was one file.
+sys.argv[0] = sys.argv[0].replace(os.path.join('paper', '__main__.py'),
+                                  'paper.py')
 
 _TABLE = flags.DEFINE_string(
     'table', '', '1 to 8, encoding, several with commas between, or all.')
@@ -48,46 +53,39 @@ def main(argv):
   if _DRY_RUN.value:
     # No device of this machine is asked for, nor waited for.
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-  from robertax import files
-  from robertax.errors import unknown
+  # Imported here: a wrong flag is answered at once, without loading JAX.
   from robertax.paper import scales
-  from robertax.paper.run import Study, run_table
-  from robertax.paper.scales import (
-      SCALES,
-      check_scale,
-      cost_json,
-      cost_table,
-      table_costs,
-  )
-  from robertax.parallel import processes
 
-  names = scales.asked_tables(_TABLE.value)
-  if _SCALE.value not in SCALES:
-    raise unknown('--scale', _SCALE.value, SCALES)
-  scale = SCALES[_SCALE.value]
+  names = scales.table_names(_TABLE.value)
+  if _SCALE.value not in scales.SCALES:
+    raise unknown('--scale', _SCALE.value, scales.SCALES)
+  scale = scales.SCALES[_SCALE.value]
   if _DRY_RUN.value:
-    check_scale(scale)
-    found = table_costs(names, scale, _TOPOLOGY.value)
-    print(cost_table(found))
-    print(json.dumps(cost_json(found)))
-    sys.exit(0 if cost_json(found)['fits'] else 1)
+    scales.check_scale(scale)
+    costs = scales.table_costs(names, scale, _TOPOLOGY.value)
+    print(scales.cost_table(costs))
+    sums = scales.cost_json(costs)
+    print(json.dumps(sums))
+    sys.exit(0 if sums['fits'] else 1)
   if _TOPOLOGY.value:
     raise InputError('--topology is of --dry_run: a run takes what is here.')
+  from robertax.paper.run import Study, run_table
+  from robertax.parallel import processes
+
   processes.start(*(flag.value for flag in _PROCESSES))
   with processes.as_one():
     for name in names:
-      place = _workdir(name, len(names))
+      workdir = _workdir(name, len(names))
       models = _MODELS.value or f'{_workdir("", len(names))}/models'
-      ended = run_table(Study(
-          name, scale, _DATA.value, place, models))
+      ended = run_table(Study(name, scale, _DATA.value, workdir, models))
       if ended.signal:
         print('Stopped; the same command goes on.')
         sys.exit(128 + ended.signal)
       if ended.results:
-        with files.open(f'{place}/table.md') as f:
+        with files.open(f'{workdir}/table.md') as f:
           print(f.read(), end='')
-        print(f'\n{place}/results.json has all of it, {place}/table.png is its '
-              'picture.')
+        print(f'\n{workdir}/results.json has all of it, {workdir}/table.png is '
+              'its picture.')
   sys.exit(0)
 
 

@@ -1,7 +1,8 @@
-"""A table of the paper in words: ours beside the paper's, with spreads.
+"""A table of the paper as markdown and as a picture: ours beside the paper's.
 
 What may be concluded is computed, not written: a row differs from another where
-the interval of their difference over seeds leaves out 0.
+the interval of their difference over seeds leaves out 0. `found` is what
+results.json of a table holds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,25 +12,20 @@ import math
 import statistics
 from typing import Any
 
-from scipy import stats
-
 from robertax.paper.tables import COLUMNS, Table
 
-# Whether two rows differ by more than their seeds do.
-
-
 CONFIDENCE = 0.95
+OURS, PAPER = '#c0392b', '#34495e'  # Colours of points.
+Found = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-  """Of the means of two rows, the second less the first.
+  """The mean of one row less that of another.
 
   Attributes:
-    mean: that difference.
     low, high: Welch's t interval of it at CONFIDENCE; None where a row has one
       seed only, and nothing can be said.
-    apart: whether the interval leaves out 0. None: not known.
   """
   mean: float
   low: float | None
@@ -37,20 +33,22 @@ class Difference:
 
   @property
   def apart(self) -> bool | None:
+    """Whether the interval leaves out 0; None: not known."""
     if self.low is None or self.high is None:
       return None
     return not self.low <= 0 <= self.high
 
 
 def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
-  """Of two independent samples with unequal spreads (Welch 1947).
+  """Compares two independent samples with unequal spreads (Welch 1947).
 
   >>> difference([1., 2., 3.], [11., 12., 13.])
   Difference(mean=10.0, low=7.73..., high=12.26...)
 
   Args:
-    first, second: a value a seed, one or more.
+    first, second: one value for each seed.
   """
+  from scipy import stats
   mean = statistics.mean(second) - statistics.mean(first)
   if min(len(first), len(second)) < 2:
     return Difference(mean, None, None)
@@ -64,91 +62,36 @@ def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
   return Difference(mean, mean - half, mean + half)
 
 
-# A table of the paper as a picture, by matplotlib, drawn without a screen.
-
-
-OURS, PAPER = '#c0392b', '#34495e'
-
-
-def draw_table(found: Mapping[str, Any]) -> bytes:
-  """A panel a column: ours, a point a seed and a bar for the mean; below it the
-  paper's, on an axis of its own, for sizes differ.
-
-  Args:
-    found: what results.json holds of a table.
-
-  Returns:
-    A PNG.
-  """
-  from matplotlib.backends.backend_agg import FigureCanvasAgg
-  from matplotlib.figure import Figure
-  columns = found['columns']
-  rows = [row for row in found['rows'] if row['paper'] or 'values' in row]
-  names = [row['name'] for row in rows]
-  figure = Figure(figsize=(max(4, 2.6 * len(columns)), 5.2), dpi=110,
-                  layout='constrained')
-  FigureCanvasAgg(figure)
-  figure.suptitle(f'{found["title"]}\nours at scale {found["scale"]}',
-                  fontsize=10)
-  axes = figure.subplots(2, len(columns), squeeze=False)
-  for place, column in enumerate(columns):
-    ours, paper = axes[0, place], axes[1, place]
-    ours.set_title(COLUMNS[column].shown, fontsize=9)
-    for at, row in enumerate(rows):
-      if values := row.get('values', {}).get(column):
-        ours.plot([at] * len(values), values, 'o', color=OURS, markersize=4,
-                  alpha=0.6)
-        ours.hlines(statistics.mean(values), at - 0.3, at + 0.3, color=OURS)
-      if column in row['paper']:
-        paper.plot([at], [row['paper'][column]], 's', color=PAPER, markersize=5)
-    for axis, whose in ((ours, 'ours'), (paper, 'paper')):
-      axis.set_xlim(-0.6, len(rows) - 0.4)
-      axis.set_xticks(range(len(rows)), names if axis is paper else [],
-                      rotation=60, ha='right', fontsize=8)
-      axis.tick_params(labelsize=8)
-      axis.grid(axis='y', alpha=0.25)
-      axis.spines[['top', 'right']].set_visible(False)
-      if not place:
-        axis.set_ylabel(whose)
-      if not axis.lines:
-        axis.set_yticks([])
-        axis.text(0.5, 0.5, 'none', transform=axis.transAxes, ha='center',
-                  color='#888888')
-  out = io.BytesIO()
-  # Nothing of the day in it: the same table is the same picture.
-  figure.savefig(out, format='png', metadata={'Software': None})
-  return out.getvalue()
-
-
-Found = Mapping[str, Any]
-
-
 def comparisons(table: Table, found: Found) -> list[dict[str, Any]]:
-  """Each row with the baseline, column by column.
+  """Compares each row with the baseline, column by column.
 
   Returns:
-    {'row', 'than', 'column', 'mean', 'low', 'high', 'apart', 'paper'} each;
-    `paper` is the paper's own difference, None where it has none.
+    {'row', 'than', 'column', 'mean', 'low', 'high', 'apart', 'paper'} for each;
+    `paper` is the difference of the paper's figures, None where one is missing.
   """
   rows = {row['name']: row for row in found['rows']}
   base, compared = rows[table.baseline], []
   for column in found['columns']:
     for row in found['rows']:
-      values = row.get('values', {}).get(column)
-      others = base.get('values', {}).get(column)
+      values, others = _values(row, column), _values(base, column)
       if row is base or not values or not others:
         continue
-      said = [side['paper'].get(column) for side in (row, base)]
+      paper = [side['paper'].get(column) for side in (row, base)]
       one = difference(others, values)
       compared.append({
           'row': row['name'], 'than': base['name'], 'column': column,
           **dataclasses.asdict(one), 'apart': one.apart,
-          'paper': None if None in said else round(said[0] - said[1], 4)})
+          'paper': None if None in paper else round(paper[0] - paper[1], 4)})
   return compared
 
 
+def _values(row: Found, column: str) -> list[float]:
+  """One for each seed; empty where the row has none in that column."""
+  return row.get('values', {}).get(column, [])
+
+
 def table_markdown(table: Table, found: Found) -> str:
-  """The table, what it says, and what was asked, as markdown."""
+  """The grid, what may be concluded, and what was measured on what."""
   lines = [f'## {found["title"]}', '', *_markdown_grid(found), '']
   if table.note:
     lines += [table.note, '']
@@ -157,8 +100,7 @@ def table_markdown(table: Table, found: Found) -> str:
   lines += [f'Scale `{found["scale"]}`. Ours: mean (lowest to highest) over '
             f'the seeds of {over}. Rows are called as in the paper; what ours '
             'are is said by width, steps, batch and tokens.', '']
-  lines += _sentences(found)
-  lines += _asked(found)
+  lines += [*_conclusions(found), *_measurements(found)]
   return '\n'.join(lines).rstrip('\n') + '\n'
 
 
@@ -179,53 +121,50 @@ def _markdown_grid(found: Found) -> list[str]:
     for column in columns:
       cells.append(_markdown_cell(row, column))
       if column in papers:
-        cells.append(_said_number(row['paper'].get(column), column))
+        cells.append(_number(row['paper'].get(column), column))
     lines.append('| ' + ' | '.join(cells) + ' |')
   return lines
 
 
 def _markdown_cell(row: Found, column: str) -> str:
-  values = row.get('values', {}).get(column)
+  values = _values(row, column)
   if not values:
     return ''
-  text = _said_number(statistics.mean(values), column)
+  text = _number(statistics.mean(values), column)
   if len(values) > 1:
-    text += (f' ({_said_number(min(values), column)} to '
-             f'{_said_number(max(values), column)})')
+    text += (f' ({_number(min(values), column)} to '
+             f'{_number(max(values), column)})')
   chance = row['at_chance'].get(COLUMNS[column].task, 0)
   return text + (f', {chance} at chance' if chance else '')
 
 
-def _column_digits(column: str) -> int:
-  """Scores in percent have one, losses three."""
-  if COLUMNS[column].task:
-    return 1
-  return 2 if column == 'perplexity' else 3
+def _number(value: float | None, column: str, sign: str = '') -> str:
+  """Scores in percent have one digit behind the point, losses three."""
+  if value is None:
+    return ''
+  digits = 1 if COLUMNS[column].task else 2 if column == 'perplexity' else 3
+  return f'{value:{sign}.{digits}f}'
 
 
-def _said_number(value: float | None, column: str, sign: str = '') -> str:
-  return '' if value is None else f'{value:{sign}.{_column_digits(column)}f}'
-
-
-def _sentences(found: Found) -> list[str]:
+def _conclusions(found: Found) -> list[str]:
   shown = {row['name']: row['shown'] for row in found['rows']}
   lines = []
   for one in found['comparisons']:
     column = one['column']
     text = (f'- {COLUMNS[column].shown}: {shown[one["row"]]} less '
-            f'{shown[one["than"]]} is {_said_number(one["mean"], column, "+")}')
+            f'{shown[one["than"]]} is {_number(one["mean"], column, "+")}')
     if one['apart'] is None:
       text += ' with one seed: nothing can be said.'
     else:
       better = (one['mean'] < 0) == COLUMNS[column].down
       text += (
-          f' ({_said_number(one["low"], column, "+")} to '
-          f'{_said_number(one["high"], column, "+")}): ' + (
+          f' ({_number(one["low"], column, "+")} to '
+          f'{_number(one["high"], column, "+")}): ' + (
               f'{"better" if better else "worse"}, by more than the seeds '
               'differ.' if one['apart'] else
               'they do not differ beyond the seeds.'))
     if one['paper'] is not None:
-      text += f' In the paper {_said_number(one["paper"], column, "+")}.'
+      text += f' In the paper {_number(one["paper"], column, "+")}.'
     lines.append(text)
   known = [one for one in found['comparisons'] if one['apart'] is not None]
   if known:
@@ -236,9 +175,8 @@ def _sentences(found: Found) -> list[str]:
   return [*lines, ''] if lines else []
 
 
-def _asked(found: Found) -> list[str]:
-  """What each task was trained on and scored on; what stood in; what was not.
-  """
+def _measurements(found: Found) -> list[str]:
+  """What each task was trained and scored on, stand-ins and missing data."""
   lines, seen = [], set()
   if found['text']:
     lines.append(f'- text: {found["text"]}.')
@@ -263,10 +201,54 @@ def _asked(found: Found) -> list[str]:
     lines.append(text)
   for column in found['columns']:
     if COLUMNS[column].task in seen - set(found['missing']) and not any(
-        row.get('values', {}).get(column) for row in found['rows']):
+        _values(row, column) for row in found['rows']):
       lines.append(f'- {COLUMNS[column].shown}: what was scored has no such '
                    'part.')
   if found['not_asked']:
     lines.append('- Not asked at this scale: ' + ', '.join(
         COLUMNS[c].shown for c in found['not_asked']) + '.')
   return ['What was asked:', '', *lines, ''] if lines else []
+
+
+def draw_table(found: Found) -> bytes:
+  """A PNG of two panels a column: our seeds with a bar for their mean, and the
+  paper's figures on an axis of their own, for sizes differ.
+  """
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.figure import Figure
+  columns = found['columns']
+  rows = [row for row in found['rows'] if row['paper'] or 'values' in row]
+  names = [row['name'] for row in rows]
+  figure = Figure(figsize=(max(4, 2.6 * len(columns)), 5.2), dpi=110,
+                  layout='constrained')
+  FigureCanvasAgg(figure)
+  figure.suptitle(f'{found["title"]}\nours at scale {found["scale"]}',
+                  fontsize=10)
+  axes = figure.subplots(2, len(columns), squeeze=False)
+  for index, column in enumerate(columns):
+    ours, paper = axes[0, index], axes[1, index]
+    ours.set_title(COLUMNS[column].shown, fontsize=9)
+    for at, row in enumerate(rows):
+      if values := _values(row, column):
+        ours.plot([at] * len(values), values, 'o', color=OURS, markersize=4,
+                  alpha=0.6)
+        ours.hlines(statistics.mean(values), at - 0.3, at + 0.3, color=OURS)
+      if column in row['paper']:
+        paper.plot([at], [row['paper'][column]], 's', color=PAPER, markersize=5)
+    for axis, whose in ((ours, 'ours'), (paper, 'paper')):
+      axis.set_xlim(-0.6, len(rows) - 0.4)
+      axis.set_xticks(range(len(rows)), names if axis is paper else [],
+                      rotation=60, ha='right', fontsize=8)
+      axis.tick_params(labelsize=8)
+      axis.grid(axis='y', alpha=0.25)
+      axis.spines[['top', 'right']].set_visible(False)
+      if not index:
+        axis.set_ylabel(whose)
+      if not axis.lines:
+        axis.set_yticks([])
+        axis.text(0.5, 0.5, 'none', transform=axis.transAxes, ha='center',
+                  color='#888888')
+  out = io.BytesIO()
+  # Without version or date: the same table is the same picture.
+  figure.savefig(out, format='png', metadata={'Software': None})
+  return out.getvalue()

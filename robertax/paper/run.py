@@ -1,10 +1,10 @@
-"""Makes a table: pretrains, asks and fine-tunes what is missing of it.
+"""Makes a table: pretrains, measures and fine-tunes what is missing of it.
 
 Stage by stage (all pretraining, then one task after another), so that runs of
 one shape follow each other and compile once. Whatever has ended has left its
 file: a run of pretraining its last checkpoint and heldout.json, a fine-tuning
-run its results.json; what was under way goes on from its own checkpoint. So the
-table of a study that was killed is the undisturbed one's.
+run its results.json; what was interrupted goes on from its own checkpoint. So
+the table of a study that was killed is the undisturbed one's.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,8 +19,8 @@ import jax
 from robertax import files
 from robertax.errors import writing
 from robertax.paper import inputs, report, scales
-from robertax.paper.inputs import RunBudget, TableText, make_ready, run_budget
-from robertax.paper.scales import Scale, run_folder
+from robertax.paper.inputs import RunBudget, TableText, TaskData
+from robertax.paper.scales import PAPER_TASKS, Scale
 from robertax.paper.tables import COLUMNS, TABLES, Row, Table
 from robertax.parallel import processes
 from robertax.studies.sweep import sweep
@@ -35,9 +35,9 @@ class Ended:
   """How a call ended.
 
   Attributes:
-    results: what W/results.json holds; None where it was stopped, or where
+    results: content of W/results.json; None where it was stopped, or where
       several processes have pretrained and one machine is to do the rest.
-    signal: number of the signal that stopped it; 0: it came to its end.
+    signal: that stopped it; 0: it came to its end.
   """
   results: dict[str, Any] | None
   signal: int = 0
@@ -45,21 +45,12 @@ class Ended:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-  """A table to be made.
-
-  Attributes:
-    name: of TABLES.
-    scale: how large.
-    data: --data; '': TFDS.
-    folder: W.
-    models: where runs and text are kept; tables that have the same folder here
-      share them.
-  """
+  """A table to be made."""
   name: str
   scale: Scale
-  data: str
-  folder: str
-  models: str
+  data: str  # The folder DIR; '': TFDS.
+  workdir: str
+  models: str  # Folder of runs and text; tables with the same one share them.
 
   @property
   def table(self) -> Table:
@@ -67,61 +58,58 @@ class Study:
 
   @property
   def columns(self) -> tuple[str, ...]:
-    """Names of COLUMNS that are asked at this scale."""
+    """Names of COLUMNS that are measured at this scale."""
     return self.scale.columns.get(self.name, self.table.columns)
 
   @property
   def tasks(self) -> list[str]:
-    """Those of the columns, first what others begin with."""
+    """Tasks of the columns, first those whose models others begin with."""
     names = dict.fromkeys(COLUMNS[c].task for c in self.columns)
     return sorted(filter(None, names),
-                  key=lambda name: bool(scales.PAPER_TASKS[name].after))
+                  key=lambda name: bool(PAPER_TASKS[name].after))
 
 
 @dataclasses.dataclass
 class _Run:
-  """A row with a seed, as far as it has come; a random one has no run."""
+  """A row with a seed. Random weights are fine-tuned only."""
   row: Row
   seed: int
   budget: RunBudget
-  place: str
+  workdir: str  # Of the pretrained model.
+  # Task -> (workdir of its sweep, the sweep's results).
   tuned: dict[str, tuple[str, dict[str, Any]]] = dataclasses.field(
       default_factory=dict)
 
 
 def run_table(study: Study) -> Ended:
-  """Runs what is missing; writes W/results.json, table.md and table.png.
-
-  Raises:
-    InputError: wrong input of any kind.
-  """
+  """Runs what is missing; writes W/results.json, table.md and table.png."""
   def prepare():
-    text = make_ready(study.name, study.table, study.scale, study.data,
-                      study.models)
-    return text, _table_runs(study, text), {task: inputs.task_place(
-        task, study.data, f'{study.models}/data', study.scale)
-                                      for task in study.tasks}
+    text = inputs.make_ready(study.name, study.table, study.scale, study.data,
+                             study.models)
+    tasks = {name: inputs.task_data(name, study.data, f'{study.models}/data',
+                                    study.scale) for name in study.tasks}
+    return text, _table_runs(study, text), tasks
 
-  text, runs, places = processes.in_turn(f'{study.models}/cache', prepare)
-  for task, place in places.items() if processes.first() else ():
-    for said in filter(None, (place.stand_in, place.missing)):
-      print(f'{task}: {said}', file=sys.stderr)
-  for one in _tell(study, 'pretraining', [r for r in runs if r.row.recipe]):
-    if signal := _pretrain_model(study, text, one):
+  text, runs, tasks = processes.in_turn(f'{study.models}/cache', prepare)
+  for name, task in tasks.items() if processes.first() else ():
+    for note in filter(None, (task.stand_in, task.missing)):
+      print(f'{name}: {note}', file=sys.stderr)
+  for one in _announce(study, 'pretraining', [r for r in runs if r.row.recipe]):
+    if signal := _pretrain(text, one):
       return Ended(None, signal)
   if jax.process_count() > 1:
     if processes.first():
       print('All models are pretrained. The same command on one machine, with '
             'the same folders, fine-tunes and makes the table.')
     return Ended(None)
-  found = _write_table(study, text, runs, places)
-  for task in study.tasks:
-    if places[task].missing:
+  found = _write_table(study, text, runs, tasks)
+  for name, task in tasks.items():
+    if task.missing:
       continue
-    for one in _tell(study, task, runs):
-      if signal := _tune_model(study, one, task, places[task]):
+    for one in _announce(study, name, runs):
+      if signal := _fine_tune(study, one, name, task):
         return Ended(None, signal)
-    found = _write_table(study, text, runs, places)
+    found = _write_table(study, text, runs, tasks)
   return Ended(found)
 
 
@@ -131,76 +119,72 @@ def _table_runs(study: Study, text: TableText) -> list[_Run]:
   for row in study.table.made:
     source = study.table.row(row.random_of) if row.random_of else row
     for seed in range(study.scale.seeds):
-      found = run_budget(source, study.scale, text.text, seed)
-      runs.append(_Run(row, seed, found,
-                       f'{study.models}/{run_folder(found.config)}'))
+      budget = inputs.run_budget(source, study.scale, text.text, seed)
+      runs.append(_Run(row, seed, budget,
+                       f'{study.models}/{scales.run_name(budget.config)}'))
   return runs
 
 
-def _tell(study: Study, what: str, runs: Sequence[_Run]) -> Iterator[_Run]:
+def _announce(study: Study, what: str, runs: Sequence[_Run]) -> Iterator[_Run]:
   for number, one in enumerate(runs, 1):
     print(f'table {study.name}, {what}: {one.row.name}, seed {one.seed} '
           f'({number} of {len(runs)})', file=sys.stderr)
     yield one
 
 
-def _pretrain_model(study: Study, text: TableText, one: _Run) -> int:
-  """Pretrains and asks held-out text; the signal that stopped it, or 0."""
-  if files.exists(f'{one.place}/{HELDOUT}'):
+def _pretrain(text: TableText, one: _Run) -> int:
+  """Pretrains and measures; the signal that stopped it, or 0."""
+  path = f'{one.workdir}/{HELDOUT}'
+  if files.exists(path):
     return 0
-  ended = loop.run(one.budget.config, one.place)
+  ended = loop.run(one.budget.config, one.workdir)
   if ended.signal or jax.process_count() > 1:
     return ended.signal
-  asked = inputs.measure_heldout(
-      one.place, inputs.asked_config(one.budget.config, text.heldout),
+  found = inputs.measure_heldout(
+      one.workdir, inputs.heldout_config(one.budget.config, text.heldout),
       text.split)
-  path = f'{one.place}/{HELDOUT}'
   with writing(path):
-    with files.open(f'{path}.partial', 'w') as f:
-      f.write(json.dumps(asked) + '\n')
-    files.replace(f'{path}.partial', path)
+    files.write_text(path, json.dumps(found) + '\n')
   return 0
 
 
-def _tune_model(study: Study, one: _Run, task: str,
-                place: inputs.TaskPlace) -> int:
+def _fine_tune(study: Study, one: _Run, name: str, task: TaskData) -> int:
   """The runs of a task; the signal that stopped one, or 0."""
-  begins = one.place
-  after = one.tuned.get(scales.PAPER_TASKS[task].after)
+  init_from = one.workdir
+  after = one.tuned.get(PAPER_TASKS[name].after)
   if after and not one.row.random_of:
-    begins = after[1]['ensemble']['runs'][0]
-  config = scales.tuning_config(task, study.scale, place.values, begins,
+    init_from = after[1]['ensemble']['runs'][0]
+  config = scales.tuning_config(name, study.scale, task.values, init_from,
                                 one.seed, random=bool(one.row.random_of))
-  rates, batches = scales.sweep_settings(task, study.scale)
-  into = f'{one.place}/tuned/{run_folder(config)}'
-  # By this table or another, for they share these runs.
-  needed = any(other.after == task for other in scales.PAPER_TASKS.values())
-  ended = sweep(config, into, rates or (config.optim.learning_rate,),
+  rates, batches = scales.sweep_settings(name, study.scale)
+  workdir = f'{one.workdir}/tuned/{scales.run_name(config)}'
+  # Another table, which shares these runs, may begin with the best one.
+  best = int(any(other.after == name for other in PAPER_TASKS.values()))
+  ended = sweep(config, workdir, rates or (config.optim.learning_rate,),
                 batches or (config.data.batch_size,), study.scale.tuning_seeds,
-                best=int(needed))
-  if ended.signal:
-    return ended.signal
-  one.tuned[task] = into, ended.results
-  return 0
+                best=best)
+  if not ended.signal:
+    one.tuned[name] = workdir, ended.results
+  return ended.signal
 
 
 def _write_table(study: Study, text: TableText, runs: Sequence[_Run],
-                 places: dict[str, inputs.TaskPlace]) -> dict[str, Any]:
-  """The table as far as it is known."""
+                 tasks: dict[str, TaskData]) -> dict[str, Any]:
+  """Writes the table as far as it is known; returns what results.json holds."""
   found = {
       'table': study.name, 'title': study.table.title, 'task': 'paper',
-      'scale': study.scale.name, 'text': text.said,
+      'scale': study.scale.name, 'text': text.stand_in,
       'columns': list(study.columns),
-      'stand_ins': {t: p.stand_in for t, p in places.items() if p.stand_in},
-      'missing': {t: p.missing for t, p in places.items() if p.missing},
+      'stand_ins': {n: t.stand_in for n, t in tasks.items() if t.stand_in},
+      'missing': {n: t.missing for n, t in tasks.items() if t.missing},
       'not_asked': [c for c in study.table.columns if c not in study.columns],
       'rows': [_table_row(study, row, [r for r in runs if r.row is row])
                for row in study.table.rows]}
   found['comparisons'] = report.comparisons(study.table, found)
   texts = {'table.md': report.table_markdown(study.table, found).encode(),
            'table.png': report.draw_table(found)}
-  files.makedirs(study.folder)
-  return write_results(study.folder, found, texts)
+  files.makedirs(study.workdir)
+  return write_results(study.workdir, found, texts)
 
 
 def _table_row(study: Study, row: Row, runs: Sequence[_Run]) -> dict[str, Any]:
@@ -211,17 +195,18 @@ def _table_row(study: Study, row: Row, runs: Sequence[_Run]) -> dict[str, Any]:
   if row.recipe:
     found |= runs[0].budget.facts()
   found |= {'seeds': [one.seed for one in runs],
-            'models': [one.place for one in runs],
+            'models': [one.workdir for one in runs],
             'values': {}, 'at_chance': {}, 'asked': {}}
   for task in study.tasks:
-    swept = [one.tuned[task][1] for one in runs if task in one.tuned]
-    if swept:
+    sweeps = [one.tuned[task][1] for one in runs if task in one.tuned]
+    if sweeps:
+      # Runs at chance count where their values are shown: of the best setting.
       found['at_chance'][task] = sum(
-          len(setting['degenerate']) for of in swept
-          for setting in of['settings']
-          if all(setting[key] == of[key] for key in (
-              'learning_rate', 'batch_size')))  # Whose values are shown.
-      found['asked'][task] = {key: swept[0][key] for key in (
+          len(setting['degenerate']) for swept in sweeps
+          for setting in swept['settings']
+          if all(setting[key] == swept[key]
+                 for key in ('learning_rate', 'batch_size')))
+      found['asked'][task] = {key: sweeps[0][key] for key in (
           'metric', 'split', 'rows', 'data', 'train_rows', 'train_data')}
   for name in study.columns:
     column = COLUMNS[name]
@@ -230,7 +215,8 @@ def _table_row(study: Study, row: Row, runs: Sequence[_Run]) -> dict[str, Any]:
           one.tuned[column.task] for one in runs if column.task in one.tuned])
     else:
       values = [] if row.random_of else [
-          _read_json(f'{one.place}/{HELDOUT}')[column.heldout] for one in runs]
+          _read_json(f'{one.workdir}/{HELDOUT}')[column.heldout]
+          for one in runs]
     if values:
       found['values'][name] = values
   return found
@@ -238,14 +224,14 @@ def _table_row(study: Study, row: Row, runs: Sequence[_Run]) -> dict[str, Any]:
 
 def _task_scores(study: Study, path: Sequence[str],
                  tuned: Sequence[tuple[str, dict[str, Any]]]) -> list[float]:
-  """A value a seed of pretraining, the median of its best setting's seeds; of
-  one pretraining, a value a seed of fine-tuning.
+  """One value for each seed of pretraining: the median over its best setting's
+  seeds; with a single seed of pretraining, one for each seed of fine-tuning.
   """
   found = []
-  for into, swept in tuned:
+  for workdir, swept in tuned:
     values = []
     for seed in swept['seed']:
-      value: Any = _read_json(f'{into}/runs/{swept["learning_rate"]:g}-'
+      value: Any = _read_json(f'{workdir}/runs/{swept["learning_rate"]:g}-'
                               f'{swept["batch_size"]}-{seed}/{RESULTS}')
       for key in path:
         value = value.get(key) if isinstance(value, dict) else None

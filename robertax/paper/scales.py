@@ -1,24 +1,10 @@
-"""How large the paper's rows are made: whole on a pod, tiny on two cores.
+"""How large the paper's rows are made, the config of each, and what it costs.
 
-A scale is data too. `paper` has the paper's numbers; where it names none (the
-warm-up of Table 3, for one) the comment says whose they are. `tiny` has a model
-of a million parameters, whose rates were chosen beforehand and not tuned, three
-seeds of pretraining, and text enough for no more than to compare.
-
-Minutes of `tiny` (expected: 15,000 tokens/s of 2 layers x 128 with dropout on
-two quiet cores, 11,000 of 3 layers; 10 s a fine-tuning run of 1,024 short
-texts, its start included, 30 s of SQuAD, 60 s of RACE with its test set; 60 s
-for text and records):
-
-  1  2 rows x 3 seeds x 1.5M tokens 600 s, 12 runs 120             13 minutes
-  2  4 rows x 3 x 1.5M 1,200 s, 24 runs 240, 12 of SQuAD 360       31
-  3  4 rows x 3 x 1.5M 1,350 s (rows of 4 are slower), 24 runs 240 28
-  4  10 units x 3 x 0.4M 1,090 s, 24 runs 240                      23
-  5  2.0M x 3 545 s, 36 runs 360                                   16
-  6  2.0M x 3 545 s, 12 runs 360                                   16
-  7  2.0M x 3 545 s, 6 runs 360                                    16
-  8  base 2.0M x 3 400 s, large as Table 4 1,090, 45 runs 450      33
-  encoding  2 rows x 3 x 2.0M 800 s, 12 runs 120                   16
+A scale is data: `paper` has the paper's numbers, for a pod; where the paper
+names none (the warm-up of Table 3, for one) the comment says whose they are.
+`tiny` is for two cores: a model of a million parameters, rates that were chosen
+beforehand and not tuned, three seeds of pretraining, and text enough for no
+more than to compare (docs/paper.md has its minutes).
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +12,7 @@ import dataclasses
 import hashlib
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from robertax.config import (
     FREE_ON_RESUME,
@@ -37,11 +23,9 @@ from robertax.config import (
 )
 from robertax.errors import InputError, unknown
 from robertax.paper.tables import COLUMNS, FIVE, PAIR, TABLES, Row
-from robertax.parallel.chips import CHIPS
-from robertax.studies.estimate import Estimate, estimate
-from robertax.studies.sweep import BATCHES, RATES
 
-PAPER_PIECES = {'byte_bpe': 50_265, 'wordpiece': 30_522}
+if TYPE_CHECKING:  # Config files import this module: it loads no JAX by itself.
+  from robertax.studies.estimate import Estimate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +35,10 @@ class Recipe:
   Attributes:
     batch_size: sequences a step.
     learning_rate: the peak.
-    steps: updates; 0: as many as `tokens` are.
+    steps: updates; 0: as many as see `tokens`.
     tokens: that a run sees, padding not counted.
     changes: other keys of the config.
-    topology: where it is compiled for, of itself.
+    topology: slice that --dry_run compiles for.
   """
   batch_size: int
   learning_rate: float
@@ -69,20 +53,22 @@ class Scale:
   """How large the rows are made.
 
   Attributes:
-    name: of SCALES.
-    seeds: of pretraining.
+    name: key of SCALES.
+    seeds: pretraining runs of each row.
     shapes: 'base' and 'large' -> keys of `model`.
     recipes: name -> Recipe.
     changes: keys of every pretraining's config.
-    pieces: kind of tokenizer -> ids, where one is trained.
-    official_pieces: whether GPT-2's and BERT's are taken where they lie.
-    characters: of each corpus, by table, that are read, and as many others that
-      are held out; 0: all text, of which the corpus's own part is held out.
-    columns: by table, what is asked; a table that is not here: all its columns.
+    pieces: kind of tokenizer -> size of a vocabulary that is trained.
+    official_pieces: whether GPT-2's and BERT's vocabularies are taken from
+      --data.
+    characters: table -> characters of each corpus that are trained on, and as
+      many others that are held out; empty: all text, of which each corpus's own
+      eval split is held out.
+    columns: table -> its columns at this scale; a missing table: all of them.
     tuning: keys of every fine-tuning's config.
     tasks: task -> keys of its config.
-    scored: task -> questions of each part that are scored, where no key says
-      so; not here: all.
+    scored: task -> how many questions of each part are scored; a missing task:
+      all.
     sweep: whether tasks of GLUE are swept over rates and batches.
     tuning_seeds: fine-tuning runs of each setting.
   """
@@ -148,15 +134,11 @@ PAPER = Scale(
         'model.attention_dropout_rate': 0.1, 'model.dtype': 'bfloat16',
         'model.remat': 'products', 'train.log_every': 100,
         'train.eval_every': 5_000, 'train.checkpoint_every': 1_000},
-    pieces=PAPER_PIECES, official_pieces=True, sweep=True, tuning_seeds=5)
+    pieces={'byte_bpe': 50_265, 'wordpiece': 30_522}, official_pieces=True,
+    sweep=True, tuning_seeds=5)
 
 _ROWS = 128  # Tokens of a row.
 _NEVER = 1 << 30
-
-
-def _tiny(batch_size: int, rate: float, tokens: int, **more: Any) -> Recipe:
-  return Recipe(batch_size, rate, tokens=tokens, **more)
-
 
 TINY = Scale(
     'tiny', seeds=3,
@@ -166,13 +148,15 @@ TINY = Scale(
         'large': dict(hidden_size=128, num_layers=3, num_heads=2, mlp_size=512,
                       max_positions=_ROWS, layers_unrolled=3)},
     recipes={
-        'formats': _tiny(8, 2e-3, 1_500_000),
+        'formats': Recipe(8, 2e-3, tokens=1_500_000),
         # The paper's batches over 64; rates about as their square roots.
-        '256': _tiny(4, 1e-3, 1_500_000), '2k': _tiny(32, 3e-3, 1_500_000),
-        '8k': _tiny(128, 4e-3, 1_500_000),
-        'lamb': _tiny(512, 3e-2, 1_500_000, changes=_LAMB),
-        'large': _tiny(8, 2e-3, 400_000), 'base': _tiny(8, 2e-3, 400_000),
-        'encoding': _tiny(8, 2e-3, 2_000_000)},
+        '256': Recipe(4, 1e-3, tokens=1_500_000),
+        '2k': Recipe(32, 3e-3, tokens=1_500_000),
+        '8k': Recipe(128, 4e-3, tokens=1_500_000),
+        'lamb': Recipe(512, 3e-2, tokens=1_500_000, changes=_LAMB),
+        'large': Recipe(8, 2e-3, tokens=400_000),
+        'base': Recipe(8, 2e-3, tokens=400_000),
+        'encoding': Recipe(8, 2e-3, tokens=2_000_000)},
     changes=_ADAM | {
         'optim.warmup_steps': 0, 'optim.warmup_rate': 0.1,
         'data.sequence_length': _ROWS, 'data.backend': 'numpy',
@@ -212,11 +196,9 @@ TINY = Scale(
 SCALES = {scale.name: scale for scale in (TINY, PAPER)}
 
 
-# What the paper's models are fine-tuned on, with its numbers.
-#
-# Appendix, Table 10, and fairseq's examples/roberta/config/finetuning; the same
-# numbers stand in configs/glue.py, squad.py and race.py, for one run by itself.
-
+# What the models are fine-tuned on. The numbers are from the paper's appendix,
+# Table 10, and fairseq's examples/roberta/config/finetuning, as in
+# configs/glue.py, squad.py and race.py, for one run by itself.
 
 GLUE, SQUAD, RACE = 'glue', 'squad', 'race'  # Folders below --data.
 
@@ -226,16 +208,16 @@ class PaperTask:
   """A fine-tuning.
 
   Attributes:
-    task: of tasks.TASKS.
+    task: key of tasks.TASKS.
     folder: below --data.
-    rate, batch: of a run by itself.
-    tokens: of the training split, an epoch of it (expected: official rows x
-      mean tokens by GPT-2's pieces, for the cost).
-    epochs: passes.
+    rate, batch: of a run that is not swept.
+    tokens: of an epoch of the training split (expected: official rows x mean
+      tokens by GPT-2's pieces, for the cost).
+    epochs: passes over it.
     weight_decay: decoupled.
     warmup: share of the steps.
     after: the task whose model it begins with, in the paper.
-    changes: other keys.
+    changes: other keys of the config.
   """
   task: str
   folder: str
@@ -271,15 +253,14 @@ PAPER_TASKS = {
 
 def tuning_config(name: str, scale: Scale, data: Mapping[str, Any],
                   init_from: str, seed: int, random: bool = False) -> Config:
-  """The Config of a fine-tuning.
+  """The Config of a fine-tuning: the paper's numbers, then the scale's.
 
   Args:
-    name: of TASKS.
-    scale: its `tuning` and `tasks` go over the paper's numbers.
-    data: keys of where the task's data lies (paper_data.Place).
-    init_from: the model's workdir.
+    name: key of PAPER_TASKS.
+    data: keys of where its data are (inputs.TaskData.values).
+    init_from: workdir of the pretrained model.
     seed: of the first run.
-    random: its weights are not taken, only its shape and tokenizer.
+    random: take only that model's shape and tokenizer, not its weights.
   """
   task = PAPER_TASKS[name]
   values = {
@@ -299,43 +280,40 @@ def tuning_config(name: str, scale: Scale, data: Mapping[str, Any],
 def sweep_settings(name: str, scale: Scale) -> tuple[tuple[float, ...],
                                                      tuple[int, ...]]:
   """Rates and batches that are tried; empty: the config's own alone."""
+  from robertax.studies.sweep import BATCHES, RATES
   swept = scale.sweep and PAPER_TASKS[name].folder == GLUE
   return (RATES, BATCHES) if swept else ((), ())
 
 
-def updates_tokens(name: str, scale: Scale) -> float:
-  """Tokens that all runs of a task train on (expected)."""
+def tuning_runs(name: str, scale: Scale) -> int:
+  """Fine-tuning runs of a task from one pretrained model."""
   rates, batches = sweep_settings(name, scale)
-  runs = max(1, len(rates) * len(batches)) * scale.tuning_seeds
-  return PAPER_TASKS[name].tokens * PAPER_TASKS[name].epochs * runs
+  return max(1, len(rates) * len(batches)) * scale.tuning_seeds
 
 
-# A row of a table, at a scale -> the Config that pretrains it.
+def tuning_tokens(name: str, scale: Scale) -> float:
+  """Tokens that these runs train on (expected)."""
+  task = PAPER_TASKS[name]
+  return task.tokens * task.epochs * tuning_runs(name, scale)
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingText:
-  """What models are trained on.
-
-  Attributes:
-    corpora: PAIR and FIVE -> data.corpora.
-    cache_dir: of records.
-    tokenizers: kind -> path; a kind that is not here is trained.
-  """
-  corpora: Mapping[str, str]
+  """What models are pretrained on."""
+  corpora: Mapping[str, str]  # PAIR and FIVE -> data.corpora.
   cache_dir: str = ''
+  # Kind -> path; a missing kind is trained.
   tokenizers: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-# Nothing is read of it: for what a config says before there is text.
+# Names alone, for configs that are built before there is text.
 NO_TEXT = TrainingText({PAIR: 'wiki.jsonl.zst,books.jsonl.zst',
                         FIVE: 'wiki.jsonl.zst,books.jsonl.zst,news.jsonl.zst,'
                               'web.jsonl.zst,stories.jsonl.zst'})
 
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
-  """The config with other values: {'data.format': 'doc_sentences', 'seed': 3}.
-  """
+  """Replaces values: {'data.format': 'doc_sentences', 'seed': 3}."""
   sections: dict[str, dict[str, Any]] = {}
   for key, value in values.items():
     section, _, name = key.rpartition('.')
@@ -345,19 +323,14 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
       for section, found in sections.items()})
 
 
-def recipe_of(row: Row, scale: Scale) -> Recipe:
-  """The row's recipe."""
-  return scale.recipes[row.recipe]
-
-
 def pretraining_config(row: Row, scale: Scale, text: TrainingText = NO_TEXT,
                        seed: int = 0) -> Config:
   """The Config of a row.
 
-  Where the recipe counts tokens, train.steps are still to be filled in
-  (`with_tokens`): rows of some formats are fuller than others'.
+  Where the recipe counts tokens, inputs.run_budget fills in train.steps: rows
+  of some formats are fuller than those of others.
   """
-  recipe = recipe_of(row, scale)
+  recipe = scale.recipes[row.recipe]
   values = dict(scale.changes) | {
       'seed': seed, 'data.batch_size': recipe.batch_size,
       'data.corpora': text.corpora[row.corpora],
@@ -369,31 +342,14 @@ def pretraining_config(row: Row, scale: Scale, text: TrainingText = NO_TEXT,
     values['train.steps'] = recipe.steps * row.length
   values |= dict(recipe.changes) | dict(row.changes)
   config = with_values(Config(), values)
-  return dataclasses.replace(
-      config, tokenizer=tokenizer_config(config.tokenizer.kind, scale, text))
+  kind = config.tokenizer.kind
+  return dataclasses.replace(config, tokenizer=TokenizerConfig(
+      kind=kind, path=text.tokenizers.get(kind, ''),
+      vocab_size=scale.pieces[kind]))
 
 
-def tokenizer_config(kind: str, scale: Scale,
-                     text: TrainingText) -> TokenizerConfig:
-  """The tokenizer of that kind."""
-  return TokenizerConfig(kind=kind, path=text.tokenizers.get(kind, ''),
-                         vocab_size=scale.pieces[kind])
-
-
-def with_tokens(config: Config, tokens: int, a_row: float) -> Config:
-  """The config with steps that see so many tokens.
-
-  Args:
-    config: of a run.
-    tokens: padding not counted.
-    a_row: tokens of a row, in the mean.
-  """
-  steps = max(1, round(tokens / (a_row * config.data.batch_size)))
-  return with_values(config, {'train.steps': steps})
-
-
-def run_folder(config: Config) -> str:
-  """The name of a run's folder: two tables that need one model share it."""
+def run_name(config: Config) -> str:
+  """The name of a workdir: tables that need the same model share it."""
   values = {key: value for key, value in flatten(to_dict(config)).items()
             if key not in FREE_ON_RESUME and key != 'seed'}
   name = hashlib.sha256(
@@ -409,7 +365,7 @@ def paper_row(table: str, name: str) -> Config:
   """The Config of a row at the paper's scale, for config files.
 
   Raises:
-    InputError: no such row.
+    InputError: the table has no such row.
   """
   rows = {row.name: row for row in TABLES[table].made if row.recipe}
   if name not in rows:
@@ -417,12 +373,8 @@ def paper_row(table: str, name: str) -> Config:
   return pretraining_config(rows[name], SCALES['paper'])
 
 
-def asked_tables(numbers: str) -> list[str]:
-  """Tables by name: '3', '1,2' or 'all'.
-
-  Raises:
-    InputError: there is none of that name.
-  """
+def table_names(numbers: str) -> list[str]:
+  """The names in '3', '1,2' or 'all'."""
   names = list(TABLES) if numbers == 'all' else [
       name for name in numbers.split(',') if name]
   for name in names:
@@ -434,19 +386,15 @@ def asked_tables(numbers: str) -> list[str]:
   return names
 
 
-# What the paper's tables cost on a pod, compiled and never run.
-#
-# Every config of every row is built; every pretraining step is compiled for its
-# topology (rows whose step has the same shapes share it, and tables share
-# rows); fine-tuning is arithmetic.
+# What a table costs on a pod. Every config is built; every pretraining step is
+# compiled for its topology and never run (rows whose step has the same shapes
+# share it, and tables share rows); fine-tuning is arithmetic.
 
-
-GIB = 2**30
-# Of the data sheet's peak, that fine-tuning reaches: an assumption, a little
-# above what the compiler says of pretraining (35 % of base, 41 % of large).
-TUNING_MFU = 0.4
 TUNING_CHIP = 'v5e'
-# Of a config, what a compiled step does not depend on.
+# Share of the data sheet's peak that fine-tuning reaches: an assumption, a
+# little above what is compiled for pretraining (base 35 %, large 41 %).
+TUNING_MFU = 0.4
+# Keys of a config that a compiled step does not depend on.
 _OF_NO_SHAPE = ('seed', 'data.corpora', 'data.cache_dir', 'data.masks',
                 'data.num_static_masks', 'optim.learning_rate',
                 'optim.warmup_steps', 'optim.warmup_rate', 'train.steps',
@@ -457,51 +405,33 @@ _MOST_PARTS = 64
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-  """Of a row.
-
-  Attributes:
-    table, row: names.
-    config: that was compiled: micro-batches as many as were needed to fit.
-    topology: what for.
-    found: by the compiler; None: nothing is pretrained for this row.
-    model: name of the pretrained model; rows with the same need it once.
-    pretraining: chip-hours (compiled); of GPUs, of which no time is known, 0.
-    tunings: task -> (chip-hours (expected), fine-tuning runs).
-    begins: what is fine-tuned: rows with the same need each task once.
-  """
+  """What a row costs."""
   table: str
   row: str
-  config: Config
+  config: Config  # With as many micro-batches as it needs to fit.
   topology: str
-  found: Estimate | None
-  model: str
-  pretraining: float
-  tunings: Mapping[str, tuple[float, int]]
-  begins: tuple[str, bool]
+  found: 'Estimate | None'  # None: nothing is pretrained for this row.
+  model: str  # Its run_name: rows with the same need it once.
+  pretraining: float  # Chip-hours (compiled); 0 on GPUs, whose time is unknown.
+  tunings: Mapping[str, tuple[float, int]]  # Task -> (chip-hours, runs).
+  begins: tuple[str, bool]  # What is fine-tuned: (model, random weights).
 
   @property
-  def tuning(self) -> float:
-    """Chip-hours of all its tasks."""
+  def fits(self) -> bool:
+    return self.found is None or self.found.fits
+
+  @property
+  def tuning(self) -> float:  # Chip-hours.
     return sum(hours for hours, _ in self.tunings.values())
 
   @property
-  def tuned(self) -> int:
-    """Runs of all its tasks."""
+  def tuned(self) -> int:  # Runs.
     return sum(runs for _, runs in self.tunings.values())
 
 
 def table_costs(names: Sequence[str], scale: Scale,
                 topology: str = '') -> list[Cost]:
-  """Builds and compiles; says on stderr what it does.
-
-  Args:
-    names: of TABLES.
-    scale: its recipes have steps: the paper's.
-    topology: '': each row's own.
-
-  Raises:
-    InputError: no such topology, or no compiler for it.
-  """
+  """Compiles the rows of some tables for `topology`; '': for each row's own."""
   known: dict[Any, tuple[Config, Estimate]] = {}
   found = []
   for name in names:
@@ -515,18 +445,19 @@ def table_costs(names: Sequence[str], scale: Scale,
         config, compiled = _compiled_step(name, row, config, where, known)
       hours = (compiled.seconds * config.train.steps * compiled.devices / 3600
                if compiled and compiled.timed else 0.0)
+      model, random = run_name(config), bool(row.random_of)
       found.append(Cost(
-          name, row.name, config, where, compiled,
-          '' if row.random_of else run_folder(config), hours * scale.seeds,
-          _tuning_hours(name, row, config, scale),
-          (run_folder(config), bool(row.random_of))))
+          name, row.name, config, where, compiled, '' if random else model,
+          hours * scale.seeds, _tuning_hours(name, config, random, scale),
+          (model, random)))
   return found
 
 
 def _compiled_step(name: str, row: Row, config: Config, where: str,
-                   known: dict[Any, tuple[Config, Estimate]]
-                   ) -> tuple[Config, Estimate]:
+                   known: dict[Any, 'tuple[Config, Estimate]']
+                   ) -> 'tuple[Config, Estimate]':
   """With the fewest micro-batches that fit, from the config's own on."""
+  from robertax.studies.estimate import estimate
   values = flatten(to_dict(config))
   key = (where, *((k, v) for k, v in values.items() if k not in _OF_NO_SHAPE))
   if key not in known:
@@ -536,9 +467,8 @@ def _compiled_step(name: str, row: Row, config: Config, where: str,
             f'{config.data.sequence_length}, micro-batches {parts}, {where}',
             file=sys.stderr, flush=True)
       found = estimate(config, where)
-      if found.fits or parts == _MOST_PARTS:
-        break
-      if config.data.batch_size % (2 * parts * found.shares):
+      if found.fits or parts == _MOST_PARTS or (
+          config.data.batch_size % (2 * parts * found.shares)):
         break
       config = with_values(config, {'train.micro_batches': 2 * parts})
     known[key] = config, found
@@ -546,28 +476,26 @@ def _compiled_step(name: str, row: Row, config: Config, where: str,
   return with_values(config, {'train.micro_batches': parts}), known[key][1]
 
 
-def _tuning_hours(name: str, row: Row, config: Config, scale: Scale
+def _tuning_hours(name: str, config: Config, random: bool, scale: Scale
                   ) -> dict[str, tuple[float, int]]:
-  """task -> (chip-hours, runs): 6 FLOP a parameter and token."""
+  """task -> (chip-hours, runs): 6 FLOP a parameter of the layers and token."""
+  from robertax.parallel.chips import CHIPS
   model, found = config.model, {}
-  blocks = model.num_layers * (
+  parameters = model.num_layers * (
       4 * model.hidden_size**2 + 2 * model.hidden_size * model.mlp_size)
   for task in dict.fromkeys(
       COLUMNS[c].task for c in TABLES[name].columns if COLUMNS[c].task):
     # Built, so that a wrong one is found here.
-    tuning_config(task, scale, {'data.dir': task}, run_folder(config), 0,
-                  bool(row.random_of))
-    tokens = updates_tokens(task, scale) * scale.seeds
-    rates, batches = sweep_settings(task, scale)
-    seconds = 6 * blocks * tokens / (CHIPS[TUNING_CHIP].flops * TUNING_MFU)
-    found[task] = seconds / 3600, (
-        max(1, len(rates) * len(batches)) * scale.tuning_seeds * scale.seeds)
+    tuning_config(task, scale, {'data.dir': task}, run_name(config), 0, random)
+    tokens = tuning_tokens(task, scale) * scale.seeds
+    seconds = 6 * parameters * tokens / (CHIPS[TUNING_CHIP].flops * TUNING_MFU)
+    found[task] = seconds / 3600, tuning_runs(task, scale) * scale.seeds
   return found
 
 
 def cost_table(found: Sequence[Cost]) -> str:
-  """A line a row, and the sums: a model that several rows need counts once, and
-  so does a task of it.
+  """A line for each row, and the sums, in which a model that several rows need
+  counts once, and so does a task of it.
   """
   lines = ['Pretraining: a static estimate by the compiler, nothing was run. '
            'Fine-tuning: arithmetic '
@@ -581,57 +509,52 @@ def cost_table(found: Sequence[Cost]) -> str:
     if compiled is None:
       middle = f'{"random weights":>19}'.ljust(64)
     else:
-      again = cost.model in seen
-      hours = '(above)' if again else f'{cost.pretraining:,.0f}'
-      if not compiled.timed:
-        hours = '?'
+      seconds, hours = '?', '?'
+      if compiled.timed:
+        seconds = f'{compiled.seconds:.4f}'
+        hours = '(above)' if cost.model in seen else f'{cost.pretraining:,.0f}'
       middle = (
           f'{cost.config.data.batch_size:>9,} {cost.config.train.steps:>9,} '
           f'{cost.topology:>11} {cost.config.train.micro_batches:>5} '
-          f'{compiled.memory / GIB:>6.2f} '
-          + (f'{compiled.seconds:>8.4f}' if compiled.timed else f'{"?":>8}')
-          + f' {hours:>10}')
+          f'{compiled.memory / 2**30:>6.2f} {seconds:>8} {hours:>10}')
     seen.add(cost.model)
     lines.append(f'{cost.table:>8} {cost.row:<15} {middle} '
                  f'{cost.tuning:>8,.1f} {cost.tuned:>5}'
-                 + ('' if compiled is None or compiled.fits else
-                    '  DOES NOT FIT'))
+                 + ('' if cost.fits else '  DOES NOT FIT'))
   sums = cost_json(found)
+  hours = sums['pretraining_chip_hours']
   lines += ['', f'{sums["models"]} models are pretrained: '
-            f'{sums["pretraining_chip_hours"]:,} chip-hours (compiled); '
+            f'{"unknown" if hours is None else f"{hours:,}"} chip-hours '
+            '(compiled); '
             f'{sums["tuning_runs"]:,} fine-tuning runs: '
             f'{sums["tuning_chip_hours"]:,} chip-hours (expected).']
   return '\n'.join(lines)
 
 
 def cost_json(found: Sequence[Cost]) -> dict[str, Any]:
-  """For the JSON line; `fits` is of all rows."""
+  """The JSON line: sums as in `cost_table`; `fits`: whether all rows do."""
   models = {cost.model: cost.pretraining for cost in found if cost.model}
   tunings = {(cost.begins, task): one for cost in found
              for task, one in cost.tunings.items()}.values()
-  timed = all(c.found is None or c.found.timed for c in found)
+  estimates = {id(c.found): c.found for c in found if c.found}.values()
+  timed = all(one.timed for one in estimates)
   return {
-      'fits': all(c.found is None or c.found.fits for c in found),
+      'fits': all(c.fits for c in found),
       'models': len(models),
       'pretraining_chip_hours': round(sum(models.values())) if timed else None,
       'tuning_chip_hours': round(sum(hours for hours, _ in tunings)),
       'tuning_runs': sum(runs for _, runs in tunings),
-      'compiled': len({id(c.found) for c in found if c.found}),
-      'compile_seconds': round(sum(
-          {id(c.found): c.found.compile_seconds
-           for c in found if c.found}.values()), 1),
+      'compiled': len(estimates),
+      'compile_seconds': round(
+          sum(one.compile_seconds for one in estimates), 1),
       'rows': [{'table': c.table, 'row': c.row, 'topology': c.topology,
                 'chip_hours': round(c.pretraining, 1),
                 'tuning_chip_hours': round(c.tuning, 1),
-                'fits': c.found is None or c.found.fits} for c in found]}
+                'fits': c.fits} for c in found]}
 
 
 def check_scale(scale: Scale) -> None:
-  """Refuses a scale whose rows are of tokens, and not of steps.
-
-  Raises:
-    InputError: a cost is known of the paper's scale alone.
-  """
+  """Raises an InputError for a scale whose recipes count tokens, not steps."""
   if any(recipe.steps == 0 for recipe in scale.recipes.values()):
     raise InputError(f'--dry_run with --scale={scale.name}: its steps depend '
                      'on the text. --scale=paper is what costs.')

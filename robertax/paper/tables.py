@@ -1,9 +1,9 @@
-"""The paper's tables as data: what is compared, and what it found.
+"""The paper's tables as data: what is compared, and what the paper found.
 
-Figures are of Liu et al. 2019 (arXiv:1907.11692), Tables 1 to 8. A row is a way
-to pretrain (its changes to a config, the text, the recipe), a column is what
-its model is asked. A new table is one entry of TABLES; how large a row is made
-is said by paper_scales.
+Figures are from Tables 1 to 8 of Liu et al. 2019 (arXiv:1907.11692). A row is a
+way to pretrain (its text, its recipe, its changes to a config), a column is
+what is measured of its model. A new table is one entry of TABLES; how large a
+row is made is in scales.
 """
 
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ PAIR, FIVE = 'pair', 'five'  # Books + Wikipedia; all five corpora.
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-  """What a model is asked.
+  """What is measured of a model.
 
   Attributes:
-    shown: in the table.
-    task: a row of paper_tasks.TASKS that is fine-tuned; '': held-out text.
-    value: where results.json of a run of the task has it.
-    heldout: of held-out text, a number of heldout.measure.
-    down: the smaller the better.
+    shown: its head in the table.
+    task: name in scales.PAPER_TASKS of what is fine-tuned; '': held-out text.
+    value: path to the value in results.json of a run of the task.
+    heldout: key of inputs.measure_heldout, where it is held-out text.
+    down: whether smaller is better.
   """
   shown: str
   task: str = ''
@@ -36,18 +36,18 @@ class Row:
   """A way to pretrain.
 
   Attributes:
-    name: of the row in its table.
-    shown: in the table.
-    recipe: of paper_scales.Scale.recipes: batch, rate, length; '': the row has
-      figures only, published by others or not to be had by anyone here.
+    name: unique in its table.
+    shown: its head in the table.
+    recipe: key of Scale.recipes; '': the row has figures only, published by
+      others or impossible to reproduce here.
     paper: the paper's figures by column.
-    shape: of paper_scales.Scale.shapes.
+    shape: key of Scale.shapes.
     corpora: PAIR or FIVE.
     changes: keys of the config and their values.
-    length: of the recipe's, as many times the steps.
-    random_of: no pretraining: the random weights of that row's shape, with its
-      tokenizer.
-    beyond: not a row of the paper.
+    length: multiple of the recipe's steps or tokens.
+    random_of: name of a row whose shape and tokenizer are taken with random
+      weights: nothing is pretrained.
+    beyond: whether the paper has no such row.
   """
   name: str
   shown: str
@@ -63,12 +63,11 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """What is compared.
+  """Rows and columns, in order.
 
   Attributes:
-    title: of the paper's table.
-    columns: of COLUMNS, in order.
-    rows: in order.
+    title: the paper's.
+    columns: names of COLUMNS.
     baseline: name of the row that the others are compared with.
     note: what a reader must know.
   """
@@ -79,7 +78,6 @@ class Table:
   note: str = ''
 
   def row(self, name: str) -> Row:
-    """The row of that name."""
     return next(row for row in self.rows if row.name == name)
 
   @property

@@ -1,20 +1,7 @@
-"""Where arrays lie: mesh axes, and one table from parameter path to them.
+"""Where arrays lie and which processes share a run. Floor 0.
 
-Floor 0. Knows names and shapes, not what a parameter does, and which processes
-share a run (processes). Axes: `data`
-(replicas), `fsdp` (replicas that share parameters out), `model` (one layer's
-work shared out).
+Knows the mesh and one table from parameter path to its axes (mesh), how the
+processes of a run find each other and act as one (processes), and what chips
+can do, with GPUs to compile for (chips). It knows names and shapes, not what a
+parameter does. Import from the chapters: this page opens none of them.
 """
-
-from robertax.config import MeshConfig
-from robertax.parallel.mesh import BATCH_AXES as BATCH
-from robertax.parallel.mesh import (
-    RULES,
-    batch_sharding,
-    make_mesh,
-    param_shardings,
-    state_shardings,
-)
-
-__all__ = ['BATCH', 'RULES', 'MeshConfig', 'batch_sharding',
-           'make_mesh', 'param_shardings', 'state_shardings']

@@ -1,4 +1,4 @@
-"""What a chip can do, from its maker's data sheet."""
+"""What a chip can do, by its maker's data sheet, and GPUs to compile for."""
 
 import dataclasses
 import importlib.util
@@ -17,36 +17,29 @@ NETWORK = 100e9 / 8 / 4
 class Chip:
   """Limits of one device, as JAX counts devices.
 
-  Attributes:
-    kind: what `device.device_kind` begins with.
-    flops: dense bf16 FLOP a second of the matrix units.
-    memory: bytes that a program may use.
-    bandwidth: of that memory, bytes a second.
-    clock: of a TPU's core, 1 / second; 0: not a TPU.
-    vector: elementwise 32-bit operations a second of a TPU's vector unit (8 x
-      128 lanes x 4 slots a cycle); 0: not a TPU.
-    tile: side of a TPU's matrix unit.
-    links: bytes a second that one device sends to its neighbours in a slice.
+  clock, vector and links are 0 where it is not a TPU.
   """
-  kind: str
-  flops: float
-  memory: float
-  bandwidth: float
-  clock: float = 0
-  vector: float = 0
-  tile: int = 128
-  links: float = 0
+  kind: str  # The beginning of its `device.device_kind`.
+  flops: float  # Dense bf16 FLOP a second of the matrix units.
+  memory: float  # Bytes that a program may use.
+  bandwidth: float  # Of that memory, bytes a second.
+  clock: float = 0  # Of a TPU's core, 1 / second.
+  vector: float = 0  # Elementwise 32-bit operations a second.
+  tile: int = 128  # Side of a TPU's matrix unit.
+  links: float = 0  # Bytes a second from one device to those of its slice.
 
 
-def _tpu_chip(kind, flops, memory, bandwidth, clock, links, tile=128):
+def _tpu_chip(kind: str, flops: float, memory: float, bandwidth: float,
+              clock: float, links: float, tile: int = 128) -> Chip:
+  # The vector unit has 8 x 128 lanes x 4 slots a cycle.
   return Chip(kind, flops, memory * GIB, bandwidth, clock,
               8 * 128 * 4 * clock, tile, links)
 
 
-# A name by which a person asks -> the chip. TPU clocks: FLOP/s over what the
+# The name that people use -> the chip. TPU clocks: FLOP/s over those that the
 # matrix units do in a cycle (v5e 197e12 / (4 x 128^2 x 2)). v4 and v5p have two
-# cores, which JAX shows as one device. Usable memory of v5e and v6e is what the
-# compiler enforces, of the others the data sheet's.
+# cores, which JAX shows as one device. The memory of v5e and v6e is the
+# compiler's limit, that of the others the data sheet's.
 CHIPS = {
     'v4': _tpu_chip('TPU v4', 275e12, 32, 1200e9, 1.05e9, 270e9),
     'v5e': _tpu_chip('TPU v5 lite', 197e12, 15.75, 819e9, 1.5e9, 180e9),
@@ -59,18 +52,14 @@ CHIPS = {
 
 
 def chip_of(device_kind: str) -> Chip | None:
-  """The chip whose kind the device's begins with; None: not known."""
+  """The chip whose kind begins the device's; None: not known."""
   found = [chip for chip in CHIPS.values()
            if device_kind.startswith(chip.kind)]
   return max(found, key=lambda chip: len(chip.kind), default=None)
 
 
-# GPUs to compile for where there is none.
-#
-# Figures: openxla/xla, xla/backends/gpu/target_config/specs/*.txtpb. The
-# compiler comes with JAX's CUDA plugin; it needs neither a GPU nor a driver.
-
-
+# GPUs to compile for where there is none: a GpuTargetConfigProto by the name in
+# CHIPS. Figures: openxla/xla, xla/backends/gpu/target_config/specs/*.txtpb.
 _HOPPER = '''
 gpu_device_info {{
   threads_per_block_limit: 1024
@@ -98,7 +87,6 @@ runtime_version {{ major: 12 minor: 8 patch: 0 }}
 device_description_str: "{name}"
 '''
 
-# The name by which a person asks, as in chips.CHIPS -> a GpuTargetConfigProto.
 TARGETS = {
     'h100': _HOPPER.format(
         bandwidth=3352320000000, memory=84942979072, capability='major: 9',
@@ -111,13 +99,15 @@ TARGETS = {
 
 
 def plugin() -> str | None:
-  """The CUDA plugin's package, if it is installed: it brings the compiler."""
+  """The installed CUDA plugin's package; it brings the compiler, which needs
+  neither a GPU nor a driver.
+  """
   return next((name for name in ('jax_cuda13_plugin', 'jax_cuda12_plugin')
                if importlib.util.find_spec(name)), None)
 
 
 def cuda_devices(chip: str, shape: str = '1x1x1') -> list[Any]:
-  """GPUs that are not here; what is compiled for them cannot run.
+  """GPUs that are not here; programs compiled for them cannot run.
 
   Args:
     chip: a row of TARGETS.

@@ -1,7 +1,13 @@
-"""The device mesh and its three axes."""
+"""The device mesh, and the one table that says where an array lies on it.
 
+Its axes are `data` (replicas), `fsdp` (replicas that share parameters out) and
+`model` (the work of one layer shared out).
+"""
+
+from collections.abc import Sequence
 import math
 import re
+from typing import Any
 
 import jax
 from jax.experimental import mesh_utils
@@ -11,54 +17,11 @@ from jax.sharding import PartitionSpec as P
 from robertax.config import AXES, MeshConfig
 from robertax.errors import InputError
 
-
-def make_mesh(config: MeshConfig | None = None, devices=None) -> Mesh:
-  """A mesh with axes data, fsdp, model over all devices.
-
-  Args:
-    config: sizes, whose product is the number of devices; None: all of them
-      along `data`.
-    devices: jax.devices() if None.
-
-  Returns:
-    A Mesh with Auto axes (jax.make_mesh's own default is Explicit, in which
-    plain indexing of a sharded table raises).
-
-  Raises:
-    InputError: the sizes do not multiply to the number of devices, or `data`
-      to the number of slices.
-  """
-  config = config or MeshConfig()
-  devices = list(jax.devices() if devices is None else devices)
-  sizes = [getattr(config, axis) for axis in AXES]
-  if -1 in sizes:
-    others = math.prod(size for size in sizes if size != -1)
-    sizes[sizes.index(-1)] = max(len(devices) // others, 1)
-  if math.prod(sizes) != len(devices):
-    given = ', '.join(f'mesh.{axis}={getattr(config, axis)}' for axis in AXES)
-    raise InputError(f'{given} do not multiply to the {len(devices)} devices '
-                     'here; set one of them to -1 to take what is left.')
-  kinds = (AxisType.Auto,) * len(AXES)
-  slices = len({getattr(device, 'slice_index', 0) for device in devices})
-  if slices == 1:
-    return jax.make_mesh(tuple(sizes), AXES, axis_types=kinds, devices=devices)
-  if sizes[0] % slices:
-    raise InputError(f'mesh.data={sizes[0]} over {slices} slices: a multiple '
-                     f'of {slices} is needed, for only mesh.data crosses the '
-                     'network between slices.')
-  return Mesh(mesh_utils.create_hybrid_device_mesh(
-      [sizes[0] // slices, *sizes[1:]], [slices, 1, 1], devices), AXES,
-              axis_types=kinds)
-
-
-# Path -> PartitionSpec: the one table that says where an array lies.
-
-
 # Each row of a batch lies on one device along data and fsdp together.
 BATCH_AXES = ('data', 'fsdp')
 
 # Regular expression on the whole 'a/b/c' path of a parameter -> its axes. Each
-# parameter has exactly one rule. Blocks carry a leading dim N (scanned, never
+# parameter has exactly one rule. Layers carry a leading dim N (scanned, never
 # shared out). `model` shares heads, MLP and vocabulary out, as Megatron does
 # (one all-reduce after `output` and one after `mlp_out`); `fsdp` takes D.
 RULES = (
@@ -90,39 +53,70 @@ RULES = (
 )
 
 
-def parameter_spec(path: str) -> P:
-  """The PartitionSpec of the parameter at 'a/b/c'.
+def make_mesh(config: MeshConfig | None = None,
+              devices: Sequence[jax.Device] | None = None) -> Mesh:
+  """A mesh with axes data, fsdp, model over all devices.
+
+  Its axes are Auto (jax.make_mesh's own default is Explicit, in which plain
+  indexing of a sharded table raises).
+
+  Args:
+    config: sizes, whose product is the number of devices; None: all of them
+      along `data`.
+    devices: jax.devices() if None.
 
   Raises:
-    InputError: no rule, or more than one, fits the path.
+    InputError: the sizes do not multiply to the number of devices, or `data`
+      to the number of slices.
   """
+  config = config or MeshConfig()
+  devices = list(jax.devices() if devices is None else devices)
+  sizes = [getattr(config, axis) for axis in AXES]
+  if -1 in sizes:
+    others = math.prod(size for size in sizes if size != -1)
+    sizes[sizes.index(-1)] = max(len(devices) // others, 1)
+  if math.prod(sizes) != len(devices):
+    given = ', '.join(f'mesh.{axis}={getattr(config, axis)}' for axis in AXES)
+    raise InputError(f'{given} do not multiply to the {len(devices)} devices '
+                     'here; set one of them to -1 to take what is left.')
+  kinds = (AxisType.Auto,) * len(AXES)
+  slices = len({getattr(device, 'slice_index', 0) for device in devices})
+  if slices == 1:
+    return jax.make_mesh(tuple(sizes), AXES, axis_types=kinds, devices=devices)
+  if sizes[0] % slices:
+    raise InputError(f'mesh.data={sizes[0]} over {slices} slices: a multiple '
+                     f'of {slices} is needed, for only mesh.data crosses the '
+                     'network between slices.')
+  return Mesh(mesh_utils.create_hybrid_device_mesh(
+      [sizes[0] // slices, *sizes[1:]], [slices, 1, 1], devices), AXES,
+              axis_types=kinds)
+
+
+def parameter_spec(path: str) -> P:
+  """The PartitionSpec of the parameter at 'a/b/c', which has just one rule."""
   found = [(rule, axes) for rule, axes in RULES if re.fullmatch(rule, path)]
   if len(found) != 1:
     raise InputError(
-        f'parameter {path}: {len(found)} rules in parallel.partitioning.RULES '
+        f'parameter {path}: {len(found)} rules in parallel.mesh.RULES '
         f'({", ".join(rule for rule, _ in found) or "none"}), exactly one '
         'is needed.')
   return found[0][1]
 
 
-def param_shardings(mesh: Mesh, params):
-  """A NamedSharding for each parameter.
-
-  Args:
-    mesh: with axes data, fsdp, model.
-    params: nested dict of arrays or ShapeDtypeStructs.
+def param_shardings(mesh: Mesh, params: Any) -> Any:
+  """A NamedSharding for each of a nested dict of arrays or ShapeDtypeStructs.
 
   Raises:
     InputError: a parameter without exactly one rule, or of a size that its
       mesh axes do not divide; names the path.
   """
-  def sharding(path, leaf):
+  def sharding(path: tuple, leaf: Any) -> NamedSharding:
     name = _path_name(path)
     return _named(mesh, name, leaf, parameter_spec(name))
   return jax.tree_util.tree_map_with_path(sharding, params)
 
 
-def state_shardings(mesh: Mesh, tree, zero1: bool = False):
+def state_shardings(mesh: Mesh, tree: Any, zero1: bool = False) -> Any:
   """Shardings for parameters, or for what an optimizer keeps of them.
 
   A leaf whose path ends in a parameter's path (`0/mu/` and then
@@ -130,16 +124,16 @@ def state_shardings(mesh: Mesh, tree, zero1: bool = False):
   so is what `guard/` keeps of the last updates.
 
   Args:
-    mesh: with axes data, fsdp, model.
+    mesh: of make_mesh.
     tree: any pytree of arrays or ShapeDtypeStructs.
-    zero1: each leaf is shared out along `data` too, where a dim allows it.
+    zero1: share each leaf out along `data` too, where a dim allows it.
 
   Raises:
     InputError: as `param_shardings`.
   """
   roots = tuple(dict.fromkeys(rule.split('/')[0] for rule, _ in RULES))
 
-  def sharding(path, leaf):
+  def sharding(path: tuple, leaf: Any) -> NamedSharding:
     parts = _path_name(path).split('/')
     if not leaf.shape or 'guard' in parts[:-1]:
       return NamedSharding(mesh, P())
@@ -154,7 +148,7 @@ def state_shardings(mesh: Mesh, tree, zero1: bool = False):
   return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
-def _zero1_dim(mesh, leaf, axes):
+def _zero1_dim(mesh: Mesh, leaf: Any, axes: P) -> int:
   """The largest dim that is free and that the devices divide, or -1."""
   free = [(-size, dim) for dim, size in enumerate(leaf.shape)
           if size % mesh.shape['data'] == 0
@@ -164,16 +158,16 @@ def _zero1_dim(mesh, leaf, axes):
 
 
 def batch_sharding(mesh: Mesh, micro_batches: bool = False) -> NamedSharding:
-  """Of every batch field: [B, ...], or [micro-batches, B, ...]."""
+  """The sharding of every batch field, [B, ...] or [micro-batches, B, ...]."""
   return NamedSharding(mesh,
                        P(None, BATCH_AXES) if micro_batches else P(BATCH_AXES))
 
 
-def _path_name(path):
+def _path_name(path: tuple) -> str:
   return jax.tree_util.keystr(path, simple=True, separator='/')
 
 
-def _named(mesh, name, leaf, axes):
+def _named(mesh: Mesh, name: str, leaf: Any, axes: P) -> NamedSharding:
   if len(axes) > len(leaf.shape):
     raise InputError(f'parameter {name}: shape {tuple(leaf.shape)} has fewer '
                      f'dims than its rule {axes}.')

@@ -1,4 +1,11 @@
-"""Reads what the compiler made: optimized HLO text, loops expanded."""
+"""What a compiled program does: its operations and what its kernels cost.
+
+Operations and collectives are counted in the optimized HLO text, loops
+expanded. The compiler's estimate leaves kernels out, so each Pallas call is
+found in the jaxpr, and what one run of its body does is counted: products of
+the matrix unit, and elementwise operations of the vector unit, whose elements
+are what a hash or an exponential costs.
+"""
 
 from collections.abc import Iterator
 import dataclasses
@@ -21,42 +28,33 @@ _WHILE = re.compile(r' while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)')
 _CALLED = re.compile(r'(?:calls|to_apply)=%?([\w.\-]+)')
 _LESS = re.compile(r'ROOT.*compare\([^%]*%?[\w.\-]+, [^%)]*%?([\w.\-]+)\), '
                    r'direction=LT')
-
-
 SLICES = 'send-between-slices'
 
 
 @dataclasses.dataclass
 class Program:
-  """What one run of a program does on one device.
-
-  Attributes:
-    cycles: the compiler's own estimate (TPU), without kernels and collectives.
-    cycles_by_source: of each operation of the source.
-    collectives: kind -> [times, bytes]; of a reduce-scatter the bytes that go
-      in, else those that come out. SLICES is what a device sends to others.
-    kernels: custom calls of Mosaic and Triton, name -> times.
-  """
+  """What one run of a program does on one device."""
+  # The compiler's own estimate (TPU), without kernels and collectives; in all,
+  # and of each operation of the source.
   cycles: float = 0
   cycles_by_source: dict[str, float] = dataclasses.field(default_factory=dict)
+  # Kind -> [times, bytes]: of a reduce-scatter the bytes that go in, else those
+  # that come out. SLICES is what a device sends to other slices.
   collectives: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+  # Custom calls of Mosaic and Triton, name -> times.
   kernels: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 def read_program(text: str) -> Program:
-  """Walks the entry computation, the body of each loop as often as it runs.
-
-  Args:
-    text: `compiled.as_text()`.
+  """Walks `compiled.as_text()`, the body of each loop as often as it runs.
 
   Raises:
-    ValueError: a loop whose number of turns cannot be told: it would be counted
+    ValueError: a loop whose number of turns is unknown: it would be counted
       once, in silence.
   """
-  computations = _computations(text)
-  program = Program()
+  computations, program = _computations(text), Program()
 
-  def walk(name, times):
+  def walk(name: str, times: int):
     for line in computations[name]:
       if loop := _WHILE.search(line):
         walk(loop[2], times * _loop_turns(line, computations[loop[1]]))
@@ -81,7 +79,8 @@ def named_arrays(text: str) -> Iterator[tuple[str, tuple[int, ...]]]:
       yield dtype, _shape_dims(dims)
 
 
-def _computations(text):
+def _computations(text: str) -> dict[str, list[str]]:
+  """Name -> lines; the first to run is ENTRY."""
   found, name = {}, None
   for line in text.splitlines():
     if line.endswith('{') and not line.startswith((' ', 'HloModule')):
@@ -93,7 +92,7 @@ def _computations(text):
   return found
 
 
-def _loop_turns(line, condition):
+def _loop_turns(line: str, condition: list[str]) -> int:
   """CPU and GPU programs say it; a TPU's compares with a constant."""
   if known := re.search(r'known_trip_count":\{"n":"(\d+)"', line):
     return int(known[1])
@@ -105,7 +104,7 @@ def _loop_turns(line, condition):
   raise ValueError(f'a loop of unknown length: {line.strip()[:200]}')
 
 
-def _count_line(program, line, times):
+def _count_line(program: Program, line: str, times: int):
   if cycles := re.search(r'"estimated_cycles":"(\d+)"', line):
     cost = int(cycles[1]) * times
     source = re.search(r'op_name="([^"]*)"', line)
@@ -119,30 +118,27 @@ def _count_line(program, line, times):
   _count_collective(program, line, times)
 
 
-def _count_collective(program, line, times):
+def _count_collective(program: Program, line: str, times: int):
   if _BETWEEN_SLICES.search(line):
-    sent = _ARRAY.search(line.split(' = ', 1)[1])
-    total = program.collectives.setdefault(SLICES, [0, 0])
-    total[0] += times
-    total[1] += times * BYTES[sent[1]] * math.prod(_shape_dims(sent[2]))
+    dtype, dims = _ARRAY.search(line.split(' = ', 1)[1]).groups()
+    kind, size = SLICES, BYTES[dtype] * math.prod(_shape_dims(dims))
+  elif found := _COLLECTIVE.search(line):
+    kind, start = found.groups()
+    result = re.sub(r'/\*.*?\*/|\{[^{}]*\}', '', line.split(' = ', 1)[1].split(
+        found[0])[0])
+    sizes = [BYTES.get(dtype, 4) * math.prod(_shape_dims(dims))
+             for dtype, dims in _ARRAY.findall(result)]
+    # What a start gives holds its input too.
+    size = (max(sizes, default=0) if start else sum(sizes)) * (
+        _collective_group(line) if kind == 'reduce-scatter' else 1)
+  else:
     return
-  found = _COLLECTIVE.search(line)
-  if not found:
-    return
-  kind, start = found[1], found[2]
-  result = re.sub(r'/\*.*?\*/|\{[^{}]*\}', '', line.split(' = ', 1)[1].split(
-      found[0])[0])
-  sizes = [BYTES.get(dtype, 4) * math.prod(_shape_dims(dims))
-           for dtype, dims in _ARRAY.findall(result)]
-  # What a start gives holds its input too.
-  size = (max(sizes, default=0) if start else sum(sizes)) * (
-      _collective_group(line) if kind == 'reduce-scatter' else 1)
   total = program.collectives.setdefault(kind, [0, 0])
   total[0] += times
   total[1] += times * size
 
 
-def _collective_group(line):
+def _collective_group(line: str) -> int:
   """Devices that a collective brings together."""
   if iota := re.search(r'replica_groups=\[(\d+),(\d+)\]', line):
     return int(iota[2])
@@ -150,16 +146,11 @@ def _collective_group(line):
   return len(listed[1].split(',')) if listed else 1
 
 
-def _shape_dims(dims):
+def _shape_dims(dims: str) -> tuple[int, ...]:
   return tuple(map(int, filter(None, dims.split(','))))
 
 
-# What Pallas kernels cost, counted from the program that calls them.
-#
-# The compiler's estimate leaves kernels out. So each call is found in the
-# jaxpr, and what one run of its body does is counted: products of the matrix
-# unit, and elementwise operations of the vector unit, whose elements are what a
-# hash or an exponential costs.
+# What kernels cost.
 
 
 # Shares of a data sheet's rate that good kernels reach.
@@ -177,18 +168,11 @@ FREE = frozenset({
 
 @dataclasses.dataclass
 class KernelCost:
-  """Of all calls of one kernel in a program, on one device.
-
-  Attributes:
-    calls: times that it is started.
-    flops: of its products, filled up to whole tiles of the matrix unit.
-    vector: elementwise operations.
-    bytes: of its arguments and results in memory.
-  """
+  """What all calls of one kernel in a program cost, on one device."""
   calls: float = 0
-  flops: float = 0
-  vector: float = 0
-  bytes: float = 0
+  flops: float = 0  # Of products filled up to whole tiles of the matrix unit.
+  vector: float = 0  # Elementwise operations.
+  bytes: float = 0  # Of its arguments and results in memory.
 
   def scale(self, factor: float):
     """As many times the calls."""
@@ -203,7 +187,7 @@ class KernelCost:
 
 
 def kernel_costs(jaxpr: Any, tile: int = 128) -> dict[str, KernelCost]:
-  """Of each kernel by name, loops expanded.
+  """The cost of each kernel by name, loops expanded.
 
   Inside a shard_map shapes are one device's, and so are the counts.
 
@@ -211,24 +195,23 @@ def kernel_costs(jaxpr: Any, tile: int = 128) -> dict[str, KernelCost]:
     jaxpr: a ClosedJaxpr, of the whole step after differentiation.
     tile: side of the matrix unit.
   """
-  costs = {}
+  costs: dict[str, KernelCost] = {}
 
-  def walk(jaxpr, times):
+  def walk(jaxpr: core.Jaxpr, times: int):
     for equation in jaxpr.eqns:
       name = equation.primitive.name
       if name == 'pallas_call':
         _add_cost(costs, equation, times, tile)
         continue
-      inner_times = times * (
-          equation.params['length'] if name == 'scan' else 1)
-      for inner in _inner_jaxpr(equation):
-        walk(inner, inner_times)
+      turns = equation.params['length'] if name == 'scan' else 1
+      for inner in _inner_jaxprs(equation):
+        walk(inner, times * turns)
 
   walk(jaxpr.jaxpr, 1)
   return costs
 
 
-def _inner_jaxpr(equation):
+def _inner_jaxprs(equation: Any) -> Iterator[core.Jaxpr]:
   for value in equation.params.values():
     for part in value if isinstance(value, (tuple, list)) else (value,):
       if isinstance(part, core.ClosedJaxpr):
@@ -237,7 +220,8 @@ def _inner_jaxpr(equation):
         yield part
 
 
-def _add_cost(costs, equation, times, tile):
+def _add_cost(costs: dict[str, KernelCost], equation: Any, times: int,
+              tile: int):
   params = equation.params
   name = (getattr(params.get('name_and_src_info'), 'name', None)
           or params.get('name') or 'kernel')
@@ -252,13 +236,13 @@ def _add_cost(costs, equation, times, tile):
       for x in (*equation.invars, *equation.outvars))
 
 
-def _jaxpr_work(jaxpr, tile):
+def _jaxpr_work(jaxpr: core.Jaxpr, tile: int) -> tuple[float, float]:
   """(FLOP, vector operations) of one run of a kernel's body."""
   flops = vector = 0
   for equation in jaxpr.eqns:
     name = equation.primitive.name
     out = equation.outvars[0].aval if equation.outvars else None
-    inner = list(_inner_jaxpr(equation))
+    inner = list(_inner_jaxprs(equation))
     if name == 'dot_general':
       flops += _product_flops(equation, tile)
     elif inner:
@@ -275,16 +259,15 @@ def _jaxpr_work(jaxpr, tile):
   return flops, vector
 
 
-def _product_flops(equation, tile):
+def _product_flops(equation: Any, tile: int) -> float:
   """2 M N K; what is narrower than the matrix unit pays for all its width."""
   (left, right), (left_batch, _) = equation.params['dimension_numbers']
   x, y = (v.aval for v in equation.invars)
 
-  def full(size):
+  def full(size: int) -> int:
     return -(-size // tile) * tile
 
   batch = math.prod(x.shape[d] for d in left_batch)
   inner = math.prod(x.shape[d] for d in left)
-  rows = x.size // batch // inner
-  columns = y.size // batch // inner
+  rows, columns = x.size // batch // inner, y.size // batch // inner
   return 2 * batch * rows * full(columns) * full(inner)

@@ -1,11 +1,13 @@
 """The compiled estimate: a config's train step on devices that are not here.
 
 Nothing runs. Memory and collectives are the compiler's. For TPUs, seconds are
-the sum of its cycle estimates, of the kernels (kernel_costs) and of the
+the sum of its cycle estimates, of the kernels' (compiled_program) and of the
 collectives' bytes over the links: a static estimate that leaves out what
 overlaps, and stalls. The compiler for GPUs says nothing of time, and choices
 that it makes on the GPU itself (which library's products, say) are missing from
-its memory too.
+its memory too. A search compiles a config again and again: which remat policy
+and how many micro-batches fit and are fastest, and how large a micro-batch may
+be.
 """
 
 from collections.abc import Callable
@@ -20,57 +22,47 @@ from typing import Any
 import jax
 import numpy as np
 
-from robertax import model, parallel, text
+from robertax import model, text
 from robertax.config import Config, check_batch
 from robertax.errors import InputError
 from robertax.model.encoder import POLICIES
 from robertax.model.roberta import training_flops
 from robertax.parallel import chips
+from robertax.parallel.mesh import batch_sharding, make_mesh
 from robertax.studies import compiled_program
 from robertax.studies.compiled_program import KernelCost, kernel_costs
 from robertax.tasks.objectives import MaskedLM, batch_shapes
 from robertax.tasks.pretrain import model_for_format
 from robertax.train import optimizer, step
 
+GIB = 2**30
+
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-  """What the compiler says of one step, on one device.
-
-  Attributes:
-    chip: whose limits these are measured against.
-    devices: of the whole mesh.
-    fits: whether `memory` is within the chip's.
-    memory: bytes at the peak; where it does not compile for lack of memory,
-      what the compiler says that it wants.
-    compiled: whether it did.
-    arguments: bytes of `memory` that the state and the batch are.
-    shares: devices that share a micro-batch's rows out.
-    xla_seconds, kernel_seconds, collective_seconds: parts of `seconds`.
-    model_flops: of the whole batch, as MFU counts them.
-    collectives: kind -> (times, bytes).
-    kernels: name -> KernelCost.
-    sources: the dearest operations, (seconds, name), dearest first.
-    square: the largest array of T x T, elements: 0 where scores are never in
-      memory.
-    compile_seconds: how long it took.
-  """
-  chip: chips.Chip
-  devices: int
-  fits: bool
+  """What the compiler says of one step, on one device."""
+  chip: chips.Chip  # Its limits are what these numbers are measured against.
+  devices: int  # Of the whole mesh.
+  fits: bool  # `memory` is within the chip's.
+  # Bytes at the peak; where it does not compile for lack of memory, what the
+  # compiler says that it wants.
   memory: float
   compiled: bool = True
-  arguments: float = 0
-  shares: int = 1
+  arguments: float = 0  # Bytes of `memory` that the state and the batch are.
+  shares: int = 1  # Devices that share a micro-batch's rows out.
+  # Parts of `seconds`.
   xla_seconds: float = 0
   kernel_seconds: float = 0
   collective_seconds: float = 0
-  model_flops: float = 0
+  model_flops: float = 0  # Of the whole batch, as MFU counts them.
+  # Kind -> (times, bytes).
   collectives: dict[str, list[float]] = dataclasses.field(default_factory=dict)
   kernels: dict[str, KernelCost] = dataclasses.field(default_factory=dict)
+  # The dearest operations, (seconds, name), dearest first.
   sources: tuple[tuple[float, str], ...] = ()
+  # Elements of the largest array of T x T; 0: scores are never in memory.
   square: int = 0
-  compile_seconds: float = 0
+  compile_seconds: float = 0  # How long it took.
 
   @property
   def timed(self) -> bool:
@@ -93,14 +85,17 @@ class Estimate:
 
 
 def topology(name: str) -> tuple[chips.Chip, list[Any]]:
-  """The devices of `v5e:16x16`, of `2xv5e:16x16`: two slices of it, or of
-  `cuda:h200:1x1x8`: slices x hosts x GPUs of a host.
+  """A chip and the devices of a topology.
+
+  Args:
+    name: `v5e:16x16`; `2xv5e:16x16`, two slices of it; or `cuda:h200:1x1x8`,
+      slices x hosts x GPUs of a host.
 
   Raises:
     InputError: no such chip or shape, or no compiler for it.
   """
   if gpus := re.fullmatch(r'cuda:(\w+):([\dx]+)', name):
-    devices = chips.cuda_devices(gpus[1], gpus[2])
+    devices = chips.cuda_devices(gpus[1], gpus[2])  # Refuses unknown ones.
     return chips.CHIPS[gpus[1]], devices
   found = re.fullmatch(r'(?:(\d+)x)?(v\d\w*):(\d+(?:x\d+)+)', name)
   if not found or found[2] not in chips.CHIPS:
@@ -120,19 +115,18 @@ def topology(name: str) -> tuple[chips.Chip, list[Any]]:
   try:
     devices = topologies.get_topology_desc(
         platform='tpu', topology_name=f'{found[2]}:{found[3]}', **more).devices
-  except RuntimeError as e:
-    if 'TPU support not installed' in str(e) or 'libtpu' in str(e):
+  except Exception as e:  # XLA's kinds for a shape that no slice has differ.
+    if isinstance(e, RuntimeError) and (
+        'TPU support not installed' in str(e) or 'libtpu' in str(e)):
       raise InputError(
           'compiling for TPUs needs their compiler, libtpu: pip install -r '
           'requirements-tpu.txt (no TPU is needed).') from e
-    raise InputError(f'topology {name!r}: {e}') from e
-  except Exception as e:  # What XLA has for a shape that no slice has.
     raise InputError(f'topology {name!r}: {e}') from e
   return chips.CHIPS[found[2]], devices
 
 
 def step_flops(config: Config, vocab_size: int) -> float:
-  """Of a step over the whole batch, as if no place of it were padding."""
+  """FLOPs of a step over the whole batch, as if none of it were padding."""
   tokens = config.data.batch_size * config.data.sequence_length
   return training_flops(
       dataclasses.replace(config.model, vocab_size=vocab_size), tokens,
@@ -143,8 +137,9 @@ def estimate(config: Config, name: str) -> Estimate:
   """Compiles the train step of a config for a topology.
 
   Args:
-    config: of a run; no text is read. model.vocab_size, else the size of the
-      tokenizer at tokenizer.path, else tokenizer.vocab_size.
+    config: a run's; no text is read. The vocabulary's size is
+      model.vocab_size, else the size of the tokenizer at tokenizer.path, else
+      tokenizer.vocab_size.
     name: as for `topology`.
 
   Raises:
@@ -160,7 +155,7 @@ def estimate(config: Config, name: str) -> Estimate:
   objective = MaskedLM(
       dataclasses.replace(model_for_format(config.model, config.data.format),
                           vocab_size=vocab_size))
-  mesh = parallel.make_mesh(config.mesh, devices)
+  mesh = make_mesh(config.mesh, devices)
   shares = mesh.shape['data'] * mesh.shape['fsdp']
   check_batch(config, shares)
   begun = time.monotonic()
@@ -187,15 +182,15 @@ def estimate(config: Config, name: str) -> Estimate:
   # Not arguments + temporaries, which counts room twice that is used twice.
   memory = sizes.peak_memory_in_bytes
   tokens = config.data.sequence_length
+  squares = [math.prod(shape)
+             for _, shape in compiled_program.named_arrays(found)
+             if shape[-2:] == (tokens, tokens)]
   result = Estimate(
       chip, mesh.size, memory <= chip.memory, memory,
       arguments=sizes.argument_size_in_bytes, shares=shares,
       model_flops=step_flops(config, vocab_size),
-      collectives=program.collectives, kernels=costs, square=max(
-          (math.prod(shape)
-           for _, shape in compiled_program.named_arrays(found)
-           if shape[-2:] == (tokens, tokens)),
-          default=0), compile_seconds=time.monotonic() - begun)
+      collectives=program.collectives, kernels=costs,
+      square=max(squares, default=0), compile_seconds=time.monotonic() - begun)
   if not chip.clock:
     return result
   return dataclasses.replace(
@@ -209,11 +204,12 @@ def estimate(config: Config, name: str) -> Estimate:
            in program.cycles_by_source.items()), reverse=True)))
 
 
-def _traced_step(config, objective, mesh):
+def _traced_step(config: Config, objective: MaskedLM, mesh: jax.sharding.Mesh
+                 ) -> jax.stages.Traced:
   tx, _ = optimizer.create(config.optim, config.train.steps)
   make = step.state_maker(lambda key: model.create(objective.model, key), tx)
   abstract = step.abstract_state(make, mesh, config.mesh.zero1)
-  sharding = parallel.batch_sharding(mesh, micro_batches=True)
+  sharding = batch_sharding(mesh, micro_batches=True)
   parts = config.train.micro_batches
   batch = {name: jax.ShapeDtypeStruct(
       (parts, x.shape[0] // parts, *x.shape[1:]), x.dtype, sharding=sharding)
@@ -227,29 +223,32 @@ def _traced_step(config, objective, mesh):
           jax.ShapeDtypeStruct((), np.float32))
 
 
-def _link_seconds(chip, kind, size):
-  """Of the bytes that leave a device: a ring sends an all-reduce's twice."""
+def _link_seconds(chip: chips.Chip, kind: str, size: float) -> float:
+  """For the bytes that leave a device: a ring sends an all-reduce's twice."""
   if kind == compiled_program.SLICES:
     return size / chips.NETWORK
   return (2 * size if kind == 'all-reduce' else size) / chip.links
 
 
-# Which remat policy, and how many micro-batches, fit and are fastest; and the
-# largest micro-batch of all.
+# The search.
+
+
+WITHIN = 1.2  # Between what fits and what does not.
 
 
 def search(config: Config, name: str) -> tuple[Config, Estimate]:
-  """Compiles each policy with the fewest micro-batches that fit, and twice as
-  many: more make smaller products, fewer leave more to memory traffic.
+  """The remat policy and number of micro-batches that are fastest.
 
-  Policies make ever more again, to save memory. Where one fits in a single
+  Each policy is compiled with the fewest micro-batches that fit, and with twice
+  as many: more make smaller products, fewer leave more to memory traffic. Each
+  policy recomputes more than the one before it. Where one fits in a single
   micro-batch, those behind it have nothing left to gain, and are not tried.
-  (`none` makes nothing again, yet is often slower: what it keeps must be
+  (`none` recomputes nothing, yet is often slower: what it keeps must be
   written and read.)
 
   Args:
-    config: of a run; its model.remat and train.micro_batches are tried over.
-    name: of the topology, as for `estimate`.
+    config: a run's; its model.remat and train.micro_batches are tried over.
+    name: as for `topology`.
 
   Returns:
     The config with the fastest that fits, and its estimate; where nothing fits,
@@ -272,7 +271,7 @@ def search(config: Config, name: str) -> tuple[Config, Estimate]:
           raise
         break  # No smaller micro-batch comes out even.
       print(f'model.remat={policy} train.micro_batches={parts}: '
-            f'{found.memory / 2**30:.2f} GiB, ' + (
+            f'{found.memory / GIB:.2f} GiB, ' + (
                 f'{found.seconds:.4f} s' if found.fits else 'does not fit'),
             file=sys.stderr)
       if nearest is None or found.memory < nearest[1].memory:
@@ -296,37 +295,28 @@ def search(config: Config, name: str) -> tuple[Config, Estimate]:
   return best or nearest
 
 
-WITHIN = 1.2  # Between what fits and what does not.
-
-
 @dataclasses.dataclass(frozen=True)
 class Largest:
   """The largest micro-batch that fits.
 
   A micro-batch is measured in rows on each device, for that is what memory
   depends on. A batch is any multiple of rows x shares.
-
-  Attributes:
-    rows: on each device, that fit.
-    memory: bytes that they need.
-    beyond: rows that do not fit, at most WITHIN times as many (or one more).
-    shares: devices that share a micro-batch out.
   """
-  rows: int
-  memory: float
-  beyond: int
-  shares: int
+  rows: int  # On each device, that fit.
+  memory: float  # Bytes that they need.
+  beyond: int  # That do not fit: at most WITHIN times as many, or one more.
+  shares: int  # Devices that share a micro-batch out.
 
   def summary(self) -> dict[str, Any]:
     """For the JSON line."""
     return {'rows_per_device': self.rows, 'rows': self.rows * self.shares,
-            'hbm_gib': round(self.memory / 2**30, 3),
+            'hbm_gib': round(self.memory / GIB, 3),
             'rows_per_device_that_do_not_fit': self.beyond}
 
   def describe(self) -> str:
     """For the table."""
     return (f'largest     {self.rows:5} rows on each device in a micro-batch, '
-            f'{self.rows * self.shares} in all ({self.memory / 2**30:.2f} '
+            f'{self.rows * self.shares} in all ({self.memory / GIB:.2f} '
             f'GiB); {self.beyond} do not fit')
 
 
@@ -334,12 +324,8 @@ def largest_micro_batch(config: Config, name: str, found: Estimate) -> Largest:
   """Compiles ever larger micro-batches, of the config's remat policy.
 
   With one micro-batch where the config has one, else with two: the gradient
-  that they add up in is the same for any number.
-
-  Args:
-    config: of a run.
-    name: of the topology.
-    found: its estimate, which fits.
+  that they add up in is the same for any number. `found` is the config's own
+  estimate, which fits.
 
   Raises:
     InputError: as `estimate`.
@@ -354,13 +340,12 @@ def largest_micro_batch(config: Config, name: str, found: Estimate) -> Largest:
             config.data, batch_size=rows * found.shares * parts),
         train=dataclasses.replace(config.train, micro_batches=parts))
     got = estimate(tried, name)
-    print(f'{rows} rows on each device: {got.memory / 2**30:.2f} GiB'
+    print(f'{rows} rows on each device: {got.memory / GIB:.2f} GiB'
           f'{"" if got.fits else ", does not fit"}', file=sys.stderr)
     return got
 
-  rows, memory, beyond = bracket(
-      compiled, start, found, found.chip.memory)
-  return Largest(rows, memory, beyond, found.shares)
+  return Largest(*bracket(compiled, start, found, found.chip.memory),
+                 found.shares)
 
 
 def bracket(compiled: Callable[[int], Estimate], rows: int, found: Estimate,
@@ -372,9 +357,9 @@ def bracket(compiled: Callable[[int], Estimate], rows: int, found: Estimate,
   seconds.
 
   Args:
-    compiled: rows -> its estimate.
-    rows: that fit.
-    found: their estimate.
+    compiled: rows -> their estimate.
+    rows: a number that fits.
+    found: its estimate.
     limit: bytes.
 
   Returns:
@@ -411,48 +396,39 @@ def bracket(compiled: Callable[[int], Estimate], rows: int, found: Estimate,
 # An estimate in words: a table for people, a dict for programs.
 
 
-GIB = 2**30
-
-
 def estimate_json(config: Config, found: Estimate,
                   largest: Largest | None = None) -> dict[str, Any]:
   """The JSON line of robertax.aot; what is not known is null."""
-  timed = found.timed
+  def timed(value: float, digits: int | None = None) -> float | None:
+    return round(value, digits) if found.timed else None
+
   tokens = config.data.batch_size * config.data.sequence_length
   hours = found.seconds * config.train.steps / 3600
   return {
       'fits': found.fits,
       'hbm_gib': round(found.memory / GIB, 3),
       'hbm_limit_gib': round(found.chip.memory / GIB, 3),
-      'estimated_step_seconds': round(found.seconds, 5) if timed else None,
-      'estimated_mfu': round(found.mfu, 4) if timed else None,
+      'estimated_step_seconds': timed(found.seconds, 5),
+      'estimated_mfu': timed(found.mfu, 4),
       'collectives': {kind: {'count': count, 'gib': round(size / GIB, 4)}
                       for kind, (count, size) in found.collectives.items()},
       'compile_seconds': round(found.compile_seconds, 1),
-      'xla_seconds': round(found.xla_seconds, 5) if timed else None,
-      'kernel_seconds': round(found.kernel_seconds, 5) if timed else None,
-      'collective_seconds': (
-          round(found.collective_seconds, 5) if timed else None),
-      'tokens_per_second': round(tokens / found.seconds) if timed else None,
-      'days': round(hours / 24, 3) if timed else None,
-      'chip_hours': round(hours * found.devices) if timed else None,
+      'xla_seconds': timed(found.xla_seconds, 5),
+      'kernel_seconds': timed(found.kernel_seconds, 5),
+      'collective_seconds': timed(found.collective_seconds, 5),
+      'tokens_per_second': (
+          round(tokens / found.seconds) if found.timed else None),
+      'days': timed(hours / 24, 3),
+      'chip_hours': timed(hours * found.devices),
       'largest_micro_batch': largest and largest.summary(),
       'devices': found.devices, 'chip': found.chip.kind,
       'remat': config.model.remat,
-      'micro_batches': config.train.micro_batches,
-  }
+      'micro_batches': config.train.micro_batches}
 
 
 def estimate_lines(config: Config, found: Estimate, top: int,
                    largest: Largest | None = None) -> str:
-  """Lines for people.
-
-  Args:
-    config: what was compiled.
-    found: of it.
-    top: dearest operations that are shown.
-    largest: of a search.
-  """
+  """Lines for people, with the `top` dearest operations."""
   rows = config.data.batch_size // config.train.micro_batches
   lines = [
       'A static estimate by the compiler: nothing was run.',
@@ -477,7 +453,7 @@ def estimate_lines(config: Config, found: Estimate, top: int,
         *lines, 'The memory is indicative: products and kernels are chosen on '
         'the GPU itself.', f'collectives {collectives or "none"}',
         'a step      not known: the compiler for GPUs tells no time. No less '
-        f'than {found.least_seconds * 1e3:.1f} ms by the data sheet\'s peak, '
+        f"than {found.least_seconds * 1e3:.1f} ms by the data sheet's peak, "
         f'{2 * found.least_seconds * 1e3:.1f} ms at half of it (arithmetic).'])
   hours = config.train.steps * found.seconds / 3600
   lines += [

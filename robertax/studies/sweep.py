@@ -4,7 +4,8 @@ Section 5.1: rates {1e-5, 2e-5, 3e-5}, batches {16, 32}, ten epochs, "the median
 results over five random initializations". All runs of a sweep are runs of
 train.loop in one process, one after another, each in a workdir of its own: so
 that what has ended is there when the sweep is started again, what was
-interrupted goes on, and the step is compiled once for each shape of batch.
+interrupted goes on, and the step is compiled once for each shape of batch. The
+best runs of the best setting may answer together, as an ensemble.
 """
 
 from collections.abc import Collection, Sequence
@@ -35,103 +36,14 @@ from robertax.train.initial import initial_config
 from robertax.train.step import num_shapes
 from robertax.train.workdir import BEST_FOLDER
 
-# Several runs of one GLUE task answer together.
-#
-# Probabilities are averaged, of STS-B scores (fairseq #984).
-
-
-def check_task(task: str):
-  """Refuses tasks whose answers are not averaged.
-
-  Raises:
-    InputError: not a row of GLUE.
-  """
-  if task.removeprefix('glue/') not in GLUE or not task.startswith('glue/'):
-    raise InputError(f'task={task!r}: runs of GLUE answer together, of other '
-                     'tasks they do not.')
-
-
-def ensemble_answers(
-    folders: Sequence[str]) -> tuple[dict[str, Any], dict[str, bytes]]:
-  """One answer of several workdirs.
-
-  Args:
-    folders: finished runs of one task.
-
-  Returns:
-    ({'runs', 'scores': {split: {metric: percent}}}, content by name).
-
-  Raises:
-    InputError: they are of different tasks or answered different rows.
-  """
-  found = [_read_predictions(f'{folder}/results.json') for folder in folders]
-  name = found[0]['task']
-  check_task(name)
-  if {f['task'] for f in found} != {name}:
-    raise InputError(f'{", ".join(folders)}: of different tasks; runs of one '
-                     'answer together.')
-  task = GLUE[name.removeprefix('glue/')]
-  scores, content, tables = {}, {}, {}
-  submissions = dict(task.tests)
-  for file in found[0]['files']:
-    if not file.startswith('predictions.') or not file.endswith('.jsonl'):
-      continue
-    split = file.removeprefix('predictions.').removesuffix('.jsonl')
-    lines = [_json_lines(f'{folder}/{file}') for folder in folders]
-    if len({tuple(line['index'] for line in run) for run in lines}) > 1:
-      raise InputError(f'{file} of {", ".join(folders)}: different rows.')
-    answers = combine_logits(np.array([[line['logits'] for line in run]
-                                       for run in lines]))
-    said = ([float(x) * glue.LARGEST_SCORE for x in answers[:, 0]]
-            if not task.labels else
-            [task.labels[n] for n in answers.argmax(-1)])
-    labels = [line.get('label', '') for line in lines[0]]
-    if all(labels):
-      scores[split] = glue.glue_scores(task.metrics, labels, said)
-    content[file] = json_lines(
-        {k: v for k, v in {**line, 'prediction': word,
-                           'probabilities': list(p)}.items() if k != 'logits'}
-        for line, word, p in zip(lines[0], said, answers))
-    if split in submissions:
-      tables[submissions[split]] = glue.submission_table(
-          [GlueRow(line['index'], (), '') for line in lines[0]], said)
-  if tables:
-    content[glue.SUBMISSION] = glue.submission_archive(tables)
-  return {'runs': list(folders), 'scores': scores}, content
-
-
-def combine_logits(logits: np.ndarray) -> np.ndarray:
-  """[R, E, C] of R runs -> [E, C]: mean probabilities; of one logit, mean."""
-  logits = np.asarray(logits, np.float64)
-  if logits.shape[-1] == 1:
-    return logits.mean(0)
-  odds = np.exp(logits - logits.max(-1, keepdims=True))
-  return (odds / odds.sum(-1, keepdims=True)).mean(0)
-
-
-def _read_predictions(path: str) -> Any:
-  with open(path, encoding='utf-8') as f:
-    return json.load(f)
-
-
-def _json_lines(path: str) -> list[dict[str, Any]]:
-  with open(path, encoding='utf-8') as f:
-    return [json.loads(line) for line in f]
-
-
 RATES, BATCHES, SEEDS = (1e-5, 2e-5, 3e-5), (16, 32), 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Swept:
-  """How a sweep ended.
-
-  Attributes:
-    results: what W/results.json holds; None where it was stopped.
-    signal: number of the signal that stopped it; 0: it came to its end.
-  """
-  results: dict[str, Any] | None
-  signal: int = 0
+  """How a sweep ended."""
+  results: dict[str, Any] | None  # W/results.json; None where it was stopped.
+  signal: int = 0  # What stopped it; 0: it came to its end.
 
 
 def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
@@ -173,65 +85,69 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
             # are still to be tried.
             on_divergence=config.optim.on_divergence.replace('stop', 'go_on')),
         data=dataclasses.replace(config.data, batch_size=batch))
-    place = f'{folder}/runs/{rate:g}-{batch}-{one.seed}'
+    path = f'{folder}/runs/{rate:g}-{batch}-{one.seed}'
     print(f'run {number} of {len(runs)}: learning rate {rate:g}, batch '
           f'{batch}, seed {one.seed}', file=sys.stderr)
-    ended = _run_once(one, place, named)
+    ended = _run_once(one, path, named)
     if isinstance(ended, int):
       return Swept(None, ended)
-    found[rate, batch, one.seed], configs[place] = (ended, place), one
+    found[rate, batch, one.seed], configs[path] = (ended, path), one
   print(f'{len(runs)} runs; train steps of {num_shapes()} shapes were compiled',
         file=sys.stderr)
   summary = summarize_sweep(found, best)
-  keep = {place for place in summary.pop('together', ())}
-  for place in sorted(keep):
-    if not os.path.isdir(
-        f'{place}/{BEST_FOLDER}'):  # Of a sweep without `best`.
-      ended = _run_again(configs[place], place, named,
+  kept = sorted(set(summary.pop('together', ())))
+  for path in kept:
+    if not os.path.isdir(f'{path}/{BEST_FOLDER}'):
+      # It is of a sweep without `best`.
+      ended = _run_again(configs[path], path, named,
                          'its weights were not kept')
       if isinstance(ended, int):
         return Swept(None, ended)
-  for _, place in found.values():
-    if place not in keep:
-      shutil.rmtree(f'{place}/{BEST_FOLDER}', ignore_errors=True)
+  for _, path in found.values():
+    if path not in kept:
+      shutil.rmtree(f'{path}/{BEST_FOLDER}', ignore_errors=True)
   content = {}
-  if keep:
-    summary['ensemble'], content = ensemble_answers(sorted(keep))
+  if kept:
+    summary['ensemble'], content = ensemble_answers(kept)
   content['sweep.txt'] = sweep_table(summary).encode()
   return Swept(write_results(folder, summary, content))
 
 
-def _run_once(config: Config, place: str, named: Collection[str]
+def _run_once(config: Config, path: str, named: Collection[str]
               ) -> dict[str, Any] | int:
   """results.json of a run, or the signal that stopped it."""
-  path = f'{place}/{RESULTS}'
-  if os.path.exists(path):
-    workdir.check_config(place, initial_config(config, named))
+  results = f'{path}/{RESULTS}'
+  if os.path.exists(results):
+    workdir.check_config(path, initial_config(config, named))
     if (config.finetune.predict_test
-        and not workdir.read_config(place).finetune.predict_test):
-      return _run_again(config, place, named,
+        and not workdir.read_config(path).finetune.predict_test):
+      return _run_again(config, path, named,
                         'it did not answer the test split')
   else:
-    ended = loop.run(config, place, named)
+    ended = loop.run(config, path, named)
     if ended.signal:
       return ended.signal
     print(describe_results(ended.results), file=sys.stderr)
   # No one goes on with it, and the optimizer's numbers are the most of it.
-  shutil.rmtree(f'{place}/checkpoints', ignore_errors=True)
+  shutil.rmtree(f'{path}/checkpoints', ignore_errors=True)
+  return _read_json(results)
+
+
+def _run_again(config: Config, path: str, named: Collection[str], why: str
+               ) -> dict[str, Any] | int:
+  """The same run, for what was not kept of it."""
+  print(f'{path} is run again: {why}.', file=sys.stderr)
+  shutil.rmtree(path)
+  return _run_once(config, path, named)
+
+
+def _read_json(path: str) -> Any:
   with open(path, encoding='utf-8') as f:
     return json.load(f)
 
 
-def _run_again(config: Config, place: str, named: Collection[str], why: str
-               ) -> dict[str, Any] | int:
-  """The same run, for what was not kept of it."""
-  print(f'{place} is run again: {why}.', file=sys.stderr)
-  shutil.rmtree(place)
-  return _run_once(config, place, named)
-
-
-def summarize_sweep(found: dict[tuple[float, int, int], tuple[dict[str, Any],
-                                                              str]],
+def summarize_sweep(found: dict[tuple[float, int, int],
+                                tuple[dict[str, Any], str]],
                     best: int = 0) -> dict[str, Any]:
   """Median and spread of each setting, and the best of them.
 
@@ -299,3 +215,75 @@ def sweep_table(summary: dict[str, Any]) -> str:
   if summary['degenerate']:
     lines.append('DEGENERATE: at least half of its runs are at chance.')
   return '\n'.join(lines) + '\n'
+
+
+# Several runs of one GLUE task answer together: probabilities are averaged, of
+# STS-B scores (fairseq #984).
+
+
+def check_task(task: str):
+  """Refuses tasks whose answers are not averaged.
+
+  Raises:
+    InputError: not a row of GLUE.
+  """
+  if task.removeprefix('glue/') not in GLUE or not task.startswith('glue/'):
+    raise InputError(f'task={task!r}: runs of GLUE answer together, of other '
+                     'tasks they do not.')
+
+
+def ensemble_answers(workdirs: Sequence[str]
+                     ) -> tuple[dict[str, Any], dict[str, bytes]]:
+  """One answer of several finished runs of one task.
+
+  Returns:
+    ({'runs', 'scores': {split: {metric: percent}}}, content by name of file).
+
+  Raises:
+    InputError: they are of different tasks or answered different rows.
+  """
+  found = [_read_json(f'{path}/{RESULTS}') for path in workdirs]
+  name = found[0]['task']
+  check_task(name)
+  if {f['task'] for f in found} != {name}:
+    raise InputError(f'{", ".join(workdirs)}: of different tasks; runs of one '
+                     'answer together.')
+  task = GLUE[name.removeprefix('glue/')]
+  scores, content, tables = {}, {}, {}
+  submissions = dict(task.tests)
+  for file in found[0]['files']:
+    if not file.startswith('predictions.') or not file.endswith('.jsonl'):
+      continue
+    split = file.removeprefix('predictions.').removesuffix('.jsonl')
+    lines = []
+    for path in workdirs:
+      with open(f'{path}/{file}', encoding='utf-8') as f:
+        lines.append([json.loads(line) for line in f])
+    if len({tuple(line['index'] for line in run) for run in lines}) > 1:
+      raise InputError(f'{file} of {", ".join(workdirs)}: different rows.')
+    answers = combine_logits(np.array([[line['logits'] for line in run]
+                                       for run in lines]))
+    predictions = ([task.labels[n] for n in answers.argmax(-1)] if task.labels
+                   else [float(x) * glue.LARGEST_SCORE for x in answers[:, 0]])
+    labels = [line.get('label', '') for line in lines[0]]
+    if all(labels):
+      scores[split] = glue.glue_scores(task.metrics, labels, predictions)
+    content[file] = json_lines(
+        {k: v for k, v in {**line, 'prediction': prediction,
+                           'probabilities': list(p)}.items() if k != 'logits'}
+        for line, prediction, p in zip(lines[0], predictions, answers))
+    if split in submissions:
+      tables[submissions[split]] = glue.submission_table(
+          [GlueRow(line['index'], (), '') for line in lines[0]], predictions)
+  if tables:
+    content[glue.SUBMISSION] = glue.submission_archive(tables)
+  return {'runs': list(workdirs), 'scores': scores}, content
+
+
+def combine_logits(logits: np.ndarray) -> np.ndarray:
+  """[R, E, C] of R runs -> [E, C]: mean probabilities; of one logit, mean."""
+  logits = np.asarray(logits, np.float64)
+  if logits.shape[-1] == 1:
+    return logits.mean(0)
+  odds = np.exp(logits - logits.max(-1, keepdims=True))
+  return (odds / odds.sum(-1, keepdims=True)).mean(0)

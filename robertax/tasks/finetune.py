@@ -6,7 +6,7 @@ all answers is. The rest, from the subset of the training split to results.json,
 is here, and the loop of pretraining does the training.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import hashlib
 import sys
@@ -16,7 +16,8 @@ import numpy as np
 
 from robertax import text
 from robertax.config import Config, ModelConfig
-from robertax.data.finetuning import Batch, Examples, TuningBatches
+from robertax.data.finetuning import Examples, HostRows, TuningBatches
+from robertax.data.masking import Batch
 from robertax.data.order import Order
 from robertax.errors import InputError
 from robertax.tasks.objectives import Tuning
@@ -228,7 +229,7 @@ class Finetune:
   def test_splits(self) -> list[str]:
     return [name for name, split in self.splits.items() if not split.labelled]
 
-  def train_batches(self, start_step: int, rows: Callable[[int], np.ndarray]
+  def train_batches(self, start_step: int, rows: HostRows
                     ) -> Iterator[Batch]:
     return self._train.train(start_step, rows)
 

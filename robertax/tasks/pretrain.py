@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from robertax import corpus, data, text
+from robertax import corpus, text
 from robertax.config import (
     Config,
     DataConfig,
@@ -28,8 +28,16 @@ from robertax.config import (
 from robertax.corpus.documents import corpora_of
 from robertax.corpus.formats import FORMATS
 from robertax.data import order
-from robertax.data.finetuning import Batch, RowsFunction
-from robertax.data.pipeline import Phase, Phases
+from robertax.data.finetuning import HostRows
+from robertax.data.masking import Batch, Masking
+from robertax.data.pipeline import (
+    Phase,
+    Phases,
+    Pipeline,
+    eval_batches,
+    unigram_counts,
+)
+from robertax.data.source import open_source
 from robertax.errors import InputError, unknown
 from robertax.tasks.objectives import MaskedLM
 from robertax.text import Tokenizer
@@ -119,11 +127,11 @@ class Pretrain:
     self.objective = MaskedLM(self.model, self.tokenizer.pad_id)
     self._data = data_config
     self._seed = seed
-    self._masking = data.Masking.of(data_config, self.tokenizer)
+    self._masking = Masking.of(data_config, self.tokenizer)
 
     def opened(manifests, split):
-      return data.open_source(manifests, split, data_config.backend,
-                              self.tokenizer.pad_id, data_config)
+      return open_source(manifests, split, data_config.backend,
+                         self.tokenizer.pad_id, data_config)
 
     # Of each phase: its rows, and the step after its last.
     manifests = {m.folder: m for m in prepared.manifests}
@@ -206,11 +214,11 @@ class Pretrain:
       metrics['bad_records'] = sum(len(source.bad) for source, _ in self._train)
     return metrics | pair_metrics(sums)
 
-  def train_batches(self, start_step: int, rows: RowsFunction
+  def train_batches(self, start_step: int, rows: HostRows
                     ) -> Iterator[Batch]:
     return self._make_phases(rows(self._data.batch_size)).batches(start_step)
 
-  def pipeline(self, step: int) -> data.Pipeline:
+  def pipeline(self, step: int) -> Pipeline:
     return self._phases.pipeline(step)
 
   def epoch(self, step: int) -> float:
@@ -226,7 +234,7 @@ class Pretrain:
   def _make_phases(self, rows: np.ndarray | None) -> Phases:
     phases, first = [], 0
     for source, stop in self._train:
-      phases.append(Phase(data.Pipeline(
+      phases.append(Phase(Pipeline(
           source, self._data, self._masking, seed=self._seed, rows=rows,
           first_step=first), stop))
       first = stop
@@ -245,7 +253,7 @@ class Pretrain:
                 ) -> dict[str, Callable[[], Iterator[Batch]]]:
     """A set a corpus; its masks depend on the set and the example alone."""
     return {name: functools.partial(
-        data.eval_batches, source, self._data, self._masking, name=name,
+        eval_batches, source, self._data, self._masking, name=name,
         batch_size=batch_size, max_examples=max_examples, rows=rows)
             for name, source in self._eval.items()}
 
@@ -257,7 +265,7 @@ class Pretrain:
     loss.
     """
     (source, _) = self._train[-1]
-    counts = data.unigram_counts(
+    counts = unigram_counts(
         source, self.model.vocab_size, UNIGRAM_RECORDS).astype(np.float64)
     log_probs = np.log((counts + 1) / (counts.sum() + len(counts)))
     sums = {}

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
   import numpy as np
 
   from robertax.config import Config, ModelConfig
-  from robertax.data import Pipeline
-  from robertax.data.finetuning import Batch, RowsFunction, TuningBatches
+  from robertax.data.finetuning import HostRows, TuningBatches
+  from robertax.data.masking import Batch
+  from robertax.data.pipeline import Pipeline
   from robertax.text import Tokenizer
 
 TASKS = Table({
@@ -99,7 +100,7 @@ class Task(Protocol):
   def identity(self) -> dict[str, str]:
     """Returns hashes of the data, which a checkpoint keeps."""
 
-  def train_batches(self, start_step: int, rows: RowsFunction
+  def train_batches(self, start_step: int, rows: HostRows
                     ) -> Iterator[Batch]:
     """Makes batches without end, of which each is a function of seed and step.
 

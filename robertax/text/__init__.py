@@ -1,9 +1,8 @@
 """text: strings <-> ids, on the `tokenizers` library. Floor 0.
 
-Knows two encodings, RoBERTa's byte-level BPE and BERT's WordPiece, and which
-ids their special tokens have; how to read a `tokenizer.json`, GPT-2's files
-with fairseq's dict.txt, and BERT's vocab.txt; and how to train either. Knows
-nothing of files of text: see corpus.
+The room knows two encodings, RoBERTa's byte-level BPE and BERT's WordPiece, the
+ids of their special tokens, the files that hold them, and how to train either.
+It reads no text of its own: corpus does.
 """
 
 from robertax.config import TokenizerConfig

@@ -1,10 +1,10 @@
 """Byte-level BPE: GPT-2's pieces in RoBERTa's layout of ids.
 
-The ids are laid out as fairseq lays them out (fairseq data/dictionary.py,
-tasks/masked_lm.py): <s> 0, <pad> 1, </s> 2, <unk> 3, then the pieces, <mask>
-last (Hugging Face's recipe for training one puts it at 4). Every byte is a
-piece, so every text has ids and comes back from them unchanged. A row of
-`tokenizer.KINDS`; `wordpiece` has the same names.
+The layout is fairseq's (data/dictionary.py, tasks/masked_lm.py): <s> 0, <pad>
+1, </s> 2, <unk> 3, then the pieces, <mask> last (Hugging Face's recipe for
+training one puts it at 4). Every byte is a piece, so every text has ids and
+comes back from them unchanged. This module is a row of `tokenizer.KINDS`;
+`wordpiece` has the same names.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SPECIALS = ('<s>', '<pad>', '</s>', '<unk>')
 MASK = '<mask>'
+# The space before a mask belongs to the word that is predicted there.
+MASK_LSTRIP = True
 BOS, PAD, EOS, UNK = SPECIALS
 
 
@@ -38,13 +40,7 @@ def check_model(model: dict, source: str) -> None:
 
 
 def check(state: dict, vocab: dict[str, int], source: str) -> None:
-  """Refuses another layout, and what is not byte-level.
-
-  Args:
-    state: of a tokenizer.json.
-    vocab: ids 0 to V - 1, special tokens included.
-    source: its file, for error messages.
-  """
+  """Refuses another layout, and what is not byte-level."""
   for wanted, token in enumerate(SPECIALS):
     if vocab[token] != wanted:
       raise InputError(
@@ -59,28 +55,25 @@ def check(state: dict, vocab: dict[str, int], source: str) -> None:
 
 
 def first_random_id(vocab: dict[str, int], source: str) -> int:
-  """fairseq's: the vocabulary without its first four, <mask> included."""
+  """As fairseq: the vocabulary without its first four, <mask> included."""
   return len(SPECIALS)
 
 
 def begins_word(piece: str) -> bool:
-  """Whether a space stands before it, as fairseq asks (decode(x)[0] == ' ')."""
+  """Whether it begins with a space (fairseq: decode(x)[0] == ' ')."""
   return piece.startswith('Ġ')
 
 
 def decoder():
-  """Of the library."""
   from tokenizers import decoders
   return decoders.ByteLevel()
 
 
 def decode(library: tokenizers.Tokenizer, ids: list[int]) -> str:
-  """The text of the ids."""
   return library.decode(ids, skip_special_tokens=False)
 
 
 def token_text(library: tokenizers.Tokenizer, token_id: int) -> str:
-  """One id as text; what is not whole characters is shown byte by byte."""
   text = decode(library, [token_id])
   if '\ufffd' not in text:
     return text
@@ -89,26 +82,17 @@ def token_text(library: tokenizers.Tokenizer, token_id: int) -> str:
 
 
 def token_bytes(library: tokenizers.Tokenizer, token_id: int) -> bytes:
-  """What the id stands for; an added token may be spelled out, as here."""
   piece = library.id_to_token(token_id)
   if all(c in BYTE_OF for c in piece):
     return bytes(BYTE_OF[c] for c in piece)
   return piece.encode()
 
 
-def finish(library: tokenizers.Tokenizer, bos_id: int, eos_id: int) -> None:
-  """Adds what Hugging Face's RoBERTa tokenizer has around the model."""
-  import tokenizers
+def post_processor(bos_id: int, eos_id: int):
   from tokenizers import processors
-  library.add_special_tokens(
-      [tokenizers.AddedToken(token, special=True, normalized=False)
-       for token in SPECIALS] +
-      # lstrip: the space before a mask belongs to the word predicted there.
-      [tokenizers.AddedToken(MASK, special=True, normalized=False,
-                             lstrip=True)])
   # Positional on purpose: the library's docstring calls the second argument
   # `cls`, its code `cls_token`.
-  library.post_processor = processors.RobertaProcessing(
+  return processors.RobertaProcessing(
       (EOS, eos_id), (BOS, bos_id), True, False)
 
 

@@ -1,7 +1,12 @@
-"""A path -> the tokenizer that lies there, whichever form it has."""
+"""Reads a tokenizer from its path, in any of four forms.
+
+They are a tokenizer.json, BERT's vocab.txt, GPT-2's files with fairseq's
+dict.txt, and Hugging Face's vocab.json with merges.txt.
+"""
 
 import json
 import os
+from typing import Any
 
 from robertax import files
 from robertax.errors import InputError
@@ -9,26 +14,20 @@ from robertax.text import wordpiece
 from robertax.text.byte_bpe import MASK, SPECIALS
 from robertax.text.tokenizer import Tokenizer
 
-# GPT-2's files with fairseq's dict.txt: RoBERTa's own 50,265 ids.
-#
-# Two steps in fairseq, one here. `encoder.json` gives a piece its GPT-2 id;
-# `dict.txt` lists those ids, written as words, by falling frequency, and a
-# word's line number + 4 is the RoBERTa id; three `madeupword` lines fill the
-# dictionary up to a multiple of 8; <mask> is appended (fairseq
-# data/dictionary.py:168-199, tasks/masked_lm.py:140).
-
-
 GPT2_FILES = ('encoder.json', 'vocab.bpe', 'dict.txt')
+VOCAB_JSON_FILES = ('vocab.json', 'merges.txt')
+ADDED_TOKENS = 'added_tokens.json'
 
 
 def read_gpt2(folder: str) -> Tokenizer:
-  """Reads `encoder.json`, `vocab.bpe` and `dict.txt` from a folder.
+  """Reads GPT-2's files and fairseq's dict.txt: RoBERTa's own 50,265 ids.
 
-  With the official files, 'Hello world!' is 31414 232 328, as in fairseq's
-  examples/roberta/README.md.
-
-  Raises:
-    InputError: a file is missing, damaged, or does not go with the others.
+  `encoder.json` gives a piece its GPT-2 id. `dict.txt` lists those ids, written
+  as words, by falling frequency, and a word's line number + 4 is the RoBERTa
+  id. Three `madeupword` lines fill the dictionary up to a multiple of 8, and
+  <mask> is appended (fairseq data/dictionary.py:168-199,
+  tasks/masked_lm.py:140). With the official files, 'Hello world!' is 31414 232
+  328, as in fairseq's examples/roberta/README.md.
   """
   paths = [os.path.join(folder, name) for name in GPT2_FILES]
   absent = [n for n, path in zip(GPT2_FILES, paths)
@@ -38,16 +37,11 @@ def read_gpt2(folder: str) -> Tokenizer:
         f'{folder}: no {" and no ".join(absent)} in it. A folder with '
         f'{", ".join(GPT2_FILES)}, or a tokenizer.json, would do.')
   encoder_path, merges_path, dict_path = paths
-  try:
-    encoder = json.loads(read_text(encoder_path))
-  except (ValueError, RecursionError) as e:
-    raise InputError(f'{encoder_path}: not JSON: {e}') from e
-  if not isinstance(encoder, dict) or not encoder:
-    raise InputError(f'{encoder_path}: expected an object of pieces and ids.')
+  encoder = _read_object(encoder_path)
   piece_of = {str(i): piece for piece, i in encoder.items()}
   vocab = {token: i for i, token in enumerate(SPECIALS)}
   used = set()
-  for number, line in enumerate(read_text(dict_path).splitlines(), 1):
+  for number, line in enumerate(_read_text(dict_path).splitlines(), 1):
     word, _, count = line.rpartition(' ')
     if not word or not count.isdigit():
       raise InputError(f'{dict_path}: line {number}: expected "word count", '
@@ -74,9 +68,9 @@ def read_gpt2(folder: str) -> Tokenizer:
 
 
 def read_merges(path: str, vocab: dict[str, int]) -> list[tuple[str, str]]:
-  """Merges in order of their rank, held against the pieces."""
+  """Merges by rank; the union of each must have an id."""
   merges = []
-  for number, line in enumerate(read_text(path).split('\n'), 1):
+  for number, line in enumerate(_read_text(path).split('\n'), 1):
     if not line or number == 1 and line.startswith('#version'):
       continue
     pair = tuple(line.rstrip('\r').split(' '))
@@ -85,8 +79,8 @@ def read_merges(path: str, vocab: dict[str, int]) -> list[tuple[str, str]]:
           f'{path}: line {number}: expected two pieces whose union has '
           f'an id, found {line[:40]!r}.')
     merges.append(pair)
-  # Every piece but the 256 bytes and <|endoftext|> is somebody's union; a
-  # short file would tokenize, and wrongly.
+  # Every piece but the 256 bytes and <|endoftext|> is the union of a merge; a
+  # file that was cut short would tokenize, and wrongly.
   unions = {a + b for a, b in merges}
   orphans = [piece for piece in vocab
              if len(piece) > 1 and piece not in unions
@@ -98,7 +92,7 @@ def read_merges(path: str, vocab: dict[str, int]) -> list[tuple[str, str]]:
   return merges
 
 
-def read_text(path: str) -> str:
+def _read_text(path: str) -> str:
   """A file as UTF-8, its line ends as they are."""
   try:
     with open(path, encoding='utf-8', newline='\n') as f:
@@ -109,27 +103,17 @@ def read_text(path: str) -> str:
     raise InputError(f'{path}: not UTF-8: {e}') from e
 
 
-# Hugging Face's vocab.json with merges.txt: a byte-level BPE in two files.
-#
-# Unlike GPT-2's `encoder.json`, `vocab.json` has RoBERTa's ids already
-# (transformers models/roberta/tokenization_roberta.py).
-
-
-VOCAB_JSON_FILES = ('vocab.json', 'merges.txt')
-ADDED = 'added_tokens.json'
-
-
 def read_vocab_json(folder: str) -> Tokenizer:
   """Reads `vocab.json`, `merges.txt` and, if it is there, `added_tokens.json`.
 
-  Raises:
-    InputError: a file is missing, damaged, or does not go with the other.
+  Unlike GPT-2's `encoder.json`, `vocab.json` has RoBERTa's ids already
+  (transformers models/roberta/tokenization_roberta.py).
   """
   vocab = _read_ids(os.path.join(folder, VOCAB_JSON_FILES[0]))
   merges = read_merges(os.path.join(folder, VOCAB_JSON_FILES[1]), vocab)
-  path = os.path.join(folder, ADDED)
+  path = os.path.join(folder, ADDED_TOKENS)
   added = _read_ids(path) if os.path.isfile(path) else {}
-  # <mask> has been one of them.
+  # Some files list <mask> among the added tokens.
   vocab |= {token: i for token, i in added.items()
             if token in (MASK, *SPECIALS)}
   tokenizer = Tokenizer.from_bpe(vocab, merges, folder)
@@ -142,42 +126,47 @@ def read_vocab_json(folder: str) -> Tokenizer:
 
 
 def _read_ids(path: str) -> dict[str, int]:
+  vocab = _read_object(path)
+  if not all(isinstance(i, int) for i in vocab.values()):
+    raise InputError(f'{path}: expected an object of pieces and ids.')
+  return vocab
+
+
+def _read_object(path: str) -> dict[str, Any]:
   try:
-    pieces = json.loads(read_text(path))
+    vocab = json.loads(_read_text(path))
   except (ValueError, RecursionError) as e:
     raise InputError(f'{path}: not JSON: {e}') from e
-  if not isinstance(pieces, dict) or not pieces or not all(
-      isinstance(i, int) for i in pieces.values()):
+  if not isinstance(vocab, dict) or not vocab:
     raise InputError(f'{path}: expected an object of pieces and ids.')
-  return pieces
+  return vocab
 
 
 def load(path: str, lowercase: bool = True) -> Tokenizer:
   """Reads a tokenizer.
 
   Args:
-    path: a `tokenizer.json` (byte-level BPE or WordPiece); BERT's
-      `vocab.txt`; a folder that holds either; or a folder with Hugging Face's
-      `vocab.json` and `merges.txt`, or with GPT-2's `encoder.json` and
-      `vocab.bpe` and fairseq's `dict.txt`.
-    lowercase: what a vocab.txt does not say: whether its pieces are lower case.
+    path: a `tokenizer.json` (byte-level BPE or WordPiece), BERT's `vocab.txt`,
+      or a folder that holds the files of one of the four forms.
+    lowercase: whether the pieces of a vocab.txt, which does not say, are lower
+      case.
 
   Raises:
-    InputError: missing, unreadable, or another kind of tokenizer.
+    InputError: a file is missing, unreadable, of another kind, or does not go
+      with the others.
   """
   path = os.fspath(path)
   if not files.is_remote(path):
     path = os.path.expanduser(path)
   if files.isdir(path):
-    inside = [files.join(path, name) for name in (
-        'tokenizer.json', 'vocab.txt')]
-    found = [file for file in inside if files.exists(file)]
-    if not found and all(files.exists(files.join(path, name))
-                         for name in VOCAB_JSON_FILES):
-      return read_vocab_json(path)
-    if not found:
-      return read_gpt2(path)
-    path = found[0]
+    def has(name):
+      return files.exists(files.join(path, name))
+
+    whole = next(filter(has, ('tokenizer.json', 'vocab.txt')), None)
+    if not whole:
+      return (read_vocab_json if all(map(has, VOCAB_JSON_FILES))
+              else read_gpt2)(path)
+    path = files.join(path, whole)
   if not files.exists(path):
     raise InputError(
         f'tokenizer.path: {path} does not exist. A tokenizer.json, a folder '

@@ -1,8 +1,8 @@
-"""The tokenizer: text to ids and back, and the file it lives in.
+"""The tokenizer: text to ids and back, its file, and its training.
 
-Two kinds, a table row each: byte-level BPE (RoBERTa) and WordPiece (BERT).
-Everywhere else the special tokens are attributes of the tokenizer: no id is
-known by heart, for the two lay them out differently.
+There are two kinds, a row of `KINDS` each: byte-level BPE (RoBERTa) and
+WordPiece (BERT). They lay out their special tokens differently, so all other
+code takes these ids from attributes of the tokenizer.
 """
 
 from collections import Counter
@@ -12,6 +12,8 @@ from itertools import chain
 import json
 import os
 import re
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -21,26 +23,25 @@ from robertax.errors import InputError, unknown
 from robertax.text import byte_bpe, wordpiece
 from robertax.text.byte_bpe import MASK, SPECIALS
 
-# Pieces of texts that are too long to be encoded at once.
-#
-# The library keeps about 100 bytes a character of what it encodes, so a text of
-# 50 MB without a line end would take gigabytes.
-
-
+# By the name that a tokenizer.json has for the model.
+KINDS = {'BPE': byte_bpe, 'WordPiece': wordpiece}
+# What a person writes for a mask, whatever the tokenizer calls it.
+MASK_TEXT = '<mask>'
+# Of a text that is encoded at once. The library keeps about 100 bytes a
+# character, so a text of 50 MB without a line end would take gigabytes.
 MAX_CHARS = 1 << 18
 _BETWEEN_WORDS = re.compile(r'(?<=\S) (?=\S)')
 
 
-def pieces(text: str, most: int = MAX_CHARS) -> Iterator[str]:
-  """Cuts a text; joined, the pieces are the text.
+def split_long(text: str, most: int = MAX_CHARS) -> Iterator[str]:
+  """Cuts a text into parts of at most `most` characters.
 
-  >>> list(pieces('some words, nospacehere', 8))
+  >>> list(split_long('some words, nospacehere', 8))
   ['some', ' words,', ' nospace', 'here']
 
-  Each has at most so many characters and ends where a single space stands
-  between two words, where byte-level BPE and WordPiece cut as well: the ids of
-  the pieces are the text's. Only a text of as many characters without such a
-  place is cut anywhere.
+  A part ends at a single space between two words. Byte-level BPE and WordPiece
+  cut there as well, so the ids of the parts are the text's. Only where `most`
+  characters hold no such space is the text cut anywhere.
   """
   start = 0
   while len(text) - start > most:
@@ -57,51 +58,36 @@ def pieces(text: str, most: int = MAX_CHARS) -> Iterator[str]:
   yield text[start:]
 
 
-# By the name that a tokenizer.json has for the model.
-KINDS = {'BPE': byte_bpe, 'WordPiece': wordpiece}
-# What a person writes for a mask, whatever the tokenizer calls it.
-MASK_TEXT = '<mask>'
-_SURROGATE = ('a text to encode holds a lone surrogate (half a character), '
-              'which no UTF-8 text can hold: replace it')
-
-
 class Tokenizer:
   """A byte-level BPE or a WordPiece, with five special tokens.
 
-  Text never becomes a special token, whatever it holds: a corpus that says
-  '<mask>' in passing gets the pieces '<', 'mask', '>'. `encode` with
-  `allow_mask=True` is the one exception, for fill-mask. (A word that WordPiece
-  has no pieces for is its unk_id.)
+  Text never becomes a special token: a corpus that says '<mask>' gets the
+  pieces '<', 'mask', '>'. `encode` with `allow_mask=True` is the one exception,
+  for fill-mask. (A word that WordPiece has no pieces for is its unk_id.)
 
   Attributes:
     kind: 'byte_bpe' or 'wordpiece'.
     vocab_size: number of ids.
-    bos_id, pad_id, eos_id, unk_id, mask_id: ids of the special tokens; of
-      [CLS], [PAD], [SEP], [UNK] and [MASK] in a WordPiece.
+    bos_id, pad_id, eos_id, unk_id, mask_id: ids of the special tokens; in a
+      WordPiece of [CLS], [PAD], [SEP], [UNK] and [MASK].
     special_ids: the five of them, ascending.
-    first_random_id: random tokens of masking are this id or more: behind the
-      leading special tokens, and in BERT's vocab.txt behind [unused] ones.
-    word_starts: bool[vocab_size], pieces that begin a word; special tokens do
-      not, and the first piece of a text may without being marked (RoBERTa's has
-      no space before it).
-    mask_texts: what `encode` takes for a mask if allowed: '<mask>', and the
-      tokenizer's own.
-    lowercase: text is made lower case.
+    first_random_id: the least id that masking draws as a random token.
+    word_starts: bool[vocab_size], pieces that begin a word. Special tokens do
+      not; the first piece of a text may without being marked, since RoBERTa's
+      has no space before it.
+    mask_texts: '<mask>' and the tokenizer's own mask, for `encode`.
+    lowercase: whether text is made lower case.
     dtype: the smallest of np.uint16 and np.uint32 that holds every id.
     fingerprint: 16 hex digits, a hash of all that decides ids.
   """
 
   def __init__(self, state: dict, source: str):
-    """Use `text.load`, `from_json`, `from_bpe` or `from_wordpiece`.
-
-    Args:
-      state: what a tokenizer.json holds.
-      source: its file, for error messages.
+    """Checks the content of a tokenizer.json; `source` names it in errors.
 
     Raises:
-      InputError: of another kind or layout.
+      InputError: it is of another kind or layout.
     """
-    self._kind, state = _checked(state, source)
+    self._kind, state = _checked_state(state, source)
     kind, vocab = self._kind, state['model']['vocab']
     self.kind = kind.__name__.rpartition('.')[2]
     self.vocab_size = len(vocab)
@@ -110,7 +96,7 @@ class Tokenizer:
             kind.BOS, kind.PAD, kind.EOS, kind.UNK, kind.MASK))
     self.special_ids = tuple(sorted(
         vocab[token] for token in (*kind.SPECIALS, kind.MASK)))
-    self.first_random_id = kind.first_random_id(_own(state), source)
+    self.first_random_id = kind.first_random_id(_base_vocab(state), source)
     self.mask_texts = tuple(dict.fromkeys((MASK_TEXT, kind.MASK)))
     self.word_starts = np.zeros(self.vocab_size, bool)
     self.word_starts[[i for piece, i in vocab.items()
@@ -118,11 +104,11 @@ class Tokenizer:
     self.word_starts[list(self.special_ids)] = False
     self.lowercase = bool((state.get('normalizer') or {}).get('lowercase'))
     self.dtype = np.uint16 if self.vocab_size <= 65536 else np.uint32
-    # Without special tokens in `added_tokens` the library has none to find in
-    # the text; nothing is truncated or padded behind our back either.
+    # Without special tokens in `added_tokens` the library finds none in a text;
+    # it must not truncate or pad either.
     plain = {
         **state, 'truncation': None, 'padding': None, 'post_processor': None,
-        'added_tokens': [token for token in state.get('added_tokens') or []
+        'added_tokens': [token for token in state['added_tokens']
                          if not token.get('special')]}
     import tokenizers  # When used: not every machine that trains has it.
     try:
@@ -140,7 +126,7 @@ class Tokenizer:
 
   @classmethod
   def from_json(cls, text: str, source: str = 'tokenizer.json') -> 'Tokenizer':
-    """From the text of a tokenizer.json; `source` names it in errors."""
+    """Reads the text of a tokenizer.json; `source` names it in errors."""
     try:
       state = json.loads(text)
     except (ValueError, RecursionError) as e:
@@ -150,7 +136,7 @@ class Tokenizer:
   @classmethod
   def from_bpe(cls, vocab: dict[str, int], merges: list, source: str
                ) -> 'Tokenizer':
-    """From pieces with their ids, and merges in order of their rank."""
+    """Makes a byte-level BPE of pieces with ids, and merges by rank."""
     try:
       core = byte_bpe.core(vocab, merges)
     except Exception as e:
@@ -160,55 +146,44 @@ class Tokenizer:
   @classmethod
   def from_wordpiece(cls, vocab: dict[str, int], lowercase: bool, source: str
                      ) -> 'Tokenizer':
-    """From pieces with their ids, special tokens among them."""
+    """Makes a WordPiece of pieces with ids, special tokens among them."""
     return cls(json.loads(wordpiece.core(vocab, lowercase).to_str()), source)
 
   def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
     """Ids of each text; no special token is added or found.
 
-    Args:
-      texts: any strings without lone surrogates.
-
     Returns:
       One array of `dtype` a text: views of one buffer.
+
+    Raises:
+      InputError: a text has a lone surrogate.
     """
     if any(len(text) > MAX_CHARS for text in texts):
-      return [self._encode_long(text) if len(text) > MAX_CHARS
-              else self.encode_batch([text])[0] for text in texts]
-    try:
-      ids = [encoding.ids for encoding in
-             self._plain.encode_batch_fast(texts, add_special_tokens=False)]
-    except (UnicodeEncodeError, TypeError) as e:
-      raise InputError(_SURROGATE) from e
+      return [np.concatenate([self.encode_batch([part])[0]
+                              for part in split_long(text)])
+              if len(text) > MAX_CHARS else self.encode_batch([text])[0]
+              for text in texts]
+    ids = [encoding.ids for encoding in
+           _encodings(self._plain.encode_batch_fast, texts)]
     ends = np.cumsum([0, *map(len, ids)]).tolist()
     flat = np.fromiter(chain.from_iterable(ids), self.dtype, ends[-1])
     return [flat[a:b] for a, b in zip(ends, ends[1:])]
 
-  def _encode_long(self, text: str) -> np.ndarray:
-    return np.concatenate([self.encode_batch([piece])[0]
-                           for piece in pieces(text)])
-
   def encode_with_offsets(self, texts: list[str]
                           ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Ids of each text, and which of its characters each stands for.
-
-    Args:
-      texts: as for `encode_batch`.
+    """As `encode_batch`, with the characters that each id stands for.
 
     Returns:
-      For each text, T ids of `dtype` and int32[T,2]: the place of a piece's
-      first character in the text, and one behind its last. The space that a
-      byte-level piece begins with is left out, unless it is all there is.
-      Pieces that share a character's bytes have that character each.
+      For each text, T ids of `dtype` and int32[T, 2]: the index of a piece's
+      first character, and one behind its last. The space that a byte-level
+      piece begins with is left out, unless the piece is that space. Pieces that
+      share a character's bytes have that character each.
     """
-    try:
-      encoded = self._plain.encode_batch(texts, add_special_tokens=False)
-    except (UnicodeEncodeError, TypeError) as e:
-      raise InputError(_SURROGATE) from e
     results = []
-    for sample, encoding in zip(texts, encoded):
+    for text, encoding in zip(texts, _encodings(self._plain.encode_batch,
+                                                texts)):
       spans = np.array(encoding.offsets, np.int32).reshape(-1, 2)
-      letters = np.frombuffer(sample.encode('utf-32-le'), np.uint32)
+      letters = np.frombuffer(text.encode('utf-32-le'), np.uint32)
       longer = spans[:, 1] - spans[:, 0] > 1
       spans[longer, 0] += letters[spans[longer, 0]] == ord(' ')
       results.append((np.array(encoding.ids, self.dtype), spans))
@@ -217,12 +192,9 @@ class Tokenizer:
   def encode(self, text: str, allow_mask: bool = False) -> np.ndarray:
     """Ids of one text, without <s> and </s>.
 
-    Args:
-      text: the text.
-      allow_mask: each of `mask_texts` in it becomes the special token. The text
-        is split there and each span loses its trailing spaces, so that the word
-        the model puts there brings its own (fairseq
-        models/roberta/hub_interface.py:fill_mask).
+    With `allow_mask` each of `mask_texts` becomes the special token. Spaces
+    before it are dropped, for the word that the model predicts there brings its
+    own (fairseq models/roberta/hub_interface.py:fill_mask).
     """
     if not allow_mask:
       return self.encode_batch([text])[0]
@@ -236,7 +208,7 @@ class Tokenizer:
   def decode(self, ids) -> str:
     """The text of the ids; special tokens appear as '<s>', '[MASK]', ...
 
-    Of a byte-level BPE the very text that was encoded; of a WordPiece its words
+    A byte-level BPE gives the very text that was encoded, a WordPiece its words
     with spaces between.
     """
     return self._kind.decode(self._plain, [int(i) for i in ids])
@@ -244,28 +216,28 @@ class Tokenizer:
   def token_text(self, token_id: int) -> str:
     """One id as readable text: ' the', '<mask>', or bytes such as '\\xe2'.
 
-    A piece need not be whole characters; what is not is shown byte by byte. A
-    piece that begins a word has its space, in either kind.
+    A piece that begins a word has its space, in either kind. What is not whole
+    characters is shown byte by byte.
     """
     return self._kind.token_text(self._plain, int(token_id))
 
   def token_bytes(self, token_id: int) -> bytes:
-    """One id as UTF-8 that need not be whole characters.
+    """One id as UTF-8, not always whole characters.
 
-    Those of a text's ids, one after another, are the text (of a WordPiece with
-    one space more, in front).
+    Joined over a text's ids they are the text; a WordPiece has one space more,
+    in front.
     """
     return self._kind.token_bytes(self._plain, int(token_id))
 
   def with_added(self, tokens: list[str]) -> 'Tokenizer':
-    """A tokenizer in which these words have ids of their own.
+    """A tokenizer in which these words have ids behind all others, in order.
 
-    They come behind all others, in their order, and are found in a text before
-    it is cut into pieces, where no letter or digit stands beside them; a space
-    in front stays a token of its own, as with Hugging Face's `add_tokens`.
+    They are found before a text is cut into pieces, where no letter or digit
+    stands beside them; a space in front stays a token of its own, as with
+    Hugging Face's `add_tokens`.
 
     Raises:
-      InputError: a token that is empty, has spaces around it or is there.
+      InputError: a token is empty, has spaces around it or has an id already.
     """
     state = json.loads(self.to_json())
     added = state['added_tokens']
@@ -283,34 +255,32 @@ class Tokenizer:
     return Tokenizer(state, 'added tokens')
 
   def to_json(self) -> str:
-    """The tokenizer.json, as Hugging Face's RoBERTa or BERT tokenizer has it.
-    """
+    """The tokenizer.json that transformers' RoBERTa or BERT tokenizer reads."""
     import tokenizers
-    core = tokenizers.Tokenizer.from_str(self._plain.to_str())
-    self._kind.finish(core, self.bos_id, self.eos_id)
+    core, kind = tokenizers.Tokenizer.from_str(self._plain.to_str()), self._kind
+    core.add_special_tokens([
+        tokenizers.AddedToken(token, special=True, normalized=False,
+                              lstrip=token == kind.MASK and kind.MASK_LSTRIP)
+        for token in (*kind.SPECIALS, kind.MASK)])
+    core.post_processor = kind.post_processor(self.bos_id, self.eos_id)
     return core.to_str()
 
   def save(self, path: str) -> None:
-    """Writes tokenizer.json; the file appears whole or not at all.
-
-    `transformers.PreTrainedTokenizerFast(tokenizer_file=path)` reads it.
-    """
-    path = os.fspath(path)
-    partial = f'{path}.{os.getpid()}.partial'
+    """Writes tokenizer.json; the file appears whole or not at all."""
     with errors.writing(path):
-      if files.is_remote(path):
-        return files.write_text(path, self.to_json())
-      try:
-        with open(partial, 'w', encoding='utf-8') as f:
-          f.write(self.to_json())
-        os.replace(partial, path)
-      except OSError:
-        if os.path.exists(partial):
-          os.remove(partial)
-        raise
+      files.write_text(os.fspath(path), self.to_json())
 
 
-def _checked(state, source: str):
+def _encodings(encode: Callable[..., list], texts: list[str]) -> list:
+  try:
+    return encode(texts, add_special_tokens=False)
+  except (UnicodeEncodeError, TypeError) as e:
+    raise InputError(
+        'a text to encode holds a lone surrogate (half a character), which no '
+        'UTF-8 text can hold: replace it') from e
+
+
+def _checked_state(state: Any, source: str) -> tuple[ModuleType, dict]:
   """(row of KINDS, the state with every added token in its vocabulary)."""
   model = state.get('model') if isinstance(state, dict) else None
   if not isinstance(model, dict):
@@ -333,7 +303,7 @@ def _checked(state, source: str):
                   for token in added)):
     raise InputError(f'{source}: its "added_tokens" are not objects with '
                      '"content".')
-  # What its kind calls special is so, whatever the file calls it.
+  # The kind decides which tokens are special, whatever the file says.
   added = [{**token, 'special': True} if token['content'] in (
       *kind.SPECIALS, kind.MASK) else token for token in added]
   for token in added:
@@ -348,63 +318,61 @@ def _checked(state, source: str):
       raise InputError(f'{source}: the special token {token} is missing.')
   state = {**state, 'model': {**model, 'vocab': vocab},
            'added_tokens': added}
-  kind.check(state, _own(state), source)
+  kind.check(state, _base_vocab(state), source)
   return kind, state
 
 
-def _own(state: dict) -> dict[str, int]:
+def _base_vocab(state: dict) -> dict[str, int]:
   """The vocabulary without the tokens that were added behind it."""
   vocab = dict(state['model']['vocab'])
-  added = {token['content'] for token in state.get('added_tokens') or []
+  added = {token['content'] for token in state['added_tokens']
            if not token.get('special')}
   while vocab and (last := max(vocab, key=vocab.get)) in added:
     del vocab[last]
   return vocab
 
 
-# Training a tokenizer: which pieces a corpus is cut into.
+# Training.
 
-
-# The least ids of each kind, and why.
-SMALLEST = {
+# The least vocab_size of each kind, and why.
+_SMALLEST = {
     'byte_bpe': (256 + len(SPECIALS) + 1, 'a byte-level vocabulary has at '
                  'least {} ids: 256 bytes and 5 special tokens'),
     'wordpiece': (100, 'a WordPiece vocabulary has at least {} ids')}
 # Characters that WordPiece keeps; Hugging Face's trainer of BERT has as many.
-MOST_CHARACTERS = 1000
+_MOST_CHARACTERS = 1000
 
 
 def check(config: TokenizerConfig) -> None:
   """Refuses what cannot be trained, before any text is read.
 
   Raises:
-    InputError: an unknown kind, or a vocabulary that is too small.
+    InputError: the kind is unknown, or the vocabulary too small.
   """
-  if config.kind not in SMALLEST:
-    raise unknown('tokenizer.kind', config.kind, SMALLEST)
+  if config.kind not in _SMALLEST:
+    raise unknown('tokenizer.kind', config.kind, _SMALLEST)
   if not config.path:
     _check_size(config.kind, config.vocab_size)
 
 
 def _check_size(kind: str, vocab_size: int) -> None:
-  least, why = SMALLEST[kind]
+  least, why = _SMALLEST[kind]
   if vocab_size < least:
     raise InputError(
         f'tokenizer.vocab_size={vocab_size}: {why.format(least)}.')
 
 
 def train_byte_bpe(texts: Iterable[str] | Iterable[list[str]],
-                   vocab_size: int, progress: bool = False) -> Tokenizer:
-  """Learns `vocab_size` pieces; the same texts give the same tokenizer.
+                   vocab_size: int) -> Tokenizer:
+  """Learns a byte-level BPE; the same texts give the same tokenizer.
 
-  Ids as RoBERTa's: <s> <pad> </s> <unk> first, then the 256 bytes, then the
-  merges in the order they were learned, <mask> last.
+  Ids are laid out as RoBERTa's: <s> <pad> </s> <unk>, the 256 bytes, the merges
+  in the order in which they were learned, <mask>.
 
   Args:
     texts: strings, or lists of strings (faster).
-    vocab_size: number of ids, all included; at least 261. A text too small for
-      that many gives fewer: the caller reads `vocab_size` of the result.
-    progress: show the library's progress bars.
+    vocab_size: number of ids, all included; at least 261. Too little text gives
+      fewer: the caller reads `vocab_size` of the result.
 
   Raises:
     InputError: vocab_size is too small.
@@ -417,7 +385,7 @@ def train_byte_bpe(texts: Iterable[str] | Iterable[list[str]],
   # The pre-tokenizer splits letters from '<' and '>', so no merge can ever
   # spell a special token, however often the corpus does.
   core.train_from_iterator(texts, trainers.BpeTrainer(
-      vocab_size=vocab_size - 1, show_progress=progress,
+      vocab_size=vocab_size - 1, show_progress=False,
       special_tokens=list(SPECIALS),
       # Sorted: the library returns its alphabet as an unordered set.
       initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())))
@@ -429,23 +397,21 @@ def train_byte_bpe(texts: Iterable[str] | Iterable[list[str]],
 
 
 def train_wordpiece(texts: Callable[[], Iterable[str] | Iterable[list[str]]],
-                    vocab_size: int, lowercase: bool = True,
-                    progress: bool = False) -> Tokenizer:
-  """Learns `vocab_size` pieces; the same texts give the same tokenizer.
+                    vocab_size: int, lowercase: bool = True) -> Tokenizer:
+  """Learns a WordPiece; the same texts give the same tokenizer.
 
-  Ids: [PAD] [UNK] [CLS] [SEP] first, then the characters, each as it begins a
-  word and as it goes on in one, then longer pieces in the order they were
-  learned (the most frequent pair first, as BPE; what was trained for BERT is
-  not public), [MASK] last. Of very many characters the rarest get no id: at
-  most 1,000, and at most half of the vocabulary, are kept.
+  Ids: [PAD] [UNK] [CLS] [SEP], the characters, each as it begins a word and as
+  it goes on in one, longer pieces in the order in which they were learned (the
+  most frequent pair first, as in BPE; BERT's trainer is not public), [MASK]. At
+  most 1,000 characters, and at most half of the vocabulary, are kept: the
+  rarest get no id.
 
   Args:
     texts: gives strings, or lists of strings; called twice, for the characters
       and for the pieces.
-    vocab_size: number of ids, all included; at least 100. A text too small for
-      that many gives fewer.
-    lowercase: make text lower case and drop accents.
-    progress: show the library's progress bars.
+    vocab_size: number of ids, all included; at least 100. Too little text gives
+      fewer.
+    lowercase: whether text is made lower case and loses its accents.
 
   Raises:
     InputError: vocab_size is too small.
@@ -453,16 +419,16 @@ def train_wordpiece(texts: Callable[[], Iterable[str] | Iterable[list[str]]],
   from tokenizers import trainers
   _check_size('wordpiece', vocab_size)
   core = wordpiece.core({wordpiece.UNK: 0}, lowercase)
-  most = min(MOST_CHARACTERS,
+  most = min(_MOST_CHARACTERS,
              (vocab_size - len(wordpiece.SPECIALS) - 1) // 4)
   characters = _characters(texts(), core.normalizer, most)
-  # The library numbers the '##' characters in the order of a hash table that
-  # is another one each time, and by its numbers decides between equally
-  # frequent pairs: all are numbered here, before it comes to that.
+  # The library numbers the '##' characters in the order of a randomized hash
+  # table, and these numbers decide between equally frequent pairs: here they
+  # all get their numbers beforehand.
   numbered = [*wordpiece.SPECIALS, *characters,
               *(wordpiece.PREFIX + c for c in characters)]
   core.train_from_iterator(texts(), trainers.WordPieceTrainer(
-      vocab_size=vocab_size - 1, show_progress=progress,
+      vocab_size=vocab_size - 1, show_progress=False,
       special_tokens=numbered, initial_alphabet=characters,
       limit_alphabet=len(characters),
       continuing_subword_prefix=wordpiece.PREFIX))
@@ -478,7 +444,7 @@ def _characters(texts: Iterable[str] | Iterable[list[str]], normalizer,
   for text in texts:
     raw.update(text if isinstance(text, str) else ''.join(text))
   for character, count in raw.items():
-    # A letter may become several, of which the accents go.
+    # Normalizing splits some letters into several, and drops accents.
     for normal in ''.join(normalizer.normalize_str(character).split()):
       counts[normal] += count
   kept = sorted(counts, key=lambda c: (-counts[c], c))[:most]

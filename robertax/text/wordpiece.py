@@ -3,13 +3,14 @@
 Text is cleaned as BERT's uncased models have it (google-research/bert,
 tokenization.py): lower case, no accents, spaces around Chinese characters and
 punctuation; each word then becomes the longest pieces that begin it, those
-after the first with '##'. A word that has none is [UNK]: not every text comes
-back. A row of `tokenizer.KINDS`; `byte_bpe` has the same names.
+after the first with '##'. A word without such pieces is [UNK], so not every
+text comes back. This module is a row of `tokenizer.KINDS`; `byte_bpe` has the
+same names.
 
-Two layouts of ids are known. A trained vocabulary has RoBERTa's order of
-things: [PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, the pieces, [MASK] last. BERT's own
-vocab.txt has [PAD] 0, [UNK] 100, [CLS] 101, [SEP] 102, [MASK] 103 among
-[unused] entries, and pieces from 999 on.
+There are two layouts of ids. A trained vocabulary has [PAD] 0, [UNK] 1, [CLS]
+2, [SEP] 3, the pieces, [MASK] last. BERT's own vocab.txt has [PAD] 0, [UNK]
+100, [CLS] 101, [SEP] 102, [MASK] 103 among [unused] entries, and pieces from
+999 on.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 SPECIALS = ('[PAD]', '[UNK]', '[CLS]', '[SEP]')
 MASK = '[MASK]'
+MASK_LSTRIP = False
 PAD, UNK, BOS, EOS = SPECIALS
 PREFIX = '##'
 _UNUSED = re.compile(r'\[unused\d+\]')
@@ -34,33 +36,22 @@ _CASED = 0.01
 def core(vocab: dict[str, int], lowercase: bool) -> tokenizers.Tokenizer:
   """The library's tokenizer; raises what the library raises."""
   import tokenizers
-  from tokenizers import models, pre_tokenizers
+  from tokenizers import models, normalizers, pre_tokenizers
   made = tokenizers.Tokenizer(models.WordPiece(
       vocab=vocab, unk_token=UNK, continuing_subword_prefix=PREFIX,
       max_input_chars_per_word=100))
-  made.normalizer = normalizer(lowercase)
+  made.normalizer = normalizers.BertNormalizer(
+      clean_text=True, handle_chinese_chars=True, strip_accents=lowercase,
+      lowercase=lowercase)
   made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
   return made
 
 
-def normalizer(lowercase: bool):
-  """BERT's; accents go with the capitals."""
-  from tokenizers import normalizers
-  return normalizers.BertNormalizer(
-      clean_text=True, handle_chinese_chars=True, strip_accents=lowercase,
-      lowercase=lowercase)
-
-
 def parse_vocab(text: str, path: str, lowercase: bool) -> dict[str, int]:
-  """A vocab.txt: a piece a line, the first has id 0.
-
-  Args:
-    text: of the file; BERT's has 30,522 lines.
-    path: names it in errors.
-    lowercase: what the text to encode will be; held against the pieces.
+  """Reads a vocab.txt: a piece a line, the first has id 0.
 
   Raises:
-    InputError: an empty line, a piece twice, or pieces of the other case.
+    InputError: an empty line, a piece twice, or pieces that `lowercase` denies.
   """
   lines = text.split('\n')
   if lines and not lines[-1]:
@@ -93,15 +84,9 @@ def check_model(model: dict, source: str) -> None:
 
 
 def check(state: dict, vocab: dict[str, int], source: str) -> None:
-  """Refuses a tokenizer in which text could spell a special token.
-
-  Args:
-    state: of a tokenizer.json.
-    vocab: ids 0 to V - 1, special tokens included.
-    source: its file, for error messages.
-  """
-  # It cuts '[MASK]' into '[', 'mask', ']'; one that splits at spaces only
-  # would look the whole up, and find it.
+  """Refuses a tokenizer in which text could spell a special token."""
+  # BERT's cuts '[MASK]' into '[', 'mask', ']'; one that splits at spaces only
+  # would find the whole in the vocabulary.
   kind = (state.get('pre_tokenizer') or {}).get('type')
   if kind != 'BertPreTokenizer':
     raise InputError(f'{source}: its pre-tokenizer is {kind}: only '
@@ -109,11 +94,11 @@ def check(state: dict, vocab: dict[str, int], source: str) -> None:
 
 
 def first_random_id(vocab: dict[str, int], source: str) -> int:
-  """The first id behind which there are pieces only, and perhaps [MASK].
+  """The first id from which on there are only pieces, and perhaps [MASK].
 
-  4 in a trained vocabulary, as fairseq has it for RoBERTa. 999 in BERT's
-  vocab.txt, behind the last [unused]: a random token that no text holds would
-  be given away. (BERT itself draws from all 30,522.)
+  It is 4 in a trained vocabulary, as in fairseq's RoBERTa, and 999 in BERT's
+  vocab.txt, behind the last [unused]: a random token that no text holds gives
+  itself away. (BERT itself draws from all 30,522.)
   """
   taken = [vocab[token] for token in SPECIALS]
   if vocab[MASK] != len(vocab) - 1:
@@ -129,18 +114,16 @@ def first_random_id(vocab: dict[str, int], source: str) -> int:
 
 
 def begins_word(piece: str) -> bool:
-  """Whether it is not the continuation of a word."""
   return not piece.startswith(PREFIX)
 
 
 def decoder():
-  """Of the library, for those who read the tokenizer.json."""
   from tokenizers import decoders
   return decoders.WordPiece(prefix=PREFIX, cleanup=False)
 
 
 def decode(library: tokenizers.Tokenizer, ids: list[int]) -> str:
-  """Words with a space between; gives the same ids again, unless [UNK]."""
+  """Words with a space between; encoded, the same ids again, unless [UNK]."""
   return ''.join(token_text(library, i) for i in ids).removeprefix(' ')
 
 
@@ -153,16 +136,9 @@ def token_text(library: tokenizers.Tokenizer, token_id: int) -> str:
 
 
 def token_bytes(library: tokenizers.Tokenizer, token_id: int) -> bytes:
-  """UTF-8 of `token_text`."""
   return token_text(library, token_id).encode()
 
 
-def finish(library: tokenizers.Tokenizer, bos_id: int, eos_id: int) -> None:
-  """Adds what Hugging Face's BERT tokenizer has around the model."""
-  import tokenizers
+def post_processor(bos_id: int, eos_id: int):
   from tokenizers import processors
-  library.add_special_tokens(
-      [tokenizers.AddedToken(token, special=True, normalized=False)
-       for token in (*SPECIALS, MASK)])
-  library.post_processor = processors.BertProcessing(
-      (EOS, eos_id), (BOS, bos_id))
+  return processors.BertProcessing((EOS, eos_id), (BOS, bos_id))

@@ -17,8 +17,6 @@ import time
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
 
 from robertax import files
 from robertax.errors import InputError, writing
@@ -326,6 +324,12 @@ def finished_step(workdir: str, folder: str = 'checkpoints') -> int | None:
   return steps[-1] if steps else None
 
 
+def _orbax() -> Any:
+  """The library, which takes half a second to import, when it is needed."""
+  import orbax.checkpoint
+  return orbax.checkpoint
+
+
 class Checkpoints:
   """The checkpoints of one workdir; saving goes on in the background."""
 
@@ -419,7 +423,7 @@ class Checkpoints:
       Damaged: it cannot be read.
     """
     with facts.reading_checkpoint(f'{self.folder}/{step}'):
-      found = ocp.StandardCheckpointHandler().metadata(
+      found = _orbax().StandardCheckpointHandler().metadata(
           self._place() / str(step) / item)
       return jax.tree.map(
           lambda x: jax.ShapeDtypeStruct(tuple(x.shape), x.dtype),
@@ -499,6 +503,7 @@ class Checkpoints:
       with facts.reading_checkpoint(where):
         # The handler itself waits for no other process: none hangs where one
         # cannot read its part.
+        ocp = _orbax()
         handler = ocp.StandardCheckpointHandler()
         return found, {
             name: handler.restore(self._place() / str(step) / name,
@@ -536,13 +541,16 @@ class Checkpoints:
   def _args(self, step, items):
     values = {'step': step, 'belongs': self._belongs,
               'sums': {name: tree_sums(tree) for name, tree in items.items()}}
+    ocp = _orbax()
     return ocp.args.Composite(
         facts=ocp.args.JsonSave(facts.sealed_facts(values)),
         **{name: ocp.args.StandardSave(tree) for name, tree in items.items()})
 
-  def _open(self) -> ocp.CheckpointManager:
+  def _open(self) -> Any:
     """Orbax's manager: only for writing, and anew after a failure."""
     if self._manager is None:
+      ocp = _orbax()
+      from orbax.checkpoint import checkpoint_managers
       preserve = [checkpoint_managers.LatestN(self._keep or None)]
       if self._keep_every:
         preserve.append(checkpoint_managers.EveryNSteps(self._keep_every))

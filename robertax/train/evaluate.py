@@ -9,11 +9,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from robertax import data, files, parallel
+from robertax import files
 from robertax.config import Config, TrainConfig
+from robertax.data.feed import Feed, local_rows, split_micro_batches
 from robertax.data.finetuning import collect_answers
 from robertax.errors import InputError, writing
 from robertax.parallel import processes
+from robertax.parallel.mesh import batch_sharding
 from robertax.tasks import TASKS
 from robertax.tasks.task import RESULTS
 from robertax.train import checkpoint
@@ -58,7 +60,7 @@ class Evaluation:
     Raises:
       InputError: a set in which nothing is to be predicted.
     """
-    rows = data.local_rows(parallel.batch_sharding(
+    rows = local_rows(batch_sharding(
         self._mesh, micro_batches=True), self._shape[0], 1)
     metrics, total = {}, {}
     for name, begin in self._task.eval_sets(*self._shape, rows).items():
@@ -80,9 +82,9 @@ class Evaluation:
                       for key, value in self._task.summarize(total).items()}
 
   def _on_devices(self, batches: Iterator[Any]) -> Iterator[Any]:
-    sharding = parallel.batch_sharding(self._mesh, micro_batches=True)
-    with data.Feed((data.split_micro_batches(b, 1) for b in batches),
-                   sharding, self._depth) as feed:
+    sharding = batch_sharding(self._mesh, micro_batches=True)
+    with Feed((split_micro_batches(b, 1) for b in batches),
+              sharding, self._depth) as feed:
       yield from feed
 
 
@@ -159,16 +161,16 @@ class Scoring:
                            objective.token_outputs)
 
   def _outputs(self, params: Any, split: str) -> Iterator[Any]:
-    sharding = parallel.batch_sharding(self._mesh, micro_batches=True)
-    rows = functools.partial(data.local_rows, sharding, micro_batches=1)
+    sharding = batch_sharding(self._mesh, micro_batches=True)
+    rows = functools.partial(local_rows, sharding, micro_batches=1)
     batches, whole = self._task.batches(split), deque()
 
     def of_host() -> Iterator[Any]:
       for batch in self._task.eval_batches(split):
         whole.append(batch)
-        yield data.split_micro_batches(batches.of_host(batch, rows), 1)
+        yield split_micro_batches(batches.of_host(batch, rows), 1)
 
-    with data.Feed(of_host(), sharding, self._depth) as feed:
+    with Feed(of_host(), sharding, self._depth) as feed:
       for batch in feed:
         yield whole.popleft(), jax.device_get(self._step(params, batch))
 

@@ -30,10 +30,12 @@ from robertax.parallel import processes
 # both as they were in one case of 2^64.
 
 
+MOST_ON_HOST = 1 << 20  # Elements of an array in this machine's memory.
+_PART = 1 << 16  # Elements that NumPy takes at once: they stay in its cache.
 _BITS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 
-def _mix_bits(x: jax.Array, a: int, b: int) -> jax.Array:
+def _mix_bits(x: Any, a: int, b: int) -> Any:
   """A bijection of uint32 in which each bit of x moves about half of all.
 
   The multipliers are from https://github.com/skeeto/hash-prospector.
@@ -62,10 +64,28 @@ def array_sums(x: jax.Array) -> jax.Array:
       _mix_bits(bits + second, 0x7feb352d, 0x846ca68b).sum(dtype=jnp.uint32)])
 
 
+def host_sums(x: np.ndarray) -> tuple[int, int]:
+  """The same two numbers as `array_sums`, by NumPy."""
+  bits = np.ascontiguousarray(x).reshape(-1)
+  bits = bits.view(f'uint{8 * bits.itemsize}')
+  first, second = 0, 0
+  with np.errstate(over='ignore'):  # uint32 wraps, as in XLA.
+    for start in range(0, len(bits), _PART):
+      part = bits[start:start + _PART].astype(np.uint32)
+      place = np.arange(start, start + len(part)).astype(np.uint32)
+      a = _mix_bits(place, 0x7feb352d, 0x846ca68b)
+      b = _mix_bits(place ^ np.uint32(0x9e3779b9), 0x21f0aaad, 0xd35a2d97)
+      first += int(_mix_bits(part ^ a, 0x21f0aaad, 0xd35a2d97).sum(
+          dtype=np.uint64))
+      second += int(_mix_bits(part + b, 0x7feb352d, 0x846ca68b).sum(
+          dtype=np.uint64))
+  return first % (1 << 32), second % (1 << 32)
+
+
 def flat_leaves(tree: Any) -> dict[str, Any]:
   """path -> leaf of a nested dict.
 
-  >>> flat({'a': {'b': 1}})
+  >>> flat_leaves({'a': {'b': 1}})
   {'a/b': 1}
   """
   return {'/'.join(str(key.key) for key in path): leaf for path, leaf
@@ -75,7 +95,7 @@ def flat_leaves(tree: Any) -> dict[str, Any]:
 def array_kind(x: Any) -> str:
   """What an array is.
 
-  >>> kind(np.zeros((3, 4), np.float32))
+  >>> array_kind(np.zeros((3, 4), np.float32))
   'float32[3,4]'
   """
   return f'{x.dtype}[{",".join(map(str, x.shape))}]'
@@ -86,14 +106,21 @@ def tree_sums(tree: dict[str, Any]) -> dict[str, list[Any]]:
 
   Over several processes each calls it, and each has all of it.
   """
-  leaves = flat_leaves(tree)
   # One program a shape, not one a tree: less to compile, and most shapes of a
   # model come three times, with the optimizer's two moments.
   # And one after another: several collective programs under way at once can
   # starve each other of a CPU's threads, and XLA then ends the process.
-  found = {path: jax.device_get(array_sums(x)) for path, x in leaves.items()}
-  return {path: [array_kind(leaves[path]), *map(int, found[path])]
-          for path in leaves}
+  return {path: [array_kind(x), *map(int, host_sums(np.asarray(x))
+                                     if _is_small_here(x) else
+                                     jax.device_get(array_sums(x)))]
+          for path, x in flat_leaves(tree).items()}
+
+
+def _is_small_here(x: Any) -> bool:
+  """Whether NumPy is done before XLA has compiled a program for the shape."""
+  return x.size <= MOST_ON_HOST and (
+      not isinstance(x, jax.Array) or x.is_fully_addressable and all(
+          device.platform == 'cpu' for device in x.devices()))
 
 
 T = TypeVar('T')

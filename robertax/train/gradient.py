@@ -20,7 +20,8 @@ from jax import lax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from robertax import kernels, parallel
+from robertax import kernels
+from robertax.parallel.mesh import BATCH_AXES, state_shardings
 
 Sums = dict[str, jax.Array]
 Batch = dict[str, jax.Array]
@@ -103,13 +104,13 @@ def _over_rows(function, zero1, params, batched, copied, summed=True):
   """
   mesh = jax.sharding.get_abstract_mesh()
   sizes = dict(zip(mesh.axis_names, mesh.axis_sizes))
-  axes = [axis for axis in parallel.BATCH if sizes.get(axis, 1) > 1]
+  axes = [axis for axis in BATCH_AXES if sizes.get(axis, 1) > 1]
   if not axes:
     return function(params, *batched, *copied)
 
   def specs(zero1):
     return jax.tree.map(lambda sharding: _only(sharding.spec, axes),
-                        parallel.state_shardings(mesh, params, zero1))
+                        state_shardings(mesh, params, zero1))
 
   lying = specs(False)
 

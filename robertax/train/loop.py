@@ -6,30 +6,16 @@ from typing import Any
 
 import jax
 
-from robertax import parallel
-from robertax.config import Config, fitting_warmup, settled
+from robertax.config import Config
 from robertax.errors import Diverged
-from robertax.kernels.dropout import seed_words
 from robertax.parallel import processes
-from robertax.progress import Progress
-from robertax.train import optimizer, session, workdir
-from robertax.train.checkpoint import Checkpoints
-from robertax.train.clock import Clock, Goodput, Watchdog
-from robertax.train.divergence import Judge, PassedOver, rolling_back
-from robertax.train.evaluate import (
-    Best,
-    conclude,
-    evaluation_table,
-    is_concluded,
-    open_evaluation,
-)
-from robertax.train.facts import identity
-from robertax.train.initial import initial_params
-from robertax.train.parts import Interruption, Trace, Utilization, Window
-from robertax.train.session import steps_ahead, train_feed
-from robertax.train.step import compiled
+from robertax.parallel.mesh import make_mesh
+from robertax.train import session
+from robertax.train.clock import Clock, Watchdog
+from robertax.train.divergence import rolling_back
+from robertax.train.evaluate import conclude, is_concluded
+from robertax.train.session import Interruption, Moment, Session
 from robertax.train.workdir import Lock
-from robertax.train.writer import Writer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,112 +66,71 @@ def _run(config: Config, folder: str, named: Collection[str], lock: Lock
           folder, config.task):
     return Run(folder, None, finished, trained=0)
   session.turn_on_compile_cache(config)
-  mesh = parallel.make_mesh(config.mesh)
+  mesh = make_mesh(config.mesh)
   task = session.open_task(config, mesh)
-  config = settled(config, task)
-  train, first = config.train, processes.first()
-  _, schedule = optimizer.create(fitting_warmup(config), train.steps)
-  rates, seed = optimizer.rates(schedule, train.steps), seed_words(config.seed)
-
+  config = session.settled(config, task)
+  train, rates = config.train, session.learning_rates(config)
   with jax.set_mesh(mesh), Watchdog(
       folder, clock, train.watchdog_seconds, train.on_stall), processes.Peers(
           train.peer_timeout_seconds, clock.where):
-    programs = compiled(task.objective, config.optim, mesh, config.mesh.zero1)
-    restored = finished
-    if restored is None:
-      now = programs.create(jax.random.key(config.seed))
-      now = now._replace(params=initial_params(config, now.params))
-    # All that can be wrong has been seen: now W is written.
-    processes.together(
-        lambda: workdir.claim_workdir(folder, config, task.tokenizer, lock))
-    checkpoints = Checkpoints(
-        folder, train.keep_checkpoints, keep_every=train.keep_every,
-        strict=train.on_write_error == 'stop', belongs=identity(task))
-    if restored is not None:
-      now = checkpoints.restore_newest(programs.abstract, train.allow_changed)
-      restored = int(now.step)  # What is damaged is passed over.
-    start = int(now.step)
-    passed = PassedOver.read(folder)
-    evaluate = open_evaluation(config, task, mesh)
-    best = Best(folder, task, restored, train, checkpoints, now.params)
-    # The writer cuts metrics.jsonl back to the restored step, so it comes
-    # after the restore and before the first number.
-    writer = Writer(folder, restored, write=first,
-                    strict=train.on_write_error == 'stop')
-    goodput = Goodput(folder, clock, start, write=first)
-    trace = Trace(folder, train.profile_steps, write=first)
-    session.describe_run(config, now, mesh, task, start)
-    progress = Progress(start, train.steps)
-
-    def evaluated(step: int) -> dict[str, float]:
-      with clock.at('evaluation'):
-        metrics = evaluate(now.params)
-        progress.say(evaluation_table(metrics))
-        best.note(step, metrics, now.params)
-      return metrics
-
-    ahead = steps_ahead(mesh)
-    with Interruption(mesh, ahead) as interruption, train_feed(
-        config, task, mesh, start, passed) as feed:
-      # DO NOT CHANGE THE ORDER: a step's numbers are written before the
-      # checkpoint of that step, for a kill between the two must leave no step
-      # that is saved and not logged. What is logged and not saved is cut.
-      try:
-        # A new head's score says nothing, and costs a pass over dev.
-        if start == 0 and not task.fine_tunes:
-          writer.add(0, evaluated(0))
-          writer.flush()
-        number, last, stopped = start, start == train.steps, 0
-        window = Window(passed.counted(task.train_metrics), ahead, clock,
-                        Utilization(config, mesh.devices.ravel()),
-                        Judge(config.optim, now.params))
-        for number in range(start + 1, train.steps + 1):
-          last = number == train.steps
-          with clock.at('input_wait'):
-            batch = next(feed)
-          # The first call compiles, and that is no step's time.
-          with trace.step(number), clock.at(
-              'start' if number == start + 1 else 'step'):
-            now, sums = programs.train(now, batch, seed, rates[number - 1])
-          clock.turn('step', number)
-          window.add(number, sums)
-          progress.step(number)
-          trace.done(number, sums)
-          stopped = interruption.agreed()
-          evaluates = last or number % train.eval_every == 0
-          saves = last or stopped or number % train.checkpoint_every == 0
-          if last or number % train.log_every == 0:
-            metrics = window.close(number, float(rates[number - 1]))
-            metrics['train/goodput'] = goodput.note(number)
-            writer.add(number, metrics)
-            progress.show(metrics)
-          if evaluates or saves:
-            window.settle()
-          if evaluates:
-            writer.add(number, evaluated(number))
-          writer.flush()
-          if saves:
-            # Noted before it is saved: a start from there counts these steps.
-            goodput.note(number)
-            with clock.at('checkpoint'):
-              checkpoints.save(number, now, last=last or stopped)
-              if not train.save_in_background:
-                checkpoints.wait()
-          if stopped and not last:
-            break
-      except Diverged:
-        checkpoints.close()  # What is being saved is what it goes back to.
-        raise
-      finally:
-        trace.close()
-        progress.close()
-        writer.close()
+    opened = session.open_session(config, folder, task, mesh, clock, finished,
+                                  lock, rates)
+    ended = take_steps(opened)
     with clock.at('checkpoint'):
-      checkpoints.close()
+      opened.saves.checkpoints.close()
     with clock.at('evaluation'):
       results = conclude(
-          config, task, evaluate, best, now.params, folder) if last else None
-    progress.say(goodput.describe())
-    goodput.close()
-  return Run(folder, task, number, number - start, 0 if last else stopped,
-             results)
+          config, task, opened.evaluations.evaluate, opened.best.best,
+          opened.state.params, folder) if ended.last else None
+    opened.progress.bar.say(opened.goodput.describe())
+    opened.goodput.close()
+  return Run(folder, task, ended.step, ended.step - opened.start,
+             0 if ended.last else ended.stopped, results)
+
+
+def take_steps(run: Session) -> Moment:
+  """Makes the updates that are left; gives where it ended.
+
+  Raises:
+    Diverged: see Judge; nothing of that update is saved.
+    InputError: what must be written cannot be.
+  """
+  steps, clock = run.config.train.steps, run.clock
+  moment = Moment(run.start, run.start == steps)
+  with Interruption(run.mesh, session.steps_ahead(run.mesh)
+                    ) as interruption, session.train_feed(
+                        run.config, run.task, run.mesh, run.start, run.passed
+                        ) as feed:
+    # DO NOT CHANGE THE ORDER, neither here nor of Session.parts.
+    try:
+      # A new head's score says nothing, and costs a pass over dev.
+      if run.start == 0 and not run.task.fine_tunes:
+        run.evaluations.act(run, moment)
+        run.lines.act(run, moment)
+      for number in range(run.start + 1, steps + 1):
+        with clock.at('input_wait'):
+          batch = next(feed)
+        # The first call compiles, and that is no step's time.
+        with run.trace.step(number), clock.at(
+            'start' if number == run.start + 1 else 'step'):
+          run.state, sums = run.programs.train(
+              run.state, batch, run.seed, run.rates[number - 1])
+        clock.turn('step', number)
+        for part in run.parts:
+          part.stepped(number, sums)
+        moment = Moment(number, number == steps, interruption.agreed())
+        for part in run.parts:
+          if part.due(moment):
+            if part.settles:
+              run.log.window.settle()
+            part.act(run, moment)
+        if moment.stopped and not moment.last:
+          break
+    except Diverged:
+      # What is being saved is what it goes back to.
+      run.saves.checkpoints.close()
+      raise
+    finally:
+      for part in run.parts:
+        part.close()
+  return moment

@@ -1,95 +1,337 @@
-"""Before the first step: what is refused, what all processes must agree on.
+"""A run as a dataclass of its parts: what loop.run opens, and goes through.
 
-What one process finds wrong, all stop for (`processes.together`): the others
-would wait for it for ever.
+`Session` has all that a run is made of, and `open_session` the order in which
+it comes to be. A `Part` is what a run does beside its updates: it logs, shows,
+traces, evaluates, keeps the best weights, writes lines, saves. A new one is a
+class and a row of `Session.parts`; the loop knows none of them by name.
 """
 
+from collections import deque
 from collections.abc import Collection
+import dataclasses
 import functools
+import os
+import signal
 import sys
-from typing import Any
+import tempfile
+from typing import Any, ClassVar
 
 import jax
+from jax.sharding import NamedSharding, PartitionSpec
+import numpy as np
 
-from robertax import data, files, parallel
-from robertax.config import Config, check_batch, common_values
+from robertax import files
+from robertax.config import Config, OptimConfig, check_batch, common_values
 from robertax.corpus.preparation import default_cache_dir
-from robertax.errors import unknown
+from robertax.data.feed import Feed, local_rows, split_micro_batches
+from robertax.errors import InputError, unknown
+from robertax.kernels.dropout import seed_words
 from robertax.model import unpad_vocabulary
 from robertax.parallel import processes
+from robertax.parallel.mesh import batch_sharding
+from robertax.progress import Progress
 from robertax.tasks import TASKS
-from robertax.train import checkpoint, step, workdir
-from robertax.train.checkpoint import finished_step
-from robertax.train.divergence import PassedOver
-from robertax.train.facts import allowed_names
-from robertax.train.initial import initial_config
-from robertax.train.parts import profiled_steps
+from robertax.train import checkpoint, optimizer, workdir
+from robertax.train.checkpoint import Checkpoints, finished_step
+from robertax.train.clock import Clock, Goodput, Utilization, Window
+from robertax.train.divergence import Judge, PassedOver
+from robertax.train.evaluate import (
+    Best,
+    Evaluation,
+    Scoring,
+    evaluation_table,
+    open_evaluation,
+)
+from robertax.train.facts import allowed_names, identity
+from robertax.train.gradient import Sums
+from robertax.train.initial import initial_config, initial_params
+from robertax.train.step import Compiled, TrainState, compiled
+from robertax.train.workdir import Lock
+from robertax.train.writer import Writer
 
-# Programs that were compiled once, kept for the next start of any run.
-#
-# JAX names a program by what it does, its compiler's version and its devices,
-# so that none is taken for another. On CPUs it is off unless asked for: a
-# program may use instructions that another machine with the same folder lacks.
+Metrics = dict[str, float | None]
 
 
-def cache_dir(config: Config) -> str:
-  """The folder of all caches: data.cache_dir, or its default."""
-  return files.absolute(config.data.cache_dir or default_cache_dir())
+@dataclasses.dataclass(frozen=True)
+class Moment:
+  """Where a run stands behind an update.
 
-
-def turn_on_compile_cache(config: Config):
-  """Keeps compiled programs where train.compile_cache says.
-
-  JAX_COMPILATION_CACHE_DIR, where it is set, goes before.
-
-  Args:
-    config: of the run.
+  Attributes:
+    step: updates done.
+    last: whether it was the run's last.
+    stopped: number of the signal that all processes stop for here; 0: none.
   """
-  chosen = config.train.compile_cache
-  if chosen == 'auto':
-    chosen = ('off' if jax.default_backend() == 'cpu' else
-              files.join(cache_dir(config), 'compiled'))
-  if chosen == 'off' or jax.config.jax_compilation_cache_dir:
-    return
-  jax.config.update('jax_compilation_cache_dir', files.absolute(chosen))
-  if files.is_remote(chosen):
-    # What XLA itself would keep beside JAX's programs it writes without etils.
-    jax.config.update('jax_persistent_cache_enable_xla_caches', 'none')
+  step: int
+  last: bool
+  stopped: int = 0
 
 
-# What is made ahead of the step: batches, and the steps themselves.
+class Part:
+  """What a run does beside its updates; each method does nothing by default.
+
+  Behind each update the parts are told of it, and those that are due act, in
+  the order of `Session.parts`.
+
+  Attributes:
+    settles: whether the newest update must be done, and sound, before it acts.
+  """
+  settles: ClassVar[bool] = False
+
+  def stepped(self, step: int, sums: Sums):
+    """An update is under way; its sums are on the devices."""
+
+  def due(self, moment: Moment) -> bool:
+    """Whether it acts at this moment."""
+    return False
+
+  def act(self, run: 'Session', moment: Moment):
+    """Does its work; numbers for people go through `run.tell`."""
+
+  def told(self, run: 'Session', step: int, metrics: Metrics):
+    """Hears the numbers of a step, before and as they are written."""
+
+  def close(self):
+    """The last update has been made, or the run has failed."""
 
 
-def train_feed(config: Config, task: Any, mesh: jax.sharding.Mesh,
-               start: int, passed: PassedOver) -> data.Feed:
-  """Batches from step `start` on, on the devices, made ahead of the step.
+@dataclasses.dataclass
+class Session:
+  """A run: its fields are its architecture.
 
-  Each process makes the rows that its own devices keep, and no others.
-
-  Args:
-    config: of the run.
-    task: gives batches.
-    mesh: where they lie.
-    start: updates already done.
+  Attributes:
+    config: settled: with what the task knows.
+    folder: the workdir, W.
+    task: what is asked of the model.
+    mesh: the devices.
+    clock: gives each second to a kind.
+    goodput: the share of the seconds that count.
+    programs: what is compiled.
+    state: the newest TrainState.
+    start: updates done by earlier starts.
     passed: batches that are passed over.
+    rates: float32[steps], the learning rate of each update.
+    seed: of dropout.
+    log, progress, trace, evaluations, best, lines, saves: the parts.
   """
-  sharding = parallel.batch_sharding(mesh, micro_batches=True)
-  rows = functools.partial(data.local_rows, sharding,
-                           micro_batches=config.train.micro_batches)
-  batches = (data.split_micro_batches(batch, config.train.micro_batches)
-             for batch in passed.batches(
-                   lambda batch: task.train_batches(batch, rows), start))
-  return data.Feed(batches, sharding, config.data.prefetch)
+  config: Config
+  folder: str
+  task: Any
+  mesh: jax.sharding.Mesh
+  clock: Clock
+  goodput: Goodput
+  programs: Compiled
+  state: TrainState
+  start: int
+  passed: PassedOver
+  rates: np.ndarray
+  seed: jax.Array
+  log: 'Log'
+  progress: 'Shown'
+  trace: 'Trace'
+  evaluations: 'Evaluations'
+  best: 'Kept'
+  lines: 'Lines'
+  saves: 'Saves'
+
+  @property
+  def parts(self) -> tuple[Part, ...]:
+    """In the order in which they act.
+
+    DO NOT CHANGE THE ORDER: a step's numbers are written before the checkpoint
+    of that step, for a kill between the two must leave no step that is saved
+    and not logged (what is logged and not saved is cut); and the best weights
+    are there before the line that calls them the best.
+    """
+    return (self.log, self.progress, self.trace, self.evaluations, self.best,
+            self.lines, self.saves)
+
+  def tell(self, step: int, metrics: Metrics):
+    """Tells every part the numbers of a step."""
+    for part in self.parts:
+      part.told(self, step, metrics)
 
 
-def steps_ahead(mesh: jax.sharding.Mesh) -> int:
-  """Steps that the host may be ahead of the devices.
+@dataclasses.dataclass
+class Log(Part):
+  """The numbers of every `train.log_every`-th step."""
+  window: Window
+  every: int
 
-  Devices that are threads of one CPU share a pool: collectives of two steps at
-  once can take all its threads and wait for each other for ever.
+  def stepped(self, step: int, sums: Sums):
+    self.window.add(step, sums)
+
+  def due(self, moment: Moment) -> bool:
+    return moment.last or moment.step % self.every == 0
+
+  def act(self, run: Session, moment: Moment):
+    metrics = self.window.close(moment.step, float(run.rates[moment.step - 1]))
+    run.tell(moment.step,
+             metrics | {'train/goodput': run.goodput.note(moment.step)})
+
+
+@dataclasses.dataclass
+class Shown(Part):
+  """The progress line, and tables of evaluations."""
+  bar: Progress
+
+  def stepped(self, step: int, sums: Sums):
+    self.bar.step(step)
+
+  def told(self, run: Session, step: int, metrics: Metrics):
+    if 'train/loss' in metrics:
+      self.bar.show(metrics)
+    else:
+      self.bar.say(evaluation_table(metrics))
+
+  def close(self):
+    self.bar.close()
+
+
+@dataclasses.dataclass
+class Evaluations(Part):
+  """What `eval/...` says, every `train.eval_every` steps."""
+  evaluate: Evaluation | Scoring
+  every: int
+  settles: ClassVar[bool] = True
+
+  def due(self, moment: Moment) -> bool:
+    return moment.last or moment.step % self.every == 0
+
+  def act(self, run: Session, moment: Moment):
+    with run.clock.at('evaluation'):
+      run.tell(moment.step, self.evaluate(run.state.params))
+
+
+@dataclasses.dataclass
+class Kept(Part):
+  """The best weights so far, in W/best."""
+  best: Best
+
+  def told(self, run: Session, step: int, metrics: Metrics):
+    self.best.note(step, metrics, run.state.params)
+
+
+@dataclasses.dataclass
+class Lines(Part):
+  """metrics.jsonl and TensorBoard's events: one line a step."""
+  writer: Writer
+
+  def due(self, moment: Moment) -> bool:
+    return True
+
+  def act(self, run: Session, moment: Moment):
+    self.writer.flush()
+
+  def told(self, run: Session, step: int, metrics: Metrics):
+    self.writer.add(step, metrics)
+
+  def close(self):
+    self.writer.close()
+
+
+@dataclasses.dataclass
+class Saves(Part):
+  """The checkpoints of every `train.checkpoint_every`-th step."""
+  checkpoints: Checkpoints
+  every: int
+  in_background: bool
+  settles: ClassVar[bool] = True
+
+  def due(self, moment: Moment) -> bool:
+    return moment.last or bool(moment.stopped) or moment.step % self.every == 0
+
+  def act(self, run: Session, moment: Moment):
+    # Noted before it is saved: a start from there counts these steps.
+    run.goodput.note(moment.step)
+    with run.clock.at('checkpoint'):
+      self.checkpoints.save(moment.step, run.state,
+                            last=moment.last or bool(moment.stopped))
+      if not self.in_background:
+        self.checkpoints.wait()
+
+
+def profiled_steps(text: str) -> tuple[int, int] | None:
+  """The first and the last step of a trace.
+
+  >>> profiled_steps('100-105'), profiled('7'), profiled('')
+  ((100, 105), (7, 7))
+
+  Raises:
+    InputError: it is neither FIRST-LAST nor a step.
   """
-  threads = mesh.size > 1 and jax.devices()[0].platform == 'cpu'
-  return 0 if threads else 2
+  if not text:
+    return None
+  first, dash, last = text.partition('-')
+  try:
+    steps = int(first), int(last if dash else first)
+    if not 1 <= steps[0] <= steps[1]:
+      raise ValueError
+  except ValueError as e:
+    raise InputError(f'train.profile_steps={text!r}: FIRST-LAST, such as '
+                     '100-105, or one step.') from e
+  return steps
+
+
+class Trace(Part):
+  """train.profile_steps: an xprof trace, which lies below W/plugins/profile."""
+
+  def __init__(self, workdir: str, steps: str, write: bool = True):
+    """Nothing is traced yet.
+
+    Args:
+      workdir: W.
+      steps: train.profile_steps.
+      write: whether this process keeps a trace.
+    """
+    self._folder = workdir
+    self._steps = profiled_steps(steps) if write else None
+    self._running, self._here = False, None
+
+  def step(self, number: int) -> jax.profiler.StepTraceAnnotation:
+    """A context around a step, under whose name it stands in the trace."""
+    if self._steps and number == self._steps[0]:
+      if files.is_remote(self._folder):
+        # XLA's profiler knows few storages, and those by credentials of its
+        # own: what it writes is brought there when it is whole.
+        self._here = tempfile.TemporaryDirectory(prefix='robertax-trace-')
+      jax.profiler.start_trace(self._here.name if self._here else self._folder)
+      self._running = True
+    return jax.profiler.StepTraceAnnotation('train', step_num=number)
+
+  def stepped(self, step: int, sums: Sums):
+    """Ends the trace behind its last step, when that is done."""
+    if self._running and step == self._steps[1]:
+      jax.block_until_ready(sums)
+      self.close()
+
+  def close(self):
+    """Writes what has been traced; what a storage does not take is said."""
+    if not self._running:
+      return
+    self._running = False
+    jax.profiler.stop_trace()
+    traced = f'steps {self._steps[0]} to {self._steps[1]} are traced'
+    try:
+      if self._here:
+        self._bring()
+      print(f'{traced}: xprof {self._folder}', file=sys.stderr)
+    except OSError as e:
+      print(f'{traced}, but this cannot be written to {self._folder}: {e}',
+            file=sys.stderr)
+
+  def _bring(self):
+    with self._here as here:
+      for folder, _, names in os.walk(here):
+        target = files.join(self._folder, os.path.relpath(folder, here))
+        if names:
+          files.makedirs(target)
+        for name in names:
+          files.copy(os.path.join(folder, name), files.join(target, name))
+
+
+# Before the first step: what is refused, and what all processes must agree on.
+# What one process finds wrong, all stop for (`processes.together`): the others
+# would wait for it for ever.
 
 
 def admit_run(config: Config, folder: str, named: Collection[str] = ()
@@ -143,7 +385,7 @@ def open_task(config: Config, mesh: jax.sharding.Mesh) -> Any:
   return task
 
 
-def describe_run(config: Config, now: step.TrainState, mesh: jax.sharding.Mesh,
+def describe_run(config: Config, now: TrainState, mesh: jax.sharding.Mesh,
                  task: Any, start: int):
   """Prints what is trained on what."""
   parameters = sum(x.size for x in jax.tree.leaves(jax.eval_shape(
@@ -156,3 +398,235 @@ def describe_run(config: Config, now: step.TrainState, mesh: jax.sharding.Mesh,
         f'{device.device_kind} ({device.platform}{hosts})', file=sys.stderr)
   if start:
     print(f'resuming at step {start}', file=sys.stderr)
+
+
+def settled(config: Config, task: Any) -> Config:
+  """The config with what the task knows: model, labels, steps of an epoch.
+
+  Args:
+    config: of the run.
+    task: with `model`, and `epoch_steps` where it fine-tunes.
+  """
+  filled = {}
+  for name, epochs in (('steps', config.finetune.epochs), ('eval_every', 1),
+                       ('checkpoint_every', 1)):
+    if not getattr(config.train, name):
+      filled[name] = epochs * task.epoch_steps
+  labels = ','.join(task.labels) if task.fine_tunes else ''
+  return dataclasses.replace(
+      config, model=task.model,
+      finetune=dataclasses.replace(config.finetune, labels=labels),
+      train=dataclasses.replace(config.train, **filled))
+
+
+def fitting_warmup(config: Config) -> OptimConfig:
+  """The `optim` section, its warm-up cut where it is longer than the run."""
+  warmup, steps = config.optim.warmup_steps, config.train.steps
+  if config.optim.warmup_rate:
+    return dataclasses.replace(
+        config.optim, warmup_steps=int(config.optim.warmup_rate * steps))
+  if warmup < steps:
+    return config.optim
+  cut = int(0.06 * steps)
+  print(f'optim.warmup_steps={warmup} is not shorter than the run of {steps} '
+        f'steps: cut to {cut} (6 %).', file=sys.stderr)
+  return dataclasses.replace(config.optim, warmup_steps=cut)
+
+
+def learning_rates(config: Config) -> np.ndarray:
+  """float32[steps]: the rate of each update.
+
+  Raises:
+    InputError: an unknown optimizer or schedule.
+  """
+  _, schedule = optimizer.create(fitting_warmup(config), config.train.steps)
+  return optimizer.rates(schedule, config.train.steps)
+
+
+def open_session(config: Config, folder: str, task: Any,
+                 mesh: jax.sharding.Mesh, clock: Clock, finished: int | None,
+                 lock: Lock, rates: np.ndarray) -> Session:
+  """Makes or restores the state, claims the workdir, opens every part.
+
+  Args:
+    config: settled.
+    folder: W.
+    task: with its data open.
+    mesh: entered by jax.set_mesh.
+    clock: already running.
+    finished: the newest checkpoint's step; None: the run begins anew.
+    lock: of W.
+    rates: of `learning_rates`.
+
+  Raises:
+    InputError: wrong weights, a damaged or foreign checkpoint, or a workdir
+      that cannot be written.
+  """
+  train, first = config.train, processes.first()
+  strict = train.on_write_error == 'stop'
+  programs = compiled(task.objective, config.optim, mesh, config.mesh.zero1)
+  restored = finished
+  if restored is None:
+    state = programs.create(jax.random.key(config.seed))
+    state = state._replace(params=initial_params(config, state.params))
+  # All that can be wrong has been seen: now W is written.
+  processes.together(
+      lambda: workdir.claim_workdir(folder, config, task.tokenizer, lock))
+  checkpoints = Checkpoints(
+      folder, train.keep_checkpoints, keep_every=train.keep_every,
+      strict=strict, belongs=identity(task))
+  if restored is not None:
+    state = checkpoints.restore_newest(programs.abstract, train.allow_changed)
+    restored = int(state.step)  # What is damaged is passed over.
+  start = int(state.step)
+  passed = PassedOver.read(folder)
+  best = Best(folder, task, restored, train, checkpoints, state.params)
+  # The writer cuts metrics.jsonl back to the restored step, so it comes after
+  # the restore and before the first number.
+  writer = Writer(folder, restored, write=first, strict=strict)
+  goodput = Goodput(folder, clock, start, write=first)
+  describe_run(config, state, mesh, task, start)
+  window = Window(passed.counted(task.train_metrics), steps_ahead(mesh), clock,
+                  Utilization(config, mesh.devices.ravel()),
+                  Judge(config.optim, state.params))
+  return Session(
+      config=config, folder=folder, task=task, mesh=mesh, clock=clock,
+      goodput=goodput, programs=programs, state=state, start=start,
+      passed=passed, rates=rates,
+      seed=seed_words(config.seed),
+      log=Log(window, train.log_every),
+      progress=Shown(Progress(start, train.steps)),
+      trace=Trace(folder, train.profile_steps, write=first),
+      evaluations=Evaluations(open_evaluation(config, task, mesh),
+                              train.eval_every),
+      best=Kept(best), lines=Lines(writer),
+      saves=Saves(checkpoints, train.checkpoint_every,
+                  train.save_in_background))
+
+
+def train_feed(config: Config, task: Any, mesh: jax.sharding.Mesh,
+               start: int, passed: PassedOver) -> Feed:
+  """Batches from step `start` on, on the devices, made ahead of the step.
+
+  Each process makes the rows that its own devices keep, and no others.
+
+  Args:
+    config: of the run.
+    task: gives batches.
+    mesh: where they lie.
+    start: updates already done.
+    passed: batches that are passed over.
+  """
+  sharding = batch_sharding(mesh, micro_batches=True)
+  rows = functools.partial(local_rows, sharding,
+                           micro_batches=config.train.micro_batches)
+  batches = (split_micro_batches(batch, config.train.micro_batches)
+             for batch in passed.batches(
+                   lambda batch: task.train_batches(batch, rows), start))
+  return Feed(batches, sharding, config.data.prefetch)
+
+
+def steps_ahead(mesh: jax.sharding.Mesh) -> int:
+  """Steps that the host may be ahead of the devices.
+
+  Devices that are threads of one CPU share a pool: collectives of two steps at
+  once can take all its threads and wait for each other for ever.
+  """
+  threads = mesh.size > 1 and jax.devices()[0].platform == 'cpu'
+  return 0 if threads else 2
+
+
+class Interruption:
+  """Turns the first SIGINT or SIGTERM into a wish that the loop asks for.
+
+  A second one of the same kind acts as it would without this class. Where
+  several processes share the run, a signal to one of them is a wish of all.
+
+  Attributes:
+    requested: number of the signal that came; 0: none yet.
+  """
+
+  SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+  def __init__(self, mesh: jax.sharding.Mesh | None = None,
+               run_ahead: int = 0):
+    """No signal yet.
+
+    Args:
+      mesh: of the run; None: of this process alone.
+      run_ahead: as Window's: what is agreed on is known so many steps later,
+        so that no step waits for it.
+    """
+    self.requested = 0
+    self._before = {}
+    self._mesh, self._run_ahead = mesh, run_ahead
+    self._asked = deque()
+    if mesh is not None and jax.process_count() > 1:
+      self._flags = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+      self._largest = jax.jit(
+          lambda flags: flags.max(),
+          out_shardings=NamedSharding(mesh, PartitionSpec()))
+    else:
+      self._largest = None
+
+  def __enter__(self) -> 'Interruption':
+    try:
+      for number in self.SIGNALS:
+        self._before[number] = signal.signal(number, self._ask)
+    except ValueError:
+      # Python lets only the main thread set handlers; called from another
+      # (a notebook's worker), the run goes without.
+      self._before.clear()
+    return self
+
+  def __exit__(self, *unused):
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+
+  def agreed(self) -> int:
+    """The signal that all processes act on at this step; 0: none.
+
+    Each calls it once a step, after that step is under way. Over several
+    processes it is the largest of their `requested`, of `run_ahead` calls
+    before: an all-reduce of one number, behind the step's own.
+    """
+    if self._largest is None:
+      return self.requested
+    wish = np.full(1, self.requested, np.int32)
+    self._asked.append(self._largest(jax.make_array_from_callback(
+        (self._mesh.size,), self._flags, lambda index: wish)))
+    if len(self._asked) <= self._run_ahead:
+      return 0
+    return int(self._asked.popleft())
+
+  def _ask(self, number: int, frame):
+    del frame
+    self.requested = number
+    signal.signal(number, self._before[number])
+    print(f'\n{signal.Signals(number).name}: finishing this step, then saving '
+          '(once more: stop at once, unsaved).', file=sys.stderr, flush=True)
+
+
+def cache_dir(config: Config) -> str:
+  """The folder of all caches: data.cache_dir, or its default."""
+  return files.absolute(config.data.cache_dir or default_cache_dir())
+
+
+def turn_on_compile_cache(config: Config):
+  """Keeps compiled programs where train.compile_cache says.
+
+  JAX_COMPILATION_CACHE_DIR, where it is set, goes before.
+
+  Args:
+    config: of the run.
+  """
+  chosen = config.train.compile_cache
+  if chosen == 'auto':
+    chosen = ('off' if jax.default_backend() == 'cpu' else
+              files.join(cache_dir(config), 'compiled'))
+  if chosen == 'off' or jax.config.jax_compilation_cache_dir:
+    return
+  jax.config.update('jax_compilation_cache_dir', files.absolute(chosen))
+  if files.is_remote(chosen):
+    # What XLA itself would keep beside JAX's programs it writes without etils.
+    jax.config.update('jax_persistent_cache_enable_xla_caches', 'none')

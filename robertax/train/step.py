@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from robertax import kernels, model, parallel
+from robertax import kernels, model
 from robertax.config import OptimConfig
+from robertax.parallel.mesh import param_shardings, state_shardings
 from robertax.train import optimizer
 from robertax.train.gradient import (
     Batch,
@@ -66,9 +67,9 @@ def abstract_state(make: Callable[[jax.Array], TrainState],
   # The key is traced too: devices that only a compiler sees make none.
   shapes = jax.eval_shape(lambda: make(jax.random.key(0)))
   shardings = TrainState(
-      parallel.state_shardings(mesh, shapes.step),
-      parallel.param_shardings(mesh, shapes.params),
-      parallel.state_shardings(mesh, shapes.opt_state, zero1))
+      state_shardings(mesh, shapes.step),
+      param_shardings(mesh, shapes.params),
+      state_shardings(mesh, shapes.opt_state, zero1))
   return jax.tree.map(
       lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
       shapes, shardings)
@@ -127,7 +128,7 @@ def make_train_step(loss: LossFn, totals: TotalsFn,
     if zero1:
       # Else XLA may gather the gradient and do all of the update everywhere.
       updates = jax.lax.with_sharding_constraint(
-          updates, parallel.state_shardings(
+          updates, state_shardings(
               jax.sharding.get_abstract_mesh(), updates, zero1))
     params = optax.apply_updates(state.params, updates)
     sums |= {'gradient_norms': norms, 'update_norm': optax.tree.norm(updates),

@@ -66,6 +66,13 @@ def test_a_changed_number_is_found_and_times_are_not(tmp_path):
                           for key, value in METRICS[2].items()}]
   wrong, _ = found(tmp_path, of(METRICS), of(named), files=('w',))
   assert len(wrong) == 2 and 'train/nats: nothing, now' in wrong[1]
+  # A name that is new is told before numbers that are.
+  moved = [{key.replace('loss', 'nats'): value
+            for key, value in (row | {'train/accuracy': 2.}).items()}
+           for row in METRICS]
+  wrong, _ = found(tmp_path, of([row | {'train/accuracy': 1.}
+                                 for row in METRICS]), of(moved), files=('w',))
+  assert 'train/loss: 0.3333333333333333, now nothing' in wrong[0]
   # A time that is gone is no time that differs.
   without = [{k: v for k, v in row.items() if k != 'train/mfu'}
              for row in METRICS]
@@ -272,7 +279,7 @@ def copied(tmp_path, *changes):
 @pytest.mark.timeout(1200)
 def test_planted_changes_are_found(tmp_path):
   tree = copied(
-      tmp_path, ("masking_law: str = 'fairseq'", "masking_law: str = 'bert'"),
+      tmp_path, ('shuffle_block: int = 64', 'shuffle_block: int = 8'),
       ("Prepares what is missing, then trains", 'Prepares, then trains'))
   done = subprocess.run(
       [sys.executable, '-m', 'benchmarks.same', f'--tree={tree}',
@@ -287,7 +294,7 @@ def test_planted_changes_are_found(tmp_path):
            for said in found['differences']}
   assert where == {'config defaults', 'config configs-quickstart',
                    'batches batches-full_sentences', 'doors help-main'}
-  assert any("masking_law: \"str 'bert'\"" in said and 'fairseq' in said
+  assert any("data.shuffle_block: 'int 8', now 'int 64'" in said
              for said in found['differences'])
-  assert any('mlm_positions' in said and 'first at' in said
+  assert any('step 0 input_ids' in said and 'first at' in said
              for said in found['differences'])

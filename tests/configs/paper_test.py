@@ -1,4 +1,4 @@
-"""configs/paper: the rows of robertax.studies, with their figures."""
+"""configs/paper: the rows of robertax.paper, with their figures."""
 
 import dataclasses
 import importlib.util

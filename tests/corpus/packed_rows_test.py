@@ -7,11 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from robertax import data, model
+from robertax import model
 from robertax.config import DataConfig, ModelConfig, parse
 from robertax.corpus import preparation, records
 from robertax.corpus.formats import FORMATS
 from robertax.corpus.sentences import SPLITTERS
+from robertax.data.masking import Masking
+from robertax.data.pipeline import Pipeline
+from robertax.data.source import open_source
 from robertax.train import loop
 
 LENGTH, MOST = 64, FORMATS['doc_sentences'].examples_per_row(64)
@@ -84,9 +87,9 @@ def test_rows_and_bytes_do_not_depend_on_workers(prepare, txt, packed,
 def batches(manifest, tokenizer, backend, count=3):
   config = DataConfig(sequence_length=LENGTH, batch_size=8, backend=backend,
                       shuffle_block=4, shuffle_window=3)
-  source = data.open_source([manifest], 'train', backend)
-  made = data.train_batches(
-      source, config, data.Masking.of(config, tokenizer), seed=3, start_step=5)
+  source = open_source([manifest], 'train', backend)
+  made = Pipeline(
+      source, config, Masking.of(config, tokenizer), seed=3).batches(5)
   found = [next(made) for _ in range(count)]
   made.close()
   return found

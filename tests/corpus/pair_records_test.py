@@ -7,11 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from robertax import data
 from robertax.config import DataConfig, parse
 from robertax.corpus import preparation, records
 from robertax.corpus.formats import FORMATS
 from robertax.corpus.sentences import SPLITTERS
+from robertax.data.masking import Masking
+from robertax.data.pipeline import Pipeline
+from robertax.data.source import open_source
 from robertax.errors import InputError
 from robertax.train import loop
 
@@ -111,9 +113,9 @@ def test_forms_give_the_same_batches(pairs, tokenizer):
   found = []
   for backend in ('numpy', 'tf'):
     config = DataConfig(sequence_length=LENGTH, batch_size=8, backend=backend)
-    batches = data.train_batches(
-        data.open_source([pairs], 'train', backend), config,
-        data.Masking.of(config, tokenizer), seed=3, start_step=5)
+    batches = Pipeline(
+        open_source([pairs], 'train', backend), config,
+        Masking.of(config, tokenizer), seed=3).batches(5)
     found.append(next(batches))
     batches.close()
   for name in found[0]:

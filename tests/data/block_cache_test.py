@@ -9,24 +9,24 @@ import pytest
 
 from robertax.config import DataConfig
 from robertax.data import remote
-from robertax.data.remote import Block, BlockCache
+from robertax.data.remote import Chunk, ChunkCache
 from robertax.errors import InputError
 
 
 @pytest.fixture(name='cache')
 def cache_fixture(tmp_path):
-  cache = BlockCache(str(tmp_path), 1000, threads=4)
+  cache = ChunkCache(str(tmp_path), 1000, threads=4)
   yield cache
   cache.close()
 
 
-def block(name, size=100, fetched=None):
+def chunk(name, size=100, fetched=None):
   """`size - 24` bytes of its name's first letter; 24 are the head's."""
   def fetch():
     if fetched is not None:
       fetched.append(name)
     return [np.full(size - 24, ord(name[0]), np.uint8)]
-  return Block(name, size, fetch)
+  return Chunk(name, size, fetch)
 
 
 def on_disk(cache):
@@ -37,7 +37,7 @@ def on_disk(cache):
 def test_gives_what_was_fetched_and_fetches_it_once(cache):
   fetched = []
   for _ in range(3):
-    entry = cache.pin(block('x', fetched=fetched))
+    entry = cache.pin(chunk('x', fetched=fetched))
     assert bytes(entry.arrays.result()) == b'x' * 76
     cache.unpin(entry)
   assert fetched == ['x'] and cache.bytes == on_disk(cache) == 100
@@ -45,64 +45,64 @@ def test_gives_what_was_fetched_and_fetches_it_once(cache):
 
 def test_the_longest_unused_makes_room_and_what_is_pinned_stays(cache):
   fetched = []
-  pinned = cache.pin(block('p', 400, fetched))
+  pinned = cache.pin(chunk('p', 400, fetched))
   for name in 'abcdefghab':
-    entry = cache.pin(block(name, 200, fetched))
+    entry = cache.pin(chunk(name, 200, fetched))
     entry.arrays.result()
     cache.unpin(entry)
     assert on_disk(cache) <= cache.bytes <= 1000
   assert ''.join(fetched) == 'pabcdefghab'  # a and b had made room.
   for name in 'bah':
-    cache.unpin(cache.pin(block(name, 200, fetched)))
+    cache.unpin(cache.pin(chunk(name, 200, fetched)))
   assert ''.join(fetched) == 'pabcdefghab'
   assert bytes(pinned.arrays.result()) == b'p' * 376
   assert cache.peak <= 1000
 
 
 def test_no_room_while_all_is_pinned(cache):
-  entries = [cache.pin(block(name, 250)) for name in 'abcd']
-  assert cache.pin(block('e')) is None
-  assert cache.pin(block('a', 250)) is entries[0]
+  entries = [cache.pin(chunk(name, 250)) for name in 'abcd']
+  assert cache.pin(chunk('e')) is None
+  assert cache.pin(chunk('a', 250)) is entries[0]
   cache.unpin(entries[0])
-  assert cache.pin(block('e')) is None  # a is pinned twice.
+  assert cache.pin(chunk('e')) is None  # a is pinned twice.
   waiter = threading.Timer(0.1, cache.unpin, entries[:1])
   waiter.start()
-  assert bytes(cache.wait_to_pin(block('e')).arrays.result()) == b'e' * 76
+  assert bytes(cache.wait_to_pin(chunk('e')).arrays.result()) == b'e' * 76
   waiter.join()
 
 
 def test_a_share_of_the_room(cache):
-  assert cache.pin(block('a', 700), share=.75)
-  assert cache.pin(block('b', 100), share=.75) is None
-  assert cache.pin(block('b', 100))
+  assert cache.pin(chunk('a', 700), share=.75)
+  assert cache.pin(chunk('b', 100), share=.75) is None
+  assert cache.pin(chunk('b', 100))
 
 
 def test_a_bound_that_is_too_small_is_named(cache, monkeypatch):
   with pytest.raises(InputError, match='data.remote_cache_gib'):
-    cache.wait_to_pin(block('a', 1001))
+    cache.wait_to_pin(chunk('a', 1001))
   monkeypatch.setattr(remote, '_PATIENCE', 0.05)
-  cache.pin(block('a', 1000))
+  cache.pin(chunk('a', 1000))
   with pytest.raises(InputError, match='data.remote_cache_gib'):
-    cache.wait_to_pin(block('b'))
+    cache.wait_to_pin(chunk('b'))
 
 
-def test_a_block_may_turn_out_smaller(cache):
-  entry = cache.pin(Block('x', 900, lambda: [np.zeros(10, np.uint8)]))
+def test_a_chunk_may_turn_out_smaller(cache):
+  entry = cache.pin(Chunk('x', 900, lambda: [np.zeros(10, np.uint8)]))
   entry.arrays.result()
   assert cache.bytes == 34 and cache.peak == 900
-  assert cache.pin(block('y', 900))
+  assert cache.pin(chunk('y', 900))
 
 
 def test_what_fails_is_raised_and_tried_again(cache):
   def fail():
     raise InputError('no such thing')
 
-  entry = cache.pin(Block('x', 100, fail))
+  entry = cache.pin(Chunk('x', 100, fail))
   with pytest.raises(InputError, match='no such thing'):
     entry.arrays.result()
   cache.unpin(entry)
   assert cache.bytes == 0
-  assert cache.pin(block('x')).arrays.result()[0] == ord('x')
+  assert cache.pin(chunk('x')).arrays.result()[0] == ord('x')
 
 
 def test_what_has_not_begun_is_called_off(cache):
@@ -112,8 +112,8 @@ def test_what_has_not_begun_is_called_off(cache):
     hold.wait(20)
     return [np.zeros(1, np.uint8)]
 
-  slow_ones = [cache.pin(Block(f's{n}', 100, slow)) for n in range(4)]
-  waiting = cache.pin(block('w', fetched=fetched))
+  slow_ones = [cache.pin(Chunk(f's{n}', 100, slow)) for n in range(4)]
+  waiting = cache.pin(chunk('w', fetched=fetched))
   cache.unpin(waiting)
   hold.set()
   for entry in slow_ones:
@@ -124,10 +124,10 @@ def test_what_has_not_begun_is_called_off(cache):
 def test_survives_a_restart(tmp_path):
   fetched = []
   for limit in (1000, 1000, 250):
-    cache = BlockCache(str(tmp_path), limit)
+    cache = ChunkCache(str(tmp_path), limit)
     assert cache.bytes == on_disk(cache) <= limit
     for name in 'abc':
-      entry = cache.wait_to_pin(block(name, fetched=fetched))
+      entry = cache.wait_to_pin(chunk(name, fetched=fetched))
       assert bytes(entry.arrays.result()) == name.encode() * 76
       cache.unpin(entry)
     (tmp_path / '0' / 'd.partial').write_bytes(b'half')
@@ -136,10 +136,10 @@ def test_survives_a_restart(tmp_path):
 
 
 @pytest.mark.parametrize('how', ['flipped', 'cut', 'gone', 'other'])
-def test_a_damaged_block_is_fetched_again(tmp_path, how):
+def test_a_damaged_chunk_is_fetched_again(tmp_path, how):
   fetched = []
-  cache = BlockCache(str(tmp_path), 1000)
-  cache.pin(block('x', fetched=fetched)).arrays.result()
+  cache = ChunkCache(str(tmp_path), 1000)
+  cache.pin(chunk('x', fetched=fetched)).arrays.result()
   cache.close()
   path = tmp_path / '0' / 'x'
   data = bytearray(path.read_bytes())
@@ -147,10 +147,10 @@ def test_a_damaged_block_is_fetched_again(tmp_path, how):
     data[50] ^= 1
   path.write_bytes(data[:40] if how == 'cut' else
                    b'another kind' if how == 'other' else data)
-  cache = BlockCache(str(tmp_path), 1000)
+  cache = ChunkCache(str(tmp_path), 1000)
   if how == 'gone':
     path.unlink()
-  entry = cache.pin(block('x', fetched=fetched))
+  entry = cache.pin(chunk('x', fetched=fetched))
   assert bytes(entry.arrays.result()) == b'x' * 76
   assert fetched == ['x', 'x'] and cache.bytes == on_disk(cache) == 100
   cache.close()
@@ -158,8 +158,8 @@ def test_a_damaged_block_is_fetched_again(tmp_path, how):
 
 OTHER = '''
 import sys
-from robertax.data.remote import BlockCache
-print(BlockCache(sys.argv[1], 1000).folder, flush=True)
+from robertax.data.remote import ChunkCache
+print(ChunkCache(sys.argv[1], 1000).folder, flush=True)
 sys.stdin.read()
 '''
 
@@ -175,7 +175,7 @@ def test_two_processes_have_a_folder_each(tmp_path, cache):
     other.kill()
     other.communicate(timeout=60)
   # A killed one leaves its folder to the next.
-  next_one = BlockCache(str(tmp_path), 1000)
+  next_one = ChunkCache(str(tmp_path), 1000)
   assert next_one.folder == str(tmp_path / '1')
   next_one.close()
 
@@ -187,7 +187,7 @@ def test_many_threads(cache):
     rng = np.random.default_rng(seed)
     for _ in range(150):
       name = chr(97 + rng.integers(20))
-      entry = cache.wait_to_pin(block(name, 150))
+      entry = cache.wait_to_pin(chunk(name, 150))
       if bytes(entry.arrays.result()) != name.encode() * 126:
         wrong.append(name)
       cache.unpin(entry)
@@ -203,9 +203,9 @@ def test_many_threads(cache):
 
 def test_one_cache_for_one_config(tmp_path):
   config = DataConfig(remote_cache_dir=str(tmp_path), remote_cache_gib=.5)
-  cache = BlockCache.of(config)
-  assert cache is BlockCache.of(config) and cache.limit == 1 << 29
+  cache = ChunkCache.of(config)
+  assert cache is ChunkCache.of(config) and cache.limit == 1 << 29
   cache.close()
-  again = BlockCache.of(config)
+  again = ChunkCache.of(config)
   assert again is not cache and again.folder == cache.folder
   again.close()

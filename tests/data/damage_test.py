@@ -129,8 +129,8 @@ def test_a_damaged_array_is_left_out_by_pieces(copy, monkeypatch):
 
 
 def test_pieces(tmp_path, monkeypatch):
-  monkeypatch.setattr('robertax.files.PIECE', 10)
-  monkeypatch.setattr('robertax.files.PIECE', 10)
+  for module in ('robertax.data.rows', 'robertax.files'):
+    monkeypatch.setattr(f'{module}.PIECE', 10)
   path = tmp_path / 'x'
   path.write_bytes(bytes(range(35)))
   checksum = files.checksum(str(path))

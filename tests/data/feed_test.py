@@ -39,16 +39,6 @@ def test_lays_batches_on_the_mesh_in_order(mesh):
               if t.name == 'robertax-prefetch']
 
 
-def test_shardings_by_field_or_function(mesh):
-  whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, P('data'))
-  by_name = {'input_ids': split, 'mlm_weights': whole}
-  for shardings in (by_name, by_name.get):
-    with Feed(batches(1), shardings) as feed:
-      batch = next(feed)
-    assert batch['input_ids'].sharding == split
-    assert batch['mlm_weights'].sharding == whole
-
-
 def test_micro_batches(mesh):
   sharding = NamedSharding(mesh, P(None, ('data', 'fsdp')))
   host = next(batches(1))

@@ -77,7 +77,7 @@ def test_a_lane_of_a_place():
 def test_blocks_are_what_a_window_reads(block, lanes, seed, sizes):
   its = Order(sizes, seed, block, 3, lanes)
   records = np.arange(sum(sizes))
-  first, stop = its.blocks(records)
+  first, stop = its.chunks(records)
   assert (first <= records).all() and (records < stop).all()
   assert (stop - first <= block).all()
   # They part the records: what is read for one is of no other.
@@ -87,7 +87,7 @@ def test_blocks_are_what_a_window_reads(block, lanes, seed, sizes):
   length = sizes[0] - sizes[0] * (lanes - 1) // lanes
   if length >= 3 * block and length % block == 0:
     _, read = its.at(np.arange(3 * block), lanes - 1)
-    assert len(np.unique(its.blocks(read)[0])) == 3
+    assert len(np.unique(its.chunks(read)[0])) == 3
 
 
 def mixture(lanes, sizes=((90, 40, 60),), batch_size=24, **changes):
@@ -124,7 +124,7 @@ def test_a_mixtures_blocks():
   its = Mixture(['a', 'b', 'c'], np.array([[9, 0, 30], [12, 0, 7]]), [1, 0, 1],
                 5, 4, 3, 2, 8)
   records = np.arange(58)
-  first, stop = its.blocks(records)
+  first, stop = its.chunks(records)
   assert (first <= records).all() and (records < stop).all()
   cuts = [0, 4, 9, 24, 39, 45, 51, 54, 58]
   for low, high in zip(cuts, cuts[1:]):

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from robertax.data import Pipeline, open_source, order
+from robertax.data import order
 from robertax.data.order import WINDOW, Mixture
+from robertax.data.pipeline import Pipeline
+from robertax.data.source import open_source
 from robertax.errors import InputError
 
 WEIGHTS = [4, 12, 76, 38, 31]  # Of the paper's corpora, in GB.

@@ -8,9 +8,10 @@ import pytest
 
 from robertax.corpus import records, shards
 from robertax.corpus.records import Manifest, Split
-from robertax.data import open_source, pipeline
+from robertax.data import pipeline
 from robertax.data.feed import host_rows
-from robertax.data.pipeline import Pipeline, eval_batches, train_batches
+from robertax.data.pipeline import Pipeline, eval_batches
+from robertax.data.source import open_source
 
 LENGTH, SLOTS, DUPLICATES = 64, 4, 3
 FIELDS = {'input_ids', 'segment_ids', 'mlm_positions', 'mlm_targets',
@@ -144,8 +145,8 @@ def test_backends_give_the_same_bits(pairs, config, law, ops):
     settings = config(
         sequence_length=LENGTH, backend=backend,
         masking_ops=ops if backend == 'tf' else 'numpy')
-    iterator = train_batches(open_source(pairs[0], 'train', backend), settings,
-                             law(), seed=3, start_step=5)
+    iterator = Pipeline(open_source(pairs[0], 'train', backend), settings,
+                        law(), seed=3).batches(5)
     batches[backend] = list(itertools.islice(iterator, 4))
     iterator.close()
   for ours, theirs in zip(batches['numpy'], batches['tf']):
@@ -205,8 +206,8 @@ def test_hosts_make_one_batch_and_may_change(pairs, config, law, backend,
     expected = whole.make_batch(step)
     for host in range(hosts):
       rows = host_rows(8, micro_batches, host, hosts)
-      iterator = train_batches(source, settings, law(), seed=2,
-                               start_step=step, rows=rows)
+      iterator = Pipeline(source, settings, law(), seed=2,
+                          rows=rows).batches(step)
       part = next(iterator)
       iterator.close()
       for name in FIELDS:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from robertax.config import check_data
-from robertax.data import open_source
 from robertax.data.pipeline import Phase, Phases, Pipeline
+from robertax.data.source import open_source
 from robertax.errors import InputError
 
 

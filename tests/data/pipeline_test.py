@@ -9,16 +9,15 @@ import time
 import numpy as np
 import pytest
 
-from robertax.data import open_source
 from robertax.data.feed import host_rows
 from robertax.data.masking import num_masked
 from robertax.data.pipeline import (
     Pipeline,
     eval_batches,
     segment_ids,
-    train_batches,
     unigram_counts,
 )
+from robertax.data.source import open_source
 from robertax.errors import InputError
 
 FIELDS = {'input_ids', 'segment_ids', 'mlm_positions', 'mlm_targets',
@@ -79,10 +78,10 @@ def test_backends_give_the_same_bits(corpora, changes, config, law, request):
   ways = [('numpy', 'numpy'), ('tf', 'numpy')]
   if 'unit' not in changes:
     ways.append(('tf', 'tensorflow'))
-  got = [take(train_batches(
+  got = [take(Pipeline(
       open_source(manifests, 'train', backend),
       config(backend=backend, sequence_length=length, masking_ops=ops),
-      law(**changes), seed=4, start_step=2), 9) for backend, ops in ways]
+      law(**changes), seed=4).batches(2), 9) for backend, ops in ways]
   for batches in got[1:]:
     assert_same(batches, got[0])
 
@@ -120,8 +119,9 @@ def test_hosts_make_one_batch(source, config, law, hosts, micro_batches):
 
 
 def test_batch_size_changes_no_mask(source, config, law):
-  small = take(train_batches(source, config(batch_size=4), law(), seed=0), 12)
-  large = take(train_batches(source, config(batch_size=16), law(), seed=0), 3)
+  small, large = (
+      take(Pipeline(source, config(batch_size=size), law(), seed=0).batches(),
+           number) for size, number in ((4, 12), (16, 3)))
   assert_same(
       [{name: np.concatenate([b[name] for b in small]) for name in FIELDS}],
       [{name: np.concatenate([b[name] for b in large]) for name in FIELDS}])
@@ -147,14 +147,14 @@ def test_a_damaged_shard_stops_with_its_name(
   if backend == 'tf':
     pytest.importorskip('tensorflow')
   manifest = write(tmp_path / 'a', rows(40, 32), length=32, vocab_size=20)
-  batches = train_batches(open_source([manifest], 'train', backend),
-                          config(backend=backend), law(), seed=0)
+  batches = Pipeline(open_source([manifest], 'train', backend),
+                     config(backend=backend), law(), seed=0).batches()
   with pytest.raises(InputError, match='vocabulary size 20'):
     take(batches, 5)
 
 
 def test_closing_ends_the_thread(source, config, law):
-  batches = train_batches(source, config(), law(), seed=0)
+  batches = Pipeline(source, config(), law(), seed=0).batches()
   next(batches)
   # As the loop has it: closed by the last reference to it.
   wrapped = (batch for batch in batches)
@@ -252,18 +252,20 @@ if 'block' in sys.argv:
   sys.meta_path.insert(0, Blocker())
 import itertools, zlib
 import numpy as np
-from robertax import data
 from robertax.config import DataConfig
+from robertax.data.masking import Masking
+from robertax.data.pipeline import Pipeline, eval_batches
+from robertax.data.source import open_source
 backend = sys.argv[2]
-source = data.open_source([sys.argv[1]], 'train', backend)
+source = open_source([sys.argv[1]], 'train', backend)
 config = DataConfig(sequence_length=64, batch_size=8, backend=backend)
-law = data.Masking(
+law = Masking(
     mask_rate=.15, random_rate=.1, keep_rate=.1, specials='fairseq',
     vocab_size=1000, mask_id=999, special_ids=(0, 1, 2, 3, 999))
-batches = data.train_batches(source, config, law, seed=0)
+batches = Pipeline(source, config, law, seed=0).batches()
 print(*(zlib.crc32(b'' .join(b[k].tobytes() for k in sorted(b)))
         for b in itertools.islice(batches, 5)))
-list(data.eval_batches(source, config, law, name='x'))
+list(eval_batches(source, config, law, name='x'))
 loaded = [m for m in ('tensorflow', 'array_record') if m in sys.modules]
 assert (backend == 'tf') == bool(loaded), loaded
 # No close: leaving an open iterator must neither hang nor crash the exit.

@@ -13,7 +13,7 @@ from robertax.corpus import shards
 from robertax.corpus.records import Manifest
 from robertax.data import pipeline as pipeline_lib
 from robertax.data.pipeline import Pipeline, eval_batches, unigram_counts
-from robertax.data.remote import BlockCache, Lookahead, Remote, Span
+from robertax.data.remote import ChunkCache, Lookahead, Remote, Span
 from robertax.data.source import open_source
 from robertax.errors import InputError
 
@@ -34,7 +34,7 @@ def far_fixture(tmp_path, config):
           manifest, folder=f'fake://bucket/{name}'))
     settings = config(remote_cache_dir=str(tmp_path / 'cache'),
                       **{'remote_cache_gib': 1e-3, **changes})
-    caches.append(BlockCache.of(settings))
+    caches.append(ChunkCache.of(settings))
     storage.bytes_read = 0
     return remote, settings, storage
   yield far
@@ -110,9 +110,9 @@ def test_an_epoch_reads_each_byte_once(tmp_path, rows, write, far, law, lanes):
     next(batches)
     peak = max(peak, on_disk(tmp_path / 'cache'))
   batches.close()
-  cache = BlockCache.of(settings)
+  cache = ChunkCache.of(settings)
   assert cache.peak <= cache.limit and 0 < peak <= cache.limit
-  # Each block has one more start than rows; a second epoch may have begun.
+  # Each chunk has one more start than rows; a second epoch may have begun.
   extra = 16 * 26 * lanes + 8 * 16 * 100 * lanes
   assert used([manifest]) <= storage.bytes_read <= used([manifest]) + extra
 
@@ -133,7 +133,7 @@ def test_hosts_with_lanes_read_what_they_use(tmp_path, rows, write, far, law):
       for step in range(50):
         mine.make_batch(step)
       read[lanes] += storage.bytes_read
-      BlockCache.of(settings).close()
+      ChunkCache.of(settings).close()
   assert read[4] <= 1.1 * used([manifest])
   assert read[1] > 3 * used([manifest])
 
@@ -167,7 +167,7 @@ def test_evaluation_and_unigram_counts(two_corpora, packed_corpus, far, law):
                                     unigram_counts(here, 1000, most))
 
 
-def test_unigram_runs_are_spread_and_few_blocks(tmp_path, rows, write, far):
+def test_unigram_runs_are_spread_and_few_chunks(tmp_path, rows, write, far):
   manifest = write(tmp_path / 'long', rows(3000, 8, seed=4), length=8)
   remote, settings, storage = far([manifest])
   source = open_source(remote, 'train', 'numpy', config=settings)
@@ -219,12 +219,12 @@ def test_records_without_the_mapped_form_are_refused(two_corpora, far):
     open_source([bare], 'train', 'tf', config=settings)
 
 
-def test_other_records_in_the_same_place_are_other_blocks(two_corpora, far):
+def test_other_records_in_the_same_place_are_other_chunks(two_corpora, far):
   remote, settings, _ = far(two_corpora)
-  cache = BlockCache.of(settings)
+  cache = ChunkCache.of(settings)
   a = Remote(remote[0], 'train', cache)
   b = Remote(dataclasses.replace(remote[0], seconds=1.5), 'train', cache)
-  assert a.block(Span(0, 4)).name != b.block(Span(0, 4)).name
+  assert a.chunk(Span(0, 4)).name != b.chunk(Span(0, 4)).name
 
 
 def test_a_manifest_is_read_from_a_storage(two_corpora, far):
@@ -248,9 +248,9 @@ def test_looks_ahead_of_a_slow_reader(two_corpora, far, law):
   remote, settings, storage = far(two_corpora)
   source = open_source(remote, 'train', 'numpy', config=settings)
   its = Pipeline(source, settings, law(), seed=0)
-  with source.lookahead(lambda step: its.locate(step)[1], its._order.blocks,
+  with source.lookahead(lambda step: its.locate(step)[1], its._order.chunks,
                         0) as ahead:
-    cache = BlockCache.of(settings)
+    cache = ChunkCache.of(settings)
     with cache.changed:
       assert cache.changed.wait_for(lambda: len(ahead._held) > 8, 20)
     for entry in [entry for _, held in list(ahead._held) for entry in held]:

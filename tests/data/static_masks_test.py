@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from robertax.data import open_source
 from robertax.data.masking import num_masked
 from robertax.data.pipeline import Pipeline, eval_batches
+from robertax.data.source import open_source
 
 
 @pytest.fixture(name='source')

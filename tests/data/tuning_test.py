@@ -34,32 +34,32 @@ def batches_of(examples, **more):
 def check(batch, examples):
   """Each slot's tokens, segment, type and marks are its example's own."""
   length = batch['input_ids'].shape[1]
-  blocks = len(batch['class_positions'])
-  tokens = {name: batch[name].reshape(blocks, -1) for name in (
+  row_groups = len(batch['class_positions'])
+  tokens = {name: batch[name].reshape(row_groups, -1) for name in (
       'input_ids', 'segment_ids', 'type_ids')}
   seen = np.zeros_like(tokens['input_ids'], bool)
-  for block, slot in np.ndindex(batch['example_ids'].shape):
-    number = batch['example_ids'][block, slot]
-    assert batch['class_weights'][block, slot] == (number >= 0)
+  for at, slot in np.ndindex(batch['example_ids'].shape):
+    number = batch['example_ids'][at, slot]
+    assert batch['class_weights'][at, slot] == (number >= 0)
     if number < 0:
-      assert not batch['class_positions'][block, slot]
-      assert not batch['class_targets'][block, slot]
+      assert not batch['class_positions'][at, slot]
+      assert not batch['class_targets'][at, slot]
       continue
-    start = batch['class_positions'][block, slot]
+    start = batch['class_positions'][at, slot]
     here = slice(start, start + examples.lengths[number])
     assert start // length == (here.stop - 1) // length  # One row.
-    np.testing.assert_array_equal(tokens['input_ids'][block, here],
+    np.testing.assert_array_equal(tokens['input_ids'][at, here],
                                   examples.sequence(number))
-    assert (tokens['segment_ids'][block, here] == slot + 1).all()
+    assert (tokens['segment_ids'][at, here] == slot + 1).all()
     np.testing.assert_array_equal(
-        tokens['type_ids'][block, here],
+        tokens['type_ids'][at, here],
         np.arange(examples.lengths[number]) >= examples.second_starts[number])
-    seen[block, here] = True
+    seen[at, here] = True
     if 'class_targets' in examples.values:
-      assert batch['class_targets'][block, slot] == number
+      assert batch['class_targets'][at, slot] == number
     if 'span_starts' in examples.marks:
-      assert batch['span_starts'][block, slot] == here.stop - 1
-      assert batch['many'][block, slot].tolist() == [start, 0]
+      assert batch['span_starts'][at, slot] == here.stop - 1
+      assert batch['many'][at, slot].tolist() == [start, 0]
   assert (tokens['input_ids'][~seen] == 9999).all()
   assert not tokens['segment_ids'][~seen].any()
 
@@ -126,9 +126,9 @@ def test_groups_lie_side_by_side(examples):
     weights = batch['group_weights']
     members = batch['example_ids'].reshape(*weights.shape, -1)
     assert members.shape[-1] == 4
-    for block, place in np.argwhere(weights > 0):
-      mine = members[block, place]
-      group = batch['group_targets'][block, place]
+    for at, place in np.argwhere(weights > 0):
+      mine = members[at, place]
+      group = batch['group_targets'][at, place]
       assert (mine[mine >= 0] // 4 == group).all() and mine[0] == 4 * group
     assert (members[weights == 0] == -1).all()
 

@@ -13,29 +13,29 @@ TEXT = 'two three <mask> five six.'
 
 
 def test_the_encoder_goes_on_from_these_probabilities(loaded):
-  """Each block's output, made from them in NumPy, is that of the encoder."""
+  """Each layer's output, made from them in NumPy, is that of the encoder."""
   text = TEXT.replace('<mask>', 'four')
   found = inspect_notebook.attention(loaded, text)
   states = loaded.encode(text, layers='all')
   layers = jax.tree.map(np.asarray, loaded.params['layers'])
   heads, size = found.probabilities.shape[1], states.shape[-1]
   for number, probs_HTS in enumerate(found.probabilities):
-    block = jax.tree.map(lambda x, n=number: x[n], layers)
+    layer = jax.tree.map(lambda x, n=number: x[n], layers)
     x_TD = states[number]
-    value = block['attention']['value']
+    value = layer['attention']['value']
     v_HSK = np.einsum('TD,DHK->HTK', x_TD, value['kernel']) + (
         value['bias'][:, None])
-    output = block['attention']['output']
+    output = layer['attention']['output']
     y_TD = np.einsum('HTK,HKD->TD', probs_HTS @ v_HSK, output['kernel']) + (
         output['bias'])
-    norm = block['attention_norm']
+    norm = layer['attention_norm']
     x_TD = np.asarray(layer_norm(x_TD + y_TD, norm['scale'], norm['bias'],
                                  loaded.config.layer_norm_eps))
-    h_TF = jax.nn.gelu(x_TD @ block['mlp_in']['kernel']
-                       + block['mlp_in']['bias'], approximate=False)
-    norm = block['mlp_norm']
+    h_TF = jax.nn.gelu(x_TD @ layer['mlp_in']['kernel']
+                       + layer['mlp_in']['bias'], approximate=False)
+    norm = layer['mlp_norm']
     x_TD = layer_norm(
-        x_TD + h_TF @ block['mlp_out']['kernel'] + block['mlp_out']['bias'],
+        x_TD + h_TF @ layer['mlp_out']['kernel'] + layer['mlp_out']['bias'],
         norm['scale'], norm['bias'], loaded.config.layer_norm_eps)
     np.testing.assert_allclose(x_TD, states[number + 1], atol=1e-4)
   assert heads * layers['attention']['query']['kernel'].shape[-1] == size

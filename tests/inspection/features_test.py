@@ -30,7 +30,7 @@ def test_all_layers_begin_with_the_embeddings(loaded):
   np.testing.assert_allclose(
       found[0], x * tables['norm']['scale'] + tables['norm']['bias'],
       atol=1e-5)
-  # The block between: that of the first layer alone.
+  # The layer between: that of the first layer alone.
   first = jax.tree.map(lambda leaf: leaf[:1], loaded.params['layers'])
   one = model.Model({**loaded.params, 'layers': first}, dataclasses.replace(
       loaded.config, num_layers=1), loaded.tokenizer, 0)

@@ -6,9 +6,9 @@ import pytest
 
 from launch import inspect_notebook
 from robertax import model as modelling
-from robertax import parallel
 from robertax.config import MeshConfig, ModelConfig
 from robertax.errors import InputError
+from robertax.parallel.mesh import make_mesh, param_shardings
 
 CONFIG = ModelConfig(vocab_size=300, hidden_size=32, num_layers=2, num_heads=4,
                      mlp_size=64, max_positions=30)
@@ -18,13 +18,13 @@ LARGE = ModelConfig(vocab_size=50_265, hidden_size=1024, num_layers=24,
 
 @pytest.mark.parametrize('sizes', [(2, 2, 2), (1, 8, 1), (8, 1, 1), (1, 2, 4)])
 def test_each_device_holds_what_jax_gives_it(sizes):
-  mesh = parallel.make_mesh(MeshConfig(*sizes))
+  mesh = make_mesh(MeshConfig(*sizes))
   shapes = jax.eval_shape(lambda: modelling.pad_vocabulary(
       modelling.create(CONFIG, jax.random.key(0))))
   real = {jax.tree_util.keystr(path, simple=True, separator='/'): (leaf, s)
           for (path, leaf), (_, s) in zip(*map(
               jax.tree_util.tree_leaves_with_path,
-              (shapes, parallel.param_shardings(mesh, shapes))))}
+              (shapes, param_shardings(mesh, shapes))))}
   found = inspect_notebook.placements(CONFIG, *sizes)
   assert {p.path for p in found} == set(real)
   for one in found:

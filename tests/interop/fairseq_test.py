@@ -39,6 +39,6 @@ def test_names_of_2019(make):
     {'args': None, 'cfg': {'model': {'encoder_attention_heads': 3}}},
     {'cfg': {'model': argparse.Namespace(encoder_attention_heads=3)}}])
 def test_flags_wherever_they_are(state):
-  said = fairseq._said(state)
-  assert said['encoder_attention_heads'] == 3 and said['dropout'] == 0.1
-  assert said['activation_fn'] == 'gelu'
+  flags = fairseq._flags(state)
+  assert flags['encoder_attention_heads'] == 3 and flags['dropout'] == 0.1
+  assert flags['activation_fn'] == 'gelu'

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robertax import model, parallel
+from robertax import model
 from robertax.config import MeshConfig, ModelConfig
 from robertax.errors import InputError
 from robertax.kernels import (
@@ -19,6 +19,7 @@ from robertax.kernels import (
     key_words,
     row_keys,
 )
+from robertax.parallel.mesh import make_mesh
 
 # The module; robertax.kernels.attention is the function.
 attention_module = importlib.import_module('robertax.kernels.attention')
@@ -178,7 +179,7 @@ def test_one_device_equals_eight(monkeypatch, rows, heads, platform):
                       lambda where: BACKENDS[platform])
   inputs = make(rows, 24, heads, 16)
   alone = both('fused', *inputs, .1, first_row=5)
-  mesh = parallel.make_mesh(MeshConfig(2, 2, 2))
+  mesh = make_mesh(MeshConfig(2, 2, 2))
   with jax.set_mesh(mesh):
     assert 'shard_map' in str(jax.make_jaxpr(lambda q: attention(
         q, q, q, segment_ids=inputs[1], implementation='fused'))(inputs[0][0]))

@@ -15,10 +15,10 @@ from jax.sharding import (
 )
 import pytest
 
-from robertax import parallel
 from robertax.config import MeshConfig
 from robertax.kernels import attention
 from robertax.parallel import chips
+from robertax.parallel.mesh import batch_sharding, make_mesh
 
 SHAPES = [(512, 16, 64, 'bfloat16'), (200, 2, 80, 'bfloat16'),
           (128, 4, 64, 'float32')]
@@ -57,11 +57,11 @@ def test_lowers_to_triton(shape):
 @pytest.mark.parametrize('chip', sorted(chips.TARGETS))
 @pytest.mark.parametrize('shape', SHAPES)
 def test_compiles_for_hopper(shape, chip):
-  mesh = parallel.make_mesh(MeshConfig(),
-                            chips.cuda_devices(chip, '1x1x8'))
+  mesh = make_mesh(MeshConfig(),
+                   chips.cuda_devices(chip, '1x1x8'))
   with jax.set_mesh(mesh):
     compiled = jax.jit(run).lower(*abstract(
-        16, *shape, sharding=parallel.batch_sharding(mesh))).compile()
+        16, *shape, sharding=batch_sharding(mesh))).compile()
   # jax 0.10 leaves Triton to XLA, 0.11 calls it.
   assert len(re.findall(
       r'custom_call_target="(?:__gpu\$xla.gpu.triton|triton_kernel_call)"',

@@ -9,11 +9,13 @@ import pytest
 
 from robertax import kernels as d
 from robertax.errors import InputError
+from robertax.kernels.dropout import GOLDEN, bits
 
 # Compiled whole: eagerly, each small operation is a compilation of its own.
 fold, row_keys = jax.jit(d.fold), jax.jit(d.row_keys)
 keep_mask = jax.jit(d.keep_mask, static_argnums=(1, 2))
-keep_bits = jax.jit(d.keep_bits)
+keep_bits = jax.jit(lambda keys, elements: bits(
+    keys[..., 0] + elements * GOLDEN, keys[..., 1]))
 KEY = d.key_words(17, 3)
 SIGMAS = 5
 
@@ -24,9 +26,9 @@ def rows(count, start=0):
 
 def planes(keys, size):
   """Bits of `size` elements for each of G keys: int8[32, G, size], +-1."""
-  bits = np.asarray(keep_bits(
+  found = np.asarray(keep_bits(
       keys[:, None], jnp.arange(size, dtype=jnp.uint32)))
-  return np.stack([((bits >> np.uint32(b)) & 1).astype(np.int8) * 2 - 1
+  return np.stack([((found >> np.uint32(b)) & 1).astype(np.int8) * 2 - 1
                    for b in range(32)])
 
 

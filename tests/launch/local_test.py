@@ -133,7 +133,7 @@ def test_another_number_of_processes_goes_on(folder, stopped):
   last = [m for _, m in read_metrics(f'{folder}/w/metrics.jsonl')][-1]['step']
   config = parse(values(folder, 10**6) | {'mesh': {'data': 1}})
   with mock.patch.object(jax, 'devices', return_value=jax.devices()[:1]), (
-      mock.patch('robertax.train.parts.Interruption.agreed',
+      mock.patch('robertax.train.session.Interruption.agreed',
                  return_value=signal.SIGTERM)):
     ended = loop.run(config, f'{folder}/w')
   assert (ended.step, ended.trained) == (last + 1, 1)

@@ -1,4 +1,4 @@
-"""Positions, and the blocks as one scan."""
+"""Positions, and the layers as one scan."""
 
 import dataclasses
 import functools
@@ -55,14 +55,14 @@ def test_positions_start_at_two_in_every_segment(lengths, padding):
   assert got[1].tolist() == [1] * padding + list(range(2, 2 + width - padding))
 
 
-def test_scan_equals_a_loop_over_the_blocks(params):
+def test_scan_equals_a_loop_over_the_layers(params):
   module = model.bind(CONFIG, params)
   x = jax.jit(lambda module: module.embeddings(
       IDS, SEGMENTS, None, KEYS))(module)
-  apply = jax.jit(lambda block, x, keys: block(x, SEGMENTS, keys))
+  apply = jax.jit(lambda layer, x, keys: layer(x, SEGMENTS, keys))
   for n in range(CONFIG.num_layers):
-    block = jax.tree.map(lambda leaf: leaf[n], module.layers)  # noqa: B023
-    x = apply(block, x, fold(KEYS, 1 + n))
+    layer = jax.tree.map(lambda leaf: leaf[n], module.layers)  # noqa: B023
+    x = apply(layer, x, fold(KEYS, 1 + n))
   got = encode(CONFIG, params, keys=KEYS)
   np.testing.assert_allclose(got, x, atol=2e-5)
 

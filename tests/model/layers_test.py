@@ -1,4 +1,4 @@
-"""The init law: N(0, .02), not truncated."""
+"""Initialization is N(0, .02), not truncated."""
 
 import jax
 import numpy as np

@@ -9,10 +9,11 @@ from jax.sharding import PartitionSpec as P
 import numpy as np
 import pytest
 
-from robertax import model, parallel
+from robertax import model
 from robertax.config import MeshConfig, ModelConfig
 from robertax.errors import InputError
 from robertax.kernels import key_words, row_keys
+from robertax.parallel.mesh import batch_sharding, make_mesh, param_shardings
 
 CONFIG = ModelConfig(vocab_size=48, hidden_size=32, num_layers=2,
                            num_heads=4, mlp_size=64, max_positions=16)
@@ -120,10 +121,10 @@ def test_the_loss_is_the_same_on_one_device_and_eight_with_dropout():
   grad = jax.jit(jax.value_and_grad(loss))
   alone, gradient = grad(params, *batch(), 5)
   for config in (MeshConfig(2, 2, 2),):
-    mesh = parallel.make_mesh(config)
+    mesh = make_mesh(config)
     with jax.set_mesh(mesh):
-      laid = jax.device_put(params, parallel.param_shardings(mesh, params))
-      rows = [jax.device_put(x, parallel.batch_sharding(mesh))
+      laid = jax.device_put(params, param_shardings(mesh, params))
+      rows = [jax.device_put(x, batch_sharding(mesh))
               for x in batch()]
       value, sharded = grad(laid, *rows, 5)
     np.testing.assert_allclose(value, alone, rtol=1e-6)
@@ -141,10 +142,10 @@ def test_gradients_are_finite_and_reach_every_parameter():
 
 
 def test_parameters_can_be_created_where_they_belong():
-  mesh = parallel.make_mesh(MeshConfig(2, 2, 2))
+  mesh = make_mesh(MeshConfig(2, 2, 2))
   make = lambda key: model.create(CONFIG, key)
   shapes = jax.eval_shape(make, jax.random.key(0))
-  params = jax.jit(make, out_shardings=parallel.param_shardings(
+  params = jax.jit(make, out_shardings=param_shardings(
       mesh, shapes))(jax.random.key(0))
   assert params['layers']['mlp_in']['kernel'].sharding == NamedSharding(
       mesh, P(None, 'fsdp', 'model'))

@@ -9,8 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robertax import model, parallel
+from robertax import model
 from robertax.config import MeshConfig, ModelConfig
+from robertax.parallel.mesh import (
+    BATCH_AXES,
+    batch_sharding,
+    make_mesh,
+    param_shardings,
+)
 
 V, ROWS, B, T, M = 200, 256, 16, 8, 20
 CONFIG = ModelConfig(vocab_size=V, hidden_size=8, num_layers=1,
@@ -112,16 +118,16 @@ def gathered(logits):
   """What the loss must not do: a logit is looked up, one is the argmax."""
   target = jnp.take_along_axis(logits, TARGETS[..., None], -1)[..., 0]
   nats = jax.nn.logsumexp(jax.lax.with_sharding_constraint(
-      logits, jax.P(parallel.BATCH)), -1) - target
+      logits, jax.P(BATCH_AXES)), -1) - target
   return (WEIGHTS * nats).sum()
 
 
 @pytest.mark.parametrize('sizes', [(2, 2, 2), (1, 1, 8)])
 def test_no_device_ever_sees_all_logits(sizes):
   """Read in what the compiler made of loss, accuracy and gradient."""
-  mesh = parallel.make_mesh(MeshConfig(*sizes))
+  mesh = make_mesh(MeshConfig(*sizes))
   params = model.pad_vocabulary(make(CONFIG))
-  rows = parallel.batch_sharding(mesh)
+  rows = batch_sharding(mesh)
 
   def compiled(loss):
     return jax.jit(jax.value_and_grad(
@@ -133,7 +139,7 @@ def test_no_device_ever_sees_all_logits(sizes):
     return sums['loss_sum'], sums
 
   with jax.set_mesh(mesh):
-    laid = jax.device_put(params, parallel.param_shardings(mesh, params))
+    laid = jax.device_put(params, param_shardings(mesh, params))
     x = jax.device_put(X, rows)
     shared = compiled(ours)
     # One device's part of the logits, which no table and no states reach.

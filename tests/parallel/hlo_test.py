@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robertax import parallel
 from robertax.parallel.chips import CHIPS, chip_of
+from robertax.parallel.mesh import make_mesh
 from robertax.studies import compiled_program
 
 
@@ -16,7 +16,7 @@ def compiled(function, *arguments):
 
 def test_collectives_of_loops_are_counted_as_often_as_they_run():
   """An all-reduce of [4, 16] outside, and one of [16] in 3 x 5 turns."""
-  mesh = parallel.make_mesh()
+  mesh = make_mesh()
 
   def local(x):
     def turn(total, _):
@@ -37,7 +37,7 @@ def test_a_reduce_scatter_counts_what_goes_in():
   def local(x):
     return jax.lax.psum_scatter(x, 'data', tiled=True)
 
-  with jax.set_mesh(parallel.make_mesh()):
+  with jax.set_mesh(make_mesh()):
     text = compiled(jax.shard_map(
         local, in_specs=jax.P(), out_specs=jax.P('data'), check_vma=False),
                     jax.ShapeDtypeStruct((64, 2), np.float32))

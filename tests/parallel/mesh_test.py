@@ -6,7 +6,7 @@ import pytest
 
 from robertax.config import MeshConfig
 from robertax.errors import InputError
-from robertax.parallel import make_mesh
+from robertax.parallel.mesh import make_mesh
 
 
 @pytest.mark.parametrize('sizes, expected', [

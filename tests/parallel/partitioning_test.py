@@ -12,11 +12,11 @@ import pytest
 from robertax import model
 from robertax.config import MeshConfig, ModelConfig
 from robertax.errors import InputError
-from robertax.parallel import (
+from robertax.parallel import mesh
+from robertax.parallel.mesh import (
     RULES,
     batch_sharding,
     make_mesh,
-    mesh,
     param_shardings,
     state_shardings,
 )

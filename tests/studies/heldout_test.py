@@ -8,7 +8,7 @@ import numpy as np
 
 from robertax import model
 from robertax.config import ModelConfig
-from robertax.paper.inputs import asked_config, plain_params
+from robertax.paper.inputs import heldout_config, plain_params
 from robertax.paper.scales import SCALES, pretraining_config
 from robertax.paper.tables import TABLES
 
@@ -37,7 +37,7 @@ def test_a_pair_model_is_asked_as_if_all_were_segment_a():
 def test_all_rows_of_a_table_are_asked_the_same():
   for table in ('1', '2'):
     configs = {
-        asked_config(pretraining_config(row, SCALES['tiny'], seed=seed),
+        heldout_config(pretraining_config(row, SCALES['tiny'], seed=seed),
                      'x.txt') for row in TABLES[table].made for seed in (0, 1)
     }
     assert len(configs) == 1

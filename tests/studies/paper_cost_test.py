@@ -15,6 +15,7 @@ from robertax.paper.scales import (
     table_costs,
 )
 from robertax.paper.tables import TABLES
+from robertax.studies import estimate as compiler
 
 PAPER = SCALES['paper']
 LIMIT = 15.75 * 2**30
@@ -37,7 +38,7 @@ def _compiled(monkeypatch):
     seen.append((config, topology))
     return estimated(LIMIT * rows / 64, a * b)
 
-  monkeypatch.setattr(scales, 'estimate', estimate)
+  monkeypatch.setattr(compiler, 'estimate', estimate)
   return seen
 
 
@@ -96,7 +97,7 @@ def test_a_task_of_a_model_is_paid_once(compiled):
 
 
 def test_what_fits_nowhere_is_said(monkeypatch):
-  monkeypatch.setattr(scales, 'estimate',
+  monkeypatch.setattr(compiler, 'estimate',
                       lambda config, name: estimated(2 * LIMIT))
   found = table_costs(['4'], PAPER)
   assert not cost_json(found)['fits']
@@ -137,3 +138,14 @@ def test_a_small_row_compiles():
   found = table_costs(['1'], scale)
   assert [c.found.fits for c in found] == [True, True]
   assert found[0].found is found[1].found and found[0].pretraining > 0
+
+
+def test_a_device_without_a_known_time_has_no_hours(monkeypatch):
+  def untimed(config, topology):
+    found = estimated()
+    found.timed = False
+    return found
+  monkeypatch.setattr(compiler, 'estimate', untimed)
+  found = table_costs(['8'], PAPER)
+  assert cost_json(found)['pretraining_chip_hours'] is None
+  assert 'models are pretrained: unknown chip-hours' in cost_table(found)

@@ -22,7 +22,7 @@ def write(path, text=''):
 
 
 def place(name, tmp_path, scale=TINY):
-  return inputs.task_place(name, str(tmp_path), str(tmp_path / 'made'), scale)
+  return inputs.task_data(name, str(tmp_path), str(tmp_path / 'made'), scale)
 
 
 def test_books_and_wikipedia_are_the_pair(tmp_path):
@@ -46,8 +46,8 @@ def test_without_a_folder_it_is_tfds(tmp_path):
   found, said = inputs.paper_corpora('')
   assert all(name.startswith('tfds:') for corpora in found.values()
              for name in corpora.split(',')) and 'stand in' in said
-  assert inputs.task_place('rte', '', 'x', TINY).values == {'data.dir': 'tfds:'}
-  assert 'no --data' in inputs.task_place('squad1', '', 'x', TINY).missing
+  assert inputs.task_data('rte', '', 'x', TINY).values == {'data.dir': 'tfds:'}
+  assert 'no --data' in inputs.task_data('squad1', '', 'x', TINY).missing
 
 
 def test_official_files_are_taken_as_they_are(tmp_path):
@@ -55,9 +55,9 @@ def test_official_files_are_taken_as_they_are(tmp_path):
     write(tmp_path / 'glue' / 'MNLI' / name)
   for name in ('train', 'dev'):
     write(tmp_path / 'squad' / f'{name}-v2.0.json')
-  assert place('mnli', tmp_path) == inputs.TaskPlace(
+  assert place('mnli', tmp_path) == inputs.TaskData(
       {'data.dir': f'{tmp_path}/glue'})
-  assert place('squad2', tmp_path) == inputs.TaskPlace(
+  assert place('squad2', tmp_path) == inputs.TaskData(
       {'data.dir': f'{tmp_path}/squad'})
 
 

@@ -14,8 +14,9 @@ import jax
 import pytest
 
 from robertax import progress
+from robertax.paper import inputs
 from robertax.paper.inputs import make_ready, run_budget
-from robertax.paper.run import Study, heldout, run_table
+from robertax.paper.run import Study, run_table
 from robertax.paper.scales import SCALES
 from robertax.paper.tables import TABLES
 from robertax.train import loop
@@ -47,7 +48,7 @@ def _data(tmp_path_factory):
 def _made(tmp_path_factory, data):
   """(W, what it ended with) of Table 1, undisturbed."""
   one = study(tmp_path_factory.mktemp('made'), data)
-  return pathlib.Path(one.folder), make(one)
+  return pathlib.Path(one.workdir), make(one)
 
 
 def test_the_table_has_every_row_seed_and_column(made):
@@ -109,7 +110,7 @@ def test_killed_at_any_run_it_is_the_same_table(made, data, tmp_path):
       make(one)
     ended = make(one)
     assert ended.signal == signal.SIGTERM and ended.results is None
-    with mock.patch.object(heldout, 'measure', side_effect=Killed):
+    with mock.patch.object(inputs, 'measure_heldout', side_effect=Killed):
       with pytest.raises(Killed):
         make(one)
     with pytest.raises(Killed):

@@ -8,11 +8,11 @@ from robertax.config import differences, to_dict
 from robertax.corpus import FORMATS
 from robertax.errors import InputError
 from robertax.paper.scales import (
-    PAPER_TASKS,
-    SCALES,
-    asked_tables,
-    pretraining_config,
-    run_folder,
+  PAPER_TASKS,
+  SCALES,
+  pretraining_config,
+  run_name,
+  table_names,
 )
 from robertax.paper.tables import COLUMNS, FIVE, PAIR, TABLES
 from robertax.tasks import TASKS as ALL_TASKS
@@ -113,7 +113,7 @@ def test_passes_are_equal_in_table_3():
 
 def test_tables_share_the_models_that_are_the_same():
   def name(table, row):
-    return run_folder(
+    return run_name(
         pretraining_config(TABLES[table].row(row), SCALES['paper']))
   assert name('1', 'dynamic') == name('2', 'segment_pair')
   assert name('2', 'full_sentences') == name('3', '256')
@@ -155,10 +155,10 @@ def test_pretraining_is_compared_over_seeds_of_pretraining():
     ('3', ['3']), ('1,2', ['1', '2']), ('encoding', ['encoding']),
     ('all', list(TABLES))])
 def test_tables_that_are_asked_for(text, names):
-  assert asked_tables(text) == names
+  assert table_names(text) == names
 
 
 @pytest.mark.parametrize('text', ['9', '', '1,nine', '1 2'])
 def test_other_tables_are_refused(text):
   with pytest.raises(InputError, match='1, 2, 3, 4, encoding'):
-    asked_tables(text)
+    table_names(text)

@@ -39,7 +39,7 @@ def test_glue_is_swept_and_others_are_not():
   assert scales.sweep_settings('rte', tiny) == ((), ())
   # Six settings of five seeds, ten epochs.
   task = scales.PAPER_TASKS['rte']
-  assert scales.updates_tokens('rte', paper) == 300 * task.tokens
+  assert scales.tuning_tokens('rte', paper) == 300 * task.tokens
 
 
 def test_what_begins_with_mnli():

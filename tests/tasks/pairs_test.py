@@ -1,14 +1,12 @@
 """Pretraining on pairs: BERT's loss and its metrics, against plain NumPy."""
 
-import types
-
 import jax
 import numpy as np
 import pytest
 
 from robertax.config import DataConfig, ModelConfig, TokenizerConfig
 from robertax.corpus import formats
-from robertax.data import split_micro_batches
+from robertax.data.feed import split_micro_batches
 from robertax.errors import InputError
 from robertax.tasks import pretrain
 from robertax.tasks.pretrain import Pretrain
@@ -142,8 +140,8 @@ def test_a_batch_without_pairs_is_all_of_type_0(task, batch, params):
 
 
 def test_a_format_of_pairs_fills_the_model_in(monkeypatch, capsys):
-  monkeypatch.setitem(formats.FORMATS, 'pairs',
-                      types.SimpleNamespace(pairs=True))
+  monkeypatch.setitem(formats.FORMATS._rows, 'pairs',
+                      'robertax.corpus.pairs:SENTENCE_PAIR')
   filled = pretrain.model_for_format(ModelConfig(), 'pairs')
   assert (filled.num_types, filled.nsp_head) == (2, True)
   assert pretrain.model_for_format(filled, 'pairs') == filled

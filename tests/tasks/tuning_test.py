@@ -49,7 +49,8 @@ def alone(objective, params, examples):
   """Each in a row of 64, with nothing beside it."""
   found = []
   for n in range(len(examples)):
-    one = examples.take(np.array([n]))
+    one = Examples.of([examples.sequence(n)], values={
+        name: value[[n]] for name, value in examples.values.items()})
     batch = TuningBatches(one, batch_size=1, seed=0, max_length=64).make_batch(
         0)
     ids = np.full((1, 64), 1, np.int32)

@@ -1,3 +1,4 @@
+"""A text too long to be encoded at once is cut where ids do not change."""
 
 import doctest
 
@@ -8,19 +9,18 @@ import pytest
 
 from robertax import text
 from robertax.text import tokenizer
-from robertax.text import tokenizer as module
-from robertax.text.tokenizer import pieces
+from robertax.text.tokenizer import split_long
 
 TEXTS = st.text(st.sampled_from('ab é. \n\t🙂'), max_size=200)
 
 
 def test_worked_example():
-  assert doctest.testmod(module).failed == 0
+  assert doctest.testmod(tokenizer).failed == 0
 
 
 @given(TEXTS, st.integers(1, 30))
-def test_pieces_are_the_text(whole, most):
-  found = list(pieces(whole, most))
+def test_parts_are_the_text(whole, most):
+  found = list(split_long(whole, most))
   assert ''.join(found) == whole
   assert all(0 < len(p) <= most for p in found) or whole == ''
 
@@ -38,8 +38,9 @@ def some_tokenizer(request):
 def test_long_texts_have_the_same_ids(some_tokenizer, monkeypatch, whole):
   expected = some_tokenizer.encode_batch([whole, 'a dog'])
   monkeypatch.setattr(tokenizer, 'MAX_CHARS', 100)
-  monkeypatch.setattr(tokenizer, 'pieces', lambda text: pieces(text, 100))
-  assert len(list(pieces(whole, 100))) > 3
+  monkeypatch.setattr(tokenizer, 'split_long',
+                      lambda text: split_long(text, 100))
+  assert len(list(split_long(whole, 100))) > 3
   found = some_tokenizer.encode_batch([whole, 'a dog'])
   for a, b in zip(found, expected, strict=True):
     np.testing.assert_array_equal(a, b)

@@ -13,9 +13,9 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 import pytest
 
-from robertax import parallel
 from robertax.config import MeshConfig
 from robertax.kernels import attention
+from robertax.parallel.mesh import make_mesh
 
 pytestmark = pytest.mark.tpu_aot
 
@@ -26,7 +26,7 @@ WIDE = P(('data', 'fsdp'), None, 'model', None)
 ROWS = P(('data', 'fsdp'))
 
 
-def make_mesh(chip, model=1):
+def mesh_of(chip, model=1):
   pytest.importorskip('libtpu', reason='pip install -r requirements-tpu.txt')
   # Two test processes may hold the library at once.
   os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
@@ -35,7 +35,7 @@ def make_mesh(chip, model=1):
   name, options = TOPOLOGIES[chip]
   devices = topologies.get_topology_desc(
       platform='tpu', topology_name=name, **options).devices
-  return parallel.make_mesh(MeshConfig(model=model), devices)
+  return make_mesh(MeshConfig(model=model), devices)
 
 
 def compile_for(mesh, shape, dtype, name, rate, wrap=lambda f: f):
@@ -72,7 +72,7 @@ def kernels(compiled):
     (2048, 2, 64, 'bfloat16', 1, .1)])
 @pytest.mark.parametrize('chip', sorted(TOPOLOGIES))
 def test_fused_compiles(chip, tokens, heads, head_dim, dtype, model, rate):
-  mesh = make_mesh(chip, model)
+  mesh = mesh_of(chip, model)
   compiled = compile_for(mesh, (8, tokens, heads, head_dim), dtype, 'fused',
                          rate)
   text = compiled.as_text()
@@ -82,7 +82,7 @@ def test_fused_compiles(chip, tokens, heads, head_dim, dtype, model, rate):
 
 
 def test_auto_is_fused_on_a_tpu(capsys):
-  compiled = compile_for(make_mesh('v5e'), (8, 128, 2, 64), 'bfloat16', 'auto',
+  compiled = compile_for(mesh_of('v5e'), (8, 128, 2, 64), 'bfloat16', 'auto',
                          .1)
   assert kernels(compiled) == 2
   assert 'attention: fused on tpu' in capsys.readouterr().err
@@ -93,13 +93,13 @@ def test_auto_is_fused_on_a_tpu(capsys):
     (jax.checkpoint_policies.nothing_saveable, 3)])
 def test_a_kept_output_spares_the_second_forward_pass(policy, expected):
   compiled = compile_for(
-      make_mesh('v5e'), (8, 128, 2, 64), 'bfloat16', 'fused', .1,
+      mesh_of('v5e'), (8, 128, 2, 64), 'bfloat16', 'fused', .1,
       wrap=lambda loss: jax.checkpoint(loss, policy=policy))
   assert kernels(compiled) == expected
 
 
 def test_splash_compiles():
-  compiled = compile_for(make_mesh('v5e', 2), (8, 200, 4, 64), 'bfloat16',
+  compiled = compile_for(mesh_of('v5e', 2), (8, 200, 4, 64), 'bfloat16',
                          'splash', 0.)
   assert kernels(compiled) == 3
 

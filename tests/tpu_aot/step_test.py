@@ -14,10 +14,11 @@ from jax.sharding import Mesh
 import numpy as np
 import pytest
 
-from robertax import kernels, model, parallel
+from robertax import kernels, model
 from robertax.config import MeshConfig, ModelConfig, OptimConfig
 from robertax.errors import InputError
 from robertax.kernels.dropout import seed_words
+from robertax.parallel.mesh import batch_sharding, make_mesh
 from robertax.train import optimizer, step
 
 pytestmark = pytest.mark.tpu_aot
@@ -42,18 +43,18 @@ def topology(name, **more):
 
 @pytest.fixture(scope='module')
 def mesh():
-  return parallel.make_mesh(MeshConfig(), topology('v5e:4x4'))
+  return make_mesh(MeshConfig(), topology('v5e:4x4'))
 
 
 def test_only_data_crosses_slices():
   """fsdp and model stay inside a slice; and one slice cannot be cut."""
   devices = topology('v5e:2x2', num_slices=2)
-  mesh = parallel.make_mesh(MeshConfig(-1, 2, 2), devices)
+  mesh = make_mesh(MeshConfig(-1, 2, 2), devices)
   slices = np.vectorize(lambda device: device.slice_index)(mesh.devices)
   assert slices.shape == (2, 2, 2)
   assert (slices == slices[:, :1, :1]).all() and len(np.unique(slices)) == 2
   with pytest.raises(InputError, match=r'mesh.data=1 over 2 slices'):
-    parallel.make_mesh(MeshConfig(1, 8, 1), devices)
+    make_mesh(MeshConfig(1, 8, 1), devices)
 
 
 def totals(batch):
@@ -80,7 +81,7 @@ def loss(config, params, batch, keys, totals):
 def test_the_step_compiles_for_v5e(mesh, config, micro_batches):
   assert isinstance(mesh, Mesh) and mesh.size == 16
   tx, _ = optimizer.create(OptimConfig(), 1000)
-  sharding = parallel.batch_sharding(mesh, micro_batches=True)
+  sharding = batch_sharding(mesh, micro_batches=True)
 
   def field(width, dtype):
     return jax.ShapeDtypeStruct(
@@ -118,9 +119,9 @@ def test_the_step_compiles_for_v5e(mesh, config, micro_batches):
 def test_dropout_bits_compile_without_a_generator(mesh):
   """A generator's bits would be drawn for the whole batch on every chip."""
   x = jax.ShapeDtypeStruct((64, 128, 256), np.float32,
-                           sharding=parallel.batch_sharding(mesh))
+                           sharding=batch_sharding(mesh))
   rows = jax.ShapeDtypeStruct((64,), np.uint32,
-                              sharding=parallel.batch_sharding(mesh))
+                              sharding=batch_sharding(mesh))
 
   def drop(x, rows):
     keys = kernels.row_keys(kernels.key_words(0, 1), rows)

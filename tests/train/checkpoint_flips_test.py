@@ -11,9 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-from robertax import parallel
 from robertax.config import MeshConfig
 from robertax.errors import InputError
+from robertax.parallel.mesh import make_mesh
 from robertax.train import facts
 from robertax.train.checkpoint import Checkpoints
 from robertax.train.facts import Damaged
@@ -26,7 +26,7 @@ COUNT = int(os.environ.get('ROBERTAX_FLIPS', 40))
 def saved(tmp_path_factory):
   """One checkpoint, its state, and every file of it."""
   folder = tmp_path_factory.mktemp('flips')
-  mesh = parallel.make_mesh(MeshConfig(data=1), jax.devices()[:1])
+  mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
   now, abstract = make_state(mesh, seed=1)
   # Moments that are not all zero: zeros are stored as nothing.
   now = now._replace(opt_state=jax.tree.map(

@@ -8,9 +8,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from robertax import model, parallel
+from robertax import model
 from robertax.config import MeshConfig, ModelConfig, OptimConfig
 from robertax.errors import InputError
+from robertax.parallel.mesh import make_mesh
 from robertax.train import optimizer, step
 from robertax.train.checkpoint import (
     Checkpoints,
@@ -46,13 +47,13 @@ def test_dicts_and_back():
 
 @pytest.mark.parametrize('other', [{'data': 1}, {'data': 2, 'fsdp': 4}])
 def test_restored_onto_another_mesh(tmp_path, other):
-  mesh = parallel.make_mesh(MeshConfig())
+  mesh = make_mesh(MeshConfig())
   now, _ = make_state(mesh, seed=1)
   checkpoints = Checkpoints(str(tmp_path))
   checkpoints.save(7, now)
   checkpoints.close()
   size = other.get('data', 1) * other.get('fsdp', 1)
-  mesh = parallel.make_mesh(
+  mesh = make_mesh(
       MeshConfig(**other), jax.devices()[:size])
   _, abstract = make_state(mesh, seed=2)
   checkpoints = Checkpoints(str(tmp_path))
@@ -66,7 +67,7 @@ def test_restored_onto_another_mesh(tmp_path, other):
 
 
 def test_weights_alone(tmp_path):
-  mesh = parallel.make_mesh(MeshConfig())
+  mesh = make_mesh(MeshConfig())
   now, abstract = make_state(mesh, seed=1)
   checkpoints = Checkpoints(str(tmp_path))
   checkpoints.save(7, now)
@@ -76,7 +77,7 @@ def test_weights_alone(tmp_path):
 
 def test_only_the_newest_are_kept(tmp_path):
   checkpoints = Checkpoints(str(tmp_path), keep=2)
-  now, _ = make_state(parallel.make_mesh(MeshConfig()), seed=1)
+  now, _ = make_state(make_mesh(MeshConfig()), seed=1)
   for number in (1, 2, 3):
     checkpoints.save(number, now)
   checkpoints.close()
@@ -91,7 +92,7 @@ def test_no_folder_is_made_by_looking(tmp_path):
 
 
 def test_another_shape_is_an_error_that_names_the_checkpoint(tmp_path):
-  now, abstract = make_state(parallel.make_mesh(MeshConfig()), 1)
+  now, abstract = make_state(make_mesh(MeshConfig()), 1)
   checkpoints = Checkpoints(str(tmp_path))
   checkpoints.save(7, now)
   wrong = dict(abstract.params, extra=jax.ShapeDtypeStruct((3,), jnp.float32))
@@ -101,7 +102,7 @@ def test_another_shape_is_an_error_that_names_the_checkpoint(tmp_path):
 
 
 def test_a_truncated_array_is_an_error_of_one_line(tmp_path):
-  now, abstract = make_state(parallel.make_mesh(MeshConfig()), 1)
+  now, abstract = make_state(make_mesh(MeshConfig()), 1)
   checkpoints = Checkpoints(str(tmp_path))
   checkpoints.save(7, now)
   checkpoints.wait()
@@ -125,7 +126,7 @@ def test_only_a_writer_removes_what_a_kill_left(tmp_path):
   Once, looking for the newest step removed it in the background too, and the
   two removals raced: the next save then failed with a vanished folder.
   """
-  mesh = parallel.make_mesh(MeshConfig())
+  mesh = make_mesh(MeshConfig())
   now, abstract = make_state(mesh, seed=1)
   checkpoints = Checkpoints(str(tmp_path))
   checkpoints.save(7, now)
@@ -147,7 +148,7 @@ def test_only_a_writer_removes_what_a_kill_left(tmp_path):
 
 def test_what_a_device_says_is_no_damage(tmp_path, monkeypatch):
   """Out of memory, a run would else set aside all that it has."""
-  now, abstract = make_state(parallel.make_mesh(MeshConfig()), seed=1)
+  now, abstract = make_state(make_mesh(MeshConfig()), seed=1)
   checkpoints = Checkpoints(str(tmp_path))
   checkpoints.save(7, now)
   checkpoints.wait()

@@ -11,16 +11,16 @@ import numpy as np
 import optax
 import pytest
 
-from robertax import parallel
 from robertax.config import OptimConfig, parse
-from robertax.data import split_micro_batches
+from robertax.data.feed import split_micro_batches
 from robertax.errors import Diverged, InputError
 from robertax.kernels.dropout import seed_words
+from robertax.parallel.mesh import batch_sharding, make_mesh
 from robertax.tasks.pretrain import Pretrain
 from robertax.train import divergence, loop, optimizer
 from robertax.train.checkpoint import as_dict, from_dict
 from robertax.train.divergence import Judge, PassedOver
-from robertax.train.parts import Interruption
+from robertax.train.session import Interruption
 from robertax.train.step import compiled
 from tests.train.loop_test import changed, lines, one_device, tiny  # noqa: F401
 
@@ -55,14 +55,14 @@ def by_hand(values, batches_of_steps):
   """Losses and parameters of a plain loop; None: no update is made."""
   config = parse(values)
   device = jax.devices()[:1]
-  mesh = parallel.make_mesh(config.mesh, device)
+  mesh = make_mesh(config.mesh, device)
   task = Pretrain.of(config, 1)
   programs = compiled(task.objective, config.optim, mesh, False)
   _, schedule = optimizer.create(config.optim, STEPS)
   rates, losses = optimizer.rates(schedule, STEPS), []
   with jax.set_mesh(mesh):
     now = programs.create(jax.random.key(config.seed))
-    sharding = parallel.batch_sharding(mesh, micro_batches=True)
+    sharding = batch_sharding(mesh, micro_batches=True)
     for rate, number in zip(rates, batches_of_steps):
       if number is None:
         now = now._replace(step=now.step + 1)

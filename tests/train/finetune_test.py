@@ -15,7 +15,8 @@ from robertax.config import parse
 from robertax.errors import InputError
 from robertax.studies import sweep
 from robertax.tasks import scoring
-from robertax.train import checkpoint, loop, parts, step
+from robertax.train import checkpoint, loop, step
+from robertax.train.clock import Window
 from robertax.train.evaluate import Scoring
 from robertax.train.writer import read_metrics
 from tests.tasks.tiny_glue import config, write_sst2
@@ -123,7 +124,7 @@ def killed_at(step):
   What it was saving is saved: a thread of this process, unlike a killed one's,
   would go on with it beside the run that follows.
   """
-  add, calls, opened = parts.Window.add, [], []
+  add, calls, opened = Window.add, [], []
 
   class Kept(checkpoint.Checkpoints):
     def __init__(self, *args, **named):
@@ -137,7 +138,7 @@ def killed_at(step):
       raise KeyboardInterrupt
     add(self, number, sums)
 
-  with mock.patch.object(parts.Window, 'add', killed), mock.patch.object(
+  with mock.patch.object(Window, 'add', killed), mock.patch.object(
       loop, 'Checkpoints', Kept), pytest.raises(KeyboardInterrupt):
     yield
 

@@ -82,7 +82,7 @@ from robertax.config import parse
 @door
 def main(argv):
   ended = loop.run(parse(json.loads(argv[1])), argv[2])
-  print(epilogue.after(ended, 'the same command'))
+  print(epilogue.last_words(ended, 'the same command'))
   sys.exit(128 + ended.signal if ended.signal else 0)
 
 main(sys.argv)

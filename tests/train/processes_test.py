@@ -10,8 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from robertax import parallel
 from robertax.config import MeshConfig
+from robertax.parallel.mesh import make_mesh
 from tests.train.tiny_run import train
 
 
@@ -43,7 +43,7 @@ def test_same_losses_over_processes(tmp_path, processes, sizes):
       process.kill()
   found = json.loads(out.read_text())
   assert found['processes'] == processes
-  losses, params = train(parallel.make_mesh(
+  losses, params = train(make_mesh(
       MeshConfig(), jax.devices()[:1]))
   np.testing.assert_allclose(found['losses'], losses, rtol=1e-5)
   for a, b in zip(found['params'], jax.tree.leaves(params)):

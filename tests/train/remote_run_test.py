@@ -7,7 +7,7 @@ from benchmarks import fake_remote
 from robertax import files
 from robertax.config import parse
 from robertax.corpus.records import Manifest
-from robertax.data.remote import BlockCache
+from robertax.data.remote import ChunkCache
 from robertax.inspection import report
 from robertax.tasks.pretrain import Pretrain
 from robertax.train import checkpoint
@@ -24,7 +24,7 @@ def tiny_fixture(tmp_path):
       'data': {'corpora': str(tmp_path / 'here' / 'counting.txt'),
                'batch_size': 8, 'sequence_length': 32, 'backend': 'numpy',
                'workers': 1, 'cache_dir': str(tmp_path / 'here' / 'cache'),
-               'remote_cache_dir': str(tmp_path / 'blocks'),
+               'remote_cache_dir': str(tmp_path / 'chunks'),
                'remote_cache_gib': .01, 'shuffle_block': 16,
                'shuffle_window': 4, 'shuffle_lanes': 2},
       'tokenizer': {'vocab_size': 300},
@@ -53,7 +53,7 @@ def test_training_from_a_storage_is_the_local_run(tiny, tmp_path):
                             'cache_dir': 'fake://bucket/cache'})
   one_device(far, tmp_path / 'remote')
   assert learned(tmp_path / 'remote') == learned(tmp_path / 'local')
-  # Another start finds its records, and the blocks of them, where they were.
+  # Another start finds its records, and their chunks, where they were.
   read = storage.bytes_read
   task = Pretrain.of(parse(far), 1)
   task.pipeline(0).make_batch(0)
@@ -61,7 +61,7 @@ def test_training_from_a_storage_is_the_local_run(tiny, tmp_path):
   folder, = files.listdir('fake://bucket/cache/records')
   manifest = Manifest.read(f'fake://bucket/cache/records/{folder}')
   assert manifest.forms == ('array_record', 'memmap')
-  BlockCache.of(parse(tiny).data).close()
+  ChunkCache.of(parse(tiny).data).close()
 
 
 def test_what_lies_beside_checkpoints_in_a_storage_is_the_local_workdir(

@@ -13,9 +13,9 @@ import sys
 import jax
 import numpy as np
 
-from robertax import parallel
 from robertax.config import MeshConfig
-from robertax.data import split_micro_batches
+from robertax.data.feed import split_micro_batches
+from robertax.parallel.mesh import batch_sharding, make_mesh
 from robertax.train import optimizer
 from robertax.train.checkpoint import Checkpoints
 from tests.train import tiny_run
@@ -38,7 +38,7 @@ def train(mesh, folder, at, count, save):
     steps = list(zip(tiny_run.batches(at + count), rates))[at:]
     for batch, rate in steps:
       laid = tiny_run.laid(split_micro_batches(batch, 1),
-                           parallel.batch_sharding(mesh, micro_batches=True))
+                           batch_sharding(mesh, micro_batches=True))
       seen = jax.device_get(whole(laid))
       hashes.append(hashlib.sha256(b''.join(
           np.ascontiguousarray(seen[k]).tobytes() for k in sorted(seen))
@@ -56,7 +56,7 @@ def main():
   process, processes, port, folder, out, save, at, count, *sizes = sys.argv[1:]
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
   jax.distributed.initialize(f'127.0.0.1:{port}', int(processes), int(process))
-  mesh = parallel.make_mesh(MeshConfig(*map(int, sizes)))
+  mesh = make_mesh(MeshConfig(*map(int, sizes)))
   losses, hashes = train(mesh, folder, int(at), int(count), save == '1')
   if process == '0':
     with open(out, 'w') as file:

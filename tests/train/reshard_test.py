@@ -10,8 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from robertax import parallel
 from robertax.config import MeshConfig
+from robertax.parallel.mesh import make_mesh
 from tests.train import reshard_run
 from tests.train.processes_test import free_port
 
@@ -58,8 +58,8 @@ def saved(tmp_path_factory):
 @pytest.mark.parametrize('sizes', [(2, 2, 2), (1, 1, 1)])
 def test_twenty_steps_behind_a_restore_on_another_mesh(saved, sizes):
   folder, expected = saved
-  mesh = parallel.make_mesh(MeshConfig(*sizes),
-                            jax.devices()[:int(np.prod(sizes))])
+  mesh = make_mesh(MeshConfig(*sizes),
+                   jax.devices()[:int(np.prod(sizes))])
   losses, batches = reshard_run.train(mesh, folder, BEFORE, AFTER, False)
   assert batches == expected['batches']
   np.testing.assert_allclose(losses, expected['losses'], rtol=1e-5)

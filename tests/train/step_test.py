@@ -10,10 +10,11 @@ import numpy as np
 import optax
 import pytest
 
-from robertax import model, parallel
+from robertax import model
 from robertax.config import MeshConfig
-from robertax.data import split_micro_batches
+from robertax.data.feed import split_micro_batches
 from robertax.kernels.dropout import seed_words
+from robertax.parallel.mesh import make_mesh
 from robertax.train import optimizer, step
 from tests.train.tiny_run import (
     CONFIG,
@@ -28,8 +29,8 @@ from tests.train.tiny_run import (
 
 
 def mesh_of(sizes):
-  return parallel.make_mesh(MeshConfig(*sizes),
-                            jax.devices()[:np.prod(sizes)])
+  return make_mesh(MeshConfig(*sizes),
+                   jax.devices()[:np.prod(sizes)])
 
 
 @pytest.fixture(scope='module')

@@ -10,10 +10,11 @@ import sys
 import jax
 import numpy as np
 
-from robertax import model, parallel
+from robertax import model
 from robertax.config import MeshConfig, ModelConfig, OptimConfig
-from robertax.data import split_micro_batches
+from robertax.data.feed import split_micro_batches
 from robertax.kernels.dropout import seed_words
+from robertax.parallel.mesh import batch_sharding, make_mesh
 from robertax.train import optimizer, step
 
 B, T, M, P, V = 16, 32, 6, 3, 67
@@ -101,7 +102,7 @@ def compiled(mesh, micro_batches, zero1=False):
     rows = {name: np.repeat(x, -(-parts // B), axis=0)
             for name, x in next(batches(1)).items()}
     batch = laid(split_micro_batches(rows, micro_batches),
-                 parallel.batch_sharding(mesh, micro_batches=True))
+                 batch_sharding(mesh, micro_batches=True))
     return now, update.lower(now, batch, SEED, np.float32(0)).compile()
 
 
@@ -114,7 +115,7 @@ def train(mesh, micro_batches=1, zero1=False, steps=20):
     for batch, rate in zip(batches(steps), rates):
       now, sums = update(now, laid(
           split_micro_batches(batch, micro_batches),
-          parallel.batch_sharding(mesh, micro_batches=True)), SEED, rate)
+          batch_sharding(mesh, micro_batches=True)), SEED, rate)
       losses.append([float(sums[f'{of}loss_sum'] / sums[f'{of}weight_sum'])
                      for of in ('', 'nsp_')])
     # Whole, so that each process can read them.
@@ -127,7 +128,7 @@ def main():
   process, processes, port, out, *sizes = sys.argv[1:]
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
   jax.distributed.initialize(f'127.0.0.1:{port}', int(processes), int(process))
-  mesh = parallel.make_mesh(MeshConfig(*map(int, sizes)))
+  mesh = make_mesh(MeshConfig(*map(int, sizes)))
   losses, params = train(mesh)
   if process == '0':
     with open(out, 'w') as file:

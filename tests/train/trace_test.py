@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from robertax.errors import InputError
-from robertax.train.parts import Trace, profiled_steps
+from robertax.train.session import Trace, profiled_steps
 
 
 def traced_steps(folder):

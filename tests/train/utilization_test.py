@@ -5,7 +5,7 @@ import types
 import pytest
 
 from robertax.config import parse
-from robertax.train.parts import Utilization
+from robertax.train.clock import Utilization
 
 LARGE = {'model': {'hidden_size': 1024, 'num_layers': 24, 'num_heads': 16,
                    'mlp_size': 4096, 'vocab_size': 50265},

@@ -8,9 +8,8 @@ import pytest
 
 from robertax.config import OptimConfig
 from robertax.train import clock as clocks
-from robertax.train.clock import Clock
+from robertax.train.clock import Clock, Window
 from robertax.train.divergence import Judge
-from robertax.train.parts import Window
 
 
 def sums_of(number, tokens, norm):

@@ -700,7 +700,7 @@ class FinetuneConfig:
     n_best: of SQuAD, spans that are kept of each question.
     max_answer_length: of SQuAD, most tokens of an answer.
     max_option_length: of RACE, most tokens of `<s> question+option </s>`.
-    chunker: of WSC, a row of candidates.CHUNKERS: who finds noun phrases.
+    chunker: of WSC, a row of tasks.wsc.CHUNKERS: who finds noun phrases.
     ranking_loss: of WSC, 'margin' (the paper) or 'cross_entropy' (fairseq's
       later and better one).
     margin_alpha, margin_beta: of the margin loss.

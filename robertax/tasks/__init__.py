@@ -1,11 +1,17 @@
-"""What is asked of the model. Floor 3: knows text, corpus, data and model.
+"""The tasks that a model is trained on. Floor 3: text, corpus, data, model.
 
-A task is a class that prepares its data, makes batches, and has an objective,
-which turns a batch into sums of a loss; train/ knows nothing else of it. A new
-task is one file and one row of TASKS, which is imported when it
+A task prepares its data, makes batches, and has an objective, which turns a
+batch into sums of a loss. The rest of robertax knows it by the protocols of
+`task`. A new task is one file and one row of TASKS, which is imported when it
 is chosen.
 """
 
-from robertax.tasks.task import TASKS
+from robertax.tasks.task import (
+    TASKS,
+    FinetuningTask,
+    Objective,
+    PretrainingTask,
+    Task,
+)
 
-__all__ = ['TASKS']
+__all__ = ['TASKS', 'FinetuningTask', 'Objective', 'PretrainingTask', 'Task']

@@ -1,39 +1,35 @@
 """What every fine-tuning task is: splits in, batches and scores out.
 
-A task is a subclass (one file, one row of tasks.TASKS) that says how its splits
-are read, how a row of one becomes an example, which heads the model has, and
-what the official score is of all answers. The rest, from the subset of the
-training split to results.json, is here, and the loop of pretraining does the
-training.
+A task is a subclass of `Finetune` that says how its splits are read, how their
+rows become examples, which heads the model has, and what the official score of
+all answers is. The rest, from the subset of the training split to results.json,
+is here, and the loop of pretraining does the training.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
+import hashlib
 import sys
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from robertax import text
-from robertax.config import ModelConfig
-from robertax.data.finetuning import Batch, Examples, TuningBatches
+from robertax.config import Config, ModelConfig
+from robertax.data.finetuning import Examples, HostRows, TuningBatches
+from robertax.data.masking import Batch
 from robertax.data.order import Order
 from robertax.errors import InputError
 from robertax.tasks.objectives import Tuning
-from robertax.tasks.task import examples_content, json_lines, write_results
+from robertax.tasks.task import json_lines, write_results
 from robertax.text import Tokenizer
 
-# One or two texts as an example's ids, with what is cut where it is long.
+Answers = dict[str, np.ndarray]
+SURVEYED = 100  # Training steps whose shapes are printed before the first.
 
 
 class Encoded(NamedTuple):
-  """Examples of texts.
-
-  Attributes:
-    sequences: uint[n] each.
-    second_starts: int32[E], where B begins; the length where there is none.
-    truncated: how many were cut.
-  """
+  """Examples; B begins at second_starts, at the end where there is none."""
   sequences: list[np.ndarray]
   second_starts: np.ndarray
   truncated: int
@@ -43,10 +39,10 @@ def encode_texts(tokenizer: Tokenizer, texts: Sequence[Sequence[str]],
                  max_length: int, separators: int = 2) -> Encoded:
   """`<s> A </s>`, or of two texts `<s> A </s></s> B </s>`.
 
-  fairseq tasks/sentence_prediction.py:167-176. Texts are stripped, as each line
-  is that fairseq encodes (multiprocessing_bpe_encoder.py:114). What is too long
-  loses tokens at the end of the longer text, then of both (Hugging Face's
-  `longest_first`); the special tokens stay.
+  fairseq tasks/sentence_prediction.py:167-176. Texts are stripped, as fairseq
+  strips each line that it encodes (multiprocessing_bpe_encoder.py:114). What is
+  too long loses tokens at the end of the longer text, then of both; the special
+  tokens stay.
 
   Args:
     tokenizer: of the model.
@@ -76,7 +72,8 @@ def encode_texts(tokenizer: Tokenizer, texts: Sequence[Sequence[str]],
 
 
 def longest_first(lengths: Sequence[int], room: int) -> list[int]:
-  """What stays of one or two lengths (tokenizers utils/truncation.rs).
+  """Tokens that are kept of each (Hugging Face, tokenizers
+  utils/truncation.rs).
 
   >>> longest_first([5, 9], 10), longest_first([2, 9], 10)
   ([5, 5], [2, 8])
@@ -93,20 +90,9 @@ def longest_first(lengths: Sequence[int], room: int) -> list[int]:
   return [short, long] if lengths[0] <= lengths[1] else [long, short]
 
 
-Answers = dict[str, np.ndarray]
-SURVEYED = 100  # Steps whose shapes are told beforehand.
-_ENCODED: dict[Any, Any] = {}  # The splits of the last task, for a sweep.
-
-
 @dataclasses.dataclass(frozen=True)
 class Rows:
-  """A split as it was read.
-
-  Attributes:
-    rows: in the order of the file.
-    source: where they are from, for people.
-    labelled: whether they can be scored.
-  """
+  """A split as it was read; `source` is for messages."""
   rows: Sequence[Any]
   source: str
   labelled: bool = True
@@ -114,44 +100,56 @@ class Rows:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-  """A split, encoded; the rows are those that `examples` has."""
+  """A split, encoded."""
   rows: Sequence[Any]
   source: str
   labelled: bool
   examples: Examples
 
 
-class FinetuneTask:
-  """A task of the loop (train.loop), for a model that has a body already.
+def why_degenerate(found: Sequence[int], labels: Sequence[int],
+                   names: Sequence[str], split: str) -> str:
+  """Why classes are no better than a constant answer; '' if they are better.
 
-  A subclass has, besides `metrics`, the methods that raise NotImplementedError
-  here, and may have `lines`, `files` and `degenerate`.
+  Runs at chance are common (fairseq #1114, #1946, #5361), and their scores look
+  like scores.
+  """
+  found, labels = np.asarray(found, int), np.asarray(labels, int)
+  if len(np.unique(found)) == 1:
+    return f'all answers on {split} are {names[found[0]]}.'
+  value = 100 * np.mean(found == labels)
+  chance = 100 * np.bincount(labels).max() / len(labels)
+  if value <= chance:
+    return (f'accuracy {value:.2f} on {split} is not above {chance:.2f}, what '
+            'a constant answer has.')
+  return ''
+
+
+_ENCODED: dict[Any, Any] = {}  # The splits of the last task, for a sweep.
+
+
+class Finetune:
+  """What fine-tuning tasks share; a subclass is a FinetuningTask.
 
   Attributes:
-    metrics: names of the scores, in percent; the first decides which epoch is
-      the best.
-    labels: names of the classes, in their order, for config.json.
+    objective_class: of the loss.
+    heads: values of the `model` section; without, the model has no head.
     name: the row of TASKS.
-    tokenizer: text.Tokenizer.
-    model: the ModelConfig, with the heads that the task needs.
-    objective: the loss and the outputs, a Tuning.
     max_length: most tokens of an example.
-    splits: name -> Split; 'train' is one.
-    epoch_steps: updates an epoch.
+    splits: by name; 'train' is one.
   """
   fine_tunes: ClassVar[bool] = True
+  objective_class: ClassVar[type[Tuning]]
+  heads: Mapping[str, Any]
   metrics: tuple[str, ...] = ()
   labels: tuple[str, ...] = ()
-
-  # What a subclass says.
-
-  def heads(self, config: ModelConfig) -> ModelConfig:
-    """The model with the task's heads; given one without any."""
-    raise NotImplementedError
+  tokenizer: Tokenizer
+  model: ModelConfig
+  objective: Tuning
+  epoch_steps: int
 
   def make_objective(self) -> Tuning:
-    """The loss, of `self.model` and `self.tokenizer.pad_id`."""
-    raise NotImplementedError
+    return self.objective_class(self.model, self.tokenizer.pad_id)
 
   def read(self) -> Mapping[str, Rows]:
     """The splits: 'train', then the main one to evaluate, then others.
@@ -162,56 +160,36 @@ class FinetuneTask:
     raise NotImplementedError
 
   def encode(self, rows: Sequence[Any], split: str) -> tuple[Examples, int]:
-    """(examples of the rows, how many had to be cut)."""
+    """Returns the rows' examples, and how many had to be cut."""
     raise NotImplementedError
 
   def score(self, split: str, answers: Answers) -> dict[str, float]:
-    """`metrics` of a labelled split, in percent.
-
-    Args:
-      split: its name.
-      answers: the objective's outputs, as data.tuning.collect gives them.
-    """
     raise NotImplementedError
 
   def lines(self, split: str, answers: Answers) -> Iterator[dict[str, Any]]:
-    """What predictions.<split>.jsonl says of each row."""
+    """Returns the rows of predictions.<split>.jsonl."""
     raise NotImplementedError
 
   def files(self, answers: Mapping[str, Answers]) -> dict[str, bytes]:
-    """Other files by name, such as the official form of predictions."""
+    """Returns other files by name, such as the official form of predictions."""
     del answers
     return {}
 
   def degenerate(self, split: str, answers: Answers) -> str:
-    """Why this is a run at chance; '' if it is none."""
+    """Says why these answers are at chance; '' if they are not."""
     del split, answers
     return ''
 
   def facts(self) -> dict[str, Any]:
-    """More that results.json is to hold."""
+    """Returns what else results.json is to hold."""
     return {}
 
-  # What all have.
-
   @classmethod
-  def of(cls, config: Any, shares: int) -> 'FinetuneTask':
-    """The task of a whole config; `shares` devices share a micro-batch."""
+  def of(cls, config: Config, shares: int) -> 'Finetune':
     return cls(config, shares)
 
-  def __init__(self, config: Any, shares: int):
-    """Reads and encodes the splits.
-
-    Args:
-      config: config.Config, of which seed, task, data, tokenizer, model,
-        finetune and train.micro_batches count.
-      shares: devices that share a micro-batch.
-
-    Raises:
-      InputError: wrong input of any kind.
-    """
+  def __init__(self, config: Config, shares: int):
     self.name, self.config = config.task, config
-    self._seed = config.seed
     if not config.tokenizer.path:
       raise InputError(
           f'task={config.task!r} with neither init_from nor tokenizer.path: '
@@ -222,10 +200,11 @@ class FinetuneTask:
     if vocab_size not in (0, self.tokenizer.vocab_size):
       raise InputError(f'model.vocab_size={vocab_size}, and the tokenizer has '
                        f'{self.tokenizer.vocab_size} ids.')
-    bare = dataclasses.replace(
-        config.model, vocab_size=self.tokenizer.vocab_size, lm_head=False,
-        nsp_head=False, num_classes=0, span_head=False)
-    self.model = self.heads(bare)
+    no_heads = {'lm_head': False, 'nsp_head': False, 'num_classes': 0,
+                'span_head': False}
+    self.model = dataclasses.replace(
+        config.model, vocab_size=self.tokenizer.vocab_size,
+        **no_heads | self.heads)
     self.max_length = min(config.data.sequence_length,
                           self.model.max_positions)
     self.objective = self.make_objective()
@@ -239,38 +218,32 @@ class FinetuneTask:
 
   @property
   def metric(self) -> str:
-    """The score that decides."""
     return self.metrics[0]
 
   @property
   def dev_splits(self) -> list[str]:
-    """Those that are scored, the main one first."""
     return [name for name, split in self.splits.items()
             if split.labelled and name != 'train']
 
   @property
   def test_splits(self) -> list[str]:
-    """Those without labels."""
     return [name for name, split in self.splits.items() if not split.labelled]
 
-  def train_batches(self, start_step: int, rows: Callable[[int], np.ndarray]
+  def train_batches(self, start_step: int, rows: HostRows
                     ) -> Iterator[Batch]:
-    """Batches from `start_step` on, only a host's rows of each."""
     return self._train.train(start_step, rows)
 
   def batches(self, split: str) -> TuningBatches:
-    """What makes the evaluation batches of a split."""
     if split not in self._batches:
       self._batches[split] = self._make_batches(split, self._shares)
     return self._batches[split]
 
   def eval_batches(self, split: str) -> Iterator[Batch]:
-    """Batches of a split, all rows of each."""
     return self.batches(split).evaluation(self.config.finetune.eval_tokens)
 
   def train_metrics(self, step: int, sums: dict[str, float]
                     ) -> dict[str, float]:
-    """That batch's loss, accuracy (a fraction, of classes), padding; epoch."""
+    """That batch's loss, accuracy (of classes, from 0 to 1), padding; epoch."""
     weight = max(sums['weight_sum'], 1.0)
     metrics = {'loss': sums['loss_sum'] / weight}
     if 'correct_sum' in sums:
@@ -281,32 +254,20 @@ class FinetuneTask:
         'epoch': step / self.epoch_steps}
 
   def describe(self, steps: int) -> str:
-    """What so many steps read."""
     return (f'{self.name}: {self.config.data.batch_size} of '
             f'{self.splits["train"].examples.num_groups} examples a step, '
             f'{steps / self.epoch_steps:.2f} epochs in {steps} steps')
 
   def identity(self) -> dict[str, str]:
-    """What the labelled splits hold, for a checkpoint to say what it is of."""
-    return examples_content({
-        name: split.examples for name, split in self.splits.items()
-        if split.labelled})
+    """Hashes of the labelled splits: their ids, labels, groups and order."""
+    return {name: _content_hash(split.examples)
+            for name, split in self.splits.items() if split.labelled}
 
   def conclude(self, folder: str, answers: Mapping[str, Answers],
                facts: dict[str, Any]) -> dict[str, Any]:
-    """Scores the best weights' answers; writes predictions, then results.json.
-
-    Args:
-      folder: W; '': nothing is written.
-      answers: of every split that was asked.
-      facts: of the run.
-
-    Returns:
-      What results.json holds.
-    """
-    main, scores = self.dev_splits[0], {}
-    for name in self.dev_splits:
-      scores[name] = self.score(name, answers[name])
+    main = self.dev_splits[0]
+    scores = {name: self.score(name, answers[name])
+              for name in self.dev_splits}
     why = self.degenerate(main, answers[main])
     found = {
         'task': self.name, 'metric': self.metric,
@@ -324,16 +285,15 @@ class FinetuneTask:
   def _make_batches(self, split: str, unit: int) -> TuningBatches:
     return TuningBatches(
         self.splits[split].examples, batch_size=self.config.data.batch_size,
-        seed=self._seed, max_length=self.max_length, unit=unit,
+        seed=self.config.seed, max_length=self.max_length, unit=unit,
         pad_id=self.tokenizer.pad_id, types=self.model.num_types > 1)
 
   def _splits(self) -> dict[str, Split]:
-    """Read and encoded; a sweep's runs, which differ in neither, share it."""
-    key = (type(self), self.name, self.config.data, self.max_length,
-           self.tokenizer.fingerprint, self.model.num_types,
+    """The runs of a sweep, whose data are the same, encode them once."""
+    key = (type(self), self.name,
+           dataclasses.replace(self.config.data, batch_size=1),
+           self.max_length, self.tokenizer.fingerprint, self.model.num_types,
            self.config.finetune)
-    key = tuple(dataclasses.replace(k, batch_size=1)
-                if k is self.config.data else k for k in key)
     if key not in _ENCODED:
       found = {}
       for name, split in self.read().items():
@@ -345,8 +305,8 @@ class FinetuneTask:
     return _ENCODED[key]
 
   def _encoded(self, name: str, split: Rows) -> Split:
-    rows, source, most = split.rows, split.source, (
-        self.config.finetune.max_train_examples)
+    rows, source = split.rows, split.source
+    most = self.config.finetune.max_train_examples
     if name == 'train' and 0 < most < len(rows):
       seed = self.config.finetune.subset_seed
       order = Order(len(rows), seed, block=1, window=len(rows))
@@ -358,3 +318,15 @@ class FinetuneTask:
           + (f'; {cut} cut to {self.max_length} tokens' if cut else ''),
           file=sys.stderr)
     return Split(rows, source, split.labelled, examples)
+
+
+def _content_hash(examples: Examples) -> str:
+  total = hashlib.sha256()
+  for field in dataclasses.fields(examples):
+    value = getattr(examples, field.name)
+    arrays = value if isinstance(value, dict) else {'': value}
+    for key in sorted(arrays):
+      array = np.ascontiguousarray(arrays[key])
+      total.update(f'{field.name} {key} {array.dtype} {array.shape} '.encode())
+      total.update(array.tobytes())
+  return total.hexdigest()[:16]

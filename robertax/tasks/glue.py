@@ -1,4 +1,8 @@
-"""GLUE: single texts and pairs, classes and scores (Wang et al. 2019)."""
+"""GLUE's tasks, and texts with labels of your own (Wang et al. 2019).
+
+An example is one text or two, and has a class or a score. The metrics are those
+of scikit-learn and scipy.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,127 +15,92 @@ import zipfile
 
 import numpy as np
 
-from robertax.config import ModelConfig
+from robertax.config import Config
 from robertax.data.finetuning import Examples
 from robertax.errors import InputError
-from robertax.tasks.finetune import Answers, FinetuneTask, Rows, encode_texts
+from robertax.tasks.finetune import Answers, Finetune, Rows, encode_texts
 from robertax.tasks.glue_files import GLUE, TFDS, GlueRow, GlueTask, Source
 from robertax.tasks.objectives import Classification
-
-# Metrics of classes and scores, in percent, by scikit-learn and scipy.
-
-
-Numbers = Sequence[int] | Sequence[float] | np.ndarray
-
-
-def accuracy(targets: Numbers, predictions: Numbers) -> float:
-  """Share of equal ones."""
-  from sklearn import metrics
-  return 100 * float(metrics.accuracy_score(targets, predictions))
-
-
-def f1_of_class_1(targets: Numbers, predictions: Numbers) -> float:
-  """Of class 1; 0 where none is predicted."""
-  from sklearn import metrics
-  return 100 * float(metrics.f1_score(targets, predictions, zero_division=0))
-
-
-def f1_macro(targets: Numbers, predictions: Numbers) -> float:
-  """Mean over the classes that occur, of F1; 0 where none is predicted."""
-  from sklearn import metrics
-  return 100 * float(metrics.f1_score(
-      targets, predictions, average='macro', zero_division=0))
-
-
-def matthews(targets: Numbers, predictions: Numbers) -> float:
-  """Matthews' correlation; 0 where all predictions are one class."""
-  from sklearn import metrics
-  return 100 * float(metrics.matthews_corrcoef(targets, predictions))
-
-
-def pearson(targets: Numbers, predictions: Numbers) -> float:
-  """Pearson's correlation; 0 where all predictions are equal."""
-  from scipy import stats
-  return _correlation(stats.pearsonr, targets, predictions)
-
-
-def spearman(targets: Numbers, predictions: Numbers) -> float:
-  """Spearman's rank correlation; 0 where all predictions are equal."""
-  from scipy import stats
-  return _correlation(stats.spearmanr, targets, predictions)
-
-
-def _correlation(function, targets, predictions):
-  with warnings.catch_warnings():
-    warnings.simplefilter('ignore')  # Constant input, told as 0.
-    found = float(function(targets, predictions)[0])
-  return 100 * found if np.isfinite(found) else 0.0
-
-
-METRICS: dict[str, Callable[[Numbers, Numbers], float]] = {
-    'accuracy': accuracy, 'f1': f1_of_class_1, 'f1_macro': f1_macro,
-    'matthews': matthews, 'pearson': pearson, 'spearman': spearman}
-
 
 # A score of 0 to 5 is learned as 0 to 1 (preprocess_GLUE_tasks.sh:180-183).
 LARGEST_SCORE = 5.0
 SUBMISSION = 'predictions.zip'
 
+_SHOWN = 20  # Labels that are printed with their counts.
+Numbers = Sequence[int] | Sequence[float] | np.ndarray
+Metric = Callable[[Numbers, Numbers], float]
 
-class Glue(FinetuneTask):
+
+def _sklearn_metric(name: str, **options: Any) -> Metric:
+  def metric(targets: Numbers, predictions: Numbers) -> float:
+    from sklearn import metrics
+    return 100 * float(getattr(metrics, name)(targets, predictions, **options))
+  return metric
+
+
+def _correlation(name: str) -> Metric:
+  """0 where all predictions are equal."""
+  def metric(targets: Numbers, predictions: Numbers) -> float:
+    from scipy import stats
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')  # A constant input.
+      found = float(getattr(stats, name)(targets, predictions)[0])
+    return 100 * found if np.isfinite(found) else 0.0
+  return metric
+
+
+# In percent. F1 is of class 1, 0 where it is never predicted; f1_macro is the
+# mean over the classes that occur.
+METRICS: dict[str, Metric] = {
+    'accuracy': _sklearn_metric('accuracy_score'),
+    'f1': _sklearn_metric('f1_score', zero_division=0),
+    'f1_macro': _sklearn_metric('f1_score', average='macro', zero_division=0),
+    'matthews': _sklearn_metric('matthews_corrcoef'),
+    'pearson': _correlation('pearsonr'),
+    'spearman': _correlation('spearmanr')}
+CLASSIFICATION_METRICS = ('accuracy', 'f1_macro')
+
+
+class Glue(Finetune):
   """A row of GLUE; config.task is `glue/<row>`."""
+  objective_class = Classification
 
-  def __init__(self, config: Any, shares: int):
-    """See FinetuneTask."""
+  def __init__(self, config: Config, shares: int):
     self.row = self.row_of(config)
     self.metrics, self.labels = self.row.metrics, self.row.labels
+    self.heads = {'num_classes': len(self.labels) or 1}
     super().__init__(config, shares)
 
-  def row_of(self, config: Any) -> GlueTask:
-    """The task's row; labels that only its files know stand in them."""
+  def row_of(self, config: Config) -> GlueTask:
     return GLUE[config.task.removeprefix('glue/')]
 
-  def heads(self, config: ModelConfig) -> ModelConfig:
-    """A class for each label, or one score."""
-    return dataclasses.replace(
-        config, num_classes=len(self.row.labels) or 1)
-
-  def make_objective(self) -> Classification:
-    """Cross-entropy, or squared error."""
-    return Classification(self.model, self.tokenizer.pad_id)
-
   def read(self) -> Mapping[str, Rows]:
-    """train, one or two to evaluate, and, if asked for, those without labels.
-    """
     source = Source(self.row, self.config.data.dir)
-    found = {}
-    for name in ('train', *self.row.dev):
+    main, *others = self.row.dev
+    found = {name: source.required(name, labelled=True)
+             for name in ('train', main)}
+    for name in others:
       split = source.split(name, labelled=True)
       if split is not None:
         found[name] = split
-      elif name in ('train', self.row.dev[0]):
-        raise source.missing(name)
-    for name, _ in self.row.tests if self.config.finetune.predict_test else ():
-      split = source.split(name, labelled=False)
-      if split is None:
-        raise source.missing(name)
-      found[name] = split
+    if self.config.finetune.predict_test:
+      found |= {name: source.required(name, labelled=False)
+                for name, _ in self.row.tests}
     return found
 
   def encode(self, rows: Sequence[GlueRow], split: str
              ) -> tuple[Examples, int]:
-    """`<s> A </s>` or `<s> A </s></s> B </s>`."""
     encoded = encode_texts(
         self.tokenizer, [row.texts for row in rows], self.max_length,
         separators=1 if self.model.num_types > 1 else 2)
-    values = {}
     if all(row.label for row in rows):
-      values['class_targets'] = self.targets(rows)
+      targets = self.targets(rows)
     else:
-      kind = np.int32 if self.row.labels else np.float32
-      values['class_targets'] = np.zeros(len(rows), kind)
-    return Examples.of(encoded.sequences, values=values,
-                       second_starts=encoded.second_starts), encoded.truncated
+      targets = np.zeros(len(rows),
+                         np.int32 if self.row.labels else np.float32)
+    return Examples.of(
+        encoded.sequences, values={'class_targets': targets},
+        second_starts=encoded.second_starts), encoded.truncated
 
   def targets(self, rows: Sequence[GlueRow]) -> np.ndarray:
     """int32[E], numbers of classes; of scores, float32[E], from 0 to 1."""
@@ -149,13 +118,11 @@ class Glue(FinetuneTask):
     return [self.row.labels[n] for n in logits.argmax(-1)]
 
   def score(self, split: str, answers: Answers) -> dict[str, float]:
-    """The task's metrics of a labelled split, in percent."""
     return glue_scores(self.row.metrics,
                        [r.label for r in self.splits[split].rows],
                        self.predictions(answers))
 
   def lines(self, split: str, answers: Answers) -> Iterator[dict[str, Any]]:
-    """index, prediction, label (of a labelled split) and logits."""
     found = zip(self.splits[split].rows, self.predictions(answers),
                 answers['logits'])
     for row, prediction, logits in found:
@@ -164,15 +131,14 @@ class Glue(FinetuneTask):
              'logits': [round(float(x), 6) for x in logits]}
 
   def files(self, answers: Mapping[str, Answers]) -> dict[str, bytes]:
-    """A zip of what gluebenchmark.com takes, where test splits were answered.
-    """
-    tables = {name: submission_table(self.splits[split].rows,
-                                     self.predictions(answers[split]))
-              for split, name in self.row.tests if split in answers}
-    return {SUBMISSION: submission_archive(tables)} if tables else {}
+    """The zip that gluebenchmark.com takes, if test splits were answered."""
+    return submission(self.row, {
+        split: submission_table(self.splits[split].rows,
+                                self.predictions(found))
+        for split, found in answers.items() if not self.splits[split].labelled})
 
   def degenerate(self, split: str, answers: Answers) -> str:
-    """All of one class, or no better than always saying the commonest."""
+    """All of one class, or no better than a constant answer."""
     found = self.predictions(answers)
     if len(set(found)) == 1:
       return f'all predictions on {split} are {found[0]!r}.'
@@ -189,12 +155,10 @@ class Glue(FinetuneTask):
 
 def glue_scores(metrics: Sequence[str], labels: Sequence[str],
                 predictions: Sequence[Any]) -> dict[str, float]:
-  """GLUE's metrics of labels as the official files spell them, in percent.
+  """Rows of METRICS, in percent.
 
-  Args:
-    metrics: rows of METRICS.
-    labels: '0', '1', names of classes, or scores.
-    predictions: likewise.
+  Labels and predictions are as the official files spell them: '0', '1', names
+  of classes, or scores.
   """
   def numbers(values):
     try:
@@ -207,7 +171,6 @@ def glue_scores(metrics: Sequence[str], labels: Sequence[str],
 
 def submission_table(rows: Sequence[GlueRow],
                      predictions: Sequence[Any]) -> str:
-  """The text of an official prediction file."""
   lines = ['index\tprediction']
   for row, value in zip(rows, predictions):
     if isinstance(value, float):
@@ -216,8 +179,16 @@ def submission_table(rows: Sequence[GlueRow],
   return '\n'.join(lines) + '\n'
 
 
+def submission(task: GlueTask, tables: Mapping[str, str]) -> dict[str, bytes]:
+  """GLUE's zip by its name, of tables by test split; {} if there are none."""
+  if not tables:
+    return {}
+  return {SUBMISSION: submission_archive({
+      name: tables[split] for split, name in task.tests if split in tables})}
+
+
 def submission_archive(tables: Mapping[str, str]) -> bytes:
-  """A zip of files; the same bytes whenever it is made."""
+  """A zip of files, whose bytes depend on their content alone."""
   buffer = io.BytesIO()
   with zipfile.ZipFile(buffer, 'w', zipfile.ZIP_DEFLATED) as zipped:
     for name, table in tables.items():
@@ -226,73 +197,59 @@ def submission_archive(tables: Mapping[str, str]) -> bytes:
   return buffer.getvalue()
 
 
-# Texts, or pairs of them, with labels of your own.
-#
-# `data.dir` holds train, dev and, where finetune.predict_test asks for it, test
-# (without labels), each .tsv, .csv or .jsonl in the form of GLUE's files: a
-# header, finetune.text_columns, finetune.label_column.
-
-
-CLASSIFICATION_METRICS = ('accuracy', 'f1_macro')
-_SHOWN = 20  # Labels that are told with their counts.
-
-
 class TextClassification(Glue):
-  """A row of GLUE's table whose labels are those of the training file."""
+  """Texts, or pairs of them, with labels of your own.
 
-  def row_of(self, config: Any) -> GlueTask:
-    """Of the config's columns and labels, or of the training file's.
+  `data.dir` holds train, dev and, where finetune.predict_test asks for it, test
+  (without labels), each .tsv, .csv or .jsonl in the form of GLUE's files: a
+  header, finetune.text_columns, finetune.label_column.
+  """
+
+  def row_of(self, config: Config) -> GlueTask:
+    """Takes the labels of the config, or those of the training file.
 
     Raises:
       InputError: no or too many columns, a missing or damaged train file, one
         label for all rows, or one that config.json cannot hold.
     """
-    asked = config.finetune
-    columns = _column_names(asked.text_columns)
-    if len(columns) not in (1, 2) or not asked.label_column:
+    section = config.finetune
+    columns = _names(section.text_columns)
+    if len(columns) not in (1, 2) or not section.label_column:
       raise InputError(
-          f'finetune.text_columns={asked.text_columns!r}, '
-          f'label_column={asked.label_column!r}: names of one or two columns '
+          f'finetune.text_columns={section.text_columns!r}, '
+          f'label_column={section.label_column!r}: names of one or two columns '
           'of text, with a comma between, and of one of labels.')
     if config.data.dir.startswith(TFDS):
       raise InputError(f'data.dir={config.data.dir!r}: {config.task} reads '
                        'files; TFDS is for glue/*.')
-    labels = _column_names(asked.labels)
-    row = GlueTask('', '', columns, columns, labels, (), CLASSIFICATION_METRICS,
-                   (0, 0), label=asked.label_column, test=(('test', ''),),
+    labels = _names(section.labels)
+    row = GlueTask('', columns, labels, CLASSIFICATION_METRICS, (0, 0),
+                   label=section.label_column, test=(('test', ''),),
                    any_label=not labels)
     source = Source(row, config.data.dir)
-    train = source.split('train', labelled=True)
-    if train is None:
-      raise source.missing('train')
-    labels = _labels(train, labels, asked.label_column)
+    labels = _labels(source.required('train', labelled=True), labels,
+                     section.label_column)
     return dataclasses.replace(row, labels=labels, any_label=False)
 
   def score(self, split: str, answers: Answers) -> dict[str, float]:
-    """Accuracy and macro F1, in percent."""
     targets = self.targets(self.splits[split].rows)
     found = answers['logits'].argmax(-1)
-    return {
-        name: METRICS[name](targets, found) for name in CLASSIFICATION_METRICS
-    }
+    return {name: METRICS[name](targets, found) for name in self.metrics}
 
   def files(self, answers: Mapping[str, Answers]) -> dict[str, bytes]:
-    """None: predictions.<split>.jsonl says it all."""
-    del answers
+    del answers  # predictions.<split>.jsonl is all there is.
     return {}
 
 
-def _column_names(text: str) -> tuple[str, ...]:
+def _names(text: str) -> tuple[str, ...]:
   return tuple(name for name in text.split(',') if name)
 
 
-def _labels(train: Rows, asked: tuple[str, ...], column: str
+def _labels(train: Rows, given: tuple[str, ...], column: str
             ) -> tuple[str, ...]:
-  """Those asked for, or as in fairseq's dictionary (data/dictionary.py) the
-  most frequent first, equal ones by name. Says them.
-  """
+  """Prints the labels: as given, or the most frequent first as in fairseq."""
   counts = Counter(row.label for row in train.rows)
-  labels = asked or tuple(sorted(counts, key=lambda x: (-counts[x], x)))
+  labels = given or tuple(sorted(counts, key=lambda x: (-counts[x], x)))
   if len(labels) < 2:
     raise InputError(
         f'{train.source}: {column} is {"".join(labels) or "nothing"!r} in all '
@@ -301,7 +258,7 @@ def _labels(train: Rows, asked: tuple[str, ...], column: str
     if ',' in label or '\n' in label:
       raise InputError(f'{train.source}: label {label!r}: one with a comma or '
                        'a line break cannot be named in config.json.')
-  said = ', '.join(f'{label} ({counts[label]})' for label in labels[:_SHOWN])
+  shown = ', '.join(f'{label} ({counts[label]})' for label in labels[:_SHOWN])
   more = f' and {len(labels) - _SHOWN} more' if len(labels) > _SHOWN else ''
-  print(f'{len(labels)} labels: {said}{more}', file=sys.stderr)
+  print(f'{len(labels)} labels: {shown}{more}', file=sys.stderr)
   return labels

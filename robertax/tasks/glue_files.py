@@ -1,52 +1,51 @@
-"""Reads splits of labelled texts: GLUE's TSV files, CSV, JSON lines, TFDS."""
+"""Splits of labelled texts: GLUE's TSV files, CSV, JSON lines and TFDS.
 
-from collections.abc import Iterator
+Label orders are fairseq's: a dictionary of the training labels, the most
+frequent first (data/dictionary.py; examples/roberta/README.md:139 for MNLI).
+Columns are those of the official files, and of TFDS's `glue/*`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 import csv
 import dataclasses
-import json
+import itertools
 import os
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from robertax.data.finetuning import read_tfds_rows
 from robertax.errors import InputError
 from robertax.tasks.finetune import Rows
+from robertax.tasks.task import parse_json
 
-# GLUE: nine tasks, nine rows.
-#
-# Label orders are fairseq's: a dictionary of the training labels, the most
-# frequent first (data/dictionary.py; examples/roberta/README.md:139 for MNLI).
-# Columns are those of the official files, and of TFDS's `glue/*`.
+TFDS = 'tfds:'
+ENDINGS = ('tsv', 'csv', 'jsonl')
+_LONGEST_FIELD = 1 << 27  # Characters; Python's own limit is 131,072.
 
 
 @dataclasses.dataclass(frozen=True)
 class GlueTask:
-  """One task.
+  """One task's files, labels and metrics.
 
   Attributes:
     folder: of the official download.
-    tfds: the builder of `glue/*`.
     columns: names of one or two texts in the official files.
-    tfds_columns: in TFDS.
-    label: column of the label in the official files.
     labels: in the order of the classes; empty: a score from 0 to 5.
-    tfds_labels: what TFDS's integers stand for.
-    metrics: rows of tasks.metrics.METRICS; the first decides.
+    metrics: rows of glue.METRICS; the first decides.
+    rows: (train, dev), official sizes, for the docs.
+    label: column of the label in the official files.
     dev: names of the evaluation splits, files without their ending.
     test: likewise, each with the name of its submission.
     no_header: names of the columns where train and dev have no header.
-    fields: where it is not 0, lines of train and dev with another number of
-      fields are dropped, and counted (fairseq preprocess_GLUE_tasks.sh).
-    rows: (train, dev), official sizes, for the docs.
-    any_label: whether every label that is not empty is one; `labels` is not
-      known yet.
+    fields: if not 0, lines of train and dev with another number of fields are
+      dropped, and counted (fairseq preprocess_GLUE_tasks.sh).
+    any_label: every label that is not empty is accepted.
+    renamed_columns: in TFDS, if they are not `columns`.
+    tfds_labels: what TFDS's integers stand for.
   """
   folder: str
-  tfds: str
   columns: tuple[str, ...]
-  tfds_columns: tuple[str, ...]
   labels: tuple[str, ...]
-  tfds_labels: tuple[str, ...]
   metrics: tuple[str, ...]
   rows: tuple[int, int]
   label: str = 'label'
@@ -55,83 +54,65 @@ class GlueTask:
   no_header: tuple[str, ...] = ()
   fields: int = 0
   any_label: bool = False
+  renamed_columns: tuple[str, ...] = ()
+  tfds_labels: tuple[str, ...] = ('0', '1')
 
   @property
   def tests(self) -> tuple[tuple[str, str], ...]:
     """(split, name of its submission file)."""
     return self.test or (('test', f'{self.folder}.tsv'),)
 
+  @property
+  def tfds(self) -> str:
+    """The builder of `glue/*`."""
+    return self.folder.lower().replace('-', '')
 
-GLUE = {
-    'cola': GlueTask(
-        'CoLA', 'cola', ('sentence',), ('sentence',), ('1', '0'), ('0', '1'),
-        ('matthews', 'accuracy'), (8551, 1043),
-        no_header=('source', 'label', 'note', 'sentence')),
-    'sst2': GlueTask(
-        'SST-2', 'sst2', ('sentence',), ('sentence',), ('1', '0'), ('0', '1'),
-        ('accuracy',), (67349, 872)),
-    'mrpc': GlueTask(
-        'MRPC', 'mrpc', ('#1 String', '#2 String'), ('sentence1', 'sentence2'),
-        ('1', '0'), ('0', '1'), ('accuracy', 'f1'), (3668, 408),
-        label='Quality'),
-    'stsb': GlueTask(
-        'STS-B', 'stsb', ('sentence1', 'sentence2'),
-        ('sentence1', 'sentence2'), (), (), ('pearson', 'spearman'),
-        (5749, 1500), label='score'),
-    'qqp': GlueTask(
-        'QQP', 'qqp', ('question1', 'question2'), ('question1', 'question2'),
-        ('0', '1'), ('0', '1'), ('accuracy', 'f1'), (363846, 40430),
-        label='is_duplicate', fields=6),
-    'mnli': GlueTask(
-        'MNLI', 'mnli', ('sentence1', 'sentence2'), ('premise', 'hypothesis'),
-        ('contradiction', 'neutral', 'entailment'),
-        ('entailment', 'neutral', 'contradiction'), ('accuracy',),
-        (392702, 9815), label='gold_label',
-        dev=('dev_matched', 'dev_mismatched'),
-        test=(('test_matched', 'MNLI-m.tsv'),
-              ('test_mismatched', 'MNLI-mm.tsv'), ('diagnostic', 'AX.tsv'))),
-    'qnli': GlueTask(
-        'QNLI', 'qnli', ('question', 'sentence'), ('question', 'sentence'),
-        ('not_entailment', 'entailment'), ('entailment', 'not_entailment'),
-        ('accuracy',), (104743, 5463)),
-    'rte': GlueTask(
-        'RTE', 'rte', ('sentence1', 'sentence2'), ('sentence1', 'sentence2'),
-        ('entailment', 'not_entailment'), ('entailment', 'not_entailment'),
-        ('accuracy',), (2490, 277)),
-    'wnli': GlueTask(
-        'WNLI', 'wnli', ('sentence1', 'sentence2'), ('sentence1', 'sentence2'),
-        ('0', '1'), ('0', '1'), ('accuracy',), (635, 71)),
-}
+  @property
+  def tfds_columns(self) -> tuple[str, ...]:
+    return self.renamed_columns or self.columns
 
 
-TFDS = 'tfds:'
-ENDINGS = ('tsv', 'csv', 'jsonl')
-_LONGEST_FIELD = 1 << 27  # Characters; Python's own limit is 131,072.
+_SENTENCES = ('sentence1', 'sentence2')
+GLUE = {task.tfds: task for task in (
+    GlueTask('CoLA', ('sentence',), ('1', '0'), ('matthews', 'accuracy'),
+             (8551, 1043), no_header=('source', 'label', 'note', 'sentence')),
+    GlueTask('SST-2', ('sentence',), ('1', '0'), ('accuracy',), (67349, 872)),
+    GlueTask('MRPC', ('#1 String', '#2 String'), ('1', '0'),
+             ('accuracy', 'f1'), (3668, 408), label='Quality',
+             renamed_columns=_SENTENCES),
+    GlueTask('STS-B', _SENTENCES, (), ('pearson', 'spearman'), (5749, 1500),
+             label='score', tfds_labels=()),
+    GlueTask('QQP', ('question1', 'question2'), ('0', '1'), ('accuracy', 'f1'),
+             (363846, 40430), label='is_duplicate', fields=6),
+    GlueTask('MNLI', _SENTENCES, ('contradiction', 'neutral', 'entailment'),
+             ('accuracy',), (392702, 9815), label='gold_label',
+             dev=('dev_matched', 'dev_mismatched'),
+             test=(('test_matched', 'MNLI-m.tsv'),
+                   ('test_mismatched', 'MNLI-mm.tsv'),
+                   ('diagnostic', 'AX.tsv')),
+             renamed_columns=('premise', 'hypothesis'),
+             tfds_labels=('entailment', 'neutral', 'contradiction')),
+    GlueTask('QNLI', ('question', 'sentence'),
+             ('not_entailment', 'entailment'), ('accuracy',), (104743, 5463),
+             tfds_labels=('entailment', 'not_entailment')),
+    GlueTask('RTE', _SENTENCES, ('entailment', 'not_entailment'),
+             ('accuracy',), (2490, 277),
+             tfds_labels=('entailment', 'not_entailment')),
+    GlueTask('WNLI', _SENTENCES, ('0', '1'), ('accuracy',), (635, 71)))}
 
 
 class GlueRow(NamedTuple):
-  """One row.
-
-  Attributes:
-    index: as the official files number them, from 0.
-    texts: one or two.
-    label: as the official files spell it; '' in a test split.
-  """
+  """One row; `index` counts from 0, `label` is '' in a test split."""
   index: str
   texts: tuple[str, ...]
   label: str
 
 
 class Source:
-  """Where the splits of one task lie."""
+  """The splits of one task."""
 
   def __init__(self, task: GlueTask, folder: str):
-    """Opens nothing.
-
-    Args:
-      task: a row of GLUE.
-      folder: the task's official folder, or that of all tasks; or `tfds:`,
-        `tfds:DIR`.
+    """Opens the folder of one task or of all, `tfds:` or `tfds:DIR`.
 
     Raises:
       InputError: there is no such folder.
@@ -152,7 +133,7 @@ class Source:
           'GLUE) is needed, or `tfds:`, or `tfds:DIR` with prepared TFDS data.')
 
   def split(self, name: str, labelled: bool) -> Rows | None:
-    """A split; None where there is none.
+    """Reads a split; None where there is none.
 
     Raises:
       InputError: damaged; names file and line.
@@ -169,85 +150,80 @@ class Source:
     return None
 
   def file(self, path: str, labelled: bool) -> Rows:
-    """A split that lies in this file; see `split`."""
     read = {'tsv': self._tsv, 'csv': self._csv, 'jsonl': self._jsonl}
     rows = read.get(path.rpartition('.')[2], self._tsv)(path, labelled)
     return Rows(list(rows), path, labelled)
 
-  def missing(self, name: str) -> InputError:
-    """The error for a split that must be there."""
+  def required(self, name: str, labelled: bool) -> Rows:
+    """As `split`; a split that is missing is an InputError."""
+    found = self.split(name, labelled)
+    if found is not None:
+      return found
     others = ' or '.join(f'{name}.{ending}' for ending in ENDINGS[1:])
     official = (f': the official file of {self._task.folder}'
                 if self._task.folder else '')
-    return InputError(f'{os.path.join(self._folder, name)}.tsv: missing (no '
-                      f'{others} is there either){official}.')
+    raise InputError(f'{os.path.join(self._folder, name)}.tsv: missing (no '
+                     f'{others} is there either){official}.')
 
   def _tsv(self, path: str, labelled: bool) -> Iterator[GlueRow]:
     task, dropped = self._task, 0
-    with _open(path) as lines:
-      header = list(task.no_header) if labelled else []
-      for number, line in enumerate(lines, 1):
-        fields = line.rstrip('\n').removesuffix('\r').split('\t')
-        if not header:
-          header = [f.removeprefix('\ufeff') for f in fields]
-          self._check_header(path, header, labelled)
-          continue
-        if labelled and task.fields and len(fields) != task.fields:
-          dropped += 1
-          continue
-        row = _by_column(path, number, header, fields)
-        first = number - 1 - (not (labelled and task.no_header))
-        yield self._row(path, number, row, row.get('index', str(first)),
-                        task.columns, labelled)
+    header = list(task.no_header) if labelled else []
+    for number, line in enumerate(_lines(path), 1):
+      fields = line.rstrip('\n').removesuffix('\r').split('\t')
+      if not header:
+        header = [f.removeprefix('\ufeff') for f in fields]
+        self._check_header(path, header, labelled)
+        continue
+      if labelled and task.fields and len(fields) != task.fields:
+        dropped += 1
+        continue
+      row = _by_column(path, number, header, fields)
+      first = number - 1 - (not (labelled and task.no_header))
+      yield self._row(path, number, row, row.get('index', str(first)),
+                      task.columns, labelled)
     if dropped:
       print(f'{path}: {dropped} lines without {task.fields} columns are left '
             "out (fairseq's law)", file=sys.stderr)
 
   def _csv(self, path: str, labelled: bool) -> Iterator[GlueRow]:
-    """With a header; fields may be quoted, and hold line breaks."""
     header, number, first = [], 0, 0
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
-    with _open(path) as lines:
-      # A byte order mark may stand before a quote.
-      reader = csv.reader(
-          (line.removeprefix('\ufeff') for line in lines), strict=True)
-      try:
-        for fields in reader:
-          start, number = number + 1, reader.line_num
-          if not fields:
-            continue
-          if not header:
-            header = fields
-            self._check_header(path, header, labelled)
-            continue
-          row = _by_column(path, start, header, fields)
-          yield self._row(path, start, row, row.get('index', str(first)),
-                          self._task.columns, labelled)
-          first += 1
-      except csv.Error as e:
-        raise InputError(f'{path}, near line {reader.line_num}: not CSV: {e}. '
-                         'A quote in a quoted field is written twice.') from e
+    # A byte order mark may stand before a quote.
+    reader = csv.reader(
+        (line.removeprefix('\ufeff') for line in _lines(path)), strict=True)
+    try:
+      for fields in reader:
+        start, number = number + 1, reader.line_num
+        if not fields:
+          continue
+        if not header:
+          header = fields
+          self._check_header(path, header, labelled)
+          continue
+        row = _by_column(path, start, header, fields)
+        yield self._row(path, start, row, row.get('index', str(first)),
+                        self._task.columns, labelled)
+        first += 1
+    except csv.Error as e:
+      raise InputError(f'{path}, near line {reader.line_num}: not CSV: {e}. '
+                       'A quote in a quoted field is written twice.') from e
 
   def _jsonl(self, path: str, labelled: bool) -> Iterator[GlueRow]:
     task = self._task
-    with _open(path) as lines:
-      for number, line in enumerate(lines, 1):
-        if not line.strip():
-          continue
-        try:
-          row = json.loads(line)
-        except (ValueError, RecursionError) as e:
-          raise InputError(f'{path}, line {number}: not JSON: {e}') from e
-        columns = next((c for c in (task.columns, task.tfds_columns)
-                        if isinstance(row, dict) and set(c) <= set(row)), None)
-        if columns is None:
-          either = ' (or '.join(dict.fromkeys(
-              map(', '.join, (task.columns, task.tfds_columns))))
-          raise InputError(f'{path}, line {number}: an object with {either}'
-                           f'{")" if " (or " in either else ""} is needed.')
-        row[task.label] = row.get(task.label, row.get('label', ''))
-        yield self._row(path, number, row, str(row.get('index', number - 1)),
-                        columns, labelled)
+    for number, line in enumerate(_lines(path), 1):
+      if not line.strip():
+        continue
+      row = parse_json(line, f'{path}, line {number}')
+      columns = next((c for c in (task.columns, task.tfds_columns)
+                      if isinstance(row, dict) and set(c) <= set(row)), None)
+      if columns is None:
+        either = ' (or '.join(dict.fromkeys(
+            map(', '.join, (task.columns, task.tfds_columns))))
+        raise InputError(f'{path}, line {number}: an object with {either}'
+                         f'{")" if " (or " in either else ""} is needed.')
+      row[task.label] = row.get(task.label, row.get('label', ''))
+      yield self._row(path, number, row, str(row.get('index', number - 1)),
+                      columns, labelled)
 
   def _from_tfds(self, name: str, labelled: bool) -> Rows | None:
     task = self._task
@@ -270,7 +246,8 @@ class Source:
     rows.sort(key=lambda row: int(row.index))
     return Rows(rows, source, labelled)
 
-  def _row(self, path, number, row, index, columns, labelled) -> GlueRow:
+  def _row(self, path: str, number: int, row: Mapping[str, Any], index: str,
+           columns: Sequence[str], labelled: bool) -> GlueRow:
     label = row[self._task.label] if labelled else ''
     label = '' if label is None else str(label)
     if labelled and not self._known(label):
@@ -304,35 +281,19 @@ class Source:
       return False
 
 
-def _open(path: str):
-  # Only \n ends a line: texts may hold other characters that Python splits at.
+def _lines(path: str) -> Iterator[str]:
+  """Lines of a file; an error about bytes that are not UTF-8 names the line."""
   try:
-    return _Utf8(path, open(path, encoding='utf-8', newline='\n'))
+    # Texts may hold other characters than \n that Python ends a line at.
+    file = open(path, encoding='utf-8', newline='\n')
   except OSError as e:
     raise InputError(f'cannot read {path}: {e.strerror}') from e
-
-
-class _Utf8:
-  """Lines of a file; bytes that are no UTF-8 are named with their line."""
-
-  def __init__(self, path, file):
-    self._path, self._file = path, file
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, *unused):
-    self._file.close()
-
-  def __iter__(self):
-    number = 0
-    while True:
-      number += 1
+  with file:
+    for number in itertools.count(1):
       try:
-        line = self._file.readline()
+        line = file.readline()
       except UnicodeDecodeError as e:
-        raise InputError(f'{self._path}, near line {number}: not UTF-8: {e}'
-                         ) from e
+        raise InputError(f'{path}, near line {number}: not UTF-8: {e}') from e
       if not line:
         return
       yield line

@@ -3,17 +3,20 @@
 For WSC, fairseq takes spaCy's noun chunks and its runs of nouns (examples/
 roberta/wsc/wsc_utils.py, extended_noun_chunks). Here a chunk is a determiner,
 if there is one, and the open-class words behind it, up to a word of a closed
-class (`word_classes`), a mark, or what looks like a verb. From each come the
+class, a mark, or what looks like a verb. A word in none of the lists below is
+an open-class word: a noun, a verb, an adjective. From each chunk come the
 phrase, the phrase without its determiner, and its head; neighbours joined by
 's, `of` and `and` come besides.
 """
 
+from collections.abc import Iterator
 import dataclasses
 import re
 
-# Closed classes of English words, for `noun_chunks`: all lower case.
-#
-# What is in none of them is an open-class word: a noun, a verb, an adjective.
+_TOKEN = re.compile(
+    r"(?:Mr|Mrs|Ms|Dr|Prof|St|Jr)\.|n['’]t\b|['’](?:s|ll|re|ve|d|m)\b"
+    r"|\d[\d.,]*\d|\w+?(?=n['’]t\b)|\w+(?:-\w+)*|['’](?=\s)|[^\w\s]", re.U)
+MAX_JOINED = 3  # Base phrases in one that is joined.
 
 
 def _word_set(text: str) -> frozenset[str]:
@@ -121,12 +124,6 @@ INDEFINITE = _word_set(
     'anything everything something nothing')
 
 
-_TOKEN = re.compile(
-    r"(?:Mr|Mrs|Ms|Dr|Prof|St|Jr)\.|n['’]t\b|['’](?:s|ll|re|ve|d|m)\b"
-    r"|\d[\d.,]*\d|\w+?(?=n['’]t\b)|\w+(?:-\w+)*|['’](?=\s)|[^\w\s]", re.U)
-MAX_JOINED = 3  # Base phrases in one that is joined.
-
-
 @dataclasses.dataclass(frozen=True)
 class Word:
   """A word, a clitic or a mark, and where it stands: text[start:end]."""
@@ -144,19 +141,16 @@ class Word:
 
 
 def noun_chunks(text: str) -> list[str]:
-  """Noun phrases in the order in which they begin; no text twice.
+  """Noun phrases of English text, in order of their beginnings; no text twice.
 
-  Phrases that are pronouns alone are not among them; indefinite ones such as
-  `anyone` are.
-
-  Args:
-    text: a sentence or several, in English.
+  Phrases that are pronouns alone are left out; indefinite ones such as `anyone`
+  are kept.
   """
   found = text_words(text)
-  spans = set()
-  for start, end in _phrases(found):
+  phrases = _phrases(found)
+  spans = set(_joined(found, phrases))
+  for start, end in phrases:
     spans |= set(_variants(found, start, end))
-  spans |= set(_joined(found, _phrases(found)))
   unique = {}
   for start, end in sorted(spans, key=lambda s: (s[0], -s[1])):
     phrase = text[found[start].start:found[end - 1].end]
@@ -206,7 +200,8 @@ def _phrases(found: list[Word]) -> list[tuple[int, int]]:
   return phrases
 
 
-def _open_here(found, i, first, has_determiner) -> bool:
+def _open_here(found: list[Word], i: int, first: int,
+               has_determiner: bool) -> bool:
   """Whether word i goes on with the phrase whose words begin at `first`."""
   word, low = found[i], found[i].lower
   ahead = found[i + 1] if i + 1 < len(found) else None
@@ -221,7 +216,8 @@ def _open_here(found, i, first, has_determiner) -> bool:
   sentence_start = i == 0 or found[i - 1].text in '.!?"'
   if word.proper and not sentence_start:
     # A name does not go on with common nouns.
-    return i == first or found[i - 1].proper or not _name_before(found, i)
+    return i == first or found[i - 1].proper or not (
+        found[i - 1].text[0].isalnum() and not found[i - 1].proper)
   if (i > first and found[i - 1].proper
       and found[i - 1].lower not in TITLES):
     return not _verb_behind(found, i) and has_determiner
@@ -235,16 +231,12 @@ def _open_here(found, i, first, has_determiner) -> bool:
   return True
 
 
-def _name_before(found, i) -> bool:
-  return found[i - 1].text[0].isalnum() and not found[i - 1].proper
-
-
 def _verb(low: str) -> bool:
   return (low in VERBS or low.endswith('ed') and len(low) > 4
           or low.endswith('ing') and len(low) > 5)
 
 
-def _verb_behind(found, i) -> bool:
+def _verb_behind(found: list[Word], i: int) -> bool:
   """Whether word i, behind a noun, is rather the verb of a clause."""
   if i + 1 == len(found):
     return False
@@ -261,13 +253,13 @@ def _verb_behind(found, i) -> bool:
       or ahead.lower in ADVERBS)
 
 
-def _clause(found, begin, first, end) -> bool:
+def _clause(found: list[Word], begin: int, first: int, end: int) -> bool:
   """Whether `Those slept` is no phrase: a pronoun with its verb."""
   return (first == begin + 1 and found[begin].lower in PRONOUNS
           and all(w.lower in VERBS for w in found[first:end]))
 
 
-def _predicate(found, start, end) -> bool:
+def _predicate(found: list[Word], start: int, end: int) -> bool:
   """Whether words without a determiner are a verb or an adjective instead."""
   low = [w.lower for w in found[start:end]]
   if found[start].proper and start:
@@ -289,7 +281,8 @@ def _predicate(found, start, end) -> bool:
   return before in BE and end - start == 1 and not low[-1].endswith('s')
 
 
-def _variants(found, start, end):
+def _variants(found: list[Word], start: int, end: int
+              ) -> Iterator[tuple[int, int]]:
   """The phrase, without its determiner, and its last word; names apart."""
   yield start, end
   bare = start
@@ -312,7 +305,8 @@ def _variants(found, start, end):
   yield noun, end
 
 
-def _joined(found, phrases):
+def _joined(found: list[Word], phrases: list[tuple[int, int]]
+            ) -> Iterator[tuple[int, int]]:
   """Neighbours with 's, `of` or `and` between them."""
   for i in range(len(phrases)):
     start, end = phrases[i]

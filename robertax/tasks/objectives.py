@@ -1,4 +1,10 @@
-"""Losses of the tasks that score several sequences together, as Tunings."""
+"""Losses, each an Objective of task.py: of masked tokens, classes and groups.
+
+`Tuning` is what those of fine-tuning share. A group's sequences are scored
+together: scores come as a batch has them, [B / K, Q] of Q slots, of which a
+group has M consecutive ones (data.finetuning); in [B / K, G, M] the groups are
+apart.
+"""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -14,74 +20,61 @@ from robertax.data.masking import num_masked
 from robertax.model.encoder import PAD_ID
 from robertax.model.heads import OUTSIDE, token_log_probs
 
-# The loss of pretraining, which needs a model and no data.
-
-
-def new_params(config: ModelConfig, pad_id: int, key: jax.Array) -> Any:
-  """Random parameters, zeros for the padding token (fairseq). Traceable."""
-  params = model.create(config, key)
-  # The model has those at id 1, where RoBERTa has its <pad>.
-  rows = np.array([PAD_ID, pad_id])
-  if rows[0] != rows[1]:
-    tokens = params['embeddings']['tokens']
-    params['embeddings']['tokens'] = tokens.at[rows].set(tokens[rows[::-1]])
-  return params
+Batch = dict[str, jax.Array]
+Sums = dict[str, jax.Array]
+CHUNK = 256  # Masked tokens whose logits are made at once.
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskedLM:
-  """Masked language modelling; of pairs, next-sentence prediction beside it.
-
-  Attributes:
-    model: the ModelConfig, complete.
-    pad_id: the tokenizer's.
-  """
+class _Loss:
+  """A model, complete, and the id that its tokenizer pads with."""
   model: ModelConfig
   pad_id: int = PAD_ID
 
   def init(self, key: jax.Array) -> Any:
-    """Random parameters."""
-    return new_params(self.model, self.pad_id, key)
+    """Random parameters, zeros for the padding token (fairseq)."""
+    params = model.create(self.model, key)
+    # The model has zeros at id 1, where RoBERTa has its <pad>.
+    rows = np.array([PAD_ID, self.pad_id])
+    if rows[0] != rows[1]:
+      tokens = params['embeddings']['tokens']
+      params['embeddings']['tokens'] = tokens.at[rows].set(tokens[rows[::-1]])
+    return params
 
-  def totals(self, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """What the loss is divided by.
+  def encode(self, params: Any, batch: Batch, dropout_keys: jax.Array | None
+             ) -> tuple[model.Roberta, jax.Array]:
+    """The bound module and x_BTD; without type_ids all tokens are of type 0."""
+    encoder = model.bind(self.model, params)
+    type_ids = batch.get('type_ids')
+    if type_ids is None and self.model.num_types:
+      type_ids = jnp.zeros_like(batch['input_ids'])
+    return encoder, encoder.encode(batch['input_ids'], batch['segment_ids'],
+                                   type_ids, dropout_key=dropout_keys)
 
-    Returns:
-      weight_sum, the batch's masked tokens, and, of pairs, nsp_weight_sum, its
-      examples.
-    """
+
+@dataclasses.dataclass(frozen=True)
+class MaskedLM(_Loss):
+  """Masked language modelling; of pairs, next-sentence prediction beside it.
+
+  Fields: mlm_* [B,M]; of pairs type_ids int32[B,T] and nsp_* [B,P].
+  """
+
+  def totals(self, batch: Batch) -> Sums:
     return {total: batch[weights].sum(dtype=jnp.float32)
             for total, weights in (('weight_sum', 'mlm_weights'),
                                    ('nsp_weight_sum', 'nsp_weights'))
             if weights in batch}
 
-  def loss(self, params: Any, batch: dict[str, jax.Array],
-           dropout_keys: jax.Array | None, totals: dict[str, jax.Array]
-           ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Cross-entropy of the masked tokens, in nats.
+  def loss(self, params: Any, batch: Batch, dropout_keys: jax.Array | None,
+           totals: Sums) -> tuple[jax.Array, Sums]:
+    """Cross-entropy in nats, the mean over the masked tokens of the whole
+    batch.
 
-    Of pairs, BERT's loss: the mean over masked tokens plus the mean over
-    examples of next-sentence prediction (run_pretraining.py, `total_loss`).
-
-    Args:
-      params: of the model.
-      batch: input_ids, segment_ids int32[B,T]; mlm_* [B,M]; of pairs, type_ids
-        int32[B,T] and nsp_* [B,P]. All of a batch, or a micro-batch.
-      dropout_keys: uint32[B,2], None: no dropout.
-      totals: of the whole batch.
-
-    Returns:
-      The part that these rows have of the whole batch's loss, and the sums
-      loss_sum, weight_sum (masked tokens), correct_sum, token_sum (without
-      padding); of pairs, nsp_loss_sum, nsp_weight_sum (examples) and
-      nsp_correct_sum.
+    Of pairs, BERT's loss: that mean plus the mean over examples of
+    next-sentence prediction (run_pretraining.py, `total_loss`), with sums of
+    its own: nsp_loss_sum, nsp_weight_sum (examples) and nsp_correct_sum.
     """
-    encoder = model.bind(self.model, params)
-    type_ids = batch.get('type_ids')
-    if type_ids is None and self.model.num_types:
-      type_ids = jnp.zeros_like(batch['input_ids'])
-    x_BTD = encoder.encode(batch['input_ids'], batch['segment_ids'], type_ids,
-                           dropout_key=dropout_keys)
+    encoder, x_BTD = self.encode(params, batch, dropout_keys)
     sums = model.mlm_loss(encoder.mlm_logits(x_BTD, batch['mlm_positions']),
                           batch['mlm_targets'], batch['mlm_weights'])
     sums['token_sum'] = (batch['segment_ids'] > 0).sum(dtype=jnp.float32)
@@ -96,11 +89,7 @@ class MaskedLM:
 
 
 def batch_shapes(config: DataConfig) -> dict[str, jax.ShapeDtypeStruct]:
-  """Of the batches that `config` makes: what a step can be compiled for.
-
-  Args:
-    config: the `data` section. The rows of its last phase.
-  """
+  """Shapes of the batches of the last phase, for compiling a step ahead."""
   rows, length = config.batch_size, config.sequence_length
   kind = FORMATS[config.format]
   packed = kind.examples_per_row(length)
@@ -108,7 +97,7 @@ def batch_shapes(config: DataConfig) -> dict[str, jax.ShapeDtypeStruct]:
       max(config.mask_rate, config.mask_rate_end), length, packed,
       config.span_length if config.masking_unit == 'span' else 1)
 
-  def fields(width, **dtypes):
+  def fields(width: int, **dtypes: Any) -> dict[str, jax.ShapeDtypeStruct]:
     return {name: jax.ShapeDtypeStruct((rows, width), dtype)
             for name, dtype in dtypes.items()}
 
@@ -122,51 +111,26 @@ def batch_shapes(config: DataConfig) -> dict[str, jax.ShapeDtypeStruct]:
   return shapes
 
 
-# Losses over groups: which of several sequences has the highest score.
-#
-# Scores come as a batch has them, [B, Q] of Q slots, of which a group has M
-# consecutive ones (data.tuning); [B, G, M] is the same with groups apart.
-
-
-Sums = dict[str, jax.Array]
-
-
 def grouped(scores_BQ: jax.Array, weights_BQ: jax.Array, groups: int
             ) -> jax.Array:
-  """Scores with groups apart; where no sequence is, one that never wins.
-
-  Args:
-    scores_BQ: any float.
-    weights_BQ: 1 for a sequence, 0 for an empty slot.
-    groups: G, a divisor of Q.
-
-  Returns:
-    float32[B, G, M].
-  """
+  """float32[B, G, M] of [B, G M]; the score of an empty slot never wins."""
   scores = jnp.where(weights_BQ > 0, scores_BQ.astype(jnp.float32), OUTSIDE)
   return scores.reshape(len(scores), groups, -1)
 
 
 def margin_loss(scores_BGM: jax.Array, weights_BG: jax.Array,
                 alpha: float = 1.0, beta: float = 0.0) -> Sums:
-  """The margin ranking loss of the query, place 0, over each candidate.
+  """The margin ranking loss of the query, slot 0, over each candidate.
 
   -lq + alpha * max(0, lc - lq + beta), summed over a group's candidates c
   (Kocijan et al. 2019; fairseq examples/roberta/wsc/wsc_criterion.py, where a
-  group without candidates has no loss, as here).
-
-  Args:
-    scores_BGM: of `grouped`; l of the query, then of candidates.
-    weights_BG: 1 for a group that counts, 0 for filler.
-    alpha, beta: weight of the margin, and the margin.
-
-  Returns:
-    Scalars: loss_sum, weight_sum (groups), correct_sum (groups in which no
-    candidate is above the query).
+  group without candidates has no loss, as here). Of `grouped` scores; weights
+  are 1 for a group that counts, 0 for filler. Returns loss_sum, weight_sum
+  (groups) and correct_sum (the query is below no candidate).
   """
   query = scores_BGM[..., :1]
   there = scores_BGM[..., 1:] > OUTSIDE / 2
-  # Where none is, the difference could be anything; its gradient must be 0.
+  # An empty slot's difference could be anything; its gradient must be 0.
   others = jnp.where(there, scores_BGM[..., 1:], query)
   loss = -query + alpha * jnp.maximum(0.0, others - query + beta)
   loss = jnp.where(there, loss, 0.0).sum(axis=-1)
@@ -176,81 +140,31 @@ def margin_loss(scores_BGM: jax.Array, weights_BG: jax.Array,
           'correct_sum': (weights_BG * wins).sum()}
 
 
-# What the losses of fine-tuning tasks share: a body, and rows to count.
-
-
-Batch = dict[str, jax.Array]
-
-
 @dataclasses.dataclass(frozen=True)
-class Tuning:
-  """A loss and its outputs; two that are equal share one compiled step.
-
-  A subclass has `loss` and `outputs`, and `totals` where targets are not
-  counted by class_weights.
-
-  Attributes:
-    model: the ModelConfig, complete, with the heads that the task needs.
-    pad_id: the tokenizer's.
-    token_outputs: which of the outputs are of tokens, [B, T, ...]; the others
-      are of slots, [B / K, Q, ...] (data.tuning).
-  """
-  model: ModelConfig
-  pad_id: int
+class Tuning(_Loss):
+  """An AnsweringObjective, with the fields that data.finetuning describes."""
   token_outputs: ClassVar[frozenset[str]] = frozenset()
 
-  def init(self, key: jax.Array) -> Any:
-    """Random parameters."""
-    return new_params(self.model, self.pad_id, key)
-
   def totals(self, batch: Batch) -> Sums:
-    """What the loss is divided by: weight_sum, the batch's examples."""
     return {'weight_sum': batch['class_weights'].sum(dtype=jnp.float32)}
 
-  def loss(self, params: Any, batch: Batch, dropout_keys: jax.Array | None,
-           totals: Sums) -> tuple[jax.Array, Sums]:
-    """(objective, sums), as train.step.make_train_step asks for.
+  def mean_loss(self, sums: Sums, totals: Sums, batch: Batch
+                ) -> tuple[jax.Array, Sums]:
+    """What `loss` returns of loss_sum and other sums.
 
-    Args:
-      params: of the model.
-      batch: fields as in data.tuning; all of a batch, or a part of it.
-      dropout_keys: uint32[B,2], None: no dropout.
-      totals: of the whole batch.
-
-    Returns:
-      The part that these rows have of the whole batch's loss, and sums, among
-      them loss_sum and weight_sum and those of `places`.
+    Adds token_sum, the tokens without padding, and place_sum, with it.
     """
-    raise NotImplementedError
-
-  def outputs(self, params: Any, batch: Batch) -> dict[str, jax.Array]:
-    """What is asked of the model at evaluation, without dropout."""
-    raise NotImplementedError
-
-  def body(self, params: Any, batch: Batch,
-           dropout_keys: jax.Array | None = None
-           ) -> tuple[model.Roberta, jax.Array]:
-    """(the module, x_BTD of the batch)."""
-    encoder = model.bind(self.model, params)
-    type_ids = batch.get('type_ids')
-    if type_ids is None and self.model.num_types:  # One type, of all tokens.
-      type_ids = jnp.zeros_like(batch['input_ids'])
-    return encoder, encoder.encode(
-        batch['input_ids'], batch['segment_ids'], type_ids,
-        dropout_key=dropout_keys)
-
-  def places(self, batch: Batch) -> Sums:
-    """token_sum, tokens without padding, and place_sum, with it."""
+    objective = sums['loss_sum'] / jnp.maximum(totals['weight_sum'], 1.0)
     real = batch['segment_ids'] > 0
-    return {'token_sum': real.sum(dtype=jnp.float32),
-            'place_sum': jnp.float32(real.size)}
+    return objective, sums | {'token_sum': real.sum(dtype=jnp.float32),
+                              'place_sum': jnp.float32(real.size)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Classification(Tuning):
   """A class of each sequence; with one class, a score (regression).
 
-  Fields: class_targets, int32, or of a score float32.
+  Fields: class_targets [B / K, Q], int32, or of a score float32.
   """
 
   def loss(self, params, batch, dropout_keys, totals):
@@ -265,92 +179,75 @@ class Classification(Tuning):
               'weight_sum': weights.sum()}
     else:
       sums = model.class_loss(logits_BPC, targets, weights)
-    objective = sums['loss_sum'] / jnp.maximum(totals['weight_sum'], 1.0)
-    return objective, sums | self.places(batch)
+    return self.mean_loss(sums, totals, batch)
 
   def outputs(self, params, batch):
-    """logits [B / K, Q, C]."""
     return {'logits': self._logits(params, batch, None)}
 
   def _logits(self, params, batch, keys):
-    encoder, x_BTD = self.body(params, batch, keys)
+    encoder, x_BTD = self.encode(params, batch, keys)
     return encoder.class_logits(x_BTD, batch['class_positions'],
                                 dropout_key=keys)
 
 
-CHUNK = 256  # Masked tokens whose logits are made at once.
+@dataclasses.dataclass(frozen=True)
+class _Ranking(Tuning):
+  """A loss over groups: a subclass has `_scores` of sequences, [B / K, Q]."""
+
+  def totals(self, batch: Batch) -> Sums:
+    return {'weight_sum': _group_weights(batch).sum(dtype=jnp.float32)}
+
+  def outputs(self, params, batch):
+    return {'scores': self._scores(params, batch, None)}
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice(Tuning):
+class Choice(_Ranking):
   """Which of a group's sequences is right: a softmax over their scores.
 
   fairseq criterions/sentence_ranking.py, on a classifier of one class. A group
-  of one is asked by itself: whether its score is above 0, by a softmax over the
-  score and 0.
+  of one has the softmax over its score and 0.
 
-  Fields: group_targets int32[B / K, G], the member that is right, in a group of
-  one 0 (it is) or 1 (it is not).
+  Fields: group_targets int32[B / K, G], the member that is right; in a group of
+  one 0 (it is right) or 1 (it is not).
   """
 
-  def totals(self, batch):
-    """weight_sum, the batch's groups."""
-    return {'weight_sum': _weights(batch).sum(dtype=jnp.float32)}
-
   def loss(self, params, batch, dropout_keys, totals):
-    """Cross-entropy in nats, the mean over groups."""
-    weights_BG = _weights(batch)
+    weights_BG = _group_weights(batch)
     there_BQ = batch['class_weights']
     scores_BGM = grouped(self._scores(params, batch, dropout_keys), there_BQ,
                          weights_BG.shape[1])
-    # 0 in the place behind the last member, where only the first is there.
+    # A group of one has a second score of 0.
     sizes_BG = there_BQ.reshape(scores_BGM.shape).sum(-1)
     if scores_BGM.shape[-1] == 1:
       scores_BGM = jnp.pad(scores_BGM, ((0, 0), (0, 0), (0, 1)))
     second = jnp.arange(scores_BGM.shape[-1]) == 1
     scores_BGM = jnp.where((sizes_BG == 1)[..., None] & second, 0.0, scores_BGM)
     sums = model.class_loss(scores_BGM, batch['group_targets'], weights_BG)
-    objective = sums['loss_sum'] / jnp.maximum(totals['weight_sum'], 1.0)
-    return objective, sums | self.places(batch)
-
-  def outputs(self, params, batch):
-    """scores [B / K, Q]."""
-    return {'scores': self._scores(params, batch, None)}
+    return self.mean_loss(sums, totals, batch)
 
   def _scores(self, params, batch, keys):
-    encoder, x_BTD = self.body(params, batch, keys)
+    encoder, x_BTD = self.encode(params, batch, keys)
     return encoder.class_logits(x_BTD, batch['class_positions'],
                                 dropout_key=keys)[..., 0]
 
 
 @dataclasses.dataclass(frozen=True)
-class SpanRanking(Tuning):
+class SpanRanking(_Ranking):
   """Which phrase fits in a masked span, by the masked-LM head: WSC.
 
-  The score of a sequence is the mean log-probability of its span's tokens. Of a
-  group the first, the query, is right.
+  The score of a sequence is the mean log-probability of its span's tokens, in
+  nats. Of a group the first, the query, is right. The loss is `loss_name` of
+  config.RANKING_LOSSES; alpha and beta are the margin loss's.
 
-  Fields: span_targets int32[B / K, Q, S], span_positions likewise, span_weights
-  float32.
-
-  Attributes:
-    loss_name: a row of LOSSES: 'margin' (the paper) or 'cross_entropy'
-      (fairseq's later and better one).
-    alpha, beta: of the margin loss.
+  Fields: span_targets, span_positions int32[B / K, Q, S], span_weights float32.
   """
-  LOSSES: ClassVar[tuple[str, ...]] = ('margin', 'cross_entropy')
-
   loss_name: str = 'margin'
   alpha: float = 1.0
   beta: float = 0.0
 
-  def totals(self, batch):
-    """weight_sum, the batch's groups."""
-    return {'weight_sum': _weights(batch).sum(dtype=jnp.float32)}
-
   def loss(self, params, batch, dropout_keys, totals):
-    """The mean over groups of `loss_name`."""
-    weights_BG = _weights(batch)
+    weights_BG = _group_weights(batch)
     scores_BGM = grouped(self._scores(params, batch, dropout_keys),
                          batch['class_weights'], weights_BG.shape[1])
     if self.loss_name == 'margin':
@@ -358,15 +255,10 @@ class SpanRanking(Tuning):
     else:
       sums = model.class_loss(
           scores_BGM, jnp.zeros(weights_BG.shape, jnp.int32), weights_BG)
-    objective = sums['loss_sum'] / jnp.maximum(totals['weight_sum'], 1.0)
-    return objective, sums | self.places(batch)
-
-  def outputs(self, params, batch):
-    """scores [B / K, Q], in nats a token."""
-    return {'scores': self._scores(params, batch, None)}
+    return self.mean_loss(sums, totals, batch)
 
   def _scores(self, params, batch, keys):
-    encoder, x_BTD = self.body(params, batch, keys)
+    encoder, x_BTD = self.encode(params, batch, keys)
     weights = batch['span_weights']
     log_probs = masked_log_probs(
         encoder, x_BTD, batch['span_positions'], batch['span_targets'], weights)
@@ -376,29 +268,21 @@ class SpanRanking(Tuning):
 def masked_log_probs(encoder: model.Roberta, x_BTD: jax.Array,
                      positions: jax.Array, targets: jax.Array,
                      weights: jax.Array) -> jax.Array:
-  """The log-probability of each target, by the masked-LM head.
+  """The log-probability of each target, 0 where `weights` is; float32[B / K,
+  ...].
 
-  Most places of these fields are empty (spans differ in length, groups in
-  size), and a place costs V logits: those that are not empty come first, CHUNK
-  of them at a time, and a chunk without any is left out.
-
-  Args:
-    encoder: the module.
-    x_BTD: from its `encode`.
-    positions, targets: int32[B / K, ...], as in data.tuning.
-    weights: float32, 0 where a place is empty.
-
-  Returns:
-    float32, of the shape of `positions`; 0 where `weights` is.
+  Most slots of these fields are empty (spans differ in length, groups in size),
+  and each costs V logits: those that are not empty come first, CHUNK of them at
+  a time, and a chunk without any is left out.
   """
   rows, width = len(positions), x_BTD.shape[-1]
-  places = x_BTD.size // (rows * width)  # Of a block.
-  starts = jnp.arange(rows) * places
+  row_tokens = x_BTD.size // (rows * width)  # Of a row group.
+  starts = jnp.arange(rows) * row_tokens
   flat = (positions.reshape(rows, -1) + starts[:, None]).reshape(-1)
   real = weights.reshape(-1) > 0
   order = jnp.argsort(~real, stable=True)
   chunks = -(-len(order) // CHUNK)
-  # Filled up with numbers outside, which are read as 0 and written nowhere.
+  # The padding is out of range: it is read as 0 and written nowhere.
   order = jnp.pad(order, (0, chunks * CHUNK - len(order)),
                   constant_values=len(order))
 
@@ -419,13 +303,13 @@ def masked_log_probs(encoder: model.Roberta, x_BTD: jax.Array,
     return None, jnp.where(real_C, found, 0.0)
 
   x_ND = x_BTD.reshape(-1, width)[flat]
-  # The logits of a chunk are made again for its gradient instead of kept.
+  # For its gradient the logits of a chunk are computed again, not kept.
   _, found = jax.lax.scan(jax.checkpoint(one), None, (
       chosen(x_ND), chosen(targets.reshape(-1)), chosen(real)))
   return jnp.zeros(positions.size, jnp.float32).at[order].set(
       found.reshape(-1), mode='drop').reshape(positions.shape)
 
 
-def _weights(batch):
+def _group_weights(batch: Batch) -> jax.Array:
   """float32[B / K, G]: 1 for a group; of groups of one, those of examples."""
   return batch.get('group_weights', batch['class_weights'])

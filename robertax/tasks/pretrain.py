@@ -1,11 +1,16 @@
 """Masked language modelling, the task that a RoBERTa is pretrained with.
 
-With a format of pairs, BERT's next-sentence prediction beside it.
+With a format of pairs, each example has two segments A and B, and the model
+also learns whether B follows A in the text or is random: BERT's next-sentence
+prediction (Devlin et al. 2019, section 3.1; the upper half of RoBERTa's Table
+2).
 """
 
 from collections.abc import Callable, Iterator
 import dataclasses
 import functools
+import hashlib
+import json
 import math
 import sys
 from typing import Any
@@ -13,11 +18,18 @@ from typing import Any
 import numpy as np
 
 from robertax import corpus, text
-from robertax.config import DataConfig, ModelConfig, TokenizerConfig, check_data
+from robertax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    TokenizerConfig,
+    check_data,
+)
 from robertax.corpus.documents import corpora_of
 from robertax.corpus.formats import FORMATS
 from robertax.data import order
-from robertax.data.masking import Masking
+from robertax.data.finetuning import HostRows
+from robertax.data.masking import Batch, Masking
 from robertax.data.pipeline import (
     Phase,
     Phases,
@@ -28,28 +40,22 @@ from robertax.data.pipeline import (
 from robertax.data.source import open_source
 from robertax.errors import InputError, unknown
 from robertax.tasks.objectives import MaskedLM
-from robertax.tasks.task import records_content
+from robertax.text import Tokenizer
 
-# Next-sentence prediction: what pairs need of a model, and their metrics.
-#
-# A format of pairs gives each example two segments, A and B, and asks whether B
-# follows A in the text or is random (Devlin et al. 2019, section 3.1; the upper
-# half of RoBERTa's Table 2).
+# The unigram baseline counts at most so many rows: 33M tokens of 512-token
+# rows, enough for the third digit of its loss, read in under a second.
+UNIGRAM_RECORDS = 65_536
 
 
 def model_for_format(config: ModelConfig, name: str) -> ModelConfig:
   """Fills in what a format of pairs needs: two types and the NSP head.
 
-  Of another format nothing is changed: a model that has them, by `init_from`
-  or because it was asked for, keeps them. All its tokens are of type 0 then,
-  and one line says that its head is not trained.
-
-  Args:
-    config: the `model` section.
-    name: a row of corpus.formats.FORMATS.
+  Another format changes nothing: a model that has them, by `init_from` or by
+  its config, keeps them, all its tokens are of type 0, and its head is not
+  trained.
 
   Raises:
-    InputError: no such format; pairs, and a table of another number of types.
+    InputError: an unknown format; pairs, and another number of types than two.
   """
   if name not in FORMATS:
     raise unknown('data.format', name, FORMATS)
@@ -65,7 +71,7 @@ def model_for_format(config: ModelConfig, name: str) -> ModelConfig:
 
 
 def pair_metrics(sums: dict[str, float]) -> dict[str, float]:
-  """nsp_loss in nats and nsp_accuracy; nothing where there are no pairs."""
+  """nsp_loss in nats and nsp_accuracy; nothing for single segments."""
   if 'nsp_weight_sum' not in sums:
     return {}
   weight = max(sums['nsp_weight_sum'], 1.0)
@@ -73,43 +79,31 @@ def pair_metrics(sums: dict[str, float]) -> dict[str, float]:
           'nsp_accuracy': sums['nsp_correct_sum'] / weight}
 
 
-HostBatch = dict[str, np.ndarray]
-# Train rows that the unigram baseline counts: 33M tokens of 512-token rows,
-# enough for the third digit of its loss, read in under a second.
-UNIGRAM_RECORDS = 65_536
+def _content_hash(value: Any) -> str:
+  content = json.dumps(value, sort_keys=True)
+  return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 class Pretrain:
-  """Text to records to masked batches to a loss.
-
-  Attributes:
-    objective: the loss, a MaskedLM.
-    tokenizer: text.Tokenizer.
-    model: the ModelConfig with the vocabulary's size filled in, and what the
-      format needs.
-    corpora: names of the corpora, in order.
-  """
+  """From text to records, to masked batches, to a loss: a PretrainingTask."""
 
   fine_tunes = False
+  tokenizer: Tokenizer
+  model: ModelConfig
+  objective: MaskedLM
+  corpora: tuple[str, ...]
 
   @classmethod
-  def of(cls, config: Any, shares: int) -> 'Pretrain':
-    """The task of a whole config; `shares` devices share a micro-batch."""
+  def of(cls, config: Config, shares: int) -> 'Pretrain':
     del shares
     return cls(config.seed, config.data, config.tokenizer, config.model)
 
   def __init__(self, seed: int, data_config: DataConfig,
                tokenizer_config: TokenizerConfig, model_config: ModelConfig):
-    """Prepares what is missing.
-
-    Args:
-      seed: of order and masks.
-      data_config: the `data` section.
-      tokenizer_config: the `tokenizer` section.
-      model_config: the `model` section.
+    """Prepares the records that are missing, as corpus.prepare.
 
     Raises:
-      InputError: wrong input of any kind; see corpus.prepare.
+      InputError: wrong input of any kind.
     """
     for key in ('sequence_length', 'first_sequence_length'):
       if getattr(data_config, key) > model_config.max_positions:
@@ -121,7 +115,7 @@ class Pretrain:
     text.check(tokenizer_config)
     model_config = model_for_format(model_config, data_config.format)
     if data_config.mixture:
-      # Preparing may take hours: what the mixture lacks is said before.
+      # Preparing may take hours: a wrong mixture is refused before.
       order.mixture_weights(data_config.mixture, [
           c.name for c in corpora_of(data_config)])
     prepared = corpus.prepare(data_config, tokenizer_config,
@@ -133,13 +127,13 @@ class Pretrain:
     self.objective = MaskedLM(self.model, self.tokenizer.pad_id)
     self._data = data_config
     self._seed = seed
-    self._law = Masking.of(data_config, self.tokenizer)
+    self._masking = Masking.of(data_config, self.tokenizer)
 
     def opened(manifests, split):
       return open_source(manifests, split, data_config.backend,
                          self.tokenizer.pad_id, data_config)
 
-    # Of each phase: its rows, and the step behind its last.
+    # Of each phase: its rows, and the step after its last.
     manifests = {m.folder: m for m in prepared.manifests}
     self._train = [(opened(prepared.manifests, 'train'), None)]
     if data_config.first_sequence_steps:
@@ -154,18 +148,34 @@ class Pretrain:
     self._manifests = list(manifests.values())
 
   def identity(self) -> dict[str, str]:
-    """What the records hold, for a checkpoint to say what it belongs to.
+    """Hashes of the records, by corpus and sequence length.
 
-    Returns:
-      As content.of_records.
+    They depend on no path or date: `counts` is of the format and the numbers of
+    documents, sentences, examples and tokens; where the manifest has checksums
+    of its files, `array_record` and `memmap` are of these.
     """
-    return records_content(self._manifests)
+    found = {}
+    for manifest in self._manifests:
+      values = dataclasses.asdict(manifest)
+      name = f'{manifest.corpus}/{manifest.sequence_length}'
+      found[f'{name}/counts'] = _content_hash([values[key] for key in (
+          'version', 'corpus', 'format', 'sentences', 'pair_law', 'duplicates',
+          'splits')])
+      sums = {file: checksum.sha256 for file, checksum
+              in getattr(manifest, 'checksums', {}).items()
+              if not file.endswith('.json')}
+      for form in ('array_record', 'memmap'):
+        of_form = {file: value for file, value in sums.items()
+                   if ('.array_record' in file) == (form == 'array_record')}
+        if of_form:
+          found[f'{name}/{form}'] = _content_hash(of_form)
+    return found
 
   def summarize(self, sums: dict[str, float]) -> dict[str, float]:
-    """Loss in nats, in bits (as fairseq reports it), perplexity, accuracy.
+    """Turns sums over an eval set into metrics.
 
-    All of the masked tokens alone, so that formats can be compared; of pairs,
-    nsp_loss and nsp_accuracy beside them.
+    All are of the masked tokens alone, so that formats can be compared, but for
+    nsp_loss and nsp_accuracy. `bits` is the loss as fairseq reports it.
     """
     weight = sums['weight_sum']
     if not weight:
@@ -184,24 +194,18 @@ class Pretrain:
                     ) -> dict[str, float]:
     """What a training step is logged with.
 
-    Args:
-      step: updates done, this one included.
-      sums: of `loss`, over the step's whole batch.
-
-    Returns:
-      That batch's loss (nats), accuracy, masked_tokens and padding_fraction
-      (the share of its B x T places); of pairs, nsp_loss and nsp_accuracy;
-      epoch, the passes made so far over all records; and, of several corpora,
-      epoch/<corpus> for each; with data.bad_records='skip', bad_records, the
-      damaged records that this process has left out since it started.
+    padding_fraction is the share of the batch's B x T positions; epoch counts
+    the passes over all records so far, epoch/<corpus> over each of several;
+    bad_records the damaged records that this process has left out since it
+    started.
     """
     weight = max(sums['weight_sum'], 1.0)
     length = self._phases.pipeline(step - 1).sequence_length
-    places = self._data.batch_size * length
+    positions = self._data.batch_size * length
     metrics = {'loss': sums['loss_sum'] / weight,
                'accuracy': sums['correct_sum'] / weight,
                'masked_tokens': int(sums['weight_sum']),
-               'padding_fraction': 1 - sums['token_sum'] / places,
+               'padding_fraction': 1 - sums['token_sum'] / positions,
                'epoch': self.epoch(step)}
     if len(self.corpora) > 1:
       metrics |= {f'epoch/{name}': passes
@@ -210,30 +214,17 @@ class Pretrain:
       metrics['bad_records'] = sum(len(source.bad) for source, _ in self._train)
     return metrics | pair_metrics(sums)
 
-  def train_batches(self, start_step: int, rows: Callable[[int], np.ndarray]
-                    ) -> Iterator[HostBatch]:
-    """Batches from `start_step` on.
-
-    Args:
-      start_step: the first.
-      rows: from the size of a whole batch to the rows of it that this host
-        makes.
-    """
+  def train_batches(self, start_step: int, rows: HostRows
+                    ) -> Iterator[Batch]:
     return self._make_phases(rows(self._data.batch_size)).batches(start_step)
 
   def pipeline(self, step: int) -> Pipeline:
-    """What makes batch `step` of the run, all rows of it."""
     return self._phases.pipeline(step)
 
   def epoch(self, step: int) -> float:
-    """Passes over the training records made by that many steps.
-
-    Where corpora are mixed, `epochs` says more.
-    """
     return self._phases.epoch(step)
 
   def epochs(self, step: int) -> dict[str, float]:
-    """Passes over each corpus's training records made by that many steps."""
     return self._phases.epochs(step)
 
   @functools.cached_property
@@ -244,39 +235,34 @@ class Pretrain:
     phases, first = [], 0
     for source, stop in self._train:
       phases.append(Phase(Pipeline(
-          source, self._data, self._law, seed=self._seed, rows=rows,
+          source, self._data, self._masking, seed=self._seed, rows=rows,
           first_step=first), stop))
       first = stop
     return Phases(phases)
 
   def describe(self, steps: int) -> str:
-    """What so many steps read."""
+    epochs = f'{self.epoch(steps):.2f} epochs'
+    if self._data.mixture:
+      each = ', '.join(f'{name} {passes:.2f}'
+                       for name, passes in self.epochs(steps).items())
+      epochs = f'{epochs} ({each})'
     return (f'{self._data.batch_size} x {self._data.sequence_length} tokens a '
-            f'step, {self._describe_epochs(steps)} in {steps} steps')
-
-  def _describe_epochs(self, step: int) -> str:
-    """'1.50 epochs', or, mixed, '1.50 epochs (news 4.00, web 0.90)'."""
-    total = f'{self.epoch(step):.2f} epochs'
-    if not self._data.mixture:
-      return total
-    each = ', '.join(f'{name} {passes:.2f}'
-                     for name, passes in self.epochs(step).items())
-    return f'{total} ({each})'
+            f'step, {epochs} in {steps} steps')
 
   def eval_sets(self, batch_size: int, max_examples: int, rows: np.ndarray
-                ) -> dict[str, Callable[[], Iterator[HostBatch]]]:
-    """One set a corpus; its masks depend on the set and the example alone."""
+                ) -> dict[str, Callable[[], Iterator[Batch]]]:
+    """A set a corpus; its masks depend on the set and the example alone."""
     return {name: functools.partial(
-        eval_batches, source, self._data, self._law, name=name,
+        eval_batches, source, self._data, self._masking, name=name,
         batch_size=batch_size, max_examples=max_examples, rows=rows)
             for name, source in self._eval.items()}
 
   def eval_constants(self, batch_size: int, max_examples: int
                      ) -> dict[str, dict[str, float]]:
-    """For each set, the summed loss of a unigram model on the same targets.
+    """The summed loss of a unigram model, with add-one smoothing, on each set.
 
-    A model that has learned no more than how frequent each token is stands
-    there; the unigram has add-one smoothing.
+    A model that has learned no more than how frequent each token is has this
+    loss.
     """
     (source, _) = self._train[-1]
     counts = unigram_counts(
@@ -291,7 +277,7 @@ class Pretrain:
     return sums
 
   def heldout_ids(self, count: int) -> list[np.ndarray]:
-    """Ids of `count` held-out examples, spread evenly over all corpora."""
+    """Spreads the examples evenly over all corpora."""
     rows = []
     for number in range(count):
       source = self._eval[self.corpora[number % len(self.corpora)]]

@@ -1,6 +1,20 @@
-"""RACE: four options a question, one of them right (Lai et al. 2017)."""
+"""RACE: four options a question, one of them right (Lai et al. 2017).
 
-from collections.abc import Iterator, Mapping, Sequence
+The official folder has an object a file, DIR/{train,dev,test}/{middle,high}/
+*.txt; JSON lines have one a line of DIR/{train,dev,test}-{middle,high}.jsonl,
+which may be packed (.zst, .gz): `article`, a text; `questions`, a list;
+`options`, four for each question; `answers`, a letter A to D for each; `id`,
+such as 'middle2.txt'.
+
+Each option is a sequence of its own, as in fairseq (examples/roberta/
+preprocess_RACE.py, tasks/sentence_ranking.py): whitespace is collapsed; a `_`
+of the question is replaced by the option, or the option follows the question. A
+sequence is `<s> question+option </s>`, cut at 128 ids, then `</s> passage
+</s>`, and the whole is cut at 512: of a long one the final `</s>` vanishes, of
+a long question+option its `</s>`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import json
 import os
@@ -9,39 +23,32 @@ from typing import Any
 
 import numpy as np
 
-from robertax.config import ModelConfig
+from robertax.config import Config
 from robertax.corpus.readers import unpacked_lines
 from robertax.data.finetuning import Examples
 from robertax.errors import InputError
-from robertax.tasks.finetune import Answers, FinetuneTask, Rows
+from robertax.tasks.finetune import Answers, Finetune, Rows, why_degenerate
 from robertax.tasks.objectives import Choice
-from robertax.tasks.task import why_degenerate
+from robertax.tasks.task import parse_json
 from robertax.text import Tokenizer
 
-# RACE's questions, from the official folder or from JSON lines.
-#
-# Both hold the same object (Lai et al. 2017): `article`, a text; `questions`, a
-# list; `options`, four for each question; `answers`, a letter A to D for each;
-# `id`, such as 'middle2.txt'. In the official folder each lies in a file of its
-# own, DIR/{train,dev,test}/{middle,high}/*.txt; in JSON lines each is a line of
-# DIR/{train,dev,test}-{middle,high}.jsonl, which may be packed (.zst, .gz).
-
-
 ALL_PARTS = ('middle', 'high')
+# By the name of the task.
+TASK_PARTS = {'race': ALL_PARTS, 'race/middle': ('middle',),
+              'race/high': ('high',)}
 SPLITS = ('train', 'dev', 'test')
 LETTERS = 'ABCD'
+NUM_OPTIONS = len(LETTERS)
+MAX_OPTION_LENGTH = 128
+TOKENIZING_BATCH = 4096  # Texts that are encoded at once.
 
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-  """One question, its four options, and the passage it is about.
+  """One question on a passage, with four options.
 
-  Attributes:
-    id: '<id of the passage>/<number of the question, from 1>'.
-    part: a row of PARTS.
-    passage, question: texts as they were read.
-    options: four texts.
-    answer: 0 to 3; None where the file has no `answers`.
+  Its id is '<id of the passage>/<number of the question, from 1>', its answer 0
+  to 3, or None where the file has no `answers`.
   """
   id: str
   part: str
@@ -54,11 +61,6 @@ class Question:
 def read_questions(folder: str, split: str, parts: tuple[str, ...] = ALL_PARTS
                    ) -> list[Question]:
   """Reads a split: its parts in order, and in a part, files by number.
-
-  Args:
-    folder: DIR of this module's docstring.
-    split: 'train', 'dev' or 'test'.
-    parts: of PARTS.
 
   Raises:
     InputError: a part is missing or there in both forms; a file or line that is
@@ -78,19 +80,16 @@ def read_questions(folder: str, split: str, parts: tuple[str, ...] = ALL_PARTS
 
 
 def check_answers(questions: list[Question], where: str):
-  """Refuses questions without an answer, which cannot be learned or scored.
-
-  Raises:
-    InputError: names the first.
-  """
+  """Refuses questions without an answer, which cannot be learned or scored."""
   for question in questions:
     if question.answer is None:
       raise InputError(f'{where}: question {question.id} has no answer, and is '
                        'to be learned or scored: its file has no "answers".')
 
 
-def _documents(folder, split, part) -> Iterator[tuple[str, dict]]:
-  """(file, or file:line, what is there)."""
+def _documents(folder: str, split: str, part: str
+               ) -> Iterator[tuple[str, dict[str, Any]]]:
+  """Yields (file or file:line, object)."""
   directory = os.path.join(folder, split, part)
   stem = os.path.join(folder, f'{split}-{part}.jsonl')
   packed = [stem + ending for ending in ('', '.zst', '.gz')
@@ -123,18 +122,15 @@ def _documents(folder, split, part) -> Iterator[tuple[str, dict]]:
     yield path, {'id': name} | _json_object(content, path)
 
 
-def _json_object(content: bytes, where: str) -> dict:
-  try:
-    value = json.loads(content.decode('utf-8'))
-  except (ValueError, RecursionError) as e:  # UnicodeDecodeError is one.
-    raise InputError(f'{where}: not JSON: {e}') from e
+def _json_object(content: bytes, where: str) -> dict[str, Any]:
+  value = parse_json(content, where)
   if not isinstance(value, dict):
     raise InputError(f'{where}: not a JSON object with article, questions, '
                      'options and answers.')
   return value
 
 
-def _document_questions(document: dict, where: str,
+def _document_questions(document: dict[str, Any], where: str,
                         part: str) -> Iterator[Question]:
   name, passage = document.get('id'), document.get('article')
   for key, value in (('id', name), ('article', passage)):
@@ -169,35 +165,16 @@ def _document_questions(document: dict, where: str,
                    answer)
 
 
-# RACE's questions as ids: four sequences each.
-#
-# fairseq's laws (examples/roberta/preprocess_RACE.py, tasks/
-# sentence_ranking.py): whitespace is collapsed; a `_` of the question is
-# replaced by the option, and where there is none the option follows the
-# question. A sequence is `<s> question+option </s>`, cut at 128 ids, then `</s>
-# passage </s>`, and the whole is cut at 512: of a long one the final `</s>`
-# vanishes, of a long question+option its `</s>`.
-
-
-MAX_OPTION_LENGTH = 128
-TOKENIZING_BATCH = 4096  # Texts that are encoded at once.
-
-
 @dataclasses.dataclass(frozen=True)
 class RaceFeatures:
-  """Sequences, four a question in the order of A to D.
-
-  Attributes:
-    sequences: an array of the tokenizer's dtype each.
-    options_cut, sequences_cut: how many of each the limits made shorter.
-  """
+  """Sequences, four a question, and how many the limits made shorter."""
   sequences: list[np.ndarray]
   options_cut: int
   sequences_cut: int
 
 
 def question_option(question: str, option: str) -> str:
-  """What is asked with one option filled in.
+  """The question with one option filled in.
 
   >>> question_option('The  boy is _ .', 'tall'), question_option('Why?', 'So.')
   ('The boy is tall .', 'Why? So.')
@@ -208,56 +185,35 @@ def question_option(question: str, option: str) -> str:
 
 
 def collapse_spaces(text: str) -> str:
-  """Single spaces between words, none around (fairseq: re.sub(r'\\s+', ' '),
-  and examples/roberta/multiprocessing_bpe_encoder.py strips each line)."""
+  """As fairseq: re.sub(r'\\s+', ' '), and each line is stripped."""
   return ' '.join(text.split())
-
-
-def option_sequence(tokenizer: Tokenizer, option: np.ndarray,
-                    passage: np.ndarray, max_length: int,
-                    max_option_length: int = MAX_OPTION_LENGTH) -> np.ndarray:
-  """`<s> option </s>`, cut, and `</s> passage </s>` behind it, cut.
-
-  Args:
-    tokenizer: gives the special ids.
-    option, passage: ids without special tokens.
-    max_length, max_option_length: of the whole, and of its first part.
-  """
-  bos, eos = (np.array([i], tokenizer.dtype)
-              for i in (tokenizer.bos_id, tokenizer.eos_id))
-  first = np.concatenate([bos, option, eos])[:max_option_length]
-  return np.concatenate([first, eos, passage, eos])[:max_length]
 
 
 def encode_questions(questions: Sequence[Question], tokenizer: Tokenizer,
                      max_length: int, max_option_length: int = MAX_OPTION_LENGTH
                      ) -> RaceFeatures:
-  """Sequences of all questions.
-
-  Args:
-    questions: of race_questions.read.
-    tokenizer: any.
-    max_length: of a sequence, in ids; the paper's is 512.
-    max_option_length: of `<s> question+option </s>`.
-  """
+  """Sequences of at most `max_length` ids, 512 in the paper."""
   passages = _encode_texts(tokenizer, dict.fromkeys(
       collapse_spaces(q.passage) for q in questions))
   options = _encode_texts(tokenizer, dict.fromkeys(
       question_option(q.question, o) for q in questions for o in q.options))
+  bos, eos = (np.array([i], tokenizer.dtype)
+              for i in (tokenizer.bos_id, tokenizer.eos_id))
   sequences, long_options, long = [], 0, 0
   for q in questions:
     passage = passages[collapse_spaces(q.passage)]
     for text in q.options:
       option = options[question_option(q.question, text)]
-      head = min(len(option) + 2, max_option_length)
       long_options += len(option) + 2 > max_option_length
-      long += head + len(passage) + 2 > max_length
-      sequences.append(option_sequence(tokenizer, option, passage, max_length,
-                                       max_option_length))
+      head = np.concatenate([bos, option, eos])[:max_option_length]
+      long += len(head) + len(passage) + 2 > max_length
+      sequences.append(
+          np.concatenate([head, eos, passage, eos])[:max_length])
   return RaceFeatures(sequences, long_options, long)
 
 
-def _encode_texts(tokenizer, texts) -> dict[str, np.ndarray]:
+def _encode_texts(tokenizer: Tokenizer, texts: Iterable[str]
+                  ) -> dict[str, np.ndarray]:
   texts, found = list(texts), {}
   for start in range(0, len(texts), TOKENIZING_BATCH):
     part = texts[start:start + TOKENIZING_BATCH]
@@ -267,41 +223,24 @@ def _encode_texts(tokenizer, texts) -> dict[str, np.ndarray]:
   return found
 
 
-NUM_OPTIONS = len(LETTERS)
-# By the name of the task.
-TASK_PARTS = {'race': ALL_PARTS, 'race/middle': ('middle',),
-              'race/high': ('high',)}
-
-
-class Race(FinetuneTask):
-  """RACE, or its middle or high part alone; config.task is a row of PARTS.
+class Race(Finetune):
+  """RACE, or its middle or high part alone.
 
   The test split is answered and scored once, by the best weights on dev.
   """
+  objective_class = Choice
+  heads = {'num_classes': 1}  # One score a sequence.
 
-  def __init__(self, config: Any, shares: int):
-    """See FinetuneTask."""
+  def __init__(self, config: Config, shares: int):
     self.parts = TASK_PARTS[config.task]
     self.metrics = ('accuracy',) + (
         self.parts if len(self.parts) > 1 else ())
     super().__init__(config, shares)
 
-  def heads(self, config: ModelConfig) -> ModelConfig:
-    """One score a sequence."""
-    return dataclasses.replace(config, num_classes=1)
-
-  def make_objective(self) -> Choice:
-    """Cross-entropy of the softmax over four scores."""
-    return Choice(self.model, self.tokenizer.pad_id)
-
   def read(self) -> Mapping[str, Rows]:
-    """train and dev, and test if it is to be answered: without labels, as far
-    as the choice of the best weights goes.
-    """
+    """The test split has no labels, as far as the choice of weights goes."""
     folder, found = self.config.data.dir, {}
-    names = ('train', 'dev') + (
-        ('test',) if self.config.finetune.predict_test else ())
-    for name in names:
+    for name in SPLITS[:2 + self.config.finetune.predict_test]:
       rows = read_questions(folder, name, self.parts)
       if name != 'test':
         check_answers(rows, f'{folder}, {name}')
@@ -312,7 +251,6 @@ class Race(FinetuneTask):
 
   def encode(self, rows: Sequence[Question], split: str
              ) -> tuple[Examples, int]:
-    """Groups of four sequences."""
     found = encode_questions(rows, self.tokenizer, self.max_length,
                              self.config.finetune.max_option_length)
     if found.options_cut:
@@ -340,7 +278,6 @@ class Race(FinetuneTask):
     return found | (parts if len(parts) > 1 else {})
 
   def lines(self, split: str, answers: Answers) -> Iterator[dict[str, Any]]:
-    """id, prediction (a letter), answer and scores."""
     scores = answers['scores'].reshape(-1, NUM_OPTIONS)
     for row, choice, four in zip(self.splits[split].rows,
                                  self.choices(answers), scores):
@@ -349,25 +286,23 @@ class Race(FinetuneTask):
              'scores': [round(float(x), 6) for x in four]}
 
   def files(self, answers: Mapping[str, Answers]) -> dict[str, bytes]:
-    """predictions.<split>.json, a letter for each id: robertax.score reads it.
-    """
-    return {
-        f'predictions.{name}.json': (json.dumps({
-            row.id: LETTERS[choice] for row, choice in zip(
-                self.splits[name].rows, self.choices(found))}, indent=0)
-                                     + '\n').encode()
-        for name, found in answers.items()}
+    """A letter for each id, which robertax.score reads."""
+    files = {}
+    for name, found in answers.items():
+      letters = {row.id: LETTERS[choice] for row, choice in zip(
+          self.splits[name].rows, self.choices(found))}
+      content = json.dumps(letters, indent=0) + '\n'
+      files[f'predictions.{name}.json'] = content.encode()
+    return files
 
   def degenerate(self, split: str, answers: Answers) -> str:
-    """All answers one letter, or no more right than the commonest letter has.
-    """
     return why_degenerate(
         self.choices(answers), [r.answer for r in self.splits[split].rows],
         LETTERS, split)
 
   def conclude(self, folder: str, answers: Mapping[str, Answers],
                facts: dict[str, Any]) -> dict[str, Any]:
-    """As FinetuneTask; test_scores too, where the test split has answers."""
+    """As Finetune; also test_scores, where the test split has answers."""
     tested = {}
     for name in self.test_splits:
       rows = self.splits[name].rows

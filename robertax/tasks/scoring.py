@@ -1,26 +1,30 @@
-"""Predictions made anywhere, against references, by the task's official score.
-"""
+"""A task's official score of predictions made anywhere, against references."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 import json
 import math
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from robertax.errors import InputError, unknown
-from robertax.tasks import glue, race, squad_files
-from robertax.tasks.glue_files import GLUE, GlueTask, Source
+from robertax.tasks import squad_files
+
+if TYPE_CHECKING:
+  from robertax.tasks.glue_files import GlueTask
+
+
+# Ids of the references, predictions by id, and what makes the metrics of them.
+Scorer = tuple[list[str], Mapping[str, Any],
+               Callable[[], dict[str, float | int]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """What is to be scored.
+  """The official files to score, references and predictions.
 
   Attributes:
-    task: `squad`, or another row of SCORERS, with its name behind a `/`.
-    references: the task's official file or files.
-    predictions: the task's official prediction file.
+    task: a row of SCORERS, with a name behind a `/` where it has several.
     version: of squad: '1.1' or '2.0'.
     no_answer_scores: of squad 2.0: a file of no-answer scores, or ''.
     no_answer_threshold: a larger score makes the answer empty; None: the
@@ -34,26 +38,12 @@ class Request:
   no_answer_threshold: float | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Scorer:
-  """Files that were read, and the score of what is in them.
-
-  Attributes:
-    ids: of the references.
-    predictions: what was predicted, by id.
-    score: makes the metrics, in percent.
-  """
-  ids: Iterable[str]
-  predictions: Mapping[str, Any]
-  score: Callable[[], dict[str, float | int]]
-
-
 def score(request: Request, strict: bool = False) -> dict[str, float | int]:
   """The official metrics of one prediction file.
 
   Args:
     request: the files.
-    strict: a missing or an unknown prediction is an error. Without, they are
+    strict: a missing or an unknown prediction is an error. Otherwise they are
       counted: an unknown one is ignored, a missing one scores 0 (in SQuAD 2.0
       it is an empty answer).
 
@@ -70,10 +60,10 @@ def score(request: Request, strict: bool = False) -> dict[str, float | int]:
     for key in ('version', 'no_answer_scores', 'no_answer_threshold'):
       if getattr(request, key) not in ('', None):
         raise InputError(f'{key} goes with task=squad only.')
-  scorer = SCORERS[kind](request)
-  ids = dict.fromkeys(scorer.ids)
-  missing = [key for key in ids if key not in scorer.predictions]
-  strange = [key for key in scorer.predictions if key not in ids]
+  ids, predictions, metrics = SCORERS[kind](request)
+  ids = dict.fromkeys(ids)
+  missing = [key for key in ids if key not in predictions]
+  strange = [key for key in predictions if key not in ids]
   if strict and (missing or strange):
     raise InputError(
         f'{request.predictions}: ' + ' and '.join(
@@ -81,7 +71,7 @@ def score(request: Request, strict: bool = False) -> dict[str, float | int]:
             for keys, words in ((missing, 'predictions are missing'),
                                 (strange, 'are for unknown ids')) if keys)
         + '.')
-  return scorer.score() | {'total': len(ids), 'missing': len(missing),
+  return metrics() | {'total': len(ids), 'missing': len(missing),
                            'unknown': len(strange)}
 
 
@@ -110,12 +100,11 @@ def _squad(request: Request) -> Scorer:
       where = request.no_answer_scores or request.references
       raise InputError(f'{where}: {e}') from e
 
-  return Scorer(
-      [q.id for q in questions], predictions, metrics)
+  return [q.id for q in questions], predictions, metrics
 
 
 def _race(request: Request) -> Scorer:
-  """accuracy, and that of each part where both are there."""
+  from robertax.tasks import race
   questions = race.read_questions(*_race_split(request.references))
   predictions = squad_files.read_predictions(request.predictions)
   for key, letter in predictions.items():
@@ -130,10 +119,9 @@ def _race(request: Request) -> Scorer:
     right.setdefault(question.part, []).append(
         predictions.get(question.id) == race.LETTERS[question.answer])
   parts = {part: 100.0 * sum(one) / len(one) for part, one in right.items()}
-  return Scorer(
-      [q.id for q in questions], predictions,
-      lambda: {'accuracy': 100.0 * sum(map(sum, right.values()))
-               / len(questions)} | (parts if len(parts) > 1 else {}))
+  accuracy = 100.0 * sum(map(sum, right.values())) / len(questions)
+  return [q.id for q in questions], predictions, lambda: {
+      'accuracy': accuracy} | (parts if len(parts) > 1 else {})
 
 
 def _race_split(path: str) -> tuple[str, str, tuple[str, ...]]:
@@ -144,27 +132,25 @@ def _race_split(path: str) -> tuple[str, str, tuple[str, ...]]:
   >>> _race_split('RACE/test/middle/')
   ('RACE', 'test', ('middle',))
   """
+  from robertax.tasks import race
   folder, name = os.path.split(path.rstrip('/'))
   stem = name.partition('.')[0]
   if stem in race.ALL_PARTS:
     folder, split = os.path.split(folder)
-    found = split, (stem,)
+    parts = (stem,)
   else:
     split, _, part = stem.partition('-')
-    found = split, (part,) if part else race.ALL_PARTS
-  if found[0] not in race.SPLITS or (
-      not set(found[1]) <= set(race.ALL_PARTS)):
+    parts = (part,) if part else race.ALL_PARTS
+  if split not in race.SPLITS or not set(parts) <= set(race.ALL_PARTS):
     raise InputError(
         f'references={path!r}: of RACE a split, such as RACE/test, or one part '
         'of it, such as RACE/test/middle or RACE/test-middle.jsonl.')
-  return folder or '.', *found
+  return folder or '.', split, parts
 
 
 def _glue(request: Request) -> Scorer:
-  """The metrics of tasks.glue_table.
-
-  A missing label is scored as a wrong one, a missing score as 0.
-  """
+  from robertax.tasks import glue
+  from robertax.tasks.glue_files import GLUE, Source
   name = request.task.partition('/')[2]
   # The official spellings are taken too: RTE, SST-2.
   row = GLUE.get(name.lower().replace('-', ''))
@@ -178,18 +164,17 @@ def _glue(request: Request) -> Scorer:
   predictions = _glue_predictions(request.predictions, row)
 
   def metrics():
-    def of(one):
-      wrong = next((x for x in row.labels if x != one.label), '0')
-      return predictions.get(one.index, wrong)
-    return glue.glue_scores(row.metrics, [one.label for one in rows],
-                            [of(one) for one in rows])
-  return Scorer([one.index for one in rows], predictions, metrics)
+    labels = [one.label for one in rows]
+    # A missing label is scored as a wrong one, a missing score as 0.
+    wrong = [next((x for x in row.labels if x != label), '0')
+             for label in labels]
+    return glue.glue_scores(row.metrics, labels, [
+        predictions.get(one.index, other) for one, other in zip(rows, wrong)])
+  return [one.index for one in rows], predictions, metrics
 
 
-def _glue_predictions(path: str, row: GlueTask) -> dict[str, str]:
-  """By index: `index\tprediction` lines under such a header, or JSON lines with
-  those keys, as a fine-tuning run leaves them.
-  """
+def _glue_predictions(path: str, row: 'GlueTask') -> dict[str, str]:
+  """By index, of a TSV file with a header, or of JSON lines with these keys."""
   found = {}
   try:
     with open(path, encoding='utf-8', newline='\n') as f:
@@ -224,7 +209,7 @@ def _glue_predictions(path: str, row: GlueTask) -> dict[str, str]:
   return found
 
 
-def _is_label(label: str, row: GlueTask) -> bool:
+def _is_label(label: str, row: 'GlueTask') -> bool:
   if row.labels:
     return label in row.labels
   try:
@@ -233,5 +218,5 @@ def _is_label(label: str, row: GlueTask) -> bool:
     return False
 
 
-# By what stands before the '/' of a task.
+# By the part of a task's name before '/'.
 SCORERS = {'glue': _glue, 'race': _race, 'squad': _squad}

@@ -3,53 +3,50 @@
 fairseq has no code for it; the paper says (section 5.2): one span for each
 question, and for 2.0 a second classifier of whether there is one, trained on
 the sum of both losses. What it leaves open is BERT's and Hugging Face's
-(run_qa.py): question first, windows with a stride, targets of a window without
-an answer at <s>, n-best spans over all windows of a question.
+(run_qa.py): `<s> question </s></s> part of the context </s>`; a long context is
+cut into windows with a stride; a window without an answer has its targets at
+<s>; n-best spans over all windows of a question.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
+import functools
 import json
 import os
 import sys
 from typing import Any, ClassVar
 
-import jax.numpy as jnp
 import numpy as np
 
 from robertax import model
-from robertax.config import ModelConfig
+from robertax.config import Config
 from robertax.data.finetuning import Examples
 from robertax.errors import InputError
 from robertax.tasks import squad_files
-from robertax.tasks.finetune import Answers, FinetuneTask, Rows
+from robertax.tasks.finetune import Answers, Finetune, Rows
 from robertax.tasks.objectives import Tuning
 from robertax.tasks.squad_files import Question, f1
 from robertax.tasks.task import json_lines, plain_values
 from robertax.text import Tokenizer
 
-# A question and a stretch of its paragraph, and answers as tokens and back.
-#
-# `<s> question </s></s> stretch of the context </s>`, question first, as
-# Hugging Face's run_qa.py has it for RoBERTa; a long context is cut into
-# several windows that overlap.
-
-
+# The version of the official files that each row of TASKS reads.
+VERSION = {'squad': '1.1', 'squad2': '2.0'}
+TRAIN, DEV = 'train', 'dev'
+UNANSWERABLE, ANSWERABLE = range(2)
+ANSWER_LABELS = ('unanswerable', 'answerable')
+# A run at chance is one whose F1 is no more than this above random logits'.
+ABOVE_CHANCE = 2.0
 TOKENIZING_BATCH = 1024  # Texts that are encoded at a time.
 
 
 @dataclasses.dataclass(frozen=True)
-class WindowLaw:
-  """How questions become windows.
+class Windowing:
+  """How questions become windows of at most `length` tokens.
 
-  Attributes:
-    length: most tokens of a window.
-    doc_stride: tokens of the context that a window shares with the one before
-      it (run_qa.py's `doc_stride`; BERT's run_squad.py calls so what a window
-      is moved by).
-    question_length: tokens of a question that are read; the rest is cut off
-      (run_squad.py's `max_query_length`).
-    separators: </s> between question and context: RoBERTa's 2, BERT's 1.
+  `doc_stride` tokens are those of the window before (run_qa.py's; run_squad.py
+  calls so what a window is moved by); `question_length` tokens of the question
+  are read (run_squad.py's `max_query_length`); RoBERTa has 2 `separators`, BERT
+  1.
   """
   length: int = 512
   doc_stride: int = 128
@@ -57,8 +54,8 @@ class WindowLaw:
   separators: int = 2
 
   def __post_init__(self):
-    # A question may be longer than it is read; one of full length must leave
-    # room for new tokens in each window.
+    # Beside the longest question that is read, each window must have room for
+    # tokens of the context that the one before it has not.
     for key, least in (('doc_stride', 0), ('question_length', 1)):
       if getattr(self, key) < least:
         raise InputError(f'data.{key}={getattr(self, key)}: at least {least}.')
@@ -71,37 +68,23 @@ class WindowLaw:
           'that two windows share. Longer windows, or less of the other two.')
 
   def room(self, question_tokens: int) -> int:
-    """Tokens of the context that fit beside a question of so many."""
     return (self.length - 2 - self.separators
             - min(question_tokens, self.question_length))
 
 
 @dataclasses.dataclass(frozen=True)
 class EncodedQuestion:
-  """A question with its paragraph, in tokens.
-
-  Attributes:
-    question: as read.
-    question_ids: ids of all of it, before any cut.
-    context_ids: of the whole context.
-    offsets: int32[T,2], characters of the context that each of them stands
-      for; one array for all questions on a paragraph.
-  """
+  """A question and its context, neither cut; offsets are int32[T,2]."""
   question: Question
   question_ids: np.ndarray
   context_ids: np.ndarray
   offsets: np.ndarray
 
   def text(self, first: int, last: int) -> str:
-    """The context's own characters from token `first` to `last`, inclusive."""
     return self.question.context[self.offsets[first, 0]:self.offsets[last, 1]]
 
   def span(self, start: int, end: int) -> tuple[int, int]:
-    """The fewest tokens that cover characters start .. end - 1.
-
-    Returns:
-      (first, last) in the context, inclusive. (0, -1) if there are none.
-    """
+    """(first, last) token of characters start .. end - 1; (0, -1) for none."""
     first = int(np.searchsorted(self.offsets[:, 1], start, side='right'))
     last = int(np.searchsorted(self.offsets[:, 0], end, side='left')) - 1
     return (first, last) if first <= last else (0, -1)
@@ -109,41 +92,19 @@ class EncodedQuestion:
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-  """A stretch of the context beside its question.
+  """Tokens start .. end - 1 of the context of question `number`.
 
-  Attributes:
-    number: of the question in its list.
-    start, end: tokens of the context, start .. end - 1.
-    offset: where in the window the token `start` stands.
+  The first of them is at position `offset` of the window.
   """
   number: int
   start: int
   end: int
   offset: int
 
-  def place(self, first: int, last: int) -> tuple[int, int] | None:
-    """Tokens first .. last of the context as places in the window.
-
-    Returns:
-      (start, end), inclusive; None where not all of them are in it.
-    """
-    if not self.start <= first <= last < self.end:
-      return None
-    shift = self.offset - self.start
-    return first + shift, last + shift
-
 
 def encode_questions(questions: Sequence[Question], tokenizer: Tokenizer
                      ) -> list[EncodedQuestion]:
-  """Questions, without space around them, and contexts as they are.
-
-  Args:
-    questions: questions on one paragraph share its tokens.
-    tokenizer: of the model.
-
-  Raises:
-    InputError: a context without tokens.
-  """
+  """Encodes questions without space around them, and contexts as they are."""
   contexts = list(dict.fromkeys(q.context for q in questions))
   tokens = {}
   for at in range(0, len(contexts), TOKENIZING_BATCH):
@@ -162,7 +123,7 @@ def encode_questions(questions: Sequence[Question], tokenizer: Tokenizer
 
 
 def make_windows(encoded: Sequence[EncodedQuestion],
-                 law: WindowLaw) -> list[Window]:
+                 windowing: Windowing) -> list[Window]:
   """The windows of each question, in order.
 
   The first begins with the context; each next one shares `doc_stride` tokens
@@ -172,44 +133,45 @@ def make_windows(encoded: Sequence[EncodedQuestion],
   result = []
   for number, one in enumerate(encoded):
     asked = len(one.question_ids)
-    room, total = law.room(asked), len(one.context_ids)
-    offset = 1 + min(asked, law.question_length) + law.separators
-    for start in range(0, max(total - law.doc_stride, 1),
-                       room - law.doc_stride):
+    room, total = windowing.room(asked), len(one.context_ids)
+    offset = 1 + min(asked, windowing.question_length) + windowing.separators
+    for start in range(0, max(total - windowing.doc_stride, 1),
+                       room - windowing.doc_stride):
       result.append(Window(number, start, min(start + room, total), offset))
   return result
 
 
 def window_ids(window: Window, encoded: Sequence[EncodedQuestion],
-               law: WindowLaw, tokenizer: Tokenizer) -> np.ndarray:
-  """A window's tokens: int32[T], at most `law.length`."""
+               windowing: Windowing, tokenizer: Tokenizer) -> np.ndarray:
+  """A window's tokens: int32[T]."""
   one = encoded[window.number]
   return np.concatenate([
-      [tokenizer.bos_id], one.question_ids[:law.question_length],
-      [tokenizer.eos_id] * law.separators,
+      [tokenizer.bos_id], one.question_ids[:windowing.question_length],
+      [tokenizer.eos_id] * windowing.separators,
       one.context_ids[window.start:window.end],
       [tokenizer.eos_id]]).astype(np.int32)
 
 
 def window_targets(window: Window, encoded: Sequence[EncodedQuestion]
                    ) -> tuple[int, int]:
-  """Where the first gold answer begins and ends in the window, inclusive.
-
-  (0, 0), the place of <s>, where it has none, or not all of it is here.
+  """Where the first gold answer begins and ends, inclusive; 0, 0 (<s>) if it is
+  not in the window.
   """
   one = encoded[window.number]
   if not one.question.answers:
     return 0, 0
   answer = one.question.answers[0]
-  return window.place(*one.span(answer.start, answer.end)) or (0, 0)
+  first, last = one.span(answer.start, answer.end)
+  if not window.start <= first <= last < window.end:
+    return 0, 0
+  shift = window.offset - window.start
+  return first + shift, last + shift
 
 
 def unrecovered_questions(encoded: Sequence[EncodedQuestion]
                           ) -> Iterator[tuple[Question, str]]:
-  """Questions of which no gold answer is made of whole tokens.
-
-  Yields:
-    (question, what the tokens that cover its first answer give instead).
+  """Yields questions of which no gold answer is made of whole tokens, and what
+  the tokens that cover the first answer give instead.
   """
   for one in encoded:
     found = [one.text(*span) if span[1] >= 0 else '' for span in
@@ -219,24 +181,11 @@ def unrecovered_questions(encoded: Sequence[EncodedQuestion]
       yield one.question, found[0]
 
 
-# From start and end logits of windows to one answer a question.
-
-
 @dataclasses.dataclass(frozen=True)
-class DecodingLaw:
-  """Which spans are answers.
-
-  Attributes:
-    n_best: spans that are kept of each question.
-    max_answer_length: most tokens of an answer (run_qa.py's 30).
-  """
+class Decoding:
+  """Which spans are kept of each question; the defaults are run_qa.py's."""
   n_best: int = 20
   max_answer_length: int = 30
-
-  def __post_init__(self):
-    for key in ('n_best', 'max_answer_length'):
-      if getattr(self, key) < 1:
-        raise InputError(f'{key}={getattr(self, key)}: at least 1.')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,15 +202,12 @@ class Span:
 
 @dataclasses.dataclass(frozen=True)
 class Decoded:
-  """What the model says of one question.
+  """The answers to one question: `spans`, the best first, no text twice.
 
-  Attributes:
-    spans: the best first, at most n_best, no text twice.
-    null: the logits at <s>, of the window that gives the least for no answer
-      (run_qa.py's `min_null_prediction`).
-    no_answer: probability that there is no answer, by the classifier on <s>:
-      the least over the windows, for one that has an answer is enough. None
-      where no such logits were given.
+  `null` has the logits at <s> of the window where their sum is the least
+  (run_qa.py's `min_null_prediction`). `no_answer`, of 2.0, is the probability
+  by the classifier on <s> that there is no answer: the least over the windows,
+  for one that has an answer is enough.
   """
   spans: tuple[Span, ...]
   null: Span
@@ -269,7 +215,7 @@ class Decoded:
 
   @property
   def answer(self) -> str:
-    """The best span's text; '' if there is none, which only white space has."""
+    """The best span's text; '' for a context of white space."""
     return self.spans[0].text if self.spans else ''
 
   @property
@@ -279,26 +225,22 @@ class Decoded:
     return float(self.null.score - best)
 
 
-def best_pairs(starts: np.ndarray, ends: np.ndarray, law: DecodingLaw
+def best_pairs(starts: np.ndarray, ends: np.ndarray, decoding: Decoding
                ) -> list[tuple[int, int]]:
   """The n_best pairs (first, last) of largest starts[first] + ends[last].
 
-  first <= last < first + max_answer_length. All such pairs are looked at, not
-  only those of the 20 best starts and the 20 best ends as in run_qa.py, which
-  may have no pair in order. Of equal ones, the shorter first, then the earlier.
-
-  Args:
-    starts, ends: float[T], of the context's tokens.
-    law: how many, how long.
+  first <= last < first + max_answer_length. All such pairs count, not only
+  those of the 20 best starts and ends as in run_qa.py, which may have no pair
+  in order. Of equal ones, the shorter first, then the earlier.
   """
-  size, longest = len(starts), min(law.max_answer_length, len(starts))
+  size, longest = len(starts), min(decoding.max_answer_length, len(starts))
   sums = np.full((longest, size), -np.inf)
   for more in range(longest):
     sums[more, :size - more] = starts[:size - more] + ends[more:]
   flat = sums.ravel()
-  few = min(law.n_best, flat.size)
+  few = min(decoding.n_best, flat.size)
   if few < flat.size:
-    # Everything that ties with the last of them, or the cut would be by chance.
+    # All ties with the last of them, or the cut would be arbitrary.
     least = np.partition(flat, flat.size - few)[flat.size - few]
     found = np.flatnonzero(flat >= least)
   else:
@@ -312,54 +254,43 @@ def best_pairs(starts: np.ndarray, ends: np.ndarray, law: DecodingLaw
 def decode_windows(
     encoded: Sequence[EncodedQuestion], windows: Sequence[Window],
     start_logits: Sequence[np.ndarray], end_logits: Sequence[np.ndarray],
-    law: DecodingLaw,
+    decoding: Decoding,
     answerable: Sequence[float] | None = None) -> dict[str, Decoded]:
-  """Answers over all windows of each question.
+  """Answers over all windows of each question, by its id.
 
-  Args:
-    encoded: the questions.
-    windows: of them; each question has at least one.
-    start_logits, end_logits: for each window, float[T] over its tokens or more.
-    law: which spans are answers.
-    answerable: for each window, the classifier's log-odds that it has the
-      answer.
-
-  Returns:
-    By question id, in the questions' order.
+  Logits are float[T] of each window's tokens, or more; `answerable` has for
+  each window the log-odds that it has the answer.
   """
   candidates = [{} for _ in encoded]
   nulls = [None] * len(encoded)
   odds = np.full(len(encoded), -np.inf)
   for i, (window, starts, ends) in enumerate(zip(
       windows, start_logits, end_logits, strict=True)):
-    one, known = encoded[window.number], candidates[window.number]
+    number = window.number
+    one, known = encoded[number], candidates[number]
     null = Span('', float(starts[0]), float(ends[0]))
-    if nulls[window.number] is None or (
-        null.score < nulls[window.number].score):
-      nulls[window.number] = null
+    if nulls[number] is None or null.score < nulls[number].score:
+      nulls[number] = null
     if answerable is not None:
-      odds[window.number] = max(odds[window.number], answerable[i])
+      odds[number] = max(odds[number], answerable[i])
     here = slice(window.offset, window.offset + window.end - window.start)
-    for first, last in best_pairs(starts[here], ends[here], law):
+    for first, last in best_pairs(starts[here], ends[here], decoding):
       text = one.text(window.start + first, window.start + last).strip()
       span = Span(text, float(starts[window.offset + first]),
                   float(ends[window.offset + last]))
       if text and (text not in known or known[text].score < span.score):
         known[text] = span
-  return {one.question.id: Decoded(
-      tuple(sorted(known.values(), key=lambda s: -s.score)[:law.n_best]), null,
-      float(1 / (1 + np.exp(odd))) if answerable is not None else None)
-          for one, known, null, odd in zip(encoded, candidates, nulls, odds)}
+  found = {}
+  for one, known, null, odd in zip(encoded, candidates, nulls, odds):
+    spans = sorted(known.values(), key=lambda s: -s.score)[:decoding.n_best]
+    no_answer = float(1 / (1 + np.exp(odd))) if answerable is not None else None
+    found[one.question.id] = Decoded(tuple(spans), null, no_answer)
+  return found
 
 
 def final_answers(decoded: Mapping[str, Decoded], threshold: float | None = None
                   ) -> dict[str, str]:
-  """The prediction file: an answer by question id.
-
-  Args:
-    decoded: of each question.
-    threshold: no answer, '', where `no_answer` is larger. None: always one.
-  """
+  """The prediction file: '' where `no_answer` is above a threshold."""
   return {key: '' if threshold is not None and one.no_answer > threshold
           else one.answer for key, one in decoded.items()}
 
@@ -370,7 +301,7 @@ def choose_threshold(questions: Sequence[Question],
 
   As best_f1_thresh of the official script, but for questions of equal
   `no_answer`: those get an answer together or not at all, as they will in
-  `answers`, where the script counts them one by one.
+  `final_answers`, where the script counts them one by one.
   """
   has = np.array([bool(question.answers) for question in questions])
   given = final_answers(decoded)
@@ -387,12 +318,9 @@ def choose_threshold(questions: Sequence[Question],
 
 def n_best_predictions(decoded: Mapping[str, Decoded], version: str
                        ) -> dict[str, list[dict[str, str | float]]]:
-  """The nbest_predictions file of run_qa.py.
+  """The nbest_predictions file of run_qa.py, by question id.
 
-  Returns:
-    By question id, the best first: text, start_logit, end_logit, and
-    probability, the softmax over the list. In 2.0 '' is one of them, with the
-    logits at <s>.
+  In 2.0 '' is one of the spans, with the logits at <s>.
   """
   result = {}
   for key, one in decoded.items():
@@ -407,49 +335,36 @@ def n_best_predictions(decoded: Mapping[str, Decoded], version: str
   return result
 
 
-# The loss of extractive question answering: where the answer starts and ends.
-
-
-UNANSWERABLE, ANSWERABLE = range(2)
-ANSWER_LABELS = ('unanswerable', 'answerable'
-                )  # Of the classes, in their order.
-
-
 @dataclasses.dataclass(frozen=True)
 class SpanTuning(Tuning):
   """Spans and, with num_classes=2, whether there is an answer at all.
 
-  Fields: span_starts, span_ends int32[B,Q], places in the row, those of <s>
+  Fields: span_starts, span_ends int32[B,Q], positions in the row, those of <s>
   where the window has no answer; class_targets int32[B,Q], ANSWERABLE where it
   has one.
   """
   token_outputs: ClassVar[frozenset[str]] = frozenset({'starts', 'ends'})
 
   def loss(self, params, batch, dropout_keys, totals):
-    """Half the cross-entropies of start and end, over the window's tokens; of
-    SQuAD 2.0 plus that of the classifier on <s>, summed as in the paper
-    (section 5.2). In nats.
+    """Half the cross-entropies of start and end; of 2.0 plus that of the
+    classifier on <s>, summed as in the paper (section 5.2).
     """
-    encoder, x_BTD = self.body(params, batch, dropout_keys)
+    encoder, x_BTD = self.encode(params, batch, dropout_keys)
     weights = batch['class_weights']
     sums = model.span_loss(
         *encoder.span_logits(x_BTD), batch['segment_ids'],
         batch['span_starts'], batch['span_ends'], weights)
-    loss = sums['loss_sum']
     if self.model.num_classes:
       answerable = model.class_loss(
           encoder.class_logits(x_BTD, batch['class_positions'],
                                dropout_key=dropout_keys),
           batch['class_targets'], weights)
-      loss += answerable['loss_sum']
-      sums |= {'loss_sum': loss,
+      sums |= {'loss_sum': sums['loss_sum'] + answerable['loss_sum'],
                'answerable_correct_sum': answerable['correct_sum']}
-    objective = loss / jnp.maximum(totals['weight_sum'], 1.0)
-    return objective, sums | self.places(batch)
+    return self.mean_loss(sums, totals, batch)
 
   def outputs(self, params, batch):
-    """starts, ends [B,T], logits; of SQuAD 2.0 answerable [B,Q], log-odds."""
-    encoder, x_BTD = self.body(params, batch)
+    encoder, x_BTD = self.encode(params, batch, None)
     starts, ends = encoder.span_logits(x_BTD)
     found = {'starts': starts, 'ends': ends}
     if self.model.num_classes:
@@ -460,14 +375,12 @@ class SpanTuning(Tuning):
 
 
 def window_examples(encoded: Sequence[EncodedQuestion],
-                    windows: Sequence[Window], law: WindowLaw,
+                    windows: Sequence[Window], windowing: Windowing,
                     tokenizer: Tokenizer) -> Examples:
-  """Windows as examples, in order."""
   spans = np.array([window_targets(window, encoded)
                     for window in windows], np.int32).reshape(-1, 2)
   return Examples.of(
-      [window_ids(window, encoded, law, tokenizer)
-       for window in windows],
+      [window_ids(window, encoded, windowing, tokenizer) for window in windows],
       # An answer cannot end at <s>.
       values={'class_targets': np.where(
           spans[:, 1] > 0, ANSWERABLE, UNANSWERABLE).astype(np.int32)},
@@ -475,43 +388,22 @@ def window_examples(encoded: Sequence[EncodedQuestion],
       second_starts=np.array([w.offset for w in windows], np.int32))
 
 
-# The rows of TASKS, and the version of the official files that each reads.
-VERSION = {'squad': '1.1', 'squad2': '2.0'}
-TRAIN, DEV = 'train', 'dev'
-# A run at chance is one whose F1 is no more than this above random logits'.
-ABOVE_CHANCE = 2.0
-
-
-class Squad(FinetuneTask):
-  """SQuAD; config.task is `squad` (1.1) or `squad2` (2.0).
-
-  Attributes:
-    version: '1.1' or '2.0'.
-  """
+class Squad(Finetune):
+  """SQuAD; config.task is `squad` (1.1) or `squad2` (2.0)."""
+  objective_class = SpanTuning
   metrics = ('f1', 'exact')
 
-  def __init__(self, config: Any, shares: int):
-    """See FinetuneTask."""
+  def __init__(self, config: Config, shares: int):
     self.version = VERSION[config.task]
     self.labels = ANSWER_LABELS if self.version == '2.0' else ()
-    self._law, self._asked, self._last = None, {}, (None, None)
-    self._decoding = DecodingLaw(config.finetune.n_best,
-                                 config.finetune.max_answer_length)
+    self.heads = {'span_head': True, 'num_classes': len(self.labels)}
+    self._windows, self._decoded = {}, (None, None)
+    self._decoding = Decoding(config.finetune.n_best,
+                              config.finetune.max_answer_length)
     super().__init__(config, shares)
 
-  def heads(self, config: ModelConfig) -> ModelConfig:
-    """Spans; of 2.0, whether there is an answer."""
-    return dataclasses.replace(
-        config, span_head=True, num_classes=len(self.labels))
-
-  def make_objective(self) -> SpanTuning:
-    """Spans, and of 2.0 answerability, added."""
-    return SpanTuning(self.model, self.tokenizer.pad_id)
-
   def read(self) -> Mapping[str, Rows]:
-    """The files that data.train_files and data.eval_files name, or the official
-    ones of data.dir.
-    """
+    """The files of data.train_files and data.eval_files, or of data.dir."""
     found = {}
     for split, files in ((TRAIN, self.config.data.train_files),
                          (DEV, self.config.data.eval_files)):
@@ -539,10 +431,10 @@ class Squad(FinetuneTask):
 
   def encode(self, rows: Sequence[Question], split: str
              ) -> tuple[Examples, int]:
-    """Windows; tells what of questions and answers is lost by them."""
+    """Windows; prints what of questions and answers is lost by them."""
     encoded = encode_questions(rows, self.tokenizer)
-    made = make_windows(encoded, self.law)
-    found = window_examples(encoded, made, self.law, self.tokenizer)
+    made = make_windows(encoded, self.windowing)
+    found = window_examples(encoded, made, self.windowing, self.tokenizer)
     has = {w.number for w, end in zip(made, found.marks['span_ends']) if end}
     answerable = sum(bool(q.answers) for q in rows)
     lost = list(unrecovered_questions(encoded))
@@ -553,36 +445,32 @@ class Squad(FinetuneTask):
               f'{":" if i == 0 else ","} {q.answers[0].text[:40]!r} in '
               f'{instead[-44:]!r}' for i, (q, instead) in enumerate(lost[:3]))
           + (', ...' if len(lost) > 3 else '.'), file=sys.stderr)
-    longest = self.law.question_length
+    longest = self.windowing.question_length
     cut = sum(len(one.question_ids) > longest for one in encoded)
     if cut:
       print(f'{self.name} {split}: {cut} questions cut to {longest} tokens.',
             file=sys.stderr)
     return found, 0
 
-  @property
-  def law(self) -> WindowLaw:
-    """How questions become windows."""
-    if self._law is None:
-      data = self.config.data
-      self._law = WindowLaw(
-          self.max_length, data.doc_stride, data.question_length,
-          separators=1 if self.model.num_types else 2)
-    return self._law
+  @functools.cached_property
+  def windowing(self) -> Windowing:
+    data = self.config.data
+    return Windowing(self.max_length, data.doc_stride, data.question_length,
+                     separators=1 if self.model.num_types else 2)
 
   def decoded(self, split: str, answers: Answers) -> dict[str, Decoded]:
     """The spans of each question, from the logits of its windows."""
-    if self._last[0] is answers['starts']:
-      return self._last[1]
-    if split not in self._asked:
+    if self._decoded[0] is answers['starts']:
+      return self._decoded[1]
+    if split not in self._windows:
       encoded = encode_questions(self.splits[split].rows, self.tokenizer)
-      self._asked[split] = encoded, make_windows(encoded, self.law)
+      self._windows[split] = encoded, make_windows(encoded, self.windowing)
     ends = self.splits[split].examples.starts[1:-1]
     found = decode_windows(
-        *self._asked[split], np.split(answers['starts'], ends),
+        *self._windows[split], np.split(answers['starts'], ends),
         np.split(answers['ends'], ends), self._decoding,
         answers.get('answerable'))
-    self._last = answers['starts'], found
+    self._decoded = answers['starts'], found
     return found
 
   def predicted(self, split: str, answers: Answers
@@ -590,8 +478,7 @@ class Squad(FinetuneTask):
     """(answers by id, the no-answer threshold of best F1 on this split)."""
     decoded, threshold = self.decoded(split, answers), None
     if self.version == '2.0':
-      threshold = choose_threshold(
-          self.splits[split].rows, decoded)
+      threshold = choose_threshold(self.splits[split].rows, decoded)
     return final_answers(decoded, threshold), threshold
 
   def score(self, split: str, answers: Answers) -> dict[str, float]:
@@ -602,7 +489,6 @@ class Squad(FinetuneTask):
     return {name: found[name] for name in self.metrics}
 
   def lines(self, split: str, answers: Answers) -> Iterator[dict[str, Any]]:
-    """id, question, prediction, answers; of 2.0 no_answer, a probability."""
     predicted, _ = self.predicted(split, answers)
     decoded = self.decoded(split, answers)
     for row in self.splits[split].rows:
@@ -613,9 +499,8 @@ class Squad(FinetuneTask):
              **({} if odds is None else {'no_answer': odds})}
 
   def files(self, answers: Mapping[str, Answers]) -> dict[str, bytes]:
-    """predictions.json in the official form, nbest_predictions.json,
-    unrecovered.jsonl (answers that no whole tokens make); of 2.0 na_prob.json
-    and null_odds.json.
+    """The official forms, and unrecovered.jsonl: answers that no whole tokens
+    make.
     """
     of = answers[DEV]
     decoded = self.decoded(DEV, of)
@@ -627,14 +512,13 @@ class Squad(FinetuneTask):
       tables['null_odds.json'] = {k: d.null_odds for k, d in decoded.items()}
     lost = [{'id': question.id, 'answers': [a.text for a in question.answers],
              'whole_tokens': instead} for question, instead in
-            unrecovered_questions(self._asked[DEV][0])]
+            unrecovered_questions(self._windows[DEV][0])]
     return {name: (json.dumps(plain_values(table), ensure_ascii=False, indent=1)
                    + '\n').encode() for name, table in tables.items()} | {
                        'unrecovered.jsonl': json_lines(lost)}
 
   def degenerate(self, split: str, answers: Answers) -> str:
-    """No better than random logits, with the threshold that is best for them.
-    """
+    """No better than random logits at the threshold best for them."""
     rng = np.random.default_rng(0)
     random = {key: rng.normal(size=value.shape).astype(np.float32)
               for key, value in answers.items()}
@@ -647,9 +531,7 @@ class Squad(FinetuneTask):
 
   def conclude(self, folder: str, answers: Mapping[str, Answers],
                facts: dict[str, Any]) -> dict[str, Any]:
-    """As FinetuneTask; results.json has besides `official`, all that the
-    official script says of predictions.json, and of 2.0 the threshold.
-    """
+    """Adds `official`, the official script's scores; of 2.0 the threshold."""
     rows = self.splits[DEV].rows
     predicted, threshold = self.predicted(DEV, answers[DEV])
     more = {'version': self.version, 'official': squad_files.score_predictions(

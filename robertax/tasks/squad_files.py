@@ -1,11 +1,13 @@
-"""SQuAD's files: questions, predictions, no-answer scores.
+"""SQuAD's files and scores (Rajpurkar et al. 2016, 2018).
 
-The official JSON of SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018) and the
-files that their evaluation scripts read.
+Exact match and F1 are those of evaluate-v1.1.py and evaluate-v2.0.py of
+rajpurkar.github.io/SQuAD-explorer, which differ: without a common word, v1.1
+has an F1 of 0 even for two texts that are both empty when normalised, v2.0 has
+1 for those.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
 import json
 import math
@@ -14,42 +16,34 @@ import re
 import string
 from typing import Any
 
-from robertax import errors, files
 from robertax.errors import InputError
 
 VERSIONS = ('1.1', '2.0')
+_ARTICLES = re.compile(r'\b(a|an|the)\b')
+_PUNCTUATION = str.maketrans('', '', string.punctuation)
+# A no-answer probability above it makes the answer empty; evaluate-v2.0.py's.
+THRESHOLD = 1.0
 # `dev-v2.0.json[1::2]`: Python's slice of the file's articles.
 _SLICE = re.compile(r'(.+)\[(-?\d+)?:(-?\d+)?(?::(-?[1-9]\d*)?)?\]')
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """A gold answer.
-
-  Attributes:
-    text: as it stands in the context.
-    start: its first character's place there; -1 where the reader was not asked
-      for places.
-  """
+  """A gold answer; start is -1 where the reader was not asked for places."""
   text: str
   start: int = -1
 
   @property
   def end(self) -> int:
-    """One behind its last character."""
     return self.start + len(self.text)
 
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-  """A question on a paragraph.
+  """A question on a paragraph; `article` is the title.
 
-  Attributes:
-    id: unique in its set.
-    article: title of the article that the paragraph is of.
-    question: as written.
-    context: the paragraph, as written: offsets count its characters.
-    answers: in the file's order; empty where the paragraph has none (2.0).
+  Offsets count characters of the context, which is as written. Answers are in
+  the file's order; there are none where the paragraph has none (2.0).
   """
   id: str
   article: str
@@ -62,21 +56,21 @@ def read_questions(paths: str, version: str,
                    spans: bool = True) -> list[Question]:
   """The questions of one or more files.
 
-  `[a:b]` or `[a:b:step]` behind a path takes a slice of the file's articles, in
-  its order, as Python slices a list: dev-v2.0.json[::2] and dev-v2.0.json[1::2]
-  are two halves that share no article.
+  `[a:b]` or `[a:b:step]` behind a path takes a slice of the file's articles, as
+  Python slices a list: dev-v2.0.json[::2] and dev-v2.0.json[1::2] are two
+  halves that share no article.
 
   Args:
     paths: a path, or several with commas between.
-    version: '1.1', where each question has an answer, or '2.0'. Files of 1.1
-      are read as 2.0 too: all of their questions can be answered.
+    version: '1.1', where each question has an answer, or '2.0', as which files
+      of 1.1 are read too.
     spans: contexts, and the places of answers in them, must be there and right.
       Without, for scoring, ids and texts of answers are enough.
 
   Raises:
     InputError: names the file, the article and the question: a file that is not
       there or not of this form or version, a key that is missing, an id twice,
-      an answer that does not stand where it is said to.
+      an answer that is not at its place.
   """
   if version not in VERSIONS:
     raise InputError(f'version={version!r}: 1.1 or 2.0.')
@@ -93,8 +87,9 @@ def read_questions(paths: str, version: str,
   return questions
 
 
-def _read_one(path: str, version: str, spans: bool):
-  """(question, where it stands) of one file or a slice of it."""
+def _read_one(path: str, version: str, spans: bool
+              ) -> Iterator[tuple[Question, str]]:
+  """Yields (question, where it is) of one file or a slice of it."""
   part = None if os.path.exists(path) else _SLICE.fullmatch(path)
   name = part[1] if part else path
   content = _json_object(name)
@@ -133,7 +128,7 @@ def _read_one(path: str, version: str, spans: bool):
         yield Question(str(key), title, text, context, answers), place
 
 
-def _answers(entry: dict, context: str, spans: bool, place: str
+def _answers(entry: Any, context: str, spans: bool, place: str
              ) -> tuple[Answer, ...]:
   answers = []
   for answer in _typed_field(entry, 'answers', list, place):
@@ -159,41 +154,21 @@ def _answers(entry: dict, context: str, spans: bool, place: str
 
 
 def read_predictions(path: str) -> dict[str, str]:
-  """Answers by question id: the official prediction file.
-
-  Raises:
-    InputError: not a JSON object of strings, or an id twice.
-  """
+  """Answers by question id: the official prediction file."""
   return _values_by_id(path, str, 'a text, "" for no answer')
 
 
 def read_no_answer_scores(path: str) -> dict[str, float]:
   """By question id, the larger the surer that there is no answer.
 
-  The official na_prob file (probabilities), or Hugging Face's null_odds.
-
-  Returns:
-    In the order of the file, which matters where scores are equal.
-
-  Raises:
-    InputError: not a JSON object of numbers, or an id twice.
+  The official na_prob file (probabilities), or Hugging Face's null_odds, in the
+  order of the file, which matters where scores are equal.
   """
   scores = _values_by_id(path, (int, float), 'a number')
   for key, value in scores.items():
     if isinstance(value, bool) or math.isnan(value):
       raise InputError(f'{path}: {key}: expected a number, found {value!r}.')
   return {key: float(value) for key, value in scores.items()}
-
-
-def write_json(path: str, content: Mapping[str, Any]) -> None:
-  """Writes a JSON file, which appears whole or not at all.
-
-  Raises:
-    InputError: it cannot be written.
-  """
-  with errors.writing(path), files.writing_whole(path) as f:
-    json.dump(content, f, ensure_ascii=False, indent=1)
-    f.write('\n')
 
 
 def _values_by_id(path: str, kind, words: str) -> dict:
@@ -205,7 +180,7 @@ def _values_by_id(path: str, kind, words: str) -> dict:
 
 
 def _json_object(path: str) -> dict:
-  """A JSON object, in which no key stands twice."""
+  """A JSON object, in which no key is twice."""
   def once(pairs: Iterable[tuple[str, Any]]) -> dict:
     pairs = list(pairs)
     content = dict(pairs)
@@ -251,48 +226,26 @@ def _text_field(entry: Any, key: str, where: str) -> str:
   return text
 
 
-# Exact match and F1 of SQuAD, as its official scripts define them.
-#
-# evaluate-v1.1.py and evaluate-v2.0.py of rajpurkar.github.io/SQuAD-explorer;
-# they differ: without a common word, v1.1 has an F1 of 0 even for two texts
-# that are both empty when normalised, v2.0 has 1 for those. All scores are in
-# percent.
-
-
-_ARTICLES = re.compile(r'\b(a|an|the)\b')
-_PUNCTUATION = str.maketrans('', '', string.punctuation)
-# A no-answer probability above it makes the answer empty; evaluate-v2.0.py's.
-THRESHOLD = 1.0
-
-
 def normalize(text: str) -> str:
   """Lower case, no ASCII punctuation, no articles, single spaces.
 
-  >>> normalize("The  U.S. -- an 'Île'")
-  'us île'
-
   Punctuation goes without leaving a space, then articles: 'a-b' is 'ab', and
   'the-end' keeps its article as 'theend'.
+
+  >>> normalize("The  U.S. -- an 'Île'")
+  'us île'
   """
   text = text.lower().translate(_PUNCTUATION)
   return ' '.join(_ARTICLES.sub(' ', text).split())
 
 
 def exact_match(prediction: str, gold: str) -> float:
-  """1.0 where the normalised texts are equal."""
   return float(normalize(prediction) == normalize(gold))
 
 
 def f1(prediction: str, gold: str, version: str) -> float:
-  """Of the words of the normalised texts, each as often as it stands there.
-
-  Args:
-    prediction: a text.
-    gold: another.
-    version: '1.1' or '2.0'; see above.
-
-  Returns:
-    From 0 to 1.
+  """F1, from 0 to 1, of the words of the normalised texts, each as often as it
+  occurs.
   """
   ours, theirs = normalize(prediction).split(), normalize(gold).split()
   if version == '2.0' and not (ours and theirs):
@@ -308,26 +261,24 @@ def score_predictions(questions: Iterable[Question],
                       predictions: Mapping[str, str], version: str,
                       no_answer_scores: Mapping[str, float] | None = None,
                       threshold: float = THRESHOLD) -> dict[str, float | int]:
-  """Scores predictions.
+  """Scores predictions, in percent.
 
   A prediction for an unknown id is ignored. A missing one scores 0 in 1.1 and
-  is an empty answer in 2.0. (evaluate-v2.0.py leaves it out of the total,
-  or stops; so it is not scored there.)
+  is an empty answer in 2.0. (evaluate-v2.0.py leaves it out of the total, or
+  stops; so it is not scored there.)
 
   Args:
     questions: the references.
     predictions: answers by question id.
     version: '1.1' or '2.0'.
-    no_answer_scores: 2.0 only; the larger the surer. Each question that has a
-      prediction must have one.
+    no_answer_scores: 2.0 only; the larger the surer, for each prediction.
     threshold: a larger one of the no_answer_scores makes the prediction ''.
 
   Returns:
-    exact, f1 (percent), total, missing, unknown (counts). In 2.0 besides
-    HasAns_ and NoAns_ exact, f1, total, of the questions that have an answer
-    and those that have none (if there are any); with no_answer_scores,
-    best_exact, best_exact_thresh, best_f1, best_f1_thresh: of the threshold at
-    which the predictions as given score most.
+    exact, f1, total, missing, unknown (counts). In 2.0 also HasAns_ and NoAns_
+    exact, f1, total, of the questions with and without an answer (if there are
+    any); with no_answer_scores best_exact, best_exact_thresh, best_f1,
+    best_f1_thresh: of the threshold at which the predictions score most.
 
   Raises:
     InputError: no questions, a question of 1.1 without an answer, a prediction
@@ -391,21 +342,11 @@ def best_threshold(scores: Mapping[str, float],
                    predictions: Mapping[str, str],
                    no_answer_scores: Mapping[str, float],
                    has_answer: Mapping[str, bool]) -> tuple[float, float]:
-  """The no-answer threshold that would have been best for these questions.
+  """The best score in percent, and the no-answer threshold that gives it.
 
   evaluate-v2.0.py, `find_best_thresh`: questions are made answerable one by
   one, the surest first, those of equal score in the mapping's order; 0.0 stands
-  for none.
-
-  Args:
-    scores: of each question's prediction as given, 0 to 1.
-    predictions: answers by id; one that is missing is empty.
-    no_answer_scores: of questions in `scores`.
-    has_answer: of each question.
-
-  Returns:
-    (the best score in percent, its threshold: no answer where the no-answer
-    score is larger).
+  for none. `scores`, from 0 to 1, are of the predictions as given.
   """
   now = sum(not has for has in has_answer.values())
   best, threshold = now, 0.0

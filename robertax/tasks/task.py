@@ -1,102 +1,224 @@
-"""results.json and predictions.*, which a fine-tuning run writes last."""
+"""What a task offers to the rest of robertax, and what its run ends with.
 
-from collections.abc import Iterable, Mapping, Sequence
-import dataclasses
-import hashlib
+train/, inspection/, studies/ and paper/ know a task by these protocols alone,
+which `Pretrain` and the subclasses of `Finetune` keep; TASKS has a row for
+each. A fine-tuning run writes its predictions, and then results.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import json
 import math
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from robertax import files
-from robertax.corpus import Manifest
-from robertax.data.finetuning import Examples
-from robertax.errors import writing
+from robertax.errors import InputError, writing
 from robertax.tables import Table
 
-# Whether answers are more than a constant one: runs at chance are common
-# (fairseq #1114, #1946, #5361), and their scores look like scores.
+if TYPE_CHECKING:
+  import jax
+  import numpy as np
+
+  from robertax.config import Config, ModelConfig
+  from robertax.data.finetuning import HostRows, TuningBatches
+  from robertax.data.masking import Batch
+  from robertax.data.pipeline import Pipeline
+  from robertax.text import Tokenizer
+
+TASKS = Table({
+    'pretrain': 'robertax.tasks.pretrain:Pretrain',
+    **dict.fromkeys(
+        ('glue/cola', 'glue/sst2', 'glue/mrpc', 'glue/stsb', 'glue/qqp',
+         'glue/mnli', 'glue/qnli', 'glue/rte', 'glue/wnli'),
+        'robertax.tasks.glue:Glue'),
+    'text_classification': 'robertax.tasks.glue:TextClassification',
+    'qnli_ranking': 'robertax.tasks.qnli:QnliRanking',
+    'wnli_spans': 'robertax.tasks.wnli:Wnli',
+    'wsc': 'robertax.tasks.wsc:Wsc',
+    **dict.fromkeys(('race', 'race/middle', 'race/high'),
+                    'robertax.tasks.race:Race'),
+    **dict.fromkeys(('squad', 'squad2'), 'robertax.tasks.squad:Squad')})
 
 
-def why_degenerate(found: Sequence[int], labels: Sequence[int],
-                   names: Sequence[str], split: str) -> str:
-  """Why these classes say nothing; '' if they do.
+class Objective(Protocol):
+  """A loss, as a compiled step takes it; equal ones share that step."""
 
-  Args:
-    found, labels: classes, predicted and right.
-    names: of the classes, for people.
-    split: of what, likewise.
+  def init(self, key: jax.Array) -> Any:
+    """Returns random parameters. Traceable."""
+
+  def totals(self, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Returns the scalars that the loss is divided by."""
+
+  def loss(self, params: Any, batch: Mapping[str, jax.Array],
+           dropout_keys: jax.Array | None, totals: Mapping[str, jax.Array]
+           ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The loss in nats, of all of a batch or a micro-batch.
+
+    Args:
+      params: the model's.
+      batch: fields by name.
+      dropout_keys: uint32[B,2]; None: no dropout.
+      totals: of the whole batch.
+
+    Returns:
+      The share of these rows in the whole batch's loss, and sums over them,
+      such as loss_sum, weight_sum and token_sum (without padding).
+    """
+
+
+class AnsweringObjective(Objective, Protocol):
+  """An objective whose outputs are of tokens, [B, T, ...], or of slots."""
+  token_outputs: ClassVar[frozenset[str]]
+
+  def outputs(self, params: Any, batch: Mapping[str, jax.Array]
+              ) -> dict[str, jax.Array]:
+    """Returns the answers to a batch, without dropout."""
+
+
+class Task(Protocol):
+  """What training needs of any task; `fine_tunes` says of which kind it is.
+
+  The model has the size of the vocabulary and the heads that the task needs.
   """
-  found, labels = np.asarray(found, int), np.asarray(labels, int)
-  if len(np.unique(found)) == 1:
-    return f'all answers on {split} are {names[found[0]]}.'
-  value = 100 * np.mean(found == labels)
-  chance = 100 * np.bincount(labels).max() / len(labels)
-  if value <= chance:
-    return (f'accuracy {value:.2f} on {split} is not above {chance:.2f}, what '
-            'a constant answer has.')
-  return ''
+  fine_tunes: ClassVar[bool]
+  tokenizer: Tokenizer
+  model: ModelConfig
+  objective: Objective
+
+  @classmethod
+  def of(cls, config: Config, shares: int) -> Task:
+    """Prepares the data; `shares` devices share a micro-batch.
+
+    Raises:
+      InputError: wrong input of any kind.
+    """
+
+  def describe(self, steps: int) -> str:
+    """Says how much data so many steps read."""
+
+  def identity(self) -> dict[str, str]:
+    """Returns hashes of the data, which a checkpoint keeps."""
+
+  def train_batches(self, start_step: int, rows: HostRows
+                    ) -> Iterator[Batch]:
+    """Makes batches without end, of which each is a function of seed and step.
+
+    Args:
+      start_step: the first batch's.
+      rows: from the size of a whole batch to the rows that this host makes.
+    """
+
+  def train_metrics(self, step: int, sums: dict[str, float]
+                    ) -> dict[str, float]:
+    """Turns the sums of update number `step` into what is logged."""
 
 
-# What a task reads, as hashes: a checkpoint says which data it belongs to.
-#
-# Of what the data are, not of where they lie or when they were made: the same
-# text with another date, or prepared again in another cache, is the same.
+class PretrainingTask(Task, Protocol):
+  """A task over prepared records, evaluated by sums of its loss."""
+  corpora: tuple[str, ...]
+
+  def pipeline(self, step: int) -> Pipeline:
+    """Returns what makes batch `step`, all rows of it."""
+
+  def epoch(self, step: int) -> float:
+    """Returns the passes over all training records before `step`."""
+
+  def epochs(self, step: int) -> dict[str, float]:
+    """Returns the passes over each corpus's before `step`."""
+
+  def eval_sets(self, batch_size: int, max_examples: int, rows: np.ndarray
+                ) -> dict[str, Callable[[], Iterator[Batch]]]:
+    """Returns for each set what begins its batches, this host's rows."""
+
+  def eval_constants(self, batch_size: int, max_examples: int
+                     ) -> dict[str, dict[str, float]]:
+    """Returns for each set sums that depend on no parameters."""
+
+  def summarize(self, sums: dict[str, float]) -> dict[str, float]:
+    """Turns sums over a set into metrics; an InputError if it has no target."""
+
+  def heldout_ids(self, count: int) -> list[np.ndarray]:
+    """Returns the ids of `count` held-out examples."""
 
 
-FORMS = ('array_record', 'memmap')
+class FinetuningTask(Task, Protocol):
+  """A task of labelled splits, evaluated by a score of all answers.
 
-
-def records_content(manifests: Iterable[Manifest]) -> dict[str, str]:
-  """Hashes of prepared corpora.
-
-  Returns:
-    `<corpus>/<sequence length>/counts`, of how many documents, sentences,
-    examples and tokens there are in what format, and, as far as the manifest
-    has checksums of its files, `.../array_record` and `.../memmap`, of these.
+  `metrics` are in percent; the first chooses the best weights. `answers` are as
+  data.finetuning.collect_answers returns them.
   """
-  found = {}
-  for manifest in manifests:
-    values = dataclasses.asdict(manifest)
-    name = f'{manifest.corpus}/{manifest.sequence_length}'
-    found[f'{name}/counts'] = _content_hash([values[key] for key in (
-        'version', 'corpus', 'format', 'sentences', 'pair_law', 'duplicates',
-        'splits')])
-    files = {file: checksum.sha256 for file, checksum
-             in getattr(manifest, 'checksums', {}).items()
-             if not file.endswith('.json')}
-    for form in FORMS:
-      of_form = {file: value for file, value in files.items()
-                 if ('.array_record' in file) == (form == 'array_record')}
-      if of_form:
-        found[f'{name}/{form}'] = _content_hash(of_form)
-  return found
+  objective: AnsweringObjective
+  metrics: tuple[str, ...]
+  labels: tuple[str, ...]
+  epoch_steps: int
 
+  @property
+  def metric(self) -> str:
+    """The first of `metrics`."""
 
-def examples_content(splits: dict[str, Examples]) -> dict[str, str]:
-  """Hashes of encoded splits: ids, labels, groups, order."""
-  found = {}
-  for name, examples in splits.items():
-    total = hashlib.sha256()
-    for field in dataclasses.fields(examples):
-      value = getattr(examples, field.name)
-      arrays = value if isinstance(value, dict) else {'': value}
-      for key in sorted(arrays):
-        array = np.ascontiguousarray(arrays[key])
-        total.update(
-            f'{field.name} {key} {array.dtype} {array.shape} '.encode())
-        total.update(array.tobytes())
-    found[name] = total.hexdigest()[:16]
-  return found
+  @property
+  def dev_splits(self) -> list[str]:
+    """Names of the splits that are scored, the main one first."""
 
+  @property
+  def test_splits(self) -> list[str]:
+    """Names of the splits without labels."""
 
-def _content_hash(value: Any) -> str:
-  text = json.dumps(value, sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()[:16]
+  def batches(self, split: str) -> TuningBatches:
+    """Returns what makes the evaluation batches of a split."""
+
+  def eval_batches(self, split: str) -> Iterator[Batch]:
+    """Makes the batches of a split, all rows of each."""
+
+  def score(self, split: str, answers: dict[str, np.ndarray]
+            ) -> dict[str, float]:
+    """Returns `metrics` of a labelled split, in percent."""
+
+  def conclude(self, folder: str, answers: Mapping[str, dict[str, np.ndarray]],
+               facts: dict[str, Any]) -> dict[str, Any]:
+    """Scores the best weights; writes predictions, then results.json.
+
+    Args:
+      folder: the workdir; '': nothing is written.
+      answers: by split.
+      facts: of the run, for results.json, whose content is returned.
+    """
 
 
 RESULTS = 'results.json'
+
+
+def write_results(folder: str, found: Mapping[str, Any],
+                  texts: Mapping[str, bytes]) -> dict[str, Any]:
+  """Writes the files, then results.json, each whole or not at all.
+
+  Args:
+    folder: the workdir; '': nothing is written.
+    found: content of results.json, to which the names of the files are added;
+      what it holds is returned.
+    texts: content by name of the file.
+
+  Raises:
+    InputError: the folder cannot be written.
+  """
+  found = plain_values({**found, 'files': sorted(texts)})
+  last = json.dumps(found, indent=2, ensure_ascii=False) + '\n'
+  content = {**texts, RESULTS: last.encode()} if folder else {}
+  for name, data in content.items():
+    path = files.join(folder, name)
+    with writing(path):
+      files.write_bytes(path, data)
+  return found
+
+
+def parse_json(content: str | bytes, where: str) -> Any:
+  """Reads JSON in UTF-8; an InputError says `where` there is none."""
+  try:
+    return json.loads(content if isinstance(content, str)
+                      else content.decode('utf-8'))
+  except (ValueError, RecursionError) as e:  # UnicodeDecodeError is one.
+    raise InputError(f'{where}: not JSON: {e}') from e
 
 
 def json_lines(lines: Iterable[Mapping[str, Any]]) -> bytes:
@@ -106,7 +228,7 @@ def json_lines(lines: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 def plain_values(value: Any) -> Any:
-  """NumPy's numbers as Python's; what is no number is null (JSON)."""
+  """NumPy's numbers as Python's; NaN and infinity as None, JSON's null."""
   if isinstance(value, Mapping):
     return {key: plain_values(v) for key, v in value.items()}
   if isinstance(value, (list, tuple)):
@@ -118,41 +240,17 @@ def plain_values(value: Any) -> Any:
   return value
 
 
-def write_results(folder: str, found: Mapping[str, Any],
-                  texts: Mapping[str, bytes]) -> dict[str, Any]:
-  """Writes the files, then results.json, each whole or not at all.
-
-  Args:
-    folder: W; '': nothing is written.
-    found: what results.json is to hold; the names of the files are added.
-    texts: content by name of the file.
-
-  Returns:
-    What results.json holds.
-
-  Raises:
-    InputError: the folder cannot be written.
-  """
-  found = plain_values({**found, 'files': sorted(texts)})
-  content = dict(texts) if folder else {}
-  if folder:
-    content[RESULTS] = (json.dumps(found, indent=2, ensure_ascii=False)
-                        + '\n').encode()
-  for name, data in content.items():
-    path = files.join(folder, name)
-    with writing(path):
-      files.write_bytes(path, data)
-  return found
-
-
 def describe_results(found: Mapping[str, Any]) -> str:
   """A score with data set, split, rows and seed, as it is always printed."""
+  def number(value: float | None) -> str:
+    return 'none' if value is None else f'{value:.2f}'
+
   scores = '; '.join(
-      f'{split} ' + ', '.join(f'{name} {_said_number(value)}'
+      f'{split} ' + ', '.join(f'{name} {number(value)}'
                               for name, value in values.items())
       for split, values in found['scores'].items())
   text = (
-      f'{found["task"]}: {found["metric"]} {_said_number(found["value"])} on '
+      f'{found["task"]}: {found["metric"]} {number(found["value"])} on '
       f'{found["split"]} ({found["rows"]} rows of {found["data"]}), seed '
       f'{found["seed"]}, best epoch {found["best_epoch"]:g} of training on '
       f'{found["train_rows"]} rows of {found["train_data"]}. All: '
@@ -160,26 +258,3 @@ def describe_results(found: Mapping[str, Any]) -> str:
   if found['degenerate']:
     text += f'\nDEGENERATE: {found["degenerate_because"]}'
   return text
-
-
-def _said_number(value: float | None) -> str:
-  return 'none' if value is None else f'{value:.2f}'
-
-
-# The tasks by name: a new one is a class and a row here.
-
-
-TASKS = Table({
-    'pretrain': 'robertax.tasks.pretrain:Pretrain',
-    **dict.fromkeys(
-        ('glue/cola', 'glue/sst2', 'glue/mrpc', 'glue/stsb', 'glue/qqp',
-         'glue/mnli', 'glue/qnli', 'glue/rte', 'glue/wnli'),
-        'robertax.tasks.glue:Glue'),
-    'text_classification': (
-        'robertax.tasks.glue:TextClassification'),
-    'qnli_ranking': 'robertax.tasks.qnli:QnliRanking',
-    'wnli_spans': 'robertax.tasks.wnli:Wnli',
-    'wsc': 'robertax.tasks.wsc:Wsc',
-    **dict.fromkeys(('race', 'race/middle', 'race/high'),
-                    'robertax.tasks.race:Race'),
-    **dict.fromkeys(('squad', 'squad2'), 'robertax.tasks.squad:Squad')})

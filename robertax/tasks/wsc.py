@@ -1,11 +1,16 @@
 """WSC: does a pronoun stand for a phrase? (SuperGLUE, Wang et al. 2019)
 
-Phrases are put in the pronoun's place and scored by the masked-LM head; it
-stands for the query if no other phrase of the sentence scores higher. Only rows
-in which it does are trained on.
+Phrases are put in the pronoun's place and scored by the masked-LM head; the
+pronoun stands for the query if no other phrase of the sentence scores higher.
+Only rows in which it does are trained on. A line of DIR/{train,val,test}.jsonl
+is `{"text": ..., "target": {"span1_text": query, "span1_index": ...,
+"span2_text": pronoun, "span2_index": ...}, "idx": ..., "label": true or
+false}`; indices count words between white space. Rows are read, candidates
+chosen and sequences made as in fairseq (examples/roberta/wsc: wsc_utils.py,
+wsc_task.py, wsc_criterion.py), but for what comments say.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import json
@@ -16,27 +21,21 @@ from typing import Any
 
 import numpy as np
 
-from robertax.config import ModelConfig
 from robertax.corpus.readers import unpacked_lines
 from robertax.data.finetuning import Examples
 from robertax.errors import InputError, unknown
-from robertax.tasks import noun_chunks
-from robertax.tasks.finetune import Answers, FinetuneTask, Rows
+from robertax.tables import Table
+from robertax.tasks.finetune import Answers, Finetune, Rows, why_degenerate
 from robertax.tasks.objectives import SpanRanking
-from robertax.tasks.task import why_degenerate
+from robertax.tasks.task import parse_json
 from robertax.text import Tokenizer
 
-# Sentences with a pronoun and a phrase that it may stand for: WSC's rows.
-#
-# SuperGLUE's form (Wang et al. 2019): DIR/{train,val,test}.jsonl, a line
-# `{"text": ..., "target": {"span1_text": query, "span1_index": ...,
-# "span2_text": pronoun, "span2_index": ...}, "idx": ..., "label": true or
-# false}`, the indices counting words between white space. What is done to a row
-# is fairseq's law (examples/roberta/wsc/wsc_utils.py, jsonl_iterator), but that
-# marks behind a pronoun stay in the text (there they are lost in four rows).
-
-
 SPLITS = ('train', 'val', 'test')
+ANSWERS = ('no', 'yes')
+SPACY_MODEL = 'en_core_web_lg'  # fairseq's choice.
+# Each is a function from a text to its noun phrases.
+CHUNKERS = Table(rules='robertax.tasks.noun_chunks:noun_chunks',
+                 spacy='robertax.tasks.wsc:spacy_chunks')
 _TRAILING = '.,"'
 # Penn Treebank's spaces, in front of marks and clitics: `Mr. Singer 's`.
 _SPACED = re.compile(r" +(?=(?:[,.;:!?)]|['’](?:s|m|d|re|ve|ll)\b|n['’]t\b))")
@@ -44,15 +43,10 @@ _SPACED = re.compile(r" +(?=(?:[,.;:!?)]|['’](?:s|m|d|re|ve|ll)\b|n['’]t\b))
 
 @dataclasses.dataclass(frozen=True)
 class PronounSentence:
-  """A text around a pronoun: `prefix` + `pronoun` + `suffix` is all of it.
+  """A text, `prefix` + `pronoun` + `suffix`, and the phrase asked about.
 
-  Attributes:
-    id: of the row, as text.
-    prefix: ends with its space, if there is one.
-    pronoun: one word.
-    suffix: begins with its space, if there is one.
-    query: the phrase asked about.
-    label: whether the pronoun stands for it; None where that is not known.
+  Spaces around the pronoun belong to prefix and suffix. `label` is whether the
+  pronoun stands for the query; None where that is not known.
   """
   id: str
   prefix: str
@@ -68,13 +62,11 @@ class PronounSentence:
 
 @dataclasses.dataclass(frozen=True)
 class ReadSentences:
-  """What `read` found.
+  """The sentences of a file, in its order.
 
-  Attributes:
-    sentences: in the file's order.
-    moved: rows whose pronoun stands one word behind its index.
-    elsewhere: rows whose query does not stand at its index. No harm: only its
-      text is used (`Kamenev and Zinoviev` may stand apart).
+  `moved` counts pronouns that are one word behind their index, `elsewhere`
+  queries that are not at theirs. No harm: only their text is used (`Kamenev and
+  Zinoviev` may stand apart).
   """
   sentences: list[PronounSentence]
   moved: int
@@ -82,12 +74,7 @@ class ReadSentences:
 
 
 def read_sentences(folder: str, split: str, file: str = '') -> ReadSentences:
-  """Reads a split.
-
-  Args:
-    folder: with train.jsonl, val.jsonl and test.jsonl.
-    split: of SPLITS.
-    file: read this one instead.
+  """Reads a split of the folder, or the file.
 
   Raises:
     InputError: a missing file; a line that is no such object, or whose pronoun
@@ -116,11 +103,8 @@ def read_sentences(folder: str, split: str, file: str = '') -> ReadSentences:
   return ReadSentences(sentences, moved, elsewhere)
 
 
-def _parse_row(line: bytes, where: str) -> dict:
-  try:
-    row = json.loads(line.decode('utf-8'))
-  except (ValueError, RecursionError) as e:
-    raise InputError(f'{where}: not JSON: {e}') from e
+def _parse_row(line: bytes, where: str) -> dict[str, Any]:
+  row = parse_json(line, where)
   target = row.get('target') if isinstance(row, dict) else None
   if not isinstance(target, dict):
     raise InputError(f'{where}: not an object with "text" and "target".')
@@ -137,8 +121,9 @@ def _parse_row(line: bytes, where: str) -> dict:
   return row
 
 
-def _parse_sentence(row, where) -> tuple[PronounSentence, bool, bool]:
-  """(sentence, whether its pronoun was one word on, its query elsewhere)."""
+def _parse_sentence(row: dict[str, Any], where: str
+                    ) -> tuple[PronounSentence, bool, bool]:
+  """(sentence, whether its pronoun is moved, its query elsewhere)."""
   target, tokens = row['target'], row['text'].split()
   index, pronoun = target['span2_index'], target['span2_text']
   at = [i for i in (index, index + 1) if 0 <= i < len(tokens)
@@ -150,6 +135,7 @@ def _parse_sentence(row, where) -> tuple[PronounSentence, bool, bool]:
         f'{where}: span2_index is {index}, and there stands {here!r}, not the '
         f'span2_text {target["span2_text"]!r}: the index counts words between '
         'white space, from 0.')
+  # fairseq loses these marks, in four rows.
   marks = tokens[at[0]][len(pronoun):]
   prefix = detokenized(tokens[:at[0]])
   # Both together: a mark may follow the pronoun with a space between.
@@ -179,11 +165,7 @@ def detokenized(tokens: list[str]) -> str:
 
 def require_labels(sentences: list[PronounSentence], where: str
                    ) -> Iterator[PronounSentence]:
-  """All of them, once each has a label.
-
-  Raises:
-    InputError: one has none.
-  """
+  """Yields all sentences; raises an InputError at one without a label."""
   for sentence in sentences:
     if sentence.label is None:
       raise InputError(f'{where}: row {sentence.id} has no label, and is to be '
@@ -191,26 +173,13 @@ def require_labels(sentences: list[PronounSentence], where: str
     yield sentence
 
 
-# What else a pronoun may stand for: the candidates beside the query.
-#
-# fairseq's law (examples/roberta/wsc/wsc_utils.py, filter_noun_chunks): the
-# noun phrases of the sentence, but pronouns, and but those that hold the
-# query's text or are held by it. Here a text is a candidate once.
-
-
-SPACY_MODEL = 'en_core_web_lg'  # fairseq's choice.
-
-
 def find_candidates(sentence: PronounSentence,
                     chunker: str = 'rules') -> list[str]:
-  """The candidates of a sentence, in the order in which they stand there.
+  """The phrases beside the query that a pronoun may stand for, in order.
 
-  Args:
-    sentence: its text and query.
-    chunker: a row of CHUNKERS.
-
-  Raises:
-    InputError: no such chunker, or its library is not installed.
+  They are the noun phrases of the sentence, except pronouns and those that hold
+  the query's text or are held by it (filter_noun_chunks). Unlike in fairseq a
+  text is a candidate once.
   """
   if chunker not in CHUNKERS:
     raise unknown('finetune.chunker', chunker, CHUNKERS)
@@ -218,14 +187,13 @@ def find_candidates(sentence: PronounSentence,
 
 
 def without_query(phrases: list[str], query: str) -> list[str]:
-  """Those that neither hold the query's text nor are held by it."""
   query = query.lower()
   return [p for p in phrases
           if p.lower() not in query and query not in p.lower()]
 
 
-def _spacy_chunks(text: str) -> list[str]:
-  """spaCy's noun chunks and its runs of nouns, pronouns left out."""
+def spacy_chunks(text: str) -> list[str]:
+  """spaCy's noun chunks and its runs of nouns, without pronouns."""
   sentence = _spacy()(text)
   spans = {(c.start, c.end) for c in sentence.noun_chunks}
   start, kind = 0, None
@@ -259,29 +227,13 @@ def _spacy():
         f"spacy download {SPACY_MODEL}, or take 'rules'.") from e
 
 
-CHUNKERS: dict[str, Callable[[str], list[str]]] = {
-    'rules': noun_chunks.noun_chunks, 'spacy': _spacy_chunks}
-
-
-# WSC's sentences as ids: the query and each candidate in the pronoun's place.
-#
-# fairseq's law (examples/roberta/wsc/wsc_task.py, binarize_with_mask, and
-# wsc_criterion.py, get_masked_input): the phrase stands where the pronoun
-# stood, with the space before it that the pronoun had; all its tokens are
-# masked; its score is the mean log-probability of those tokens. Sequences here
-# are `<s> text </s>`, as in pretraining; fairseq's recipe leaves the <s> out.
-
-
 @dataclasses.dataclass(frozen=True)
 class WscFeatures:
-  """Groups of sequences, one group a sentence.
+  """Groups of sequences, one group a sentence: the query, then its candidates.
 
-  Attributes:
-    examples: the query, then its candidates. values: span_targets int32[E, S],
-      the phrase's own ids, and span_weights float32[E, S], 1 where there is
-      one; marks: span_positions int32[E, S], where they stand.
-    phrases: for each sentence, the query and its candidates as text.
-    truncated: sequences whose ends were cut.
+  The examples' values are span_targets int32[E, S], the phrase's own ids, and
+  span_weights float32[E, S], 1 where there is one; their marks span_positions
+  int32[E, S]. `phrases` has the texts; `truncated` sequences were cut.
   """
   examples: Examples
   phrases: list[list[str]]
@@ -290,14 +242,12 @@ class WscFeatures:
 
 def encode_sentences(sentences: Sequence[PronounSentence], tokenizer: Tokenizer,
                      max_length: int, chunker: str = 'rules') -> WscFeatures:
-  """Sequences of all sentences.
+  """The query and each candidate in the pronoun's place, all tokens masked.
 
-  Args:
-    sentences: any number.
-    tokenizer: of the model.
-    max_length: most tokens of a sequence. A longer one keeps what is around the
-      phrase.
-    chunker: a row of candidates.CHUNKERS.
+  A phrase has the space before it that the pronoun had (binarize_with_mask,
+  get_masked_input). Sequences are `<s> text </s>`, as in pretraining; fairseq's
+  recipe leaves the <s> out. One of more than `max_length` tokens keeps what is
+  around the phrase.
   """
   phrases = [[s.query, *find_candidates(s, chunker)] for s in sentences]
   texts = []
@@ -337,30 +287,25 @@ def encode_sentences(sentences: Sequence[PronounSentence], tokenizer: Tokenizer,
 
 
 def context_window(before: int, behind: int, room: int) -> tuple[int, int]:
-  """How many tokens stay on each side: all, or half of the room and what the
-  other side leaves.
+  """Tokens kept on each side: all, or half the room and what the other side
+  leaves.
 
-  >>> window(5, 5, 20), window(50, 5, 20), window(50, 50, 21)
-  ((5, 5), (15, 5), (11, 10))
+  >>> context_window(5, 5, 20), context_window(50, 5, 20)
+  ((5, 5), (15, 5))
+  >>> context_window(50, 50, 21)
+  (11, 10)
   """
   right = min(behind, max(room // 2, room - before))
   return min(before, room - right), right
 
 
-ANSWERS = ('no', 'yes')
-
-
-class PronounTask(FinetuneTask):
-  """What is trained on WSC's sentences; subclasses say what is asked of it."""
-
+class PronounTask(Finetune):
+  """A task that is trained on WSC's sentences."""
+  heads = {'lm_head': True}
   metrics = ('accuracy',)
-
-  def heads(self, config: ModelConfig) -> ModelConfig:
-    """The masked-LM head, as it was pretrained."""
-    return dataclasses.replace(config, lm_head=True)
+  objective: SpanRanking
 
   def make_objective(self) -> SpanRanking:
-    """finetune.ranking_loss."""
     finetune = self.config.finetune
     return SpanRanking(self.model, self.tokenizer.pad_id,
                        finetune.ranking_loss, finetune.margin_alpha,
@@ -368,7 +313,6 @@ class PronounTask(FinetuneTask):
 
   def encode(self, rows: Sequence[PronounSentence], split: str
              ) -> tuple[Examples, int]:
-    """Groups of a query and its candidates."""
     found = encode_sentences(rows, self.tokenizer, self.max_length,
                              self.config.finetune.chunker)
     sizes = np.array([len(p) for p in found.phrases])
@@ -379,12 +323,23 @@ class PronounTask(FinetuneTask):
              'answered yes' if alone else ''), file=sys.stderr)
     return found.examples, found.truncated
 
-  def fitting(self, split: str, answers: Answers) -> np.ndarray:
+  def predictions(self, split: str, answers: Answers) -> np.ndarray:
     """bool[groups]: whether no candidate scores more than the query."""
     firsts = self.splits[split].examples.firsts
     scores = answers['scores']
     return np.array([scores[a] >= scores[a:b].max()
                      for a, b in zip(firsts, firsts[1:])], bool)
+
+  def row_labels(self, split: str) -> np.ndarray:
+    return np.array([row.label for row in self.splits[split].rows])
+
+  def score(self, split: str, answers: Answers) -> dict[str, float]:
+    return {'accuracy': 100 * float(np.mean(
+        self.predictions(split, answers) == self.row_labels(split)))}
+
+  def degenerate(self, split: str, answers: Answers) -> str:
+    return why_degenerate(self.predictions(split, answers),
+                          self.row_labels(split), ANSWERS, split)
 
   def read_wsc_train(self, folder: str) -> Rows:
     """The rows of WSC's train.jsonl in which the query is right."""
@@ -395,7 +350,6 @@ class PronounTask(FinetuneTask):
 
   def read_wsc(self, folder: str, split: str, labelled: bool
                ) -> list[PronounSentence]:
-    """A split; says how many rows do not stand where their indices say."""
     found, where = read_sentences(folder, split), f'{folder}/{split}.jsonl'
     if found.moved or found.elsewhere:
       print(f'{where}: {found.moved} pronouns stand one word behind their '
@@ -409,7 +363,6 @@ class Wsc(PronounTask):
   """SuperGLUE's WSC."""
 
   def read(self) -> Mapping[str, Rows]:
-    """train (positive rows), val, and test if asked for."""
     folder = self.config.data.dir
     found = {'train': self.read_wsc_train(folder), 'val': Rows(
         self.read_wsc(folder, 'val', labelled=True), f'{folder}/val.jsonl')}
@@ -418,16 +371,9 @@ class Wsc(PronounTask):
                            f'{folder}/test.jsonl', labelled=False)
     return found
 
-  def score(self, split: str, answers: Answers) -> dict[str, float]:
-    """accuracy."""
-    labels = [row.label for row in self.splits[split].rows]
-    return {'accuracy': 100 * float(np.mean(
-        self.fitting(split, answers) == labels))}
-
   def lines(self, split: str, answers: Answers) -> Iterator[dict[str, Any]]:
-    """idx, prediction, label, and the margin over the best candidate."""
     firsts = self.splits[split].examples.firsts
-    for row, fits, a, b in zip(self.splits[split].rows, self.fitting(
+    for row, fits, a, b in zip(self.splits[split].rows, self.predictions(
         split, answers), firsts, firsts[1:]):
       others = answers['scores'][a + 1:b]
       label = {} if row.label is None else {'label': row.label}
@@ -444,9 +390,5 @@ class Wsc(PronounTask):
     return {'WSC.jsonl': ''.join(
         json.dumps({'idx': int(row.id), 'label': str(bool(fits))}) + '\n'
         for row, fits in zip(self.splits['test'].rows,
-                             self.fitting('test', answers['test']))).encode()}
-
-  def degenerate(self, split: str, answers: Answers) -> str:
-    """All answers the same, or no more right than the commoner one."""
-    labels = np.array([row.label for row in self.splits[split].rows])
-    return why_degenerate(self.fitting(split, answers), labels, ANSWERS, split)
+                             self.predictions('test', answers['test']))
+        ).encode()}

@@ -41,7 +41,7 @@ def test_windows_are_those_of_run_qa(tmp_path, make, separators, length,
   ours, theirs = make(tmp_path)
   questions = squad_files.read_questions(DEV.format('2.0') + '[::9]', '2.0')
   encoded = squad.encode_questions(questions, ours)
-  law = squad.WindowLaw(length, stride, 64, separators)
+  law = squad.Windowing(length, stride, 64, separators)
   wanted = theirs(
       [q.question.strip() for q in questions], [q.context for q in questions],
       truncation='only_second', max_length=length, stride=stride,

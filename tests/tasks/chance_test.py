@@ -1,6 +1,6 @@
 """Runs at chance are told from others."""
 
-from robertax.tasks.task import why_degenerate
+from robertax.tasks.finetune import why_degenerate
 
 
 def test_constant_answers():

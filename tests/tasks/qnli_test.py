@@ -64,9 +64,9 @@ def test_learns_by_heart(folder, tokenizer, tmp_path, capsys):
 def test_scores(folder, tokenizer):
   task = QnliRanking(tuning_run.config(
       'qnli_ranking', folder, tokenizer, steps=1), 1)
-  assert [pair.target for pair in task.splits['train'].rows] == [
-      0, 0, 0, 1, 0]
-  sizes = np.diff(task.splits['train'].examples.firsts)
+  examples = task.splits['train'].examples
+  assert examples.group_values['group_targets'].tolist() == [0, 0, 0, 1, 0]
+  sizes = np.diff(examples.firsts)
   assert sizes.tolist() == [2, 2, 2, 1, 1]
   # The first pair the wrong way round; those alone apart by a threshold of -2.
   answers = {'scores': np.array([0., 1, 5, 4, 1, 0, -3, -1])}

@@ -11,7 +11,7 @@ from robertax.tasks import squad
 from robertax.tasks.squad_files import Answer, Question
 
 CONTEXT = 'one two three four five six seven eight nine ten eleven twelve'
-LAW = squad.WindowLaw(length=16, doc_stride=3, question_length=4)
+LAW = squad.Windowing(length=16, doc_stride=3, question_length=4)
 
 
 @pytest.fixture(scope='module')

@@ -6,12 +6,12 @@ import pytest
 from robertax import text
 from robertax.errors import InputError
 from robertax.tasks import squad
-from robertax.tasks.squad import WindowLaw
+from robertax.tasks.squad import Windowing
 from robertax.tasks.squad_files import Answer, Question
 
 CONTEXT = ('In 1973 the Île de France (the "island") had €12, naïve people '
            'and  two 🙂 signs; the-end. ') * 3
-LAW = WindowLaw(length=24, doc_stride=5, question_length=4)
+LAW = Windowing(length=24, doc_stride=5, question_length=4)
 
 
 @pytest.fixture(scope='module')
@@ -27,13 +27,13 @@ def question(context=CONTEXT, asked='Which island?', key='q', **answer):
 def test_a_window_is_question_and_stretch(tokenizer):
   one = squad.encode_questions(
       [question('the Île de France', '  island? ')], tokenizer)
-  law = WindowLaw(length=60, doc_stride=2, question_length=20)
+  law = Windowing(length=60, doc_stride=2, question_length=20)
   window, = squad.make_windows(one, law)
   found = squad.window_ids(window, one, law, tokenizer)
   assert found.tolist() == [
       0, *tokenizer.encode('island?'), 2, 2,
       *tokenizer.encode('the Île de France'), 2]
-  single = WindowLaw(60, 2, 20, separators=1)
+  single = Windowing(60, 2, 20, separators=1)
   window, = squad.make_windows(one, single)
   assert squad.window_ids(window, one, single, tokenizer).tolist() == [
       *found[:np.argmax(found == 2)], 2, *tokenizer.encode('the Île de France'),
@@ -47,7 +47,7 @@ def test_a_window_is_question_and_stretch(tokenizer):
 def test_windows_cover_the_context(length, stride, asked, cut, total,
                                    separators):
   try:
-    law = WindowLaw(length, stride, cut, separators)
+    law = Windowing(length, stride, cut, separators)
   except InputError:
     assert length - 2 - separators - cut <= stride
     return
@@ -131,7 +131,7 @@ def test_questions_on_a_paragraph_share_its_tokens(tokenizer):
     (dict(question_length=0), 'at least 1')])
 def test_windows_without_room_are_refused(values, says):
   with pytest.raises(InputError, match=says):
-    WindowLaw(**{'question_length': 8, **values})
+    Windowing(**{'question_length': 8, **values})
 
 
 def test_a_context_without_tokens_is_named(tokenizer):

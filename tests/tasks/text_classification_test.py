@@ -141,7 +141,7 @@ def test_pairs_and_labels_in_an_order_of_ones_own(tmp_path, tokenizer, capsys):
   split = task.splits['train']
   assert split.rows[0].texts == ('was it up', 'it was')
   assert task.targets(split.rows).tolist() == [1, 1, 1, 0]
-  assert task.heads(task.model).num_classes == 2
+  assert task.model.num_classes == 2
 
 
 @pytest.mark.parametrize('train, dev, finetune, message', [

@@ -5,7 +5,8 @@ import pathlib
 
 import pytest
 
-from robertax.tasks.wnli import WnliRow, align_row, align_rows
+from robertax.tasks.glue_files import GlueRow
+from robertax.tasks.wnli import align_row, align_rows
 from robertax.tasks.wsc import read_sentences
 
 
@@ -30,7 +31,7 @@ from robertax.tasks.wsc import read_sentences
      'Bob said ', 'it', 'the it'),
 ])
 def test_aligned(premise, hypothesis, before, pronoun, query):
-  found = align_row(WnliRow('5', premise, hypothesis, 1))
+  found = align_row(GlueRow('5', (premise, hypothesis), '1'))
   assert found.pronoun == pronoun and found.query == query
   assert found.prefix.endswith(before) and found.text == premise
   assert (found.id, found.label) == ('5', True)
@@ -42,12 +43,11 @@ def test_aligned(premise, hypothesis, before, pronoun, query):
     ('Bob met Tom. Tom fell.', 'Bob fell.'),  # No pronoun.
     ('Bob met Tom. He fell.', ''), ('', 'Bob fell.')])
 def test_unaligned_rows_are_listed(premise, hypothesis):
-  rows = [WnliRow('0', 'Bob fell, and he cried.', 'Bob cried.', None),
-          WnliRow('1', premise, hypothesis, 0)]
-  found = align_rows(rows)
-  assert found.unaligned == rows[1:]
-  assert [s.id for s in found.sentences] == ['0']
-  assert found.sentences[0].label is None
+  found, unaligned = align_rows((
+      GlueRow('0', ('Bob fell, and he cried.', 'Bob cried.'), ''),
+      GlueRow('1', (premise, hypothesis), '0')))
+  assert unaligned is None
+  assert found.id == '0' and found.label is None
 
 
 def test_against_superglues_spans():
@@ -70,13 +70,13 @@ def test_against_superglues_spans():
   same = labels = shared = 0
   for split in ('train', 'dev', 'test'):
     lines = (wnli / f'{split}.tsv').read_text().splitlines()[1:]
-    rows = [WnliRow(f[0], f[1], f[2], int(f[3]) if len(f) > 3 else None)
+    rows = [GlueRow(f[0], (f[1], f[2]), f[3] if len(f) > 3 else '')
             for f in (line.split('\t') for line in lines)]
-    found = align_rows(rows)
-    counts[split] = len(found.sentences), len(rows)
+    found = [row for row in align_rows(tuple(rows)) if row]
+    counts[split] = len(found), len(rows)
     if split == 'test':
       continue
-    for sentence in found.sentences:
+    for sentence in found:
       there = annotated.get(key(sentence), [])
       shared += bool(there)
       labels += any(s.label == sentence.label for s in there)

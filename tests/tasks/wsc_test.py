@@ -80,11 +80,11 @@ def test_the_query_wins_ties(task):
   assert np.diff(firsts).tolist() == [2] * 12
   assert task.splits['train'].examples.num_groups == 6
   scores = np.zeros(24)
-  assert task.fitting('val', {'scores': scores}).all()
+  assert task.predictions('val', {'scores': scores}).all()
   assert task.degenerate('val', {'scores': scores}) == (
       'all answers on val are yes.')
   scores[1] = 1e-3
-  assert task.fitting('val', {'scores': scores}).tolist() == [
+  assert task.predictions('val', {'scores': scores}).tolist() == [
       False] + [True] * 11
   assert task.score('val', {'scores': scores})['accuracy'] == pytest.approx(
       100 * 5 / 12)

@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from robertax.corpus import pairs
+from robertax.corpus import formats
 from robertax.corpus.formats import FORMATS, PairLaw
 
 
@@ -83,7 +83,7 @@ def test_short_targets_are_uniform(short_rate):
 @pytest.mark.parametrize('tosses', [1, 2, 52, 53, 54, 300])
 def test_cuts_are_fair(tosses):
   rng = random.Random(tosses)
-  heads = [pairs.heads(rng, tosses) for _ in range(4000)]
+  heads = [formats.heads(rng, tosses) for _ in range(4000)]
   sigma = (tosses / 4) ** .5
   assert 0 <= min(heads) and max(heads) <= tosses
   assert abs(np.mean(heads) - tosses / 2) < 4 * sigma / 4000 ** .5
@@ -95,8 +95,8 @@ def test_draws_stay_below():
     def random(self):
       return 1 - 2. ** -53
   for stop in [*range(1, 2000), 2 ** 31, 10 ** 9 + 7, 2 ** 52]:
-    assert pairs.below(Largest(), stop) == stop - 1
-  assert pairs.heads(Largest(), 100) == 100
+    assert formats.below(Largest(), stop) == stop - 1
+  assert formats.heads(Largest(), 100) == 100
 
 
 def test_an_endless_line_costs_few_draws():

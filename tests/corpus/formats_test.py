@@ -23,7 +23,8 @@ def pack(documents, length, name='full_sentences'):
 
 
 def test_worked_examples():
-  assert doctest.testmod(formats) == (0, 4)
+  found = doctest.testmod(formats)
+  assert not found.failed and found.attempted >= 4
 
 
 @pytest.mark.parametrize('name, owners, counted', [

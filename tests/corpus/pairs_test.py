@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from robertax.config import PAIR_NEGATIVES
-from robertax.corpus import pairs
+from robertax.corpus import formats
 from robertax.corpus.formats import FORMATS, PairLaw
 from robertax.errors import InputError
 
@@ -41,7 +41,7 @@ def parts(example):
 
 
 def test_worked_examples():
-  found = doctest.testmod(pairs)
+  found = doctest.testmod(formats)
   assert not found.failed and found.attempted >= 6
 
 

@@ -140,8 +140,8 @@ def test_a_batch_without_pairs_is_all_of_type_0(task, batch, params):
 
 
 def test_a_format_of_pairs_fills_the_model_in(monkeypatch, capsys):
-  monkeypatch.setitem(formats.FORMATS._rows, 'pairs',
-                      'robertax.corpus.pairs:SENTENCE_PAIR')
+  monkeypatch.setitem(formats.FORMATS, 'pairs',
+                      formats.FORMATS['sentence_pair'])
   filled = pretrain.model_for_format(ModelConfig(), 'pairs')
   assert (filled.num_types, filled.nsp_head) == (2, True)
   assert pretrain.model_for_format(filled, 'pairs') == filled

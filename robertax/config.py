@@ -225,7 +225,7 @@ class DataConfig:
       shorter, of a random length (BERT's short_seq_prob is 0.1; the paper's 0).
     pair_negatives: pair formats: 'half' (the paper: every second pair, wherever
       the text allows it) or 'bert' (a lone sentence adds one more), see
-      corpus/pairs.py.
+      corpus/formats.py.
     cache_dir: where records are kept; empty: the user's cache folder.
     keep_tokens: keep the store of tokens (2 bytes a token) after packing, so
       that another format or length need not read and tokenize the text.

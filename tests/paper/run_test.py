@@ -20,7 +20,7 @@ from robertax.paper.run import Study, run_table
 from robertax.paper.scales import SCALES
 from robertax.paper.tables import TABLES
 from robertax.train import loop
-from tests.studies import tiny_paper
+from tests.paper import tiny_paper
 
 SCALE = tiny_paper.scale()
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.studies import tiny_paper
+from tests.paper import tiny_paper
 
 
 @pytest.mark.parametrize('flags, message', [
@@ -43,7 +43,7 @@ def test_a_table_through_the_door(tmp_path):
   script.write_text(
       'import runpy, sys\n'
       'from robertax.paper import scales\n'
-      'from tests.studies import tiny_paper\n'
+      'from tests.paper import tiny_paper\n'
       'scales.SCALES["tiny"] = tiny_paper.scale(seeds=1, tokens=600)\n'
       'runpy.run_module("robertax.paper", run_name="__main__")\n')
   flags = [a for a in os.environ['XLA_FLAGS'].split()

@@ -1,4 +1,4 @@
-"""Which tests there were and are: `python -m benchmarks.properties --against=COMMIT`
+"""Which tests there were, and are: benchmarks.properties --against=COMMIT
 
 Lists the names of all tests of a commit and of this tree, wherever they stand,
 and the names that are gone. A test that went on purpose is explained in GONE;
@@ -20,7 +20,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Since 4671473, from which the house was rebuilt.
 GONE = {
     'test_a_block_may_turn_out_smaller': 'a range of a cache is a chunk now',
-    'test_a_damaged_block_is_fetched_again': 'a range of a cache is a chunk now',
+    'test_a_damaged_block_is_fetched_again':
+        'a range of a cache is a chunk now',
     'test_other_records_in_the_same_place_are_other_blocks':
         'a range of a cache is a chunk now',
     'test_unigram_runs_are_spread_and_few_blocks':

@@ -162,7 +162,7 @@ ABANDONED, REMOVED = 'abandoned-', 'removed-'
 SCHEMES = ('gs',)
 
 
-def check_place(workdir: str):
+def check_storage(workdir: str):
   """Refuses a storage that no checkpoint can be written to, before any work.
 
   Args:

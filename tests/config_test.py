@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 import pytest
 
+from robertax import config
 from robertax.config import (
+    Config,
     differences,
     flatten,
+    parse,
     parse_arg,
     section,
     take_arg,
@@ -208,3 +211,28 @@ def test_a_config_dict_flattens_as_a_dict_does():
     ('subtask=b', ('a', 'subtask=b')), ('task=', ('', ''))])
 def test_one_key_is_taken_out_of_an_argument(arg, expected):
   assert take_arg(arg, 'task', 'a') == expected
+
+
+def test_a_retired_key_at_its_default_is_dropped_and_said(monkeypatch, capsys):
+  monkeypatch.setattr(config, 'RETIRED', {'train.gone': 0.5, 'lost': 'x'})
+  old = {'train': {'gone': 0.5, 'steps': 7}, 'lost': 'x', 'seed': 3}
+  assert parse(old) == parse(ConfigDict(old)) == parse(
+      {'train': {'steps': 7}, 'seed': 3})
+  assert capsys.readouterr().err.splitlines()[:2] == [
+      'train.gone=0.5: this key is retired and has no effect.',
+      "lost='x': this key is retired and has no effect."]
+
+
+@pytest.mark.parametrize('old, named', [
+    ({'train': {'gone': 0.25}}, r"^train\.gone=0\.25: .*default 0\.5 would"),
+    ({'train': {'gone': 'much'}}, r"^train\.gone='much': expected float"),
+    ({'lost': 'y'}, r"^lost='y': .*default 'x' would")])
+def test_a_retired_key_with_another_value_is_refused(monkeypatch, old, named):
+  monkeypatch.setattr(config, 'RETIRED', {'train.gone': 0.5, 'lost': 'x'})
+  with pytest.raises(InputError, match=named) as e:
+    parse(old)
+  assert e.value.exit_code == 2
+
+
+def test_no_retired_key_is_a_key():
+  assert not config.RETIRED.keys() & flatten(config.to_dict(Config())).keys()

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import zlib
 
 from robertax import files
-from robertax.errors import InputError
+from robertax.errors import InputError, first_line
 
 # Reading: what a reader of one file is given, and what all readers share.
 #
@@ -475,6 +475,5 @@ def _named_column(path: str):
           UnicodeDecodeError) as e:
     # One of pyarrow's is a ValueError, as InputError is; of memory a damaged
     # length asks for more than there is.
-    why = (str(e).strip().splitlines() or [repr(e)])[0]
-    raise InputError(f'{path}: damaged or truncated: {why}. Fetch or save it '
-                     'again.') from e
+    raise InputError(f'{path}: damaged or truncated: {first_line(e)}. Fetch or '
+                     'save it again.') from e

@@ -22,7 +22,7 @@ import uuid
 
 import jax
 
-from robertax.errors import PEER_GONE, InputError, writing
+from robertax.errors import PEER_GONE, InputError, first_line, writing
 
 # The other processes of a run: whether they are alive, and where they stand.
 #
@@ -423,12 +423,11 @@ def _join_run(place, where, heartbeat_seconds) -> bool:
   except (RuntimeError, ValueError) as e:
     if where == 'TPU pod' and 'should be defined' in str(e):
       return False  # A TPU VM without Google's metadata (a notebook's): alone.
-    first = str(e).strip().splitlines()[0]
     at = f'process 0 at {place[0]}' if place else 'the others'
     raise InputError(
-        f'{where}: {at} cannot be reached ({first}). Every process must be '
-        'started within five minutes, with the same address of process 0, and '
-        'its port be free and open to all of them.') from e
+        f'{where}: {at} cannot be reached ({first_line(e)}). Every process '
+        'must be started within five minutes, with the same address of process '
+        '0, and its port be free and open to all of them.') from e
   if jax.process_index():
     _mute()
   elif isinstance(sys.stdout, io.TextIOWrapper):

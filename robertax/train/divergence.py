@@ -1,8 +1,12 @@
 """Divergence: what the host does about a loss that is not finite, or spikes.
 
-The numbers of a step are read when the step is done, a few steps later than it
-was begun, and before anything of it is saved: a poisoned state never becomes a
-checkpoint. They are sums over all devices, so all processes decide alike.
+The numbers of a step are read when it is done, some steps after it was started,
+but before anything of it is saved: a bad state never becomes a checkpoint. They
+are sums over all devices, so all processes decide alike.
+
+A run that is rolled back passes over the batches on which it diverged, which
+`W/passed_over.json` lists. Step k takes the k-th batch that is not in it: still
+a pure function of (seed, k) and that list, so a resumed run takes the same.
 """
 
 from collections import deque
@@ -23,32 +27,23 @@ from robertax.errors import Diverged, InputError, writing
 from robertax.parallel import processes
 from robertax.train.checkpoint import finished_step
 
-# Batches that a run passes over, for it diverged on them.
-#
-# `W/passed_over.json` lists them. Step k of a run takes the k-th batch that is
-# not in it: still a pure function of (seed, k) and that list, so a resumed run
-# takes the same. A range is noted when the run is rolled back, and none of it
-# lies before the checkpoint: what earlier steps took never changes.
-
-
 PASSED_OVER_FILE = 'passed_over.json'
+MOST_SKIPPED = 100  # In a row: then bad batches are not the reason.
+MOST_ROLL_BACKS = 3  # To one checkpoint: then its state is the reason.
+_NAMED = 5  # Arrays that a message names.
+T = TypeVar('T')
 
 
 class PassedOver:
-  """Ranges of batches, counted from 0."""
+  """Ranges of batches, counted from 0; the entries of the file."""
 
   def __init__(self, entries: list[dict[str, Any]] | None = None):
-    """Those of the file; none: nothing is passed over."""
     self._entries = list(entries or ())
 
   @classmethod
-  def read(cls, folder: str) -> 'PassedOver':
-    """What process 0 finds in W.
-
-    Raises:
-      InputError: the file is damaged.
-    """
-    path = f'{folder}/{PASSED_OVER_FILE}'
+  def read(cls, workdir: str) -> 'PassedOver':
+    """What process 0 finds in W; raises InputError for a damaged file."""
+    path = f'{workdir}/{PASSED_OVER_FILE}'
 
     def entries():
       if not processes.first() or not files.exists(path):
@@ -69,13 +64,9 @@ class PassedOver:
 
     return cls(processes.gather(processes.together(entries))[0])
 
-  def write(self, folder: str):
-    """Puts the file in place of the one before.
-
-    Raises:
-      InputError: W cannot be written.
-    """
-    path = f'{folder}/{PASSED_OVER_FILE}'
+  def write(self, workdir: str):
+    """Replaces the file; raises InputError if it cannot be written."""
+    path = f'{workdir}/{PASSED_OVER_FILE}'
     with writing(path):
       files.write_text(path, json.dumps(self._entries, indent=1) + '\n')
 
@@ -84,13 +75,14 @@ class PassedOver:
     """Notes the batches that led to a bad step.
 
     Args:
-      start: updates done, of the checkpoint that the run goes back to.
+      start: the step of the checkpoint that the run goes back to. No earlier
+        batch is passed over: what earlier steps took never changes.
       step: the bad one, the first is 1.
-      most: at most so many batches, the bad step's the last of them.
-      because: words.
+      most: at most so many batches, of which the bad step's is the last.
+      because: what happened, for people.
 
     Returns:
-      The first and the last.
+      The first and the last batch.
     """
     last = self.batch(step - 1)
     first = max(self.batch(start), last - most + 1)
@@ -99,11 +91,11 @@ class PassedOver:
     return first, last
 
   def roll_backs(self, start: int) -> int:
-    """How often the run has gone back to that checkpoint."""
+    """How often the run has gone back to a checkpoint."""
     return sum(entry['checkpoint'] == start for entry in self._entries)
 
   def batch(self, step: int) -> int:
-    """The batch that is trained on after so many updates."""
+    """The batch that is trained on after `step` updates."""
     batch = step
     for first, last in self._ranges():
       if batch >= first:
@@ -112,10 +104,10 @@ class PassedOver:
 
   def batches(self, begin: Callable[[int], Iterator[Any]], start: int
               ) -> Iterator[Any]:
-    """Batches from step `start` on; to be closed.
+    """Batches after `start` updates; to be closed.
 
     Args:
-      begin: from a batch's number to it and all behind it.
+      begin: from a batch's number to that batch and all later ones.
       start: updates already done.
     """
     at = self.batch(start)
@@ -141,7 +133,7 @@ class PassedOver:
     return metrics
 
   def _ranges(self) -> list[tuple[int, int]]:
-    """In their order, none touching another."""
+    """Sorted and merged."""
     ranges: list[tuple[int, int]] = []
     for first, last in sorted(tuple(e['batches']) for e in self._entries):
       if ranges and first <= ranges[-1][1] + 1:
@@ -151,24 +143,10 @@ class PassedOver:
     return ranges
 
 
-T = TypeVar('T')
-# One after another: what is left to train on then is not the trouble.
-MOST_SKIPPED = 100
-# To the same checkpoint: then the state is bad, and not the batches.
-MOST_ROLL_BACKS = 3
-_NAMED = 5  # Arrays that a message names.
-
-
 class Judge:
-  """Looks at the numbers of each step."""
+  """Judges each step by its numbers; `params` gives the names of arrays."""
 
   def __init__(self, config: OptimConfig, params: Any):
-    """No step yet.
-
-    Args:
-      config: the `optim` section.
-      params: a nested dict: the names of its arrays.
-    """
     self._config = config
     self._names = [jax.tree_util.keystr(path, simple=True, separator='/')
                    for path, _ in jax.tree_util.tree_leaves_with_path(params)]
@@ -176,11 +154,9 @@ class Judge:
     self._skipped, self._in_a_row, self._bad = 0, 0, 0
 
   def add(self, step: int, sums: dict[str, jax.Array]):
-    """Notes a step that is begun.
+    """Notes a step (the first is 1) that was started.
 
-    Args:
-      step: its number; the first is 1.
-      sums: of train.step; `gradient_norms` and `spiked` are taken out.
+    `gradient_norms` and `spiked` are taken out of its sums.
     """
     self._begun.append((step, {
         name: sums[name] for name in ('objective', 'gradient_norm')} | {
@@ -188,10 +164,10 @@ class Judge:
             if name in sums}))
 
   def look(self, behind: int = 0):
-    """Judges the steps noted, but for the newest `behind`; waits for them.
+    """Waits for the steps noted, but for the newest `behind`, and judges them.
 
     Raises:
-      Diverged: one of them is bad, and the policy is not to go on.
+      Diverged: one of them is bad, and optim.on_divergence is not to go on.
     """
     while len(self._begun) > behind:
       step, numbers = self._begun.popleft()
@@ -205,7 +181,7 @@ class Judge:
         self._in_a_row = 0
 
   def metrics(self) -> dict[str, float]:
-    """skipped_steps: since the last call; nothing where none would be."""
+    """skipped_steps since the last call, if steps are skipped at all."""
     skipped, self._skipped = self._skipped, 0
     return ({'skipped_steps': skipped}
             if self._config.on_divergence == 'skip' else {})
@@ -235,7 +211,8 @@ class Judge:
       done = 'skipped' if policy == 'skip' else 'going on'
       print(f'{what}: {done} ({self._bad} so far)', file=sys.stderr)
 
-  def _describe(self, step, found, spiked, norms) -> str:
+  def _describe(self, step: int, found: dict[str, float], spiked: bool,
+                norms: jax.Array | None) -> str:
     words = (f'step {step}: the loss is {found["objective"]:.6g}, the norm of '
              f'the gradient {found["gradient_norm"]:.6g}')
     if norms is not None:
@@ -256,17 +233,17 @@ class Judge:
     return words
 
 
-def rolling_back(attempt: Callable[[], T], folder: str, config: OptimConfig
+def rolling_back(attempt: Callable[[], T], workdir: str, config: OptimConfig
                  ) -> T:
-  """What attempt() gives; again, without some batches, where it diverges.
+  """attempt(); where it diverges, again without the batches that led there.
 
   Args:
     attempt: the run, from its newest checkpoint to its end.
-    folder: W.
-    config: the `optim` section.
+    workdir: W.
+    config: its on_divergence may be another than 'roll_back'.
 
   Raises:
-    Diverged: the policy is another one, or rolling back did not help.
+    Diverged: it is, or rolling back did not help.
   """
   while True:
     try:
@@ -276,24 +253,24 @@ def rolling_back(attempt: Callable[[], T], folder: str, config: OptimConfig
         raise
       step, what = e.step, str(e)
     # Not inside `except`: the error's frames hold the parameters.
-    _pass_over(folder, step, what, config.roll_back_batches)
+    _pass_over(workdir, step, what, config.roll_back_batches)
 
 
-def _pass_over(folder: str, step: int, what: str, most: int):
-  passed = PassedOver.read(folder)
-  # One process looks: the others may see a folder as it was.
+def _pass_over(workdir: str, step: int, what: str, most: int):
+  passed = PassedOver.read(workdir)
+  # One process looks: the others may see an older state of a shared disk.
   start = processes.gather(
-      (finished_step(folder) or 0) if processes.first() else None)[0]
+      (finished_step(workdir) or 0) if processes.first() else None)[0]
   if passed.roll_backs(start) >= MOST_ROLL_BACKS:
     raise Diverged(
         f'{what}. {MOST_ROLL_BACKS} times the run was rolled back to step '
         f'{start}, and batches were passed over, and still it diverges: '
-        + (f'move {folder}/checkpoints/{start} away to begin at the one before '
-           'it, or ' if start else '')
+        + (f'move {workdir}/checkpoints/{start} away to begin at the one '
+           'before it, or ' if start else '')
         + 'begin another run with a lower optim.learning_rate or '
         'optim.clip_norm.', step)
   first, last = passed.add(start, step, most, what)
   if processes.first():
-    passed.write(folder)
+    passed.write(workdir)
   print(f'{what}: rolled back to step {start}; batches {first + 1} to '
         f'{last + 1} are passed over', file=sys.stderr)

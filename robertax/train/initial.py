@@ -1,10 +1,10 @@
-"""init_from: weights of another run, or of other people, come first.
+"""init_from: a run begins with the weights of another run, or of other people.
 
-Their step does not, nor the optimizer's numbers: that is resuming, which the
-same --workdir does by itself. What does not fit is an error that names it,
-unless the config allows it by name (finetune.new_parameters,
-finetune.unused_parameters): a body that begins at random in silence is the
-dearest mistake there is (fairseq #999).
+Their step and their optimizer's state do not come along: that is resuming,
+which the same --workdir does by itself. What does not fit is an error that
+names it, unless finetune.new_parameters or finetune.unused_parameters allow it:
+a body that silently begins at random is the most expensive mistake there is
+(fairseq #999).
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -32,81 +32,87 @@ from robertax.train import workdir
 from robertax.train.checkpoint import Checkpoints, as_dict
 from robertax.train.workdir import BEST_FOLDER as BEST
 
-# What `init_from` may name: workdirs, and other people's models.
+# Keys of `model` that belong to the run or to its task, not to the weights.
+OF_THE_RUN = ('dropout_rate', 'attention_dropout_rate',
+              'classifier_dropout_rate', 'initializer_std', 'dtype',
+              'attention', 'remat', 'layers_unrolled')
+HEADS = ('lm_head', 'num_classes', 'span_head', 'nsp_head')
+# Heads that pretraining leaves out of the weights that it begins with.
+TASK_HEADS = ('classifier', 'span_head')
 
 
 class Weights(NamedTuple):
   """Weights that can be read.
 
   Attributes:
-    said: a line on which they are.
-    shapes: nested dict of what is there, leaves with `.shape` and `.dtype`; the
-      vocabulary padded (model.vocabulary).
-    read: from a nested dict of ShapeDtypeStructs with shardings, for all that
-      is there, to arrays laid out so.
+    description: a line for people.
+    shapes: nested dict of all parameters, leaves with `.shape` and `.dtype`;
+      the vocabulary padded (model.pad_vocabulary).
+    read: from a nested dict of ShapeDtypeStructs with shardings, of all
+      parameters, to arrays.
   """
-  said: str
+  description: str
   shapes: Any
   read: Callable[[Any], Any]
 
 
-def describe_weights(spec: str) -> tuple[ModelConfig, TokenizerConfig]:
-  """The `model` and `tokenizer` sections of what lies there.
+def describe_weights(source: str) -> tuple[ModelConfig, TokenizerConfig]:
+  """The `model` and `tokenizer` sections that belong to weights.
 
   Args:
-    spec: W, hf:DIR or fairseq:FILE.
+    source: W, hf:DIR or fairseq:FILE.
 
   Raises:
-    InputError: nothing of the kind is there.
+    InputError: there are no such weights.
   """
-  if interop.is_foreign(spec):
-    return interop.open_source(spec).config, interop.source_tokenizer(spec)
-  saved = workdir.read_config(spec)
-  # Of a sweep's run that answers with others the best weights alone are kept.
+  if interop.is_foreign(source):
+    return interop.open_source(source).config, interop.source_tokenizer(source)
+  saved = workdir.read_config(source)
+  # A sweep keeps only the best weights of some runs.
   if saved is None or not any(
-      files.isdir(f'{spec}/{folder}') for folder in ('checkpoints', BEST)):
+      files.isdir(f'{source}/{folder}') for folder in ('checkpoints', BEST)):
     raise InputError(
-        f'init_from={spec!r}: no workdir of robertax is there (no config.json '
-        'with checkpoints beside it), and it does not begin with hf: or '
-        'fairseq:.')
-  return saved.model, TokenizerConfig(path=f'{spec}/tokenizer.json')
+        f'init_from={source!r}: no workdir of robertax is there (no '
+        'config.json with checkpoints beside it), and it does not begin with '
+        'hf: or fairseq:.')
+  return saved.model, TokenizerConfig(path=f'{source}/tokenizer.json')
 
 
 @contextlib.contextmanager
-def open_weights(spec: str) -> Iterator[Weights]:
-  """The weights there; of a run that keeps its best, those.
+def open_weights(source: str) -> Iterator[Weights]:
+  """The weights of a source; of a run that keeps its best, these.
 
   Args:
-    spec: as for `describe`.
+    source: as for `describe_weights`.
 
   Raises:
     InputError: none are saved yet, or they are damaged.
   """
-  if interop.is_foreign(spec):
-    yield _foreign_weights(spec)
+  if interop.is_foreign(source):
+    yield _foreign_weights(source)
     return
-  # One process looks: a run that is alive may save the next one meanwhile.
+  # One process looks: a live run may save its next checkpoint meanwhile.
   folder, step = processes.gather(processes.together(
-      lambda: workdir.best_or_newest(spec) if processes.first() else None))[0]
+      lambda: workdir.best_or_newest(source) if processes.first() else None))[0]
   if step is None:
-    raise InputError(f'init_from={spec!r}: that run has saved no checkpoint '
+    raise InputError(f'init_from={source!r}: that run has saved no checkpoint '
                      'yet.')
-  checkpoints = Checkpoints(spec, read_only=True, folder=folder)
+  checkpoints = Checkpoints(source, read_only=True, folder=folder)
   try:
     yield Weights(
         f'weights of {"the best " if folder == BEST else ""}step {step} of '
-        f'{spec}', checkpoints.shapes(step),
+        f'{source}', checkpoints.shapes(step),
         lambda wanted: checkpoints.restore_params(step, wanted))
   finally:
     checkpoints.close()
 
 
-def _foreign_weights(spec: str) -> Weights:
-  """Read into each host's memory, of which its devices take their parts."""
-  pretrained = interop.open_source(spec).read()
+def _foreign_weights(source: str) -> Weights:
+  """Each host reads all of them; its devices take their parts."""
+  pretrained = interop.open_source(source).read()
   params = jax.device_get(pad_vocabulary(pretrained.params))
   return Weights(
-      '; '.join([f'weights of {spec}', *pretrained.lines]),
+      '; '.join([f'weights of {source}', *pretrained.lines]),
       jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params),
       lambda wanted: jax.tree.map(
           lambda x, like: jax.make_array_from_callback(
@@ -114,34 +120,24 @@ def _foreign_weights(spec: str) -> Weights:
           params, wanted))
 
 
-# Of the run, or of its task; not of the weights.
-OF_THE_RUN = ('dropout_rate', 'attention_dropout_rate',
-              'classifier_dropout_rate', 'initializer_std', 'dtype',
-              'attention', 'remat', 'layers_unrolled')
-HEADS = ('lm_head', 'num_classes', 'span_head', 'nsp_head')
-# What pretraining leaves where it finds it.
-TASK_HEADS = ('classifier', 'span_head')
-
-
 def initial_config(config: Config, named: Collection[str] = ()) -> Config:
-  """Takes model and tokenizer from what `init_from` names.
+  """Takes the `model` and `tokenizer` sections from `init_from`.
 
   Args:
     config: of the new run.
     named: keys that a person has set for this run, such as
-      'model.max_positions'. What a config file says of `model` and `tokenizer`
-      gives way, with a line for each.
+      'model.max_positions'; it may be more than the source's
+      (interop.pretrained.longer_positions). What a config file says of `model`
+      and `tokenizer` is overruled, with a line for each key.
 
   Returns:
-    The config unchanged where `init_from` is empty. Rates of dropout stay
-    those of the new config: they are of the run, not of the weights; and so do
-    heads, which are the task's, but for that of pairs in pretraining.
-    `model.max_positions`, if named, may be more than the source's:
-    `interop.extension` makes the table longer.
+    The config, unchanged where `init_from` is empty. It keeps the keys
+    OF_THE_RUN and the HEADS, which are the task's; in pretraining the head of
+    pairs is the source's.
 
   Raises:
-    InputError: no weights are there, or a named key disagrees with them; no
-      such task; or a fine-tuning run has neither `init_from` nor
+    InputError: there are no weights, or a named key disagrees with them; there
+      is no such task; or a fine-tuning run has neither `init_from` nor
       finetune.from_scratch.
   """
   if config.task not in TASKS:
@@ -169,16 +165,15 @@ def initial_config(config: Config, named: Collection[str] = ()) -> Config:
 
 
 def initial_params(config: Config, params: Any) -> Any:
-  """The weights to begin with, laid out as `params`.
+  """The weights to begin with, in the shardings of `params`.
 
   Args:
-    config: its `init_from` names them, or is empty: `params` stay. Its model
-      has what the task has filled in.
+    config: with what the task has filled in; where `init_from` is empty, the
+      result is `params`.
     params: random parameters on their devices.
 
   Raises:
-    InputError: there are no weights yet, or they are not of the model that the
-      task needs.
+    InputError: there are no weights yet, or they do not fit the model.
   """
   if config.finetune.from_scratch and config.task != MASKED_LM:
     print('finetune.from_scratch: the body begins with RANDOM weights'
@@ -191,7 +186,7 @@ def initial_params(config: Config, params: Any) -> Any:
   if config.task == MASKED_LM:
     _check_pairs(config, source)
   with open_weights(config.init_from) as weights:
-    print(f'init_from: {weights.said}', file=sys.stderr)
+    print(f'init_from: {weights.description}', file=sys.stderr)
     if config.model.max_positions > source.max_positions:
       print(f'init_from: {config.model.max_positions} positions, '
             f'{source.max_positions} of them from there; the others repeat '
@@ -201,13 +196,12 @@ def initial_params(config: Config, params: Any) -> Any:
 
 
 def fit_weights(config: Config, params: Any, shapes: Any, read: Any) -> Any:
-  """Weights that are there, the task's new parts as in `params`.
+  """Weights of a source, the task's new parts from `params`.
 
   Args:
-    config: says by name what may be new, and what unused.
+    config: names the parts that may be new, and those that may be unused.
     params: random parameters on their devices.
-    shapes: nested dict of what is there, leaves with `.shape`.
-    read: from a nested dict of ShapeDtypeStructs, all that is there, to arrays.
+    shapes, read: as of Weights.
 
   Raises:
     InputError: a parameter is missing, left over or of another shape, and not
@@ -219,17 +213,17 @@ def fit_weights(config: Config, params: Any, shapes: Any, read: Any) -> Any:
             else TASK_HEADS)
   wanted, there = _flat_paths(params), _flat_paths(shapes)
   kept = {path for path in wanted if path[0] not in new}
-  problems = [f'{_said_path(p)} is missing' for p in sorted(kept - set(there))]
-  problems += [
-      f'{_said_path(p)} is {list(there[p].shape)} there and '
-      f'{list(wanted[p].shape)} here'
-      for p in sorted(kept & set(there)) if there[p].shape != wanted[p].shape]
   dropped = set(there) - kept
-  problems += [f'{_said_path(p)} is not of this model' for p in sorted(dropped)
+  problems = [(p, 'is missing') for p in sorted(kept - set(there))]
+  problems += [
+      (p, f'is {list(there[p].shape)} there and {list(wanted[p].shape)} here')
+      for p in sorted(kept & set(there)) if there[p].shape != wanted[p].shape]
+  problems += [(p, 'is not of this model') for p in sorted(dropped)
                if p[0] not in (*new, *unused)]
   if problems:
+    lines = '; '.join(f'{"/".join(path)} {what}' for path, what in problems)
     raise InputError(
-        f'init_from={config.init_from!r}: {"; ".join(problems)}. '
+        f'init_from={config.init_from!r}: {lines}. '
         + ('A part that is to begin anew is named in finetune.new_parameters='
            f'{config.finetune.new_parameters!r}, one that is to be left out in '
            'finetune.unused_parameters='
@@ -239,7 +233,7 @@ def fit_weights(config: Config, params: Any, shapes: Any, read: Any) -> Any:
   for what, paths in (('dropped', dropped), ('new', set(wanted) - kept)):
     if parts := sorted({p[0] for p in paths}):
       print(f'init_from: {what}: {", ".join(parts)}', file=sys.stderr)
-  # All that is there is read, for a checkpoint is read as a whole.
+  # A checkpoint is read as a whole: what is dropped goes to all devices.
   anywhere = jax.tree.leaves(params)[0].sharding
   replicated = (jax.sharding.NamedSharding(
       anywhere.mesh, jax.sharding.PartitionSpec())
@@ -255,7 +249,7 @@ def fit_weights(config: Config, params: Any, shapes: Any, read: Any) -> Any:
 
 
 def _with_positions(weights: Weights, max_positions: int) -> Weights:
-  """The same weights, seen with a longer position table."""
+  """The same weights, with a longer position table."""
   def longer(params):
     return longer_positions(params, max_positions)
 
@@ -275,7 +269,7 @@ def _with_positions(weights: Weights, max_positions: int) -> Weights:
 
 def _check_named(config: Config, named: Collection[str], model: ModelConfig,
                  tokenizer: TokenizerConfig):
-  """Refuses what a person asks for and the weights are not."""
+  """Refuses keys that a person has set and that the weights contradict."""
   wrong = []
   for key in sorted(named):
     section, _, name = key.partition('.')
@@ -300,6 +294,7 @@ def _check_named(config: Config, named: Collection[str], model: ModelConfig,
 
 
 def _check_pairs(config: Config, source: ModelConfig):
+  """Refuses weights whose token types or head of pairs do not fit."""
   for key in ('num_types', 'nsp_head'):
     if getattr(source, key) != getattr(config.model, key):
       raise InputError(
@@ -315,10 +310,6 @@ def _named_parts(text: str) -> tuple[str, ...]:
 
 def _key_path(path: Iterable[Any]) -> tuple[str, ...]:
   return tuple(str(key.key) for key in path)
-
-
-def _said_path(path: tuple[str, ...]) -> str:
-  return '/'.join(path)
 
 
 def _flat_paths(tree: Any) -> dict[tuple[str, ...], Any]:

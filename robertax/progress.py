@@ -23,14 +23,9 @@ class _LogLines:
 
 def progress_bar(total: int, unit: str, what: str, shown: bool, done: int = 0
                  ) -> 'tqdm':
-  """Rate and time left on stderr: a bar; in a log, a line now and then.
+  """Rate and time left on stderr, if `shown`: a bar; in a log, some lines.
 
-  Args:
-    total: how many units there are.
-    unit: their name.
-    what: is being done.
-    shown: if not, nothing is printed.
-    done: units of an earlier process, which do not count for the rate.
+  Of `total` units, `done` are of an earlier process and not of the rate.
   """
   from tqdm import tqdm
   terminal = sys.stderr.isatty()

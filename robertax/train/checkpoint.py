@@ -9,6 +9,7 @@ step is set aside, and the one before it is used.
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 import contextlib
+import itertools
 import logging
 import os
 import re
@@ -109,10 +110,7 @@ class Tolerance:
 
   def __init__(self, folder: str, strict: bool,
                abandon: Callable[[int], None]):
-    """Args:
-      strict: the first failure is an error.
-      abandon: frees what the failed save of a step has filled.
-    """
+    """Each failure is an error if `strict`; `abandon` frees its space."""
     hush_late_writes()
     self._folder, self._strict, self._abandon = folder, strict, abandon
     self._unsaved, self._failures = None, 0
@@ -157,12 +155,7 @@ class Tolerance:
 
 
 def check_storage(workdir: str):
-  """Refuses a workdir that no checkpoint can be written to, before any work.
-
-  Raises:
-    InputError: orbax does not write to this kind of storage, or lacks a package
-      or a permission.
-  """
+  """Refuses a workdir that orbax cannot write to, before any work."""
   scheme, _, rest = workdir.partition('://')
   if not files.is_remote(workdir):
     return
@@ -200,7 +193,7 @@ def _check_bucket(workdir: str, bucket: str):
 def saved_steps(folder: str) -> list[int]:
   """Steps of a folder that are finished, oldest first.
 
-  An empty folder is not, nor, in a bucket, one without orbax's last file.
+  An empty one is not, nor, in a bucket, one without orbax's last file.
   """
   if not files.isdir(folder):
     return []
@@ -227,20 +220,13 @@ def make_folder(folder: str):
   processes.gather(None)  # No process looks before they are gone.
 
 
-def nothing_left(folder: str, aside: list[str]) -> str:
-  """The error message where there are only damaged checkpoints."""
-  return (f'{folder}: no checkpoint is left to go on from; damaged ones were '
-          f'set aside as {", ".join(aside)}. Put back a copy of one as '
-          f'{folder}/<step>, begin anew with another --workdir, or, to begin '
-          'anew here, move those folders away.')
-
-
-def free_aside_name(folder: str, step: int) -> str:
-  """damaged-<step>-<n>, which does not exist yet."""
-  number = 1
-  while files.exists(f'{folder}/damaged-{step}-{number}'):
-    number += 1
-  return f'damaged-{step}-{number}'
+def nothing_left(folder: str, aside: list[str]) -> InputError:
+  """The error where there are only damaged checkpoints."""
+  return InputError(
+      f'{folder}: no checkpoint is left to go on from; damaged ones were set '
+      f'aside as {", ".join(aside)}. Put back a copy of one as '
+      f'{folder}/<step>, begin anew with another --workdir, or, to begin anew '
+      'here, move those folders away.')
 
 
 def set_aside_names(folder: str) -> list[str]:
@@ -298,7 +284,7 @@ def finished_step(workdir: str, folder: str = 'checkpoints') -> int | None:
   path = f'{workdir}/{folder}'
   steps = saved_steps(path)
   if not steps and (aside := set_aside_names(path)):
-    raise InputError(nothing_left(path, aside))
+    raise nothing_left(path, aside)
   return steps[-1] if steps else None
 
 
@@ -355,15 +341,11 @@ class Checkpoints:
   def save(self, step: int, state: TrainState, last: bool = False):
     """Starts to save; returns when the arrays may change again.
 
-    Args:
-      step: of the state.
-      state: on its devices.
-      last: no save comes after it. Else it is left out, with a message, if the
-        one before it is still under way SLOW_SECONDS later.
+    Unless it is the `last`, a save is left out, with a message, if the one
+    before it is still under way SLOW_SECONDS later.
 
     Raises:
-      InputError: the folder cannot be written (`strict`), or too many saves
-        have failed.
+      InputError: the folder cannot be written, and `strict`, or too often.
     """
     if not last and self._slow(step):
       return
@@ -376,11 +358,7 @@ class Checkpoints:
       self._under_way = step
 
   def replace_params(self, step: int, params: Any):
-    """Saves weights alone, in place of what that step has.
-
-    Raises:
-      InputError: the folder cannot be written.
-    """
+    """Saves weights alone, in place of what that step has."""
     with writing(self.folder):
       manager = self._open()
       if step in manager.all_steps():
@@ -389,11 +367,7 @@ class Checkpoints:
                    force=True)
 
   def shapes(self, step: int, item: str = 'params') -> Any:
-    """Nested dict of ShapeDtypeStructs: what is saved of an item.
-
-    Raises:
-      Damaged: it cannot be read.
-    """
+    """Nested dict of ShapeDtypeStructs of a saved item; raises Damaged."""
     with facts.reading_checkpoint(f'{self.folder}/{step}'):
       found = _orbax().StandardCheckpointHandler().metadata(
           self._epath() / str(step) / item)
@@ -405,13 +379,9 @@ class Checkpoints:
                      ) -> TrainState:
     """The newest state that is whole; damaged ones above it are set aside.
 
-    Args:
-      abstract: shapes and shardings.
-      allowed: train.allow_changed.
-
     Raises:
       InputError: none is left; it is of another shape, or belongs to other
-        data, tokenizer or code.
+        data, tokenizer or code than train.allow_changed (`allowed`) names.
     """
     for step in reversed(processes.gather(saved_steps(self.folder))[0]):
       try:
@@ -419,7 +389,7 @@ class Checkpoints:
         return self.restore(step, abstract)
       except Damaged as e:
         self.set_aside(step, e)
-    raise InputError(nothing_left(self.folder, set_aside_names(self.folder)))
+    raise nothing_left(self.folder, set_aside_names(self.folder))
 
   def check(self, step: int, allowed: str = ''):
     """Refuses a step of other data, tokenizer or code (InputError, Damaged)."""
@@ -493,7 +463,9 @@ class Checkpoints:
 
   def set_aside(self, step: int, why: Damaged):
     """Renames a damaged step, with a message; all processes call it."""
-    aside = free_aside_name(self.folder, step)
+    aside = next(name for name in (f'damaged-{step}-{n}'
+                                   for n in itertools.count(1))
+                 if not files.exists(f'{self.folder}/{name}'))
 
     def rename():
       if processes.first():
@@ -580,11 +552,7 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
   def close(self):
-    """Waits, and ends the background threads.
-
-    Raises:
-      InputError: the last state could not be written.
-    """
+    """Waits, and ends the background threads; raises as `save`."""
     self.wait()
     if self._manager is not None:
       self._manager.close()

@@ -115,15 +115,7 @@ class Goodput:
                write: bool = True):
     """Reads the notes of earlier starts, and notes this one.
 
-    Args:
-      workdir: W.
-      clock: of this start.
-      start_step: updates already done; those that earlier starts did beyond it
-        are taken again, and do not count.
-      write: whether this process writes the file.
-
-    Raises:
-      InputError: the file cannot be written.
+    The updates that they did beyond `start_step` are taken again.
     """
     self._clock, self._file = clock, None
     path = f'{workdir}/clock.jsonl'
@@ -138,10 +130,8 @@ class Goodput:
     self._note(start_step, clock.begun, 0.0)
 
   def note(self, step: int) -> float:
-    """Notes the seconds up to this step; returns the share up to now.
-
-    Called at each logged step and before each checkpoint, for a start from
-    there.
+    """Notes the seconds up to a step, from which a later start may go on;
+    returns the share up to now.
     """
     self._clock.turn(self._clock.turn('step'))
     seconds = self._clock.step_seconds
@@ -205,17 +195,12 @@ class Watchdog:
 
   What blocks a run (a collective that waits for a peer, a file system that
   hangs) is mostly outside Python, where no exception arrives: the process ends
-  at once.
+  at once. Its report is `W/stalled-<process>.txt`.
   """
 
   def __init__(self, workdir: str, clock: Clock, seconds: float,
                on_stall: str = 'exit'):
-    """Args:
-      workdir: W, which gets `stalled-<process>.txt`.
-      clock: of the run.
-      seconds: for a step, or for waiting for a batch; 0: nothing is watched.
-      on_stall: 'exit', with STALLED, or 'report', and wait on.
-    """
+    """A step or a batch may take so many `seconds`; 0: nothing is watched."""
     self._workdir, self._clock = workdir, clock
     self._seconds, self._on_stall = seconds, on_stall
     self._stop = threading.Event()
@@ -303,9 +288,7 @@ class Window:
       describe: the task's, from a step and its sums to its metrics.
       run_ahead: steps that may be started before this one is done. Without a
         bound, a fast host fills the devices with batches.
-      clock: of the run.
       utilization: from a step, sums of the window and its seconds to mfu.
-      judge: looks at each step when it is done.
     """
     self._describe, self._run_ahead = describe, run_ahead
     self._clock, self._utilization = clock, utilization
@@ -313,40 +296,25 @@ class Window:
     self._sums = []
 
   def add(self, step: int, sums: dict[str, jax.Array]):
-    """Notes a step, and waits for the one `run_ahead` steps before it.
-
-    Raises:
-      Diverged: that one did.
-    """
+    """Notes a step; judges, once done, the one `run_ahead` steps before it."""
     self._judge.add(step, sums)
     self._sums.append(sums)
     self._judge.look(self._run_ahead)
 
   def settle(self):
-    """Waits for the newest step, whose seconds belong to no other kind.
-
-    Raises:
-      Diverged: nothing of it may be saved.
-    """
+    """Waits for the newest step, whose seconds are its own, and judges it."""
     jax.block_until_ready(self._sums[-1:])
     self._judge.look()
 
   def close(self, step: int, learning_rate: float
             ) -> dict[str, float | None]:
-    """Waits for the last step noted, and begins the next window.
-
-    Args:
-      step: its number; the first is 1.
-      learning_rate: of that step.
+    """Waits for the newest step, and begins the next window.
 
     Returns:
       `train/...`: the task's metrics of that step, its learning rate and norms;
       of the window, skipped updates, tokens (without padding) a second of steps
       and of waiting for batches, mfu (of the same seconds; None: not known),
       and the seconds of each kind, which add up to all that have passed.
-
-    Raises:
-      Diverged: one of the window's steps did.
     """
     self._judge.look()
     sums = jax.device_get(self._sums)
@@ -384,10 +352,8 @@ class Utilization:
                ) -> float | None:
     """From 0 to 1; None where the peak is not known (a CPU).
 
-    Args:
-      step: the last one; all count as having rows of its length.
-      sums: of some steps: token_sum, and weight_sum, the masked tokens.
-      seconds: that those steps took.
+    `sums` and `seconds` are of several steps; all count as having rows of the
+    length of the last, `step`.
     """
     if not self._peak:
       return None

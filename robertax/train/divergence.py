@@ -72,17 +72,10 @@ class PassedOver:
 
   def add(self, start: int, step: int, most: int, because: str
           ) -> tuple[int, int]:
-    """Notes the batches that led to a bad step.
+    """Notes at most so many batches that led to a bad step (the first is 1).
 
-    Args:
-      start: the step of the checkpoint that the run goes back to. No earlier
-        batch is passed over: what earlier steps took never changes.
-      step: the bad one, the first is 1.
-      most: at most so many batches, of which the bad step's is the last.
-      because: what happened, for people.
-
-    Returns:
-      The first and the last batch.
+    None is from before the checkpoint of step `start`: what earlier steps took
+    never changes. Returns the first and the last.
     """
     last = self.batch(step - 1)
     first = max(self.batch(start), last - most + 1)
@@ -104,12 +97,7 @@ class PassedOver:
 
   def batches(self, begin: Callable[[int], Iterator[Any]], start: int
               ) -> Iterator[Any]:
-    """Batches after `start` updates; to be closed.
-
-    Args:
-      begin: from a batch's number to that batch and all later ones.
-      start: updates already done.
-    """
+    """Batches after `start` updates, to be closed; begin(k) is batch k on."""
     at = self.batch(start)
     for first, last in self._ranges():
       if first > at:
@@ -122,9 +110,8 @@ class PassedOver:
   def counted(self, describe: Callable[[int, dict[str, float]],
                                        dict[str, float]]
               ) -> Callable[[int, dict[str, float]], dict[str, float]]:
-    """A task's train_metrics, of the batch that a step took.
-
-    With `passed_over_batches`, where there are any.
+    """A task's train_metrics of the batch that a step took, with
+    `passed_over_batches` where there are any.
     """
     def metrics(step, sums):
       batch = self.batch(step - 1) + 1
@@ -154,20 +141,15 @@ class Judge:
     self._skipped, self._in_a_row, self._bad = 0, 0, 0
 
   def add(self, step: int, sums: dict[str, jax.Array]):
-    """Notes a step (the first is 1) that was started.
-
-    `gradient_norms` and `spiked` are taken out of its sums.
-    """
+    """Notes a step; takes `gradient_norms` and `spiked` out of its sums."""
     self._begun.append((step, {
         name: sums[name] for name in ('objective', 'gradient_norm')} | {
             name: sums.pop(name) for name in ('gradient_norms', 'spiked')
             if name in sums}))
 
   def look(self, behind: int = 0):
-    """Waits for the steps noted, but for the newest `behind`, and judges them.
-
-    Raises:
-      Diverged: one of them is bad, and optim.on_divergence is not to go on.
+    """Waits for the steps noted, but for the newest `behind`, and judges them:
+    if one is bad, raises Diverged, or what else optim.on_divergence says.
     """
     while len(self._begun) > behind:
       step, numbers = self._begun.popleft()
@@ -235,15 +217,8 @@ class Judge:
 
 def rolling_back(attempt: Callable[[], T], workdir: str, config: OptimConfig
                  ) -> T:
-  """attempt(); where it diverges, again without the batches that led there.
-
-  Args:
-    attempt: the run, from its newest checkpoint to its end.
-    workdir: W.
-    config: its on_divergence may be another than 'roll_back'.
-
-  Raises:
-    Diverged: it is, or rolling back did not help.
+  """attempt(), a run from its newest checkpoint to its end; where it diverges,
+  again without the batches that led there, if that is the config's policy.
   """
   while True:
     try:

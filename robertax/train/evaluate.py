@@ -57,14 +57,8 @@ class Evaluation:
     return self._task.eval_constants(*self._shape)
 
   def __call__(self, params: Any) -> dict[str, float]:
-    """Evaluates every set.
-
-    Returns:
-      `eval/<set>/<metric>` for each set, and `eval/<metric>` over all of them,
-      each target counted once.
-
-    Raises:
-      InputError: a set has nothing to predict.
+    """`eval/<set>/<metric>` for each set, and `eval/<metric>` over all of them,
+    each target counted once.
     """
     rows = data.local_rows(parallel.batch_sharding(
         self._mesh, micro_batches=True), self._shape[0], 1)
@@ -121,11 +115,8 @@ class Scoring:
     self._last: tuple[Any, dict[str, Answers]] = None, {}
 
   def __call__(self, params: Any) -> dict[str, float]:
-    """Scores every labelled split.
-
-    Returns:
-      `eval/<split>/<metric>`, in percent, and those of the main split as
-      `eval/<metric>` too.
+    """`eval/<split>/<metric>` of each labelled split, in percent, and of the
+    first `eval/<metric>` too.
     """
     metrics, answers = {}, {}
     for name in self._task.dev_splits:
@@ -186,21 +177,10 @@ class Best:
 
   def __init__(self, workdir: str, task: Any, restored_step: int | None,
                train: TrainConfig, checkpoints: Checkpoints, params: Any):
-    """Finds what is kept, up to the restored step.
+    """Finds what is kept, up to the restored step, whose weights are `params`.
 
     Comes before the first line of metrics is written: weights of steps that
     will be taken again, or that have no line, are hidden.
-
-    Args:
-      workdir: W.
-      task: with `metric` where it fine-tunes.
-      restored_step: None: the run begins anew.
-      train: steps, keep_best, on_write_error.
-      checkpoints: of the run.
-      params: those of the restored step.
-
-    Raises:
-      InputError: a line is damaged, or W cannot be written.
     """
     self._workdir, self._checkpoints = workdir, checkpoints
     self._folder = f'{workdir}/{BEST_FOLDER}'
@@ -238,11 +218,7 @@ class Best:
   def params(self, last: Any, step: int) -> Any:
     """The best weights that are kept and whole; all others are removed.
 
-    If there are none, the last ones. `self.step` becomes theirs.
-
-    Args:
-      last: the run's last weights, of `step`; others get their shardings.
-      step: the run's last.
+    If there are none, the `last` ones, of `step`. `self.step` becomes theirs.
     """
     found, checkpoints = None, Checkpoints(self._workdir, folder=BEST_FOLDER)
     try:
@@ -345,16 +321,8 @@ def conclude(config: Config, task: Any, scoring: Evaluation | Scoring,
              best: Best, params: Any, workdir: str) -> dict[str, Any] | None:
   """Answers every split with the best weights, and writes the results.
 
-  Args:
-    config: with the task's steps.
-    task: where it does not fine-tune, nothing is done.
-    scoring: of `open_evaluation`.
-    best: what has been kept.
-    params: the last ones.
-    workdir: W.
-
   Returns:
-    What results.json holds.
+    What results.json holds; None where the task does not fine-tune.
   """
   if not task.fine_tunes:
     return None

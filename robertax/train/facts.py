@@ -138,9 +138,6 @@ def reading_checkpoint(where: str) -> Iterator[None]:
 
   Errors of a device or for lack of memory pass: the step may be whole, and all
   older ones would be set aside for the same reason.
-
-  Raises:
-    Damaged: it cannot be read.
   """
   try:
     yield
@@ -161,13 +158,8 @@ def _facts_hash(values: dict[str, Any]) -> str:
 
 
 def read_facts(folder: str, step: int) -> dict[str, Any] | None:
-  """The facts of a step; None where it is from before there were any.
-
-  Returns:
-    {'step': int, 'belongs': of `identity`, 'sums': {item: of `tree_sums`}}.
-
-  Raises:
-    Damaged: they are not what was written, or of another step.
+  """{'step': int, 'belongs': of `identity`, 'sums': {item: of `tree_sums`}} of
+  a step; None where it is from before there were facts. Raises Damaged.
   """
   where = f'{folder}/{step}'
   if not files.isdir(f'{where}/facts'):
@@ -222,14 +214,7 @@ def agreed_error(error: InputError) -> InputError:
 
 
 def check_shapes(where: str, item: str, saved: dict[str, str], wanted: Any):
-  """Refuses an item of other shapes, which are no damage.
-
-  Args:
-    where: the folder of the step.
-    item: params or opt_state.
-    saved: path -> kind.
-    wanted: nested dict, leaves with shape and dtype.
-  """
+  """Refuses an item (path -> kind) of other shapes, which are no damage."""
   here = array_kinds(wanted)
   wrong = [f'{item}/{path} is {saved.get(path, "missing")} there and '
            f'{here.get(path, "unknown")} here'
@@ -262,11 +247,7 @@ NOTED_ONLY = {'jax': 'jax', 'jaxlib': 'jaxlib', 'orbax': 'orbax-checkpoint'}
 
 
 def identity(task: Any) -> dict[str, str]:
-  """Key -> value, of what a task reads, its tokenizer and the code.
-
-  Args:
-    task: with `identity()`, of which each key becomes `data.<key>`, and
-      `tokenizer`.
+  """Key -> value, of what a task reads (`data.*`), its tokenizer and the code.
   """
   return {
       f'data.{key}': value for key, value in task.identity().items()
@@ -286,14 +267,6 @@ def check_identity(where: str, saved: Mapping[str, str] | None,
 
   A key that only one of the two has says nothing: records in another file
   format have other checksums.
-
-  Args:
-    where: the checkpoint, for the message.
-    saved, now: of `identity`; None: the checkpoint is older than these.
-    allowed: train.allow_changed.
-
-  Raises:
-    InputError: names the keys that differ, and their values.
   """
   names = allowed_names(allowed)
   if saved is None:
@@ -316,11 +289,7 @@ def check_identity(where: str, saved: Mapping[str, str] | None,
 
 
 def allowed_names(text: str) -> tuple[str, ...]:
-  """The names in train.allow_changed.
-
-  Raises:
-    InputError: one is not in GUARDED.
-  """
+  """The names in train.allow_changed, which must be GUARDED."""
   names = tuple(name.strip() for name in text.split(',') if name.strip())
   for name in names:
     if name not in GUARDED:

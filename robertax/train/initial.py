@@ -42,14 +42,12 @@ TASK_HEADS = ('classifier', 'span_head')
 
 
 class Weights(NamedTuple):
-  """Weights that can be read.
+  """Weights that can be read, the vocabulary padded (model.pad_vocabulary).
 
   Attributes:
     description: a line for people.
-    shapes: nested dict of all parameters, leaves with `.shape` and `.dtype`;
-      the vocabulary padded (model.pad_vocabulary).
-    read: from a nested dict of ShapeDtypeStructs with shardings, of all
-      parameters, to arrays.
+    shapes: nested dict of all parameters, leaves with `.shape` and `.dtype`.
+    read: from these as ShapeDtypeStructs with shardings to arrays.
   """
   description: str
   shapes: Any
@@ -57,14 +55,7 @@ class Weights(NamedTuple):
 
 
 def describe_weights(source: str) -> tuple[ModelConfig, TokenizerConfig]:
-  """The `model` and `tokenizer` sections that belong to weights.
-
-  Args:
-    source: W, hf:DIR or fairseq:FILE.
-
-  Raises:
-    InputError: there are no such weights.
-  """
+  """The `model` and `tokenizer` of W, hf:DIR or fairseq:FILE."""
   if interop.is_foreign(source):
     return interop.open_source(source).config, interop.source_tokenizer(source)
   saved = workdir.read_config(source)
@@ -80,10 +71,7 @@ def describe_weights(source: str) -> tuple[ModelConfig, TokenizerConfig]:
 
 @contextlib.contextmanager
 def open_weights(source: str) -> Iterator[Weights]:
-  """The weights of a source; of a run that keeps its best, these.
-
-  Args:
-    source: as for `describe_weights`.
+  """The weights of W, hf:DIR or fairseq:FILE; of a run its best, if kept.
 
   Raises:
     InputError: none are saved yet, or they are damaged.
@@ -165,15 +153,8 @@ def initial_config(config: Config, named: Collection[str] = ()) -> Config:
 
 
 def initial_params(config: Config, params: Any) -> Any:
-  """The weights to begin with, in the shardings of `params`.
-
-  Args:
-    config: with what the task has filled in; where `init_from` is empty, the
-      result is `params`.
-    params: random parameters on their devices.
-
-  Raises:
-    InputError: there are no weights yet, or they do not fit the model.
+  """The weights to begin with, in the shardings of `params`, random ones on
+  their devices, which are the result where `init_from` is empty.
   """
   if config.finetune.from_scratch and config.task != MASKED_LM:
     print('finetune.from_scratch: the body begins with RANDOM weights'
@@ -196,16 +177,11 @@ def initial_params(config: Config, params: Any) -> Any:
 
 
 def fit_weights(config: Config, params: Any, shapes: Any, read: Any) -> Any:
-  """Weights of a source, the task's new parts from `params`.
-
-  Args:
-    config: names the parts that may be new, and those that may be unused.
-    params: random parameters on their devices.
-    shapes, read: as of Weights.
+  """Weights with `shapes` and `read`, the task's new parts from `params`.
 
   Raises:
-    InputError: a parameter is missing, left over or of another shape, and not
-      allowed by name.
+    InputError: a parameter is missing, left over or of another shape, and the
+      config does not allow it by name.
   """
   tuning = config.task != MASKED_LM
   new = _named_parts(config.finetune.new_parameters) if tuning else ()

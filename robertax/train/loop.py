@@ -79,9 +79,10 @@ def _attempt(config: Config, workdir: str, named: Collection[str], lock: Lock
     with clock.at('checkpoint'):
       opened.saves.checkpoints.close()
     with clock.at('evaluation'):
+      evaluations, params = opened.evaluations, opened.state.params
       results = conclude(
-          config, task, opened.evaluations.evaluate, opened.best.best,
-          opened.state.params, workdir) if ended.last else None
+          config, task, evaluations.evaluate, evaluations.best, params, workdir
+          ) if ended.last else None
     opened.display.bar.say(opened.goodput.describe())
     opened.goodput.close()
   return Run(workdir, task, ended.step, ended.step - opened.start,

@@ -6,6 +6,7 @@ guard `objective` and `gradient_norm` are too.
 """
 
 from collections.abc import Callable
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -113,18 +114,11 @@ SCHEDULES: dict[str, Callable[[OptimConfig, int], optax.Schedule]] = {
 
 
 class Guard(NamedTuple):
-  """The last good updates.
-
-  Attributes:
-    count: int32[], updates noted.
-    losses: float32[GUARD_WINDOW], a ring buffer.
-    norms: float32[GUARD_WINDOW], of their gradients.
-    spiked: bool[], whether the newest update was a spike.
-  """
-  count: jax.Array
-  losses: jax.Array
-  norms: jax.Array
-  spiked: jax.Array
+  """The last good updates: two ring buffers."""
+  count: jax.Array  # int32[], updates noted.
+  losses: jax.Array  # float32[GUARD_WINDOW].
+  norms: jax.Array  # float32[GUARD_WINDOW], of their gradients.
+  spiked: jax.Array  # bool[], whether the newest update was a spike.
 
 
 class Guarded(NamedTuple):
@@ -336,49 +330,35 @@ def scale_by_depth(decay: float) -> optax.GradientTransformation:
   return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
 
 
-def _decayed(config: OptimConfig, direction: Callable[..., Any], *then: Callable
-             ) -> optax.GradientTransformationExtraArgs:
-  """Moments, weight decay, then the functions of the mask, then the rate."""
+def _adam(config: OptimConfig, direction: Callable[..., Any],
+          trust_ratio: bool = False) -> optax.GradientTransformationExtraArgs:
+  """Adam's direction, decoupled weight decay, and what scales the two."""
   mask = DECAY_MASKS[config.weight_decay_on]
+  scaled = [scale_by_trust_ratio(mask)] if trust_ratio else []
   if config.layer_decay < 1:
-    then = (*then, lambda _: scale_by_depth(config.layer_decay))
+    scaled.append(scale_by_depth(config.layer_decay))
   return optax.chain(
       scale_by_moments(config, direction),
-      optax.add_decayed_weights(config.weight_decay, mask),
-      *(make(mask) for make in then),
+      optax.add_decayed_weights(config.weight_decay, mask), *scaled,
       scale_by_given_rate())
 
 
-def adamw(config: OptimConfig) -> optax.GradientTransformationExtraArgs:
-  """AdamW (Loshchilov & Hutter 2019), as torch and Hugging Face have it."""
-  return _decayed(config, corrected)
-
-
-def adamw_fairseq(config: OptimConfig
-                  ) -> optax.GradientTransformationExtraArgs:
-  """fairseq's Adam, whose decay is decoupled too (optim/adam.py:203-234)."""
-  return _decayed(config, fairseq)
-
-
-def adamw_bert(config: OptimConfig) -> optax.GradientTransformationExtraArgs:
-  """BERT's AdamWeightDecayOptimizer (optimization.py:87-174)."""
-  return _decayed(config, uncorrected)
-
-
-def lamb(config: OptimConfig) -> optax.GradientTransformationExtraArgs:
-  """LAMB (You et al. 2020, algorithm 2), for batches of 32K sequences."""
-  return _decayed(config, corrected, scale_by_trust_ratio)
-
-
-OPTIMIZERS = {'adamw': adamw, 'adamw_bert': adamw_bert,
-              'adamw_fairseq': adamw_fairseq, 'lamb': lamb}
+OPTIMIZERS: dict[str, Callable[
+    [OptimConfig], optax.GradientTransformationExtraArgs]] = {
+        # AdamW (Loshchilov & Hutter 2019), as torch and Hugging Face have it.
+        'adamw': functools.partial(_adam, direction=corrected),
+        # BERT's AdamWeightDecayOptimizer (optimization.py:87-174).
+        'adamw_bert': functools.partial(_adam, direction=uncorrected),
+        # fairseq's Adam, whose decay is decoupled too (optim/adam.py:203-234).
+        'adamw_fairseq': functools.partial(_adam, direction=fairseq),
+        # LAMB (You et al. 2020, algorithm 2), for batches of 32K sequences.
+        'lamb': functools.partial(
+            _adam, direction=corrected, trust_ratio=True)}
 
 
 def create(config: OptimConfig, steps: int
            ) -> tuple[optax.GradientTransformationExtraArgs, optax.Schedule]:
-  """The transform, and the schedule (a function of updates already done).
-
-  The transform is the same for every learning rate and schedule.
+  """The transform, the same for every rate and schedule, and the schedule.
 
   Raises:
     InputError: an unknown optimizer, schedule or decay mask.

@@ -56,16 +56,10 @@ Metrics = dict[str, float | None]
 
 @dataclasses.dataclass(frozen=True)
 class Moment:
-  """Where a run stands behind an update.
-
-  Attributes:
-    step: updates done.
-    last: whether it was the run's last.
-    stopped: number of the signal that all processes stop for here; 0: none.
-  """
+  """Where a run stands after an update."""
   step: int
   last: bool
-  stopped: int = 0
+  stopped: int = 0  # The signal that all processes stop for; 0: none.
 
 
 class Part:
@@ -73,10 +67,8 @@ class Part:
 
   After each update every part hears of it, and those that are due act, in the
   order of `Session.parts`.
-
-  Attributes:
-    settles: whether the newest update must be done, and sound, before it acts.
   """
+  # Whether the newest update must be done, and sound, before it acts.
   settles: ClassVar[bool] = False
 
   def on_step(self, step: int, sums: Sums):
@@ -98,19 +90,8 @@ class Part:
 
 @dataclasses.dataclass
 class Session:
-  """All that a run is made of.
-
-  Attributes:
-    config: with what the task has filled in (`settle_config`).
-    workdir: W.
-    task: a row of TASKS, its data open.
-    start: updates done by earlier starts.
-    passed: batches that are passed over.
-    rates: float32[steps], the learning rate of each update.
-    seed: uint32[2], of dropout.
-    log, display, trace, evaluations, best, lines, saves: the parts.
-  """
-  config: Config
+  """All that a run is made of; its parts come last."""
+  config: Config  # With what the task has filled in (`settle_config`).
   workdir: str
   task: Any
   mesh: jax.sharding.Mesh
@@ -118,15 +99,14 @@ class Session:
   goodput: Goodput
   programs: Compiled
   state: TrainState
-  start: int
+  start: int  # Updates done by earlier starts.
   passed: PassedOver
-  rates: np.ndarray
-  seed: jax.Array
+  rates: np.ndarray  # float32[steps], the learning rate of each update.
+  seed: jax.Array  # uint32[2], of dropout.
   log: 'Log'
   display: 'Display'
   trace: 'Trace'
   evaluations: 'Evaluations'
-  best: 'BestWeights'
   lines: 'Lines'
   saves: 'Saves'
 
@@ -139,8 +119,8 @@ class Session:
     logged (what is logged and not saved is cut); and the best weights are there
     before the line that calls them the best.
     """
-    return (self.log, self.display, self.trace, self.evaluations, self.best,
-            self.lines, self.saves)
+    return (self.log, self.display, self.trace, self.evaluations, self.lines,
+            self.saves)
 
   def publish(self, step: int, metrics: Metrics):
     """Passes the numbers of a step to every part."""
@@ -163,7 +143,7 @@ class Log(Part):
   def act(self, run: Session, moment: Moment):
     metrics = self.window.close(moment.step, float(run.rates[moment.step - 1]))
     run.publish(moment.step,
-             metrics | {'train/goodput': run.goodput.note(moment.step)})
+                metrics | {'train/goodput': run.goodput.note(moment.step)})
 
 
 @dataclasses.dataclass
@@ -186,8 +166,9 @@ class Display(Part):
 
 @dataclasses.dataclass
 class Evaluations(Part):
-  """`eval/...`, every `train.eval_every` steps."""
+  """`eval/...`, every `train.eval_every` steps, and the best weights."""
   evaluate: Evaluation | Scoring
+  best: Best
   every: int
   settles: ClassVar[bool] = True
 
@@ -197,12 +178,6 @@ class Evaluations(Part):
   def act(self, run: Session, moment: Moment):
     with run.clock.at('evaluation'):
       run.publish(moment.step, self.evaluate(run.state.params))
-
-
-@dataclasses.dataclass
-class BestWeights(Part):
-  """The best weights so far, in W/best."""
-  best: Best
 
   def on_metrics(self, run: Session, step: int, metrics: Metrics):
     self.best.note(step, metrics, run.state.params)
@@ -252,9 +227,6 @@ def profiled_steps(text: str) -> tuple[int, int] | None:
 
   >>> profiled_steps('100-105'), profiled_steps('7'), profiled_steps('')
   ((100, 105), (7, 7), None)
-
-  Raises:
-    InputError: it is neither FIRST-LAST nor a step.
   """
   if not text:
     return None
@@ -270,14 +242,9 @@ def profiled_steps(text: str) -> tuple[int, int] | None:
 
 
 class Trace(Part):
-  """train.profile_steps: an xprof trace below W/plugins/profile."""
+  """The xprof trace of train.profile_steps, below W/plugins/profile."""
 
   def __init__(self, workdir: str, steps: str, write: bool = True):
-    """Args:
-      workdir: W.
-      steps: train.profile_steps.
-      write: whether this process traces.
-    """
     self._workdir = workdir
     self._steps = profiled_steps(steps) if write else None
     self._running, self._local = False, None
@@ -332,20 +299,8 @@ class Trace(Part):
 
 def admit_run(config: Config, workdir: str, named: Collection[str] = ()
               ) -> tuple[Config, int | None]:
-  """Checks config and workdir, before anything that takes long.
-
-  Args:
-    config: as the run was given it.
-    workdir: W.
-    named: keys that a person has set for this run (`initial_config`).
-
-  Returns:
-    The config with what init_from and W/config.json fill in, and the step of
-    the newest checkpoint.
-
-  Raises:
-    InputError: W belongs to another config, or no checkpoint can be written to
-      its storage; or the processes differ.
+  """The config with what init_from and W/config.json fill in, and the step of
+  the newest checkpoint. Checks both before anything that takes long.
   """
   def look():
     if config.task not in TASKS:
@@ -363,11 +318,7 @@ def admit_run(config: Config, workdir: str, named: Collection[str] = ()
 
 
 def open_task(config: Config, mesh: jax.sharding.Mesh) -> Any:
-  """The task, its records prepared.
-
-  Raises:
-    InputError: wrong input of any kind; processes whose texts differ.
-  """
+  """The task, its records prepared, the same in all processes."""
   task, shares = TASKS[config.task], mesh.shape['data'] * mesh.shape['fsdp']
   if not task.fine_tunes:  # There a batch has the rows that its examples need.
     check_batch(config, shares)
@@ -421,11 +372,7 @@ def fitting_warmup(config: Config) -> OptimConfig:
 
 
 def learning_rates(config: Config) -> np.ndarray:
-  """float32[steps]: the learning rate of each update.
-
-  Raises:
-    InputError: an unknown optimizer or schedule.
-  """
+  """float32[steps]: the learning rate of each update."""
   _, schedule = optimizer.create(fitting_warmup(config), config.train.steps)
   return optimizer.rates(schedule, config.train.steps)
 
@@ -435,19 +382,8 @@ def open_session(config: Config, workdir: str, task: Any,
                  lock: Lock, rates: np.ndarray) -> Session:
   """Makes or restores the state, claims the workdir, opens every part.
 
-  Args:
-    config: of `settle_config`.
-    workdir: W.
-    task: of `open_task`.
-    mesh: entered by jax.set_mesh.
-    clock: already running.
-    finished: the newest checkpoint's step; None: the run begins anew.
-    lock: of W.
-    rates: of `learning_rates`.
-
-  Raises:
-    InputError: wrong weights, a damaged or foreign checkpoint, or a workdir
-      that cannot be written.
+  The mesh is entered, the clock running, and `finished` the newest checkpoint's
+  step; None: the run begins anew.
   """
   train, first = config.train, processes.first()
   strict = train.on_write_error == 'stop'
@@ -484,8 +420,8 @@ def open_session(config: Config, workdir: str, task: Any,
       passed=passed, rates=rates, seed=seed_words(config.seed),
       log=Log(window, train.log_every),
       display=Display(Progress(start, train.steps)), trace=trace,
-      evaluations=Evaluations(evaluate, train.eval_every),
-      best=BestWeights(best), lines=Lines(writer),
+      evaluations=Evaluations(evaluate, best, train.eval_every),
+      lines=Lines(writer),
       saves=Saves(checkpoints, train.checkpoint_every,
                   train.save_in_background))
 
@@ -520,21 +456,16 @@ class Interruption:
 
   A second one of the same kind acts as it would without this class. Where
   several processes share the run, a signal to one of them stops all.
-
-  Attributes:
-    requested: number of the signal that came; 0: none yet.
   """
 
   SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
   def __init__(self, mesh: jax.sharding.Mesh | None = None,
                run_ahead: int = 0):
-    """Args:
-      mesh: of the run; None: of this process alone.
-      run_ahead: as Window's: an agreement is read so many steps later, so that
-        no step waits for it.
+    """`mesh` is None for this process alone; an agreement is read `run_ahead`
+    steps later, so that no step waits for it.
     """
-    self.requested = 0
+    self.requested = 0  # The signal that came; 0: none.
     self._before = {}
     self._mesh, self._run_ahead = mesh, run_ahead
     self._agreements = deque()

@@ -48,12 +48,7 @@ class TrainState(NamedTuple):
 def state_maker(
     init: Callable[[jax.Array], Any],
     tx: optax.GradientTransformation) -> Callable[[jax.Array], TrainState]:
-  """Makes: jax.random.key -> the first state.
-
-  Args:
-    init: key -> params, the vocabulary not padded.
-    tx: the optimizer.
-  """
+  """Makes: key -> the first state; `init` does not pad the vocabulary."""
   def make(key: jax.Array) -> TrainState:
     params = model.pad_vocabulary(init(key))
     return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
@@ -62,12 +57,7 @@ def state_maker(
 
 def abstract_state(make: Callable[[jax.Array], TrainState],
                    mesh: jax.sharding.Mesh, zero1: bool = False) -> TrainState:
-  """Shapes and shardings of the state on a mesh; nothing is computed.
-
-  Args:
-    make: of `state_maker`.
-    mesh: with axes data, fsdp, model.
-    zero1: opt_state is shared out along `data` (parallel.state_shardings).
+  """Shapes and shardings on a mesh of what `make` makes; nothing is computed.
   """
   # The key is traced too: abstract devices, only compiled for, cannot make one.
   shapes = jax.eval_shape(lambda: make(jax.random.key(0)))
@@ -161,12 +151,8 @@ def make_output_step(outputs: Callable[[Any, Batch], Sums]
 
 
 class Compiled:
-  """The programs of one kind of run.
-
-  Attributes:
-    abstract: shapes and shardings of the TrainState.
-    create: key -> the first TrainState.
-    train: of `make_train_step`; the state is donated.
+  """The programs of one kind of run: `abstract`, shapes and shardings of the
+  state; `create`, key -> the first state; `train`, which takes its state over.
   """
 
   def __init__(self, objective: Any, optim: OptimConfig,
@@ -196,14 +182,8 @@ def compiled(objective: Any, optim: OptimConfig, mesh: jax.sharding.Mesh,
              zero1: bool) -> Compiled:
   """The programs of a run, shared with earlier runs that have the same.
 
-  Args:
-    objective: with init, loss and totals; equal ones have the same program.
-    optim: rates, schedule, and keys that only the host needs do not matter.
-    mesh: entered by jax.set_mesh.
-    zero1: as for `make_train_step`.
-
-  Raises:
-    InputError: an unknown optimizer or decay mask.
+  Equal objectives have the same program; of `optim`, rates, schedule and keys
+  of the host alone do not matter. The mesh is entered.
   """
   plain = OptimConfig()
   return _compiled_programs(objective, dataclasses.replace(optim, **{

@@ -50,22 +50,13 @@ class Lock:
     self.held = False
 
   def __enter__(self) -> 'Lock':
-    """Takes W if it exists, for then there is something to lose.
-
-    Raises:
-      InputError: another run has it.
-    """
+    """Takes W if it exists, for then there is something to lose."""
     processes.together(lambda: self._take() if processes.first()
                        and files.isdir(self._workdir) else None)
     return self
 
   def make(self):
-    """Makes and takes W, unless it is taken already; process 0 calls it.
-
-    Raises:
-      InputError: another run has it, or has begun since this one looked; or W
-        cannot be written.
-    """
+    """Makes and takes W, unless it is taken already; process 0 calls it."""
     if self.held:
       return
     with writing(self._workdir):
@@ -124,15 +115,7 @@ class Lease:
 
   def __init__(self, workdir: str, beat: float | None = None,
                lost: float | None = None):
-    """Takes it, waiting if its holder on another machine may be dead.
-
-    Args:
-      workdir: W.
-      beat, lost: instead of BEAT_SECONDS, LOST_SECONDS.
-
-    Raises:
-      InputError: a live run holds it; or W cannot be written.
-    """
+    """Takes it, waiting if its holder on another machine may be dead."""
     self.path = f'{workdir}/.lease'
     self._me = _this_process() | {'id': uuid.uuid4().hex}
     self._beat = beat or BEAT_SECONDS
@@ -255,11 +238,7 @@ def _is_same_file(file, path: str) -> bool:
 
 def logged_evaluations(workdir: str, metric: str,
                        last: int) -> dict[int, float]:
-  """Step -> value of `metric`, of the evaluations of the steps 1 to `last`.
-
-  Raises:
-    InputError: a line of metrics.jsonl is damaged.
-  """
+  """Step -> value of `metric`, of the evaluations of the steps 1 to `last`."""
   path = f'{workdir}/metrics.jsonl'
   if not files.exists(path):
     return {}
@@ -330,13 +309,8 @@ def read_config(workdir: str) -> Config | None:
 
 
 def check_config(workdir: str, config: Config) -> Config:
-  """Refuses a workdir that belongs to another config.
-
-  Returns:
-    The config, with what the workdir's task has filled in.
-
-  Raises:
-    InputError: names the keys that differ; or the workdir has no config.
+  """The config, with what the workdir's task has filled in; refuses a workdir
+  that belongs to another config, or has checkpoints and no config.
   """
   saved = read_config(workdir)
   if saved is None:
@@ -365,27 +339,14 @@ def check_config(workdir: str, config: Config) -> Config:
 
 def claim_workdir(workdir: str, config: Config, tokenizer: Tokenizer,
                   lock: Lock):
-  """Takes W for this run and writes it, by process 0.
-
-  Raises:
-    InputError: another run has it, or it cannot be written.
-  """
+  """Takes W for this run and writes it, by process 0."""
   if processes.first():
     lock.make()
     write_workdir(workdir, config, tokenizer)
 
 
 def write_workdir(workdir: str, config: Config, tokenizer: Tokenizer):
-  """Makes W, with config.json and tokenizer.json.
-
-  Args:
-    workdir: W.
-    config: with what the task has filled in.
-    tokenizer: of the run's records.
-
-  Raises:
-    InputError: W cannot be written.
-  """
+  """Makes W, with config.json and tokenizer.json."""
   with writing(workdir):
     files.makedirs(workdir)
     files.write_text(f'{workdir}/config.json',

@@ -24,24 +24,13 @@ class LineFile:
 
   Lines that cannot be written wait in memory, which is reported once, and are
   written when the disk takes them again: no line is torn, doubled or lost while
-  the process lives.
-
-  Attributes:
-    path: the file.
-    waiting: lines that are not in it yet.
+  the process lives. An object in storage cannot be appended to: there the file
+  is written as a whole each time.
   """
 
   def __init__(self, path: str, kept: str = '', strict: bool = False):
-    """Replaces the file by one with the lines `kept`.
-
-    Args:
-      path: local, or a URL: an object in storage cannot be appended to, so
-        there the file is written as a whole each time.
-      kept: lines, each with its newline.
-      strict: a line that cannot be written is an error at once.
-
-    Raises:
-      InputError: it cannot be written.
+    """Replaces the file by one with the lines `kept`; if `strict`, a line that
+    cannot be written is an error at once.
     """
     self.path, self.waiting, self._strict = path, [], strict
     self._failed = False
@@ -52,16 +41,12 @@ class LineFile:
       files.write_text(path, kept)
 
   def add(self, line: str):
-    """Writes a line, with its newline, or lets it wait.
-
-    Raises:
-      InputError: it cannot be written, and `strict`.
-    """
+    """Writes a line, with its newline, or lets it wait."""
     self.waiting.append(line)
     self.flush()
 
   def flush(self):
-    """Tries to write what waits; raises as `add`."""
+    """Tries to write what waits."""
     if not self.waiting:
       return
     try:
@@ -84,11 +69,7 @@ class LineFile:
     self.waiting, self._failed = [], False
 
   def close(self, must: bool = True):
-    """Tries to write what waits, and closes the file.
-
-    Raises:
-      InputError: lines could not be written, and `must`.
-    """
+    """Closes the file; lines that still wait are an error if they `must`."""
     self.flush()
     self._drop()
     if self.waiting and must:
@@ -134,8 +115,7 @@ class TensorBoardEvents:
   """
 
   def __init__(self, workdir: str, restored_step: int | None):
-    """Opens a file of this start; TensorBoard drops steps after the restored.
-    """
+    """Opens a file; TensorBoard drops steps after the restored one."""
     self._file = None
     # An object in storage cannot be appended to: a local file is copied there
     # as a whole, now and then. Once open it has no name any more, so that a
@@ -224,17 +204,7 @@ class MetricsFile:
 
   def __init__(self, workdir: str, restored_step: int | None,
                strict: bool = False):
-    """Opens the file, cut back to the restored step.
-
-    Args:
-      workdir: W.
-      restored_step: lines after it are of steps that will be taken again;
-        None: the run begins anew.
-      strict: as LineFile's.
-
-    Raises:
-      InputError: a line in the middle of the file is damaged, or the file
-        cannot be written.
+    """Opens the file, cut back to the restored step; None: the run begins anew.
     """
     self.path = f'{workdir}/metrics.jsonl'
     kept = ''
@@ -301,13 +271,7 @@ class Writer:
 
   def __init__(self, workdir: str, restored_step: int | None,
                write: bool = True, strict: bool = False):
-    """Opens both.
-
-    Args:
-      workdir: W.
-      restored_step, strict: as for MetricsFile.
-      write: whether this process writes; else nothing happens.
-    """
+    """Opens both as MetricsFile does, if this process is the one to `write`."""
     self._lines = self._events = None
     if write:
       self._lines = MetricsFile(workdir, restored_step, strict)

@@ -307,19 +307,15 @@ class Checkpoints:
       workdir: W.
       keep: newest checkpoints that stay; 0: all.
       keep_every: those at multiples of so many steps stay too; 0: none.
-      read_only: makes and removes nothing. With its first save a writer removes
-        unfinished saves, so a folder has one writer at a time, and a reader
-        must not be one: it could remove what a live run is saving.
-      alone: this process reads by itself; else all processes of the run open
-        the folder, and do the same with it.
+      read_only: makes and removes nothing. A writer removes unfinished saves,
+        so there is one at a time, and a reader is none: it could remove what a
+        live run is saving.
+      alone: this process reads by itself; else all processes do the same.
       folder: of W; `best` for weights alone.
       strict: any failure to write is an error. Else only MOST_FAILURES in a
-        row, or the last of a run. Over several processes always strict: they
+        row, or the last of a run. Always so over several processes, which
         cannot agree on what only one of them has seen.
       belongs: of facts.identity; saved with each state.
-
-    Raises:
-      InputError: the folder cannot be written.
     """
     self.folder = f'{workdir}/{folder}'
     self._keep, self._keep_every = keep, keep_every

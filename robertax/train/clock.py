@@ -43,21 +43,14 @@ NORMS = ('gradient_norm', 'update_norm', 'parameter_norm')
 
 
 class Clock:
-  """Sums up seconds by kind, beginning with `start`.
-
-  Attributes:
-    begun: time.time() at which it was made.
-    kind: the present one.
-    turns: from one kind to the next, so far.
-    update: the newest one that was begun; 0: none yet.
-    longest: for each kind, the most seconds from one turn to the next.
-  """
+  """Sums up seconds by kind, beginning with `start`."""
 
   def __init__(self):
     self.begun = time.time()
     self._since = time.perf_counter()
-    self.kind, self.turns, self.update = 'start', 0, 0
-    self.longest = dict.fromkeys(KINDS, 0.0)
+    self.kind, self.turns = 'start', 0
+    self.update = 0  # The newest one that was begun.
+    self.longest = dict.fromkeys(KINDS, 0.0)  # Seconds from turn to turn.
     self._lap = dict.fromkeys(KINDS, 0.0)
     self._steps = 0.0
 

@@ -111,17 +111,14 @@ def _foreign_weights(source: str) -> Weights:
 def initial_config(config: Config, named: Collection[str] = ()) -> Config:
   """Takes the `model` and `tokenizer` sections from `init_from`.
 
-  Args:
-    config: of the new run.
-    named: keys that a person has set for this run, such as
-      'model.max_positions'; it may be more than the source's
-      (interop.pretrained.longer_positions). What a config file says of `model`
-      and `tokenizer` is overruled, with a line for each key.
+  The keys OF_THE_RUN stay, and so do the HEADS, which are the task's, but for
+  the head of pairs in pretraining. Any other key of a config file is overruled,
+  with a line.
 
-  Returns:
-    The config, unchanged where `init_from` is empty. It keeps the keys
-    OF_THE_RUN and the HEADS, which are the task's; in pretraining the head of
-    pairs is the source's.
+  Args:
+    config: of the new run; unchanged where `init_from` is empty.
+    named: keys that a person has set for this run; 'model.max_positions' may be
+      more than the source's (interop.pretrained.longer_positions).
 
   Raises:
     InputError: there are no weights, or a named key disagrees with them; there

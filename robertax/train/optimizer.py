@@ -274,12 +274,9 @@ def scale_by_trust_ratio(mask: Callable[[Any], Any]
   """Each update gets the norm of its parameters (You et al. 2020).
 
   LAMB's phi is the identity, and where one of the two norms is 0 nothing is
-  changed (the authors' lamb_optimizer.py). One array of one layer of the model
-  is one unit, though the layers are stored as one array.
-
-  Args:
-    mask: params -> bools; what does not decay is not scaled either, as in the
-      authors' code (of LayerNorm and biases) and NVIDIA's.
+  changed (the authors' lamb_optimizer.py). The unit is one array of one layer,
+  though layers are stacked. What does not decay by the mask is not scaled
+  either, as in the authors' code (of LayerNorm and biases) and NVIDIA's.
   """
   def ratio(path, update, param, scaled):
     if not scaled:

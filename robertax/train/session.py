@@ -320,7 +320,7 @@ def admit_run(config: Config, workdir: str, named: Collection[str] = ()
 def open_task(config: Config, mesh: jax.sharding.Mesh) -> Any:
   """The task, its records prepared, the same in all processes."""
   task, shares = TASKS[config.task], mesh.shape['data'] * mesh.shape['fsdp']
-  if not task.fine_tunes:  # There a batch has the rows that its examples need.
+  if not task.fine_tunes:  # A batch of examples has as many rows as needed.
     check_batch(config, shares)
   task = processes.in_turn(cache_dir(config), lambda: task.of(config, shares))
   processes.same('text or tokenizer', [

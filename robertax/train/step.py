@@ -32,17 +32,10 @@ _MADE = weakref.WeakSet()
 
 
 class TrainState(NamedTuple):
-  """Everything that an update changes, and a checkpoint holds.
-
-  Attributes:
-    step: int32[], updates done.
-    params: nested dict of float32 arrays, the vocabulary padded
-      (model.pad_vocabulary).
-    opt_state: optax's.
-  """
-  step: jax.Array
-  params: Any
-  opt_state: Any
+  """Everything that an update changes, and a checkpoint holds."""
+  step: jax.Array  # int32[], updates done.
+  params: Any  # Nested dict of float32 arrays (model.pad_vocabulary).
+  opt_state: Any  # Optax's.
 
 
 def state_maker(
@@ -81,28 +74,25 @@ def make_train_step(loss: LossFn, totals: TotalsFn,
   weigh a target by its neighbours' number. The loss is given the counts, so an
   objective may be a sum of several means, each with a divisor of its own.
 
-  So the loss is divided, not the finished gradient. That costs no precision: a
-  scaled cotangent has as many digits as before, and bfloat16 has float32's
-  range of exponents (2^-126: float16, from 2^-14 on, would lose the small
-  ones). It saves a pass over the gradient.
+  So the loss is divided, not the finished gradient, which saves a pass over the
+  gradient and costs no precision: bfloat16 has float32's range of exponents
+  (2^-126; float16, from 2^-14 on, would lose small cotangents).
 
   Args:
-    loss: (params, batch, dropout_keys, totals) -> (objective, sums); both are
-      added over micro-batches. The objectives of the micro-batches, already
-      divided, add up to the batch's; `sums` are scalars that the reader
-      divides.
+    loss: (params, batch, dropout_keys, totals) -> (objective, sums), which are
+      added over micro-batches: an objective that is divided already, and
+      scalars that the reader divides.
     totals: batch -> scalars, from the weights of the whole batch.
     tx: the optimizer, whose update takes `learning_rate`.
     zero1: each device along `data` updates the parameters whose optimizer state
       it has; then they are gathered.
 
   Returns:
-    A function of a TrainState, a batch whose arrays are
-    [micro-batches, rows, ...], the seed of dropout
-    (kernels.dropout.seed_words) and this update's learning rate, float32; not
-    yet jitted. Its sums also have the `objective`; the norms of the gradient,
-    the update and the new parameters; `gradient_norms`, float32[leaves]; and,
-    with thresholds for spikes, `spiked`.
+    A function, not yet jitted, of a TrainState, a batch of arrays
+    [micro-batches, rows, ...], dropout's seed (kernels.dropout.seed_words) and
+    a learning rate, float32. Its sums also have `objective`, the norms of the
+    gradient, the update and the new parameters, `gradient_norms` (float32[
+    leaves]) and, with thresholds for spikes, `spiked`.
   """
   def step(state: TrainState, batch: Batch, seed: jax.Array,
            learning_rate: jax.Array) -> tuple[TrainState, Sums]:

@@ -7,7 +7,7 @@ a body that silently begins at random is the most expensive mistake there is
 (fairseq #999).
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 import contextlib
 import dataclasses
 import sys
@@ -29,7 +29,8 @@ from robertax.model import pad_vocabulary
 from robertax.parallel import processes
 from robertax.tasks import TASKS
 from robertax.train import workdir
-from robertax.train.checkpoint import Checkpoints, as_dict
+from robertax.train.checkpoint import Checkpoints
+from robertax.train.facts import flat_leaves
 from robertax.train.workdir import BEST_FOLDER as BEST
 
 # Keys of `model` that belong to the run or to its task, not to the weights.
@@ -184,19 +185,18 @@ def fit_weights(config: Config, params: Any, shapes: Any, read: Any) -> Any:
   new = _named_parts(config.finetune.new_parameters) if tuning else ()
   unused = (_named_parts(config.finetune.unused_parameters) if tuning
             else TASK_HEADS)
-  wanted, there = _flat_paths(params), _flat_paths(shapes)
-  kept = {path for path in wanted if path[0] not in new}
+  wanted, there = flat_leaves(params), flat_leaves(shapes)
+  kept = {path for path in wanted if _part(path) not in new}
   dropped = set(there) - kept
-  problems = [(p, 'is missing') for p in sorted(kept - set(there))]
+  problems = [f'{p} is missing' for p in sorted(kept - set(there))]
   problems += [
-      (p, f'is {list(there[p].shape)} there and {list(wanted[p].shape)} here')
+      f'{p} is {list(there[p].shape)} there and {list(wanted[p].shape)} here'
       for p in sorted(kept & set(there)) if there[p].shape != wanted[p].shape]
-  problems += [(p, 'is not of this model') for p in sorted(dropped)
-               if p[0] not in (*new, *unused)]
+  problems += [f'{p} is not of this model' for p in sorted(dropped)
+               if _part(p) not in (*new, *unused)]
   if problems:
-    lines = '; '.join(f'{"/".join(path)} {what}' for path, what in problems)
     raise InputError(
-        f'init_from={config.init_from!r}: {lines}. '
+        f'init_from={config.init_from!r}: {"; ".join(problems)}. '
         + ('A part that is to begin anew is named in finetune.new_parameters='
            f'{config.finetune.new_parameters!r}, one that is to be left out in '
            'finetune.unused_parameters='
@@ -204,7 +204,7 @@ def fit_weights(config: Config, params: Any, shapes: Any, read: Any) -> Any:
            'Pretraining goes on from the weights of a whole model, its '
            'masked-LM head included.'))
   for what, paths in (('dropped', dropped), ('new', set(wanted) - kept)):
-    if parts := sorted({p[0] for p in paths}):
+    if parts := sorted(set(map(_part, paths))):
       print(f'init_from: {what}: {", ".join(parts)}', file=sys.stderr)
   # A checkpoint is read as a whole: what is dropped goes to all devices.
   anywhere = jax.tree.leaves(params)[0].sharding
@@ -212,13 +212,12 @@ def fit_weights(config: Config, params: Any, shapes: Any, read: Any) -> Any:
       anywhere.mesh, jax.sharding.PartitionSpec())
                 if isinstance(anywhere, jax.sharding.NamedSharding)
                 else anywhere)
-  found = _flat_paths(read(jax.tree_util.tree_map_with_path(
-      lambda path, x: jax.ShapeDtypeStruct(
-          x.shape, x.dtype, sharding=wanted[_key_path(path)].sharding
-          if _key_path(path) in kept else replicated), shapes)))
-  return jax.tree_util.tree_map_with_path(
-      lambda path, x: found[_key_path(path)]
-      if _key_path(path) in kept else x, params)
+  found = flat_leaves(read(_with_leaves(shapes, {
+      path: jax.ShapeDtypeStruct(
+          x.shape, x.dtype, sharding=wanted[path].sharding
+          if path in kept else replicated) for path, x in there.items()})))
+  return _with_leaves(params, {
+      path: found[path] if path in kept else x for path, x in wanted.items()})
 
 
 def _with_positions(weights: Weights, max_positions: int) -> Weights:
@@ -281,10 +280,10 @@ def _named_parts(text: str) -> tuple[str, ...]:
   return tuple(name.strip() for name in text.split(',') if name.strip())
 
 
-def _key_path(path: Iterable[Any]) -> tuple[str, ...]:
-  return tuple(str(key.key) for key in path)
+def _part(path: str) -> str:
+  return path.partition('/')[0]
 
 
-def _flat_paths(tree: Any) -> dict[tuple[str, ...], Any]:
-  return {_key_path(path): leaf for path, leaf
-          in jax.tree_util.tree_leaves_with_path(as_dict(tree))}
+def _with_leaves(tree: Any, leaves: dict[str, Any]) -> Any:
+  """The tree with other leaves, of which flat_leaves gives the order."""
+  return jax.tree.unflatten(jax.tree.structure(tree), list(leaves.values()))

@@ -460,22 +460,17 @@ class Interruption:
 
   SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-  def __init__(self, mesh: jax.sharding.Mesh | None = None,
-               run_ahead: int = 0):
-    """`mesh` is None for this process alone; an agreement is read `run_ahead`
-    steps later, so that no step waits for it.
-    """
+  def __init__(self, mesh: jax.sharding.Mesh, run_ahead: int):
+    """An agreement is read `run_ahead` steps later: no step waits for it."""
     self.requested = 0  # The signal that came; 0: none.
     self._before = {}
     self._mesh, self._run_ahead = mesh, run_ahead
-    self._agreements = deque()
-    if mesh is not None and jax.process_count() > 1:
+    self._agreements, self._largest = deque(), None
+    if jax.process_count() > 1:
       self._flags = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
       self._largest = jax.jit(
           lambda flags: flags.max(),
           out_shardings=NamedSharding(mesh, PartitionSpec()))
-    else:
-      self._largest = None
 
   def __enter__(self) -> 'Interruption':
     try:

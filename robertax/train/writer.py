@@ -130,7 +130,7 @@ class TensorBoardEvents:
             '(pip install tensorboardX).', file=sys.stderr)
       return
     self._summary, self._event_pb2 = summary, event_pb2
-    with self._ending(workdir):
+    with self._disabling_on_error(workdir):
       with (tempfile.TemporaryDirectory(prefix='robertax-events-')
             if files.is_remote(workdir) else contextlib.nullcontext(workdir)
             ) as folder:
@@ -146,20 +146,20 @@ class TensorBoardEvents:
     """Adds the finite ones: TensorBoard warns of all others."""
     for name, value in values.items():
       if value is not None and math.isfinite(value):
-        with self._ending('TensorBoard events'):
+        with self._disabling_on_error('TensorBoard events'):
           self._put(step, summary=self._summary.scalar(name, value)
                     if self._file else None)
 
   def flush(self):
     """Makes what was added safe from a kill."""
-    with self._ending('TensorBoard events'):
+    with self._disabling_on_error('TensorBoard events'):
       if self._file:
         self._file.flush()
         if time.monotonic() - self._copied > EVENTS_COPY_SECONDS:
           self._copy()
 
   def close(self):
-    with self._ending('TensorBoard events'):
+    with self._disabling_on_error('TensorBoard events'):
       if self._file:
         self._file.close()
         self._copy()
@@ -180,7 +180,7 @@ class TensorBoardEvents:
           step=step, wall_time=time.time(), **what))
 
   @contextlib.contextmanager
-  def _ending(self, what: str):
+  def _disabling_on_error(self, what: str):
     """Wraps writing: after an OSError no more events are written."""
     try:
       yield

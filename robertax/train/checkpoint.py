@@ -275,6 +275,16 @@ def rename_step(path: str, target: str):
     files.replace(path, target)
 
 
+def by_first(path: str, change: Callable[[], None]):
+  """change(), which writes the path, by process 0; all processes call this."""
+  def write():
+    if processes.first():
+      with writing(path):
+        change()
+
+  processes.together(write)
+
+
 def finished_step(workdir: str, folder: str = 'checkpoints') -> int | None:
   """The newest finished checkpoint's step; None: there is none.
 
@@ -462,14 +472,9 @@ class Checkpoints:
     aside = next(name for name in (f'damaged-{step}-{n}'
                                    for n in itertools.count(1))
                  if not files.exists(f'{self.folder}/{name}'))
-
-    def rename():
-      if processes.first():
-        with writing(self.folder):
-          rename_step(f'{self.folder}/{step}', f'{self.folder}/{aside}')
-
     processes.gather(aside)  # Renamed when each has seen which name is free.
-    processes.together(rename)
+    by_first(self.folder, lambda: rename_step(
+        f'{self.folder}/{step}', f'{self.folder}/{aside}'))
     print(f'{why} It is set aside as {self.folder}/{aside}; looking for the '
           'one before it.', file=sys.stderr, flush=True)
 

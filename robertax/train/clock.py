@@ -52,7 +52,7 @@ class Clock:
     self.update = 0  # The newest one that was begun.
     self.longest = dict.fromkeys(KINDS, 0.0)  # Seconds from turn to turn.
     self._lap = dict.fromkeys(KINDS, 0.0)
-    self._steps = 0.0
+    self.step_seconds = 0.0  # Of kind `step`, up to the newest turn.
 
   @contextlib.contextmanager
   def at(self, kind: str) -> Iterator[None]:
@@ -74,7 +74,7 @@ class Clock:
     self._lap[before] += spent
     self.longest[before] = max(self.longest[before], spent)
     if before == 'step':
-      self._steps += spent
+      self.step_seconds += spent
     return before
 
   def where(self) -> str:
@@ -87,11 +87,6 @@ class Clock:
     lap, self._lap = self._lap, dict.fromkeys(KINDS, 0.0)
     return lap
 
-  @property
-  def step_seconds(self) -> float:
-    """Of kind `step`, up to the newest turn."""
-    return self._steps
-
 
 class Goodput:
   """The share of all seconds, since the run first began, that steps took.
@@ -99,9 +94,6 @@ class Goodput:
   Seconds of preparing, compiling, waiting for input, evaluating and saving are
   not productive, nor those between a kill and the next start, nor those of
   steps that were taken again. W/clock.jsonl has what a later start must know.
-
-  Attributes:
-    starts: of the run, this one included.
   """
 
   def __init__(self, workdir: str, clock: Clock, start_step: int,
@@ -113,7 +105,7 @@ class Goodput:
     self._clock, self._file = clock, None
     path = f'{workdir}/clock.jsonl'
     lines = _read_clock(path)
-    self.starts = lines[-1]['start'] + 1 if lines else 1
+    self.starts = lines[-1]['start'] + 1 if lines else 1  # With this one.
     self._begun = lines[0]['time'] if lines else clock.begun
     self._before = _productive_seconds(lines, start_step)
     if write:

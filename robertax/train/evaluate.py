@@ -156,12 +156,6 @@ class Scoring:
         yield whole.popleft(), jax.device_get(self._step(params, batch))
 
 
-def open_evaluation(config: Config, task: Any, mesh: jax.sharding.Mesh
-                    ) -> Evaluation | Scoring:
-  """params -> `eval/...`, by the kind of the task."""
-  return (Scoring if task.fine_tunes else Evaluation)(config, task, mesh)
-
-
 def is_concluded(workdir: str, task: str) -> bool:
   """Whether a run whose last step is saved has written its results."""
   return not TASKS[task].fine_tunes or files.exists(f'{workdir}/{RESULTS}')
@@ -170,9 +164,8 @@ def is_concluded(workdir: str, task: str) -> bool:
 class Best:
   """Keeps the best weights, if the task or the config wants that.
 
-  Attributes:
-    value, step: of the best evaluation whose weights are kept (the value of a
-      loss is its negative); step -1: none yet.
+  `value` and `step` are of the best evaluation whose weights are kept (the
+  value of a loss is its negative); step -1: none yet.
   """
 
   def __init__(self, workdir: str, task: Any, restored_step: int | None,
@@ -265,12 +258,8 @@ class Best:
     would pass for concluded.
     """
     path = f'{self._workdir}/{RESULTS}'
-
-    def remove():
-      if processes.first() and files.exists(path):
-        with writing(path):
-          files.remove(path)
-    processes.together(remove)
+    checkpoint.by_first(
+        path, lambda: files.remove(path) if files.exists(path) else None)
 
   def _offer(self, step: int, value: float, params: Any):
     """Keeps the weights of an evaluation if it is the best."""
@@ -297,12 +286,8 @@ class Best:
   def _keep(self, steps: list[int]):
     """Removes all other steps; process 0 decides which."""
     steps = processes.gather(steps)[0]
-
-    def remove():
-      if processes.first():
-        with writing(self._folder):
-          checkpoint.keep_steps(self._folder, steps)
-    processes.together(remove)
+    checkpoint.by_first(
+        self._folder, lambda: checkpoint.keep_steps(self._folder, steps))
     self._kept = {k: v for k, v in self._kept.items() if k in steps}
 
   def _lost(self) -> str:

@@ -30,20 +30,10 @@ from robertax.parallel import processes
 from robertax.progress import Progress
 from robertax.tasks import TASKS
 from robertax.train import optimizer
-from robertax.train.checkpoint import (
-    Checkpoints,
-    check_storage,
-    finished_step,
-)
+from robertax.train.checkpoint import Checkpoints, check_storage, finished_step
 from robertax.train.clock import Clock, Goodput, Utilization, Window
 from robertax.train.divergence import Judge, PassedOver
-from robertax.train.evaluate import (
-    Best,
-    Evaluation,
-    Scoring,
-    evaluation_table,
-    open_evaluation,
-)
+from robertax.train.evaluate import Best, Evaluation, Scoring, evaluation_table
 from robertax.train.facts import allowed_names, identity
 from robertax.train.gradient import Sums
 from robertax.train.initial import initial_config, initial_params
@@ -378,17 +368,16 @@ def learning_rates(config: Config) -> np.ndarray:
 
 
 def open_session(config: Config, workdir: str, task: Any,
-                 mesh: jax.sharding.Mesh, clock: Clock, finished: int | None,
+                 mesh: jax.sharding.Mesh, clock: Clock, restored: int | None,
                  lock: Lock, rates: np.ndarray) -> Session:
   """Makes or restores the state, claims the workdir, opens every part.
 
-  The mesh is entered, the clock running, and `finished` the newest checkpoint's
+  The mesh is entered, the clock running, and `restored` the newest checkpoint's
   step; None: the run begins anew.
   """
   train, first = config.train, processes.first()
   strict = train.on_write_error == 'stop'
   programs = compiled(task.objective, config.optim, mesh, config.mesh.zero1)
-  restored = finished
   if restored is None:
     state = programs.create(jax.random.key(config.seed))
     state = state._replace(params=initial_params(config, state.params))
@@ -403,7 +392,7 @@ def open_session(config: Config, workdir: str, task: Any,
     restored = int(state.step)  # Damaged ones above it were set aside.
   start = int(state.step)
   passed = PassedOver.read(workdir)
-  evaluate = open_evaluation(config, task, mesh)
+  evaluate = (Scoring if task.fine_tunes else Evaluation)(config, task, mesh)
   best = Best(workdir, task, restored, train, checkpoints, state.params)
   # The writer cuts metrics.jsonl back to the restored step, so it comes after
   # the restore and before the first number.
@@ -442,11 +431,9 @@ def train_feed(config: Config, task: Any, mesh: jax.sharding.Mesh,
 
 
 def steps_ahead(mesh: jax.sharding.Mesh) -> int:
-  """Steps that the host may be ahead of the devices.
-
-  Devices that are threads of one CPU share a pool: the collectives of two steps
-  at once can take all its threads and wait for each other for ever.
-  """
+  """Steps that the host may be ahead of the devices."""
+  # Devices that are threads of one CPU share a pool: collectives of two steps
+  # at once can take all its threads and wait for each other for ever.
   threads = mesh.size > 1 and jax.devices()[0].platform == 'cpu'
   return 0 if threads else 2
 

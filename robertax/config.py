@@ -26,9 +26,6 @@ def typed(value: Any, like: Any, key: str) -> Any:
 
   >>> typed('3', 1, 'train.steps'), typed(1, 1.0, 'x'), typed('no', True, 'x')
   (3, 1.0, False)
-
-  Raises:
-    InputError: it cannot be read as that type.
   """
   kind = type(like)
   words = {'true': True, '1': True, 'yes': True,
@@ -55,12 +52,7 @@ def typed(value: Any, like: Any, key: str) -> Any:
 
 
 def section(cls: type[T], values: Mapping[str, Any], name: str) -> T:
-  """One config section, as a dataclass whose fields all have defaults.
-
-  Raises:
-    InputError: an unknown key, or a value of another type; with the section's
-      `name`.
-  """
+  """One config section, as a dataclass whose fields all have defaults."""
   fields = {f.name: f.default for f in dataclasses.fields(cls)}
   for key in values:
     if key not in fields:
@@ -75,13 +67,6 @@ def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
 
   >>> parse_arg('batch_size=64,dry', batch_size=256, dry=False)
   {'batch_size': 64, 'dry': True}
-
-  Args:
-    arg: `key=value` pairs with commas between; a bare `key` means True.
-    **defaults: every key that may be given; its default says its type.
-
-  Raises:
-    InputError: an unknown key, or a value of another type.
   """
   values = dict(defaults)
   for pair in filter(None, (arg or '').split(',')):
@@ -133,14 +118,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def _in_range(section: str, values: Any, names: Iterable[str], words: str, *,
               least: float = -math.inf, above: float = -math.inf,
               most: float = math.inf, below: float = math.inf) -> None:
-  """Refuses keys of a section outside a range; NaN and infinity are in none.
-
-  Args:
-    section, values: its name and its dataclass.
-    names: keys that share the range.
-    words: what would do, such as 'at least 1.'.
-    least, most: the ends of the range, where they belong to it.
-    above, below: the same, where they do not.
+  """Refuses keys outside a range, to which `least` and `most` belong, `above`
+  and `below` do not; NaN and infinity are in none.
   """
   for name in names:
     value = getattr(values, name)

@@ -85,12 +85,9 @@ def from_dict(nested: dict[str, Any], like: Any) -> Any:
 
 
 def hush_late_writes():
-  """Hides the errors of writes that end after the save that they are part of.
-
-  The first that fails ends the save and its event loop. Threads of tensorstore
-  that report the others find the loop closed, and print that, dozens of times,
-  by sys.unraisablehook.
-  """
+  """Hides the errors of writes that end after their save."""
+  # The first that fails ends the save and its event loop; threads of
+  # tensorstore that report the others each print that it is closed.
   before = sys.unraisablehook
   if getattr(before, 'hushes', False):
     return
@@ -206,11 +203,8 @@ def saved_steps(folder: str) -> list[int]:
 
 
 def make_folder(folder: str):
-  """Makes the folder, and removes empty steps in it; all processes call it.
-
-  Orbax takes an empty folder for the newest step, and silently saves nothing up
-  to it.
-  """
+  """Makes the folder, and removes empty steps in it; all processes call it."""
+  # Orbax takes an empty one for the newest step, and saves nothing up to it.
   files.makedirs(folder)
   if processes.first() and not files.is_remote(folder):
     for name in files.listdir(folder):
@@ -245,11 +239,9 @@ def abandon_step(folder: str, step: int):
 
 
 def keep_steps(folder: str, steps: Collection[int]):
-  """Removes all other steps and abandoned ones; one process calls it.
-
-  A kill meanwhile leaves no partly removed step that looks finished.
-  """
-  _clear_removed(folder)  # Left by a kill.
+  """Removes all other steps, and abandoned ones; one process calls it."""
+  # Renamed first: a kill leaves no partly removed step that looks finished.
+  _clear_removed(folder)
   for step in saved_steps(folder):
     if step in steps:
       continue
@@ -338,8 +330,8 @@ class Checkpoints:
         files.makedirs(self.folder)
 
   def restorable(self) -> list[int]:
-    """Steps from which a later start is likely to go on: the newest two that
-    are finished, and the one that is being saved.
+    """The newest two finished steps, and the one that is being saved: a later
+    start is likely to go on from one of them.
     """
     under_way = [] if self._under_way is None else [self._under_way]
     return [*saved_steps(self.folder)[-2:], *under_way]

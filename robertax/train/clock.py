@@ -98,10 +98,7 @@ class Goodput:
 
   def __init__(self, workdir: str, clock: Clock, start_step: int,
                write: bool = True):
-    """Reads the notes of earlier starts, and notes this one.
-
-    The updates that they did beyond `start_step` are taken again.
-    """
+    """Reads what earlier starts noted; updates beyond `start_step` are lost."""
     self._clock, self._file = clock, None
     path = f'{workdir}/clock.jsonl'
     lines = _read_clock(path)
@@ -115,9 +112,7 @@ class Goodput:
     self._note(start_step, clock.begun, 0.0)
 
   def note(self, step: int) -> float:
-    """Notes the seconds up to a step, from which a later start may go on;
-    returns the share up to now.
-    """
+    """Notes the seconds up to a step, and returns the share up to now."""
     self._clock.turn(self._clock.turn('step'))
     seconds = self._clock.step_seconds
     self._note(step, time.time(), seconds)
@@ -269,11 +264,9 @@ class Window:
                utilization: Callable[[int, dict[str, float], float],
                                      float | None],
                judge: Judge):
-    """Args:
-      describe: the task's, from a step and its sums to its metrics.
-      run_ahead: steps that may be started before this one is done. Without a
-        bound, a fast host fills the devices with batches.
-      utilization: from a step, sums of the window and its seconds to mfu.
+    """`run_ahead` steps may be started before this one is done: without a bound
+    a fast host fills the devices with batches. `describe` gives a task's
+    metrics, `utilization` mfu.
     """
     self._describe, self._run_ahead = describe, run_ahead
     self._clock, self._utilization = clock, utilization
@@ -327,8 +320,7 @@ class Utilization:
   """
 
   def __init__(self, config: Config, devices: list[jax.Device]):
-    """`config` has the size of the vocabulary; `devices` are the whole mesh's.
-    """
+    """`config` has the vocabulary's size; `devices` are the whole mesh's."""
     self._config = config
     chip = chips.chip_of(devices[0].device_kind)
     self._peak = chip.flops * len(devices) if chip else None

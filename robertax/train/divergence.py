@@ -110,9 +110,7 @@ class PassedOver:
   def counted(self, describe: Callable[[int, dict[str, float]],
                                        dict[str, float]]
               ) -> Callable[[int, dict[str, float]], dict[str, float]]:
-    """A task's train_metrics of the batch that a step took, with
-    `passed_over_batches` where there are any.
-    """
+    """A task's train_metrics of a step's batch, with `passed_over_batches`."""
     def metrics(step, sums):
       batch = self.batch(step - 1) + 1
       more = {'passed_over_batches': batch - step} if self._entries else {}
@@ -148,8 +146,8 @@ class Judge:
             if name in sums}))
 
   def look(self, behind: int = 0):
-    """Waits for the steps noted, but for the newest `behind`, and judges them:
-    if one is bad, raises Diverged, or what else optim.on_divergence says.
+    """Waits for the steps noted, but for the newest `behind`; if one is bad,
+    does what optim.on_divergence says, such as to raise Diverged.
     """
     while len(self._begun) > behind:
       step, numbers = self._begun.popleft()

@@ -57,9 +57,7 @@ class Evaluation:
     return self._task.eval_constants(*self._shape)
 
   def __call__(self, params: Any) -> dict[str, float]:
-    """`eval/<set>/<metric>` for each set, and `eval/<metric>` over all of them,
-    each target counted once.
-    """
+    """`eval/<set>/<metric>`, and `eval/<metric>` over all targets."""
     rows = data.local_rows(parallel.batch_sharding(
         self._mesh, micro_batches=True), self._shape[0], 1)
     metrics, total = {}, {}
@@ -115,9 +113,7 @@ class Scoring:
     self._last: tuple[Any, dict[str, Answers]] = None, {}
 
   def __call__(self, params: Any) -> dict[str, float]:
-    """`eval/<split>/<metric>` of each labelled split, in percent, and of the
-    first `eval/<metric>` too.
-    """
+    """`eval/<split>/<metric>`, in percent, and `eval/<metric>` of the first."""
     metrics, answers = {}, {}
     for name in self._task.dev_splits:
       answers[name] = self.answers(params, name)
@@ -254,9 +250,7 @@ class Best:
     return {step: self._sign * value for step, value in known}, kept
 
   def _withdraw(self):
-    """Removes results of steps that will be taken again: with them the run
-    would pass for concluded.
-    """
+    """Removes results, with which the run would pass for concluded."""
     path = f'{self._workdir}/{RESULTS}'
     checkpoint.by_first(
         path, lambda: files.remove(path) if files.exists(path) else None)

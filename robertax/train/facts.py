@@ -71,7 +71,7 @@ def array_sums(x: jax.Array) -> jax.Array:
 
 
 def host_sums(x: np.ndarray) -> tuple[int, int]:
-  """The same two numbers as `array_sums`, by NumPy."""
+  """As `array_sums`, by NumPy."""
   bits = np.ascontiguousarray(x).reshape(-1)
   bits = bits.view(f'uint{8 * bits.itemsize}')
   sums = [0, 0]
@@ -158,8 +158,8 @@ def _facts_hash(values: dict[str, Any]) -> str:
 
 
 def read_facts(folder: str, step: int) -> dict[str, Any] | None:
-  """{'step': int, 'belongs': of `identity`, 'sums': {item: of `tree_sums`}} of
-  a step; None where it is from before there were facts. Raises Damaged.
+  """{'step', 'belongs': identity, 'sums': {item: tree_sums}} of a step; None
+  where it is from before there were facts. Raises Damaged.
   """
   where = f'{folder}/{step}'
   if not files.isdir(f'{where}/facts'):
@@ -247,8 +247,7 @@ NOTED_ONLY = {'jax': 'jax', 'jaxlib': 'jaxlib', 'orbax': 'orbax-checkpoint'}
 
 
 def identity(task: Any) -> dict[str, str]:
-  """Key -> value, of what a task reads (`data.*`), its tokenizer and the code.
-  """
+  """Key -> value, of what a task reads (`data.*`), its tokenizer and code."""
   return {
       f'data.{key}': value for key, value in task.identity().items()
   } | {

@@ -33,13 +33,11 @@ def batch_gradient(loss: LossFn, params: Any, batch: Batch, key: jax.Array,
   """Differentiates the loss over all micro-batches and devices.
 
   Args:
-    loss: as for train.step.make_train_step.
+    loss, totals: as for train.step.make_train_step.
     params: nested dict.
     batch: arrays [micro-batches, rows, ...].
     key: uint32[2], of the step's dropout.
-    totals: given to the loss.
-    zero1: the gradient is shared out along `data`, as parallel.state_shardings
-      does with the optimizer's state.
+    zero1: the gradient is shared out along `data`, as the optimizer's state is.
 
   Returns:
     (gradient, sums), both of the whole batch; sums has the `objective` too.

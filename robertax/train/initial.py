@@ -151,8 +151,8 @@ def initial_config(config: Config, named: Collection[str] = ()) -> Config:
 
 
 def initial_params(config: Config, params: Any) -> Any:
-  """The weights to begin with, in the shardings of `params`, random ones on
-  their devices, which are the result where `init_from` is empty.
+  """The weights to begin with: `params`, random ones, or those of `init_from`
+  in their shardings.
   """
   if config.finetune.from_scratch and config.task != MASKED_LM:
     print('finetune.from_scratch: the body begins with RANDOM weights'
@@ -266,7 +266,6 @@ def _check_named(config: Config, named: Collection[str], model: ModelConfig,
 
 
 def _check_pairs(config: Config, source: ModelConfig):
-  """Refuses weights whose token types or head of pairs do not fit."""
   for key in ('num_types', 'nsp_head'):
     if getattr(source, key) != getattr(config.model, key):
       raise InputError(

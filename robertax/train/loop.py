@@ -90,12 +90,7 @@ def _attempt(config: Config, workdir: str, named: Collection[str], lock: Lock
 
 
 def take_steps(run: Session) -> Moment:
-  """Makes the updates that are left, and returns where the run stands then.
-
-  Raises:
-    Diverged: see Judge; nothing of that update is saved.
-    InputError: what must be written cannot be.
-  """
+  """Makes the updates that are left, and returns where the run stands then."""
   steps, clock = run.config.train.steps, run.clock
   moment = Moment(run.start, run.start == steps)
   with Interruption(run.mesh, session.steps_ahead(run.mesh)

@@ -133,7 +133,7 @@ def is_finite(objective: jax.Array, gradient_norm: jax.Array) -> jax.Array:
 
 def is_spike(guard: Guard, config: OptimConfig, objective: jax.Array,
              gradient_norm: jax.Array) -> jax.Array:
-  """bool[]: far above the last good updates."""
+  """bool[]: whether one of the two is far above the last good updates."""
   known = jnp.minimum(guard.count, GUARD_WINDOW)
   filled = jnp.arange(GUARD_WINDOW) < known
   mean = jnp.where(filled, guard.losses, 0).sum() / jnp.maximum(known, 1)

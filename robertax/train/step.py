@@ -50,8 +50,7 @@ def state_maker(
 
 def abstract_state(make: Callable[[jax.Array], TrainState],
                    mesh: jax.sharding.Mesh, zero1: bool = False) -> TrainState:
-  """Shapes and shardings on a mesh of what `make` makes; nothing is computed.
-  """
+  """Shapes and shardings, on a mesh, of what `make` would make."""
   # The key is traced too: abstract devices, only compiled for, cannot make one.
   shapes = jax.eval_shape(lambda: make(jax.random.key(0)))
   shardings = TrainState(

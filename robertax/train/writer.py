@@ -29,9 +29,7 @@ class LineFile:
   """
 
   def __init__(self, path: str, kept: str = '', strict: bool = False):
-    """Replaces the file by one with the lines `kept`; if `strict`, a line that
-    cannot be written is an error at once.
-    """
+    """Replaces the file by the lines `kept`; if `strict`, no line may wait."""
     self.path, self.waiting, self._strict = path, [], strict
     self._failed = False
     self._file = None
@@ -101,10 +99,8 @@ class LineFile:
   def _drop(self):
     file, self._file = self._file, None
     if file is not None:
-      try:
+      with contextlib.suppress(OSError):  # Which the write has reported.
         file.close()
-      except OSError:
-        pass  # Nothing is buffered: the write has reported it.
 
 
 class TensorBoardEvents:
@@ -198,14 +194,12 @@ class TensorBoardEvents:
 class MetricsFile:
   """W/metrics.jsonl: one line, a JSON object, for each logged step.
 
-  `add` collects values of one step, and `flush` writes them as one line: an
-  evaluation is beside its loss.
+  `add` collects values of one step, and `flush` writes them as one line. The
+  file is first cut back to the restored step; None: the run begins anew.
   """
 
   def __init__(self, workdir: str, restored_step: int | None,
                strict: bool = False):
-    """Opens the file, cut back to the restored step; None: the run begins anew.
-    """
     self.path = f'{workdir}/metrics.jsonl'
     kept = ''
     if restored_step is not None and files.exists(self.path):

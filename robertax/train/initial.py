@@ -151,9 +151,7 @@ def initial_config(config: Config, named: Collection[str] = ()) -> Config:
 
 
 def initial_params(config: Config, params: Any) -> Any:
-  """The weights to begin with: `params`, random ones, or those of `init_from`
-  in their shardings.
-  """
+  """`params`, random ones, or the weights of `init_from` in their shardings."""
   if config.finetune.from_scratch and config.task != MASKED_LM:
     print('finetune.from_scratch: the body begins with RANDOM weights'
           + (f', of the shape of {config.init_from}' if config.init_from

@@ -289,9 +289,7 @@ class Trace(Part):
 
 def admit_run(config: Config, workdir: str, named: Collection[str] = ()
               ) -> tuple[Config, int | None]:
-  """The config with what init_from and W/config.json fill in, and the step of
-  the newest checkpoint. Checks both before anything that takes long.
-  """
+  """The config, init_from and W/config.json filled in, and the newest step."""
   def look():
     if config.task not in TASKS:
       raise unknown('task', config.task, TASKS)

@@ -1,18 +1,22 @@
 """Every section and key of a config: one frozen dataclass a section.
 
-Floor 0, beside the rooms: each room takes its section, and raises no error of
-its own about a value that is refused here. A config is written by people as a
+Floor 0, beside the rooms: each room is given its section, and what is refused
+here no room checks again. A config is written by people as a
 `ml_collections.ConfigDict` (`defaults`, `with_arg`), read by `parse`, and kept
-in W/config.json (`to_dict`). A key belongs to one section; its unit, its
-default and where the default comes from stand in the section's docstring.
+in W/config.json (`to_dict`). The docstring of a section has the meaning and
+unit of its keys.
 """
 
 from collections.abc import Iterable, Mapping
 import dataclasses
 import math
-from typing import Any, TypeVar
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from robertax.errors import InputError, unknown
+
+if TYPE_CHECKING:
+  from ml_collections import ConfigDict
 
 T = TypeVar('T')
 
@@ -22,28 +26,22 @@ def typed(value: Any, like: Any, key: str) -> Any:
 
   >>> typed('3', 1, 'train.steps'), typed(1, 1.0, 'x'), typed('no', True, 'x')
   (3, 1.0, False)
-
-  Raises:
-    InputError: it cannot be read as that type.
   """
   kind = type(like)
   words = {'true': True, '1': True, 'yes': True,
            'false': False, '0': False, 'no': False}
   try:
     if kind is bool:
-      if isinstance(value, bool):
-        return value
-      return words[str(value).lower()]
+      return (value if isinstance(value, bool)
+              else words[str(value).lower()])
+    if kind in (int, float) and isinstance(value, bool):
+      raise ValueError
     if kind is int:
-      if isinstance(value, bool):
-        raise ValueError
       number = int(value)
       if not isinstance(value, str) and number != value:
         raise ValueError
       return number
     if kind is float:
-      if isinstance(value, bool):
-        raise ValueError
       return float(value)
     if kind is str and isinstance(value, str):
       return value
@@ -54,17 +52,7 @@ def typed(value: Any, like: Any, key: str) -> Any:
 
 
 def section(cls: type[T], values: Mapping[str, Any], name: str) -> T:
-  """Turns one config section into its frozen dataclass.
-
-  Args:
-    cls: a dataclass in which every field has a default of type bool, int,
-      float or str.
-    values: the section, any mapping.
-    name: the section's name, for error messages.
-
-  Raises:
-    InputError: an unknown key, or a value of another type.
-  """
+  """One config section, as a dataclass whose fields all have defaults."""
   fields = {f.name: f.default for f in dataclasses.fields(cls)}
   for key in values:
     if key not in fields:
@@ -79,13 +67,6 @@ def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
 
   >>> parse_arg('batch_size=64,dry', batch_size=256, dry=False)
   {'batch_size': 64, 'dry': True}
-
-  Args:
-    arg: `key=value` pairs with commas between; a bare `key` means True.
-    **defaults: every key that may be given; its default says its type.
-
-  Raises:
-    InputError: an unknown key, or a value of another type.
   """
   values = dict(defaults)
   for pair in filter(None, (arg or '').split(',')):
@@ -97,18 +78,13 @@ def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
 
 
 def take_arg(arg: str | None, key: str, default: str) -> tuple[str, str]:
-  """One key out of the text behind the colon, and what is left of it.
+  """One key of the text behind the colon, and the rest of that text.
 
-  For a config file that must know one value, such as its task, before it can
-  say what the others are.
+  For a config file that must know one value, such as its task, before the
+  others can be read. If the key is given several times, the last one counts.
 
   >>> take_arg('task=rte,seed=4', 'task', 'mnli')
   ('rte', 'seed=4')
-
-  Args:
-    arg: as for `parse_arg`.
-    key: the last that is given counts.
-    default: where none is.
   """
   value, rest = default, []
   for pair in filter(None, (arg or '').split(',')):
@@ -142,18 +118,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def _in_range(section: str, values: Any, names: Iterable[str], words: str, *,
               least: float = -math.inf, above: float = -math.inf,
               most: float = math.inf, below: float = math.inf) -> None:
-  """Refuses a number outside its range; a NaN is in none.
-
-  Args:
-    section: of the keys, for the error.
-    values: the section's dataclass.
-    names: keys that share the range.
-    words: what would do, such as 'at least 1.'.
-    least, most: the range's ends, where they belong to it.
-    above, below: the same, where they do not. Infinity is always refused.
-
-  Raises:
-    InputError: names the key and the value.
+  """Refuses keys outside a range, to which `least` and `most` belong, `above`
+  and `below` do not; NaN and infinity are in none.
   """
   for name in names:
     value = getattr(values, name)
@@ -163,17 +129,13 @@ def _in_range(section: str, values: Any, names: Iterable[str], words: str, *,
 
 
 def _one_of(section: str, values: Any, **known: Iterable[str]) -> None:
-  """Refuses a word that is none of the known ones.
-
-  Raises:
-    InputError: names the key, what is known, and what is close.
-  """
+  """Refuses a word that is none of the known ones."""
   for name, words in known.items():
     if getattr(values, name) not in words:
       raise unknown(f'{section}.{name}', getattr(values, name), words)
 
 
-# What a key may say; tests hold these against the tables that act on them.
+# Values that a key may have; tests compare them with the tables of the rooms.
 BACKENDS = ('tf', 'numpy')
 SPECIALS = ('fairseq', 'exclude')
 MASKS = ('dynamic', 'static')
@@ -197,54 +159,52 @@ class DataConfig:
   """What is read, how it is cut, shuffled and masked.
 
   Attributes:
-    corpora: paths, globs and names with commas between; `python` is the
-      embedded text, `tfds:NAME` or `tfds:FOLDER` one of TFDS. Each file is a
-      corpus, a folder is one corpus.
+    corpora: paths, globs and names with commas between; `python` is the text
+      that comes with Python, `tfds:NAME` or `tfds:FOLDER` a data set of TFDS.
+      Each file is a corpus, a folder is one corpus.
     text_field: the field of a JSON line, the column or the TFDS feature that
       holds the text.
     split: of TFDS and of Hugging Face's folders with splits.
-    tfds_dir: where TFDS's prepared data sets lie; empty: its own place, which
-      TFDS_DATA_DIR names.
+    tfds_dir: the folder of TFDS's prepared data sets; empty: TFDS's own default
+      or TFDS_DATA_DIR.
     invalid_utf8: 'error', or 'replace' (each bad byte becomes U+FFFD, counted).
-    drop_duplicates: leave out documents that were there before, to the letter;
-      the first one stays. Takes about 16 bytes of memory a document.
+    drop_duplicates: leave out exact repetitions of earlier documents (about 16
+      bytes of memory a document).
     min_document_chars: leave out shorter documents.
     document_filter: `module:function` of a document's text: True or a text
-      keeps it (as that text), False or None leaves it out. Or, of some corpora
-      only, `CORPUS=module:function`, with commas between. Of a corpus these
-      three, in the order filter, length, duplicates, are counted.
-    sentences: name of a splitter in corpus.sentences.SPLITTERS.
-    format: name of an input format in corpus.formats.FORMATS.
+      keeps it (as that text), False or None leaves it out. For some corpora
+      only: `CORPUS=module:function`, with commas between. Filter, length and
+      duplicates are applied in this order, and counted for each corpus.
+    sentences: a row of corpus.sentences.SPLITTERS.
+    format: a row of corpus.formats.FORMATS.
     sequence_length: tokens a row, T.
-    first_sequence_length: tokens a row of the first steps (BERT: 128); 0: all
-      steps have sequence_length.
-    first_sequence_steps: how many steps those are (BERT: 90 % of them).
-    pair_duplicates: pair formats: how often the training pairs are drawn anew;
-      epoch e reads duplicate e mod this (BERT's dupe_factor).
-    pair_short_rate: pair formats: share of the documents whose pairs are
-      shorter, of a random length (BERT's short_seq_prob is 0.1; the paper's 0).
-    pair_negatives: pair formats: 'half' (the paper: every second pair, wherever
-      the text allows it) or 'bert' (a lone sentence adds one more), see
-      corpus/formats.py.
-    cache_dir: where records are kept; empty: the user's cache folder.
-    keep_tokens: keep the store of tokens (2 bytes a token) after packing, so
-      that another format or length need not read and tokenize the text.
+    first_sequence_length, first_sequence_steps: tokens a row of the first
+      steps, and how many these are (BERT: 128, for 90 % of all); 0: none.
+    pair_duplicates: how often training pairs are drawn anew; epoch e reads
+      duplicate e mod this (BERT's dupe_factor).
+    pair_short_rate: share of the documents whose pairs are shorter, of a random
+      length (BERT's short_seq_prob is 0.1; the paper's 0).
+    pair_negatives: 'half' (the paper: every second pair, wherever the text
+      allows it) or 'bert' (a lone sentence adds one more), see corpus.formats.
+    cache_dir: the folder of prepared records; empty: the user's cache folder.
+    keep_tokens: keep the tokens (2 bytes each) after packing, so that for
+      another format or length the text is not read and tokenized again.
     workers: processes that prepare records; 0: one a core.
     batch_size: sequences a step, over all devices, hosts and micro-batches.
     backend: 'tf' (tf.data and array_record) or 'numpy' (memory-mapped records;
       needs neither tensorflow nor array_record).
     prefetch: batches that are made ahead of the step.
     shuffle_block: records that are read together, a contiguous range.
-    shuffle_window: blocks whose records are mixed.
-    shuffle_lanes: parts of the records that are read apart, each for its own
-      run of a batch's rows (data.order); 1: none. A multiple of hosts x
-      micro-batches lets each host of remote records read its own ones alone.
-    remote_cache_dir: local folder for blocks of remote records; empty: the
+    shuffle_window: such ranges whose records are mixed.
+    shuffle_lanes: parts of the records, each read for its own row group of a
+      batch (data.order). With a multiple of hosts x micro-batches each host
+      reads only its own part of remote records.
+    remote_cache_dir: local folder for chunks of remote records; empty: the
       user's cache folder.
-    remote_cache_gib: most that lies there, for each process.
-    remote_threads: blocks of remote records that are read at once.
-    bad_records: a damaged record (data.damage) ends the run ('stop'), or its
-      row is one of padding, and counted in train/bad_records ('skip').
+    remote_cache_gib: its largest size, for each process.
+    remote_threads: such chunks that are read at once.
+    bad_records: a damaged record ends the run ('stop'), or becomes a row of
+      padding, counted in train/bad_records ('skip').
     mixture: shares of the rows of a batch. Empty: corpora as they are, each
       record once an epoch. Or weights, in the order of the corpora (`4,12`) or
       by name (`news=4,web=12`); or `alpha=0.5`: tokens of the corpus to that
@@ -252,27 +212,26 @@ class DataConfig:
     mask_rate: share of the tokens that is predicted.
     replace_random_rate, replace_keep_rate: of the chosen tokens, the shares
       that become a random token, or stay; the rest becomes <mask>.
-    mask_rate_end: the rate changes linearly to this; -1: it does not change.
-      Evaluation keeps mask_rate.
-    mask_rate_steps: steps after which it is reached.
-    masks: 'dynamic' (others in every epoch) or 'static' (num_static_masks of
-      them, epoch e has those of e mod num_static_masks, as BERT's duplicates).
-    num_static_masks: see there.
-    masking_law: 'fairseq' or 'bert', see masking_laws.py.
+    mask_rate_end, mask_rate_steps: the rate changes linearly to this in so many
+      steps; -1: it does not change. Evaluation keeps mask_rate.
+    masks, num_static_masks: 'dynamic' (new ones in every epoch), or 'static':
+      epoch e has those of e mod num_static_masks (BERT's duplicates).
+    masking_law: 'fairseq' or 'bert', see data.masking.
     max_predictions: most predicted tokens of an example, by BERT's law; 0: no
       limit.
-    masking_unit: what is chosen as one: 'token', 'whole_word', or 'span'.
-    span_length, span_stdev: a span's tokens are normal, then rounded.
+    masking_unit: what is chosen as a whole: 'token', 'whole_word', or 'span'.
+    span_length, span_stdev: of a span's tokens, which are drawn from a normal
+      distribution and rounded.
     masking_ops: 'numpy', or 'tensorflow' (backend 'tf', unit 'token'): the same
       bits, more slowly.
     specials: 'fairseq' (<s> and </s> are maskable, as any token) or 'exclude';
       BERT's law always excludes them.
     dir: a task's official folder (fine-tuning only).
-    train_files, eval_files: of SQuAD, other files than the official ones, with
-      commas between; of each a slice of its articles may be taken, as in
+    train_files, eval_files: SQuAD: other files than the official ones, with
+      commas between, each with an optional slice of its articles, as in
       `dev-v2.0.json[::2]`. Relative ones are in `dir`, if that is given.
-    doc_stride: of SQuAD, tokens of a context that two windows share.
-    question_length: of SQuAD, tokens of a question that are read.
+    doc_stride: SQuAD: tokens of a context that two windows share.
+    question_length: SQuAD: tokens of a question that are read.
   """
   corpora: str = 'python'
   text_field: str = 'text'
@@ -327,7 +286,7 @@ class DataConfig:
 
 
 def check_data(config: DataConfig) -> None:
-  """Says what cannot be, before anything is prepared or read.
+  """Refuses wrong values of a `data` section that a task has filled in.
 
   Raises:
     InputError: with the key, its value, and what would do.
@@ -413,10 +372,9 @@ class TokenizerConfig:
 
   Attributes:
     path: a `tokenizer.json`; a folder with `encoder.json`, `vocab.bpe` and
-      `dict.txt`; or BERT's `vocab.txt`. Empty: train one on the corpora.
-    vocab_size: number of ids of a trained tokenizer, <mask> and all included.
-    kind: of a trained tokenizer, 'byte_bpe' or 'wordpiece'; one that is read
-      is what it is.
+      `dict.txt`; or BERT's `vocab.txt`. Empty: one is trained on the corpora.
+    vocab_size: ids of a trained tokenizer, special tokens included.
+    kind: of a trained tokenizer: 'byte_bpe' or 'wordpiece'.
     lowercase: a WordPiece that is trained, or read from a vocab.txt, makes text
       lower case and drops accents.
   """
@@ -442,20 +400,18 @@ class ModelConfig:
     tie_embeddings: the decoder is the token table.
     num_types: rows of the table of token types (BERT: 2, for A and B); 0: there
       is none, as in RoBERTa. A task whose format has pairs fills it in.
-    nsp_head: whether there is BERT's head for next-sentence prediction; filled
-      in likewise.
-    lm_head: whether there is the masked-LM head; a task that predicts no tokens
-      has none, so that it neither decays nor takes room.
+    nsp_head: BERT's head for next-sentence prediction; filled in likewise.
+    lm_head: the masked-LM head; a task that predicts no tokens has none.
     num_classes: C of the classifier on <s> (1: a score); 0: there is none. Of
       this and the next, a fine-tuning task fills in what it needs.
-    span_head: whether there is a head for the start and end of a span.
+    span_head: a head for the start and end of a span.
     classifier_dropout_rate: in the classifier (fairseq's pooler_dropout).
     dtype: of activations; parameters, softmax and LayerNorm stay float32.
-    attention: name of an implementation in kernels.attention; `auto` takes
-      `fused` on a TPU and `xla` on a CPU, and says which.
-    remat: what the backward pass makes again to save memory, a row of
-      model.remat.POLICIES. The numbers are the same.
-    layers_unrolled: blocks a turn of the scan over layers: more compile slower
+    attention: an implementation of kernels.attention; `auto` takes `fused` on a
+      TPU and `xla` on a CPU, and says which.
+    remat: what the backward pass computes again to save memory, a row of
+      model.encoder.POLICIES. The numbers are the same.
+    layers_unrolled: layers in one iteration of the scan: more compile slower
       and may run faster. The numbers are the same.
   """
   vocab_size: int = 0
@@ -509,29 +465,29 @@ class OptimConfig:
   Attributes:
     name: a row of train.optimizer.OPTIMIZERS.
     learning_rate: the peak.
-    schedule: a row of train.schedules.SCHEDULES.
+    schedule: a row of train.optimizer.SCHEDULES.
     warmup_steps: from 0 to the peak, linearly.
-    warmup_rate: where it is more than 0, so large a share of the steps instead.
-    end_learning_rate: where the schedules that decay end.
+    warmup_rate: if more than 0, the warm-up as a share of the steps instead.
+    end_learning_rate: at which the schedules that decay end.
     power: of schedule='polynomial'.
     b1, b2, eps: Adam's.
     first_moment_dtype: 'float32', or 'bfloat16', which saves two bytes a
       parameter.
     weight_decay: decoupled, times the learning rate.
-    layer_decay: an update of a layer is this times that of the layer above;
-      heads have the whole rate, embeddings the smallest. 1: all have the same.
+    layer_decay: the learning rate of a layer is this times that of the layer
+      above; heads have the whole rate, embeddings the smallest.
     weight_decay_on: 'all' parameters (fairseq: trainer.py:305 has one group),
       or 'matrices' (no LayerNorm and no bias: BERT, Hugging Face).
     clip_norm: largest global norm of the gradient; 0: no clipping (the paper).
-    on_divergence: what is done where the loss or the gradient's norm is not
-      finite, or spikes: 'stop' (fairseq), 'skip' the update, 'roll_back' to the
-      last checkpoint and pass over the batches that led there, or 'go_on'.
+    on_divergence: if the loss or the gradient's norm is not finite, or spikes:
+      'stop' (fairseq), 'skip' the update, 'roll_back' to the last checkpoint
+      and pass over the batches that led there, or 'go_on'.
     spike_loss: a loss so many nats above the mean of the last 128 good updates
       is a spike; 0: none is.
-    spike_gradient_norm: so is a gradient's norm of more than so many times
-      their median; 0: none is.
-    roll_back_batches: at most so many batches are passed over by a 'roll_back',
-      the bad one the last of them; none that lies before the checkpoint.
+    spike_gradient_norm: a norm of more than so many times the median of these
+      updates is a spike; 0: none is.
+    roll_back_batches: most batches that a 'roll_back' passes over, the bad one
+      the last of them; none of them lies before the checkpoint.
   """
   name: str = 'adamw'
   learning_rate: float = 6e-4
@@ -577,8 +533,8 @@ class MeshConfig:
     data: batch rows are shared out, parameters copied.
     fsdp: batch rows are shared out, parameters too.
     model: each layer's work is shared out.
-    zero1: what the optimizer keeps is shared out along `data` too (Rajbhandari
-      et al. 2020, stage 1). The numbers are the same.
+    zero1: the optimizer's state is shared out along `data` too (Rajbhandari et
+      al. 2020, stage 1). The numbers are the same.
   One axis may be -1: what the others leave. Slices of TPUs, which a data-center
   network connects, are parts of `data`; the other axes stay inside a slice.
   """
@@ -606,29 +562,27 @@ class TrainConfig:
     steps: updates in all; 0: those of finetune.epochs.
     micro_batches: equal parts that a batch is cut into, one after another, to
       save memory. The update is the same.
-    log_every: steps from one line of metrics.jsonl to the next.
-    eval_every: steps from one evaluation to the next; 0: an epoch's, where one
-      fine-tunes.
+    log_every: between lines of metrics.jsonl.
+    eval_every: between evaluations; 0: an epoch of fine-tuning.
     eval_examples: most examples of an evaluation set; 0: all of them.
-    checkpoint_every: steps from one checkpoint to the next; 0: likewise.
+    checkpoint_every: between checkpoints; 0: an epoch of fine-tuning.
     keep_checkpoints: newest checkpoints that are kept; 0: all.
-    keep_every: checkpoints of multiples of so many steps are kept too; 0: none.
-    keep_best: the weights of the lowest `eval/loss` are kept in W/best too (a
-      fine-tuning run always keeps those of its best score).
-    save_in_background: steps go on while a checkpoint is being written; a kill
-      meanwhile costs these steps and an interval. False: they wait, and a kill
-      never costs more than train.checkpoint_every steps.
-    on_write_error: what cannot be written, of checkpoints and metrics, is said
-      and tried again ('go_on'; three checkpoints in a row, or the run's last,
-      end it), or ends the run ('stop').
+    keep_every: checkpoints at multiples of this are kept too; 0: none.
+    keep_best: the weights of the lowest `eval/loss` are kept in W/best too; in
+      fine-tuning those of the best score always are.
+    save_in_background: steps go on while a checkpoint is being written, and a
+      kill meanwhile costs these steps too. False: they wait for it.
+    on_write_error: a checkpoint or line that cannot be written is reported and
+      tried again ('go_on'; three checkpoints in a row, or the run's last, end
+      it), or ends the run ('stop').
     allow_changed: what may differ from what a checkpoint belongs to: of data,
-      tokenizer, code, with commas (train.identity).
-    profile_steps: FIRST-LAST, such as '100-105': traced (train.trace).
-    watchdog_seconds: that a step may take, or waiting for a batch, before the
-      run says where it stands and ends (train.watchdog, which has the limits of
-      the rest); 0: nobody watches.
+      tokenizer, code, with commas (train.facts).
+    profile_steps: FIRST-LAST, such as '100-105': the steps of an xprof trace.
+    watchdog_seconds: that a step, or waiting for a batch, may take before the
+      run says where it stands and ends (train.clock.PATIENCE has the limits of
+      the rest); 0: there is no watchdog.
     on_stall: 'exit' then, with exit code 76, or 'report' and wait on.
-    peer_timeout_seconds: in which the processes of a run notice that one is
+    peer_timeout_seconds: after which the processes of a run notice that one is
       dead or stopped, say which, and end, with exit code 75.
     compile_cache: folder in which compiled programs are kept for the next
       start; 'auto': `compiled` in data.cache_dir, on TPUs and GPUs; 'off'.
@@ -678,34 +632,29 @@ class FinetuneConfig:
 
   Attributes:
     epochs: passes over the training split, where train.steps is 0.
-    max_train_examples: of the split, the first so many of a permutation; 0: all
-      of it.
-    subset_seed: of that permutation, the same for all seeds of a run.
-    from_scratch: a random body is meant. Without it a run that has no weights
-      to begin with is refused. With `init_from`, model and tokenizer are taken
-      from there, and the weights are not.
+    max_train_examples, subset_seed: of the split, the first so many of the
+      permutation of that seed; 0: all of it.
+    from_scratch: random weights are meant; from `init_from`, if given, come
+      model and tokenizer alone. Without it `init_from` must be given.
     new_parameters: parts of the model that begin anew; what `init_from` has of
       them is dropped. Empty: the task's head must be there, and of its size.
     unused_parameters: parts that `init_from` may have and this model has not.
     eval_tokens: about how many tokens (padding included) a batch of evaluation
       has, on all devices.
     labels: names of the classes, in their order, with commas between; the task
-      fills it in. Of text_classification it may be given; else it is of the
-      training labels, the most frequent first.
-    text_columns: of text_classification, the column of the text, or those of
-      two with a comma between.
-    label_column: likewise, of the label.
-    predict_test: whether test splits are answered too: their files must be
-      there.
-    n_best: of SQuAD, spans that are kept of each question.
-    max_answer_length: of SQuAD, most tokens of an answer.
-    max_option_length: of RACE, most tokens of `<s> question+option </s>`.
-    chunker: of WSC, a row of tasks.wsc.CHUNKERS: who finds noun phrases.
-    ranking_loss: of WSC, 'margin' (the paper) or 'cross_entropy' (fairseq's
-      later and better one).
+      fills it in. For text_classification it may be given; else it is made from
+      the training labels, the most frequent first.
+    text_columns, label_column: text_classification: the column of the text, or
+      of two with a comma between, and of the label.
+    predict_test: whether test splits are answered too; their files must exist.
+    n_best: SQuAD: spans that are kept of each question.
+    max_answer_length: SQuAD: most tokens of an answer.
+    max_option_length: RACE: most tokens of `<s> question+option </s>`.
+    chunker: WSC: a row of tasks.wsc.CHUNKERS: who finds noun phrases.
+    ranking_loss: WSC: 'margin' (the paper) or 'cross_entropy' (fairseq's later
+      and better one).
     margin_alpha, margin_beta: of the margin loss.
-    wsc_dir: of WNLI through spans, the WSC folder that is trained on; empty:
-      WNLI's own rows are.
+    wsc_dir: wnli_spans: the WSC folder that is trained on; empty: WNLI's rows.
   """
   epochs: int = 10
   max_train_examples: int = 0
@@ -743,7 +692,7 @@ class Config:
 
   Attributes:
     seed: of parameters, order, masks and dropout.
-    init_from: whose weights (not their optimizer or step) come first: a
+    init_from: whose weights (not their optimizer or step) it begins with: a
       workdir, hf:DIR or fairseq:FILE; empty: random weights.
     task: a row of tasks.TASKS.
   """
@@ -769,27 +718,25 @@ class Config:
 
 
 # Keys that change neither what is learned nor the batches: a run may go on with
-# other values of these. Mesh, micro-batches and attention change sums in their
-# last bits.
+# other values. Mesh, micro-batches and attention change sums in their last
+# bits.
 FREE_ON_RESUME = frozenset({
-    'data.cache_dir', 'data.keep_tokens', 'data.tfds_dir', 'data.workers',
-    'data.prefetch', 'data.backend', 'data.masking_ops',
-    'data.remote_cache_dir', 'data.remote_cache_gib', 'data.remote_threads',
-    'data.bad_records',
-    'mesh.data', 'mesh.fsdp', 'mesh.model', 'mesh.zero1',
-    'model.layers_unrolled',
-    'model.attention', 'model.remat', 'train.micro_batches',
-    'train.log_every', 'train.eval_every', 'train.eval_examples',
-    'train.checkpoint_every', 'train.keep_checkpoints',
-    'train.keep_every', 'train.keep_best', 'train.on_write_error',
-    'train.save_in_background',
-    'train.allow_changed', 'train.profile_steps', 'train.compile_cache',
-    'train.watchdog_seconds', 'train.on_stall', 'train.peer_timeout_seconds',
-    # What a run that has stopped may be given, to go on.
+    'data.backend', 'data.bad_records', 'data.cache_dir', 'data.keep_tokens',
+    'data.masking_ops', 'data.prefetch', 'data.remote_cache_dir',
+    'data.remote_cache_gib', 'data.remote_threads', 'data.tfds_dir',
+    'data.workers', 'mesh.data', 'mesh.fsdp', 'mesh.model', 'mesh.zero1',
+    'model.attention', 'model.layers_unrolled', 'model.remat',
+    'train.allow_changed', 'train.checkpoint_every', 'train.compile_cache',
+    'train.eval_every', 'train.eval_examples', 'train.keep_best',
+    'train.keep_checkpoints', 'train.keep_every', 'train.log_every',
+    'train.micro_batches', 'train.on_stall', 'train.on_write_error',
+    'train.peer_timeout_seconds', 'train.profile_steps',
+    'train.save_in_background', 'train.watchdog_seconds',
+    # A run that has diverged may go on with other values.
     'optim.on_divergence', 'optim.roll_back_batches',
     'finetune.eval_tokens', 'finetune.predict_test'})
 
-# Of the machine: the processes of a run may differ in them.
+# Keys of the machine: the processes of a run may differ in them.
 FREE_PER_PROCESS = frozenset({
     'data.cache_dir', 'data.keep_tokens', 'data.tfds_dir', 'data.workers',
     'data.prefetch', 'data.backend', 'data.remote_cache_dir',
@@ -797,21 +744,44 @@ FREE_PER_PROCESS = frozenset({
     'train.watchdog_seconds', 'train.on_stall'})
 
 
+# Keys that are gone (`section.key`), with the default that they had, for the
+# config.json of older runs.
+RETIRED: dict[str, Any] = {}
+
+
+def _is_retired(key: str, value: Any) -> bool:
+  """Whether a key is to be left out; if so, says it on stderr."""
+  if key not in RETIRED:
+    return False
+  default = RETIRED[key]
+  if typed(value, default, key) != default:
+    raise InputError(f'{key}={value!r}: this key is retired, and only its '
+                     f'default {default!r} would do. Leave it out.')
+  print(f'{key}={value!r}: this key is retired and has no effect.',
+        file=sys.stderr)
+  return True
+
+
 def parse(values: Mapping[str, Any]) -> Config:
-  """Turns a ConfigDict or nested dict into a Config.
+  """A ConfigDict or nested dict as a Config.
 
   Raises:
-    InputError: an unknown key or a value of the wrong type.
+    InputError: an unknown key, a wrong value, or a retired key that is not at
+      its default.
   """
   known = {f.name: f.default for f in dataclasses.fields(Config)}
   scalars, sections = {}, {}
   for key, value in values.items():
+    if _is_retired(key, value):
+      continue
     if key not in known:
       raise unknown('config key', key, known)
     if dataclasses.is_dataclass(known[key]):
       if not hasattr(value, 'items'):  # A ConfigDict is no Mapping.
         raise InputError(f'{key}={value!r}: a section, set {key}.<key>.')
-      sections[key] = section(type(known[key]), value, key)
+      sections[key] = section(type(known[key]), {
+          name: v for name, v in value.items()
+          if not _is_retired(f'{key}.{name}', v)}, key)
     else:
       scalars[key] = value
   return dataclasses.replace(
@@ -829,22 +799,19 @@ def common_values(config: Config) -> dict[str, Any]:
           if key not in FREE_PER_PROCESS}
 
 
-def defaults():
+def defaults() -> 'ConfigDict':
   """A ConfigDict with every key; a config file changes what it must."""
   import ml_collections  # Doors only: the core runs where this is missing.
   return ml_collections.ConfigDict(to_dict(Config()))
 
 
-def with_arg(config, arg: str | None):
-  """Applies `--config=file.py:key=value,...` to a ConfigDict.
+def with_arg(config: 'ConfigDict', arg: str | None) -> 'ConfigDict':
+  """Applies `--config=file.py:key=value,...` to a config, and returns it.
 
   Args:
-    config: a ConfigDict from `defaults()`, changed in place.
+    config: from `defaults()`, changed in place.
     arg: text behind the colon. A key is written whole (`train.steps=10`) or,
       where just one section has it, bare (`steps=10`).
-
-  Returns:
-    config.
 
   Raises:
     InputError: an unknown key or a value of the wrong type.
@@ -875,14 +842,11 @@ def _key_names(keys: Iterable[str]) -> dict[str, str]:
 
 
 def check_batch(config: Config, shares: int):
-  """Refuses a batch that does not come out even.
+  """Refuses a batch that cannot be shared out evenly.
 
   Args:
-    config: of the run.
+    config: with data.batch_size and train.micro_batches.
     shares: devices that share a micro-batch.
-
-  Raises:
-    InputError: it does not.
   """
   size, parts = config.data.batch_size, config.train.micro_batches
   if size < 1 or size % (parts * shares):

@@ -3,6 +3,7 @@
 Floor 0, beside no room: every room may raise an `InputError`.
 """
 
+from collections.abc import Callable, Iterable
 import contextlib
 import difflib
 import errno
@@ -12,52 +13,43 @@ import sys
 
 INTERRUPTED = ('robertax: interrupted; the same command goes on from what is '
                'finished.')
-
-
-# Exit codes of robertax.main, beside 0, 2 and 128 + n. A scheduler starts a run
+# Exit codes of robertax.main, beside 0 and 128 + n. A scheduler starts a run
 # again after any code but 0 and these two:
-WRONG_INPUT, DIVERGED = 2, 3  # Another start would end as this one did.
+WRONG_INPUT, DIVERGED = 2, 3  # Another start would end in the same way.
 PEER_GONE = 75  # Another process of the run is gone (sysexits' EX_TEMPFAIL).
 STALLED = 76  # Nothing went on for train.watchdog_seconds.
+MANY = 30  # Known names: a longer list hides the one that was meant.
 
 
 class InputError(ValueError):
-  """Something a person gave is wrong.
+  """Something a person gave is wrong; it ends a command with `exit_code`.
 
   The message names the file, line or key, what was found there, and what would
-  do. It is printed alone: a traceback would bury it.
-
-  Attributes:
-    exit_code: of the command that it ends.
+  do. It is printed without a traceback.
   """
 
   exit_code = WRONG_INPUT
 
 
 class Diverged(InputError):
-  """Training cannot go on from here: a loss or a gradient is not finite, or far
-  from those before it.
+  """A loss or a gradient is not finite, or far from those before it.
 
   Attributes:
-    step: that it happened at, the first is 1.
-    agreed: True, for all processes see the same numbers.
+    step: the bad update, the first is 1.
+    agreed: all processes raise it, because they see the same numbers.
   """
 
   exit_code = DIVERGED
   agreed = True
 
   def __init__(self, message: str, step: int):
-    """Of that step."""
     super().__init__(message)
     self.step = step
 
 
 @contextlib.contextmanager
 def writing(path):
-  """Names `path` in what the operating system says while it is written.
-
-  Args:
-    path: the file or folder that the body of the `with` writes.
+  """Names `path`, which the body writes, in the operating system's errors.
 
   Raises:
     InputError: full disk, no permission, read-only or vanished folder. Any
@@ -88,22 +80,27 @@ def writing(path):
   except Exception as e:
     # Libraries in C++ pass on the system's words, not its number.
     code = e.errno if isinstance(e, OSError) else next(
-        (c for c in advice if os.strerror(c) in _words(e)), None)
+        (c for c in advice if os.strerror(c) in _messages(e)), None)
     if code not in advice:
       raise
     raise InputError(f'cannot write {path}: {advice[code]}') from e
 
 
-def _words(error: BaseException | None) -> str:
-  """The messages of an error and of what it was raised from."""
-  words = []
+def _messages(error: BaseException | None) -> str:
+  """The messages of an error and of its causes."""
+  messages = []
   while error is not None:
-    words.append(str(error))
+    messages.append(str(error))
     error = error.__cause__
-  return '; '.join(words)
+  return '; '.join(messages)
 
 
-def door(main):
+def first_line(error: BaseException) -> str:
+  """The first line of an error's message; its repr where it has none."""
+  return (str(error).strip().splitlines() or [repr(error)])[0]
+
+
+def door(main: Callable) -> Callable:
   """Wraps a command's main: an InputError becomes a line and its exit code."""
   @functools.wraps(main)
   def wrapped(argv):
@@ -120,11 +117,8 @@ def door(main):
   return wrapped
 
 
-MANY = 30  # Names; a list of more hides the one that was meant.
-
-
-def unknown(kind: str, name: str, known) -> InputError:
-  """The error for a name that is not in a table: says what is, and is close."""
+def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
+  """The error for a name that is in no table: says what is known and close."""
   known = sorted(known)
   close = difflib.get_close_matches(name, known, n=1)
   hint = f' Did you mean {close[0]!r}?' if close else ''

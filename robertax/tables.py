@@ -1,8 +1,8 @@
 """Tables whose rows are imported when they are chosen.
 
 Floor 0, beside the rooms. A task, reader, format, splitter or source of weights
-is one class or function and one row; a run that reads plain text need not load
-the reader of web archives to know that there is one.
+is one class or function and one row: a run that reads plain text does not
+import the reader of web archives.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,20 +11,17 @@ from typing import Any
 
 
 class Table(Mapping[str, Any]):
-  """Rows by name, each written 'module:attribute' until it is asked for.
+  """Rows by name, each 'package.module:attribute' until it is looked up.
 
   >>> Table(ceil='math:ceil')['ceil'](1.5)
   2
   """
 
   def __init__(self, rows: Mapping[str, str] | None = None, **more: str):
-    """Args:
-      rows, more: {name: 'package.module:attribute'}.
-    """
     self._rows = {**(rows or {}), **more}
 
   def __getitem__(self, name: str) -> Any:
-    """Imports the row; KeyError where the table has no such name."""
+    """Imports the row; raises KeyError for an unknown name."""
     module, _, attribute = self._rows[name].partition(':')
     return getattr(importlib.import_module(module), attribute)
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import zlib
 
 from robertax import files
-from robertax.errors import InputError
+from robertax.errors import InputError, first_line
 
 CHUNK_BYTES = 1 << 16
 PACKINGS = ('.gz', '.zst', '.bz2')  # Endings of compressed files.
@@ -438,10 +438,10 @@ def _named_column(path: str):
     yield
   except (pa.ArrowException, OSError, EOFError, MemoryError,
           UnicodeDecodeError) as e:
-    # A damaged length asks for more memory than there is.
-    why = (str(e).strip().splitlines() or [repr(e)])[0]
-    raise InputError(f'{path}: damaged or truncated: {why}. Fetch or save it '
-                     'again.') from e
+    # One of pyarrow's is a ValueError, as InputError is; of memory a damaged
+    # length asks for more than there is.
+    raise InputError(f'{path}: damaged or truncated: {first_line(e)}. Fetch or '
+                     'save it again.') from e
 
 
 TXT = Reader(txt)

@@ -10,7 +10,7 @@ import os
 
 from robertax import files
 from robertax.corpus.readers import Reading, unix_lines
-from robertax.errors import InputError
+from robertax.errors import InputError, first_line
 
 
 class TfdsText:
@@ -120,7 +120,7 @@ class TfdsText:
       raise
     except Exception as e:  # TFDS and tf.data have many of them.
       raise InputError(f'data.corpora: {self._source}: cannot be read '
-                       f'({type(e).__name__}: {_first_line(e)}).') from e
+                       f'({type(e).__name__}: {first_line(e)}).') from e
 
 
 def _open(name: str, data_dir: str):
@@ -141,7 +141,7 @@ def _open(name: str, data_dir: str):
                else tfds.builder(name, **where))
     prepared = builder.is_prepared()
   except Exception as e:  # Many kinds, for no such name, config or version.
-    raise InputError(f'data.corpora: tfds:{name}: {_first_line(e)} '
+    raise InputError(f'data.corpora: tfds:{name}: {first_line(e)} '
                      'data.tfds_dir, or TFDS_DATA_DIR, says where prepared '
                      'data sets lie.') from e
   if not prepared:
@@ -162,8 +162,4 @@ def _cpu_only() -> None:
   try:
     tf.config.set_visible_devices([], 'GPU')
   except RuntimeError:
-    pass  # TensorFlow is in use already.
-
-
-def _first_line(error: BaseException) -> str:
-  return (str(error).strip().splitlines() or [repr(error)])[0]
+    pass  # TensorFlow is in use already: it has what it wants.

@@ -38,7 +38,7 @@ import numpy as np
 
 from robertax.data.masking import Batch
 from robertax.data.order import Order
-from robertax.errors import InputError
+from robertax.errors import InputError, first_line
 
 Arrays = Mapping[str, np.ndarray]
 # Lengths of rows. Rows that hold four examples or more are filled well; beyond
@@ -509,11 +509,10 @@ def read_tfds_rows(name: str, split: str, data_dir: str = ''
       return None
     rows = list(tfds.as_numpy(builder.as_dataset(split=split)))
   except Exception as e:  # TFDS has many, for no network and no such name.
-    first = (str(e).strip().splitlines() or [repr(e)])[0]
     raise InputError(
         f'TFDS {name}{f" in {data_dir}" if data_dir else ""}: cannot be read '
-        f'({type(e).__name__}: {first}). It must be prepared there, or the '
-        'network be there to download it.') from e
+        f'({type(e).__name__}: {first_line(e)}). It must be prepared there, or '
+        'the network be there to download it.') from e
   return [{key: _plain_value(value) for key, value in row.items()}
           for row in rows]
 

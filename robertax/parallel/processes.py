@@ -23,7 +23,7 @@ import uuid
 
 import jax
 
-from robertax.errors import PEER_GONE, InputError, writing
+from robertax.errors import PEER_GONE, InputError, first_line, writing
 
 T = TypeVar('T')
 # A process that is silent for so long is dead, and the others end too.
@@ -133,12 +133,11 @@ def _join_run(place: tuple[str, int, int] | None, where: str,
   except (RuntimeError, ValueError) as e:
     if where == 'TPU pod' and 'should be defined' in str(e):
       return False  # A TPU VM without Google's metadata (a notebook's): alone.
-    first = str(e).strip().splitlines()[0]
     at = f'process 0 at {place[0]}' if place else 'the others'
     raise InputError(
-        f'{where}: {at} cannot be reached ({first}). Every process must be '
-        'started within five minutes, with the same address of process 0, and '
-        'its port be free and open to all of them.') from e
+        f'{where}: {at} cannot be reached ({first_line(e)}). Every process '
+        'must be started within five minutes, with the same address of process '
+        '0, and its port be free and open to all of them.') from e
   if jax.process_index():
     # File descriptor 1, for libraries in C++ print there; 2 stays for crashes.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -1,5 +1,5 @@
-"""Time: state, optimizer, step, loop, checkpoints, evaluation, metrics.
+"""Training: state, optimizer, step, loop, checkpoints, evaluation, metrics.
 
 Floor 4: knows tasks, data and parallel, and through a task the model. Nothing
-is imported here: each room takes what it needs.
+is imported here: other rooms import the chapters that they need.
 """

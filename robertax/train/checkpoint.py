@@ -1,14 +1,15 @@
 """Checkpoints: the only file that knows orbax.
 
 `W/checkpoints/<step>/` holds `params` and `opt_state`, as plain nested dicts,
-so that weights can be read without an optimizer, and `facts`: a checksum of
-each array (train.sums), and what the state belongs to (train.identity). One
-renaming puts all three there. What is read is held against the checksums: a
-step that is damaged is set aside, and the one before it is used.
+so that weights can be read without an optimizer, and `facts` (train.facts): a
+checksum of each array, and what the state belongs to. All three appear at once,
+by renaming a folder. What is read is compared with the checksums: a damaged
+step is set aside, and the one before it is used.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 import contextlib
+import itertools
 import logging
 import os
 import re
@@ -19,13 +20,30 @@ from typing import Any
 import jax
 
 from robertax import files
-from robertax.errors import InputError, writing
+from robertax.errors import InputError, first_line, writing
 from robertax.parallel import processes
 from robertax.train import facts
-from robertax.train.facts import Damaged, first_line, tree_sums
+from robertax.train.facts import Damaged, tree_sums
 from robertax.train.step import TrainState
 
-# Pytrees as nested dicts and back: what a checkpoint holds has only names.
+# As many failed saves in a row end a run: days of steps that are saved nowhere
+# are worse than an error.
+MOST_FAILURES = 3
+# How long a save waits for the one before it; then it is left out.
+SLOW_SECONDS = 60.0
+ITEMS = ('params', 'opt_state')
+SCHEMES = ('gs',)  # The remote storage that orbax writes arrays to.
+_LAST = 'commit_success.txt'  # What orbax writes last, in a bucket.
+# Steps that another start has given up, and such as are being removed.
+ABANDONED, REMOVED = 'abandoned-', 'removed-'
+
+# The first error in a thread of orbax is raised where one waits for the thread:
+# orbax and asyncio need not print tracebacks of the others as well.
+logging.getLogger('asyncio').setLevel(logging.CRITICAL)
+logging.getLogger('absl').addFilter(
+    lambda record: 'orbax' not in record.pathname or not (
+        # Nor is it news that a folder opened to be read is only read.
+        record.exc_info or re.search('read.only', str(record.msg))))
 
 
 def as_dict(tree: Any) -> dict[str, Any]:
@@ -36,11 +54,11 @@ def as_dict(tree: Any) -> dict[str, Any]:
   """
   nested: dict[str, Any] = {}
   for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-    *folders, last = [_key_name(key) for key in path]
-    place = nested
-    for folder in folders:
-      place = place.setdefault(folder, {})
-    place[last] = leaf
+    *parents, last = [_key_name(key) for key in path]
+    node = nested
+    for name in parents:
+      node = node.setdefault(name, {})
+    node[last] = leaf
   return nested
 
 
@@ -56,28 +74,20 @@ def from_dict(nested: dict[str, Any], like: Any) -> Any:
   paths, treedef = jax.tree_util.tree_flatten_with_path(like)
   leaves = []
   for path, _ in paths:
-    place = nested
+    node = nested
     for key in path:
-      place = place[_key_name(key)]
-    leaves.append(place)
+      node = node[_key_name(key)]
+    leaves.append(node)
   return jax.tree_util.tree_unflatten(treedef, leaves)
 
 
-# What becomes of a save that failed: said, tried again, and not for ever.
-
-
-# So many saves in a row may fail before the run ends: whole days of steps that
-# are nowhere are worse than a run that stands still and says why.
-MOST_FAILURES = 3
+# Saves that fail: reported, tried again, but not for ever.
 
 
 def hush_late_writes():
-  """No traceback of writes that end behind the save that they were part of.
-
-  The first that fails ends the save and its event loop; the threads of
-  tensorstore that tell this loop of the others find it closed, and print that,
-  dozens of times, by way of sys.unraisablehook. All other errors pass.
-  """
+  """Hides the errors of writes that end after their save."""
+  # The first that fails ends the save and its event loop; threads of
+  # tensorstore that report the others each print that it is closed.
   before = sys.unraisablehook
   if getattr(before, 'hushes', False):
     return
@@ -93,58 +103,44 @@ def hush_late_writes():
 
 
 class Tolerance:
-  """Counts saves that failed in a row."""
+  """Counts saves to a folder that failed in a row."""
 
   def __init__(self, folder: str, strict: bool,
                abandon: Callable[[int], None]):
-    """None has failed yet.
-
-    Args:
-      folder: where is saved, for the message.
-      strict: the first that fails is an error.
-      abandon: frees what the save of a step that failed has filled.
-    """
+    """Each failure is an error if `strict`; `abandon` frees its space."""
     hush_late_writes()
     self._folder, self._strict, self._abandon = folder, strict, abandon
     self._unsaved, self._failures = None, 0
 
   @contextlib.contextmanager
-  def of(self, step: int) -> Iterator[None]:
-    """Around all that saves a step.
-
-    Raises:
-      InputError: it failed, and one does not go on.
-    """
+  def saving(self, step: int) -> Iterator[None]:
+    """Wraps all that saves a step; raises InputError if the run must end."""
     try:
       with writing(self._folder):
         yield
     except Exception as e:
-      # What a device says is no matter of the disk.
+      # An error of a device has nothing to do with the disk.
       if self._strict or isinstance(e, jax.errors.JaxRuntimeError):
         raise
       self._unsaved = step
       self._failures += 1
       self._abandon(step)
-      said = (str(e) if isinstance(e, InputError)
-              else f'cannot write {self._folder}: {first_line(e)}')
-      print(f'step {step} is not saved: {said}. Older checkpoints stay as they '
+      why = (str(e) if isinstance(e, InputError) else
+             f'cannot write {self._folder}: {first_line(e.__cause__ or e)}')
+      print(f'step {step} is not saved: {why}. Older checkpoints stay as they '
             'are; the next save tries again.', file=sys.stderr, flush=True)
       if self._failures >= MOST_FAILURES:
         raise InputError(
-            f'{said}: {self._failures} checkpoints in a row could not be '
+            f'{why}: {self._failures} checkpoints in a row could not be '
             'written. The same command goes on from the newest one that '
             'was.') from e
 
   def reset(self):
-    """One was saved."""
+    """A save has succeeded."""
     self._unsaved, self._failures = None, 0
 
   def conclude(self):
-    """At the end of a run.
-
-    Raises:
-      InputError: its last state is not saved.
-    """
+    """Raises InputError if the last state of a run is not saved."""
     if self._unsaved is not None:
       raise InputError(
           f'{self._folder}: step {self._unsaved}, with which the run ends, '
@@ -152,25 +148,11 @@ class Tolerance:
           'command goes on from the newest checkpoint that was.')
 
 
-# Folders of checkpoints: which steps are there, and what was set aside.
+# The folders of steps.
 
 
-_LAST = 'commit_success.txt'  # What orbax writes last, in a bucket.
-# Steps of a future that was given up, and such as are being removed.
-ABANDONED, REMOVED = 'abandoned-', 'removed-'
-# What orbax writes arrays to, beside folders of this machine.
-SCHEMES = ('gs',)
-
-
-def check_place(workdir: str):
-  """Refuses a storage that no checkpoint can be written to, before any work.
-
-  Args:
-    workdir: W, local or remote.
-
-  Raises:
-    InputError: orbax does not write there, or lacks what it asks of a bucket.
-  """
+def check_storage(workdir: str):
+  """Refuses a workdir that orbax cannot write to, before any work."""
   scheme, _, rest = workdir.partition('://')
   if not files.is_remote(workdir):
     return
@@ -185,7 +167,7 @@ def check_place(workdir: str):
 
 
 def _check_bucket(workdir: str, bucket: str):
-  """Asks for the bucket, as orbax does before it lists or removes a step."""
+  """Looks the bucket up, as orbax does before it lists or removes a step."""
   try:
     from google.api_core import exceptions
     from google.auth.exceptions import DefaultCredentialsError
@@ -202,13 +184,13 @@ def _check_bucket(workdir: str, bucket: str):
     raise InputError(
         f'{workdir}: checkpoints cannot be written there, for gs://{bucket} '
         'itself cannot be looked at, which takes the permission '
-        f'storage.buckets.get ({str(e).strip().splitlines()[0]}).') from e
+        f'storage.buckets.get ({first_line(e)}).') from e
 
 
 def saved_steps(folder: str) -> list[int]:
-  """Steps of a folder that look finished, oldest first.
+  """Steps of a folder that are finished, oldest first.
 
-  An empty folder does not, nor, in a bucket, one without orbax's last file.
+  An empty one is not, nor, in a bucket, one without orbax's last file.
   """
   if not files.isdir(folder):
     return []
@@ -221,57 +203,45 @@ def saved_steps(folder: str) -> list[int]:
 
 
 def make_folder(folder: str):
-  """Makes the folder; step folders in it that are empty are removed.
-
-  All processes call it. Orbax takes an empty folder for the newest step, and
-  saves nothing up to it, in silence.
-  """
+  """Makes the folder, and removes empty steps in it; all processes call it."""
+  # Orbax takes an empty one for the newest step, and saves nothing up to it.
   files.makedirs(folder)
   if processes.first() and not files.is_remote(folder):
     for name in files.listdir(folder):
       if name.isdigit():
         with contextlib.suppress(OSError):  # It is not empty.
           os.rmdir(f'{folder}/{name}')
-  processes.gather(None)  # None looks before they are gone.
+  processes.gather(None)  # No process looks before they are gone.
 
 
-def nothing_left(folder: str, aside: list[str]) -> str:
-  """What is said where damaged checkpoints are all that there is."""
-  return (f'{folder}: no checkpoint is left to go on from; damaged ones were '
-          f'set aside as {", ".join(aside)}. Put back a copy of one as '
-          f'{folder}/<step>, begin anew with another --workdir, or, to begin '
-          'anew here, move those folders away.')
-
-
-def free_aside_name(folder: str, step: int) -> str:
-  """A name for what is set aside: damaged-<step>-<n>, not there yet."""
-  number = 1
-  while files.exists(f'{folder}/damaged-{step}-{number}'):
-    number += 1
-  return f'damaged-{step}-{number}'
+def nothing_left(folder: str, aside: list[str]) -> InputError:
+  """The error where there are only damaged checkpoints."""
+  return InputError(
+      f'{folder}: no checkpoint is left to go on from; damaged ones were set '
+      f'aside as {", ".join(aside)}. Put back a copy of one as '
+      f'{folder}/<step>, begin anew with another --workdir, or, to begin anew '
+      'here, move those folders away.')
 
 
 def set_aside_names(folder: str) -> list[str]:
-  """What was set aside there."""
+  """Damaged steps of the folder."""
   if not files.isdir(folder):
     return []
   return [name for name in files.listdir(folder) if name.startswith('damaged-')]
 
 
 def abandon_step(folder: str, step: int):
-  """Takes a step out of sight, until `keep` finds that another is there."""
+  """Hides a step; `keep_steps` removes it."""
   aside = f'{folder}/{ABANDONED}{step}'
-  if files.exists(aside):  # Of a start before: the newer one is as good.
+  if files.exists(aside):  # Of an earlier start: the newer one is as good.
     files.rmtree(aside)
   rename_step(f'{folder}/{step}', aside)
 
 
 def keep_steps(folder: str, steps: Collection[int]):
-  """Removes all other steps, and those abandoned. One process calls it.
-
-  A kill meanwhile leaves no half of a step that looks finished.
-  """
-  _clear_removed(folder)  # What a kill has left.
+  """Removes all other steps, and abandoned ones; one process calls it."""
+  # Renamed first: a kill leaves no partly removed step that looks finished.
+  _clear_removed(folder)
   for step in saved_steps(folder):
     if step in steps:
       continue
@@ -283,7 +253,7 @@ def keep_steps(folder: str, steps: Collection[int]):
   _clear_removed(folder)
 
 
-def _clear_removed(folder):
+def _clear_removed(folder: str):
   for name in files.listdir(folder) if files.isdir(folder) else ():
     if name.startswith((ABANDONED, REMOVED)):
       files.rmtree(f'{folder}/{name}')
@@ -292,40 +262,36 @@ def _clear_removed(folder):
 def rename_step(path: str, target: str):
   """Renames a folder, in a bucket too."""
   if files.is_remote(path):
-    files.to_epath(path).rename(target)  # paths.replace is of files.
+    files.to_epath(path).rename(target)  # files.replace is for files.
   else:
     files.replace(path, target)
 
 
-# A save that takes longer than this beyond the time of the next is waited for;
-# then that next one is left out.
-SLOW_SECONDS = 60.0
-ITEMS = ('params', 'opt_state')
+def by_first(path: str, change: Callable[[], None]):
+  """change(), which writes the path, by process 0; all processes call this."""
+  def write():
+    if processes.first():
+      with writing(path):
+        change()
 
-# The first of what fails in orbax's threads is raised where one waits for them:
-# they and asyncio need not print a traceback for each of the rest as well.
-logging.getLogger('asyncio').setLevel(logging.CRITICAL)
-logging.getLogger('absl').addFilter(
-    lambda record: 'orbax' not in record.pathname or not (
-        # Nor is it news that a folder opened to be read is only read.
-        record.exc_info or re.search('read.only', str(record.msg))))
+  processes.together(write)
 
 
 def finished_step(workdir: str, folder: str = 'checkpoints') -> int | None:
-  """The newest finished checkpoint's step; looks only, makes no folder.
+  """The newest finished checkpoint's step; None: there is none.
 
   Raises:
-    InputError: there have been checkpoints, and all of them were damaged.
+    InputError: all checkpoints are damaged.
   """
-  place = f'{workdir}/{folder}'
-  steps = saved_steps(place)
-  if not steps and (aside := set_aside_names(place)):
-    raise InputError(nothing_left(place, aside))
+  path = f'{workdir}/{folder}'
+  steps = saved_steps(path)
+  if not steps and (aside := set_aside_names(path)):
+    raise nothing_left(path, aside)
   return steps[-1] if steps else None
 
 
 def _orbax() -> Any:
-  """The library, which takes half a second to import, when it is needed."""
+  """Imported when needed: that takes half a second."""
   import orbax.checkpoint
   return orbax.checkpoint
 
@@ -337,26 +303,21 @@ class Checkpoints:
                read_only: bool = False, alone: bool = False,
                folder: str = 'checkpoints', strict: bool = True,
                belongs: Mapping[str, str] | None = None):
-    """Looks at, and makes if needed, `workdir`/checkpoints.
+    """Makes the folder, unless it is read only.
 
     Args:
       workdir: W.
       keep: newest checkpoints that stay; 0: all.
-      keep_every: those of multiples of so many steps stay too; 0: none.
-      read_only: makes and removes nothing. Otherwise orbax removes, with the
-        first save, what a killed run left half saved: so there may be one
-        writer of a folder at a time, and a reader must never be one, lest it
-        remove the save under way of a run that is alive.
-      alone: this process reads by itself, whatever others share the run; else
-        all of them open it, and do the same with it.
-      folder: another one, for weights alone.
-      strict: what cannot be written is an error. Else it is said, and only
-        a few of them in a row are, or the last of a run. Over several
-        processes always so: they cannot agree on what only one has seen.
-      belongs: of train.identity; saved with each state.
-
-    Raises:
-      InputError: the folder cannot be written.
+      keep_every: those at multiples of so many steps stay too; 0: none.
+      read_only: makes and removes nothing. A writer removes unfinished saves,
+        so there is one at a time, and a reader is none: it could remove what a
+        live run is saving.
+      alone: this process reads by itself; else all processes do the same.
+      folder: of W; `best` for weights alone.
+      strict: any failure to write is an error. Else only MOST_FAILURES in a
+        row, or the last of a run. Always so over several processes, which
+        cannot agree on what only one of them has seen.
+      belongs: of facts.identity; saved with each state.
     """
     self.folder = f'{workdir}/{folder}'
     self._keep, self._keep_every = keep, keep_every
@@ -368,14 +329,9 @@ class Checkpoints:
       with writing(self.folder):
         files.makedirs(self.folder)
 
-  def latest_step(self) -> int | None:
-    """The newest finished checkpoint's step, None where there is none."""
-    steps = saved_steps(self.folder)
-    return steps[-1] if steps else None
-
   def restorable(self) -> list[int]:
-    """Steps that a later start may well go on from, as far as is known now:
-    the newest two that are finished, and the one that is being saved.
+    """The newest two finished steps, and the one that is being saved: a later
+    start is likely to go on from one of them.
     """
     under_way = [] if self._under_way is None else [self._under_way]
     return [*saved_steps(self.folder)[-2:], *under_way]
@@ -383,20 +339,16 @@ class Checkpoints:
   def save(self, step: int, state: TrainState, last: bool = False):
     """Starts to save; returns when the arrays may change again.
 
-    Args:
-      step: of the state.
-      state: whose arrays are whole on their devices.
-      last: no other comes behind it. Else, where the save before it is still
-        under way SLOW_SECONDS later, this one is left out and that is said.
+    Unless it is the `last`, a save is left out, with a message, if the one
+    before it is still under way SLOW_SECONDS later.
 
     Raises:
-      InputError: the folder cannot be written (`strict`), or could not for too
-        often.
+      InputError: the folder cannot be written, and `strict`, or too often.
     """
     if not last and self._slow(step):
       return
     self._settle()
-    with self._tolerance.of(step):
+    with self._tolerance.saving(step):
       items = {'params': as_dict(state.params),
                'opt_state': as_dict(state.opt_state)}
       if not self._open().save(step, args=self._args(step, items)):
@@ -404,11 +356,7 @@ class Checkpoints:
       self._under_way = step
 
   def replace_params(self, step: int, params: Any):
-    """Saves weights alone, in place of what that step has.
-
-    Raises:
-      InputError: the folder cannot be written.
-    """
+    """Saves weights alone, in place of what that step has."""
     with writing(self.folder):
       manager = self._open()
       if step in manager.all_steps():
@@ -417,29 +365,21 @@ class Checkpoints:
                    force=True)
 
   def shapes(self, step: int, item: str = 'params') -> Any:
-    """Nested dict of ShapeDtypeStructs: what of an item is saved.
-
-    Raises:
-      Damaged: it cannot be read.
-    """
+    """Nested dict of ShapeDtypeStructs of a saved item; raises Damaged."""
     with facts.reading_checkpoint(f'{self.folder}/{step}'):
       found = _orbax().StandardCheckpointHandler().metadata(
-          self._place() / str(step) / item)
+          self._epath() / str(step) / item)
       return jax.tree.map(
           lambda x: jax.ShapeDtypeStruct(tuple(x.shape), x.dtype),
           getattr(found, 'tree', found))
 
   def restore_newest(self, abstract: TrainState, allowed: str = ''
                      ) -> TrainState:
-    """The newest state that is whole; what is damaged above it is set aside.
-
-    Args:
-      abstract: shapes and shardings.
-      allowed: train.allow_changed.
+    """The newest state that is whole; damaged ones above it are set aside.
 
     Raises:
       InputError: none is left; it is of another shape, or belongs to other
-        data, tokenizer or code.
+        data, tokenizer or code than train.allow_changed (`allowed`) names.
     """
     for step in reversed(processes.gather(saved_steps(self.folder))[0]):
       try:
@@ -447,16 +387,10 @@ class Checkpoints:
         return self.restore(step, abstract)
       except Damaged as e:
         self.set_aside(step, e)
-    raise InputError(nothing_left(
-        self.folder, set_aside_names(self.folder)))
+    raise nothing_left(self.folder, set_aside_names(self.folder))
 
   def check(self, step: int, allowed: str = ''):
-    """Refuses a state that belongs to something else than this run.
-
-    Raises:
-      Damaged: what it belongs to cannot be read.
-      InputError: other data, tokenizer or code.
-    """
+    """Refuses a step of other data, tokenizer or code (InputError, Damaged)."""
     def look():
       found = facts.read_facts(self.folder, step)
       facts.check_identity(f'{self.folder}/{step}', found and found['belongs'],
@@ -467,8 +401,8 @@ class Checkpoints:
     """Reads a whole state onto the shardings of `abstract`.
 
     Raises:
-      Damaged: it is, or cannot be read.
-      InputError: of another shape, or weights without an optimizer.
+      Damaged: its checksums differ, or it cannot be read.
+      InputError: it is of another shape, or has no optimizer's state.
     """
     if not files.isdir(f'{self.folder}/{step}/opt_state') and (
         files.isdir(f'{self.folder}/{step}/params')):
@@ -499,46 +433,44 @@ class Checkpoints:
         facts.check_shapes(
             where, name,
             facts.array_kinds(self.shapes(step, name))
-            if found is None else facts.saved_kinds(found, name), tree)
+            if found is None else
+            {path: kind for path, (kind, *_) in
+             found['sums'].get(name, {}).items()}, tree)
       with facts.reading_checkpoint(where):
-        # The handler itself waits for no other process: none hangs where one
-        # cannot read its part.
+        # The handler itself does not wait for other processes: none hangs if
+        # one of them cannot read its part.
         ocp = _orbax()
         handler = ocp.StandardCheckpointHandler()
         return found, {
-            name: handler.restore(self._place() / str(step) / name,
+            name: handler.restore(self._epath() / str(step) / name,
                                   args=ocp.args.StandardRestore(tree))
             for name, tree in items.items()}
 
     found, restored = self._agreeing(read)
     if found is not None:
-      # Sums are of whole arrays: the same in each process.
+      # Checksums are of whole arrays: the same in each process.
       wrong = facts.unlike_arrays(found, restored)
       if wrong:
         raise facts.agreed_error(Damaged(
             where, f'other values than were saved, in {wrong}'))
     return restored
 
-  def _agreeing(self, function):
-    """As processes.together, for those who read by themselves too."""
+  def _agreeing(self, function: Callable[[], Any]) -> Any:
+    """function(), whose errors all processes raise, unless `alone`."""
     return function() if self._alone else facts.together(function)
 
   def set_aside(self, step: int, why: Damaged):
-    """Renames a damaged step, and says so; all processes call it."""
-    aside = free_aside_name(self.folder, step)
-
-    def rename():
-      if processes.first():
-        with writing(self.folder):
-          rename_step(f'{self.folder}/{step}', f'{self.folder}/{aside}')
-
-    # Named before it is renamed: each must have seen which name is free.
-    processes.gather(aside)
-    processes.together(rename)
+    """Renames a damaged step, with a message; all processes call it."""
+    aside = next(name for name in (f'damaged-{step}-{n}'
+                                   for n in itertools.count(1))
+                 if not files.exists(f'{self.folder}/{name}'))
+    processes.gather(aside)  # Renamed when each has seen which name is free.
+    by_first(self.folder, lambda: rename_step(
+        f'{self.folder}/{step}', f'{self.folder}/{aside}'))
     print(f'{why} It is set aside as {self.folder}/{aside}; looking for the '
           'one before it.', file=sys.stderr, flush=True)
 
-  def _args(self, step, items):
+  def _args(self, step: int, items: dict[str, Any]) -> Any:
     values = {'step': step, 'belongs': self._belongs,
               'sums': {name: tree_sums(tree) for name, tree in items.items()}}
     ocp = _orbax()
@@ -556,7 +488,7 @@ class Checkpoints:
         preserve.append(checkpoint_managers.EveryNSteps(self._keep_every))
       make_folder(self.folder)
       self._manager = ocp.CheckpointManager(
-          self._place(), options=ocp.CheckpointManagerOptions(
+          self._epath(), options=ocp.CheckpointManagerOptions(
               create=True, cleanup_tmp_directories=True,
               preservation_policy=checkpoint_managers.AnyPreservationPolicy(
                   preserve),
@@ -564,12 +496,12 @@ class Checkpoints:
           item_names=(*ITEMS, 'facts'))
     return self._manager
 
-  def _place(self) -> Any:
-    """Where orbax and tensorstore find the arrays: they take what they get."""
+  def _epath(self) -> Any:
+    """The folder as orbax takes it."""
     return files.to_epath(self.folder)
 
-  def _slow(self, step) -> bool:
-    """Whether the save before it is under way for too long; all agree."""
+  def _slow(self, step: int) -> bool:
+    """Whether the save before it takes too long, in any process."""
     def busy():
       return (self._under_way is not None
               and self._manager.is_saving_in_progress())
@@ -585,17 +517,17 @@ class Checkpoints:
     return slow
 
   def _settle(self):
-    """Waits for the save under way, and hears what became of it."""
+    """Waits for the save under way, and counts it if it fails."""
     step, self._under_way = self._under_way, None
     if step is None:
       return
-    with self._tolerance.of(step):
+    with self._tolerance.saving(step):
       self._manager.wait_until_finished()
     if self._manager is not None:
       self._tolerance.reset()
 
-  def _abandon(self, step):
-    """Frees what a save that failed has filled."""
+  def _abandon(self, step: int):
+    """Frees what a failed save has filled."""
     manager, self._manager, self._under_way = self._manager, None, None
     with contextlib.suppress(Exception):
       if manager is not None:
@@ -613,11 +545,7 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
   def close(self):
-    """Waits, and ends the background threads.
-
-    Raises:
-      InputError: the last state could not be written.
-    """
+    """Waits, and ends the background threads; raises as `save`."""
     self.wait()
     if self._manager is not None:
       self._manager.close()

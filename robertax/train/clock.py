@@ -1,9 +1,9 @@
-"""Where the seconds of a run go: each belongs to exactly one kind.
+"""Time: the kind of each second, goodput, the watchdog, rates of steps.
 
-The clock is always at one kind, so what it says adds up to the time that has
-passed. W/clock.jsonl keeps what a later start of the run must know to say
-which share of all seconds, since the run first began, went into steps that
-count.
+The clock of a run is always at exactly one kind, so that its seconds add up to
+the time that has passed. The share of steps in all of them, over all starts of
+the run, is its goodput; a kind that lasts too long is a stall; and of the steps
+between two lines of metrics come tokens a second and MFU.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from robertax import files
-from robertax.config import Config
+from robertax.config import MASKED_LM, Config
 from robertax.errors import STALLED
 from robertax.model.roberta import training_flops
 from robertax.parallel import chips, processes
@@ -29,33 +29,34 @@ from robertax.train.divergence import Judge
 from robertax.train.writer import LineFile
 
 # `start` is preparing, restoring and compiling; `input_wait` is waiting for a
-# batch; `step` is all that is in none of the others.
+# batch; `step` is the rest.
 KINDS = ('start', 'input_wait', 'step', 'checkpoint', 'evaluation')
+# Times train.watchdog_seconds that a kind may last without a turn: compiling,
+# restoring, evaluating and saving take longer than a step.
+PATIENCE = {'start': 6, 'input_wait': 1, 'step': 1, 'checkpoint': 3,
+            'evaluation': 6}
+# A kind may also last this many times its longest time so far: a step of
+# minutes is no stall.
+_USUAL = 10
+_WRITING_SECONDS = 30  # For the report: W may be on a disk that hangs.
+NORMS = ('gradient_norm', 'update_norm', 'parameter_norm')
 
 
 class Clock:
-  """Sums up seconds by kind.
-
-  Attributes:
-    begun: time.time() at which it was made.
-    kind: at which it is.
-    turns: made so far: where they stop, the run stands still.
-    update: the newest one that was begun; 0: none yet.
-    longest: for each kind, the most seconds from one turn to the next.
-  """
+  """Sums up seconds by kind, beginning with `start`."""
 
   def __init__(self):
-    """Begins, at `start`."""
     self.begun = time.time()
     self._since = time.perf_counter()
-    self.kind, self.turns, self.update = 'start', 0, 0
-    self.longest = dict.fromkeys(KINDS, 0.0)
+    self.kind, self.turns = 'start', 0
+    self.update = 0  # The newest one that was begun.
+    self.longest = dict.fromkeys(KINDS, 0.0)  # Seconds from turn to turn.
     self._lap = dict.fromkeys(KINDS, 0.0)
-    self._steps = 0.0
+    self.step_seconds = 0.0  # Of kind `step`, up to the newest turn.
 
   @contextlib.contextmanager
   def at(self, kind: str) -> Iterator[None]:
-    """Seconds inside are of this kind, those behind it of the one before."""
+    """Seconds inside are of this kind, those after it of the one before."""
     before = self.turn(kind)
     try:
       yield
@@ -63,7 +64,7 @@ class Clock:
       self.turn(before)
 
   def turn(self, kind: str, update: int | None = None) -> str:
-    """From now on seconds are of this kind; returns the one till now."""
+    """From now on seconds are of this kind; returns the previous kind."""
     now = time.perf_counter()
     before, spent = self.kind, now - self._since
     self.kind, self._since = kind, now
@@ -73,23 +74,18 @@ class Clock:
     self._lap[before] += spent
     self.longest[before] = max(self.longest[before], spent)
     if before == 'step':
-      self._steps += spent
+      self.step_seconds += spent
     return before
 
   def where(self) -> str:
-    """Words on where the run stands."""
+    """Where the run stands, for people."""
     return f'{self.kind}, update {self.update}'
 
   def lap(self) -> dict[str, float]:
-    """Seconds of each kind since the last lap, or since it was made."""
+    """Seconds of each kind since the last lap."""
     self.turn(self.kind)
     lap, self._lap = self._lap, dict.fromkeys(KINDS, 0.0)
     return lap
-
-  @property
-  def step_seconds(self) -> float:
-    """Of kind `step`, since it was made, up to the newest turn."""
-    return self._steps
 
 
 class Goodput:
@@ -97,51 +93,33 @@ class Goodput:
 
   Seconds of preparing, compiling, waiting for input, evaluating and saving are
   not productive, nor those between a kill and the next start, nor those of
-  steps that had to be taken again.
-
-  Attributes:
-    starts: of the run, this one included.
+  steps that were taken again. W/clock.jsonl has what a later start must know.
   """
 
   def __init__(self, workdir: str, clock: Clock, start_step: int,
                write: bool = True):
-    """Reads what earlier starts have left, and notes this one.
-
-    Args:
-      workdir: W.
-      clock: of this start.
-      start_step: updates already done; what earlier starts did beyond it is
-        taken again, and does not count.
-      write: whether this process keeps the file.
-
-    Raises:
-      InputError: the file cannot be written.
-    """
+    """Reads what earlier starts noted; updates beyond `start_step` are lost."""
     self._clock, self._file = clock, None
     path = f'{workdir}/clock.jsonl'
     lines = _read_clock(path)
-    self.starts = lines[-1]['start'] + 1 if lines else 1
+    self.starts = lines[-1]['start'] + 1 if lines else 1  # With this one.
     self._begun = lines[0]['time'] if lines else clock.begun
     self._before = _productive_seconds(lines, start_step)
     if write:
-      # Without half a line, from a kill.
+      # Half a line, from a kill, is left out.
       self._file = LineFile(
           path, ''.join(json.dumps(line) + '\n' for line in lines))
     self._note(start_step, clock.begun, 0.0)
 
   def note(self, step: int) -> float:
-    """Keeps the seconds up to this step; gives the share up to now.
-
-    To be called at each logged step and before each checkpoint, so that a
-    start from there knows them.
-    """
+    """Notes the seconds up to a step, and returns the share up to now."""
     self._clock.turn(self._clock.turn('step'))
     seconds = self._clock.step_seconds
     self._note(step, time.time(), seconds)
     return self.share()
 
   def share(self) -> float:
-    """From 0 to 1."""
+    """Goodput, from 0 to 1."""
     return ((self._before + self._clock.step_seconds)
             / max(time.time() - self._begun, 1e-9))
 
@@ -154,19 +132,18 @@ class Goodput:
             f'count in {total:,.1f} s since the run began{starts}')
 
   def close(self):
-    """Closes the file."""
     if self._file:
       self._file.close(must=False)
 
-  def _note(self, step, now, step_seconds):
+  def _note(self, step: int, now: float, step_seconds: float):
     if self._file:
       self._file.add(json.dumps({
           'start': self.starts, 'step': step, 'time': round(now, 3),
           'step_seconds': round(step_seconds, 6)}) + '\n')
 
 
-def _read_clock(path) -> list[dict[str, float]]:
-  """Lines, without half a one from a kill; none where there is no file."""
+def _read_clock(path: str) -> list[dict[str, float]]:
+  """The whole lines; none where there is no file."""
   lines = []
   if files.exists(path):
     with files.open(path) as f:
@@ -178,54 +155,33 @@ def _read_clock(path) -> list[dict[str, float]]:
   return lines
 
 
-def _productive_seconds(lines, step) -> float:
+def _productive_seconds(lines: list[dict[str, float]], step: int) -> float:
   """Seconds of steps up to `step` of all starts, each step counted once.
 
-  Of a start counts what it did up to the step from which a later one began.
+  A start counts up to the step from which a later one began.
   """
-  total, behind = 0.0, {}
+  total, counted = 0.0, set()
   for line in reversed(lines):
-    start = line['start']
-    if line['step'] <= step and start not in behind:
-      behind[start] = line['step_seconds']
+    if line['step'] <= step and line['start'] not in counted:
+      counted.add(line['start'])
       total += line['step_seconds']
     if line['step_seconds'] == 0:  # Where that start began.
       step = min(step, line['step'])
   return total
 
 
-# The watchdog: a run that stands still says where, and ends.
-#
-# Standing still is that the clock stays at one kind (train.clock.KINDS) for
-# longer than that kind may take. What blocks a run is mostly out of Python's
-# reach (a collective that waits for a peer, a file system that does not
-# answer): no exception gets there, so the process ends as it stands.
-
-
-# Times train.watchdog_seconds that a kind may last without a turn: compiling,
-# restoring, evaluating and saving take longer than a step.
-PATIENCE = {'start': 6, 'input_wait': 1, 'step': 1, 'checkpoint': 3,
-            'evaluation': 6}
-# A kind that has come to an end may last as many times as long again: a step
-# of minutes is no stall.
-_USUAL = 10
-_WRITING_SECONDS = 30  # W may lie on what does not answer.
-
-
 class Watchdog:
-  """Looks at the clock of a run, from a thread of its own."""
+  """A thread that notices when the clock stays at one kind for too long.
 
-  def __init__(self, folder: str, clock: Clock, seconds: float,
+  What blocks a run (a collective that waits for a peer, a file system that
+  hangs) is mostly outside Python, where no exception arrives: the process ends
+  at once. Its report is `W/stalled-<process>.txt`.
+  """
+
+  def __init__(self, workdir: str, clock: Clock, seconds: float,
                on_stall: str = 'exit'):
-    """Not yet begun.
-
-    Args:
-      folder: W, which gets `stalled-<process>.txt`.
-      clock: of the run.
-      seconds: for a step, or for waiting for a batch; 0: nothing is watched.
-      on_stall: 'exit', with STALLED, or 'report', and wait on.
-    """
-    self._folder, self._clock = folder, clock
+    """A step or a batch may take so many `seconds`; 0: nothing is watched."""
+    self._workdir, self._clock = workdir, clock
     self._seconds, self._on_stall = seconds, on_stall
     self._stop = threading.Event()
     self._thread = None
@@ -256,7 +212,7 @@ class Watchdog:
         seen, still, reported = self._clock.turns, 0.0, 1
         continue
       still += passed
-      # Said again after twice the time, and so on.
+      # Reported again after twice the time, and so on.
       if still >= reported * self.limit(self._clock.kind):
         reported *= 2
         words = (f'process {jax.process_index()} of {jax.process_count()} has '
@@ -266,7 +222,7 @@ class Watchdog:
           _end_stalled(words)
 
   def _report(self, words: str):
-    """To stderr first: writing to W may stall as well."""
+    """Writes to stderr first: writing to W may hang as well."""
     if others := processes.other_processes():
       words += f'\nThe others:\n{others}'
     print(f'\nrobertax: {words}\nWhere every thread stands:',
@@ -276,13 +232,13 @@ class Watchdog:
       faulthandler.dump_traceback(f, all_threads=True)
       f.seek(0)
       threads = f.read()
-    path = f'{self._folder}/stalled-{jax.process_index()}.txt'
+    path = f'{self._workdir}/stalled-{jax.process_index()}.txt'
 
     def write():
       try:
         with files.open(path, 'w') as f:
           f.write(f'{words}\n{threads}')
-      except Exception as e:  # The report stands on stderr.
+      except Exception as e:  # The report is on stderr already.
         print(f'robertax: cannot write {path}: {e}', file=sys.__stderr__)
 
     writer = threading.Thread(target=write, daemon=True)
@@ -299,9 +255,6 @@ def _end_stalled(words: str) -> NoReturn:
   os._exit(STALLED)
 
 
-NORMS = ('gradient_norm', 'update_norm', 'parameter_norm')
-
-
 class Window:
   """Steps since the last logged one: their tokens and their seconds."""
 
@@ -311,15 +264,9 @@ class Window:
                utilization: Callable[[int, dict[str, float], float],
                                      float | None],
                judge: Judge):
-    """Begins.
-
-    Args:
-      describe: the task's, from a step and its sums to its metrics.
-      run_ahead: steps that may be under way behind the newest one. Without a
-        bound, batches pile up on the devices where the host is faster.
-      clock: of the run.
-      utilization: from a step, sums of the window and its seconds to mfu.
-      judge: looks at each step when it is done.
+    """`run_ahead` steps may be started before this one is done: without a bound
+    a fast host fills the devices with batches. `describe` gives a task's
+    metrics, `utilization` mfu.
     """
     self._describe, self._run_ahead = describe, run_ahead
     self._clock, self._utilization = clock, utilization
@@ -327,41 +274,25 @@ class Window:
     self._sums = []
 
   def add(self, step: int, sums: dict[str, jax.Array]):
-    """Notes a step; waits for the one `run_ahead` steps before it.
-
-    Raises:
-      Diverged: that one did.
-    """
+    """Notes a step; judges, once done, the one `run_ahead` steps before it."""
     self._judge.add(step, sums)
     self._sums.append(sums)
     self._judge.look(self._run_ahead)
 
   def settle(self):
-    """Waits for the newest step: its seconds are of no evaluation or save.
-
-    Raises:
-      Diverged: nothing of it may be saved.
-    """
+    """Waits for the newest step, whose seconds are its own, and judges it."""
     jax.block_until_ready(self._sums[-1:])
     self._judge.look()
 
   def close(self, step: int, learning_rate: float
             ) -> dict[str, float | None]:
-    """Waits for the last step noted.
-
-    Args:
-      step: its number; the first is 1.
-      learning_rate: of that step.
+    """Waits for the newest step, and begins the next window.
 
     Returns:
-      `train/...`: what the task says of that step's sums, its learning rate and
-      norms; of the window, the updates that were skipped, the tokens (without
-      padding) a second of steps and of waiting for batches, mfu (of the same
-      seconds; None: not known), and its seconds of each kind, which add up to
-      those that have passed since the last window was closed.
-
-    Raises:
-      Diverged: one of the window's steps did.
+      `train/...`: the task's metrics of that step, its learning rate and norms;
+      of the window, skipped updates, tokens (without padding) a second of steps
+      and of waiting for batches, mfu (of the same seconds; None: not known),
+      and the seconds of each kind, which add up to all that have passed.
     """
     self._judge.look()
     sums = jax.device_get(self._sums)
@@ -381,41 +312,31 @@ class Window:
     return {f'train/{name}': value for name, value in metrics.items()}
 
 
-# MFU: the model's own arithmetic over what the devices' data sheet allows.
-
-
 class Utilization:
-  """Model FLOP/s of a run over the peak of its devices.
+  """MFU: model FLOP/s of a run over the peak of its devices.
 
   Only real tokens and real targets count, forward and backward; what is
   computed again to save memory does not.
   """
 
   def __init__(self, config: Config, devices: list[jax.Device]):
-    """Looks the devices up.
-
-    Args:
-      config: of the run, the model's vocabulary filled in.
-      devices: of the whole mesh.
-    """
+    """`config` has the vocabulary's size; `devices` are the whole mesh's."""
     self._config = config
     chip = chips.chip_of(devices[0].device_kind)
     self._peak = chip.flops * len(devices) if chip else None
 
   def __call__(self, step: int, sums: dict[str, float], seconds: float
                ) -> float | None:
-    """From 0 to 1; None where no peak is known (a CPU).
+    """From 0 to 1; None where the peak is not known (a CPU).
 
-    Args:
-      step: whose length of rows is taken for all.
-      sums: of some steps: token_sum, and weight_sum, the masked tokens.
-      seconds: that those steps took.
+    `sums` and `seconds` are of several steps; all count as having rows of the
+    length of the last, `step`.
     """
     if not self._peak:
       return None
     data = self._config.data
     length = (data.first_sequence_length if step <= data.first_sequence_steps
               else data.sequence_length)
-    targets = (sums['weight_sum'] if self._config.task == 'pretrain' else 0)
+    targets = (sums['weight_sum'] if self._config.task == MASKED_LM else 0)
     return (training_flops(self._config.model, sums['token_sum'], targets,
                            length) / seconds / self._peak)

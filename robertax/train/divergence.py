@@ -1,8 +1,12 @@
 """Divergence: what the host does about a loss that is not finite, or spikes.
 
-The numbers of a step are read when the step is done, a few steps later than it
-was begun, and before anything of it is saved: a poisoned state never becomes a
-checkpoint. They are sums over all devices, so all processes decide alike.
+The numbers of a step are read when it is done, some steps after it was started,
+but before anything of it is saved: a bad state never becomes a checkpoint. They
+are sums over all devices, so all processes decide alike.
+
+A run that is rolled back passes over the batches on which it diverged, which
+`W/passed_over.json` lists. Step k takes the k-th batch that is not in it: still
+a pure function of (seed, k) and that list, so a resumed run takes the same.
 """
 
 from collections import deque
@@ -23,32 +27,23 @@ from robertax.errors import Diverged, InputError, writing
 from robertax.parallel import processes
 from robertax.train.checkpoint import finished_step
 
-# Batches that a run passes over, for it diverged on them.
-#
-# `W/passed_over.json` lists them. Step k of a run takes the k-th batch that is
-# not in it: still a pure function of (seed, k) and that list, so a resumed run
-# takes the same. A range is noted when the run is rolled back, and none of it
-# lies before the checkpoint: what earlier steps took never changes.
-
-
 PASSED_OVER_FILE = 'passed_over.json'
+MOST_SKIPPED = 100  # In a row: then bad batches are not the reason.
+MOST_ROLL_BACKS = 3  # To one checkpoint: then its state is the reason.
+_NAMED = 5  # Arrays that a message names.
+T = TypeVar('T')
 
 
 class PassedOver:
-  """Ranges of batches, counted from 0."""
+  """Ranges of batches, counted from 0; the entries of the file."""
 
   def __init__(self, entries: list[dict[str, Any]] | None = None):
-    """Those of the file; none: nothing is passed over."""
     self._entries = list(entries or ())
 
   @classmethod
-  def read(cls, folder: str) -> 'PassedOver':
-    """What process 0 finds in W.
-
-    Raises:
-      InputError: the file is damaged.
-    """
-    path = f'{folder}/{PASSED_OVER_FILE}'
+  def read(cls, workdir: str) -> 'PassedOver':
+    """What process 0 finds in W; raises InputError for a damaged file."""
+    path = f'{workdir}/{PASSED_OVER_FILE}'
 
     def entries():
       if not processes.first() or not files.exists(path):
@@ -69,28 +64,18 @@ class PassedOver:
 
     return cls(processes.gather(processes.together(entries))[0])
 
-  def write(self, folder: str):
-    """Puts the file in place of the one before.
-
-    Raises:
-      InputError: W cannot be written.
-    """
-    path = f'{folder}/{PASSED_OVER_FILE}'
+  def write(self, workdir: str):
+    """Replaces the file; raises InputError if it cannot be written."""
+    path = f'{workdir}/{PASSED_OVER_FILE}'
     with writing(path):
       files.write_text(path, json.dumps(self._entries, indent=1) + '\n')
 
   def add(self, start: int, step: int, most: int, because: str
           ) -> tuple[int, int]:
-    """Notes the batches that led to a bad step.
+    """Notes at most so many batches that led to a bad step (the first is 1).
 
-    Args:
-      start: updates done, of the checkpoint that the run goes back to.
-      step: the bad one, the first is 1.
-      most: at most so many batches, the bad step's the last of them.
-      because: words.
-
-    Returns:
-      The first and the last.
+    None is from before the checkpoint of step `start`: what earlier steps took
+    never changes. Returns the first and the last.
     """
     last = self.batch(step - 1)
     first = max(self.batch(start), last - most + 1)
@@ -99,11 +84,11 @@ class PassedOver:
     return first, last
 
   def roll_backs(self, start: int) -> int:
-    """How often the run has gone back to that checkpoint."""
+    """How often the run has gone back to a checkpoint."""
     return sum(entry['checkpoint'] == start for entry in self._entries)
 
   def batch(self, step: int) -> int:
-    """The batch that is trained on after so many updates."""
+    """The batch that is trained on after `step` updates."""
     batch = step
     for first, last in self._ranges():
       if batch >= first:
@@ -112,12 +97,7 @@ class PassedOver:
 
   def batches(self, begin: Callable[[int], Iterator[Any]], start: int
               ) -> Iterator[Any]:
-    """Batches from step `start` on; to be closed.
-
-    Args:
-      begin: from a batch's number to it and all behind it.
-      start: updates already done.
-    """
+    """Batches after `start` updates, to be closed; begin(k) is batch k on."""
     at = self.batch(start)
     for first, last in self._ranges():
       if first > at:
@@ -130,10 +110,7 @@ class PassedOver:
   def counted(self, describe: Callable[[int, dict[str, float]],
                                        dict[str, float]]
               ) -> Callable[[int, dict[str, float]], dict[str, float]]:
-    """A task's train_metrics, of the batch that a step took.
-
-    With `passed_over_batches`, where there are any.
-    """
+    """A task's train_metrics of a step's batch, with `passed_over_batches`."""
     def metrics(step, sums):
       batch = self.batch(step - 1) + 1
       more = {'passed_over_batches': batch - step} if self._entries else {}
@@ -141,7 +118,7 @@ class PassedOver:
     return metrics
 
   def _ranges(self) -> list[tuple[int, int]]:
-    """In their order, none touching another."""
+    """Sorted and merged."""
     ranges: list[tuple[int, int]] = []
     for first, last in sorted(tuple(e['batches']) for e in self._entries):
       if ranges and first <= ranges[-1][1] + 1:
@@ -151,24 +128,10 @@ class PassedOver:
     return ranges
 
 
-T = TypeVar('T')
-# One after another: what is left to train on then is not the trouble.
-MOST_SKIPPED = 100
-# To the same checkpoint: then the state is bad, and not the batches.
-MOST_ROLL_BACKS = 3
-_NAMED = 5  # Arrays that a message names.
-
-
 class Judge:
-  """Looks at the numbers of each step."""
+  """Judges each step by its numbers; `params` gives the names of arrays."""
 
   def __init__(self, config: OptimConfig, params: Any):
-    """No step yet.
-
-    Args:
-      config: the `optim` section.
-      params: a nested dict: the names of its arrays.
-    """
     self._config = config
     self._names = [jax.tree_util.keystr(path, simple=True, separator='/')
                    for path, _ in jax.tree_util.tree_leaves_with_path(params)]
@@ -176,22 +139,15 @@ class Judge:
     self._skipped, self._in_a_row, self._bad = 0, 0, 0
 
   def add(self, step: int, sums: dict[str, jax.Array]):
-    """Notes a step that is begun.
-
-    Args:
-      step: its number; the first is 1.
-      sums: of train.step; `gradient_norms` and `spiked` are taken out.
-    """
+    """Notes a step; takes `gradient_norms` and `spiked` out of its sums."""
     self._begun.append((step, {
         name: sums[name] for name in ('objective', 'gradient_norm')} | {
             name: sums.pop(name) for name in ('gradient_norms', 'spiked')
             if name in sums}))
 
   def look(self, behind: int = 0):
-    """Judges the steps noted, but for the newest `behind`; waits for them.
-
-    Raises:
-      Diverged: one of them is bad, and the policy is not to go on.
+    """Waits for the steps noted, but for the newest `behind`; if one is bad,
+    does what optim.on_divergence says, such as to raise Diverged.
     """
     while len(self._begun) > behind:
       step, numbers = self._begun.popleft()
@@ -205,7 +161,7 @@ class Judge:
         self._in_a_row = 0
 
   def metrics(self) -> dict[str, float]:
-    """skipped_steps: since the last call; nothing where none would be."""
+    """skipped_steps since the last call, if steps are skipped at all."""
     skipped, self._skipped = self._skipped, 0
     return ({'skipped_steps': skipped}
             if self._config.on_divergence == 'skip' else {})
@@ -235,7 +191,8 @@ class Judge:
       done = 'skipped' if policy == 'skip' else 'going on'
       print(f'{what}: {done} ({self._bad} so far)', file=sys.stderr)
 
-  def _describe(self, step, found, spiked, norms) -> str:
+  def _describe(self, step: int, found: dict[str, float], spiked: bool,
+                norms: jax.Array | None) -> str:
     words = (f'step {step}: the loss is {found["objective"]:.6g}, the norm of '
              f'the gradient {found["gradient_norm"]:.6g}')
     if norms is not None:
@@ -256,17 +213,10 @@ class Judge:
     return words
 
 
-def rolling_back(attempt: Callable[[], T], folder: str, config: OptimConfig
+def rolling_back(attempt: Callable[[], T], workdir: str, config: OptimConfig
                  ) -> T:
-  """What attempt() gives; again, without some batches, where it diverges.
-
-  Args:
-    attempt: the run, from its newest checkpoint to its end.
-    folder: W.
-    config: the `optim` section.
-
-  Raises:
-    Diverged: the policy is another one, or rolling back did not help.
+  """attempt(), a run from its newest checkpoint to its end; where it diverges,
+  again without the batches that led there, if that is the config's policy.
   """
   while True:
     try:
@@ -276,24 +226,24 @@ def rolling_back(attempt: Callable[[], T], folder: str, config: OptimConfig
         raise
       step, what = e.step, str(e)
     # Not inside `except`: the error's frames hold the parameters.
-    _pass_over(folder, step, what, config.roll_back_batches)
+    _pass_over(workdir, step, what, config.roll_back_batches)
 
 
-def _pass_over(folder: str, step: int, what: str, most: int):
-  passed = PassedOver.read(folder)
-  # One process looks: the others may see a folder as it was.
+def _pass_over(workdir: str, step: int, what: str, most: int):
+  passed = PassedOver.read(workdir)
+  # One process looks: the others may see an older state of a shared disk.
   start = processes.gather(
-      (finished_step(folder) or 0) if processes.first() else None)[0]
+      (finished_step(workdir) or 0) if processes.first() else None)[0]
   if passed.roll_backs(start) >= MOST_ROLL_BACKS:
     raise Diverged(
         f'{what}. {MOST_ROLL_BACKS} times the run was rolled back to step '
         f'{start}, and batches were passed over, and still it diverges: '
-        + (f'move {folder}/checkpoints/{start} away to begin at the one before '
-           'it, or ' if start else '')
+        + (f'move {workdir}/checkpoints/{start} away to begin at the one '
+           'before it, or ' if start else '')
         + 'begin another run with a lower optim.learning_rate or '
         'optim.clip_norm.', step)
   first, last = passed.add(start, step, most, what)
   if processes.first():
-    passed.write(folder)
+    passed.write(workdir)
   print(f'{what}: rolled back to step {start}; batches {first + 1} to '
         f'{last + 1} are passed over', file=sys.stderr)

@@ -1,4 +1,17 @@
-"""Evaluation: sums over every set of a task, then a few numbers."""
+"""Evaluation, the best weights of a run, and its results.
+
+`Evaluation` sums a loss over held-out sets; `Scoring` collects the answers to
+every example of a split, which an F1 or a rank correlation needs. The paper
+reports the best epoch on the development set: `Best` keeps these weights in
+`W/best/<step>/`, and `conclude` writes `results.json` and `predictions.*` with
+them. Pretraining keeps those of the lowest `eval/loss`, with train.keep_best.
+
+W/best and metrics.jsonl agree whatever befalls a run (train.workdir says how):
+an evaluation is the best if it is better than all whose weights are kept;
+weights are written before its line; those that a start from an earlier
+checkpoint would find to be the best stay too; and nothing is removed before
+newer weights are there.
+"""
 
 from collections import deque
 from collections.abc import Iterator
@@ -29,18 +42,13 @@ from robertax.train.workdir import (
     weights_step,
 )
 
+Answers = dict[str, np.ndarray]
+
 
 class Evaluation:
-  """params -> metrics, with what is the same each time made once."""
+  """params -> metrics, in batches of a micro-batch's size, which fits."""
 
   def __init__(self, config: Config, task: Any, mesh: jax.sharding.Mesh):
-    """Batches of evaluation have a micro-batch's size, which fits.
-
-    Args:
-      config: of the run.
-      task: gives sets, their constants, the loss, and metrics of its sums.
-      mesh: where the batches lie.
-    """
     self._task, self._mesh, self._depth = task, mesh, config.data.prefetch
     self._step = eval_step(task.objective)
     self._shape = (config.data.batch_size // config.train.micro_batches,
@@ -51,21 +59,12 @@ class Evaluation:
     return self._task.eval_constants(*self._shape)
 
   def __call__(self, params: Any) -> dict[str, float]:
-    """Evaluates every set.
-
-    Returns:
-      `eval/<set>/<metric>` for each set, and `eval/<metric>` over all of them,
-      each target counted once.
-
-    Raises:
-      InputError: a set in which nothing is to be predicted.
-    """
+    """`eval/<set>/<metric>`, and `eval/<metric>` over all targets."""
     rows = local_rows(batch_sharding(
         self._mesh, micro_batches=True), self._shape[0], 1)
     metrics, total = {}, {}
     for name, begin in self._task.eval_sets(*self._shape, rows).items():
-      # Sums go to the host's float64: a float32 sum over a large set loses
-      # bits.
+      # In the host's float64: a float32 sum over a large set loses bits.
       sums = dict(self._constants.get(name, {}))
       for batch in self._on_devices(begin()):
         for key, value in jax.device_get(self._step(params, batch)).items():
@@ -89,7 +88,7 @@ class Evaluation:
 
 
 def evaluation_table(metrics: dict[str, float]) -> str:
-  """`eval/...` metrics as rows of sets and columns of metrics."""
+  """`eval/...` as a table: a row for each set, a column for each metric."""
   names = [key.split('/')[1] for key in metrics if key.count('/') == 1]
   sets = list(dict.fromkeys(
       key.split('/')[1] for key in metrics if key.count('/') == 2))
@@ -100,44 +99,23 @@ def evaluation_table(metrics: dict[str, float]) -> str:
   if len(sets) > 1:
     rows.append(('all', 'eval/'))
   for title, prefix in rows:
-    # A run that diverges has perplexities of hundreds of digits.
+    # The perplexity of a diverged run has hundreds of digits.
     cells = [f'{value:12.4f}' if abs(value) < 1e7 else f'{value:12.4g}'
              for value in (metrics[prefix + name] for name in names)]
     lines.append('  '.join([title.ljust(width), *cells]))
   return '\n'.join(lines)
 
 
-# Scoring: what a model says of every example of a split, and the task's score.
-#
-# Beside `evaluate`, whose sums are enough for a loss: an F1 or a rank
-# correlation needs all answers at once.
-
-
-Answers = dict[str, np.ndarray]
-
-
 class Scoring:
-  """params -> metrics, as Evaluation; and params -> answers."""
+  """params -> metrics, as Evaluation, of a FinetuneTask; params -> answers."""
 
   def __init__(self, config: Config, task: Any, mesh: jax.sharding.Mesh):
-    """Nothing is computed.
-
-    Args:
-      config: of the run.
-      task: a FinetuneTask.
-      mesh: where the batches lie.
-    """
     self._task, self._mesh, self._depth = task, mesh, config.data.prefetch
     self._step = output_step(task.objective, mesh)
     self._last: tuple[Any, dict[str, Answers]] = None, {}
 
   def __call__(self, params: Any) -> dict[str, float]:
-    """Scores every labelled split.
-
-    Returns:
-      `eval/<split>/<metric>`, in percent, and those of the main split as
-      `eval/<metric>` too.
-    """
+    """`eval/<split>/<metric>`, in percent, and `eval/<metric>` of the first."""
     metrics, answers = {}, {}
     for name in self._task.dev_splits:
       answers[name] = self.answers(params, name)
@@ -149,9 +127,10 @@ class Scoring:
     return metrics
 
   def answers(self, params: Any, split: str) -> Answers:
-    """What the model says of each example of a split, in their order: what
-    data.tuning.collect gives, the same on every host. Those of the weights that
-    were scored last are not asked again.
+    """The model's output for each example of a split, in their order.
+
+    As data.finetuning.collect_answers gives it, the same in every process. For
+    the weights that were scored last it is not computed again.
     """
     if self._last[0] is params and split in self._last[1]:
       return self._last[1][split]
@@ -175,106 +154,64 @@ class Scoring:
         yield whole.popleft(), jax.device_get(self._step(params, batch))
 
 
-def open_evaluation(config: Config, task: Any, mesh: jax.sharding.Mesh
-                    ) -> Evaluation | Scoring:
-  """params -> `eval/...`, as the task is evaluated."""
-  return (Scoring if task.fine_tunes else Evaluation)(config, task, mesh)
-
-
-# The best evaluation of a run, and what one that fine-tunes ends with.
-#
-# The paper reports the best epoch on the development set: the weights of the
-# best evaluation so far are kept in `W/best/<step>/`, and `results.json` and
-# `predictions.*`, written last, are theirs. Pretraining keeps those of the
-# lowest `eval/loss`, where `train.keep_best` asks for it.
-#
-# What is kept and what metrics.jsonl says agree whatever befalls the run
-# (train.best_steps): an evaluation is the best if it is better than all whose
-# weights are kept; weights are there before its line is written; with them stay
-# those that a start from an earlier checkpoint would find to be the best; and
-# nothing is removed before newer weights are there.
-
-
-def is_concluded(folder: str, task: str) -> bool:
-  """Whether nothing is left to do once the last step is saved.
-
-  Args:
-    folder: W.
-    task: a row of TASKS.
-  """
-  return not TASKS[task].fine_tunes or files.exists(
-      f'{folder}/{RESULTS}')
+def is_concluded(workdir: str, task: str) -> bool:
+  """Whether a run whose last step is saved has written its results."""
+  return not TASKS[task].fine_tunes or files.exists(f'{workdir}/{RESULTS}')
 
 
 class Best:
   """Keeps the best weights, if the task or the config wants that.
 
-  Attributes:
-    value, step: of the best evaluation whose weights are kept (of a loss its
-      negative); step -1: none yet.
+  `value` and `step` are of the best evaluation whose weights are kept (the
+  value of a loss is its negative); step -1: none yet.
   """
 
-  def __init__(self, folder: str, task: Any, restored_step: int | None,
+  def __init__(self, workdir: str, task: Any, restored_step: int | None,
                train: TrainConfig, checkpoints: Checkpoints, params: Any):
-    """What is kept of what metrics.jsonl says up to the restored step.
+    """Finds what is kept, up to the restored step, whose weights are `params`.
 
-    Comes before the first line is written: weights of steps that will be taken
-    again, or that no line is of, are taken out of sight.
-
-    Args:
-      folder: W.
-      task: with `metric` where it fine-tunes.
-      restored_step: None: the run begins anew.
-      train: steps, keep_best, on_write_error.
-      checkpoints: of the run.
-      params: those of the restored step.
-
-    Raises:
-      InputError: a line is damaged, or W cannot be written.
+    Comes before the first line of metrics is written: weights of steps that
+    will be taken again, or that have no line, are hidden.
     """
-    self._folder, self._checkpoints = folder, checkpoints
-    self._place = f'{folder}/{BEST_FOLDER}'
+    self._workdir, self._checkpoints = workdir, checkpoints
+    self._folder = f'{workdir}/{BEST_FOLDER}'
     self._keeps = task.fine_tunes or train.keep_best
     self._metric = f'eval/{task.metric}' if task.fine_tunes else 'eval/loss'
     self._sign = 1.0 if task.fine_tunes else -1.0
     self._goes_on = (not task.fine_tunes and jax.process_count() == 1
                      and train.on_write_error == 'go_on')
-    # Of the run so far, and of that what is kept: step -> value.
+    # Evaluations of the run so far, step -> value, and which are kept.
     known, kept = self._agree(restored_step)
     self._kept = {step: known[step] for step in kept}
     self.step, self.value = _largest_value(self._kept)
-    self._heard = _largest_value(known)  # The best of all, kept or not.
+    self._largest = _largest_value(known)  # Kept or not.
     if task.fine_tunes and (restored_step or 0) < train.steps:
       self._withdraw()
     if restored_step in known:  # The checkpoint has the weights of this one.
       self._offer(restored_step, known[restored_step], params)
-    if self._keeps and self._heard[0] not in (-1, self.step):
+    if self._keeps and self._largest[0] not in (-1, self.step):
       print(f'{self._lost()}. Evaluations are compared with '
             + (f'that of step {self.step} from here on.' if self.step >= 0
                else 'none before them.'), file=sys.stderr, flush=True)
 
   def note(self, step: int, metrics: dict[str, float], params: Any):
-    """Keeps `params` if this evaluation is the best; step 0 is not one.
+    """Keeps `params` if this evaluation is the best; step 0 does not count.
 
-    Comes before the evaluation is written: a kill between the two leaves
-    weights that the resumed run does not take for its own.
+    Comes before the evaluation is written: after a kill between the two, the
+    resumed run hides these weights.
     """
     if step and is_value(metrics.get(self._metric)):
       value = self._sign * metrics[self._metric]
-      if self._heard[0] < 0 or value > self._heard[1]:
-        self._heard = step, value
+      if self._largest[0] < 0 or value > self._largest[1]:
+        self._largest = step, value
       self._offer(step, value, params)
 
   def params(self, last: Any, step: int) -> Any:
-    """The best weights that are kept and whole; others are removed.
+    """The best weights that are kept and whole; all others are removed.
 
-    If there are none, the last ones. `self.step` is that of what is returned.
-
-    Args:
-      last: those of `step`, to be laid out as they are.
-      step: the run's last; if it is the best, they are what is returned.
+    If there are none, the `last` ones, of `step`. `self.step` becomes theirs.
     """
-    found, checkpoints = None, Checkpoints(self._folder, folder=BEST_FOLDER)
+    found, checkpoints = None, Checkpoints(self._workdir, folder=BEST_FOLDER)
     try:
       while self._kept and found is None:
         self.step, self.value = _largest_value(self._kept)
@@ -290,55 +227,49 @@ class Best:
         checkpoints.replace_params(step, last)
     finally:
       checkpoints.close()
-    if self._heard[0] not in (-1, self.step):
+    if self._largest[0] not in (-1, self.step):
       print(f'{self._lost()}. What the run ends with is of step {self.step}.',
             file=sys.stderr, flush=True)
     self._keep([self.step])
     return found
 
   def _agree(self, restored: int | None) -> tuple[dict[int, float], list[int]]:
-    """(step -> value of the run so far, those of them that are kept)."""
+    """(step -> value of the evaluations so far, those steps that are kept)."""
     def look():
       if not processes.first():
         return None
       known = ({} if restored is None else
-               logged_evaluations(self._folder, self._metric, restored))
-      saved = checkpoint.saved_steps(self._place)
-      with writing(self._place):
+               logged_evaluations(self._workdir, self._metric, restored))
+      saved = checkpoint.saved_steps(self._folder)
+      with writing(self._folder):
         for step in saved:
           if step not in known:
-            checkpoint.abandon_step(self._place, step)
+            checkpoint.abandon_step(self._folder, step)
       return [list(known.items()), [step for step in saved if step in known]]
 
-    # One process looks: the others may see a folder as it was.
+    # One process looks: the others may see an older state of a shared disk.
     known, kept = processes.gather(processes.together(look))[0]
     return {step: self._sign * value for step, value in known}, kept
 
   def _withdraw(self):
-    """Removes results of a future that was given up: the run would pass for
-    concluded by them.
-    """
-    path = f'{self._folder}/{RESULTS}'
-
-    def remove():
-      if processes.first() and files.exists(path):
-        with writing(path):
-          files.remove(path)
-    processes.together(remove)
+    """Removes results, with which the run would pass for concluded."""
+    path = f'{self._workdir}/{RESULTS}'
+    checkpoint.by_first(
+        path, lambda: files.remove(path) if files.exists(path) else None)
 
   def _offer(self, step: int, value: float, params: Any):
     """Keeps the weights of an evaluation if it is the best."""
     if not self._keeps or self.step >= 0 and not value > self.value:
       return
     try:
-      checkpoints = Checkpoints(self._folder, folder=BEST_FOLDER)
+      checkpoints = Checkpoints(self._workdir, folder=BEST_FOLDER)
       checkpoints.replace_params(step, params)
       checkpoints.close()
       before, self.step, self.value = self.step, step, value
       self._kept[step] = value
-      # The one before it stays until the next: a kill before the line of this
-      # evaluation is written leaves that to be the best. And a later start
-      # may go on from an earlier checkpoint.
+      # The previous best stays until the next: after a kill before the line of
+      # this evaluation, it is the best. And a later start may go on from an
+      # earlier checkpoint.
       self._keep([step, before, *(
           max((k for k in self._kept if k <= saved), default=-1)
           for saved in self._checkpoints.restorable())])
@@ -349,42 +280,30 @@ class Best:
             file=sys.stderr, flush=True)
 
   def _keep(self, steps: list[int]):
-    """Removes the others; all processes do as the first one sees it."""
+    """Removes all other steps; process 0 decides which."""
     steps = processes.gather(steps)[0]
-
-    def remove():
-      if processes.first():
-        with writing(self._place):
-          checkpoint.keep_steps(self._place, steps)
-    processes.together(remove)
+    checkpoint.by_first(
+        self._folder, lambda: checkpoint.keep_steps(self._folder, steps))
     self._kept = {k: v for k, v in self._kept.items() if k in steps}
 
   def _lost(self) -> str:
-    step, value = self._heard
-    return (f'{self._place}: the weights of step {step}, the best evaluation '
+    step, value = self._largest
+    return (f'{self._folder}: the weights of step {step}, the best evaluation '
             f'({self._metric} {self._sign * value:.6g}), are not kept')
 
 
 def _largest_value(values: dict[int, float]) -> tuple[int, float]:
-  """(the step of the largest value, the value); of equal ones the first."""
+  """(step, value) of the largest value, the first of equal ones; or -1, 0."""
   step = max(sorted(values), key=values.get, default=-1)
   return step, values.get(step, 0.0)
 
 
-def conclude(config: Config, task: Any, scoring: Any, best: Best, params: Any,
-             folder: str) -> dict[str, Any] | None:
-  """Answers every split with the best weights and writes what they say.
-
-  Args:
-    config: of the run, settled.
-    task: of the run; where it does not fine-tune, nothing is done.
-    scoring: Scoring.
-    best: of the run.
-    params: the last ones.
-    folder: W.
+def conclude(config: Config, task: Any, scoring: Evaluation | Scoring,
+             best: Best, params: Any, workdir: str) -> dict[str, Any] | None:
+  """Answers every split with the best weights, and writes the results.
 
   Returns:
-    What results.json holds.
+    What results.json holds; None where the task does not fine-tune.
   """
   if not task.fine_tunes:
     return None
@@ -402,5 +321,5 @@ def conclude(config: Config, task: Any, scoring: Any, best: Best, params: Any,
       'from_scratch': config.finetune.from_scratch,
       'init_step': weights_step(config.init_from) if config.init_from and
                    not config.finetune.from_scratch else None}
-  # One process writes; all know what is written.
-  return task.conclude('' if jax.process_index() else folder, answers, facts)
+  # One process writes; all return what is written.
+  return task.conclude('' if jax.process_index() else workdir, answers, facts)

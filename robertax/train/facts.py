@@ -1,7 +1,7 @@
-"""What a checkpoint says of itself: checksums of its arrays, what it is of.
+"""What a checkpoint says of itself: checksums, and which data it belongs to.
 
-`<step>/facts/metadata` is JSON, with a checksum of its own, and read by this
-file, not by orbax.
+Checksums of arrays, `<step>/facts/metadata` (JSON with a checksum of its own,
+read here and not by orbax), and the identity of data, tokenizer and code.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,21 +17,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from robertax import files
-from robertax.errors import InputError
+from robertax.errors import InputError, first_line
 from robertax.parallel import processes
+
+T = TypeVar('T')
 
 # Checksums of arrays: two numbers for each, the same on any mesh.
 #
-# A storage that flips a byte of an array gives it back without a word, orbax
-# too. So a checkpoint has, for each array, two sums over its elements of a hash
-# of (place, bits), modulo 2^32: exact integers, hence in any order, on any
-# devices and from any number of processes. Each hash is a bijection of the bits
-# at its place: one changed element always changes both sums; more of them leave
-# both as they were in one case of 2^64.
+# Neither storage nor orbax notices a flipped byte. So a checkpoint has, for
+# each array, two sums over its elements of a hash of (index, bits), modulo
+# 2^32: exact integers, hence in any order, on any devices and from any number
+# of processes. Each hash is a bijection of the bits at its index: one changed
+# element always changes both sums; several leave both as they were in one case
+# of 2^64.
 
-
-MOST_ON_HOST = 1 << 20  # Elements of an array in this machine's memory.
-_PART = 1 << 16  # Elements that NumPy takes at once: they stay in its cache.
+MOST_ON_HOST = 1 << 20  # Elements of a local array that NumPy takes.
+_PART = 1 << 16  # Elements that NumPy takes at once: they fit into the cache.
 _BITS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 
@@ -45,41 +46,42 @@ def _mix_bits(x: Any, a: int, b: int) -> Any:
   return x ^ (x >> 16)
 
 
+def _hash_elements(bits: Any, index: Any) -> tuple[Any, Any]:
+  """The two hashes of each element, uint32, of NumPy as of JAX."""
+  first = _mix_bits(index, 0x7feb352d, 0x846ca68b)
+  second = _mix_bits(index ^ np.uint32(0x9e3779b9), 0x21f0aaad, 0xd35a2d97)
+  return (_mix_bits(bits ^ first, 0x21f0aaad, 0xd35a2d97),
+          _mix_bits(bits + second, 0x7feb352d, 0x846ca68b))
+
+
 @jax.jit
 def array_sums(x: jax.Array) -> jax.Array:
-  """uint32[2] of an array whose elements have at most 32 bits."""
+  """uint32[2], of an array whose elements have at most 32 bits."""
   if x.dtype == jnp.bool_:
     x = x.astype(jnp.uint8)
   bits = jax.lax.bitcast_convert_type(
       x, _BITS[x.dtype.itemsize]).astype(jnp.uint32)
-  place, stride = jnp.zeros(x.shape, jnp.uint32), 1
+  index, stride = jnp.zeros(x.shape, jnp.uint32), 1
   for dim in reversed(range(x.ndim)):
-    place += (jax.lax.broadcasted_iota(jnp.uint32, x.shape, dim)
+    index += (jax.lax.broadcasted_iota(jnp.uint32, x.shape, dim)
               * np.uint32(stride % (1 << 32)))
     stride *= x.shape[dim]
-  first = _mix_bits(place, 0x7feb352d, 0x846ca68b)
-  second = _mix_bits(place ^ np.uint32(0x9e3779b9), 0x21f0aaad, 0xd35a2d97)
-  return jnp.stack([
-      _mix_bits(bits ^ first, 0x21f0aaad, 0xd35a2d97).sum(dtype=jnp.uint32),
-      _mix_bits(bits + second, 0x7feb352d, 0x846ca68b).sum(dtype=jnp.uint32)])
+  return jnp.stack([hashes.sum(dtype=jnp.uint32)
+                    for hashes in _hash_elements(bits, index)])
 
 
 def host_sums(x: np.ndarray) -> tuple[int, int]:
-  """The same two numbers as `array_sums`, by NumPy."""
+  """As `array_sums`, by NumPy."""
   bits = np.ascontiguousarray(x).reshape(-1)
   bits = bits.view(f'uint{8 * bits.itemsize}')
-  first, second = 0, 0
+  sums = [0, 0]
   with np.errstate(over='ignore'):  # uint32 wraps, as in XLA.
     for start in range(0, len(bits), _PART):
       part = bits[start:start + _PART].astype(np.uint32)
-      place = np.arange(start, start + len(part)).astype(np.uint32)
-      a = _mix_bits(place, 0x7feb352d, 0x846ca68b)
-      b = _mix_bits(place ^ np.uint32(0x9e3779b9), 0x21f0aaad, 0xd35a2d97)
-      first += int(_mix_bits(part ^ a, 0x21f0aaad, 0xd35a2d97).sum(
-          dtype=np.uint64))
-      second += int(_mix_bits(part + b, 0x7feb352d, 0x846ca68b).sum(
-          dtype=np.uint64))
-  return first % (1 << 32), second % (1 << 32)
+      index = np.arange(start, start + len(part)).astype(np.uint32)
+      for i, hashes in enumerate(_hash_elements(part, index)):
+        sums[i] += int(hashes.sum(dtype=np.uint64))
+  return sums[0] % (1 << 32), sums[1] % (1 << 32)
 
 
 def flat_leaves(tree: Any) -> dict[str, Any]:
@@ -93,7 +95,7 @@ def flat_leaves(tree: Any) -> dict[str, Any]:
 
 
 def array_kind(x: Any) -> str:
-  """What an array is.
+  """Type and shape.
 
   >>> array_kind(np.zeros((3, 4), np.float32))
   'float32[3,4]'
@@ -102,14 +104,11 @@ def array_kind(x: Any) -> str:
 
 
 def tree_sums(tree: dict[str, Any]) -> dict[str, list[Any]]:
-  """{path: [kind, sum, sum]} of a nested dict of arrays.
-
-  Over several processes each calls it, and each has all of it.
-  """
-  # One program a shape, not one a tree: less to compile, and most shapes of a
-  # model come three times, with the optimizer's two moments.
-  # And one after another: several collective programs under way at once can
-  # starve each other of a CPU's threads, and XLA then ends the process.
+  """{path: [kind, sum, sum]} of a nested dict; all processes call it."""
+  # One program a shape, not one a tree: most shapes come three times, with the
+  # optimizer's two moments. And one after another: several collective programs
+  # at once can starve each other of a CPU's threads, and XLA then ends the
+  # process.
   return {path: [array_kind(x), *map(int, host_sums(np.asarray(x))
                                      if _is_small_here(x) else
                                      jax.device_get(array_sums(x)))]
@@ -117,45 +116,35 @@ def tree_sums(tree: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def _is_small_here(x: Any) -> bool:
-  """Whether NumPy is done before XLA has compiled a program for the shape."""
+  """Whether NumPy is faster than compiling a program for the shape."""
   return x.size <= MOST_ON_HOST and (
       not isinstance(x, jax.Array) or x.is_fully_addressable and all(
           device.platform == 'cpu' for device in x.devices()))
 
 
-T = TypeVar('T')
+# Damage, and the file of facts.
 
 
 class Damaged(InputError):
-  """A checkpoint that is not what was saved."""
+  """A checkpoint, `where`, is not what was saved, and `why`."""
 
   def __init__(self, where: str, why: str):
-    """Args:
-      where: the folder of the step.
-      why: a few words.
-    """
     super().__init__(f'{where}: this checkpoint is damaged ({why}).')
 
 
 @contextlib.contextmanager
 def reading_checkpoint(where: str) -> Iterator[None]:
-  """Around what reads a step: what cannot be read is damaged.
+  """Wraps reading the folder of a step: what cannot be read is damaged.
 
-  But for what a device or the machine's memory says: the step may be whole,
-  and all that are older would be set aside for the same reason.
-
-  Args:
-    where: the folder of the step.
-
-  Raises:
-    Damaged: it cannot be read.
+  Errors of a device or for lack of memory pass: the step may be whole, and all
+  older ones would be set aside for the same reason.
   """
   try:
     yield
   except (jax.errors.JaxRuntimeError, MemoryError):
     raise
-  except Exception as e:  # That bare class is among those orbax raises.
-    raise Damaged(where, first_line(e)) from e
+  except Exception as e:  # Orbax raises bare Exceptions too.
+    raise Damaged(where, first_line(e.__cause__ or e)) from e
 
 
 def sealed_facts(values: dict[str, Any]) -> dict[str, Any]:
@@ -169,13 +158,8 @@ def _facts_hash(values: dict[str, Any]) -> str:
 
 
 def read_facts(folder: str, step: int) -> dict[str, Any] | None:
-  """What a step says of itself; None: it was written before any did.
-
-  Returns:
-    {'step': int, 'belongs': of train.identity, 'sums': {item: of train.sums}}.
-
-  Raises:
-    Damaged: it is not what was written, or of another step.
+  """{'step', 'belongs': identity, 'sums': {item: tree_sums}} of a step; None
+  where it is from before there were facts. Raises Damaged.
   """
   where = f'{folder}/{step}'
   if not files.isdir(f'{where}/facts'):
@@ -188,16 +172,15 @@ def read_facts(folder: str, step: int) -> dict[str, Any] | None:
     if values['step'] != step:
       raise ValueError(f'it is that of step {values["step"]}')
   except (OSError, ValueError, KeyError, TypeError) as e:
-    raise Damaged(where, f'facts/metadata: {first_line(e)}') from e
+    raise Damaged(
+        where, f'facts/metadata: {first_line(e.__cause__ or e)}') from e
   return values
 
 
 def unlike_arrays(facts: dict[str, Any], restored: dict[str, Any]) -> str:
-  """Names of the arrays whose checksum is another; '': none.
+  """Names of the arrays of {item: nested dict} whose checksum differs; or ''.
 
-  Args:
-    facts: of `read`.
-    restored: {item: nested dict of arrays}; all processes call this.
+  All processes call it.
   """
   wrong = []
   for item, tree in restored.items():
@@ -209,11 +192,7 @@ def unlike_arrays(facts: dict[str, Any], restored: dict[str, Any]) -> str:
 
 
 def together(function: Callable[[], T]) -> T:
-  """As processes.together, and damage stays damage.
-
-  Raises:
-    Damaged, InputError: of the first process in which it was.
-  """
+  """As processes.together, but a Damaged stays one."""
   try:
     result, error = function(), ['', '']
   except InputError as e:
@@ -229,30 +208,13 @@ def together(function: Callable[[], T]) -> T:
 
 
 def agreed_error(error: InputError) -> InputError:
-  """The error as one that all processes raise (processes.as_one)."""
+  """Marks an error as one that all processes raise."""
   error.agreed = True
   return error
 
 
-def first_line(error: BaseException) -> str:
-  """The first words of an error, or of what it was raised from."""
-  why = error.__cause__ or error
-  text = str(why).strip()
-  return text.splitlines()[0] if text else repr(error)
-
-
 def check_shapes(where: str, item: str, saved: dict[str, str], wanted: Any):
-  """Refuses what is of another shape: that is not damage.
-
-  Args:
-    where: the folder of the step.
-    item: params or opt_state.
-    saved: path -> kind (train.sums), of what is there.
-    wanted: nested dict, leaves with shape and dtype.
-
-  Raises:
-    InputError: names what differs.
-  """
+  """Refuses an item (path -> kind) of other shapes, which are no damage."""
   here = array_kinds(wanted)
   wrong = [f'{item}/{path} is {saved.get(path, "missing")} there and '
            f'{here.get(path, "unknown")} here'
@@ -264,38 +226,28 @@ def check_shapes(where: str, item: str, saved: dict[str, str], wanted: Any):
                      f'optimizer: {"; ".join(wrong[:3])}{more}.')
 
 
-def saved_kinds(facts: dict[str, Any], item: str) -> dict[str, str]:
-  """path -> kind, of what a checkpoint says that an item holds."""
-  return {path: value[0] for path, value in facts['sums'].get(item, {}).items()}
-
-
 def array_kinds(tree: Any) -> dict[str, str]:
   """path -> kind of each leaf of a nested dict."""
   return {path: array_kind(leaf) for path, leaf in flat_leaves(tree).items()}
 
 
-# What a state belongs to: its data, its tokenizer, its code.
+# Identity: the data, the tokenizer and the code that a state belongs to.
 #
-# Step k of a run is a function of these besides its config. They are saved with
-# each checkpoint; a run does not go on from one that belongs to others, unless
+# Step k of a run is a function of these and its config. They are saved with
+# each checkpoint, and a run goes on from one of others only if
 # `train.allow_changed` names what may differ.
-
 
 # Raised whenever the same config, data and step would give another state or
 # another batch, by more than the last bits.
 CODE_VERSION = 1
 # What may be named in train.allow_changed.
 GUARDED = ('data', 'tokenizer', 'code')
-# Said, not refused: another version may change sums in their last bits.
+# Reported, not refused: another version may change sums in their last bits.
 NOTED_ONLY = {'jax': 'jax', 'jaxlib': 'jaxlib', 'orbax': 'orbax-checkpoint'}
 
 
 def identity(task: Any) -> dict[str, str]:
-  """Key -> value; `data` has several keys, `data.*`.
-
-  Args:
-    task: with `identity()`, what it reads, and `tokenizer`.
-  """
+  """Key -> value, of what a task reads (`data.*`), its tokenizer and code."""
   return {
       f'data.{key}': value for key, value in task.identity().items()
   } | {
@@ -312,16 +264,8 @@ def check_identity(where: str, saved: Mapping[str, str] | None,
                    now: Mapping[str, str], allowed: str):
   """Refuses a state that belongs to something else.
 
-  A key that only one of the two has says nothing: records of other forms have
-  other checksums.
-
-  Args:
-    where: the checkpoint, for the message.
-    saved, now: of `identity`; None: it is older than these.
-    allowed: train.allow_changed.
-
-  Raises:
-    InputError: names the keys that differ, and their values.
+  A key that only one of the two has says nothing: records in another file
+  format have other checksums.
   """
   names = allowed_names(allowed)
   if saved is None:
@@ -344,11 +288,7 @@ def check_identity(where: str, saved: Mapping[str, str] | None,
 
 
 def allowed_names(text: str) -> tuple[str, ...]:
-  """The names in train.allow_changed.
-
-  Raises:
-    InputError: one is not in GUARDED.
-  """
+  """The names in train.allow_changed, which must be GUARDED."""
   names = tuple(name.strip() for name in text.split(',') if name.strip())
   for name in names:
     if name not in GUARDED:

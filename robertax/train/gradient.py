@@ -2,14 +2,14 @@
 
 Rows are shared out by `jax.shard_map` over `data` and `fsdp`; `model`, which
 shares out the work on a row, is left to XLA. Each device adds up its own
-gradient over the micro-batches, and only the total travels, once, in float32:
-left to itself, XLA would sum over the devices inside the backward pass, again
-for each micro-batch.
+gradient over the micro-batches, and only the total is communicated, once, in
+float32: by itself, XLA would sum over the devices inside the backward pass,
+again for each micro-batch.
 
-Parameters that lie in parts along `fsdp` are gathered once a step, and their
-gradients scattered once: an encoder's parameters are small beside the states of
-its rows, so what `fsdp` saves is the room of parameters, gradient and optimizer
-between steps, and traffic does not grow with micro-batches.
+Parameters that are sharded along `fsdp` are gathered once a step, and their
+gradients scattered once: an encoder's parameters are small beside the
+activations of its rows, so `fsdp` saves the memory of parameters, gradient and
+optimizer between steps, and traffic does not grow with micro-batches.
 """
 
 from collections.abc import Callable
@@ -34,21 +34,19 @@ def batch_gradient(loss: LossFn, params: Any, batch: Batch, key: jax.Array,
   """Differentiates the loss over all micro-batches and devices.
 
   Args:
-    loss: as for train.step.make_train_step.
+    loss, totals: as for train.step.make_train_step.
     params: nested dict.
     batch: arrays [micro-batches, rows, ...].
     key: uint32[2], of the step's dropout.
-    totals: given to the loss.
-    zero1: a parameter's gradient is shared out along `data`, as
-      parallel.state_shardings does with what the optimizer keeps of it.
+    zero1: the gradient is shared out along `data`, as the optimizer's state is.
 
   Returns:
     (gradient, sums), both of the whole batch; sums has the `objective` too.
   """
-  # Fields of several rows at once have fewer (data.tuning).
+  # Fields of several rows at once have fewer (data.finetuning).
   num_micro, num_rows = max(x.shape[:2] for x in batch.values())
-  # Rows count through the whole batch, so dropout knows neither into how many
-  # micro-batches nor over how many devices it was cut.
+  # Rows are numbered through the whole batch, so that dropout does not depend
+  # on its micro-batches and devices.
   rows = jnp.arange(num_micro * num_rows, dtype=jnp.uint32).reshape(
       num_micro, num_rows)
 
@@ -98,9 +96,9 @@ def _accumulate(loss, params, batch, rows, key, totals):
 def _over_rows(function, zero1, params, batched, copied, summed=True):
   """function(params, *batched, *copied) -> (gradient or (), sums).
 
-  Each device gives it all parameters and its own rows of `batched`, whose
-  arrays are [micro-batches, rows, ...]; what it gives is summed, or, unless
-  `summed`, put side by side.
+  Each device calls it with all parameters and its own rows of `batched`, whose
+  arrays are [micro-batches, rows, ...]; the results are summed, or, unless
+  `summed`, concatenated.
   """
   mesh = jax.sharding.get_abstract_mesh()
   sizes = dict(zip(mesh.axis_names, mesh.axis_sizes))
@@ -125,7 +123,7 @@ def _over_rows(function, zero1, params, batched, copied, summed=True):
   out, sums = jax.eval_shape(function, params, *batched, *copied)
   ends = jax.tree.map(lambda _: P() if summed else P(tuple(axes)), sums)
   return jax.shard_map(
-      # Axes of one device too: a Mosaic kernel wants to see none left over.
+      # Axes of one device too: a Mosaic kernel allows no automatic axis.
       local, axis_names={axis for axis, size in sizes.items()
                          if axis in axes or size == 1},
       in_specs=(lying, P(None, tuple(axes)), P()),
@@ -134,7 +132,7 @@ def _over_rows(function, zero1, params, batched, copied, summed=True):
 
 
 def _only(spec, axes):
-  """The spec of what lies along these axes alone; each entry is one axis."""
+  """The spec without other axes; each entry is one axis."""
   names = [entry[0] if isinstance(entry, tuple) else entry for entry in spec]
   return P(*(name if name in axes else None for name in names))
 

@@ -1,13 +1,13 @@
-"""init_from: weights of another run, or of other people, come first.
+"""init_from: a run begins with the weights of another run, or of other people.
 
-Their step does not, nor the optimizer's numbers: that is resuming, which the
-same --workdir does by itself. What does not fit is an error that names it,
-unless the config allows it by name (finetune.new_parameters,
-finetune.unused_parameters): a body that begins at random in silence is the
-dearest mistake there is (fairseq #999).
+Their step and their optimizer's state do not come along: that is resuming,
+which the same --workdir does by itself. What does not fit is an error that
+names it, unless finetune.new_parameters or finetune.unused_parameters allow it:
+a body that silently begins at random is the most expensive mistake there is
+(fairseq #999).
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 import contextlib
 import dataclasses
 import sys
@@ -29,84 +29,79 @@ from robertax.model import pad_vocabulary
 from robertax.parallel import processes
 from robertax.tasks import TASKS
 from robertax.train import workdir
-from robertax.train.checkpoint import Checkpoints, as_dict
+from robertax.train.checkpoint import Checkpoints
+from robertax.train.facts import flat_leaves
 from robertax.train.workdir import BEST_FOLDER as BEST
 
-# What `init_from` may name: workdirs, and other people's models.
+# Keys of `model` that belong to the run or to its task, not to the weights.
+OF_THE_RUN = ('dropout_rate', 'attention_dropout_rate',
+              'classifier_dropout_rate', 'initializer_std', 'dtype',
+              'attention', 'remat', 'layers_unrolled')
+HEADS = ('lm_head', 'num_classes', 'span_head', 'nsp_head')
+# Heads that pretraining leaves out of the weights that it begins with.
+TASK_HEADS = ('classifier', 'span_head')
 
 
 class Weights(NamedTuple):
-  """Weights that can be read.
+  """Weights that can be read, the vocabulary padded (model.pad_vocabulary).
 
   Attributes:
-    said: a line on which they are.
-    shapes: nested dict of what is there, leaves with `.shape` and `.dtype`; the
-      vocabulary padded (model.vocabulary).
-    read: from a nested dict of ShapeDtypeStructs with shardings, for all that
-      is there, to arrays laid out so.
+    description: a line for people.
+    shapes: nested dict of all parameters, leaves with `.shape` and `.dtype`.
+    read: from these as ShapeDtypeStructs with shardings to arrays.
   """
-  said: str
+  description: str
   shapes: Any
   read: Callable[[Any], Any]
 
 
-def describe_weights(spec: str) -> tuple[ModelConfig, TokenizerConfig]:
-  """The `model` and `tokenizer` sections of what lies there.
-
-  Args:
-    spec: W, hf:DIR or fairseq:FILE.
-
-  Raises:
-    InputError: nothing of the kind is there.
-  """
-  if interop.is_foreign(spec):
-    return interop.open_source(spec).config, interop.source_tokenizer(spec)
-  saved = workdir.read_config(spec)
-  # Of a sweep's run that answers with others the best weights alone are kept.
+def describe_weights(source: str) -> tuple[ModelConfig, TokenizerConfig]:
+  """The `model` and `tokenizer` of W, hf:DIR or fairseq:FILE."""
+  if interop.is_foreign(source):
+    return interop.open_source(source).config, interop.source_tokenizer(source)
+  saved = workdir.read_config(source)
+  # A sweep keeps only the best weights of some runs.
   if saved is None or not any(
-      files.isdir(f'{spec}/{folder}') for folder in ('checkpoints', BEST)):
+      files.isdir(f'{source}/{folder}') for folder in ('checkpoints', BEST)):
     raise InputError(
-        f'init_from={spec!r}: no workdir of robertax is there (no config.json '
-        'with checkpoints beside it), and it does not begin with hf: or '
-        'fairseq:.')
-  return saved.model, TokenizerConfig(path=f'{spec}/tokenizer.json')
+        f'init_from={source!r}: no workdir of robertax is there (no '
+        'config.json with checkpoints beside it), and it does not begin with '
+        'hf: or fairseq:.')
+  return saved.model, TokenizerConfig(path=f'{source}/tokenizer.json')
 
 
 @contextlib.contextmanager
-def open_weights(spec: str) -> Iterator[Weights]:
-  """The weights there; of a run that keeps its best, those.
-
-  Args:
-    spec: as for `describe`.
+def open_weights(source: str) -> Iterator[Weights]:
+  """The weights of W, hf:DIR or fairseq:FILE; of a run its best, if kept.
 
   Raises:
     InputError: none are saved yet, or they are damaged.
   """
-  if interop.is_foreign(spec):
-    yield _foreign_weights(spec)
+  if interop.is_foreign(source):
+    yield _foreign_weights(source)
     return
-  # One process looks: a run that is alive may save the next one meanwhile.
+  # One process looks: a live run may save its next checkpoint meanwhile.
   folder, step = processes.gather(processes.together(
-      lambda: workdir.best_or_newest(spec) if processes.first() else None))[0]
+      lambda: workdir.best_or_newest(source) if processes.first() else None))[0]
   if step is None:
-    raise InputError(f'init_from={spec!r}: that run has saved no checkpoint '
+    raise InputError(f'init_from={source!r}: that run has saved no checkpoint '
                      'yet.')
-  checkpoints = Checkpoints(spec, read_only=True, folder=folder)
+  checkpoints = Checkpoints(source, read_only=True, folder=folder)
   try:
     yield Weights(
         f'weights of {"the best " if folder == BEST else ""}step {step} of '
-        f'{spec}', checkpoints.shapes(step),
+        f'{source}', checkpoints.shapes(step),
         lambda wanted: checkpoints.restore_params(step, wanted))
   finally:
     checkpoints.close()
 
 
-def _foreign_weights(spec: str) -> Weights:
-  """Read into each host's memory, of which its devices take their parts."""
-  pretrained = interop.open_source(spec).read()
+def _foreign_weights(source: str) -> Weights:
+  """Each host reads all of them; its devices take their parts."""
+  pretrained = interop.open_source(source).read()
   params = jax.device_get(pad_vocabulary(pretrained.params))
   return Weights(
-      '; '.join([f'weights of {spec}', *pretrained.lines]),
+      '; '.join([f'weights of {source}', *pretrained.lines]),
       jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params),
       lambda wanted: jax.tree.map(
           lambda x, like: jax.make_array_from_callback(
@@ -114,34 +109,21 @@ def _foreign_weights(spec: str) -> Weights:
           params, wanted))
 
 
-# Of the run, or of its task; not of the weights.
-OF_THE_RUN = ('dropout_rate', 'attention_dropout_rate',
-              'classifier_dropout_rate', 'initializer_std', 'dtype',
-              'attention', 'remat', 'layers_unrolled')
-HEADS = ('lm_head', 'num_classes', 'span_head', 'nsp_head')
-# What pretraining leaves where it finds it.
-TASK_HEADS = ('classifier', 'span_head')
-
-
 def initial_config(config: Config, named: Collection[str] = ()) -> Config:
-  """Takes model and tokenizer from what `init_from` names.
+  """Takes the `model` and `tokenizer` sections from `init_from`.
+
+  The keys OF_THE_RUN stay, and so do the HEADS, which are the task's, but for
+  the head of pairs in pretraining. Any other key of a config file is overruled,
+  with a line.
 
   Args:
-    config: of the new run.
-    named: keys that a person has set for this run, such as
-      'model.max_positions'. What a config file says of `model` and `tokenizer`
-      gives way, with a line for each.
-
-  Returns:
-    The config unchanged where `init_from` is empty. Rates of dropout stay
-    those of the new config: they are of the run, not of the weights; and so do
-    heads, which are the task's, but for that of pairs in pretraining.
-    `model.max_positions`, if named, may be more than the source's:
-    `interop.extension` makes the table longer.
+    config: of the new run; unchanged where `init_from` is empty.
+    named: keys that a person has set for this run; 'model.max_positions' may be
+      more than the source's (interop.pretrained.longer_positions).
 
   Raises:
-    InputError: no weights are there, or a named key disagrees with them; no
-      such task; or a fine-tuning run has neither `init_from` nor
+    InputError: there are no weights, or a named key disagrees with them; there
+      is no such task; or a fine-tuning run has neither `init_from` nor
       finetune.from_scratch.
   """
   if config.task not in TASKS:
@@ -169,17 +151,7 @@ def initial_config(config: Config, named: Collection[str] = ()) -> Config:
 
 
 def initial_params(config: Config, params: Any) -> Any:
-  """The weights to begin with, laid out as `params`.
-
-  Args:
-    config: its `init_from` names them, or is empty: `params` stay. Its model
-      has what the task has filled in.
-    params: random parameters on their devices.
-
-  Raises:
-    InputError: there are no weights yet, or they are not of the model that the
-      task needs.
-  """
+  """`params`, random ones, or the weights of `init_from` in their shardings."""
   if config.finetune.from_scratch and config.task != MASKED_LM:
     print('finetune.from_scratch: the body begins with RANDOM weights'
           + (f', of the shape of {config.init_from}' if config.init_from
@@ -191,7 +163,7 @@ def initial_params(config: Config, params: Any) -> Any:
   if config.task == MASKED_LM:
     _check_pairs(config, source)
   with open_weights(config.init_from) as weights:
-    print(f'init_from: {weights.said}', file=sys.stderr)
+    print(f'init_from: {weights.description}', file=sys.stderr)
     if config.model.max_positions > source.max_positions:
       print(f'init_from: {config.model.max_positions} positions, '
             f'{source.max_positions} of them from there; the others repeat '
@@ -201,32 +173,25 @@ def initial_params(config: Config, params: Any) -> Any:
 
 
 def fit_weights(config: Config, params: Any, shapes: Any, read: Any) -> Any:
-  """Weights that are there, the task's new parts as in `params`.
-
-  Args:
-    config: says by name what may be new, and what unused.
-    params: random parameters on their devices.
-    shapes: nested dict of what is there, leaves with `.shape`.
-    read: from a nested dict of ShapeDtypeStructs, all that is there, to arrays.
+  """Weights with `shapes` and `read`, the task's new parts from `params`.
 
   Raises:
-    InputError: a parameter is missing, left over or of another shape, and not
-      allowed by name.
+    InputError: a parameter is missing, left over or of another shape, and the
+      config does not allow it by name.
   """
   tuning = config.task != MASKED_LM
   new = _named_parts(config.finetune.new_parameters) if tuning else ()
   unused = (_named_parts(config.finetune.unused_parameters) if tuning
             else TASK_HEADS)
-  wanted, there = _flat_paths(params), _flat_paths(shapes)
-  kept = {path for path in wanted if path[0] not in new}
-  problems = [f'{_said_path(p)} is missing' for p in sorted(kept - set(there))]
-  problems += [
-      f'{_said_path(p)} is {list(there[p].shape)} there and '
-      f'{list(wanted[p].shape)} here'
-      for p in sorted(kept & set(there)) if there[p].shape != wanted[p].shape]
+  wanted, there = flat_leaves(params), flat_leaves(shapes)
+  kept = {path for path in wanted if _part(path) not in new}
   dropped = set(there) - kept
-  problems += [f'{_said_path(p)} is not of this model' for p in sorted(dropped)
-               if p[0] not in (*new, *unused)]
+  problems = [f'{p} is missing' for p in sorted(kept - set(there))]
+  problems += [
+      f'{p} is {list(there[p].shape)} there and {list(wanted[p].shape)} here'
+      for p in sorted(kept & set(there)) if there[p].shape != wanted[p].shape]
+  problems += [f'{p} is not of this model' for p in sorted(dropped)
+               if _part(p) not in (*new, *unused)]
   if problems:
     raise InputError(
         f'init_from={config.init_from!r}: {"; ".join(problems)}. '
@@ -237,25 +202,24 @@ def fit_weights(config: Config, params: Any, shapes: Any, read: Any) -> Any:
            'Pretraining goes on from the weights of a whole model, its '
            'masked-LM head included.'))
   for what, paths in (('dropped', dropped), ('new', set(wanted) - kept)):
-    if parts := sorted({p[0] for p in paths}):
+    if parts := sorted(set(map(_part, paths))):
       print(f'init_from: {what}: {", ".join(parts)}', file=sys.stderr)
-  # All that is there is read, for a checkpoint is read as a whole.
+  # A checkpoint is read as a whole: what is dropped goes to all devices.
   anywhere = jax.tree.leaves(params)[0].sharding
   replicated = (jax.sharding.NamedSharding(
       anywhere.mesh, jax.sharding.PartitionSpec())
                 if isinstance(anywhere, jax.sharding.NamedSharding)
                 else anywhere)
-  found = _flat_paths(read(jax.tree_util.tree_map_with_path(
-      lambda path, x: jax.ShapeDtypeStruct(
-          x.shape, x.dtype, sharding=wanted[_key_path(path)].sharding
-          if _key_path(path) in kept else replicated), shapes)))
-  return jax.tree_util.tree_map_with_path(
-      lambda path, x: found[_key_path(path)]
-      if _key_path(path) in kept else x, params)
+  found = flat_leaves(read(_with_leaves(shapes, {
+      path: jax.ShapeDtypeStruct(
+          x.shape, x.dtype, sharding=wanted[path].sharding
+          if path in kept else replicated) for path, x in there.items()})))
+  return _with_leaves(params, {
+      path: found[path] if path in kept else x for path, x in wanted.items()})
 
 
 def _with_positions(weights: Weights, max_positions: int) -> Weights:
-  """The same weights, seen with a longer position table."""
+  """The same weights, with a longer position table."""
   def longer(params):
     return longer_positions(params, max_positions)
 
@@ -275,7 +239,7 @@ def _with_positions(weights: Weights, max_positions: int) -> Weights:
 
 def _check_named(config: Config, named: Collection[str], model: ModelConfig,
                  tokenizer: TokenizerConfig):
-  """Refuses what a person asks for and the weights are not."""
+  """Refuses keys that a person has set and that the weights contradict."""
   wrong = []
   for key in sorted(named):
     section, _, name = key.partition('.')
@@ -313,14 +277,10 @@ def _named_parts(text: str) -> tuple[str, ...]:
   return tuple(name.strip() for name in text.split(',') if name.strip())
 
 
-def _key_path(path: Iterable[Any]) -> tuple[str, ...]:
-  return tuple(str(key.key) for key in path)
+def _part(path: str) -> str:
+  return path.partition('/')[0]
 
 
-def _said_path(path: tuple[str, ...]) -> str:
-  return '/'.join(path)
-
-
-def _flat_paths(tree: Any) -> dict[tuple[str, ...], Any]:
-  return {_key_path(path): leaf for path, leaf
-          in jax.tree_util.tree_leaves_with_path(as_dict(tree))}
+def _with_leaves(tree: Any, leaves: dict[str, Any]) -> Any:
+  """The tree with other leaves, of which flat_leaves gives the order."""
+  return jax.tree.unflatten(jax.tree.structure(tree), list(leaves.values()))

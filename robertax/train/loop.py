@@ -8,8 +8,8 @@ import jax
 
 from robertax.config import Config
 from robertax.errors import Diverged
-from robertax.parallel import processes
 from robertax.parallel.mesh import make_mesh
+from robertax.parallel.processes import Peers
 from robertax.train import session
 from robertax.train.clock import Clock, Watchdog
 from robertax.train.divergence import rolling_back
@@ -39,62 +39,58 @@ class Run:
   results: dict[str, Any] | None = None
 
 
-def run(config: Config, folder: str, named: Collection[str] = ()) -> Run:
+def run(config: Config, workdir: str, named: Collection[str] = ()) -> Run:
   """Prepares, trains or resumes, evaluates, saves.
 
   Args:
-    config: of the run.
-    folder: the workdir, W.
+    config: every key.
+    workdir: W.
     named: keys set on the command line, which `init_from` may not overrule.
 
   Raises:
     InputError: wrong input of any kind.
-    Diverged: and the policy is not to go on (optim.on_divergence).
+    Diverged: the run diverged, and optim.on_divergence is not to go on.
   """
-  with Lock(folder) as lock:
-    return rolling_back(lambda: _run(config, folder, named, lock), folder,
+  with Lock(workdir) as lock:
+    return rolling_back(lambda: _attempt(config, workdir, named, lock), workdir,
                         config.optim)
 
 
-def _run(config: Config, folder: str, named: Collection[str], lock: Lock
-         ) -> Run:
-  """As `run`, which begins it again where it is rolled back."""
+def _attempt(config: Config, workdir: str, named: Collection[str], lock: Lock
+             ) -> Run:
+  """A run from its newest checkpoint on; begun again after a roll-back."""
   clock = Clock()
-  config, finished = session.admit_run(config, folder, named)
+  config, finished = session.admit_run(config, workdir, named)
   if finished is not None and (
       finished >= config.train.steps > 0) and is_concluded(
-          folder, config.task):
-    return Run(folder, None, finished, trained=0)
+          workdir, config.task):
+    return Run(workdir, None, finished, trained=0)
   session.turn_on_compile_cache(config)
   mesh = make_mesh(config.mesh)
   task = session.open_task(config, mesh)
-  config = session.settled(config, task)
+  config = session.settle_config(config, task)
   train, rates = config.train, session.learning_rates(config)
   with jax.set_mesh(mesh), Watchdog(
-      folder, clock, train.watchdog_seconds, train.on_stall), processes.Peers(
+      workdir, clock, train.watchdog_seconds, train.on_stall), Peers(
           train.peer_timeout_seconds, clock.where):
-    opened = session.open_session(config, folder, task, mesh, clock, finished,
+    opened = session.open_session(config, workdir, task, mesh, clock, finished,
                                   lock, rates)
     ended = take_steps(opened)
     with clock.at('checkpoint'):
       opened.saves.checkpoints.close()
     with clock.at('evaluation'):
+      evaluations, params = opened.evaluations, opened.state.params
       results = conclude(
-          config, task, opened.evaluations.evaluate, opened.best.best,
-          opened.state.params, folder) if ended.last else None
-    opened.progress.bar.say(opened.goodput.describe())
+          config, task, evaluations.evaluate, evaluations.best, params, workdir
+          ) if ended.last else None
+    opened.display.bar.say(opened.goodput.describe())
     opened.goodput.close()
-  return Run(folder, task, ended.step, ended.step - opened.start,
+  return Run(workdir, task, ended.step, ended.step - opened.start,
              0 if ended.last else ended.stopped, results)
 
 
 def take_steps(run: Session) -> Moment:
-  """Makes the updates that are left; gives where it ended.
-
-  Raises:
-    Diverged: see Judge; nothing of that update is saved.
-    InputError: what must be written cannot be.
-  """
+  """Makes the updates that are left, and returns where the run stands then."""
   steps, clock = run.config.train.steps, run.clock
   moment = Moment(run.start, run.start == steps)
   with Interruption(run.mesh, session.steps_ahead(run.mesh)
@@ -103,21 +99,21 @@ def take_steps(run: Session) -> Moment:
                         ) as feed:
     # DO NOT CHANGE THE ORDER, neither here nor of Session.parts.
     try:
-      # A new head's score says nothing, and costs a pass over dev.
+      # The score of a new head says nothing, and costs a pass over dev.
       if run.start == 0 and not run.task.fine_tunes:
         run.evaluations.act(run, moment)
         run.lines.act(run, moment)
       for number in range(run.start + 1, steps + 1):
         with clock.at('input_wait'):
           batch = next(feed)
-        # The first call compiles, and that is no step's time.
+        # The first call compiles: its time is not a step's.
         with run.trace.step(number), clock.at(
             'start' if number == run.start + 1 else 'step'):
           run.state, sums = run.programs.train(
               run.state, batch, run.seed, run.rates[number - 1])
         clock.turn('step', number)
         for part in run.parts:
-          part.stepped(number, sums)
+          part.on_step(number, sums)
         moment = Moment(number, number == steps, interruption.agreed())
         for part in run.parts:
           if part.due(moment):
@@ -127,7 +123,7 @@ def take_steps(run: Session) -> Moment:
         if moment.stopped and not moment.last:
           break
     except Diverged:
-      # What is being saved is what it goes back to.
+      # The run goes back to the checkpoint that may be under way.
       run.saves.checkpoints.close()
       raise
     finally:

@@ -1,11 +1,12 @@
-"""Optimizers, each a row of a table.
+"""Learning-rate schedules, the guard against bad updates, and optimizers.
 
-The learning rate of an update is given with it: `tx.update(grads, opt_state,
-params, learning_rate=rate)`, and where a guard stands before it
-(train.guard), `objective` and `gradient_norm` too.
+Schedules and optimizers are rows of tables. The learning rate is an argument of
+each update: `tx.update(grads, opt_state, params, learning_rate=rate)`; behind a
+guard `objective` and `gradient_norm` are too.
 """
 
 from collections.abc import Callable
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -17,10 +18,13 @@ import optax
 from robertax.config import OptimConfig
 from robertax.errors import unknown
 
-# Learning-rate schedules, each a row of a table.
-#
-# A schedule is a function of the updates already done, so the first update uses
-# its value at 0.
+GUARD_WINDOW = 128  # Updates of the running mean and median.
+GUARD_LEAST = 32  # Of them, before one is called a spike.
+STACKED = 'layers'  # Parameters with a leading dim, the layer.
+BOTTOM = 'embeddings'
+
+# Schedules: functions of the updates already done, so the first update uses the
+# value at 0.
 
 
 def linear(config: OptimConfig, steps: int) -> optax.Schedule:
@@ -36,8 +40,8 @@ def linear(config: OptimConfig, steps: int) -> optax.Schedule:
 
 
 def bert(config: OptimConfig, steps: int) -> optax.Schedule:
-  """BERT's (google-research/bert optimization.py:32-54): the decay runs from
-  the first update on, so that the rate falls by a step where warm-up ends.
+  """BERT's (google-research/bert optimization.py:32-54): the decay begins with
+  the first update, so the rate drops where warm-up ends.
   """
   def schedule(count):
     decayed = optax.polynomial_schedule(
@@ -48,7 +52,7 @@ def bert(config: OptimConfig, steps: int) -> optax.Schedule:
 
 
 def polynomial(config: OptimConfig, steps: int) -> optax.Schedule:
-  """As `linear`, the rest of the way to the power `power`."""
+  """As `linear`, with the remaining share to the power `power`."""
   return _warmed_up(config, optax.polynomial_schedule(
       config.learning_rate, config.end_learning_rate, config.power,
       _decay_steps(config, steps)))
@@ -69,21 +73,21 @@ def inverse_sqrt(config: OptimConfig, steps: int) -> optax.Schedule:
   del steps
   warmup = max(config.warmup_steps, 1)
   return _warmed_up(config, lambda count: config.learning_rate * jnp.sqrt(
-      # join_schedules asks for what stands before the boundary too.
+      # join_schedules evaluates counts before the boundary too.
       warmup / jnp.maximum(count + warmup, 1)))
 
 
 def constant(config: OptimConfig, steps: int) -> optax.Schedule:
-  """Linear warm-up from 0 to the peak, which then stays."""
+  """Linear warm-up from 0 to the peak, then the peak."""
   del steps
   return _warmed_up(config, optax.constant_schedule(config.learning_rate))
 
 
-def _decay_steps(config, steps):
+def _decay_steps(config: OptimConfig, steps: int) -> int:
   return max(1, steps - config.warmup_steps)
 
 
-def _warmed_up(config, then):
+def _warmed_up(config: OptimConfig, then: optax.Schedule) -> optax.Schedule:
   return optax.join_schedules(
       [optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps),
        then], [config.warmup_steps])
@@ -92,8 +96,7 @@ def _warmed_up(config, then):
 def rates(schedule: optax.Schedule, steps: int) -> np.ndarray:
   """float32[steps]: the learning rate of each update, on the host.
 
-  All at once: asked on a device step by step, each would wait behind the
-  updates under way.
+  All at once: one by one, each would wait for the updates under way.
   """
   found = jax.jit(schedule)(jnp.arange(steps))
   return np.asarray(jnp.broadcast_to(found, (steps,)), np.float32)
@@ -104,30 +107,18 @@ SCHEDULES: dict[str, Callable[[OptimConfig, int], optax.Schedule]] = {
     'inverse_sqrt': inverse_sqrt, 'linear': linear, 'polynomial': polynomial}
 
 
-# The guard of an update: on the devices, from numbers that all of them share.
-#
-# It decides inside the compiled step, before the update is applied. What spikes
-# are measured by is part of the optimizer's state, and so of every checkpoint:
-# a resumed run decides as the undisturbed one does.
-
-
-GUARD_WINDOW = 128  # Updates that make the running mean and median.
-GUARD_LEAST = 32  # Of them that must be there before one is called a spike.
+# The guard decides inside the compiled step, before the update is applied, from
+# numbers that all devices share. What it compares with is part of the
+# optimizer's state, and so of every checkpoint: a resumed run decides as the
+# undisturbed one does.
 
 
 class Guard(NamedTuple):
-  """What the last updates were like; those that were bad are left out.
-
-  Attributes:
-    count: int32[], updates noted.
-    losses: float32[WINDOW], a ring.
-    norms: float32[WINDOW], of their gradients.
-    spiked: bool[], whether the newest update was a spike.
-  """
-  count: jax.Array
-  losses: jax.Array
-  norms: jax.Array
-  spiked: jax.Array
+  """The last good updates: two ring buffers."""
+  count: jax.Array  # int32[], updates noted.
+  losses: jax.Array  # float32[GUARD_WINDOW].
+  norms: jax.Array  # float32[GUARD_WINDOW], of their gradients.
+  spiked: jax.Array  # bool[], whether the newest update was a spike.
 
 
 class Guarded(NamedTuple):
@@ -136,23 +127,17 @@ class Guarded(NamedTuple):
   inner: Any
 
 
-def watches_spikes(config: OptimConfig) -> bool:
-  """Whether there is a threshold, so that the state has a Guard."""
-  return bool(config.spike_loss or config.spike_gradient_norm)
-
-
 def is_finite(objective: jax.Array, gradient_norm: jax.Array) -> jax.Array:
-  """bool[]: both are."""
   return jnp.isfinite(objective) & jnp.isfinite(gradient_norm)
 
 
 def is_spike(guard: Guard, config: OptimConfig, objective: jax.Array,
              gradient_norm: jax.Array) -> jax.Array:
-  """bool[]: far above what the last updates were like."""
+  """bool[]: whether one of the two is far above the last good updates."""
   known = jnp.minimum(guard.count, GUARD_WINDOW)
-  there = jnp.arange(GUARD_WINDOW) < known
-  mean = jnp.where(there, guard.losses, 0).sum() / jnp.maximum(known, 1)
-  median = jnp.sort(jnp.where(there, guard.norms, jnp.inf))[
+  filled = jnp.arange(GUARD_WINDOW) < known
+  mean = jnp.where(filled, guard.losses, 0).sum() / jnp.maximum(known, 1)
+  median = jnp.sort(jnp.where(filled, guard.norms, jnp.inf))[
       jnp.maximum(known - 1, 0) // 2]
   spiked = jnp.zeros((), bool)
   if config.spike_loss:
@@ -164,12 +149,12 @@ def is_spike(guard: Guard, config: OptimConfig, objective: jax.Array,
 
 def with_update(guard: Guard, objective: jax.Array, gradient_norm: jax.Array,
                 spiked: jax.Array) -> Guard:
-  """The guard behind an update."""
+  """The guard after an update."""
   good = is_finite(objective, gradient_norm) & ~spiked
-  place = guard.count % GUARD_WINDOW
+  index = guard.count % GUARD_WINDOW
 
   def put(ring, value):
-    return ring.at[place].set(jnp.where(good, value, ring[place]))
+    return ring.at[index].set(jnp.where(good, value, ring[index]))
 
   return Guard(guard.count + good, put(guard.losses, objective),
                put(guard.norms, gradient_norm), spiked)
@@ -179,16 +164,13 @@ def guarded(tx: optax.GradientTransformationExtraArgs, config: OptimConfig
             ) -> optax.GradientTransformationExtraArgs:
   """The transform behind a guard; itself where there is nothing to guard.
 
-  Its `update` takes `objective` and `gradient_norm`, the numbers of the whole
+  Its `update` takes `objective` and `gradient_norm`, float32[], of the whole
   batch. With on_divergence='skip' a bad update changes neither parameters nor
-  what the optimizer keeps. Without thresholds nothing is added to the state:
-  checkpoints of runs with and without 'skip' are the same.
-
-  Args:
-    tx: the optimizer.
-    config: the `optim` section.
+  the optimizer's state. Without thresholds for spikes nothing is added to that
+  state: checkpoints of runs with and without 'skip' are the same.
   """
-  skips, watches = config.on_divergence == 'skip', watches_spikes(config)
+  skips = config.on_divergence == 'skip'
+  watches = bool(config.spike_loss or config.spike_gradient_norm)
   if not skips and not watches:
     return tx
 
@@ -214,12 +196,11 @@ def guarded(tx: optax.GradientTransformationExtraArgs, config: OptimConfig
 
 
 def newest_is_spike(opt_state: Any) -> jax.Array | None:
-  """bool[]: whether the newest update was a spike; None: nobody watches."""
+  """bool[]: whether the newest update was a spike; None: there is no guard."""
   return opt_state.guard.spiked if isinstance(opt_state, Guarded) else None
 
 
-STACKED = 'layers'  # whose parameters have a leading dim, the layer
-BOTTOM = 'embeddings'
+# Optimizers.
 
 
 def is_matrix(path: tuple[Any, ...]) -> bool:
@@ -255,9 +236,9 @@ def uncorrected(m, v, count, config):
   return m / (jnp.sqrt(v) + config.eps)
 
 
-def scale_by_moments(config: OptimConfig, law: Callable[..., Any]
+def scale_by_moments(config: OptimConfig, direction: Callable[..., Any]
                      ) -> optax.GradientTransformation:
-  """Adam's direction by one of the laws above.
+  """Adam's direction, with the bias correction of one of the functions above.
 
   Moments and direction are computed in float32; the first moment is kept in
   `config.first_moment_dtype`, rounded to nearest.
@@ -280,26 +261,22 @@ def scale_by_moments(config: OptimConfig, law: Callable[..., Any]
         lambda v, g: config.b2 * v + (1 - config.b2) * jnp.square(g),
         state.nu, grads)
     steps = count.astype(jnp.float32)
-    direction = jax.tree.map(
-        lambda m, v: law(m, v, steps, config), mu, nu)
+    updates = jax.tree.map(
+        lambda m, v: direction(m, v, steps, config), mu, nu)
     mu = jax.tree.map(lambda m: m.astype(kept), mu)
-    return direction, optax.ScaleByAdamState(count, mu, nu)
+    return updates, optax.ScaleByAdamState(count, mu, nu)
 
   return optax.GradientTransformation(init, update)
 
 
 def scale_by_trust_ratio(mask: Callable[[Any], Any]
                          ) -> optax.GradientTransformation:
-  """Each layer's update gets the length of its parameters (You et al. 2020).
+  """Each update gets the norm of its parameters (You et al. 2020).
 
-  LAMB's phi is the identity, and where one of the two lengths is 0 nothing is
-  changed (the authors' lamb_optimizer.py). A layer is one parameter array of
-  one block: query, key and value apart, block by block though they are stored
-  as one array.
-
-  Args:
-    mask: params -> bools; what does not decay is not scaled either, which is
-      what the authors' code does with LayerNorm and biases, and NVIDIA's.
+  LAMB's phi is the identity, and where one of the two norms is 0 nothing is
+  changed (the authors' lamb_optimizer.py). The unit is one array of one layer,
+  though layers are stacked. What does not decay by the mask is not scaled
+  either, as in the authors' code (of LayerNorm and biases) and NVIDIA's.
   """
   def ratio(path, update, param, scaled):
     if not scaled:
@@ -322,7 +299,7 @@ def scale_by_trust_ratio(mask: Callable[[Any], Any]
 
 
 def scale_by_given_rate() -> optax.GradientTransformationExtraArgs:
-  """-learning_rate x direction, the rate an argument of each update."""
+  """-learning_rate x direction; the rate is an argument of each update."""
   def update(updates, state, params=None, *, learning_rate, **unused):
     return jax.tree.map(lambda u: -learning_rate * u, updates), state
 
@@ -331,11 +308,9 @@ def scale_by_given_rate() -> optax.GradientTransformationExtraArgs:
 
 
 def scale_by_depth(decay: float) -> optax.GradientTransformation:
-  """Layer-wise rates: times decay for each layer below the heads.
-
-  Of N layers, the last is scaled by decay, the first by decay^N, embeddings by
-  decay^(N + 1), heads not at all (Clark et al. 2020, ELECTRA's
-  finetune/modeling `_get_layer_lrs`).
+  """Layer-wise rates: of N layers, the last is scaled by decay, the first by
+  decay^N, embeddings by decay^(N + 1), heads not at all (Clark et al. 2020,
+  ELECTRA's finetune/modeling `_get_layer_lrs`).
   """
   def update(updates, state, params=None):
     del params
@@ -352,48 +327,35 @@ def scale_by_depth(decay: float) -> optax.GradientTransformation:
   return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
 
 
-def _decayed(config, *, law, then=()):
+def _adam(config: OptimConfig, direction: Callable[..., Any],
+          trust_ratio: bool = False) -> optax.GradientTransformationExtraArgs:
+  """Adam's direction, decoupled weight decay, and what scales the two."""
   mask = DECAY_MASKS[config.weight_decay_on]
+  scaled = [scale_by_trust_ratio(mask)] if trust_ratio else []
   if config.layer_decay < 1:
-    then = (*then, lambda _: scale_by_depth(config.layer_decay))
+    scaled.append(scale_by_depth(config.layer_decay))
   return optax.chain(
-      scale_by_moments(config, law),
-      optax.add_decayed_weights(config.weight_decay, mask),
-      *(make(mask) for make in then),
+      scale_by_moments(config, direction),
+      optax.add_decayed_weights(config.weight_decay, mask), *scaled,
       scale_by_given_rate())
 
 
-def adamw(config: OptimConfig) -> optax.GradientTransformationExtraArgs:
-  """AdamW (Loshchilov & Hutter 2019), as torch and Hugging Face have it."""
-  return _decayed(config, law=corrected)
-
-
-def adamw_fairseq(config: OptimConfig
-                  ) -> optax.GradientTransformationExtraArgs:
-  """fairseq's Adam, whose decay is decoupled too (optim/adam.py:203-234)."""
-  return _decayed(config, law=fairseq)
-
-
-def adamw_bert(config: OptimConfig) -> optax.GradientTransformationExtraArgs:
-  """BERT's AdamWeightDecayOptimizer (optimization.py:87-174)."""
-  return _decayed(config, law=uncorrected)
-
-
-def lamb(config: OptimConfig) -> optax.GradientTransformationExtraArgs:
-  """LAMB (You et al. 2020, algorithm 2), for batches of 32K sequences."""
-  return _decayed(config, law=corrected,
-                  then=(scale_by_trust_ratio,))
-
-
-OPTIMIZERS = {'adamw': adamw, 'adamw_bert': adamw_bert,
-              'adamw_fairseq': adamw_fairseq, 'lamb': lamb}
+OPTIMIZERS: dict[str, Callable[
+    [OptimConfig], optax.GradientTransformationExtraArgs]] = {
+        # AdamW (Loshchilov & Hutter 2019), as torch and Hugging Face have it.
+        'adamw': functools.partial(_adam, direction=corrected),
+        # BERT's AdamWeightDecayOptimizer (optimization.py:87-174).
+        'adamw_bert': functools.partial(_adam, direction=uncorrected),
+        # fairseq's Adam, whose decay is decoupled too (optim/adam.py:203-234).
+        'adamw_fairseq': functools.partial(_adam, direction=fairseq),
+        # LAMB (You et al. 2020, algorithm 2), for batches of 32K sequences.
+        'lamb': functools.partial(
+            _adam, direction=corrected, trust_ratio=True)}
 
 
 def create(config: OptimConfig, steps: int
            ) -> tuple[optax.GradientTransformationExtraArgs, optax.Schedule]:
-  """The transform, and the schedule (a function of updates already done).
-
-  The transform is the same for every learning rate and schedule.
+  """The transform, the same for every rate and schedule, and the schedule.
 
   Raises:
     InputError: an unknown optimizer, schedule or decay mask.

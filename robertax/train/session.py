@@ -1,9 +1,9 @@
-"""A run as a dataclass of its parts: what loop.run opens, and goes through.
+"""A run as a dataclass of its parts, which `loop.run` opens and goes through.
 
-`Session` has all that a run is made of, and `open_session` the order in which
-it comes to be. A `Part` is what a run does beside its updates: it logs, shows,
-traces, evaluates, keeps the best weights, writes lines, saves. A new one is a
-class and a row of `Session.parts`; the loop knows none of them by name.
+`Session` holds all that a run is made of, and `open_session` says in which
+order it is made. A `Part` is what a run does beside its updates: it logs,
+shows, traces, evaluates, keeps the best weights, writes lines, saves. A new one
+is a class and an entry of `Session.parts`.
 """
 
 from collections import deque
@@ -31,22 +31,16 @@ from robertax.parallel import processes
 from robertax.parallel.mesh import batch_sharding
 from robertax.progress import Progress
 from robertax.tasks import TASKS
-from robertax.train import checkpoint, optimizer, workdir
-from robertax.train.checkpoint import Checkpoints, finished_step
+from robertax.train import optimizer
+from robertax.train.checkpoint import Checkpoints, check_storage, finished_step
 from robertax.train.clock import Clock, Goodput, Utilization, Window
 from robertax.train.divergence import Judge, PassedOver
-from robertax.train.evaluate import (
-    Best,
-    Evaluation,
-    Scoring,
-    evaluation_table,
-    open_evaluation,
-)
+from robertax.train.evaluate import Best, Evaluation, Scoring, evaluation_table
 from robertax.train.facts import allowed_names, identity
 from robertax.train.gradient import Sums
 from robertax.train.initial import initial_config, initial_params
 from robertax.train.step import Compiled, TrainState, compiled
-from robertax.train.workdir import Lock
+from robertax.train.workdir import Lock, check_config, claim_workdir
 from robertax.train.writer import Writer
 
 Metrics = dict[str, float | None]
@@ -54,41 +48,33 @@ Metrics = dict[str, float | None]
 
 @dataclasses.dataclass(frozen=True)
 class Moment:
-  """Where a run stands behind an update.
-
-  Attributes:
-    step: updates done.
-    last: whether it was the run's last.
-    stopped: number of the signal that all processes stop for here; 0: none.
-  """
+  """Where a run stands after an update."""
   step: int
   last: bool
-  stopped: int = 0
+  stopped: int = 0  # The signal that all processes stop for; 0: none.
 
 
 class Part:
-  """What a run does beside its updates; each method does nothing by default.
+  """What a run does beside its updates; by default each method does nothing.
 
-  Behind each update the parts are told of it, and those that are due act, in
-  the order of `Session.parts`.
-
-  Attributes:
-    settles: whether the newest update must be done, and sound, before it acts.
+  After each update every part hears of it, and those that are due act, in the
+  order of `Session.parts`.
   """
+  # Whether the newest update must be done, and sound, before it acts.
   settles: ClassVar[bool] = False
 
-  def stepped(self, step: int, sums: Sums):
-    """An update is under way; its sums are on the devices."""
+  def on_step(self, step: int, sums: Sums):
+    """An update has been started; its sums are on the devices."""
 
   def due(self, moment: Moment) -> bool:
     """Whether it acts at this moment."""
     return False
 
   def act(self, run: 'Session', moment: Moment):
-    """Does its work; numbers for people go through `run.tell`."""
+    """Does its work; its numbers are passed on by `run.publish`."""
 
-  def told(self, run: 'Session', step: int, metrics: Metrics):
-    """Hears the numbers of a step, before and as they are written."""
+  def on_metrics(self, run: 'Session', step: int, metrics: Metrics):
+    """Receives what a part has published."""
 
   def close(self):
     """The last update has been made, or the run has failed."""
@@ -96,40 +82,23 @@ class Part:
 
 @dataclasses.dataclass
 class Session:
-  """A run: its fields are its architecture.
-
-  Attributes:
-    config: settled: with what the task knows.
-    folder: the workdir, W.
-    task: what is asked of the model.
-    mesh: the devices.
-    clock: gives each second to a kind.
-    goodput: the share of the seconds that count.
-    programs: what is compiled.
-    state: the newest TrainState.
-    start: updates done by earlier starts.
-    passed: batches that are passed over.
-    rates: float32[steps], the learning rate of each update.
-    seed: of dropout.
-    log, progress, trace, evaluations, best, lines, saves: the parts.
-  """
-  config: Config
-  folder: str
+  """All that a run is made of; its parts come last."""
+  config: Config  # With what the task has filled in (`settle_config`).
+  workdir: str
   task: Any
   mesh: jax.sharding.Mesh
   clock: Clock
   goodput: Goodput
   programs: Compiled
   state: TrainState
-  start: int
+  start: int  # Updates done by earlier starts.
   passed: PassedOver
-  rates: np.ndarray
-  seed: jax.Array
+  rates: np.ndarray  # float32[steps], the learning rate of each update.
+  seed: jax.Array  # uint32[2], of dropout.
   log: 'Log'
-  progress: 'Shown'
+  display: 'Display'
   trace: 'Trace'
   evaluations: 'Evaluations'
-  best: 'Kept'
   lines: 'Lines'
   saves: 'Saves'
 
@@ -137,18 +106,18 @@ class Session:
   def parts(self) -> tuple[Part, ...]:
     """In the order in which they act.
 
-    DO NOT CHANGE THE ORDER: a step's numbers are written before the checkpoint
-    of that step, for a kill between the two must leave no step that is saved
-    and not logged (what is logged and not saved is cut); and the best weights
-    are there before the line that calls them the best.
+    DO NOT CHANGE THE ORDER: a step's numbers are written before its checkpoint,
+    because a kill between the two must leave no step that is saved and not
+    logged (what is logged and not saved is cut); and the best weights are there
+    before the line that calls them the best.
     """
-    return (self.log, self.progress, self.trace, self.evaluations, self.best,
-            self.lines, self.saves)
+    return (self.log, self.display, self.trace, self.evaluations, self.lines,
+            self.saves)
 
-  def tell(self, step: int, metrics: Metrics):
-    """Tells every part the numbers of a step."""
+  def publish(self, step: int, metrics: Metrics):
+    """Passes the numbers of a step to every part."""
     for part in self.parts:
-      part.told(self, step, metrics)
+      part.on_metrics(self, step, metrics)
 
 
 @dataclasses.dataclass
@@ -157,7 +126,7 @@ class Log(Part):
   window: Window
   every: int
 
-  def stepped(self, step: int, sums: Sums):
+  def on_step(self, step: int, sums: Sums):
     self.window.add(step, sums)
 
   def due(self, moment: Moment) -> bool:
@@ -165,19 +134,19 @@ class Log(Part):
 
   def act(self, run: Session, moment: Moment):
     metrics = self.window.close(moment.step, float(run.rates[moment.step - 1]))
-    run.tell(moment.step,
-             metrics | {'train/goodput': run.goodput.note(moment.step)})
+    run.publish(moment.step,
+                metrics | {'train/goodput': run.goodput.note(moment.step)})
 
 
 @dataclasses.dataclass
-class Shown(Part):
-  """The progress line, and tables of evaluations."""
+class Display(Part):
+  """The progress line, and tables of evaluations, on stderr."""
   bar: Progress
 
-  def stepped(self, step: int, sums: Sums):
+  def on_step(self, step: int, sums: Sums):
     self.bar.step(step)
 
-  def told(self, run: Session, step: int, metrics: Metrics):
+  def on_metrics(self, run: Session, step: int, metrics: Metrics):
     if 'train/loss' in metrics:
       self.bar.show(metrics)
     else:
@@ -189,8 +158,9 @@ class Shown(Part):
 
 @dataclasses.dataclass
 class Evaluations(Part):
-  """What `eval/...` says, every `train.eval_every` steps."""
+  """`eval/...`, every `train.eval_every` steps, and the best weights."""
   evaluate: Evaluation | Scoring
+  best: Best
   every: int
   settles: ClassVar[bool] = True
 
@@ -199,21 +169,15 @@ class Evaluations(Part):
 
   def act(self, run: Session, moment: Moment):
     with run.clock.at('evaluation'):
-      run.tell(moment.step, self.evaluate(run.state.params))
+      run.publish(moment.step, self.evaluate(run.state.params))
 
-
-@dataclasses.dataclass
-class Kept(Part):
-  """The best weights so far, in W/best."""
-  best: Best
-
-  def told(self, run: Session, step: int, metrics: Metrics):
+  def on_metrics(self, run: Session, step: int, metrics: Metrics):
     self.best.note(step, metrics, run.state.params)
 
 
 @dataclasses.dataclass
 class Lines(Part):
-  """metrics.jsonl and TensorBoard's events: one line a step."""
+  """metrics.jsonl, one line a step, and TensorBoard's events."""
   writer: Writer
 
   def due(self, moment: Moment) -> bool:
@@ -222,7 +186,7 @@ class Lines(Part):
   def act(self, run: Session, moment: Moment):
     self.writer.flush()
 
-  def told(self, run: Session, step: int, metrics: Metrics):
+  def on_metrics(self, run: Session, step: int, metrics: Metrics):
     self.writer.add(step, metrics)
 
   def close(self):
@@ -253,11 +217,8 @@ class Saves(Part):
 def profiled_steps(text: str) -> tuple[int, int] | None:
   """The first and the last step of a trace.
 
-  >>> profiled_steps('100-105'), profiled('7'), profiled('')
-  ((100, 105), (7, 7))
-
-  Raises:
-    InputError: it is neither FIRST-LAST nor a step.
+  >>> profiled_steps('100-105'), profiled_steps('7'), profiled_steps('')
+  ((100, 105), (7, 7), None)
   """
   if not text:
     return None
@@ -273,56 +234,50 @@ def profiled_steps(text: str) -> tuple[int, int] | None:
 
 
 class Trace(Part):
-  """train.profile_steps: an xprof trace, which lies below W/plugins/profile."""
+  """The xprof trace of train.profile_steps, below W/plugins/profile."""
 
   def __init__(self, workdir: str, steps: str, write: bool = True):
-    """Nothing is traced yet.
-
-    Args:
-      workdir: W.
-      steps: train.profile_steps.
-      write: whether this process keeps a trace.
-    """
-    self._folder = workdir
+    self._workdir = workdir
     self._steps = profiled_steps(steps) if write else None
-    self._running, self._here = False, None
+    self._running, self._local = False, None
 
   def step(self, number: int) -> jax.profiler.StepTraceAnnotation:
-    """A context around a step, under whose name it stands in the trace."""
+    """A context around a step, which names it in the trace."""
     if self._steps and number == self._steps[0]:
-      if files.is_remote(self._folder):
-        # XLA's profiler knows few storages, and those by credentials of its
-        # own: what it writes is brought there when it is whole.
-        self._here = tempfile.TemporaryDirectory(prefix='robertax-trace-')
-      jax.profiler.start_trace(self._here.name if self._here else self._folder)
+      if files.is_remote(self._workdir):
+        # XLA's profiler writes to few kinds of storage, with credentials of its
+        # own: a trace is made in a local folder and copied when it is whole.
+        self._local = tempfile.TemporaryDirectory(prefix='robertax-trace-')
+      jax.profiler.start_trace(
+          self._local.name if self._local else self._workdir)
       self._running = True
     return jax.profiler.StepTraceAnnotation('train', step_num=number)
 
-  def stepped(self, step: int, sums: Sums):
-    """Ends the trace behind its last step, when that is done."""
+  def on_step(self, step: int, sums: Sums):
+    """Ends the trace after its last step, when that is done."""
     if self._running and step == self._steps[1]:
       jax.block_until_ready(sums)
       self.close()
 
   def close(self):
-    """Writes what has been traced; what a storage does not take is said."""
+    """Writes what has been traced; that it cannot be written is no error."""
     if not self._running:
       return
     self._running = False
     jax.profiler.stop_trace()
     traced = f'steps {self._steps[0]} to {self._steps[1]} are traced'
     try:
-      if self._here:
-        self._bring()
-      print(f'{traced}: xprof {self._folder}', file=sys.stderr)
+      if self._local:
+        self._upload()
+      print(f'{traced}: xprof {self._workdir}', file=sys.stderr)
     except OSError as e:
-      print(f'{traced}, but this cannot be written to {self._folder}: {e}',
+      print(f'{traced}, but this cannot be written to {self._workdir}: {e}',
             file=sys.stderr)
 
-  def _bring(self):
-    with self._here as here:
-      for folder, _, names in os.walk(here):
-        target = files.join(self._folder, os.path.relpath(folder, here))
+  def _upload(self):
+    with self._local as local:
+      for folder, _, names in os.walk(local):
+        target = files.join(self._workdir, os.path.relpath(folder, local))
         if names:
           files.makedirs(target)
         for name in names:
@@ -330,35 +285,21 @@ class Trace(Part):
 
 
 # Before the first step: what is refused, and what all processes must agree on.
-# What one process finds wrong, all stop for (`processes.together`): the others
-# would wait for it for ever.
+# What one process finds wrong stops all of them (`processes.together`): the
+# others would wait for it for ever.
 
 
-def admit_run(config: Config, folder: str, named: Collection[str] = ()
+def admit_run(config: Config, workdir: str, named: Collection[str] = ()
               ) -> tuple[Config, int | None]:
-  """Looks at config and workdir, before anything long.
-
-  Args:
-    config: of the run.
-    folder: the workdir, W.
-    named: keys that a person has set for this run (`initial_config`).
-
-  Returns:
-    The config with what init_from and the workdir's own say, and the newest
-    checkpoint's step.
-
-  Raises:
-    InputError: a workdir of another config, or in a storage that checkpoints
-      cannot be written to; processes that differ.
-  """
+  """The config, init_from and W/config.json filled in, and the newest step."""
   def look():
     if config.task not in TASKS:
       raise unknown('task', config.task, TASKS)
-    checkpoint.check_place(folder)
-    taken = workdir.check_config(folder, initial_config(config, named))
+    check_storage(workdir)
+    taken = check_config(workdir, initial_config(config, named))
     profiled_steps(taken.train.profile_steps)
     allowed_names(taken.train.allow_changed)
-    return taken, finished_step(folder)
+    return taken, finished_step(workdir)
 
   taken, finished = processes.together(look)
   processes.same('config or workdir',
@@ -367,17 +308,9 @@ def admit_run(config: Config, folder: str, named: Collection[str] = ()
 
 
 def open_task(config: Config, mesh: jax.sharding.Mesh) -> Any:
-  """The task, its records prepared.
-
-  Args:
-    config: of the run.
-    mesh: whose devices share a batch.
-
-  Raises:
-    InputError: wrong input of any kind; processes whose texts differ.
-  """
+  """The task, its records prepared, the same in all processes."""
   task, shares = TASKS[config.task], mesh.shape['data'] * mesh.shape['fsdp']
-  if not task.fine_tunes:  # Whose batches are of examples, and rows as needed.
+  if not task.fine_tunes:  # A batch of examples has as many rows as needed.
     check_batch(config, shares)
   task = processes.in_turn(cache_dir(config), lambda: task.of(config, shares))
   processes.same('text or tokenizer', [
@@ -385,11 +318,11 @@ def open_task(config: Config, mesh: jax.sharding.Mesh) -> Any:
   return task
 
 
-def describe_run(config: Config, now: TrainState, mesh: jax.sharding.Mesh,
+def describe_run(config: Config, state: TrainState, mesh: jax.sharding.Mesh,
                  task: Any, start: int):
   """Prints what is trained on what."""
   parameters = sum(x.size for x in jax.tree.leaves(jax.eval_shape(
-      lambda params: unpad_vocabulary(task.model, params), now.params)))
+      lambda params: unpad_vocabulary(task.model, params), state.params)))
   device = jax.devices()[0]
   hosts = (f', {jax.process_count()} processes' if jax.process_count() > 1
            else '')
@@ -400,13 +333,8 @@ def describe_run(config: Config, now: TrainState, mesh: jax.sharding.Mesh,
     print(f'resuming at step {start}', file=sys.stderr)
 
 
-def settled(config: Config, task: Any) -> Config:
-  """The config with what the task knows: model, labels, steps of an epoch.
-
-  Args:
-    config: of the run.
-    task: with `model`, and `epoch_steps` where it fine-tunes.
-  """
+def settle_config(config: Config, task: Any) -> Config:
+  """The config with what the task knows: model, labels, steps of an epoch."""
   filled = {}
   for name, epochs in (('steps', config.finetune.epochs), ('eval_every', 1),
                        ('checkpoint_every', 1)):
@@ -434,72 +362,55 @@ def fitting_warmup(config: Config) -> OptimConfig:
 
 
 def learning_rates(config: Config) -> np.ndarray:
-  """float32[steps]: the rate of each update.
-
-  Raises:
-    InputError: an unknown optimizer or schedule.
-  """
+  """float32[steps]: the learning rate of each update."""
   _, schedule = optimizer.create(fitting_warmup(config), config.train.steps)
   return optimizer.rates(schedule, config.train.steps)
 
 
-def open_session(config: Config, folder: str, task: Any,
-                 mesh: jax.sharding.Mesh, clock: Clock, finished: int | None,
+def open_session(config: Config, workdir: str, task: Any,
+                 mesh: jax.sharding.Mesh, clock: Clock, restored: int | None,
                  lock: Lock, rates: np.ndarray) -> Session:
   """Makes or restores the state, claims the workdir, opens every part.
 
-  Args:
-    config: settled.
-    folder: W.
-    task: with its data open.
-    mesh: entered by jax.set_mesh.
-    clock: already running.
-    finished: the newest checkpoint's step; None: the run begins anew.
-    lock: of W.
-    rates: of `learning_rates`.
-
-  Raises:
-    InputError: wrong weights, a damaged or foreign checkpoint, or a workdir
-      that cannot be written.
+  The mesh is entered, the clock running, and `restored` the newest checkpoint's
+  step; None: the run begins anew.
   """
   train, first = config.train, processes.first()
   strict = train.on_write_error == 'stop'
   programs = compiled(task.objective, config.optim, mesh, config.mesh.zero1)
-  restored = finished
   if restored is None:
     state = programs.create(jax.random.key(config.seed))
     state = state._replace(params=initial_params(config, state.params))
   # All that can be wrong has been seen: now W is written.
   processes.together(
-      lambda: workdir.claim_workdir(folder, config, task.tokenizer, lock))
+      lambda: claim_workdir(workdir, config, task.tokenizer, lock))
   checkpoints = Checkpoints(
-      folder, train.keep_checkpoints, keep_every=train.keep_every,
+      workdir, train.keep_checkpoints, keep_every=train.keep_every,
       strict=strict, belongs=identity(task))
   if restored is not None:
     state = checkpoints.restore_newest(programs.abstract, train.allow_changed)
-    restored = int(state.step)  # What is damaged is passed over.
+    restored = int(state.step)  # Damaged ones above it were set aside.
   start = int(state.step)
-  passed = PassedOver.read(folder)
-  best = Best(folder, task, restored, train, checkpoints, state.params)
+  passed = PassedOver.read(workdir)
+  evaluate = (Scoring if task.fine_tunes else Evaluation)(config, task, mesh)
+  best = Best(workdir, task, restored, train, checkpoints, state.params)
   # The writer cuts metrics.jsonl back to the restored step, so it comes after
   # the restore and before the first number.
-  writer = Writer(folder, restored, write=first, strict=strict)
-  goodput = Goodput(folder, clock, start, write=first)
+  writer = Writer(workdir, restored, write=first, strict=strict)
+  goodput = Goodput(workdir, clock, start, write=first)
+  trace = Trace(workdir, train.profile_steps, write=first)
   describe_run(config, state, mesh, task, start)
   window = Window(passed.counted(task.train_metrics), steps_ahead(mesh), clock,
                   Utilization(config, mesh.devices.ravel()),
                   Judge(config.optim, state.params))
   return Session(
-      config=config, folder=folder, task=task, mesh=mesh, clock=clock,
+      config=config, workdir=workdir, task=task, mesh=mesh, clock=clock,
       goodput=goodput, programs=programs, state=state, start=start,
-      passed=passed, rates=rates,
-      seed=seed_words(config.seed),
+      passed=passed, rates=rates, seed=seed_words(config.seed),
       log=Log(window, train.log_every),
-      progress=Shown(Progress(start, train.steps)),
-      trace=Trace(folder, train.profile_steps, write=first),
-      evaluations=Evaluations(open_evaluation(config, task, mesh),
-                              train.eval_every),
-      best=Kept(best), lines=Lines(writer),
+      display=Display(Progress(start, train.steps)), trace=trace,
+      evaluations=Evaluations(evaluate, best, train.eval_every),
+      lines=Lines(writer),
       saves=Saves(checkpoints, train.checkpoint_every,
                   train.save_in_background))
 
@@ -509,13 +420,6 @@ def train_feed(config: Config, task: Any, mesh: jax.sharding.Mesh,
   """Batches from step `start` on, on the devices, made ahead of the step.
 
   Each process makes the rows that its own devices keep, and no others.
-
-  Args:
-    config: of the run.
-    task: gives batches.
-    mesh: where they lie.
-    start: updates already done.
-    passed: batches that are passed over.
   """
   sharding = batch_sharding(mesh, micro_batches=True)
   rows = functools.partial(local_rows, sharding,
@@ -527,55 +431,41 @@ def train_feed(config: Config, task: Any, mesh: jax.sharding.Mesh,
 
 
 def steps_ahead(mesh: jax.sharding.Mesh) -> int:
-  """Steps that the host may be ahead of the devices.
-
-  Devices that are threads of one CPU share a pool: collectives of two steps at
-  once can take all its threads and wait for each other for ever.
-  """
+  """Steps that the host may be ahead of the devices."""
+  # Devices that are threads of one CPU share a pool: collectives of two steps
+  # at once can take all its threads and wait for each other for ever.
   threads = mesh.size > 1 and jax.devices()[0].platform == 'cpu'
   return 0 if threads else 2
 
 
 class Interruption:
-  """Turns the first SIGINT or SIGTERM into a wish that the loop asks for.
+  """Turns the first SIGINT or SIGTERM into a request that the loop looks for.
 
   A second one of the same kind acts as it would without this class. Where
-  several processes share the run, a signal to one of them is a wish of all.
-
-  Attributes:
-    requested: number of the signal that came; 0: none yet.
+  several processes share the run, a signal to one of them stops all.
   """
 
   SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-  def __init__(self, mesh: jax.sharding.Mesh | None = None,
-               run_ahead: int = 0):
-    """No signal yet.
-
-    Args:
-      mesh: of the run; None: of this process alone.
-      run_ahead: as Window's: what is agreed on is known so many steps later,
-        so that no step waits for it.
-    """
-    self.requested = 0
+  def __init__(self, mesh: jax.sharding.Mesh, run_ahead: int):
+    """An agreement is read `run_ahead` steps later: no step waits for it."""
+    self.requested = 0  # The signal that came; 0: none.
     self._before = {}
     self._mesh, self._run_ahead = mesh, run_ahead
-    self._asked = deque()
-    if mesh is not None and jax.process_count() > 1:
+    self._agreements, self._largest = deque(), None
+    if jax.process_count() > 1:
       self._flags = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
       self._largest = jax.jit(
           lambda flags: flags.max(),
           out_shardings=NamedSharding(mesh, PartitionSpec()))
-    else:
-      self._largest = None
 
   def __enter__(self) -> 'Interruption':
     try:
       for number in self.SIGNALS:
-        self._before[number] = signal.signal(number, self._ask)
+        self._before[number] = signal.signal(number, self._request)
     except ValueError:
-      # Python lets only the main thread set handlers; called from another
-      # (a notebook's worker), the run goes without.
+      # Only the main thread may set handlers: in another one (a notebook's
+      # worker) the run goes without.
       self._before.clear()
     return self
 
@@ -586,20 +476,20 @@ class Interruption:
   def agreed(self) -> int:
     """The signal that all processes act on at this step; 0: none.
 
-    Each calls it once a step, after that step is under way. Over several
-    processes it is the largest of their `requested`, of `run_ahead` calls
-    before: an all-reduce of one number, behind the step's own.
+    Each calls it once a step, after that step was started. Over several
+    processes it is the largest `requested` of `run_ahead` calls ago: an
+    all-reduce of one number, after the step's own.
     """
     if self._largest is None:
       return self.requested
-    wish = np.full(1, self.requested, np.int32)
-    self._asked.append(self._largest(jax.make_array_from_callback(
-        (self._mesh.size,), self._flags, lambda index: wish)))
-    if len(self._asked) <= self._run_ahead:
+    mine = np.full(1, self.requested, np.int32)
+    self._agreements.append(self._largest(jax.make_array_from_callback(
+        (self._mesh.size,), self._flags, lambda index: mine)))
+    if len(self._agreements) <= self._run_ahead:
       return 0
-    return int(self._asked.popleft())
+    return int(self._agreements.popleft())
 
-  def _ask(self, number: int, frame):
+  def _request(self, number: int, frame):
     del frame
     self.requested = number
     signal.signal(number, self._before[number])
@@ -615,10 +505,10 @@ def cache_dir(config: Config) -> str:
 def turn_on_compile_cache(config: Config):
   """Keeps compiled programs where train.compile_cache says.
 
-  JAX_COMPILATION_CACHE_DIR, where it is set, goes before.
-
-  Args:
-    config: of the run.
+  JAX names a program by what it does, its compiler's version and its devices.
+  On CPUs the cache is off unless asked for: a program may use instructions that
+  another machine with the same folder lacks. JAX_COMPILATION_CACHE_DIR, where
+  it is set, comes first.
   """
   chosen = config.train.compile_cache
   if chosen == 'auto':
@@ -628,5 +518,5 @@ def turn_on_compile_cache(config: Config):
     return
   jax.config.update('jax_compilation_cache_dir', files.absolute(chosen))
   if files.is_remote(chosen):
-    # What XLA itself would keep beside JAX's programs it writes without etils.
+    # XLA's own caches beside JAX's are not written through etils.
     jax.config.update('jax_persistent_cache_enable_xla_caches', 'none')

@@ -1,4 +1,9 @@
-"""One update: count the targets, differentiate, update."""
+"""One update: the state, the step, and the programs that are compiled.
+
+The functions here are traced: seeds, learning rates, schedules and lengths of
+runs are arguments, so runs of one process (a sweep) that share loss, optimizer
+and mesh share a program, compiled once for each shape of batch.
+"""
 
 from collections.abc import Callable
 import dataclasses
@@ -23,32 +28,21 @@ from robertax.train.gradient import (
     batch_sums,
 )
 
-# TrainState: what a checkpoint holds and a step changes.
+TotalsFn = Callable[[Batch], Sums]
+_MADE = weakref.WeakSet()
 
 
 class TrainState(NamedTuple):
-  """Everything that an update changes.
-
-  Attributes:
-    step: int32[], updates done.
-    params: nested dict of float32 arrays, the vocabulary padded
-      (model.vocabulary).
-    opt_state: optax's.
-  """
-  step: jax.Array
-  params: Any
-  opt_state: Any
+  """Everything that an update changes, and a checkpoint holds."""
+  step: jax.Array  # int32[], updates done.
+  params: Any  # Nested dict of float32 arrays (model.pad_vocabulary).
+  opt_state: Any  # Optax's.
 
 
 def state_maker(
     init: Callable[[jax.Array], Any],
     tx: optax.GradientTransformation) -> Callable[[jax.Array], TrainState]:
-  """A function of a jax.random.key that makes the first state.
-
-  Args:
-    init: key -> params, with the tokenizer's rows: padded ones are appended.
-    tx: the optimizer.
-  """
+  """Makes: key -> the first state; `init` does not pad the vocabulary."""
   def make(key: jax.Array) -> TrainState:
     params = model.pad_vocabulary(init(key))
     return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
@@ -57,14 +51,8 @@ def state_maker(
 
 def abstract_state(make: Callable[[jax.Array], TrainState],
                    mesh: jax.sharding.Mesh, zero1: bool = False) -> TrainState:
-  """Shapes and shardings of the state on a mesh, nothing computed.
-
-  Args:
-    make: from `create`.
-    mesh: with axes data, fsdp, model.
-    zero1: opt_state is shared out along `data` (parallel.state_shardings).
-  """
-  # The key is traced too: devices that only a compiler sees make none.
+  """Shapes and shardings, on a mesh, of what `make` would make."""
+  # The key is traced too: abstract devices, only compiled for, cannot make one.
   shapes = jax.eval_shape(lambda: make(jax.random.key(0)))
   shardings = TrainState(
       state_shardings(mesh, shapes.step),
@@ -75,45 +63,36 @@ def abstract_state(make: Callable[[jax.Array], TrainState],
       shapes, shardings)
 
 
-TotalsFn = Callable[[Batch], Sums]
-
-
 def make_train_step(loss: LossFn, totals: TotalsFn,
                     tx: optax.GradientTransformationExtraArgs,
                     zero1: bool = False
                     ) -> Callable[..., tuple[TrainState, Sums]]:
   """Makes (state, batch, seed, learning_rate) -> (state, sums).
 
-  Seed and learning rate are arguments: runs that differ in nothing else share
-  one compiled step.
-
   Targets are counted first, over all devices and micro-batches (fairseq
   trainer.py:933-946 divides by that count): a mean of per-device means would
   weigh a target by its neighbours' number. The loss is given the counts, so an
   objective may be a sum of several means, each with a divisor of its own.
 
-  The division is thus made at the loss, and not of the finished gradient. That
-  costs no precision: a scaled cotangent has as many digits as before, and
-  bfloat16 has float32's range of exponents (2^-126: float16, from 2^-14 on,
-  would lose the small ones). It saves a pass over the gradient.
+  So the loss is divided, not the finished gradient, which saves a pass over the
+  gradient and costs no precision: bfloat16 has float32's range of exponents
+  (2^-126; float16, from 2^-14 on, would lose small cotangents).
 
   Args:
-    loss: (params, batch, dropout_keys, totals) -> (objective, sums); both are
-      added over micro-batches. `objective` is divided by what it must be, so
-      that these add up to the batch's; `sums` are scalars, to be divided by
-      whoever reads them.
+    loss: (params, batch, dropout_keys, totals) -> (objective, sums), which are
+      added over micro-batches: an objective that is divided already, and
+      scalars that the reader divides.
     totals: batch -> scalars, from the weights of the whole batch.
     tx: the optimizer, whose update takes `learning_rate`.
-    zero1: each device along `data` updates the part of the parameters that it
-      keeps the optimizer's numbers of; then they are gathered.
+    zero1: each device along `data` updates the parameters whose optimizer state
+      it has; then they are gathered.
 
   Returns:
-    A function of a TrainState, a batch whose arrays are
-    [micro-batches, rows, ...], the seed of dropout
-    (kernels.dropout.seed_words) and this update's learning rate, float32; not
-    yet jitted. Its sums hold the `objective` too, the norms of the gradient,
-    the update and the parameters behind it, `gradient_norms`, float32[leaves],
-    the first of these array by array, and, with thresholds, `spiked`.
+    A function, not yet jitted, of a TrainState, a batch of arrays
+    [micro-batches, rows, ...], dropout's seed (kernels.dropout.seed_words) and
+    a learning rate, float32. Its sums also have `objective`, the norms of the
+    gradient, the update and the new parameters, `gradient_norms` (float32[
+    leaves]) and, with thresholds for spikes, `spiked`.
   """
   def step(state: TrainState, batch: Batch, seed: jax.Array,
            learning_rate: jax.Array) -> tuple[TrainState, Sums]:
@@ -126,7 +105,7 @@ def make_train_step(loss: LossFn, totals: TotalsFn,
         grads, state.opt_state, state.params, learning_rate=learning_rate,
         objective=sums['objective'], gradient_norm=sums['gradient_norm'])
     if zero1:
-      # Else XLA may gather the gradient and do all of the update everywhere.
+      # Else XLA may gather the gradient and make the whole update everywhere.
       updates = jax.lax.with_sharding_constraint(
           updates, state_shardings(
               jax.sharding.get_abstract_mesh(), updates, zero1))
@@ -141,7 +120,7 @@ def make_train_step(loss: LossFn, totals: TotalsFn,
 
 
 def _leaf_norms(tree: Any) -> jax.Array:
-  """float32[leaves]: the length of each array."""
+  """float32[leaves]: the norm of each array."""
   return jnp.stack([jnp.sqrt(jnp.square(x.astype(jnp.float32)).sum())
                     for x in jax.tree.leaves(tree)])
 
@@ -161,28 +140,13 @@ def make_output_step(outputs: Callable[[Any, Batch], Sums]
   return step
 
 
-# What is compiled for a run, and shared by runs that differ in no program.
-#
-# Seeds, learning rates, schedules and lengths of runs are arguments: runs of
-# one process (a sweep) that have the same loss, optimizer and mesh have the
-# same program, and jit compiles it once for each shape of batch.
-
-
-_MADE = weakref.WeakSet()
-
-
 class Compiled:
-  """The programs of one kind of run.
-
-  Attributes:
-    abstract: shapes and shardings of the TrainState.
-    create: key -> the first TrainState.
-    train: train.step.make_train_step's function; its state is donated.
+  """The programs of one kind of run: `abstract`, shapes and shardings of the
+  state; `create`, key -> the first state; `train`, which takes its state over.
   """
 
   def __init__(self, objective: Any, optim: OptimConfig,
                mesh: jax.sharding.Mesh, zero1: bool):
-    """Traces nothing yet; see `compiled`."""
     tx, _ = optimizer.create(optim, 1)
     make = state_maker(objective.init, tx)
     self.abstract = abstract_state(make, mesh, zero1)
@@ -195,27 +159,21 @@ class Compiled:
 
   @property
   def shapes(self) -> int:
-    """Shapes of batches that the train step was compiled for so far."""
+    """Shapes of batches that the train step has been compiled for."""
     return self.train._cache_size()
 
 
 def num_shapes() -> int:
-  """Shapes of batches that train steps of this process were compiled for."""
+  """`Compiled.shapes` of all train steps of this process."""
   return sum(programs.shapes for programs in _MADE)
 
 
 def compiled(objective: Any, optim: OptimConfig, mesh: jax.sharding.Mesh,
              zero1: bool) -> Compiled:
-  """The programs of a run: those of the last one that had the same.
+  """The programs of a run, shared with earlier runs that have the same.
 
-  Args:
-    objective: with init, loss and totals; equal ones have the same program.
-    optim: its rates and schedule do not matter, nor what is done on the host.
-    mesh: entered by jax.set_mesh.
-    zero1: see train.step.
-
-  Raises:
-    InputError: an unknown optimizer or decay mask.
+  Equal objectives have the same program; of `optim`, rates, schedule and keys
+  of the host alone do not matter. The mesh is entered.
   """
   plain = OptimConfig()
   return _compiled_programs(objective, dataclasses.replace(optim, **{
@@ -227,7 +185,8 @@ def compiled(objective: Any, optim: OptimConfig, mesh: jax.sharding.Mesh,
 
 
 @functools.lru_cache(maxsize=4)
-def _compiled_programs(objective, optim, mesh, zero1):
+def _compiled_programs(objective: Any, optim: OptimConfig,
+                       mesh: jax.sharding.Mesh, zero1: bool) -> Compiled:
   return Compiled(objective, optim, mesh, zero1)
 
 

@@ -1,5 +1,12 @@
-"""A workdir: which config it belongs to, and its files beside checkpoints."""
+"""A workdir: whose it is, its config, and which of its weights count.
 
+One run at a time: the second is refused, and told who the first is. Where the
+operating system has locks, W/.lock is locked for as long as the first process
+lives, so a killed run locks nobody out. Elsewhere (gs://, some network disks) a
+heartbeat in W/.lease takes its place.
+"""
+
+import contextlib
 import dataclasses
 import errno
 import fcntl
@@ -21,54 +28,42 @@ from robertax.text import Tokenizer
 from robertax.train.checkpoint import finished_step, saved_steps
 from robertax.train.writer import read_metrics
 
-# One run a workdir: the second is refused, and told who the first is.
-#
-# W/.lock is locked by the operating system for as long as the first process
-# lives, so what a killed run leaves locks nobody out. Where the storage knows
-# no locks (gs://, some network disks), a heartbeat in W/.lease takes its place.
-
-
-# Between two heartbeats of a lease, and without one until it is taken over.
+# Seconds between two heartbeats of a lease, and without one until another run
+# may take it over.
 BEAT_SECONDS = 15.0
 LOST_SECONDS = 60.0
+BEST_FOLDER = 'best'
+# What a task fills in where it is left at its default: what follows from the
+# tokenizer or the format (which are compared), the task's heads, the steps of
+# its epochs.
+FILLED_IN = {'model': ('vocab_size', 'num_types', 'nsp_head', 'lm_head',
+                       'num_classes', 'span_head'),
+             'train': ('steps', 'eval_every', 'checkpoint_every'),
+             'finetune': ('labels',)}
 
 
 class Lock:
-  """Held from `take` until the `with` is left; process 0 holds it for all."""
+  """A `with` that holds W, which process 0 does for all of its run."""
 
-  def __init__(self, folder: str):
-    """Takes nothing yet.
-
-    Args:
-      folder: W.
-    """
-    self._folder, self._file, self._lease = folder, None, None
+  def __init__(self, workdir: str):
+    self._workdir, self._file, self._lease = workdir, None, None
     self.held = False
 
   def __enter__(self) -> 'Lock':
-    """Takes it if W is there, that is if there is something to lose.
-
-    Raises:
-      InputError: another run has it.
-    """
+    """Takes W if it exists, for then there is something to lose."""
     processes.together(lambda: self._take() if processes.first()
-                       and files.isdir(self._folder) else None)
+                       and files.isdir(self._workdir) else None)
     return self
 
   def make(self):
-    """Makes W, and takes it if that is not done; by process 0.
-
-    Raises:
-      InputError: another run has it, or has had it since this one looked; or W
-        cannot be written.
-    """
+    """Makes and takes W, unless it is taken already; process 0 calls it."""
     if self.held:
       return
-    with writing(self._folder):
-      files.makedirs(self._folder)
+    with writing(self._workdir):
+      files.makedirs(self._workdir)
     self._take()
-    if files.exists(f'{self._folder}/config.json'):
-      raise InputError(f'another run has begun in {self._folder} meanwhile: '
+    if files.exists(f'{self._workdir}/config.json'):
+      raise InputError(f'another run has begun in {self._workdir} meanwhile: '
                        'give the same command again to go on with it, or '
                        'choose another --workdir.')
 
@@ -76,22 +71,21 @@ class Lock:
     if self._lease:
       self._lease.give_back()
     if self._file:
-      # Removed while it is held: who opens it later makes another, and who has
-      # opened it already sees that it is gone (`_take`).
-      try:
+      # Removed while it is held: a process that opens it later makes another,
+      # and one that has opened it sees that it is gone (`_take`). If it cannot
+      # be removed: an unlocked file locks nobody out.
+      with contextlib.suppress(OSError):
         os.remove(self._file.name)
-      except OSError:
-        pass  # Read-only or vanished by now: an unlocked file locks nobody out.
       self._file.close()
     self._file = self._lease = None
     self.held = False
 
   def _take(self):
-    if files.is_remote(self._folder):
-      self._lease = Lease(self._folder)
+    if files.is_remote(self._workdir):
+      self._lease = Lease(self._workdir)
       self.held = True
       return
-    path = f'{self._folder}/.lock'
+    path = f'{self._workdir}/.lock'
     while not self.held:
       with writing(path):
         file = open(path, 'a+')
@@ -102,41 +96,30 @@ class Lock:
         holder = file.read()
         file.close()
         if e.errno in (errno.EWOULDBLOCK, errno.EACCES):
-          raise InputError(refusal(self._folder, holder)) from None
-        self._lease = Lease(self._folder)  # No locks here.
+          raise InputError(refusal(self._workdir, holder)) from None
+        self._lease = Lease(self._workdir)  # This disk has no locks.
       else:
         if not _is_same_file(file, path):
-          file.close()  # Its holder removed it between our two calls.
+          file.close()  # Its holder removed it between open and flock.
           continue
         self._file = file
-        try:
+        with contextlib.suppress(OSError):  # A full disk: locked without name.
           file.truncate(0)
-          # Past the file's buffer, for that would be tried again when the
-          # file is closed.
+          # Not through the file's buffer, which is written again at closing.
           os.write(file.fileno(), json.dumps(_this_process()).encode())
-        except OSError:
-          pass  # A full disk: it is locked, only not known by whom.
       self.held = True
 
 
 class Lease:
-  """A file that is written again and again while its holder lives."""
+  """W/.lease, which is written again and again while its holder lives."""
 
-  def __init__(self, folder: str, beat: float | None = None,
+  def __init__(self, workdir: str, beat: float | None = None,
                lost: float | None = None):
-    """Takes it, waiting if a holder of another machine may be dead.
-
-    Args:
-      folder: W.
-      beat, lost: BEAT_SECONDS, LOST_SECONDS.
-
-    Raises:
-      InputError: it is held by a run that lives; W cannot be written.
-    """
-    self.path = f'{folder}/.lease'
+    """Takes it, waiting if its holder on another machine may be dead."""
+    self.path = f'{workdir}/.lease'
     self._me = _this_process() | {'id': uuid.uuid4().hex}
     self._beat = beat or BEAT_SECONDS
-    self._wait(folder, lost or LOST_SECONDS)
+    self._wait(workdir, lost or LOST_SECONDS)
     with writing(self.path):
       self._write()
     self._stop = threading.Event()
@@ -144,26 +127,24 @@ class Lease:
     self._thread.start()
 
   def give_back(self):
-    """Stops, and removes it if it is still ours."""
+    """Stops the heartbeat, and removes the file if it is still ours."""
     self._stop.set()
     self._thread.join()
     found = _read_lease(self.path)
     if found and found.get('id') == self._me['id']:
-      try:
+      with contextlib.suppress(OSError):
         files.remove(self.path)
-      except OSError:
-        pass
 
-  def _wait(self, folder: str, lost: float):
-    """Clocks of two machines differ: what counts is whether it still beats."""
+  def _wait(self, workdir: str, lost: float):
+    """Waits for a change of the file: clocks of two machines differ."""
     seen = _read_lease(self.path)
     if not seen:
       return
     if seen.get('host') == socket.gethostname():
       if not _is_alive(seen):
         return
-      raise InputError(refusal(folder, json.dumps(seen)))
-    print(f'{self.path} is of {_said_holder(seen)}: looking for up to '
+      raise InputError(refusal(workdir, json.dumps(seen)))
+    print(f'{self.path} is of {_describe_holder(seen)}: looking for up to '
           f'{lost:.0f} s whether it lives.', file=sys.stderr)
     end = time.monotonic() + lost
     while time.monotonic() < end:
@@ -172,7 +153,7 @@ class Lease:
       if not now:
         return
       if now != seen:
-        raise InputError(refusal(folder, json.dumps(now)))
+        raise InputError(refusal(workdir, json.dumps(now)))
 
   def _write(self):
     with files.open(self.path, 'w') as f:
@@ -184,7 +165,7 @@ class Lease:
       try:
         self._write()
         failed = False
-      except Exception as e:  # The next beat may do; the run need not end.
+      except Exception as e:  # The next heartbeat may succeed.
         if not failed:
           print(f'{self.path} cannot be written ({e}): while that is so, '
                 'another run may take this workdir for free.',
@@ -192,18 +173,13 @@ class Lease:
         failed = True
 
 
-def refusal(folder: str, holder: str) -> str:
-  """What the second run is told.
-
-  Args:
-    folder: W.
-    holder: JSON of the first's host, pid and since; or ''.
-  """
+def refusal(workdir: str, holder: str) -> str:
+  """The error of a second run; `holder` is JSON of `_this_process`, or ''."""
   try:
-    who = _said_holder(json.loads(holder))
+    who = _describe_holder(json.loads(holder))
   except (ValueError, KeyError, TypeError):
     who = 'another process'
-  return (f'{folder} is in use by {who}: two runs in one workdir would spoil '
+  return (f'{workdir} is in use by {who}: two runs in one workdir would spoil '
           'it. Wait for that one, stop it, or choose another --workdir.')
 
 
@@ -213,13 +189,13 @@ def _this_process() -> dict[str, Any]:
           'born': _process_birth(os.getpid())}
 
 
-def _said_holder(holder: dict[str, Any]) -> str:
+def _describe_holder(holder: dict[str, Any]) -> str:
   return (f'process {holder["pid"]} on {holder["host"]}, since '
           f'{holder["since"]}')
 
 
 def _process_birth(pid: int) -> str:
-  """When a process of this machine began, so that a pid is no other's."""
+  """When a process of this machine began, because pids are used again."""
   try:
     with open(f'/proc/{pid}/stat') as f:
       return f.read().rpartition(')')[2].split()[19]
@@ -253,32 +229,16 @@ def _is_same_file(file, path: str) -> bool:
     return False
 
 
-# Which steps of W/best are of the run, as its metrics.jsonl tells it.
-#
-# metrics.jsonl is what is known of a run: it is cut back to the checkpoint that
-# a start goes on from, and a line is written once. So it is the index of W/best
-# too. A step of W/best counts where a line says how it was evaluated; any other
-# is of a future that was given up, or its line was not yet written when the run
-# was killed. This holds for as long as no line is written of a step of which
-# W/best has other weights: train.best takes those out of sight before the
-# first.
-
-
-BEST_FOLDER = 'best'
+# metrics.jsonl is the index of W/best: it is cut back to the checkpoint that a
+# start goes on from, and a line is written once. A step of W/best counts if it
+# has a line with an evaluation; any other is of steps that were given up, or
+# the run was killed before its line was written. So train.evaluate hides such
+# steps before it writes the first line.
 
 
 def logged_evaluations(workdir: str, metric: str,
                        last: int) -> dict[int, float]:
-  """Step -> value, of a run's evaluations up to a step; 0 is none.
-
-  Args:
-    workdir: W.
-    metric: the key of metrics.jsonl.
-    last: lines behind it do not count.
-
-  Raises:
-    InputError: a line is damaged.
-  """
+  """Step -> value of `metric`, of the evaluations of the steps 1 to `last`."""
   path = f'{workdir}/metrics.jsonl'
   if not files.exists(path):
     return {}
@@ -287,23 +247,18 @@ def logged_evaluations(workdir: str, metric: str,
 
 
 def is_value(value: Any) -> bool:
-  """Whether it says how good the weights are: NaN and null do not."""
+  """Whether a metric is a finite number."""
   return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def best_or_newest(workdir: str) -> tuple[str, int | None]:
-  """The weights that others take of a run: its best, else its newest.
-
-  Looks only, makes no folder.
-
-  Args:
-    workdir: W.
+  """The weights of a run for others: its best, else its newest.
 
   Returns:
     The folder in W, and the step; None: there are none.
 
   Raises:
-    InputError: a line of metrics.jsonl is damaged, or every checkpoint.
+    InputError: a line of metrics.jsonl or every checkpoint is damaged.
   """
   if best := _best_step(workdir):
     return BEST_FOLDER, best
@@ -311,10 +266,10 @@ def best_or_newest(workdir: str) -> tuple[str, int | None]:
 
 
 def _best_step(workdir: str) -> int:
-  """The newest of W/best that counts, which is the best of them; 0: none."""
+  """The newest step of W/best that counts, which is the best; 0: none."""
   kept = saved_steps(f'{workdir}/{BEST_FOLDER}')
   path = f'{workdir}/metrics.jsonl'
-  if not kept or not files.exists(path):  # Someone has copied weights alone.
+  if not kept or not files.exists(path):  # Weights were copied alone.
     return max(kept, default=0)
   lines = [line for _, line in read_metrics(path)]
   evaluated = {line['step'] for line in lines if any(
@@ -322,14 +277,14 @@ def _best_step(workdir: str) -> int:
       for name, value in line.items())}
   counts = [step for step in kept if step in evaluated]
   if not counts and not files.isdir(f'{workdir}/checkpoints'):
-    # A sweep has removed them at the end of its run, none of whose evaluations
-    # may have had a value: then the last weights are kept.
+    # A sweep has removed them at its end; if no evaluation of the run had a
+    # value, the last weights were kept.
     counts = [step for step in kept if lines and step == lines[-1]['step']]
   return max(counts, default=0)
 
 
 def weights_step(workdir: str) -> int | None:
-  """The step of `weights`; None: there is none, or it cannot be told."""
+  """The step of `best_or_newest`; None: there is none, or it is damaged."""
   try:
     return best_or_newest(workdir)[1]
   except (InputError, OSError):
@@ -337,10 +292,10 @@ def weights_step(workdir: str) -> int | None:
 
 
 def read_config(workdir: str) -> Config | None:
-  """The config of a workdir, None where there is none.
+  """W/config.json; None where there is none.
 
   Raises:
-    InputError: config.json is damaged.
+    InputError: it is damaged.
   """
   path = f'{workdir}/config.json'
   if not files.exists(path):
@@ -353,27 +308,14 @@ def read_config(workdir: str) -> Config | None:
                      'its own back, or choose another folder.') from e
 
 
-# What a task fills in where it is left at the default: the tokenizer's or the
-# format's (which are compared), the task's heads, the steps of its epochs.
-FILLED_IN = {'model': ('vocab_size', 'num_types', 'nsp_head', 'lm_head',
-                       'num_classes', 'span_head'),
-             'train': ('steps', 'eval_every', 'checkpoint_every'),
-             'finetune': ('labels',)}
-
-
 def check_config(workdir: str, config: Config) -> Config:
-  """Refuses a workdir that belongs to another config.
-
-  Returns:
-    The config, with what the workdir's task has filled in.
-
-  Raises:
-    InputError: shows the keys that differ; or it belongs to none that is known.
+  """The config, with what the workdir's task has filled in; refuses a workdir
+  that belongs to another config, or has checkpoints and no config.
   """
   saved = read_config(workdir)
   if saved is None:
-    place = f'{workdir}/checkpoints'
-    if files.isdir(place) and files.listdir(place):
+    folder = f'{workdir}/checkpoints'
+    if files.isdir(folder) and files.listdir(folder):
       raise InputError(
           f'{workdir} has checkpoints, but no config.json that says of which '
           'model. Put it back, or choose another --workdir.')
@@ -397,27 +339,14 @@ def check_config(workdir: str, config: Config) -> Config:
 
 def claim_workdir(workdir: str, config: Config, tokenizer: Tokenizer,
                   lock: Lock):
-  """Makes W this run's, and writes it; process 0 does, for all.
-
-  Raises:
-    InputError: another run has it, or it cannot be written.
-  """
+  """Takes W for this run and writes it, by process 0."""
   if processes.first():
     lock.make()
     write_workdir(workdir, config, tokenizer)
 
 
 def write_workdir(workdir: str, config: Config, tokenizer: Tokenizer):
-  """Writes config.json and tokenizer.json.
-
-  Args:
-    workdir: W, made if needed.
-    config: with the vocabulary's size filled in.
-    tokenizer: of the run's records.
-
-  Raises:
-    InputError: W cannot be written.
-  """
+  """Makes W, with config.json and tokenizer.json."""
   with writing(workdir):
     files.makedirs(workdir)
     files.write_text(f'{workdir}/config.json',

@@ -1,4 +1,7 @@
-"""What a run says: metrics.jsonl and TensorBoard events."""
+"""What a run writes down: metrics.jsonl and TensorBoard's events.
+
+Both go to disks and storage that may fail for a while in a run of days.
+"""
 
 import contextlib
 import json
@@ -11,66 +14,37 @@ import time
 from typing import Any
 
 from robertax import files
-from robertax.errors import InputError, writing
-from robertax.train.facts import first_line
+from robertax.errors import InputError, first_line, writing
 
-# A file of lines that is added to for days, on a disk that may fail.
-#
-# What cannot be written waits in memory, is said once, and is written when the
-# disk takes it again: no line is torn, doubled or lost while the process lives.
+EVENTS_COPY_SECONDS = 60.0  # Between copies of an events file to storage.
 
 
 class LineFile:
-  """Lines at the end of a file.
+  """A file that grows line by line, on a disk that may fail.
 
-  Attributes:
-    path: the file.
-    waiting: lines that are not in it yet.
+  Lines that cannot be written wait in memory, which is reported once, and are
+  written when the disk takes them again: no line is torn, doubled or lost while
+  the process lives. An object in storage cannot be appended to: there the file
+  is written as a whole each time.
   """
 
   def __init__(self, path: str, kept: str = '', strict: bool = False):
-    """Puts a file of the lines `kept` in place of what is there.
-
-    Args:
-      path: local, or a URL: there the file is written as a whole each time,
-        for storage of objects has no end to add to.
-      kept: lines, each with its newline.
-      strict: what cannot be written is an error at once.
-
-    Raises:
-      InputError: it cannot be written.
-    """
+    """Replaces the file by the lines `kept`; if `strict`, no line may wait."""
     self.path, self.waiting, self._strict = path, [], strict
     self._failed = False
     self._file = None
     self._text = kept if files.is_remote(path) else ''
     self._size = len(kept.encode())
     with writing(path):
-      if files.is_remote(path):
-        self._put()
-        return
-      # A new file put in place of the old one: a kill between leaves either.
-      with open(path + '.partial', 'wb') as f:
-        f.write(kept.encode())
-        f.flush()
-        os.fsync(f.fileno())
-      os.replace(path + '.partial', path)
+      files.write_text(path, kept)
 
   def add(self, line: str):
-    """Writes a line, with its newline, or keeps it until that can be done.
-
-    Raises:
-      InputError: strict, and it cannot be written.
-    """
+    """Writes a line, with its newline, or lets it wait."""
     self.waiting.append(line)
     self.flush()
 
   def flush(self):
-    """Tries to write what waits.
-
-    Raises:
-      InputError: as `add`.
-    """
+    """Tries to write what waits."""
     if not self.waiting:
       return
     try:
@@ -79,7 +53,7 @@ class LineFile:
     except (InputError, OSError) as e:
       self._drop()
       if self._strict:
-        self.waiting = []  # Said now; not once more when it is closed.
+        self.waiting = []  # So that `close` does not report it again.
         raise
       if not self._failed:
         self._failed = True
@@ -93,14 +67,7 @@ class LineFile:
     self.waiting, self._failed = [], False
 
   def close(self, must: bool = True):
-    """Tries to write what waits, and closes the file.
-
-    Args:
-      must: lines that cannot be written are an error.
-
-    Raises:
-      InputError: they could not.
-    """
+    """Closes the file; lines that still wait are an error if they `must`."""
     self.flush()
     self._drop()
     if self.waiting and must:
@@ -111,63 +78,44 @@ class LineFile:
           'again: it goes on from the newest checkpoint.')
 
   def _write(self):
+    text = ''.join(self.waiting)
     if files.is_remote(self.path):
-      self._put(''.join(self.waiting))
+      files.write_text(self.path, self._text + text)
+      self._text += text
       return
     if self._file is None or not os.path.exists(self.path):
       self._drop()
-      # Not 'a', which would make another file where this one has vanished.
+      # Not 'a', which would make a new file if this one has vanished.
       self._file = open(self.path, 'r+b', buffering=0)
-      # Half a line may be there, of the time before the disk was full.
+      # A full disk may have left half a line.
       self._file.truncate(self._size)
       self._file.seek(self._size)
-    data = ''.join(self.waiting).encode()
+    data = text.encode()
     done = 0
     while done < len(data):
       done += self._file.write(data[done:])
     self._size += len(data)
 
-  def _put(self, more: str = ''):
-    with files.open(self.path, 'w') as f:
-      f.write(self._text + more)
-    self._text += more
-
   def _drop(self):
     file, self._file = self._file, None
     if file is not None:
-      try:
+      with contextlib.suppress(OSError):  # Which the write has reported.
         file.close()
-      except OSError:
-        pass  # Nothing is buffered: it has been said at the write.
-
-
-# TensorBoard's event files.
-#
-# What they hold is in metrics.jsonl too. So where they cannot be written, that
-# is said once and the run goes on without.
-
-
-EVENTS_COPY_SECONDS = 60.0  # From one copy of a file to a storage to the next.
 
 
 class TensorBoardEvents:
-  """Scalars of steps, written by the thread that calls.
+  """Scalars of steps; if they cannot be written, the run goes on without.
 
-  Not by tensorboardX's SummaryWriter: a full disk ends its thread in silence,
-  and the run then waits for ever for a place in its queue.
+  Not by tensorboardX's SummaryWriter: a full disk silently ends its thread, and
+  the run then waits for ever for a place in its queue.
   """
 
   def __init__(self, workdir: str, restored_step: int | None):
-    """Opens a file of this start.
-
-    Args:
-      workdir: W.
-      restored_step: TensorBoard forgets what is behind it.
-    """
+    """Opens a file; TensorBoard drops steps after the restored one."""
     self._file = None
-    # An object of a storage cannot be added to: there, a file of this machine
-    # is copied as a whole, now and then. It has no name any more once it is
-    # open, so that a run that is killed leaves nothing here.
+    # An object in storage cannot be appended to: a local file is copied there
+    # as a whole, now and then. Once open it has no name any more, so that a
+    # killed run leaves nothing.
     self._target, self._whole = '', None
     self._copied = 0.0
     try:
@@ -178,7 +126,7 @@ class TensorBoardEvents:
             '(pip install tensorboardX).', file=sys.stderr)
       return
     self._summary, self._event_pb2 = summary, event_pb2
-    with self._said(workdir):
+    with self._disabling_on_error(workdir):
       with (tempfile.TemporaryDirectory(prefix='robertax-events-')
             if files.is_remote(workdir) else contextlib.nullcontext(workdir)
             ) as folder:
@@ -191,24 +139,23 @@ class TensorBoardEvents:
           status=event_pb2.SessionLog.START))
 
   def add(self, step: int, values: dict[str, float | None]):
-    """Adds the finite ones: TensorBoard draws no others, and warns of each."""
+    """Adds the finite ones: TensorBoard warns of all others."""
     for name, value in values.items():
       if value is not None and math.isfinite(value):
-        with self._said('TensorBoard events'):
+        with self._disabling_on_error('TensorBoard events'):
           self._put(step, summary=self._summary.scalar(name, value)
                     if self._file else None)
 
   def flush(self):
     """Makes what was added safe from a kill."""
-    with self._said('TensorBoard events'):
+    with self._disabling_on_error('TensorBoard events'):
       if self._file:
         self._file.flush()
         if time.monotonic() - self._copied > EVENTS_COPY_SECONDS:
           self._copy()
 
   def close(self):
-    """Flushes and closes."""
-    with self._said('TensorBoard events'):
+    with self._disabling_on_error('TensorBoard events'):
       if self._file:
         self._file.close()
         self._copy()
@@ -229,7 +176,8 @@ class TensorBoardEvents:
           step=step, wall_time=time.time(), **what))
 
   @contextlib.contextmanager
-  def _said(self, what: str):
+  def _disabling_on_error(self, what: str):
+    """Wraps writing: after an OSError no more events are written."""
     try:
       yield
     except OSError as e:
@@ -237,33 +185,21 @@ class TensorBoardEvents:
       with contextlib.suppress(OSError):
         if file:
           file.close()
-      print(f'{what}: {first_line(e)}: no more TensorBoard events of this '
-            'start are written; metrics.jsonl has what they would hold.',
+      why = first_line(e.__cause__ or e)
+      print(f'{what}: {why}: no more TensorBoard events of this start are '
+            'written; metrics.jsonl has what they would hold.',
             file=sys.stderr, flush=True)
 
 
 class MetricsFile:
-  """W/metrics.jsonl: one JSON object a line, one line a logged step.
+  """W/metrics.jsonl: one line, a JSON object, for each logged step.
 
-  Values of one step are collected by `add` and written as one line by `flush`,
-  so that a step stands once, with its evaluation beside its loss.
+  `add` collects values of one step, and `flush` writes them as one line. The
+  file is first cut back to the restored step; None: the run begins anew.
   """
 
   def __init__(self, workdir: str, restored_step: int | None,
                strict: bool = False):
-    """Opens the file, cut back to the restored step.
-
-    Args:
-      workdir: W.
-      restored_step: lines behind it are of steps that will be taken again;
-        None: the run begins anew.
-      strict: a line that cannot be written is an error at once; else it waits
-        (LineFile).
-
-    Raises:
-      InputError: a line in the middle of the file is damaged, or the file
-        cannot be written.
-    """
     self.path = f'{workdir}/metrics.jsonl'
     kept = ''
     if restored_step is not None and files.exists(self.path):
@@ -287,11 +223,7 @@ class MetricsFile:
       self._file.add(line)
 
   def close(self):
-    """Flushes and closes.
-
-    Raises:
-      InputError: not all could be written.
-    """
+    """Flushes and closes; raises InputError if not all could be written."""
     try:
       self.flush()
     finally:
@@ -299,12 +231,12 @@ class MetricsFile:
 
 
 def read_metrics(path: str) -> list[tuple[str, dict[str, Any]]]:
-  """Lines of a metrics.jsonl with what they say.
+  """The lines of a metrics.jsonl, each with its values.
 
-  The last line may be half a line, from a kill: it is left out.
+  Half a line at the end, from a kill, is left out.
 
   Raises:
-    InputError: another line is not one, or this is no file of lines.
+    InputError: another line is damaged, or this is no file of lines.
   """
   try:
     with files.open(path) as f:
@@ -333,13 +265,7 @@ class Writer:
 
   def __init__(self, workdir: str, restored_step: int | None,
                write: bool = True, strict: bool = False):
-    """Opens both; see MetricsFile.
-
-    Args:
-      workdir: W.
-      restored_step, strict: as for MetricsFile.
-      write: whether this process is the one that does; else nothing happens.
-    """
+    """Opens both as MetricsFile does, if this process is the one to `write`."""
     self._lines = self._events = None
     if write:
       self._lines = MetricsFile(workdir, restored_step, strict)
@@ -358,11 +284,7 @@ class Writer:
       self._events.flush()
 
   def close(self):
-    """Flushes and closes both.
-
-    Raises:
-      InputError: not all of metrics.jsonl could be written.
-    """
+    """Flushes and closes; raises InputError if not all could be written."""
     if self._lines:
       self._events.close()
       self._lines.close()

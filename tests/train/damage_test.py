@@ -66,7 +66,7 @@ def test_no_one_takes_the_best_of_a_future_that_was_given_up(
 
   def taken():
     with open_weights(str(folder)) as weights:
-      return weights.said
+      return weights.description
 
   assert 'the best step 30' in taken()
   with killed_at(1):

@@ -15,7 +15,7 @@ from robertax.config import parse
 from robertax.errors import InputError
 from robertax.studies import sweep
 from robertax.tasks import scoring
-from robertax.train import checkpoint, loop, step
+from robertax.train import checkpoint, loop, session, step
 from robertax.train.clock import Window
 from robertax.train.evaluate import Scoring
 from robertax.train.writer import read_metrics
@@ -139,7 +139,7 @@ def killed_at(step):
     add(self, number, sums)
 
   with mock.patch.object(Window, 'add', killed), mock.patch.object(
-      loop, 'Checkpoints', Kept), pytest.raises(KeyboardInterrupt):
+      session, 'Checkpoints', Kept), pytest.raises(KeyboardInterrupt):
     yield
 
 

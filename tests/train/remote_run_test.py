@@ -71,7 +71,7 @@ def test_what_lies_beside_checkpoints_in_a_storage_is_the_local_workdir(
   What orbax is given is tests/train/step_folders_test.py's, and that a real run
   in a bucket trains and resumes is tests/oracle/bucket_oracle_test.py's.
   """
-  real = Checkpoints._place
+  real = Checkpoints._epath
   monkeypatch.setattr(checkpoint, 'SCHEMES', ('gs', 'fake'))
 
   def behind(checkpoints):
@@ -81,7 +81,7 @@ def test_what_lies_beside_checkpoints_in_a_storage_is_the_local_workdir(
     assert str(given) == checkpoints.folder
     return files.to_epath(str(given).replace('fake://', f'{tmp_path}/far/'))
 
-  monkeypatch.setattr(Checkpoints, '_place', behind)
+  monkeypatch.setattr(Checkpoints, '_epath', behind)
   fake_remote.mount(tmp_path / 'far')
   one_device(tiny, tmp_path / 'local')
   one_device(tiny, 'fake://bucket/W')

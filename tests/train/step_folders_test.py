@@ -21,7 +21,7 @@ def test_orbax_is_given_a_url_as_it_is(workdir, given, monkeypatch):
   """By etils' own classes: nothing here stands in for them."""
   seen = []
   monkeypatch.setattr(checkpoint, 'make_folder', lambda folder: None)
-  monkeypatch.setattr(checkpoint.facts, 'read', lambda folder, step: None)
+  monkeypatch.setattr(checkpoint.facts, 'read_facts', lambda folder, step: None)
   monkeypatch.setattr(ocp, 'CheckpointManager',
                       lambda place, **keys: seen.append(place))
 
@@ -75,8 +75,8 @@ def google_fixture(monkeypatch):
 def test_a_bucket_is_looked_at_before_any_work(google):
   asked = []
   google.answer = asked.append
-  checkpoint.check_place('gs://bucket/x/y')
-  checkpoint.check_place('/some/run')
+  checkpoint.check_storage('gs://bucket/x/y')
+  checkpoint.check_storage('/some/run')
   assert asked == ['bucket']
 
   def forbidden(name):
@@ -84,7 +84,7 @@ def test_a_bucket_is_looked_at_before_any_work(google):
 
   google.answer = forbidden
   with pytest.raises(InputError, match='storage.buckets.get') as e:
-    checkpoint.check_place('gs://bucket/x')
+    checkpoint.check_storage('gs://bucket/x')
   assert '403 no access to bucket' in str(e.value)
   assert '\n' not in str(e.value)
 
@@ -92,4 +92,4 @@ def test_a_bucket_is_looked_at_before_any_work(google):
 def test_what_a_bucket_needs_is_named_with_the_command(google, monkeypatch):
   monkeypatch.setitem(sys.modules, 'google.cloud', None)
   with pytest.raises(InputError, match='pip install google-cloud-storage'):
-    checkpoint.check_place('gs://bucket/x')
+    checkpoint.check_storage('gs://bucket/x')

@@ -24,7 +24,7 @@ def test_only_the_steps_asked_for_are_traced(tmp_path, capsys):
   for number in range(1, 6):
     with trace.step(number):
       x = double(x)
-    trace.done(number, x)
+    trace.on_step(number, x)
   trace.close()
   assert traced_steps(tmp_path) == [2, 3]
   assert f'xprof {tmp_path}' in capsys.readouterr().err
@@ -34,7 +34,7 @@ def test_a_run_that_ends_within_leaves_what_it_has(tmp_path):
   trace = Trace(str(tmp_path), '1-100')
   with trace.step(1):
     jax.block_until_ready(jnp.ones(3) + 1)
-  trace.done(1, 0)
+  trace.on_step(1, 0)
   trace.close()
   trace.close()
   assert traced_steps(tmp_path) == [1]
@@ -45,7 +45,7 @@ def test_nothing_asked_for_nothing_written(tmp_path):
                 Trace(str(tmp_path), '1-2', write=False)):
     with trace.step(1):
       pass
-    trace.done(1, 0)
+    trace.on_step(1, 0)
     trace.close()
   assert not list(tmp_path.iterdir())
 

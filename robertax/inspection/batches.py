@@ -34,7 +34,7 @@ from robertax.config import Config, parse
 from robertax.data.masking import Masking, word_begins
 from robertax.data.rows import Rows
 from robertax.errors import InputError, unknown
-from robertax.tasks import TASKS
+from robertax.tasks import TASKS, PretrainingTask
 from robertax.text import Tokenizer
 from robertax.train import workdir
 from robertax.train.divergence import PassedOver
@@ -192,7 +192,7 @@ def _config_of(config: Config | Mapping[str, Any], path: str,
   return saved  # init_from has been followed already.
 
 
-def batch_of(config: Config, task: Any, step: int, shown: int,
+def batch_of(config: Config, task: PretrainingTask, step: int, shown: int,
              passed: PassedOver | None = None) -> Batch:
   """As `show_batch`, of a task whose data is open.
 

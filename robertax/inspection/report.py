@@ -23,7 +23,7 @@ from robertax.inspection.batches import Marked, Part, visible
 from robertax.inspection.model import Filled
 from robertax.inspection.page import Table
 from robertax.inspection.run_log import RunLog, incomparable
-from robertax.tasks.task import describe_results, plain_values
+from robertax.tasks.task import Task, describe_results, plain_values
 from robertax.train.clock import KINDS
 
 REPORT = 'report.html'
@@ -277,7 +277,7 @@ class Samples:
   batch: batches.Batch | None
 
 
-def gather_samples(config: Config, task: Any, step: int,
+def gather_samples(config: Config, task: Task, step: int,
                    filled: Sequence[tuple[str, str, list[Filled]]]) -> Samples:
   """What is to be kept of a run that has ended; its task's data is open."""
   batch = (batches.batch_of(config, task, max(step - 1, 0), SAMPLE_ROWS)

@@ -25,11 +25,10 @@ import numpy as np
 from robertax import files
 from robertax.config import Config, TrainConfig
 from robertax.data.feed import Feed, local_rows, split_micro_batches
-from robertax.data.finetuning import collect_answers
 from robertax.errors import InputError, writing
 from robertax.parallel import processes
 from robertax.parallel.mesh import batch_sharding
-from robertax.tasks import TASKS
+from robertax.tasks import TASKS, FinetuningTask, PretrainingTask, Task
 from robertax.tasks.task import RESULTS
 from robertax.train import checkpoint
 from robertax.train.checkpoint import Checkpoints
@@ -48,7 +47,8 @@ Answers = dict[str, np.ndarray]
 class Evaluation:
   """params -> metrics, in batches of a micro-batch's size, which fits."""
 
-  def __init__(self, config: Config, task: Any, mesh: jax.sharding.Mesh):
+  def __init__(self, config: Config, task: PretrainingTask,
+               mesh: jax.sharding.Mesh):
     self._task, self._mesh, self._depth = task, mesh, config.data.prefetch
     self._step = eval_step(task.objective)
     self._shape = (config.data.batch_size // config.train.micro_batches,
@@ -107,9 +107,10 @@ def evaluation_table(metrics: dict[str, float]) -> str:
 
 
 class Scoring:
-  """params -> metrics, as Evaluation, of a FinetuneTask; params -> answers."""
+  """params -> metrics, as Evaluation; and params -> answers."""
 
-  def __init__(self, config: Config, task: Any, mesh: jax.sharding.Mesh):
+  def __init__(self, config: Config, task: FinetuningTask,
+               mesh: jax.sharding.Mesh):
     self._task, self._mesh, self._depth = task, mesh, config.data.prefetch
     self._step = output_step(task.objective, mesh)
     self._last: tuple[Any, dict[str, Answers]] = None, {}
@@ -134,6 +135,8 @@ class Scoring:
     """
     if self._last[0] is params and split in self._last[1]:
       return self._last[1][split]
+    # Imported by runs that fine-tune alone.
+    from robertax.data.finetuning import collect_answers
     batches = self._task.batches(split)
     objective = self._task.objective
     return collect_answers(batches.examples, self._outputs(params, split),
@@ -166,7 +169,7 @@ class Best:
   value of a loss is its negative); step -1: none yet.
   """
 
-  def __init__(self, workdir: str, task: Any, restored_step: int | None,
+  def __init__(self, workdir: str, task: Task, restored_step: int | None,
                train: TrainConfig, checkpoints: Checkpoints, params: Any):
     """Finds what is kept, up to the restored step, whose weights are `params`.
 
@@ -298,7 +301,7 @@ def _largest_value(values: dict[int, float]) -> tuple[int, float]:
   return step, values.get(step, 0.0)
 
 
-def conclude(config: Config, task: Any, scoring: Evaluation | Scoring,
+def conclude(config: Config, task: Task, scoring: Evaluation | Scoring,
              best: Best, params: Any, workdir: str) -> dict[str, Any] | None:
   """Answers every split with the best weights, and writes the results.
 

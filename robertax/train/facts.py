@@ -19,6 +19,7 @@ import numpy as np
 from robertax import files
 from robertax.errors import InputError, first_line
 from robertax.parallel import processes
+from robertax.tasks import Task
 
 T = TypeVar('T')
 
@@ -246,7 +247,7 @@ GUARDED = ('data', 'tokenizer', 'code')
 NOTED_ONLY = {'jax': 'jax', 'jaxlib': 'jaxlib', 'orbax': 'orbax-checkpoint'}
 
 
-def identity(task: Any) -> dict[str, str]:
+def identity(task: Task) -> dict[str, str]:
   """Key -> value, of what a task reads (`data.*`), its tokenizer and code."""
   return {
       f'data.{key}': value for key, value in task.identity().items()

@@ -10,6 +10,7 @@ from robertax.config import Config
 from robertax.errors import Diverged
 from robertax.parallel.mesh import make_mesh
 from robertax.parallel.processes import Peers
+from robertax.tasks import Task
 from robertax.train import session
 from robertax.train.clock import Clock, Watchdog
 from robertax.train.divergence import rolling_back
@@ -32,7 +33,7 @@ class Run:
     results: what results.json holds, of a task that fine-tunes.
   """
   workdir: str
-  task: Any
+  task: Task | None
   step: int
   trained: int
   signal: int = 0

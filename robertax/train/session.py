@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import tempfile
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
@@ -30,7 +30,7 @@ from robertax.model import unpad_vocabulary
 from robertax.parallel import processes
 from robertax.parallel.mesh import batch_sharding
 from robertax.progress import Progress
-from robertax.tasks import TASKS
+from robertax.tasks import TASKS, Task
 from robertax.train import optimizer
 from robertax.train.checkpoint import Checkpoints, check_storage, finished_step
 from robertax.train.clock import Clock, Goodput, Utilization, Window
@@ -85,7 +85,7 @@ class Session:
   """All that a run is made of; its parts come last."""
   config: Config  # With what the task has filled in (`settle_config`).
   workdir: str
-  task: Any
+  task: Task
   mesh: jax.sharding.Mesh
   clock: Clock
   goodput: Goodput
@@ -307,7 +307,7 @@ def admit_run(config: Config, workdir: str, named: Collection[str] = ()
   return taken, finished
 
 
-def open_task(config: Config, mesh: jax.sharding.Mesh) -> Any:
+def open_task(config: Config, mesh: jax.sharding.Mesh) -> Task:
   """The task, its records prepared, the same in all processes."""
   task, shares = TASKS[config.task], mesh.shape['data'] * mesh.shape['fsdp']
   if not task.fine_tunes:  # A batch of examples has as many rows as needed.
@@ -319,7 +319,7 @@ def open_task(config: Config, mesh: jax.sharding.Mesh) -> Any:
 
 
 def describe_run(config: Config, state: TrainState, mesh: jax.sharding.Mesh,
-                 task: Any, start: int):
+                 task: Task, start: int):
   """Prints what is trained on what."""
   parameters = sum(x.size for x in jax.tree.leaves(jax.eval_shape(
       lambda params: unpad_vocabulary(task.model, params), state.params)))
@@ -333,7 +333,7 @@ def describe_run(config: Config, state: TrainState, mesh: jax.sharding.Mesh,
     print(f'resuming at step {start}', file=sys.stderr)
 
 
-def settle_config(config: Config, task: Any) -> Config:
+def settle_config(config: Config, task: Task) -> Config:
   """The config with what the task knows: model, labels, steps of an epoch."""
   filled = {}
   for name, epochs in (('steps', config.finetune.epochs), ('eval_every', 1),
@@ -367,7 +367,7 @@ def learning_rates(config: Config) -> np.ndarray:
   return optimizer.rates(schedule, config.train.steps)
 
 
-def open_session(config: Config, workdir: str, task: Any,
+def open_session(config: Config, workdir: str, task: Task,
                  mesh: jax.sharding.Mesh, clock: Clock, restored: int | None,
                  lock: Lock, rates: np.ndarray) -> Session:
   """Makes or restores the state, claims the workdir, opens every part.
@@ -415,7 +415,7 @@ def open_session(config: Config, workdir: str, task: Any,
                   train.save_in_background))
 
 
-def train_feed(config: Config, task: Any, mesh: jax.sharding.Mesh,
+def train_feed(config: Config, task: Task, mesh: jax.sharding.Mesh,
                start: int, passed: PassedOver) -> Feed:
   """Batches from step `start` on, on the devices, made ahead of the step.
 

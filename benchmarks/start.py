@@ -17,7 +17,8 @@ is off by default) are at hand. Of processes of their own, seen from outside:
   apart from all that, a cold start: nothing prepared, nothing compiled, no
   cache of programs.
 
-Memory is the most that was resident at once (ru_maxrss), in MB (10^6 bytes).
+Memory is the most that was resident at once (VmHWM; where there is no /proc,
+ru_maxrss), in MB (10^6 bytes).
 The last line is one JSON object; a ratio is ours / theirs, of medians. What
 stands behind `--` are flags of main, for both. Exit codes: 0, 2 wrong input.
 """
@@ -118,8 +119,10 @@ def watch(side: Side, arguments: list[str],
     child = subprocess.Popen(
         [sys.executable, *arguments], cwd=side.tree, env=values,
         stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT)
+    most = 0
     try:
       while True:
+        most = max(most, resident(child.pid))
         ended, status, used = os.wait4(child.pid, os.WNOHANG)
         gone = time.monotonic() - begin
         if happened is not None and not found and happened():
@@ -141,8 +144,22 @@ def watch(side: Side, arguments: list[str],
                          f'with {child.returncode}:\n{said.read()[-3000:]}')
   # Of macOS in bytes.
   unit = 1 if sys.platform == 'darwin' else 1024
-  return found | {'s': gone, 'memory, MB': used.ru_maxrss * unit / 1e6,
+  most = most or used.ru_maxrss * unit
+  return found | {'s': gone, 'memory, MB': most / 1e6,
                   'processor s': used.ru_utime + used.ru_stime}
+
+
+def resident(pid: int) -> int:
+  """Bytes that a process has had resident at most; 0: it cannot be told.
+
+  Linux's ru_maxrss is no less than what the process was forked from had.
+  """
+  try:
+    with open(f'/proc/{pid}/status') as f:
+      return 1024 * next(int(line.split()[1]) for line in f
+                         if line.startswith('VmHWM'))
+  except (OSError, StopIteration):
+    return 0
 
 
 def warm(side: Side):

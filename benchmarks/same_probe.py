@@ -31,13 +31,14 @@ from typing import Any
 # Of robertax, what has no stable door. The first of a row that can be imported
 # counts, so that a place that moves is a name more here.
 PLACES = {
-    'TASKS': ('robertax.tasks:TASKS', 'robertax.tasks:task_table.TASKS'),
+    'TASKS': ('robertax.tasks:TASKS', 'robertax.tasks.task_table:TASKS'),
     'parse': ('robertax.config:parse', 'robertax.train.config:parse'),
     'defaults': ('robertax.train.config:defaults',),
-    'SCALES': ('robertax.paper.scales:SCALES',
-               'robertax.studies:paper_scales.SCALES'),
-    'Recipe': ('robertax.paper.scales:Recipe',
-               'robertax.studies:paper_scales.Recipe'),
+    # The old place first: robertax.paper was a door, which defines its flags.
+    'SCALES': ('robertax.studies.paper_scales:SCALES',
+               'robertax.paper.scales:SCALES'),
+    'Recipe': ('robertax.studies.paper_scales:Recipe',
+               'robertax.paper.scales:Recipe'),
 }
 # Loaded once. Those that a machine lacks are left out.
 LIBRARIES = (

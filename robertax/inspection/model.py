@@ -60,7 +60,7 @@ class Words(NamedTuple):
   vectors: np.ndarray
 
 
-class TextScore(NamedTuple):
+class Score(NamedTuple):
   """The pseudo-log-likelihood of a text.
 
   Attributes:
@@ -215,7 +215,7 @@ class Model(Network):
       texts: a text or a list.
 
     Returns:
-      `TextScore`, or a list of them: `.total` in nats, `.log_probs` of each
+      `Score`, or a list of them: `.total` in nats, `.log_probs` of each
       token.
 
     Raises:
@@ -245,7 +245,7 @@ class Model(Network):
         for at, number in enumerate(numbers):
           n, place = part[number]
           log_probs[n][place - 1] = found[at, 0]
-    scores = [TextScore([tok.token_text(i) for i in row[1:-1]], found)
+    scores = [Score([tok.token_text(i) for i in row[1:-1]], found)
               for row, found in zip(rows, log_probs)]
     return scores[0] if isinstance(texts, str) else scores
 

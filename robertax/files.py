@@ -485,12 +485,36 @@ def find_damage(path: str, expected: Checksum) -> Damage | None:
   return None
 
 
+def lock(path: str, wait: bool = False) -> tuple[IO, bool | None]:
+  """Opens a local file and locks it for as long as it is open.
+
+  The lock is the kernel's and ends with the process, however that ends.
+
+  Args:
+    path: made if needed; what it holds stays.
+    wait: until no other process has it.
+
+  Returns:
+    The file, and True: it is locked; False: another process has it; None: this
+    disk knows no locks.
+  """
+  file = builtins.open(path, 'a+')
+  try:
+    import fcntl
+    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    return file, True
+  except ImportError:
+    return file, None
+  except OSError as e:
+    return file, False if e.errno in (
+        errno.EWOULDBLOCK, errno.EACCES) else None
+
+
 @contextlib.contextmanager
 def locked(folder: str) -> Iterator[None]:
   """Makes a folder and holds it, once no other process does.
 
-  The lock is the kernel's and ends with the process, however that ends. A
-  bucket has no locks: there two preparations both write the same bytes.
+  A bucket has no locks: there two preparations both write the same bytes.
 
   Raises:
     InputError: the folder cannot be made or written.
@@ -501,16 +525,11 @@ def locked(folder: str) -> Iterator[None]:
   path = os.path.join(folder, '.lock')
   with errors.writing(folder):
     os.makedirs(folder, exist_ok=True)
-    file = open(path, 'w')
+    file, held = lock(path)
+  if held is False:
+    print(f'Another process prepares {folder}: waiting for it.',
+          file=sys.stderr)
+    file.close()
+    file, _ = lock(path, wait=True)
   with file:
-    try:
-      import fcntl
-      try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError:
-        print(f'Another process prepares {folder}: waiting for it.',
-              file=sys.stderr)
-        fcntl.flock(file, fcntl.LOCK_EX)
-    except (ImportError, OSError):
-      pass
     yield

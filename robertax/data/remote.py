@@ -243,17 +243,12 @@ def _own_folder(folder: str, held: contextlib.ExitStack) -> str:
   for number in itertools.count():
     path = os.path.join(folder, str(number))
     os.makedirs(path, exist_ok=True)
-    file = open(os.path.join(path, '.lock'), 'w')
-    try:
-      import fcntl
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    file, ours = files.lock(os.path.join(path, '.lock'))
+    if ours:
       held.enter_context(file)
       return path
-    except BlockingIOError:
-      file.close()
-    except (ImportError, OSError):
-      # Without locks, the folder ends with the process.
-      file.close()
+    file.close()
+    if ours is None:  # Without locks, the folder ends with the process.
       return held.enter_context(
           tempfile.TemporaryDirectory(dir=folder, prefix='process-'))
 

@@ -8,8 +8,6 @@ heartbeat in W/.lease takes its place.
 
 import contextlib
 import dataclasses
-import errno
-import fcntl
 import json
 import math
 import os
@@ -88,19 +86,17 @@ class Lock:
     path = f'{self._workdir}/.lock'
     while not self.held:
       with writing(path):
-        file = open(path, 'a+')
-      try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except OSError as e:
-        file.seek(0)
-        holder = file.read()
-        file.close()
-        if e.errno in (errno.EWOULDBLOCK, errno.EACCES):
-          raise InputError(refusal(self._workdir, holder)) from None
+        file, held = files.lock(path)
+      if not held:
+        with file:
+          file.seek(0)
+          holder = file.read()
+        if held is False:
+          raise InputError(refusal(self._workdir, holder))
         self._lease = Lease(self._workdir)  # This disk has no locks.
       else:
         if not _is_same_file(file, path):
-          file.close()  # Its holder removed it between open and flock.
+          file.close()  # Its holder removed it before it was locked here.
           continue
         self._file = file
         with contextlib.suppress(OSError):  # A full disk: locked without name.

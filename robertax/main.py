@@ -14,7 +14,8 @@ import sys
 from absl import flags
 
 from robertax.errors import InputError
-from robertax.flags import config_flag, given, named, process_flags, run
+from robertax.flags import (
+    config_flag, given, named, one_heap, process_flags, run)
 
 _CONFIG = config_flag()
 _WORKDIR = flags.DEFINE_string(
@@ -30,17 +31,23 @@ def main(argv):
   values = given(_CONFIG, _EXAMPLE)
   if not _WORKDIR.value:
     raise InputError(f'--workdir=FOLDER is needed, such as: {_EXAMPLE}')
-  # Imported here: a wrong flag is answered at once, without loading JAX.
   from robertax.config import parse
+  wanted = parse(values)
+  if wanted.data.backend == 'numpy':
+    one_heap()
+  # Imported here: a wrong flag is answered at once, without loading JAX.
+  import jax
+
   from robertax.inspection import epilogue
   from robertax.parallel import processes
   from robertax.train import loop
 
-  wanted = parse(values)
   processes.start(*(flag.value for flag in _PROCESSES),
                   heartbeat_seconds=wanted.train.peer_timeout_seconds)
   with processes.as_one():
     ended = loop.run(wanted, _WORKDIR.value, named(_CONFIG))
+    # The step's programs are of no more use; what follows compiles its own.
+    jax.clear_caches()
     if processes.first():
       print(epilogue.last_words(ended, ' '.join(['python -m robertax.main',
                                                  *sys.argv[1:]])))

@@ -35,7 +35,8 @@ def load(path: str) -> Model:
   # How it was trained is of no concern here: it may have been on another
   # machine, and numbers are to be those of any other program.
   config = dataclasses.replace(
-      pretrained.config, dtype='float32', attention='auto', remat='none')
+      pretrained.config, dtype='float32', attention='auto', remat='none',
+      layers_unrolled=1)
   made = pretrained.history.get('config', {})
   return Model(jax.tree.map(jax.numpy.asarray, pretrained.params), config,
                pretrained.tokenizer, pretrained.step, pretrained.labels,

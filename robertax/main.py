@@ -15,7 +15,13 @@ from absl import flags
 
 from robertax.errors import InputError
 from robertax.flags import (
-    config_flag, given, named, one_heap, process_flags, run)
+  config_flag,
+  given,
+  named,
+  one_heap,
+  process_flags,
+  run,
+)
 
 _CONFIG = config_flag()
 _WORKDIR = flags.DEFINE_string(

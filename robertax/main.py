@@ -14,14 +14,7 @@ import sys
 from absl import flags
 
 from robertax.errors import InputError
-from robertax.flags import (
-  config_flag,
-  given,
-  named,
-  one_heap,
-  process_flags,
-  run,
-)
+from robertax.flags import config_flag, given, named, process_flags, run
 
 _CONFIG = config_flag()
 _WORKDIR = flags.DEFINE_string(
@@ -38,6 +31,7 @@ def main(argv):
   if not _WORKDIR.value:
     raise InputError(f'--workdir=FOLDER is needed, such as: {_EXAMPLE}')
   from robertax.config import parse
+  from robertax.flags import one_heap
   wanted = parse(values)
   if wanted.data.backend == 'numpy':
     one_heap()

@@ -4,7 +4,7 @@ A page is one self-contained file of HTML: no script, nothing from outside. What
 comes from a corpus or a file is data in all of it, and never markup.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 import dataclasses
 from html import escape
 import io
@@ -13,6 +13,7 @@ import os
 import re
 from typing import Any, NamedTuple
 import warnings
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -81,7 +82,7 @@ def _cell_text(value: Any) -> str:
   return visible(str(value))
 
 
-# Charts as inline SVG.
+# Charts, drawn by matplotlib as SVG inside the page.
 
 
 # CSS variables with a value of their own, so that a page may have others in the
@@ -90,12 +91,15 @@ def _cell_text(value: Any) -> str:
 LIGHT = ('#0072b2', '#d55e00', '#009e73', '#b8488c', '#b87d00', '#3a8fc9')
 DARK = ('#5ab4ec', '#ff9a4d', '#34cfa0', '#ef9fcb', '#f0bd3a', '#9ed6fb')
 WIDTH, HEIGHT = 480, 264  # Units of the viewBox: about a phone's pixels.
-LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 32
+LEFT, RIGHT, TOP, BOTTOM = 58, 22, 12, 32
 MOST_POINTS = 400
 MANY_DOTS = 40  # More are smaller.
-Scale = Callable[[float], float]  # A number -> where it is drawn.
-_DASHES = {'solid': '', 'faint': '', 'dashed': ' stroke-dasharray="6 4"',
-           'dotted': ' stroke-dasharray="1.5 4" stroke-linecap="round"'}
+_INK = '#010101'  # Stands for the colour of the text around the chart.
+# Of a line -> (matplotlib's, the legend's SVG attributes).
+_DASHES = {'solid': ('-', ''), 'faint': ('-', ''),
+           'dashed': ((0, (3, 2)), ' stroke-dasharray="6 4"'),
+           'dotted': ((0, (1, 2)), ' stroke-dasharray="1.5 4" '
+                                   'stroke-linecap="round"')}
 
 
 class ChartLine(NamedTuple):
@@ -123,29 +127,9 @@ def chart_figure(title: str, unit: str, lines: Sequence[ChartLine], *,
   every = np.concatenate([line.values for line in lines])
   lost = int((~np.isfinite(every)).sum())
   every = every[np.isfinite(every)]
-  low, high = float(every.min()), float(every.max())
   # Where some steps tower above the others, only their logarithms fit.
-  log = not zero and low > 0 and high > 50 * float(np.median(every))
-  scale = math.log10 if log else float
-  low, high = scale(low), scale(high)
-  if zero:
-    bottom, top = min(low, 0.0), (high or 1.0) * 1.06
-  else:
-    room = (high - low) * .06 or abs(high) * .1 or 1.0
-    bottom, top = low - room, high + room
-  first = min(float(line.steps[0]) for line in lines)
-  last = max(float(line.steps[-1]) for line in lines)
-  last = last if last > first else first + 1
-
-  def x(step: float) -> float:
-    return LEFT + (step - first) / (last - first) * (WIDTH - LEFT - RIGHT)
-
-  def y(value: float) -> float:
-    return TOP + (top - scale(value)) / (top - bottom) * (
-        HEIGHT - TOP - BOTTOM)
-
-  drawn = [*_grid_lines(first, last, bottom, top, log, x),
-           *(part for line in lines for part in _curve_path(line, x, y))]
+  log = bool(not zero and every.min() > 0
+             and every.max() > 50 * np.median(every))
   if lost:
     note = f'{lost:,} values are not finite: gaps. {note}'
   ends = [(line, _short_number(line.values[np.isfinite(line.values)][-1]))
@@ -158,11 +142,7 @@ def chart_figure(title: str, unit: str, lines: Sequence[ChartLine], *,
       f'<figure><figcaption>{escape(title)} <small>'
       f'{escape(", ".join(filter(None, [unit, "logarithmic" * log])))}</small>'
       '</figcaption>'
-      f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-      f'aria-label="{escape(title)} by step. {escape(caption)}" '
-      'style="width:100%;height:auto;display:block">'
-      f'<title>{escape(title)} by step</title><desc>{escape(caption)}</desc>'
-      f'{"".join(drawn)}</svg>'
+      + _chart_svg(lines, log, zero, f'{title} by step', caption)
       + (f'<div class="legend">{legend}</div>' if legend else '')
       + (f'<p class="note">{escape(note.strip())}</p>' if note else '')
       + '</figure>')
@@ -213,30 +193,94 @@ def css_colour(colour: int | None) -> str:
   return f'var(--c{colour % len(LIGHT)},{LIGHT[colour % len(LIGHT)]})'
 
 
-def _curve_path(line: ChartLine, x: Scale, y: Scale) -> Iterator[str]:
-  faint = line.style == 'faint' or line.colour is None
-  width = 1 if line.style == 'faint' else 2
+def _chart_svg(lines: Sequence[ChartLine], log: bool, zero: bool, title: str,
+               caption: str) -> str:
+  """An <svg> in the page's own colours, whose dots say their values."""
+  import matplotlib
+  from matplotlib.backends.backend_svg import FigureCanvasSVG
+  from matplotlib.figure import Figure
+  # Text stays text, in the page's font; a chart's ids are those of no other.
+  with matplotlib.rc_context({'svg.fonttype': 'none', 'font.size': 14,
+                              'svg.hashsalt': repr(lines)}):
+    figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72))
+    FigureCanvasSVG(figure)
+    axes = figure.add_axes((LEFT / WIDTH, BOTTOM / HEIGHT,
+                            1 - (LEFT + RIGHT) / WIDTH,
+                            1 - (TOP + BOTTOM) / HEIGHT))
+    axes.set_xmargin(0)
+    said = [words for line in lines for words in _draw_line(axes, line)]
+    if log:
+      axes.set_yscale('log')
+    elif zero:
+      axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+    for axis in (axes.xaxis, axes.yaxis):
+      if not (log and axis is axes.yaxis):
+        axis.set_major_locator(matplotlib.ticker.MaxNLocator(
+            5, steps=[1, 2, 2.5, 5, 10], integer=axis is axes.xaxis))
+      axis.set_major_formatter(lambda value, _: _short_number(value))
+      axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+    axes.tick_params(length=0, which='both', labelcolor=_INK, pad=6)
+    axes.grid(axis='y', color=_INK, alpha=.15, linewidth=1)
+    axes.spines[:].set_visible(False)
+    out = io.StringIO()
+    figure.savefig(out, format='svg', transparent=True)
+  return _inline_svg(out.getvalue(), said, title, caption)
+
+
+def _draw_line(axes: Any, line: ChartLine) -> Iterator[str]:
+  """Draws it, and yields what each of its dots says."""
   points = _fewer_points(line.steps, line.values)
-  drawn, pen = [], 'M'
-  for step, value in points:
-    if math.isfinite(value):
-      drawn.append(f'{pen}{x(step):.1f} {y(value):.1f}')
-      pen = 'L'
-    else:
-      pen = 'M'
-  yield (
-      f'<path d="{"".join(drawn)}" fill="none" stroke-width="{width}" '
-      f'stroke-linejoin="round"{_DASHES[line.style]} '
-      f'style="stroke:{css_colour(line.colour)};'
-      f'opacity:{.45 if faint else 1}"/>')
+  look = {'color': _INK if line.colour is None else LIGHT[
+      line.colour % len(LIGHT)],
+          'alpha': .45 if line.style == 'faint' or line.colour is None else 1}
+  axes.plot(*zip(*points), linestyle=_DASHES[line.style][0], **look,
+            linewidth=1 if line.style == 'faint' else 2)
   if line.dots or np.isfinite(line.values).sum() == 1:
-    radius = 3 if len(points) <= MANY_DOTS else 1.5
-    for step, value in points:
-      if math.isfinite(value):
-        caption = f'{line.label}, step {step:,.0f}: {_short_number(value)}'
-        yield (f'<circle cx="{x(step):.1f}" cy="{y(value):.1f}" r="{radius}" '
-               f'style="fill:{css_colour(line.colour)}"><title>{escape(caption)}'
-               '</title></circle>')
+    dots = [(step, value) for step, value in points if math.isfinite(value)]
+    axes.plot(*zip(*dots), 'o', gid='dots', clip_on=False, **look,
+              markersize=6 if len(points) <= MANY_DOTS else 3)
+    yield from (f'{line.label}, step {step:,.0f}: {_short_number(value)}'
+                for step, value in dots)
+
+
+def _inline_svg(text: str, said: Sequence[str], title: str, caption: str
+                ) -> str:
+  """What matplotlib wrote, as an element of a page.
+
+  Args:
+    text: a file of SVG, in which the groups of dots have the id `dots`.
+    said: of each dot.
+    title, caption: what a screen reader says.
+  """
+  root = ElementTree.fromstring(text)
+  colours = {_INK: 'currentColor'} | {
+      colour: css_colour(n) for n, colour in enumerate(LIGHT)}
+  for element in root.iter():  # HTML knows SVG's names without a namespace.
+    element.tag = element.tag.rpartition('}')[2]
+    for key in [key for key in element.attrib if '}' in key]:
+      element.set(key.rpartition('}')[2], element.attrib.pop(key))
+    if style := element.get('style'):
+      style = re.sub('font-family: [^;]*;', '', style)
+      element.set('style', re.sub(
+          '#[0-9a-f]{6}', lambda found: colours.get(found[0], found[0]), style))
+  for parent in [*root.iter()]:
+    for child in [*parent]:
+      if child.tag in ('metadata', 'style'):  # Which would be the whole page's.
+        parent.remove(child)
+  dots = root.findall('.//g[@id="dots"]//use')
+  for use, words in zip(dots, said, strict=True):
+    ElementTree.SubElement(use, 'title').text = words
+  for group in root.iter('g'):
+    group.attrib.pop('id', None)  # Nothing refers to a group.
+  root.attrib |= {'role': 'img', 'aria-label': f'{title}. {caption}',
+                  'style': 'width:100%;height:auto;display:block'}
+  for size in ('width', 'height'):
+    del root.attrib[size]
+  for number, (tag, words) in enumerate((('title', title), ('desc', caption))):
+    element = ElementTree.Element(tag)
+    element.text = words
+    root.insert(number, element)
+  return ElementTree.tostring(root, 'unicode')
 
 
 def _fewer_points(steps: np.ndarray, values: np.ndarray
@@ -253,31 +297,6 @@ def _fewer_points(steps: np.ndarray, values: np.ndarray
       kept.append(part[np.flatnonzero(~np.isfinite(here))[0]])
   kept = sorted({0, *map(int, kept), len(steps) - 1})
   return [(float(steps[i]), float(values[i])) for i in kept]
-
-
-def _grid_lines(first: float, last: float, bottom: float, top: float,
-                log: bool, x: Scale) -> Iterator[str]:
-  axis = 'stroke="currentColor" stroke-width="1" opacity=".15"'
-  text = 'fill="currentColor" opacity=".75" font-size="14"'
-  for tick in _axis_ticks(bottom, top, 5):
-    height = TOP + (top - tick) / (top - bottom) * (HEIGHT - TOP - BOTTOM)
-    yield (f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{height:.1f}" '
-           f'y2="{height:.1f}" {axis}/><text x="{LEFT - 7}" '
-           f'y="{height + 4:.1f}" text-anchor="end" {text}>'
-           f'{_short_number(10 ** tick if log else tick)}</text>')
-  for tick in _axis_ticks(first, last, 5):
-    anchor = 'end' if x(tick) > WIDTH - 34 else 'middle'
-    yield (f'<text x="{x(tick):.1f}" y="{HEIGHT - 9}" text-anchor="{anchor}" '
-           f'{text}>{_short_number(tick)}</text>')
-
-
-def _axis_ticks(low: float, high: float, most: int) -> list[float]:
-  """Round numbers from low to high, `most` of them or a few fewer."""
-  rough = (high - low) / most
-  power = 10 ** math.floor(math.log10(rough))
-  step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= rough)
-  first = math.ceil(low / step - 1e-9)
-  return [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def _short_number(value: float) -> str:
@@ -304,7 +323,7 @@ def _legend_key(colour: int | None, style: str, caption: str) -> str:
   else:
     faint = style == 'faint' or colour is None
     mark = (f'<path d="M0 5H20" stroke-width="{1 if style == "faint" else 2.5}"'
-            f'{_DASHES[style]} style="stroke:{css_colour(colour)};'
+            f'{_DASHES[style][1]} style="stroke:{css_colour(colour)};'
             f'opacity:{.5 if faint else 1}"/>')
   return ('<span style="display:inline-block;margin-right:1em">'
           f'<svg width="{12 if style == "block" else 20}" height="10" '

@@ -18,7 +18,8 @@ def svg(html):
 
 def path(html, number=0):
   """Points of a curve, a list for each unbroken run."""
-  d = [p.get('d') for p in svg(html).iter('path')][number]
+  d = [p.get('d') for p in svg(html).iter('path')
+       if p.get('clip-path') and 'var(--c' in p.get('style')][number]
   return [[tuple(map(float, point.split())) for point in run.split('L')]
           for run in d.split('M')[1:]]
 
@@ -27,18 +28,18 @@ def test_points_are_where_the_axes_say():
   """Against the ticks' own places and numbers."""
   html = page.chart_figure('T', 'u',
                            [ChartLine('a', [0, 50, 200], [3., 1., 7.])])
-  texts = [(t.get('text-anchor'), float(t.get('x')), float(t.get('y')), t.text)
+  texts = [('text-anchor: end' in t.get('style'), float(t.get('x')),
+            float(t.get('y')), float(t.text))
            for t in svg(html).iter('text')]
-  rows = [(y, float(text)) for anchor, x, y, text in texts if x < page.LEFT]
-  columns = [(x, float(text)) for anchor, x, y, text in texts
-             if x >= page.LEFT]
+  rows = [(y, number) for at_left, _, y, number in texts if at_left]
+  columns = [(x, number) for at_left, x, _, number in texts if not at_left]
   assert len(rows) >= 3 and len(columns) >= 3
   slope, start = np.polyfit(*zip(*rows), 1)
   across, left = np.polyfit(*zip(*columns), 1)
   (points,) = path(html)
   for (x, y), step, value in zip(points, [0, 50, 200], [3, 1, 7]):
-    assert across * x + left == pytest.approx(step, abs=1)
-    assert slope * (y + 4) + start == pytest.approx(value, abs=.05)
+    assert across * x + left == pytest.approx(step, abs=.1)
+    assert slope * (y + 5.3) + start == pytest.approx(value, abs=.05)
 
 
 def test_what_is_not_finite_is_a_gap_that_is_counted():
@@ -49,7 +50,8 @@ def test_what_is_not_finite_is_a_gap_that_is_counted():
   assert page.chart_figure('T', 'u', [ChartLine('a', [1], [np.nan])]) == ''
   assert page.chart_figure('T', 'u', []) == ''
   lone = page.chart_figure('T', 'u', [ChartLine('a', [3], [2.])])
-  assert svg(lone).findall('circle')  # A line of one point is none.
+  assert 'a, step 3: 2' in [  # A line of one point is a dot.
+      t.text for t in svg(lone).findall('.//use/title')]
 
 
 def test_no_spike_is_lost_among_many_points():
@@ -109,3 +111,20 @@ def test_smooth_is_the_mean_of_neighbours():
     (6e-4, '6e-4'), (-1.25e-5, '-1.25e-5'), (4e9, '4G'), (2500, '2500')])
 def test_numbers_are_short(value, said):
   assert page._short_number(value) == said
+
+
+def test_a_chart_takes_the_colours_of_the_page_around_it():
+  html = page.chart_figure('T', 'u', [
+      ChartLine('a', [0, 1], [1, 2.], dots=True),
+      ChartLine('b', [0, 1], [2, 2.], None, 'dashed')])
+  styles = ' '.join(e.get('style', '') for e in svg(html).iter())
+  fixed = set(re.findall(r'(?:fill|stroke): (#\w+)', styles))
+  assert not fixed and 'currentColor' in styles and 'var(--c0,' in styles
+  assert '<style' not in html and 'font-family' not in html
+
+
+def test_charts_of_one_page_share_no_id():
+  charts = [page.chart_figure('T', 'u', [ChartLine('a', [0, 1], [1, value])])
+            for value in (2., 3.)]
+  ids = [re.findall(' id="([^"]*)"', html) for html in charts]
+  assert ids[0] and not {*ids[0]} & {*ids[1]}

@@ -1,12 +1,12 @@
-"""BERT base as Devlin et al. 2019 pretrained it; RoBERTa's point of departure.
+"""BERT base as Devlin et al. 2019 pretrained it; RoBERTa started from it.
 
   python -m robertax.main --config=configs/bert_base.py \
       --workdir=runs/bert --config.data.corpora=wiki.jsonl.zst,books.jsonl.zst
 
 WordPiece 30K, SEGMENT-PAIR + NSP, ten static masks, 128 tokens for the first
 900K of 1M steps, Adam without bias correction, b2 .999, no decay on LayerNorm
-and biases, gradients clipped to 1. Set tokenizer.path to BERT's vocab.txt for
-its own pieces.
+and biases, gradients clipped to 1. Set tokenizer.path to BERT's vocab.txt to
+use BERT's own vocabulary.
 Cost (expected): 256 x (900K x 128 x 0.559 + 100K x 512 x 0.602) GFLOP = 2.4e19
 FLOP: 4.1 hours on 32 TPU v5e at 26 % of their 197 TFLOP/s.
 Expect (paper, Table 2, as published): SQuAD 1.1/2.0 F1 88.5/76.3, MNLI-m 84.3,

@@ -4,16 +4,16 @@
       --config.init_from=runs/base --config.data.dir=GLUE
 
 task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte (the default), wnli.
-data.dir: the folder of all official files (or of that task's), or `tfds:`.
-RTE, MRPC and STS-B begin with an MNLI model in the paper:
---config.init_from=runs/mnli, whose body is taken and whose head is dropped.
+data.dir: the official folder of all tasks or of this one, or `tfds:`.
+In the paper RTE, MRPC and STS-B begin with an MNLI model:
+--config.init_from=runs/mnli takes its encoder and drops its head.
 Cost (expected): base, 6 x 86M FLOP a token; 10 epochs of RTE (2,490 x 66
 tokens) are 8.5e14 FLOP, 11 seconds of a v5e at 40 %, of MNLI (392,702 x 39)
 7.9e16, 17 minutes.
 Expect (fairseq's README, dev, RoBERTa base): MNLI 87.6, QNLI 92.8, QQP 91.9,
 RTE 78.7, SST-2 94.8, MRPC 90.2, CoLA 63.6, STS-B 91.2.
-Rates and batches are fairseq's (examples/roberta/config/finetuning); the
-paper's sweep over {1,2,3}e-5 x {16,32} x five seeds: see robertax.sweep.
+Rates and batches are fairseq's (examples/roberta/config/finetuning).
+robertax.sweep runs the paper's sweep: {1,2,3}e-5 x {16,32} x five seeds.
 """
 
 from robertax.config import defaults, take_arg, with_arg

@@ -7,9 +7,9 @@
 Cost (expected): 7,812 steps x 32,768 x 512 tokens x 0.602 GFLOP a token
 = 7.89e+19 FLOP: 10 hours on 32 TPU v5e at 36 % of their 197 TFLOP/s.
 Expect: as many passes over the data as the rows of Table 3 (1M x 256 / 32,768
-updates), and their quality if LAMB does for RoBERTa what it did for BERT: its
-authors give 32K sequences the rate 5e-3 and a fifth of the run as warm-up, from
-which the numbers here are taken. Not in the paper, and never run.
+updates), and their quality if LAMB does for RoBERTa what it did for BERT. The
+rate of 5e-3 and the warm-up of a fifth of the run are its authors' for 32K
+sequences. This is not in the paper, and was never run.
 """
 
 from robertax.config import defaults, with_arg

@@ -1,14 +1,14 @@
-"""First light: a small RoBERTa on the documentation of your own Python.
+"""Quickstart: a small RoBERTa on the documentation of your own Python.
 
   python -m robertax.main --config=configs/quickstart.py \
       --workdir=runs/quickstart
 
 Cost: about 4 minutes on two CPU cores, 1.3 GB of memory, no network.
-Expect: eval/loss 2.6 nats under eval/unigram_loss (README.md has a run).
-Not a row of the paper: 2 layers x 128 and a vocabulary of 2,048, many small
-steps, since with few large ones a model this small stays at the unigram's
-plateau. The text is what every Python installation carries (corpus `python`);
-it is seen less than twice, so there is nothing for dropout to prevent.
+Expect: eval/loss 2.6 nats below eval/unigram_loss (README.md has a run).
+This is no row of the paper: 2 layers x 128 and a vocabulary of 2,048. It takes
+many small steps, since with few large ones so small a model stays at the loss
+of the unigram. The text comes with every Python (corpus `python`). It is seen
+less than twice, so there is no overfitting for dropout to prevent.
 """
 
 from robertax.config import defaults, with_arg

@@ -4,9 +4,9 @@
       --config.init_from=runs/large --config.data.dir=RACE
 
 `:task=race/middle` or `race/high` takes that part alone. data.dir: the official
-folder, {train,dev,test}/{middle,high}/*.txt, or one that has the same as JSON
-lines, {train,dev,test}-{middle,high}.jsonl (or .jsonl.zst, .jsonl.gz): a line
-is what a file is, an object with article, questions, options, answers, id.
+folder, {train,dev,test}/{middle,high}/*.txt, or one with the same as JSON
+lines, {train,dev,test}-{middle,high}.jsonl (or .jsonl.zst, .jsonl.gz). A line
+is an official file: an object with article, questions, options, answers, id.
 `--config.finetune.predict_test=True` answers and scores the test split once.
 Cost (expected): 87,866 questions x 4 x 346 tokens x 4 epochs = 4.9e8 tokens; 6
 x 303M x tokens for large: 8.8e17 FLOP, 3.1 hours at 40 % of a v5e; base 0.9.

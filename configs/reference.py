@@ -1,20 +1,21 @@
-"""The reference run: a curve to lay your own over, on five corpora.
+"""The reference run on five corpora, to compare your own curves with.
 
   python -m robertax.main --config=configs/reference.py \
       --workdir=runs/reference --config.data.corpora='DIR/*.jsonl.zst'
 
 DIR holds books, news, stories, web and wiki: 266 MB of text. The figures of one
-such run are in benchmarks/reference; it and yours on one page:
+such run are in benchmarks/reference. This lays your run over it on one page:
 `python -m robertax.report --workdir=YOURS,benchmarks/reference`.
 
 Cost: 57 minutes on one CPU core, 2 GB of memory, no network.
-Expect: held-out perplexity 39; what it is worth downstream is in the README.
-Not a row of the paper: 2 layers x 256 (1.7M parameters, and 1.0M of ids), rows
-of 64 tokens and later of 128, as BERT's were shorter at first. A model so small
-stays at the unigram's plateau as long as attention finds no neighbours, and few
-positions are soon found: rows of 64 left it after 4M tokens, rows of 128 were
-still there after 4M, rows of 256 after 11M (measured, 2 CPU cores, 2026-11-25).
-It sees a fifth of the text, so there is nothing for dropout to prevent.
+Expect: eval perplexity 39; README.md says what it is worth downstream.
+This is no row of the paper: 2 layers x 256 (1.7M parameters, and 1.0M in the
+token table). Rows have 64 tokens and later 128, as BERT's were shorter at
+first. So small a model stays at the unigram's loss until attention finds the
+neighbours of a token, which it does sooner among few positions: rows of 64 left
+that loss after 4M tokens; rows of 128 had not after 4M, nor rows of 256 after
+11M (measured, 2 CPU cores, 2026-11-25).
+It sees a fifth of the text, so there is no overfitting for dropout to prevent.
 """
 
 from robertax.config import defaults, with_arg

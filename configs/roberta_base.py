@@ -4,12 +4,12 @@
       --workdir=runs/base --config.data.corpora=wiki.jsonl.zst,books.jsonl.zst
 
 Cost (expected): 500K steps x 8,192 x 512 tokens x 0.602 GFLOP a token (6 N +
-attention + head on masked positions) = 1.26e21 FLOP: 0.78 days on 256 TPU v5e
-at 37 % of their 197 TFLOP/s.
+attention + head on masked positions) = 1.26e21 FLOP: 0.82 days on 256 TPU v5e
+at 35 % of their 197 TFLOP/s, as compiled.
 Expect: held-out perplexity 3.68 for 2K x 125K on Books + Wikipedia (paper,
 Table 3: `:batch_size=2048,steps=125000,learning_rate=7e-4`); GLUE dev of
 500K steps on 160 GB: MNLI 87.6, QNLI 92.8, SST-2 94.8 (paper, Table 8).
-Set data.corpora to your text; the five corpora are not handed out.
+Set data.corpora to your text; launch/corpora fetches what is nearest.
 """
 
 from robertax.config import defaults, with_arg

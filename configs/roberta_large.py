@@ -5,10 +5,10 @@
 
 Cost (expected): 500K steps x 8,192 x 512 tokens x 2.010 GFLOP a token (6 N +
 attention + head on masked positions) = 4.2e21 FLOP: 2.4 days on 256 TPU v5e at
-40 % of their 197 TFLOP/s.
+41 % of their 197 TFLOP/s, as compiled.
 Expect (paper, Table 4, 160 GB): SQuAD 1.1/2.0 F1 94.6/89.4, MNLI-m 90.2,
 SST-2 96.4; GLUE dev of Table 5.
-Set data.corpora to your text; the five corpora are not handed out.
+Set data.corpora to your text; launch/corpora fetches what is nearest.
 """
 
 from robertax.config import defaults, with_arg

@@ -6,18 +6,18 @@
 
 data.dir is the folder of the official train-v2.0.json and dev-v2.0.json (or
 those of v1.1, the default). data.train_files and data.eval_files name others,
-several with commas; a slice of a file's articles stands behind it, so that
+with commas between; a file may be followed by a slice of its articles. So
 
   --config.data.train_files='train-v1.1.json[::14],dev-v2.0.json[::2]' \
       --config.data.eval_files='dev-v2.0.json[1::2]'
 
 learns 2.0 from part of 1.1 and every other article of a dev set, and is scored
-on the rest. Ends in predictions.json, nbest_predictions.json and, of 2.0,
+on the rest. It ends in predictions.json, nbest_predictions.json and, for 2.0,
 na_prob.json, which robertax.score takes.
 Cost (expected): 2 epochs of 1.1 are 88K windows of 173 tokens on average
 (measured, GPT-2's BPE), twice: 30M tokens x 6 x 86M (base) = 1.6e16 FLOP, 4
 minutes at 36 % of the 197 TFLOP/s of a TPU v5e; x 6 x 303M (large) = 5.5e16, 13
-minutes. 2.0 has half as many questions again.
+minutes. 2.0 has 1.5 times as many questions.
 Expect (paper): base 90.6/79.7 F1 on dev 1.1/2.0 (Table 2, DOC-SENTENCES);
 large EM/F1 88.9/94.6 on 1.1, 86.5/89.4 on 2.0 (Table 6). Others reached 88.3 on
 2.0 with these numbers, and 89.6 with optim.layer_decay=0.75 at 3e-5.

@@ -1,18 +1,19 @@
-"""Your own labels: texts, or pairs of them, each of one of some classes.
+"""Your own labels: each text, or pair of texts, has one of several classes.
 
   python -m robertax.main --config=configs/text_classification.py \
       --workdir=runs/reviews --config.init_from=runs/mine --config.data.dir=DIR
 
 DIR has train and dev, each .tsv, .csv or .jsonl, with the columns `text` and
-`label`; --config.finetune.text_columns=question,answer and label_column=LABEL
-name others, two texts being a pair. With --config.finetune.predict_test=True
-test, which needs no labels, is answered too: predictions.test.jsonl.
+`label`. --config.finetune.text_columns=question,answer and
+--config.finetune.label_column=LABEL name others; two texts are a pair. With
+--config.finetune.predict_test=True the run also answers test, which needs no
+labels, in predictions.test.jsonl.
 Labels are those of train, the most frequent first; accuracy and macro F1 are of
 dev. Then, from Python: robertax.load('runs/reviews').classify('A text.').
 Cost (expected): 6 x 86M FLOP a token for base; 10 epochs of 10,000 texts of 100
 tokens 5.2e15 FLOP, 65 seconds of a v5e at 40 %.
-Expect: what a sweep says; the paper's ranges are rates of {1,2,3}e-5 and
-batches of {16,32}: robertax.sweep takes this config too.
+Expect: what your data allow. robertax.sweep takes this config too; the paper's
+ranges are rates of {1,2,3}e-5 and batches of {16,32}.
 """
 
 from robertax.config import defaults, with_arg

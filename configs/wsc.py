@@ -4,23 +4,23 @@
       --config.init_from=runs/large --config.data.dir=WSC
 
 data.dir: SuperGLUE's folder with train.jsonl, val.jsonl and test.jsonl.
-`:task=wnli_spans` answers WNLI so: data.dir is GLUE's folder (or WNLI's), and
-`--config.finetune.wsc_dir=WSC` the spans that are trained on; without it WNLI's
-own rows are, laid out as spans.
-`--config.finetune.ranking_loss=margin` is the paper's first loss (Kocijan et
-al. 2019: margin_alpha 1, margin_beta 0); cross_entropy, the default here, is
-fairseq's later one: 92.3 on val where the margin has about 90.
+`:task=wnli_spans` answers WNLI in the same way: data.dir is GLUE's folder (or
+WNLI's). It is trained on WSC with `--config.finetune.wsc_dir=WSC`, and without
+that on WNLI's own rows, laid out as spans.
+`--config.finetune.ranking_loss=margin` is the loss of the paper (Kocijan et al.
+2019: margin_alpha 1, margin_beta 0). cross_entropy, the default here, is
+fairseq's later one, with 92.3 on val where the margin has about 90.
 `--config.finetune.chunker=spacy` takes candidates from spaCy (pip install
-'.[spacy]', and its model en_core_web_lg) instead of from our rules.
+'.[spacy]', and its model en_core_web_lg) instead of our rules.
 Cost (expected): the 259 positive rows with their candidates are 89,378 tokens;
 2,000 updates of 64 rows are 400 epochs, 3.6e7 tokens; 6 x 303M x tokens for
 large: 6.5e16 FLOP, 14 minutes at 40 % of a v5e.
-Expect (fairseq's README, val, large): 91.3, and 92.3 for the best of many:
-seeds differ much, and a sweep over {1,2,3}e-5 x {16,32,64} x {500, ..., 3000}
-updates with the best seven of a hundred is what the paper hands in. WNLI's test
-set: 89.0 (paper, Table 5, ensemble).
-A batch of fairseq's 64 has negative rows too, which have no loss; here all 64
-are positive.
+Expect (fairseq's README, val, large): 91.3, and 92.3 for the best of many.
+Seeds differ much: the paper submits the best seven of a hundred runs of a sweep
+over {1,2,3}e-5 x {16,32,64} x {500, ..., 3000} updates. WNLI's test set: 89.0
+(paper, Table 5, ensemble).
+fairseq's batches of 64 have negative rows too, which have no loss; here all 64
+rows are positive.
 """
 
 from robertax.config import defaults, take_arg, with_arg

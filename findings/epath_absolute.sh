@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# etils: epath.Path('gs://bucket/x').absolute() is a path of this machine.
+# etils: epath.Path('gs://bucket/x').absolute() becomes a local path.
 #
-# `absolute` (new in etils 1.14) and `resolve` take a URL for a relative local
-# path and put the current folder before it, although `is_absolute()` of the
-# same object is True. A program that makes paths absolute before it hands them
-# on, to orbax for one, then writes to $PWD/gs:/bucket/x, and nothing says so.
-# pathlib's own rule is that `absolute` leaves an absolute path as it is.
+# `absolute` (new in etils 1.14) and `resolve` treat a URL as a relative local
+# path and prepend the current folder, although `is_absolute()` of the same
+# object is True. A program that makes paths absolute before it passes them on,
+# for example to orbax, then writes to $PWD/gs:/bucket/x without any message.
+# In pathlib `absolute` leaves an absolute path unchanged.
 #
 # Seen with etils 1.14.0 and 1.15.0, Python 3.11, in /tmp/x:
 #   1.13.0 is_absolute True, absolute (none), resolve /tmp/x/gs:/bucket/y
 #   1.14.0 is_absolute True, absolute /tmp/x/gs:/bucket/y, resolve the same
 #   1.15.0 is_absolute True, absolute /tmp/x/gs:/bucket/y, resolve the same
 #
-# Exit code 0: as seen; 1: the behaviour has changed. Needs python3 and pip.
+# Exit code 0: etils still does this; 1: it has changed. Needs python3 and pip.
 set -euo pipefail
 room=$(mktemp -d)
 trap 'rm -rf "$room"' EXIT

@@ -2,20 +2,19 @@
 # orbax-checkpoint 0.12.8: CheckpointManager('gs://...') needs a package that it
 # neither depends on nor names.
 #
-# Before it lists the steps of a folder in gs://, and before it removes one,
-# orbax asks google-cloud-storage whether the bucket has a hierarchical
-# namespace (gcs_utils.is_hierarchical_namespace_enabled). That package is in
-# none of its requirements, so `pip install orbax-checkpoint` ends in an
-# ImportError at the first save, though tensorstore alone writes the arrays. The
-# question also takes the permission storage.buckets.get, which
-# roles/storage.objectUser lacks.
+# Before orbax lists the steps of a folder in gs://, and before it removes one,
+# it asks google-cloud-storage whether the bucket has a hierarchical namespace
+# (gcs_utils.is_hierarchical_namespace_enabled). orbax does not require that
+# package, so after `pip install orbax-checkpoint` the first save raises an
+# ImportError, although tensorstore alone writes the arrays. The call also needs
+# the permission storage.buckets.get, which roles/storage.objectUser lacks.
 #
 # Seen with orbax-checkpoint 0.12.8, etils 1.15.0, jax 0.10.2, Python 3.11:
 #   gs://bucket/x: ModuleNotFoundError: No module named 'google.cloud'
-# (where another package has made google.cloud: ImportError: cannot import name
-# 'storage' from 'google.cloud').
+# (if another package has installed google.cloud: ImportError: cannot import
+# name 'storage' from 'google.cloud').
 #
-# Exit code 0: as seen; 1: the behaviour has changed. Needs python3 and pip.
+# Exit code 0: orbax still does this; 1: it has changed. Needs python3 and pip.
 set -euo pipefail
 room=$(mktemp -d)
 trap 'rm -rf "$room"' EXIT
@@ -34,7 +33,7 @@ import orbax.checkpoint as ocp
 
 names = 'orbax-checkpoint', 'etils', 'jax', 'tensorstore'
 print(', '.join(f'{name} {importlib.metadata.version(name)}' for name in names))
-# A bucket that is there, without a network or Google's packages.
+# A bucket that exists, without a network or Google's packages.
 fsspec.register_implementation('gcs', MemoryFileSystem, clobber=True)
 epath.Path('gs://bucket/x').mkdir(parents=True)
 try:

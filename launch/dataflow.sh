@@ -5,13 +5,13 @@
 #       --image=I [--workers=N] [--machine=KIND] [--beam=OPTION] \
 #       -- --config=F --config.data.corpora=gs://B/text/*.jsonl [...]
 #
-# Here: pip install 'apache-beam[gcp]==2.77.0' and `gcloud auth
+# This machine needs: pip install 'apache-beam[gcp]==2.77.0' and `gcloud auth
 # application-default login`. --image is built from launch/beam.Dockerfile and
-# pushed to where the project can read it. This machine reads all text once,
-# then the workers tokenize and pack it into gs://B/robertax, which is then
-# --config.data.cache_dir of the run. Killed or failed, the same command goes
-# on from the shards that are finished. --beam is any option of Beam's or
-# Dataflow's, as often as needed.
+# pushed to a registry that the project can read. This machine reads all text
+# once; the workers then tokenize and pack it into gs://B/robertax, which is
+# --config.data.cache_dir of the run. After a kill or a failure the same command
+# goes on from the finished shards. --beam is any option of Beam or Dataflow,
+# and may be given several times.
 set -euo pipefail
 
 dry_run='' project='' region='' bucket='' image='' workers=16
@@ -27,7 +27,7 @@ while (($#)); do
     --machine=*) machine=${1#*=} ;;
     --beam=*) more+=("${1#*=}") ;;
     --) shift; break ;;
-    *) echo "launch/dataflow.sh: $1? Its flags stand before --, prepare's behind."
+    *) echo "launch/dataflow.sh: $1? Its flags come before --, prepare's after."
        exit 2 ;;
   esac >&2
   shift

@@ -8,9 +8,9 @@
 #
 # --tpu=tpu-v5-lite-podslice:16x16 and --gpu=nvidia-h100-80gb:4x8 are the
 # labels of the node pool; --image is built from launch/Dockerfile; --claim is
-# a PersistentVolumeClaim that all pods may write (Filestore), seen as /shared:
-# W and data.cache_dir lie there. A job that is evicted or fails is started
-# again, and goes on.
+# a PersistentVolumeClaim that all pods may write (Filestore), mounted as
+# /shared: W and data.cache_dir are there. A job that is evicted or fails is
+# started again and resumes.
 set -euo pipefail
 
 dry_run='' image='' claim='' tpu='' gpu='' slices=1 name=robertax
@@ -25,7 +25,7 @@ while (($#)); do
     --name=*) name=${1#*=} ;;
     --) shift; break ;;
     log | delete) break ;;
-    *) echo "launch/gke.sh: $1? Its flags stand before --, the run's behind."
+    *) echo "launch/gke.sh: $1? Its flags come before --, the run's after."
        exit 2 ;;
   esac >&2
   shift

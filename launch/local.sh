@@ -3,9 +3,9 @@
 #
 #   launch/local.sh [--dry_run] N --config=F --workdir=W [...]
 #
-# starts `python -m robertax.main` N times with the same flags. Process 0
-# speaks and writes. Ctrl-C or SIGTERM here, or to any one of them, stops all
-# at the same step, saved. Ends with the first exit code that is not 0; whoever
+# starts `python -m robertax.main` N times with the same flags. Process 0 prints
+# and writes. Ctrl-C or SIGTERM here, or to any of them, stops all at the same
+# step, which is saved. The exit code is the first that is not 0; a process that
 # is left 90 s later (PATIENCE) is killed.
 set -euo pipefail
 set -m  # A group for each: Ctrl-C comes here, and is passed on once.

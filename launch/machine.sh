@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# One machine, with whatever it has: GPUs, a TPU, or its CPU.
+# One machine, with what it has: GPUs, a TPU, or its CPU.
 #
 #   launch/machine.sh [--dry_run] --config=F --workdir=W [...]
 #
-# makes .venv with what the machine needs, if it is not there, and starts
-# robertax.main; started again, it goes on. In a Colab notebook, from a clone:
+# makes .venv with what the machine needs, unless it exists, and starts
+# robertax.main. The same command resumes. In a Colab notebook, from a clone:
 #   !bash launch/machine.sh --config=configs/quickstart.py --workdir=/content/w
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

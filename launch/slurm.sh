@@ -4,10 +4,10 @@
 #   launch/slurm.sh [--dry_run] [--nodes=N] [--gpus=N] [--time=T] [--sbatch=F] \
 #       -- --config=F --workdir=W [...]
 #
-# One process a GPU: they find each other by SLURM's variables. Two minutes
-# before its time is up the job saves and goes back into the queue, and so it
-# does after a node failed. W and data.cache_dir lie on a file system that all
-# nodes share. --sbatch=F is a flag for sbatch (-A, -p ...), as often as needed.
+# There is one process a GPU; they find each other by SLURM's variables. Two
+# minutes before its time is up the job saves and goes back into the queue, as
+# after a failed node. W and data.cache_dir are on a file system that all nodes
+# share. --sbatch=F is a flag of sbatch (-A, -p ...); give it several times.
 set -euo pipefail
 
 dry_run='' nodes=1 gpus=8 time=24:00:00 sbatch=()
@@ -19,7 +19,7 @@ while (($#)); do
     --time=*) time=${1#*=} ;;
     --sbatch=*) sbatch+=("#SBATCH ${1#*=}") ;;
     --) shift; break ;;
-    *) echo "launch/slurm.sh: $1? Its flags stand before --, the run's behind."
+    *) echo "launch/slurm.sh: $1? Its flags come before --, the run's after."
        exit 2 ;;
   esac >&2
   shift

@@ -4,13 +4,13 @@
 #   launch/spark.sh [--dry_run] --master=spark://HOST:7077 --image=I \
 #       [--beam=OPTION] -- --config=F --out=/shared/robertax [...]
 #
-# Here: pip install 'apache-beam==2.77.0', and Docker, in which Beam's job
-# server runs meanwhile. --image is built from launch/beam.Dockerfile and known
-# to Docker on each worker; text and --out lie where all of them see them, under
-# the same path: gs://, or a shared folder that the containers mount. With
-# --beam=--environment_type=PROCESS or EXTERNAL robertax lies on the machines
-# themselves. Killed or failed, the same command goes on from the shards that
-# are finished.
+# This machine needs: pip install 'apache-beam==2.77.0', and Docker for Beam's
+# job server. --image is built from launch/beam.Dockerfile and known to Docker
+# on each worker. All of these see the text and --out under the same path:
+# gs://, or a shared folder that the containers mount. With
+# --beam=--environment_type=PROCESS or EXTERNAL robertax is installed on the
+# machines themselves. After a kill or a failure the same command goes on from
+# the finished shards.
 set -euo pipefail
 
 dry_run='' master='' image='' more=()
@@ -21,7 +21,7 @@ while (($#)); do
     --image=*) image=${1#*=} ;;
     --beam=*) more+=("${1#*=}") ;;
     --) shift; break ;;
-    *) echo "launch/spark.sh: $1? Its flags stand before --, prepare's behind."
+    *) echo "launch/spark.sh: $1? Its flags come before --, prepare's after."
        exit 2 ;;
   esac >&2
   shift

@@ -6,14 +6,14 @@
 #
 #   --name=N --zone=Z       of the pod; --project=P, else gcloud's own
 #   --type=v5litepod-256    the slice; --slices=2 for two of them
-#   --spot                  cheaper, and taken away at any time
+#   --spot                  cheaper, and may be taken away at any time
 #   --nfs=HOST:/SHARE       a Filestore share, mounted on every worker as
-#                           /mnt/shared: W and data.cache_dir lie there
+#                           /mnt/shared, for W and data.cache_dir
 #
-# create asks for the pod and waits for it; setup copies this checkout (what is
-# committed) and installs; run starts all workers; log follows; stop saves and
-# ends the run; delete ends the pod and its cost. keep does all of it, and over
-# again when the pod is taken away, until the run is done: the run goes on.
+# create requests the pod and waits for it; setup copies this checkout (what is
+# committed) and installs; run starts all workers; log follows the log; stop
+# saves and ends the run; delete ends the pod and its cost. keep does all of
+# this, and again when the pod is taken away, until the run is complete.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -31,7 +31,7 @@ while (($#)); do
     --nfs=*) nfs=${1#*=} ;;
     create | setup | run | log | stop | delete | keep) action=$1 ;;
     --) shift; break ;;
-    *) echo "launch/tpu_pod.sh: $1? Its flags stand before --, the run's behind."
+    *) echo "launch/tpu_pod.sh: $1? Its flags come before --, the run's after."
        exit 2 ;;
   esac >&2
   shift

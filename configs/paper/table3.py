@@ -4,10 +4,9 @@
       --workdir=runs/table3_2k \
       --config.data.corpora=wiki.jsonl.zst,books.jsonl.zst
 
-`row=256`, `2k`, `8k`, and beyond the paper `32k` by LAMB: what
-configs/table3_256.py, table3_2k.py, table3_8k.py and lamb_32k.py have. All of
-the table, fine-tuning included: `python -m robertax.paper --table=3
---scale=paper`.
+`row=256`, `2k`, `8k`, and beyond the paper `32k` by LAMB, with the values of
+configs/table3_256.py, table3_2k.py, table3_8k.py and lamb_32k.py. The whole
+table, fine-tuning included: `python -m robertax.paper --table=3 --scale=paper`.
 Cost (expected): 256M sequences x 512 tokens x 0.602 GFLOP a token = 7.89e+19
 FLOP each: 10 hours on 32 TPU v5e at 36 % of their 197 TFLOP/s; row 256, of 8
 rows a chip, 13.5 at 26 %, as compiled.

@@ -3,7 +3,7 @@
 #
 #   launch/corpora/books.sh [--dry_run] DIR
 #
-# puts DIR/books/*.parquet there. Then: --config.data.corpora=DIR/books
+# fetches DIR/books/*.parquet. Then: --config.data.corpora=DIR/books
 set -euo pipefail
 
 dry_run=

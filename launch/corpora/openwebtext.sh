@@ -3,7 +3,7 @@
 #
 #   launch/corpora/openwebtext.sh [--dry_run] DIR
 #
-# puts DIR/openwebtext/*.parquet there. Then:
+# fetches DIR/openwebtext/*.parquet. Then:
 # --config.data.corpora=DIR/openwebtext
 set -euo pipefail
 

@@ -3,10 +3,10 @@
 #
 #   launch/corpora/wikipedia.sh [--dry_run] DIR [DATE]
 #
-# puts enwiki's dump of DATE (such as 20260101; latest) there and checks its
-# sum. Then: --config.data.corpora=DIR/enwiki-DATE-pages-articles.xml.bz2
-# (needs the extra `wiki`), or, faster by far on many cores, WikiExtractor's
-# JSON lines: see README.md.
+# fetches enwiki's dump of DATE (such as 20260101; default: latest) and checks
+# its sum. Then: --config.data.corpora=DIR/enwiki-DATE-pages-articles.xml.bz2
+# (needs the extra `wiki`). WikiExtractor's JSON lines are much faster on many
+# cores: README.md has the commands.
 set -euo pipefail
 
 dry_run=
@@ -25,7 +25,7 @@ run curl --fail --location --retry 5 --continue-at - --output "$1/$file" \
     "$from/$file"
 run curl --fail --location --retry 5 --output "$1/enwiki-$date-sha1sums.txt" \
     "$from/enwiki-$date-sha1sums.txt"
-# `latest` is a link: the sums name the day. So it is the sum that is sought.
+# `latest` is a link, and the sums name the day: so the sum is looked for.
 if [[ $dry_run ]]; then
   echo "sha1sum $1/$file"
 else

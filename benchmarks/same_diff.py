@@ -228,8 +228,17 @@ def _tensors(name: str, a: pathlib.Path, b: pathlib.Path) -> list[str]:
 
 def _text(name: str, a: pathlib.Path, b: pathlib.Path) -> list[str]:
   del name
-  return unlike_lines(*(path.read_text(errors='backslashreplace').split('\n')
-                        for path in (a, b)))
+  return unlike_lines(*(_without_drawings(path.read_text(
+      errors='backslashreplace')).split('\n') for path in (a, b)))
+
+
+def _without_drawings(text: str) -> str:
+  """Of each <svg> its label alone, which tells the curves and where they end.
+
+  How they are drawn is a library's, and may change with its version.
+  """
+  return re.sub(r'<svg\b(?:[^>]*?aria-label="([^"]*)")?[^>]*>.*?</svg>',
+                r'<svg>\1</svg>', text, flags=re.DOTALL)
 
 
 def _nothing(name: str, a: pathlib.Path, b: pathlib.Path) -> list[str]:

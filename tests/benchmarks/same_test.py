@@ -298,3 +298,19 @@ def test_planted_changes_are_found(tmp_path):
              for said in found['differences'])
   assert any('step 0 input_ids' in said and 'first at' in said
              for said in found['differences'])
+
+
+def test_of_a_drawing_its_label_is_compared(tmp_path):
+  def page(number, label, path, cell):
+    file = tmp_path / f'{number}.html'
+    file.write_text(f'<svg role="img" aria-label="{label}">\n<path d="{path}"/>'
+                    f'</svg><p>{cell}</p>')
+    return file
+
+  one = page(1, 'loss ends at 3', 'M0 0', '3')
+  assert same_diff.unlike_files(
+      'x.html', one, page(2, 'loss ends at 3', 'M0 0L1 1', '3')) == []
+  assert same_diff.unlike_files(
+      'x.html', one, page(3, 'loss ends at 4', 'M0 0', '3'))
+  assert same_diff.unlike_files(
+      'x.html', one, page(4, 'loss ends at 3', 'M0 0', '4'))

@@ -286,7 +286,7 @@ class Finetune:
     return TuningBatches(
         self.splits[split].examples, batch_size=self.config.data.batch_size,
         seed=self.config.seed, max_length=self.max_length, unit=unit,
-        pad_id=self.tokenizer.pad_id, types=self.model.num_types > 1)
+        pad_id=self.tokenizer.pad_id, types=self.model.pair_types)
 
   def _splits(self) -> dict[str, Split]:
     """The runs of a sweep, whose data are the same, encode them once."""

@@ -456,7 +456,7 @@ class Squad(Finetune):
   def windowing(self) -> Windowing:
     data = self.config.data
     return Windowing(self.max_length, data.doc_stride, data.question_length,
-                     separators=1 if self.model.num_types else 2)
+                     separators=self.model.pair_separators)
 
   def decoded(self, split: str, answers: Answers) -> dict[str, Decoded]:
     """The spans of each question, from the logits of its windows."""

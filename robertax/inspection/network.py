@@ -98,12 +98,6 @@ class Network:
     self._target_log_probs = jax.jit(
         functools.partial(_target_log_probs, config))
 
-  def class_logits(self, input_ids: np.ndarray, segment_ids: np.ndarray,
-                   type_ids: np.ndarray) -> np.ndarray:
-    """float32[B, C] of rows of one example each; types are int32[B, T]."""
-    return np.asarray(self._class_logits(self.params, input_ids, segment_ids,
-                                         type_ids))
-
   def states(self, input_ids: np.ndarray, segment_ids: np.ndarray,
              all_layers: bool = False) -> np.ndarray:
     """float32[B, T, D] of ids, or, of all layers, [N + 1, B, T, D]."""

@@ -276,6 +276,9 @@ class Window:
   def add(self, step: int, sums: dict[str, jax.Array]):
     """Notes a step; judges, once done, the one `run_ahead` steps before it."""
     self._judge.add(step, sums)
+    if self._sums:  # The norms are logged of the last step alone.
+      self._sums[-1] = {name: value for name, value in self._sums[-1].items()
+                        if name not in NORMS}
     self._sums.append(sums)
     self._judge.look(self._run_ahead)
 
@@ -301,7 +304,7 @@ class Window:
     seconds = max(lap['step'] + lap['input_wait'], 1e-9)
     last = {name: float(value) for name, value in sums[-1].items()}
     total = {name: float(np.sum([s[name] for s in sums], dtype=np.float64))
-             for name in last}
+             for name in last if name not in NORMS}
     metrics = self._describe(step, last) | {
         'learning_rate': learning_rate,
         'tokens_per_second': total['token_sum'] / seconds,

@@ -332,14 +332,19 @@ class Utilization:
                ) -> float | None:
     """From 0 to 1; None where the peak is not known (a CPU).
 
-    `sums` and `seconds` are of several steps; all count as having rows of the
-    length of the last, `step`.
+    `sums` and `seconds` are of several steps; of pretraining, all count as
+    having rows of the length of the last, `step`.
     """
     if not self._peak:
       return None
-    data = self._config.data
-    length = (data.first_sequence_length if step <= data.first_sequence_steps
-              else data.sequence_length)
-    targets = (sums['weight_sum'] if self._config.task == MASKED_LM else 0)
-    return (training_flops(self._config.model, sums['token_sum'], targets,
-                           length) / seconds / self._peak)
+    if self._config.task == MASKED_LM:
+      data = self._config.data
+      length = (data.first_sequence_length if step <= data.first_sequence_steps
+                else data.sequence_length)
+      counts = (sums['token_sum'] * length, sums['weight_sum'],
+                sums.get('nsp_weight_sum', 0.0))
+    else:
+      counts = tuple(sums.get(f'{name}_sum', 0.0)
+                     for name in ('attended', 'masked', 'sequence'))
+    return (training_flops(self._config.model, sums['token_sum'], *counts)
+            / seconds / self._peak)

@@ -7,6 +7,7 @@ import signal
 import numpy as np
 
 from robertax import files
+from robertax.errors import beside
 from robertax.inspection import opening, page, report
 from robertax.inspection.model import MASK, Filled, Model
 from robertax.tasks.task import RESULTS, describe_results
@@ -17,6 +18,8 @@ from robertax.train.loop import Run
 def last_words(run: Run, command: str) -> str:
   """The text for a run that has ended; writes its pictures and its report.
 
+  What of these cannot be made is a line on stderr: the run is saved.
+
   Args:
     run: from train.loop.run.
     command: what was typed, to be typed again.
@@ -26,12 +29,13 @@ def last_words(run: Run, command: str) -> str:
     return (f'Stopped by {signal.Signals(run.signal).name} at step {run.step}, '
             f'which is saved. To go on:\n  {command}')
   if run.results:
-    return (f'{describe_results(run.results)}\n'
-            f'Report: {report.write_report(folder)}')
+    return '\n'.join([describe_results(run.results), *_report(folder)])
   if files.exists(path := f'{folder}/{RESULTS}'):
-    with files.open(path) as f:
-      return (f'{folder} is done, nothing was changed.\n'
-              f'{describe_results(json.load(f))}')
+    lines = [f'{folder} is done, nothing was changed.']
+    with beside(f'the run is done, but {path} cannot be read'):
+      with files.open(path) as f:
+        lines.append(describe_results(json.load(f)))
+    return '\n'.join(lines)
   following = (
       'Next, from a Python prompt:\n'
       f'  import robertax; model = robertax.load({folder!r})\n'
@@ -39,17 +43,35 @@ def last_words(run: Run, command: str) -> str:
   if not run.trained:
     return (f'{folder} is done: all {run.step} steps are there, nothing '
             f'was changed.\n{following}')
-  lines = ['Words guessed in text held out from training:']
-  filled = fill_examples(opening.load(folder), run.task.heldout_ids(3))
-  for text, word, guesses in filled:
-    said = ', '.join(f'{g.token.strip()!r} {g.probability:.0%}'
-                     for g in guesses)
-    lines += [f'  {" ".join(text.split())}',
-              f'    guessed {said}; it was {word!r}']
-  report.save_samples(folder, report.gather_samples(
-      workdir.read_config(folder), run.task, run.step, filled))
-  return '\n'.join([*lines, f'Learning curve: {page.learning_curve(folder)}',
-                    f'Report: {report.write_report(folder)}', following])
+  return '\n'.join([*_guesses(run), *_curve(folder), *_report(folder),
+                    following])
+
+
+def _guesses(run: Run) -> list[str]:
+  lines = []
+  with beside(f'the run is done and saved, but without {report.SAMPLES}'):
+    filled = fill_examples(opening.load(run.workdir), run.task.heldout_ids(3))
+    lines += ['Words guessed in text held out from training:']
+    for text, word, guesses in filled:
+      said = ', '.join(f'{g.token.strip()!r} {g.probability:.0%}'
+                       for g in guesses)
+      lines += [f'  {" ".join(text.split())}',
+                f'    guessed {said}; it was {word!r}']
+    report.save_samples(run.workdir, report.gather_samples(
+        workdir.read_config(run.workdir), run.task, run.step, filled))
+  return lines
+
+
+def _curve(folder: str) -> list[str]:
+  with beside('the run is done and saved, but without learning_curve.png'):
+    return [f'Learning curve: {page.learning_curve(folder)}']
+  return []
+
+
+def _report(folder: str) -> list[str]:
+  with beside(f'the run is done and saved, but without {report.REPORT}'):
+    return [f'Report: {report.write_report(folder)}']
+  return []
 
 
 def fill_examples(model: Model, rows: Sequence[np.ndarray]

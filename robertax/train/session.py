@@ -264,13 +264,13 @@ class Trace(Part):
     if not self._running:
       return
     self._running = False
-    jax.profiler.stop_trace()
     traced = f'steps {self._steps[0]} to {self._steps[1]} are traced'
     try:
+      jax.profiler.stop_trace()
       if self._local:
         self._upload()
       print(f'{traced}: xprof {self._workdir}', file=sys.stderr)
-    except OSError as e:
+    except (OSError, RuntimeError) as e:  # XLA's errors are RuntimeErrors.
       print(f'{traced}, but this cannot be written to {self._workdir}: {e}',
             file=sys.stderr)
 

@@ -12,6 +12,7 @@ from robertax.parallel.mesh import make_mesh, steps_ahead
 from robertax.parallel.processes import Peers
 from robertax.tasks import Task
 from robertax.train import session
+from robertax.train.checkpoint import hushed
 from robertax.train.clock import Clock, Watchdog
 from robertax.train.divergence import rolling_back
 from robertax.train.evaluate import conclude, is_concluded
@@ -52,7 +53,7 @@ def run(config: Config, workdir: str, named: Collection[str] = ()) -> Run:
     InputError: wrong input of any kind.
     Diverged: the run diverged, and optim.on_divergence is not to go on.
   """
-  with Lock(workdir) as lock:
+  with hushed(), Lock(workdir) as lock:
     return rolling_back(lambda: _attempt(config, workdir, named, lock), workdir,
                         config.optim)
 

@@ -98,7 +98,7 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
   summary = summarize_sweep(found, best)
   kept = sorted(set(summary.pop('together', ())))
   for path in kept:
-    if not os.path.isdir(f'{path}/{BEST_FOLDER}'):
+    if workdir.weights_step(path) is None:
       # It is of a sweep without `best`.
       ended = _run_again(configs[path], path, named,
                          'its weights were not kept')

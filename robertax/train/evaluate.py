@@ -37,7 +37,7 @@ from robertax.tasks import TASKS, FinetuningTask, PretrainingTask, Task
 from robertax.tasks.task import RESULTS
 from robertax.train import checkpoint
 from robertax.train.checkpoint import Checkpoints
-from robertax.train.facts import Damaged
+from robertax.train.facts import Damaged, read_facts
 from robertax.train.step import eval_step, output_step
 from robertax.train.workdir import (
     BEST_FOLDER,
@@ -259,13 +259,25 @@ class Best:
       saved = checkpoint.saved_steps(self._folder)
       with writing(self._folder):
         for step in saved:
-          if step not in known:
+          if step not in known or self._is_stale(step):
             checkpoint.abandon_step(self._folder, step)
-      return [list(known.items()), [step for step in saved if step in known]]
+      return [list(known.items()), checkpoint.saved_steps(self._folder)]
 
     # One process looks: the others may see an older state of a shared disk.
     known, kept = processes.gather(processes.together(look))[0]
     return {step: self._sign * value for step, value in known}, kept
+
+  def _is_stale(self, step: int) -> bool:
+    """Whether the checkpoint of this step has other weights: then these are of
+    a future that an earlier version of this program gave up, and left here.
+    """
+    try:
+      sums = [facts and facts['sums']['params'] for facts in (
+          read_facts(folder, step) for folder in (
+              self._folder, f'{self._workdir}/checkpoints'))]
+    except (Damaged, KeyError):  # Known when it is read.
+      return False
+    return None not in sums and sums[0] != sums[1]
 
   def _withdraw(self):
     """Removes results, with which the run would pass for concluded."""

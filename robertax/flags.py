@@ -137,8 +137,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _help(parse: Callable[[str], None], arg: str):
-  """Parses a flag that prints help, where absl ends with 1: help is no error.
-  """
+  """Parses a flag that prints help, behind which absl ends with 1."""
   try:
     parse(arg)
   except SystemExit:

@@ -150,13 +150,9 @@ def fetch_behind(batches: Iterable[T], start: Callable[[T], Any], behind: int
                  ) -> Iterator[tuple[T, Any]]:
   """Yields each batch with its result, fetched to the host.
 
-  A result is fetched when `behind` batches after it have been started, so that
-  the devices do not wait for the host between two batches.
-
-  Args:
-    batches: in the order of the results.
-    start: begins to compute the result of a batch, a pytree of jax.Arrays.
-    behind: 0 where two programs must not run at once (parallel.mesh).
+  `start` begins to compute the result of a batch, a pytree of jax.Arrays. It is
+  fetched when `behind` later ones are begun: the devices need not wait for the
+  host, unless two programs must not run at once (parallel.mesh.steps_ahead).
   """
   under_way = deque()
   for batch in batches:

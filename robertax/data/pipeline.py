@@ -365,11 +365,9 @@ def _tensorflow():
   level = 'TF_CPP_MIN_LOG_LEVEL'
   ours = level not in os.environ
   os.environ.setdefault(level, '2')
-  try:
-    import tensorflow as tf
-  finally:
-    if ours:  # It is read by now; the caller's environment stays as it was.
-      os.environ.pop(level, None)
+  import tensorflow as tf
+  if ours:  # It is read by now; the caller's environment stays as it was.
+    os.environ.pop(level, None)
   try:
     tf.config.set_visible_devices([], 'GPU')
   except RuntimeError:

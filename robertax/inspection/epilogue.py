@@ -28,50 +28,47 @@ def last_words(run: Run, command: str) -> str:
   if run.signal:
     return (f'Stopped by {signal.Signals(run.signal).name} at step {run.step}, '
             f'which is saved. To go on:\n  {command}')
-  if run.results:
-    return '\n'.join([describe_results(run.results), *_report(folder)])
-  if files.exists(path := f'{folder}/{RESULTS}'):
-    lines = [f'{folder} is done, nothing was changed.']
-    with beside(f'the run is done, but {path} cannot be read'):
-      with files.open(path) as f:
-        lines.append(describe_results(json.load(f)))
-    return '\n'.join(lines)
+  made = {
+      report.SAMPLES: lambda: _guesses(run),
+      'learning_curve.png': lambda: (
+          f'Learning curve: {page.learning_curve(folder)}'),
+      report.REPORT: lambda: f'Report: {report.write_report(folder)}'}
   following = (
       'Next, from a Python prompt:\n'
       f'  import robertax; model = robertax.load({folder!r})\n'
       "  model.fill_mask('This function returns the <mask> of a list.')")
-  if not run.trained:
-    return (f'{folder} is done: all {run.step} steps are there, nothing '
-            f'was changed.\n{following}')
-  return '\n'.join([*_guesses(run), *_curve(folder), *_report(folder),
-                    following])
-
-
-def _guesses(run: Run) -> list[str]:
   lines = []
-  with beside(f'the run is done and saved, but without {report.SAMPLES}'):
-    filled = fill_examples(opening.load(run.workdir), run.task.heldout_ids(3))
-    lines += ['Words guessed in text held out from training:']
-    for text, word, guesses in filled:
-      said = ', '.join(f'{g.token.strip()!r} {g.probability:.0%}'
-                       for g in guesses)
-      lines += [f'  {" ".join(text.split())}',
-                f'    guessed {said}; it was {word!r}']
-    report.save_samples(run.workdir, report.gather_samples(
-        workdir.read_config(run.workdir), run.task, run.step, filled))
-  return lines
+  if run.results:
+    lines, following = [describe_results(run.results)], ''
+    made = {report.REPORT: made[report.REPORT]}
+  elif files.exists(path := f'{folder}/{RESULTS}'):
+    lines, following = [f'{folder} is done, nothing was changed.'], ''
+    made = {f'what {path} says': lambda: _said(path)}
+  elif not run.trained:
+    lines, made = [f'{folder} is done: all {run.step} steps are there, nothing '
+                   'was changed.'], {}
+  for name, make in made.items():
+    with beside(f'the run is done and saved, but without {name}'):
+      lines.append(make())
+  return '\n'.join(filter(None, [*lines, following]))
 
 
-def _curve(folder: str) -> list[str]:
-  with beside('the run is done and saved, but without learning_curve.png'):
-    return [f'Learning curve: {page.learning_curve(folder)}']
-  return []
+def _said(path: str) -> str:
+  with files.open(path) as f:
+    return describe_results(json.load(f))
 
 
-def _report(folder: str) -> list[str]:
-  with beside(f'the run is done and saved, but without {report.REPORT}'):
-    return [f'Report: {report.write_report(folder)}']
-  return []
+def _guesses(run: Run) -> str:
+  filled = fill_examples(opening.load(run.workdir), run.task.heldout_ids(3))
+  lines = ['Words guessed in text held out from training:']
+  for text, word, guesses in filled:
+    said = ', '.join(f'{g.token.strip()!r} {g.probability:.0%}'
+                     for g in guesses)
+    lines += [f'  {" ".join(text.split())}',
+              f'    guessed {said}; it was {word!r}']
+  report.save_samples(run.workdir, report.gather_samples(
+      workdir.read_config(run.workdir), run.task, run.step, filled))
+  return '\n'.join(lines)
 
 
 def fill_examples(model: Model, rows: Sequence[np.ndarray]

@@ -110,13 +110,6 @@ class Network:
     return np.asarray(self._log_probs(self.params, input_ids, segment_ids,
                                       positions))
 
-  def target_log_probs(self, input_ids: np.ndarray, segment_ids: np.ndarray,
-                       positions: np.ndarray, targets: np.ndarray
-                       ) -> np.ndarray:
-    """log p of `targets` at `positions`, both int32[B, M]: float32[B, M]."""
-    return np.asarray(self._target_log_probs(
-        self.params, input_ids, segment_ids, positions, targets))
-
 
 def _encoded(config, params, input_ids, segment_ids, type_ids=None,
              all_layers=False):
@@ -146,5 +139,6 @@ def _log_probs(config, params, input_ids, segment_ids, positions):
 
 def _target_log_probs(config, params, input_ids, segment_ids, positions,
                       targets):
+  """log p of `targets` at `positions`, both int32[B, M]: float32[B, M]."""
   log_probs = _log_probs(config, params, input_ids, segment_ids, positions)
   return jnp.take_along_axis(log_probs, targets[..., None], axis=-1)[..., 0]

@@ -30,6 +30,7 @@ from robertax.tasks.task import (
     RESULTS,
     describe_results,
     json_lines,
+    score_text,
     write_results,
 )
 from robertax.train import loop, workdir
@@ -164,17 +165,18 @@ def summarize_sweep(found: dict[tuple[float, int, int],
   for rate, batch in dict.fromkeys((r, b) for r, b, _ in found):
     runs = {s: x[0] for (r, b, s), x in found.items()
             if (r, b) == (rate, batch)}
-    values = [run['value'] for run in runs.values()]
-    ranks = list(map(_rank, values))
-    known = all(map(workdir.is_value, values))
+    # A run without a score is below all others; in JSON it has null again.
+    values = [run['value'] if workdir.is_value(run['value']) else -math.inf
+              for run in runs.values()]
     settings.append({
         'learning_rate': rate, 'batch_size': batch, 'seeds': list(runs),
-        'values': values, 'median': _value(statistics.median(ranks)),
-        'lowest': _value(min(ranks)), 'highest': _value(max(ranks)),
-        'deviation': statistics.pstdev(values) if known else None,
+        'values': values, 'median': statistics.median(values),
+        'lowest': min(values), 'highest': max(values),
+        'deviation': (math.nan if -math.inf in values else
+                      statistics.pstdev(values)),
         'degenerate': [s for s, run in runs.items() if run['degenerate']]})
   # Of equal ones the first: the order of the sweep, whatever ran when.
-  chosen = max(settings, key=lambda s: _rank(s['median']))
+  chosen = max(settings, key=lambda s: s['median'])
   kept = ('task', 'metric', 'split', 'rows', 'data', 'train_rows',
           'train_data', 'init_from', 'init_step', 'labels')
   summary = {
@@ -185,27 +187,15 @@ def summarize_sweep(found: dict[tuple[float, int, int],
       'degenerate': len(chosen['degenerate']) * 2 >= len(chosen['seeds'])}
   if best:
     ranked = sorted(zip(chosen['values'], chosen['seeds']),
-                    key=lambda pair: (-_rank(pair[0]), pair[1]))[:best]
+                    key=lambda pair: (-pair[0], pair[1]))[:best]
     summary['together'] = [
         found[chosen['learning_rate'], chosen['batch_size'], seed][1]
         for _, seed in ranked]
   return summary
 
 
-def _rank(value: float | None) -> float:
-  """A score, to be compared: one that is not finite is below all others."""
-  return value if workdir.is_value(value) else -math.inf
-
-
-def _value(rank: float) -> float | None:
-  return rank if workdir.is_value(rank) else None
-
-
 def sweep_table(summary: dict[str, Any]) -> str:
   """The sweep for people: a line for each setting."""
-  def number(value: float | None) -> str:
-    return 'none' if value is None else f'{value:.2f}'
-
   lines = [
       f'{summary["task"]}: {summary["metric"]} on {summary["split"]} '
       f'({summary["rows"]} rows of {summary["data"]}), best epoch of each run, '
@@ -216,11 +206,11 @@ def sweep_table(summary: dict[str, Any]) -> str:
     seeds = row['seeds']
     lines.append(
         f'{row["learning_rate"]:>8g} {row["batch_size"]:>6} '
-        f'{number(row["median"]):>8} {number(row["lowest"]):>8} '
-        f'{number(row["highest"]):>8} {number(row["deviation"]):>10} '
+        f'{score_text(row["median"]):>8} {score_text(row["lowest"]):>8} '
+        f'{score_text(row["highest"]):>8} {score_text(row["deviation"]):>10} '
         f'{len(row["degenerate"]):>10}  '
         f'{seeds[0]} to {seeds[-1]}')
-  lines.append(f'best median: {number(summary["value"])} with rate '
+  lines.append(f'best median: {score_text(summary["value"])} with rate '
                f'{summary["learning_rate"]:g} and batch '
                f'{summary["batch_size"]}')
   if 'ensemble' in summary:

@@ -77,19 +77,14 @@ def from_dict(nested: dict[str, Any], like: Any) -> Any:
 
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
-  """Hides, inside, what orbax and asyncio print of errors that are raised.
-
-  The caller's loggers and hooks are as before afterwards.
-  """
-  # The first error in a thread of orbax is raised where one waits for the
-  # thread: tracebacks of the others need not be printed as well. Nor is it news
-  # that a folder opened to be read is only read.
+  """Hides, inside, what orbax and asyncio print of errors that are raised."""
+  # The first in a thread of orbax is raised where one waits for the thread: the
+  # others need not be printed. Nor is it news that a folder is only read.
   def is_news(record: logging.LogRecord) -> bool:
     return 'orbax' not in record.pathname or not (
         record.exc_info or re.search('read.only', str(record.msg)))
 
-  # It also ends the save and its event loop; threads of tensorstore that report
-  # the others each print that it is closed.
+  # It ends the save and its event loop too, which tensorstore's threads say.
   def hook(unraisable):
     if unraisable.exc_type is not RuntimeError or (
         str(unraisable.exc_value) != 'Event loop is closed'):

@@ -268,16 +268,14 @@ class Best:
     return {step: self._sign * value for step, value in known}, kept
 
   def _is_stale(self, step: int) -> bool:
-    """Whether the checkpoint of this step has other weights: then these are of
-    a future that an earlier version of this program gave up, and left here.
-    """
+    """Whether its checkpoint has other weights: earlier versions left such."""
     try:
-      sums = [facts and facts['sums']['params'] for facts in (
-          read_facts(folder, step) for folder in (
-              self._folder, f'{self._workdir}/checkpoints'))]
-    except (Damaged, KeyError):  # Known when it is read.
+      kept, saved = (read_facts(folder, step) for folder in (
+          self._folder, f'{self._workdir}/checkpoints'))
+      return bool(kept and saved) and (
+          kept['sums']['params'] != saved['sums']['params'])
+    except (Damaged, KeyError):  # Told when it is read.
       return False
-    return None not in sums and sums[0] != sums[1]
 
   def _withdraw(self):
     """Removes results, with which the run would pass for concluded."""

@@ -303,9 +303,8 @@ def weights_config(workdir: str) -> Config:
   """
   config = read_config(workdir)
   if config is None:
-    found = ('it has no config.json' if files.exists(workdir) else
-             'it does not exist')
-    raise InputError(f'{workdir!r} is not a workdir of robertax: {found}.')
+    raise InputError(f'{workdir!r} is not a workdir of robertax: it ' + (
+        'has no config.json.' if files.exists(workdir) else 'does not exist.'))
   # A sweep keeps only the best weights of some runs.
   if not any(files.isdir(f'{workdir}/{folder}')
              for folder in ('checkpoints', BEST_FOLDER)):

@@ -203,4 +203,4 @@ def test_a_saved_run_ends_well_where_nothing_of_it_can_be_drawn(
   ended = dataclasses.replace(run, workdir=str(folder), task=None, trained=0)
   assert epilogue.last_words(ended, 'again') == (
       f'{folder} is done, nothing was changed.')
-  assert 'results.json cannot be read' in capsys.readouterr().err
+  assert 'results.json says: JSONDecodeError' in capsys.readouterr().err

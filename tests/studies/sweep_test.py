@@ -3,6 +3,7 @@
 import pytest
 
 from robertax.studies.sweep import summarize_sweep, sweep_table
+from robertax.tasks.task import plain_values
 
 RUN = {'task': 'glue/stsb', 'metric': 'pearson', 'split': 'dev', 'rows': 9,
        'data': 'dev.tsv', 'train_rows': 9, 'train_data': 'train.tsv',
@@ -18,9 +19,9 @@ def swept(**values):
 
 @pytest.mark.parametrize('none', [None, float('nan')])
 def test_a_run_without_a_score_is_below_all_others(none):
-  found = summarize_sweep(swept(
+  found = plain_values(summarize_sweep(swept(
       r1=[none, none, 90.0], r2=[70.0, none, 80.0], r3=[60.0, 65.0, 66.0]),
-      best=2)
+      best=2))
   assert (found['learning_rate'], found['value']) == (2.0, 70.0)
   assert found['together'] == ['r2-2', 'r2-0']
   first, second, third = found['settings']
@@ -35,5 +36,7 @@ def test_a_run_without_a_score_is_below_all_others(none):
 
 def test_a_sweep_without_any_score():
   found = summarize_sweep(swept(r1=[None] * 3, r2=[None] * 3), best=1)
-  assert (found['value'], found['together']) == (None, ['r1-0'])
+  assert found['together'] == ['r1-0']
   assert 'best median: none' in sweep_table(found)
+  assert plain_values(found)['value'] is None
+  assert sweep_table(plain_values(found)) == sweep_table(found)

@@ -19,11 +19,12 @@ import pathlib
 import random
 import time
 
-from absl import app, flags
+from absl import flags
 
 from robertax.corpus.documents import resolve
 from robertax.corpus.sentences import SPLITTERS, lines
 from robertax.errors import InputError
+from robertax.flags import run
 
 GOLD = pathlib.Path(__file__).parent / 'sentences_gold.txt'
 _DATA = flags.DEFINE_string('data', '', 'Text, as data.corpora names it.')
@@ -200,4 +201,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  run(main)

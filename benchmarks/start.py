@@ -43,7 +43,7 @@ from benchmarks.training import ROOT, environment, last_step
 STEPS = 20
 LONGEST = 3600.0  # Seconds of a process, before it counts as hung.
 _POLL = 0.005
-_HELP = (0, 1)  # absl's --help ends with 1.
+_HELP = (0, 1)  # 1 of older builds.
 _LOAD = ('import sys, robertax; '
          'robertax.load(sys.argv[1]).fill_mask("The <mask> of a list.")')
 _CONFIG = '--config=configs/quickstart.py'

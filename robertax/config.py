@@ -457,6 +457,16 @@ class ModelConfig:
     if self.dtype not in ('float32', 'bfloat16'):
       raise InputError(f'model.dtype={self.dtype!r}: float32 or bfloat16.')
 
+  @property
+  def pair_types(self) -> bool:
+    """Whether A and B of a pair differ in type: a single type says nothing."""
+    return self.num_types > 1
+
+  @property
+  def pair_separators(self) -> int:
+    """How many `</s>` stand between A and B: 1 in BERT, 2 in RoBERTa."""
+    return 1 if self.pair_types else 2
+
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:

@@ -100,6 +100,27 @@ def first_line(error: BaseException) -> str:
   return (str(error).strip().splitlines() or [repr(error)])[0]
 
 
+@contextlib.contextmanager
+def beside(work: str):
+  """Around what a run makes when its work is saved: an error is one line."""
+  try:
+    yield
+  except Exception as e:
+    what = str(e) if isinstance(e, InputError) else (
+        f'{type(e).__name__}: {first_line(e)}')
+    print(f'robertax: {work}: {what}', file=sys.stderr, flush=True)
+
+
+def say(text: str):
+  """Prints what a run says when its work is saved: stdout may be full."""
+  try:
+    print(text, flush=True)
+  except OSError as e:
+    print(f'robertax: all is done and saved, but stdout: {e}', file=sys.stderr)
+    # Python would try once more at its end, and end with another code.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def door(main: Callable) -> Callable:
   """Wraps a command's main: an InputError becomes a line and its exit code."""
   @functools.wraps(main)

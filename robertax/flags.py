@@ -8,6 +8,7 @@ import atexit
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import ctypes
+import functools
 import os
 import re
 import signal
@@ -116,6 +117,9 @@ def _leave(number: int, frame):
 
 def _parse(argv: Sequence[str]) -> list[str]:
   read = argv
+  for name in ('help', 'helpshort', 'helpfull', 'helpxml'):
+    flag = flags.FLAGS[name]
+    flag.parse = functools.partial(_help, flag.parse)
   try:
     with _local_config(argv) as read:
       left = flags.FLAGS(read)
@@ -127,13 +131,17 @@ def _parse(argv: Sequence[str]) -> list[str]:
     if why is None:
       raise
     _stop(why.replace(here, _config_path(argv)) if here else why)
-  if flags.FLAGS.help or flags.FLAGS['helpfull'].value or (
-      flags.FLAGS['helpshort'].value):
-    app.usage(shorthelp=True, writeto_stdout=True)
-    sys.exit(0)
   if len(left) > 1:
     _stop(f'unexpected argument {left[1]!r}: flags begin with --.')
   return left
+
+
+def _help(parse: Callable[[str], None], arg: str):
+  """Parses a flag that prints help, behind which absl ends with 1."""
+  try:
+    parse(arg)
+  except SystemExit:
+    sys.exit(0)
 
 
 @contextlib.contextmanager

@@ -3,10 +3,11 @@
 import errno
 import os
 import pathlib
+import sys
 
 import pytest
 
-from robertax.errors import InputError, door, writing
+from robertax.errors import InputError, beside, door, say, writing
 
 FULL = pathlib.Path('/dev/full')
 
@@ -138,3 +139,28 @@ def test_a_door_gives_back_what_main_gives():
 
 def test_an_input_error_is_a_value_error():
   assert issubclass(InputError, ValueError)
+
+
+@pytest.mark.parametrize('error, words', [
+    (InputError('cannot write x: the disk is full'),
+     'cannot write x: the disk is full'),
+    (ImportError("No module named 'matplotlib'\nmore"),
+     "ImportError: No module named 'matplotlib'")])
+def test_what_fails_beside_saved_work_is_a_line(capsys, error, words):
+  with beside('the run is saved, but without a picture'):
+    raise error
+  assert capsys.readouterr().err == (
+      f'robertax: the run is saved, but without a picture: {words}\n')
+
+
+def test_a_full_stdout_is_no_error_of_saved_work(monkeypatch, capsys):
+  if not FULL.exists():
+    pytest.skip('no /dev/full here, the disk that is always full')
+  with FULL.open('w') as out:
+    monkeypatch.setattr(sys, 'stdout', out)
+    say('done')
+    out.flush()  # As Python does at its end.
+  monkeypatch.undo()
+  assert capsys.readouterr().err == (
+      'robertax: all is done and saved, but stdout: [Errno 28] No space left '
+      'on device\n')

@@ -128,3 +128,29 @@ def test_a_remote_config_file(tmp_path, joined):
   assert missing.returncode == 2
   assert missing.stderr == ('robertax: error: cannot read --config=fake://bucket'
                             '/y.py: No such file or directory.\n')
+
+
+@pytest.mark.parametrize('door, flags', [
+    ('main', ['--config=configs/quickstart.py', '--help']),
+    ('score', ['--helpfull']), ('paper', ['--helpshort'])])
+def test_help_is_no_error(door, flags):
+  done = subprocess.run(
+      [sys.executable, '-m', f'robertax.{door}', *flags], cwd=ROOT, text=True,
+      capture_output=True, timeout=100,
+      env=os.environ | {'PYTHONPATH': str(ROOT)})
+  assert (done.returncode, done.stderr) == (0, '')
+  assert f'python -m robertax.{door}' in done.stdout
+
+
+QUITTER = '''
+import sys
+def get_config():
+  sys.exit(1)
+'''
+
+
+def test_a_config_file_that_ends_the_command_is_no_help(tmp_path):
+  (tmp_path / 'config.py').write_text(QUITTER)
+  process = start(tmp_path / 'config.py')
+  process.communicate(timeout=100)
+  assert process.returncode == 1

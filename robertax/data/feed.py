@@ -1,11 +1,12 @@
 """Host batches -> arrays on the mesh, ahead of the step that needs them.
 
 `Prefetch` runs any iterator ahead in a thread of its own, `Feed` one of batches
-which it lays on the devices. `local_rows` says which rows of the global batch
-this process makes.
+which it lays on the devices. `fetch_behind` takes results back. `local_rows`
+says which rows of the global batch this process makes.
 """
 
 import atexit
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 import contextlib
 import queue
@@ -143,6 +144,24 @@ class Feed(Prefetch[dict[str, jax.Array]]):
               for name, value in batch.items() if name not in HOST_ONLY}
 
     super().__init__(batches, depth, place)
+
+
+def fetch_behind(batches: Iterable[T], start: Callable[[T], Any], behind: int
+                 ) -> Iterator[tuple[T, Any]]:
+  """Yields each batch with its result, fetched to the host.
+
+  `start` begins to compute the result of a batch, a pytree of jax.Arrays. It is
+  fetched when `behind` later ones are begun: the devices need not wait for the
+  host, unless two programs must not run at once (parallel.mesh.steps_ahead).
+  """
+  under_way = deque()
+  for batch in batches:
+    under_way.append((batch, start(batch)))
+    if len(under_way) > behind:
+      before, result = under_way.popleft()
+      yield before, jax.device_get(result)
+  for batch, result in under_way:
+    yield batch, jax.device_get(result)
 
 
 def host_rows(batch_size: int, micro_batches: int, process_index: int,

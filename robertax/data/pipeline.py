@@ -362,8 +362,12 @@ def _try_tensorflow() -> None:
 
 def _tensorflow():
   """tensorflow, kept off the accelerators: those are JAX's."""
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  level = 'TF_CPP_MIN_LOG_LEVEL'
+  ours = level not in os.environ
+  os.environ.setdefault(level, '2')
   import tensorflow as tf
+  if ours:  # It is read by now; the caller's environment stays as it was.
+    os.environ.pop(level, None)
   try:
     tf.config.set_visible_devices([], 'GPU')
   except RuntimeError:

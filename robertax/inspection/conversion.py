@@ -169,7 +169,7 @@ def sentence_batch(tokenizer: Tokenizer,
   at = np.arange(length)
   return {'input_ids': ids, 'segment_ids': (at < lengths).astype(np.int32),
           'type_ids': ((at >= lengths // 2) & (at < lengths)
-                       & (config.num_types > 1)).astype(np.int32)}
+                       & config.pair_types).astype(np.int32)}
 
 
 def our_outputs(pretrained: Pretrained, batch: dict[str, np.ndarray]

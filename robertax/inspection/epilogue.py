@@ -7,6 +7,7 @@ import signal
 import numpy as np
 
 from robertax import files
+from robertax.errors import beside
 from robertax.inspection import opening, page, report
 from robertax.inspection.model import MASK, Filled, Model
 from robertax.tasks.task import RESULTS, describe_results
@@ -17,6 +18,8 @@ from robertax.train.loop import Run
 def last_words(run: Run, command: str) -> str:
   """The text for a run that has ended; writes its pictures and its report.
 
+  What of these cannot be made is a line on stderr: the run is saved.
+
   Args:
     run: from train.loop.run.
     command: what was typed, to be typed again.
@@ -25,31 +28,47 @@ def last_words(run: Run, command: str) -> str:
   if run.signal:
     return (f'Stopped by {signal.Signals(run.signal).name} at step {run.step}, '
             f'which is saved. To go on:\n  {command}')
-  if run.results:
-    return (f'{describe_results(run.results)}\n'
-            f'Report: {report.write_report(folder)}')
-  if files.exists(path := f'{folder}/{RESULTS}'):
-    with files.open(path) as f:
-      return (f'{folder} is done, nothing was changed.\n'
-              f'{describe_results(json.load(f))}')
+  made = {
+      report.SAMPLES: lambda: _guesses(run),
+      'learning_curve.png': lambda: (
+          f'Learning curve: {page.learning_curve(folder)}'),
+      report.REPORT: lambda: f'Report: {report.write_report(folder)}'}
   following = (
       'Next, from a Python prompt:\n'
       f'  import robertax; model = robertax.load({folder!r})\n'
       "  model.fill_mask('This function returns the <mask> of a list.')")
-  if not run.trained:
-    return (f'{folder} is done: all {run.step} steps are there, nothing '
-            f'was changed.\n{following}')
+  lines = []
+  if run.results:
+    lines, following = [describe_results(run.results)], ''
+    made = {report.REPORT: made[report.REPORT]}
+  elif files.exists(path := f'{folder}/{RESULTS}'):
+    lines, following = [f'{folder} is done, nothing was changed.'], ''
+    made = {f'what {path} says': lambda: _said(path)}
+  elif not run.trained:
+    lines, made = [f'{folder} is done: all {run.step} steps are there, nothing '
+                   'was changed.'], {}
+  for name, make in made.items():
+    with beside(f'the run is done and saved, but without {name}'):
+      lines.append(make())
+  return '\n'.join(filter(None, [*lines, following]))
+
+
+def _said(path: str) -> str:
+  with files.open(path) as f:
+    return describe_results(json.load(f))
+
+
+def _guesses(run: Run) -> str:
+  filled = fill_examples(opening.load(run.workdir), run.task.heldout_ids(3))
   lines = ['Words guessed in text held out from training:']
-  filled = fill_examples(opening.load(folder), run.task.heldout_ids(3))
   for text, word, guesses in filled:
     said = ', '.join(f'{g.token.strip()!r} {g.probability:.0%}'
                      for g in guesses)
     lines += [f'  {" ".join(text.split())}',
               f'    guessed {said}; it was {word!r}']
-  report.save_samples(folder, report.gather_samples(
-      workdir.read_config(folder), run.task, run.step, filled))
-  return '\n'.join([*lines, f'Learning curve: {page.learning_curve(folder)}',
-                    f'Report: {report.write_report(folder)}', following])
+  report.save_samples(run.workdir, report.gather_samples(
+      workdir.read_config(run.workdir), run.task, run.step, filled))
+  return '\n'.join(lines)
 
 
 def fill_examples(model: Model, rows: Sequence[np.ndarray]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from robertax.data.feed import fetch_behind
 from robertax.errors import InputError, unknown
 from robertax.inspection.network import Network, row_batches, with_ends
 from robertax.text import Tokenizer
@@ -234,14 +235,19 @@ class Model(Network):
       masked = [rows[n].copy() for n, _ in part]
       for row, (_, place) in zip(masked, part):
         row[place] = tok.mask_id
-      for numbers, input_ids, segment_ids in self._batches(
-          masked, SCORE_MAX_TOKENS):
+
+      def ask(batch, part=part):
+        numbers, input_ids, segment_ids = batch
         places = np.zeros((len(input_ids), 1), np.int32)
         targets = np.zeros_like(places)
         for at, number in enumerate(numbers):
           n, place = part[number]
           places[at], targets[at] = place, rows[n][place]
-        found = self.target_log_probs(input_ids, segment_ids, places, targets)
+        return self._target_log_probs(
+            self.params, input_ids, segment_ids, places, targets)
+
+      for (numbers, *_), found in fetch_behind(
+          self._batches(masked, SCORE_MAX_TOKENS), ask, 1):
         for at, number in enumerate(numbers):
           n, place = part[number]
           log_probs[n][place - 1] = found[at, 0]
@@ -296,18 +302,22 @@ class Model(Network):
     """float32[E, C]."""
     # Imported here: who fills masks needs no task.
     from robertax.tasks.finetune import encode_texts
-    typed = self.config.num_types > 1  # With one type it is of all tokens.
     encoded = encode_texts(self.tokenizer, asked, self.longest,
-                           separators=1 if typed else 2)
+                           separators=self.config.pair_separators)
     found = np.zeros((len(asked), self.config.num_classes), np.float32)
-    for numbers, input_ids, segment_ids in row_batches(
-        encoded.sequences, self.tokenizer.pad_id, self.longest,
-        CLASSIFY_MAX_TOKENS):
+
+    def ask(batch):
+      numbers, input_ids, segment_ids = batch
       type_ids = np.zeros_like(segment_ids)
-      for row, number in enumerate(numbers if typed else ()):
+      for row, number in enumerate(numbers if self.config.pair_types else ()):
         type_ids[row, encoded.second_starts[number]:] = 1
-      found[numbers] = self.class_logits(
-          input_ids, segment_ids, type_ids * segment_ids)[:len(numbers)]
+      return self._class_logits(
+          self.params, input_ids, segment_ids, type_ids * segment_ids)
+
+    for (numbers, *_), logits in fetch_behind(row_batches(
+        encoded.sequences, self.tokenizer.pad_id, self.longest,
+        CLASSIFY_MAX_TOKENS), ask, 1):
+      found[numbers] = logits[:len(numbers)]
     return found
 
   def _batches(self, rows: Sequence[np.ndarray], max_tokens: int

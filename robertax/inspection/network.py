@@ -98,12 +98,6 @@ class Network:
     self._target_log_probs = jax.jit(
         functools.partial(_target_log_probs, config))
 
-  def class_logits(self, input_ids: np.ndarray, segment_ids: np.ndarray,
-                   type_ids: np.ndarray) -> np.ndarray:
-    """float32[B, C] of rows of one example each; types are int32[B, T]."""
-    return np.asarray(self._class_logits(self.params, input_ids, segment_ids,
-                                         type_ids))
-
   def states(self, input_ids: np.ndarray, segment_ids: np.ndarray,
              all_layers: bool = False) -> np.ndarray:
     """float32[B, T, D] of ids, or, of all layers, [N + 1, B, T, D]."""
@@ -115,13 +109,6 @@ class Network:
     """log p of every token at `positions`, int32[B, M]: float32[B, M, V]."""
     return np.asarray(self._log_probs(self.params, input_ids, segment_ids,
                                       positions))
-
-  def target_log_probs(self, input_ids: np.ndarray, segment_ids: np.ndarray,
-                       positions: np.ndarray, targets: np.ndarray
-                       ) -> np.ndarray:
-    """log p of `targets` at `positions`, both int32[B, M]: float32[B, M]."""
-    return np.asarray(self._target_log_probs(
-        self.params, input_ids, segment_ids, positions, targets))
 
 
 def _encoded(config, params, input_ids, segment_ids, type_ids=None,
@@ -152,5 +139,6 @@ def _log_probs(config, params, input_ids, segment_ids, positions):
 
 def _target_log_probs(config, params, input_ids, segment_ids, positions,
                       targets):
+  """log p of `targets` at `positions`, both int32[B, M]: float32[B, M]."""
   log_probs = _log_probs(config, params, input_ids, segment_ids, positions)
   return jnp.take_along_axis(log_probs, targets[..., None], axis=-1)[..., 0]

@@ -73,18 +73,8 @@ def read_workdir(path: str) -> Pretrained:
   """
   from robertax.train import workdir
   from robertax.train.checkpoint import Checkpoints
-  config = workdir.read_config(path)
-  if config is None:
-    found = ('it does not exist' if not files.exists(path) else
-             'it has no config.json')
-    raise InputError(f'{path!r} is not a workdir of robertax: {found}.')
-  # Of a sweep's run that answers with others the best weights alone are kept.
-  if not any(files.isdir(f'{path}/{name}')
-             for name in ('checkpoints', workdir.BEST_FOLDER)):
-    raise InputError(f'{path!r} has no checkpoints yet.')
-  folder, step = workdir.best_or_newest(path)
-  if step is None:
-    raise InputError(f'{path!r} has no finished checkpoint yet.')
+  config = workdir.weights_config(path)
+  folder, step = workdir.saved_weights(path)
   checkpoints = Checkpoints(path, read_only=True, alone=True, folder=folder)
   try:
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -118,7 +108,7 @@ def write_workdir(path: str, pretrained: Pretrained):
     InputError: it cannot be written.
   """
   from robertax.train import workdir
-  from robertax.train.checkpoint import Checkpoints
+  from robertax.train.checkpoint import Checkpoints, hushed
   made = pretrained.history.get('config')
   config = dataclasses.replace(
       parse(made) if made else Config(init_from=pretrained.source),
@@ -131,9 +121,10 @@ def write_workdir(path: str, pretrained: Pretrained):
         {'source': pretrained.source, 'family': pretrained.family,
          'choice': pretrained.choice, 'labels': pretrained.labels}, indent=2))
   checkpoints = Checkpoints(path)
-  checkpoints.replace_params(pretrained.step, modelling.pad_vocabulary(
-      jax.tree.map(jax.numpy.asarray, pretrained.params)))
-  checkpoints.close()
+  with hushed():
+    checkpoints.replace_params(pretrained.step, modelling.pad_vocabulary(
+        jax.tree.map(jax.numpy.asarray, pretrained.params)))
+    checkpoints.close()
 
 
 def _read_origin(path: str) -> dict[str, Any]:

@@ -48,9 +48,7 @@ class Dense(nnx.Module):
     self.kernel = gaussian(key, inputs + outputs, std)
     self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32))
 
-  def __call__(self, einsum: str, x):
-    """`einsum`, such as 'BTD,DF->BTF', is for the reader alone."""
-    del einsum
+  def __call__(self, x):
     kernel, bias = self.kernel[...], self.bias[...]
     return add_bias(product(x, kernel.astype(x.dtype),
                             kernel.ndim - bias.ndim), bias)
@@ -229,14 +227,13 @@ class Attention(nnx.Module):
 
   def __call__(self, x_BTD, segment_ids_BT, keys_B2):
     x_BTHK = attention(
-        keep(self.query('BTD,DHK->BTHK', x_BTD), QUERY),
-        keep(self.key('BTD,DHK->BTHK', x_BTD), KEY),
-        keep(self.value('BTD,DHK->BTHK', x_BTD), VALUE),
+        keep(self.query(x_BTD), QUERY), keep(self.key(x_BTD), KEY),
+        keep(self.value(x_BTD), VALUE),
         segment_ids=segment_ids_BT,
         dropout_key=_fold(keys_B2, PROBABILITIES),
         dropout_rate=self.config.attention_dropout_rate,
         implementation=self.config.attention)
-    return self.output('BTHK,HKD->BTD', keep(x_BTHK, CONTEXT))
+    return self.output(keep(x_BTHK, CONTEXT))
 
 
 class Layer(nnx.Module):
@@ -260,8 +257,8 @@ class Layer(nnx.Module):
     y_BTD = self.attention(x_BTD, segment_ids_BT, keys_B2)
     y_BTD = dropout(y_BTD, _fold(keys_B2, ATTENTION), self.rate)
     x_BTD = self.attention_norm(keep(x_BTD + y_BTD, ATTENTION_SUM))
-    h_BTF = gelu(keep(self.mlp_in('BTD,DF->BTF', x_BTD), MLP_IN))
-    y_BTD = self.mlp_out('BTF,FD->BTD', h_BTF)
+    h_BTF = gelu(keep(self.mlp_in(x_BTD), MLP_IN))
+    y_BTD = self.mlp_out(h_BTF)
     y_BTD = dropout(y_BTD, _fold(keys_B2, MLP), self.rate)
     return self.mlp_norm(keep(x_BTD + y_BTD, MLP_SUM))
 

@@ -139,7 +139,7 @@ class MLMHead(nnx.Module):
     """logits_BMV, float32; the logits of padded rows of the table are -inf."""
     # Only masked positions meet the V-wide product.
     x_BMD = jnp.take_along_axis(x_BTD, mlm_positions_BM[..., None], axis=1)
-    x_BMD = self.norm(gelu(self.dense('BMD,DE->BME', x_BMD)))
+    x_BMD = self.norm(gelu(self.dense(x_BMD)))
     table_VD = tokens_VD if self.tied else self.decoder[...]
     logits_BMV = jnp.einsum('BMD,VD->BMV', x_BMD,
                             table_VD.astype(x_BMD.dtype),
@@ -163,9 +163,9 @@ class NSPHead(nnx.Module):
   def __call__(self, x_BTD, nsp_positions_BP):
     """logits_BPC, float32, C = 2: B follows A, B is random."""
     x_BPD = jnp.take_along_axis(x_BTD, nsp_positions_BP[..., None], axis=1)
-    x_BPD = self.pooler('BPD,DE->BPE', x_BPD)
+    x_BPD = self.pooler(x_BPD)
     # These are so few that float32 costs nothing.
-    return self.output('BPD,DC->BPC', jnp.tanh(x_BPD.astype(jnp.float32)))
+    return self.output(jnp.tanh(x_BPD.astype(jnp.float32)))
 
 
 class ClassifierHead(nnx.Module):
@@ -194,7 +194,7 @@ class ClassifierHead(nnx.Module):
     for site, layer in enumerate((self.dense, self.output)):
       x_BPD = dropout(x_BPD, None if keys is None else fold(keys, site),
                       self.rate)
-      x_BPD = layer('BPD,DC->BPC', x_BPD)
+      x_BPD = layer(x_BPD)
       if layer is self.dense:
         x_BPD = jnp.tanh(x_BPD)
     return x_BPD

@@ -15,24 +15,31 @@ from robertax.model.heads import ClassifierHead, MLMHead, NSPHead, SpanHead
 NSP, CLASSIFIER, SPAN = 0x6e7370, 0x636c73, 0x7370616e
 
 
-def training_flops(config: ModelConfig, tokens: float, targets: float,
-                   length: int) -> float:
+def training_flops(config: ModelConfig, tokens: float, attended: float,
+                   masked: float = 0.0, sequences: float = 0.0) -> float:
   """FLOP of forward and backward pass, as MFU counts them (PaLM, appendix B).
 
   Products of matrices alone, 1 MAC = 2 FLOP, backward twice forward: 6 for each
-  parameter of the layers and token, 12 L H T a token for attention, 6 (H V +
-  H^2) for each position that goes through the head.
+  parameter of the layers and token, 12 L H for each pair of tokens of a row
+  that attention compares, and 6 for each parameter of a head and position that
+  goes through it.
 
   Args:
-    config: its vocab_size filled in.
+    config: its vocab_size and heads filled in.
     tokens: without padding.
-    targets: masked positions that are predicted.
-    length: tokens of a row, T.
+    attended: the length of its row, T, summed over these tokens.
+    masked: positions whose tokens are predicted.
+    sequences: sequences that are classified, or pairs.
   """
   layers, hidden = config.num_layers, config.hidden_size
   parameters = layers * (4 * hidden**2 + 2 * hidden * config.mlp_size)
-  return (tokens * (6 * parameters + 12 * layers * hidden * length)
-          + 6 * targets * (hidden * config.vocab_size + hidden**2))
+  if config.span_head:
+    parameters += 2 * hidden
+  classes = config.num_classes or 2 * config.nsp_head
+  head = hidden**2 + hidden * classes if classes else 0
+  return (6 * tokens * parameters + 12 * layers * hidden * attended
+          + 6 * masked * (hidden * config.vocab_size + hidden**2)
+          + 6 * sequences * head)
 
 
 class Roberta(nnx.Module):

@@ -19,7 +19,7 @@ import sys
 from absl import flags
 
 from robertax import files
-from robertax.errors import InputError, unknown
+from robertax.errors import InputError, say, unknown
 from robertax.flags import process_flags, run
 
 # The name of this command in what --help prints, as when it was one file.
@@ -83,9 +83,10 @@ def main(argv):
         sys.exit(128 + ended.signal)
       if ended.results:
         with files.open(f'{workdir}/table.md') as f:
-          print(f.read(), end='')
-        print(f'\n{workdir}/results.json has all of it, {workdir}/table.png is '
-              'its picture.')
+          say(f.read())
+        picture = (f', {workdir}/table.png is its picture'
+                   if 'table.png' in ended.results['files'] else '')
+        say(f'{workdir}/results.json has all of it{picture}.')
   sys.exit(0)
 
 

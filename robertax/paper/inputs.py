@@ -29,6 +29,7 @@ from robertax.config import Config, DataConfig
 from robertax.corpus import readers
 from robertax.corpus.documents import READERS, Corpus, reader_of, resolve
 from robertax.corpus.sentences import prose
+from robertax.data.feed import HOST_ONLY, fetch_behind
 from robertax.data.masking import Masking
 from robertax.data.pipeline import eval_batches
 from robertax.data.source import open_source
@@ -436,12 +437,13 @@ def measure_heldout(workdir: str, config: Config, split: str = 'eval'
     source = open_source([manifest], split, config.data.backend,
                          task.tokenizer.pad_id)
     sums: dict[str, float] = {}
-    for batch in eval_batches(
+    batches = eval_batches(
         source, config.data, Masking.of(config.data, task.tokenizer),
-        name=manifest.corpus, batch_size=HELDOUT_BATCH):
-      counted = step(params, {name: value[None] for name, value
-                              in batch.items() if name != 'example_ids'})
-      for key, value in jax.device_get(counted).items():
+        name=manifest.corpus, batch_size=HELDOUT_BATCH)
+    for _, counted in fetch_behind(batches, lambda batch: step(
+        params, {name: value[None] for name, value in batch.items()
+                 if name not in HOST_ONLY}), 1):
+      for key, value in counted.items():
         sums[key] = sums.get(key, 0.0) + float(value)
         total[key] = total.get(key, 0.0) + float(value)
     found[f'loss/{manifest.corpus}'] = task.summarize(sums)['loss']

@@ -34,7 +34,7 @@ class Difference:
   @property
   def apart(self) -> bool | None:
     """Whether the interval leaves out 0; None: not known."""
-    if self.low is None or self.high is None:
+    if self.low is None or self.high is None or math.isnan(self.low):
       return None
     return not self.low <= 0 <= self.high
 
@@ -52,6 +52,8 @@ def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
   mean = statistics.mean(second) - statistics.mean(first)
   if min(len(first), len(second)) < 2:
     return Difference(mean, None, None)
+  if not math.isfinite(mean):  # A run diverged: NaN is apart from nothing.
+    return Difference(mean, math.nan, math.nan)
   errors = [statistics.variance(one) / len(one) for one in (first, second)]
   if not sum(errors):  # Seeds that do not differ at all.
     return Difference(mean, mean, mean)
@@ -131,7 +133,7 @@ def _markdown_cell(row: Found, column: str) -> str:
   if not values:
     return ''
   text = _number(statistics.mean(values), column)
-  if len(values) > 1:
+  if len(values) > 1 and all(map(math.isfinite, values)):
     text += (f' ({_number(min(values), column)} to '
              f'{_number(max(values), column)})')
   chance = row['at_chance'].get(COLUMNS[column].task, 0)
@@ -154,7 +156,8 @@ def _conclusions(found: Found) -> list[str]:
     text = (f'- {COLUMNS[column].shown}: {shown[one["row"]]} less '
             f'{shown[one["than"]]} is {_number(one["mean"], column, "+")}')
     if one['apart'] is None:
-      text += ' with one seed: nothing can be said.'
+      text += (' with one seed: nothing can be said.' if one['low'] is None else
+               ': a run has no finite value, so nothing can be said.')
     else:
       better = (one['mean'] < 0) == COLUMNS[column].down
       text += (

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 from robertax import files
-from robertax.errors import writing
+from robertax.errors import beside, writing
 from robertax.paper import inputs, report, scales
 from robertax.paper.inputs import RunBudget, TableText, TaskData
 from robertax.paper.scales import PAPER_TASKS, Scale
@@ -181,8 +181,9 @@ def _write_table(study: Study, text: TableText, runs: Sequence[_Run],
       'rows': [_table_row(study, row, [r for r in runs if r.row is row])
                for row in study.table.rows]}
   found['comparisons'] = report.comparisons(study.table, found)
-  texts = {'table.md': report.table_markdown(study.table, found).encode(),
-           'table.png': report.draw_table(found)}
+  texts = {'table.md': report.table_markdown(study.table, found).encode()}
+  with beside('the runs are done and saved, but without table.png'):
+    texts['table.png'] = report.draw_table(found)
   files.makedirs(study.workdir)
   return write_results(study.workdir, found, texts)
 

@@ -53,6 +53,14 @@ RULES = (
 )
 
 
+def steps_ahead(mesh: Mesh, most: int = 2) -> int:
+  """Steps that the host may be ahead of the devices."""
+  # Devices that are threads of one CPU share a pool: collectives of two steps
+  # at once can take all its threads and wait for each other for ever.
+  threads = mesh.size > 1 and jax.devices()[0].platform == 'cpu'
+  return 0 if threads else most
+
+
 def make_mesh(config: MeshConfig | None = None,
               devices: Sequence[jax.Device] | None = None) -> Mesh:
   """A mesh with axes data, fsdp, model over all devices.

@@ -130,7 +130,7 @@ def step_flops(config: Config, vocab_size: int) -> float:
   tokens = config.data.batch_size * config.data.sequence_length
   return training_flops(
       dataclasses.replace(config.model, vocab_size=vocab_size), tokens,
-      config.data.mask_rate * tokens, config.data.sequence_length)
+      tokens * config.data.sequence_length, config.data.mask_rate * tokens)
 
 
 def estimate(config: Config, name: str) -> Estimate:

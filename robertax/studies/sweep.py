@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 import dataclasses
 import itertools
 import json
+import math
 import os
 import shutil
 import statistics
@@ -29,6 +30,7 @@ from robertax.tasks.task import (
     RESULTS,
     describe_results,
     json_lines,
+    score_text,
     write_results,
 )
 from robertax.train import loop, workdir
@@ -97,7 +99,7 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
   summary = summarize_sweep(found, best)
   kept = sorted(set(summary.pop('together', ())))
   for path in kept:
-    if not os.path.isdir(f'{path}/{BEST_FOLDER}'):
+    if workdir.weights_step(path) is None:
       # It is of a sweep without `best`.
       ended = _run_again(configs[path], path, named,
                          'its weights were not kept')
@@ -163,12 +165,15 @@ def summarize_sweep(found: dict[tuple[float, int, int],
   for rate, batch in dict.fromkeys((r, b) for r, b, _ in found):
     runs = {s: x[0] for (r, b, s), x in found.items()
             if (r, b) == (rate, batch)}
-    values = [run['value'] for run in runs.values()]
+    # A run without a score is below all others; in JSON it has null again.
+    values = [run['value'] if workdir.is_value(run['value']) else -math.inf
+              for run in runs.values()]
     settings.append({
         'learning_rate': rate, 'batch_size': batch, 'seeds': list(runs),
         'values': values, 'median': statistics.median(values),
         'lowest': min(values), 'highest': max(values),
-        'deviation': statistics.pstdev(values),
+        'deviation': (math.nan if -math.inf in values else
+                      statistics.pstdev(values)),
         'degenerate': [s for s, run in runs.items() if run['degenerate']]})
   # Of equal ones the first: the order of the sweep, whatever ran when.
   chosen = max(settings, key=lambda s: s['median'])
@@ -201,10 +206,11 @@ def sweep_table(summary: dict[str, Any]) -> str:
     seeds = row['seeds']
     lines.append(
         f'{row["learning_rate"]:>8g} {row["batch_size"]:>6} '
-        f'{row["median"]:>8.2f} {row["lowest"]:>8.2f} {row["highest"]:>8.2f} '
-        f'{row["deviation"]:>10.2f} {len(row["degenerate"]):>10}  '
+        f'{score_text(row["median"]):>8} {score_text(row["lowest"]):>8} '
+        f'{score_text(row["highest"]):>8} {score_text(row["deviation"]):>10} '
+        f'{len(row["degenerate"]):>10}  '
         f'{seeds[0]} to {seeds[-1]}')
-  lines.append(f'best median: {summary["value"]:.2f} with rate '
+  lines.append(f'best median: {score_text(summary["value"])} with rate '
                f'{summary["learning_rate"]:g} and batch '
                f'{summary["batch_size"]}')
   if 'ensemble' in summary:

@@ -137,6 +137,7 @@ class Finetune:
     name: the row of TASKS.
     max_length: most tokens of an example.
     splits: by name; 'train' is one.
+    beside: what `encode` keeps of a split for its score, by name.
   """
   fine_tunes: ClassVar[bool] = True
   objective_class: ClassVar[type[Tuning]]
@@ -208,7 +209,8 @@ class Finetune:
     self.max_length = min(config.data.sequence_length,
                           self.model.max_positions)
     self.objective = self.make_objective()
-    self.splits = self._splits()
+    self.beside: dict[str, Any] = {}
+    self.splits, self.beside = self._splits()
     self._shares, self._batches = shares, {}
     self._train = self._make_batches(
         'train', shares * config.train.micro_batches)
@@ -286,9 +288,9 @@ class Finetune:
     return TuningBatches(
         self.splits[split].examples, batch_size=self.config.data.batch_size,
         seed=self.config.seed, max_length=self.max_length, unit=unit,
-        pad_id=self.tokenizer.pad_id, types=self.model.num_types > 1)
+        pad_id=self.tokenizer.pad_id, types=self.model.pair_types)
 
-  def _splits(self) -> dict[str, Split]:
+  def _splits(self) -> tuple[dict[str, Split], dict[str, Any]]:
     """The runs of a sweep, whose data are the same, encode them once."""
     key = (type(self), self.name,
            dataclasses.replace(self.config.data, batch_size=1),
@@ -301,7 +303,7 @@ class Finetune:
           raise InputError(f'{split.source}: no example in it.')
         found[name] = self._encoded(name, split)
       _ENCODED.clear()
-      _ENCODED[key] = found
+      _ENCODED[key] = found, self.beside
     return _ENCODED[key]
 
   def _encoded(self, name: str, split: Rows) -> Split:

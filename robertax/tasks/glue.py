@@ -92,7 +92,7 @@ class Glue(Finetune):
              ) -> tuple[Examples, int]:
     encoded = encode_texts(
         self.tokenizer, [row.texts for row in rows], self.max_length,
-        separators=1 if self.model.num_types > 1 else 2)
+        separators=self.model.pair_separators)
     if all(row.label for row in rows):
       targets = self.targets(rows)
     else:

@@ -152,12 +152,19 @@ class Tuning(_Loss):
                 ) -> tuple[jax.Array, Sums]:
     """What `loss` returns of loss_sum and other sums.
 
-    Adds token_sum, the tokens without padding, and place_sum, with it.
+    Adds token_sum, the tokens without padding, and place_sum, with it; and what
+    model.roberta.training_flops counts: attended_sum, sequence_sum and, where
+    tokens are predicted, masked_sum.
     """
     objective = sums['loss_sum'] / jnp.maximum(totals['weight_sum'], 1.0)
     real = batch['segment_ids'] > 0
-    return objective, sums | {'token_sum': real.sum(dtype=jnp.float32),
-                              'place_sum': jnp.float32(real.size)}
+    tokens = real.sum(dtype=jnp.float32)
+    counts = {'token_sum': tokens, 'place_sum': jnp.float32(real.size),
+              'attended_sum': tokens * real.shape[1],
+              'sequence_sum': batch['class_weights'].sum(dtype=jnp.float32)}
+    if 'span_weights' in batch:
+      counts['masked_sum'] = batch['span_weights'].sum(dtype=jnp.float32)
+    return objective, sums | counts
 
 
 @dataclasses.dataclass(frozen=True)

@@ -136,7 +136,7 @@ class QnliRanking(Finetune):
     groups = rows if split == 'train' else [(row,) for row in rows]
     encoded = encode_texts(
         self.tokenizer, [row.texts for group in groups for row in group],
-        self.max_length, separators=1 if self.model.num_types else 2)
+        self.max_length, separators=self.model.pair_separators)
     # 0: the first of a group is right; 1: it is not, and it is alone.
     targets = [_class(first) if split == 'train' else 0 for first, *_ in groups]
     return Examples.of(

@@ -397,7 +397,7 @@ class Squad(Finetune):
     self.version = VERSION[config.task]
     self.labels = ANSWER_LABELS if self.version == '2.0' else ()
     self.heads = {'span_head': True, 'num_classes': len(self.labels)}
-    self._windows, self._decoded = {}, (None, None)
+    self._decoded = None, None
     self._decoding = Decoding(config.finetune.n_best,
                               config.finetune.max_answer_length)
     super().__init__(config, shares)
@@ -435,6 +435,8 @@ class Squad(Finetune):
     encoded = encode_questions(rows, self.tokenizer)
     made = make_windows(encoded, self.windowing)
     found = window_examples(encoded, made, self.windowing, self.tokenizer)
+    if split != TRAIN:  # Which is never decoded.
+      self.beside[split] = encoded, made
     has = {w.number for w, end in zip(made, found.marks['span_ends']) if end}
     answerable = sum(bool(q.answers) for q in rows)
     lost = list(unrecovered_questions(encoded))
@@ -456,18 +458,15 @@ class Squad(Finetune):
   def windowing(self) -> Windowing:
     data = self.config.data
     return Windowing(self.max_length, data.doc_stride, data.question_length,
-                     separators=1 if self.model.num_types else 2)
+                     separators=self.model.pair_separators)
 
   def decoded(self, split: str, answers: Answers) -> dict[str, Decoded]:
     """The spans of each question, from the logits of its windows."""
     if self._decoded[0] is answers['starts']:
       return self._decoded[1]
-    if split not in self._windows:
-      encoded = encode_questions(self.splits[split].rows, self.tokenizer)
-      self._windows[split] = encoded, make_windows(encoded, self.windowing)
     ends = self.splits[split].examples.starts[1:-1]
     found = decode_windows(
-        *self._windows[split], np.split(answers['starts'], ends),
+        *self.beside[split], np.split(answers['starts'], ends),
         np.split(answers['ends'], ends), self._decoding,
         answers.get('answerable'))
     self._decoded = answers['starts'], found
@@ -512,7 +511,7 @@ class Squad(Finetune):
       tables['null_odds.json'] = {k: d.null_odds for k, d in decoded.items()}
     lost = [{'id': question.id, 'answers': [a.text for a in question.answers],
              'whole_tokens': instead} for question, instead in
-            unrecovered_questions(self._windows[DEV][0])]
+            unrecovered_questions(self.beside[DEV][0])]
     return {name: (json.dumps(plain_values(table), ensure_ascii=False, indent=1)
                    + '\n').encode() for name, table in tables.items()} | {
                        'unrecovered.jsonl': json_lines(lost)}

@@ -240,17 +240,20 @@ def plain_values(value: Any) -> Any:
   return value
 
 
+def score_text(value: float | None) -> str:
+  """A score for people."""
+  return ('none' if value is None or not math.isfinite(value) else
+          f'{value:.2f}')
+
+
 def describe_results(found: Mapping[str, Any]) -> str:
   """A score with data set, split, rows and seed, as it is always printed."""
-  def number(value: float | None) -> str:
-    return 'none' if value is None else f'{value:.2f}'
-
   scores = '; '.join(
-      f'{split} ' + ', '.join(f'{name} {number(value)}'
+      f'{split} ' + ', '.join(f'{name} {score_text(value)}'
                               for name, value in values.items())
       for split, values in found['scores'].items())
   text = (
-      f'{found["task"]}: {found["metric"]} {number(found["value"])} on '
+      f'{found["task"]}: {found["metric"]} {score_text(found["value"])} on '
       f'{found["split"]} ({found["rows"]} rows of {found["data"]}), seed '
       f'{found["seed"]}, best epoch {found["best_epoch"]:g} of training on '
       f'{found["train_rows"]} rows of {found["train_data"]}. All: '

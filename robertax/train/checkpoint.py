@@ -37,15 +37,6 @@ _LAST = 'commit_success.txt'  # What orbax writes last, in a bucket.
 # Steps that another start has given up, and such as are being removed.
 ABANDONED, REMOVED = 'abandoned-', 'removed-'
 
-# The first error in a thread of orbax is raised where one waits for the thread:
-# orbax and asyncio need not print tracebacks of the others as well.
-logging.getLogger('asyncio').setLevel(logging.CRITICAL)
-logging.getLogger('absl').addFilter(
-    lambda record: 'orbax' not in record.pathname or not (
-        # Nor is it news that a folder opened to be read is only read.
-        record.exc_info or re.search('read.only', str(record.msg))))
-
-
 def as_dict(tree: Any) -> dict[str, Any]:
   """Any pytree as nested dicts: tuples and named tuples become dicts too.
 
@@ -84,22 +75,33 @@ def from_dict(nested: dict[str, Any], like: Any) -> Any:
 # Saves that fail: reported, tried again, but not for ever.
 
 
-def hush_late_writes():
-  """Hides the errors of writes that end after their save."""
-  # The first that fails ends the save and its event loop; threads of
-  # tensorstore that report the others each print that it is closed.
-  before = sys.unraisablehook
-  if getattr(before, 'hushes', False):
-    return
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+  """Hides, inside, what orbax and asyncio print of errors that are raised."""
+  # The first in a thread of orbax is raised where one waits for the thread: the
+  # others need not be printed. Nor is it news that a folder is only read.
+  def is_news(record: logging.LogRecord) -> bool:
+    return 'orbax' not in record.pathname or not (
+        record.exc_info or re.search('read.only', str(record.msg)))
 
+  # It ends the save and its event loop too, which tensorstore's threads say.
   def hook(unraisable):
-    late = (unraisable.exc_type is RuntimeError
-            and str(unraisable.exc_value) == 'Event loop is closed')
-    if not late:
+    if unraisable.exc_type is not RuntimeError or (
+        str(unraisable.exc_value) != 'Event loop is closed'):
       before(unraisable)
 
-  hook.hushes = True
+  loop, absl, before = (logging.getLogger('asyncio'), logging.getLogger('absl'),
+                        sys.unraisablehook)
+  level = loop.level
+  loop.setLevel(logging.CRITICAL)
+  absl.addFilter(is_news)
   sys.unraisablehook = hook
+  try:
+    yield
+  finally:
+    loop.setLevel(level)
+    absl.removeFilter(is_news)
+    sys.unraisablehook = before
 
 
 class Tolerance:
@@ -108,7 +110,6 @@ class Tolerance:
   def __init__(self, folder: str, strict: bool,
                abandon: Callable[[int], None]):
     """Each failure is an error if `strict`; `abandon` frees its space."""
-    hush_late_writes()
     self._folder, self._strict, self._abandon = folder, strict, abandon
     self._unsaved, self._failures = None, 0
 
@@ -366,7 +367,7 @@ class Checkpoints:
 
   def shapes(self, step: int, item: str = 'params') -> Any:
     """Nested dict of ShapeDtypeStructs of a saved item; raises Damaged."""
-    with facts.reading_checkpoint(f'{self.folder}/{step}'):
+    with hushed(), facts.reading_checkpoint(f'{self.folder}/{step}'):
       found = _orbax().StandardCheckpointHandler().metadata(
           self._epath() / str(step) / item)
       return jax.tree.map(
@@ -436,7 +437,7 @@ class Checkpoints:
             if found is None else
             {path: kind for path, (kind, *_) in
              found['sums'].get(name, {}).items()}, tree)
-      with facts.reading_checkpoint(where):
+      with hushed(), facts.reading_checkpoint(where):
         # The handler itself does not wait for other processes: none hangs if
         # one of them cannot read its part.
         ocp = _orbax()

@@ -276,6 +276,9 @@ class Window:
   def add(self, step: int, sums: dict[str, jax.Array]):
     """Notes a step; judges, once done, the one `run_ahead` steps before it."""
     self._judge.add(step, sums)
+    if self._sums:  # The norms are logged of the last step alone.
+      self._sums[-1] = {name: value for name, value in self._sums[-1].items()
+                        if name not in NORMS}
     self._sums.append(sums)
     self._judge.look(self._run_ahead)
 
@@ -301,7 +304,7 @@ class Window:
     seconds = max(lap['step'] + lap['input_wait'], 1e-9)
     last = {name: float(value) for name, value in sums[-1].items()}
     total = {name: float(np.sum([s[name] for s in sums], dtype=np.float64))
-             for name in last}
+             for name in last if name not in NORMS}
     metrics = self._describe(step, last) | {
         'learning_rate': learning_rate,
         'tokens_per_second': total['token_sum'] / seconds,
@@ -329,14 +332,19 @@ class Utilization:
                ) -> float | None:
     """From 0 to 1; None where the peak is not known (a CPU).
 
-    `sums` and `seconds` are of several steps; all count as having rows of the
-    length of the last, `step`.
+    `sums` and `seconds` are of several steps; of pretraining, all count as
+    having rows of the length of the last, `step`.
     """
     if not self._peak:
       return None
-    data = self._config.data
-    length = (data.first_sequence_length if step <= data.first_sequence_steps
-              else data.sequence_length)
-    targets = (sums['weight_sum'] if self._config.task == MASKED_LM else 0)
-    return (training_flops(self._config.model, sums['token_sum'], targets,
-                           length) / seconds / self._peak)
+    if self._config.task == MASKED_LM:
+      data = self._config.data
+      length = (data.first_sequence_length if step <= data.first_sequence_steps
+                else data.sequence_length)
+      counts = (sums['token_sum'] * length, sums['weight_sum'],
+                sums.get('nsp_weight_sum', 0.0))
+    else:
+      counts = tuple(sums.get(f'{name}_sum', 0.0)
+                     for name in ('attended', 'masked', 'sequence'))
+    return (training_flops(self._config.model, sums['token_sum'], *counts)
+            / seconds / self._peak)

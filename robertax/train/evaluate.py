@@ -24,15 +24,20 @@ import numpy as np
 
 from robertax import files
 from robertax.config import Config, TrainConfig
-from robertax.data.feed import Feed, local_rows, split_micro_batches
+from robertax.data.feed import (
+    Feed,
+    fetch_behind,
+    local_rows,
+    split_micro_batches,
+)
 from robertax.errors import InputError, writing
 from robertax.parallel import processes
-from robertax.parallel.mesh import batch_sharding
+from robertax.parallel.mesh import batch_sharding, steps_ahead
 from robertax.tasks import TASKS, FinetuningTask, PretrainingTask, Task
 from robertax.tasks.task import RESULTS
 from robertax.train import checkpoint
 from robertax.train.checkpoint import Checkpoints
-from robertax.train.facts import Damaged
+from robertax.train.facts import Damaged, read_facts
 from robertax.train.step import eval_step, output_step
 from robertax.train.workdir import (
     BEST_FOLDER,
@@ -50,13 +55,17 @@ class Evaluation:
   def __init__(self, config: Config, task: PretrainingTask,
                mesh: jax.sharding.Mesh):
     self._task, self._mesh, self._depth = task, mesh, config.data.prefetch
+    self._behind = steps_ahead(mesh, 1)
     self._step = eval_step(task.objective)
     self._shape = (config.data.batch_size // config.train.micro_batches,
                    config.train.eval_examples)
 
   @functools.cached_property
   def _constants(self) -> dict[str, dict[str, float]]:
-    return self._task.eval_constants(*self._shape)
+    # They are the same for all: one process masks all of the held-out text.
+    return processes.gather(processes.together(
+        lambda: self._task.eval_constants(*self._shape)
+        if processes.first() else None))[0]
 
   def __call__(self, params: Any) -> dict[str, float]:
     """`eval/<set>/<metric>`, and `eval/<metric>` over all targets."""
@@ -66,8 +75,10 @@ class Evaluation:
     for name, begin in self._task.eval_sets(*self._shape, rows).items():
       # In the host's float64: a float32 sum over a large set loses bits.
       sums = dict(self._constants.get(name, {}))
-      for batch in self._on_devices(begin()):
-        for key, value in jax.device_get(self._step(params, batch)).items():
+      for _, found in fetch_behind(
+          self._on_devices(begin()), functools.partial(self._step, params),
+          self._behind):
+        for key, value in found.items():
           sums[key] = sums.get(key, 0.0) + float(value)
       for key, value in sums.items():
         total[key] = total.get(key, 0.0) + value
@@ -112,6 +123,7 @@ class Scoring:
   def __init__(self, config: Config, task: FinetuningTask,
                mesh: jax.sharding.Mesh):
     self._task, self._mesh, self._depth = task, mesh, config.data.prefetch
+    self._behind = steps_ahead(mesh, 1)
     self._step = output_step(task.objective, mesh)
     self._last: tuple[Any, dict[str, Answers]] = None, {}
 
@@ -153,8 +165,9 @@ class Scoring:
         yield split_micro_batches(batches.of_host(batch, rows), 1)
 
     with Feed(of_host(), sharding, self._depth) as feed:
-      for batch in feed:
-        yield whole.popleft(), jax.device_get(self._step(params, batch))
+      for _, found in fetch_behind(
+          feed, functools.partial(self._step, params), self._behind):
+        yield whole.popleft(), found
 
 
 def is_concluded(workdir: str, task: str) -> bool:
@@ -246,13 +259,23 @@ class Best:
       saved = checkpoint.saved_steps(self._folder)
       with writing(self._folder):
         for step in saved:
-          if step not in known:
+          if step not in known or self._is_stale(step):
             checkpoint.abandon_step(self._folder, step)
-      return [list(known.items()), [step for step in saved if step in known]]
+      return [list(known.items()), checkpoint.saved_steps(self._folder)]
 
     # One process looks: the others may see an older state of a shared disk.
     known, kept = processes.gather(processes.together(look))[0]
     return {step: self._sign * value for step, value in known}, kept
+
+  def _is_stale(self, step: int) -> bool:
+    """Whether its checkpoint has other weights: earlier versions left such."""
+    try:
+      kept, saved = (read_facts(folder, step) for folder in (
+          self._folder, f'{self._workdir}/checkpoints'))
+      return bool(kept and saved) and (
+          kept['sums']['params'] != saved['sums']['params'])
+    except (Damaged, KeyError):  # Told when it is read.
+      return False
 
   def _withdraw(self):
     """Removes results, with which the run would pass for concluded."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from robertax import files, interop, text
+from robertax import interop, text
 from robertax.config import (
     MASKED_LM,
     Config,
@@ -59,14 +59,12 @@ def describe_weights(source: str) -> tuple[ModelConfig, TokenizerConfig]:
   """The `model` and `tokenizer` of W, hf:DIR or fairseq:FILE."""
   if interop.is_foreign(source):
     return interop.open_source(source).config, interop.source_tokenizer(source)
-  saved = workdir.read_config(source)
-  # A sweep keeps only the best weights of some runs.
-  if saved is None or not any(
-      files.isdir(f'{source}/{folder}') for folder in ('checkpoints', BEST)):
+  try:
+    saved = workdir.weights_config(source)
+  except InputError as e:
     raise InputError(
-        f'init_from={source!r}: no workdir of robertax is there (no '
-        'config.json with checkpoints beside it), and it does not begin with '
-        'hf: or fairseq:.')
+        f'init_from: {e} Give a workdir with weights, hf:DIR or fairseq:FILE.'
+        ) from e
   return saved.model, TokenizerConfig(path=f'{source}/tokenizer.json')
 
 
@@ -82,10 +80,7 @@ def open_weights(source: str) -> Iterator[Weights]:
     return
   # One process looks: a live run may save its next checkpoint meanwhile.
   folder, step = processes.gather(processes.together(
-      lambda: workdir.best_or_newest(source) if processes.first() else None))[0]
-  if step is None:
-    raise InputError(f'init_from={source!r}: that run has saved no checkpoint '
-                     'yet.')
+      lambda: workdir.saved_weights(source) if processes.first() else None))[0]
   checkpoints = Checkpoints(source, read_only=True, folder=folder)
   try:
     yield Weights(

@@ -8,10 +8,11 @@ import jax
 
 from robertax.config import Config
 from robertax.errors import Diverged
-from robertax.parallel.mesh import make_mesh
+from robertax.parallel.mesh import make_mesh, steps_ahead
 from robertax.parallel.processes import Peers
 from robertax.tasks import Task
 from robertax.train import session
+from robertax.train.checkpoint import hushed
 from robertax.train.clock import Clock, Watchdog
 from robertax.train.divergence import rolling_back
 from robertax.train.evaluate import conclude, is_concluded
@@ -52,7 +53,7 @@ def run(config: Config, workdir: str, named: Collection[str] = ()) -> Run:
     InputError: wrong input of any kind.
     Diverged: the run diverged, and optim.on_divergence is not to go on.
   """
-  with Lock(workdir) as lock:
+  with hushed(), Lock(workdir) as lock:
     return rolling_back(lambda: _attempt(config, workdir, named, lock), workdir,
                         config.optim)
 
@@ -94,10 +95,9 @@ def take_steps(run: Session) -> Moment:
   """Makes the updates that are left, and returns where the run stands then."""
   steps, clock = run.config.train.steps, run.clock
   moment = Moment(run.start, run.start == steps)
-  with Interruption(run.mesh, session.steps_ahead(run.mesh)
-                    ) as interruption, session.train_feed(
-                        run.config, run.task, run.mesh, run.start, run.passed
-                        ) as feed:
+  with Interruption(
+      run.mesh, steps_ahead(run.mesh)) as interruption, session.train_feed(
+          run.config, run.task, run.mesh, run.start, run.passed) as feed:
     # DO NOT CHANGE THE ORDER, neither here nor of Session.parts.
     try:
       # The score of a new head says nothing, and costs a pass over dev.

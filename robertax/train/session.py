@@ -28,7 +28,7 @@ from robertax.errors import InputError, unknown
 from robertax.kernels.dropout import seed_words
 from robertax.model import unpad_vocabulary
 from robertax.parallel import processes
-from robertax.parallel.mesh import batch_sharding
+from robertax.parallel.mesh import batch_sharding, steps_ahead
 from robertax.progress import Progress
 from robertax.tasks import TASKS, Task
 from robertax.train import optimizer
@@ -264,13 +264,13 @@ class Trace(Part):
     if not self._running:
       return
     self._running = False
-    jax.profiler.stop_trace()
     traced = f'steps {self._steps[0]} to {self._steps[1]} are traced'
     try:
+      jax.profiler.stop_trace()
       if self._local:
         self._upload()
       print(f'{traced}: xprof {self._workdir}', file=sys.stderr)
-    except OSError as e:
+    except (OSError, RuntimeError) as e:  # XLA's errors are RuntimeErrors.
       print(f'{traced}, but this cannot be written to {self._workdir}: {e}',
             file=sys.stderr)
 
@@ -428,14 +428,6 @@ def train_feed(config: Config, task: Task, mesh: jax.sharding.Mesh,
              for batch in passed.batches(
                    lambda batch: task.train_batches(batch, rows), start))
   return Feed(batches, sharding, config.data.prefetch)
-
-
-def steps_ahead(mesh: jax.sharding.Mesh) -> int:
-  """Steps that the host may be ahead of the devices."""
-  # Devices that are threads of one CPU share a pool: collectives of two steps
-  # at once can take all its threads and wait for each other for ever.
-  threads = mesh.size > 1 and jax.devices()[0].platform == 'cpu'
-  return 0 if threads else 2
 
 
 class Interruption:

@@ -279,12 +279,37 @@ def _best_step(workdir: str) -> int:
   return max(counts, default=0)
 
 
+def saved_weights(workdir: str) -> tuple[str, int]:
+  """`best_or_newest`; raises InputError where there are no weights."""
+  folder, step = best_or_newest(workdir)
+  if step is None:
+    raise InputError(f'{workdir!r} has saved no checkpoint yet.')
+  return folder, step
+
+
 def weights_step(workdir: str) -> int | None:
-  """The step of `best_or_newest`; None: there is none, or it is damaged."""
+  """The step of `saved_weights`; None: there are none, or they are damaged."""
   try:
-    return best_or_newest(workdir)[1]
+    return saved_weights(workdir)[1]
   except (InputError, OSError):
     return None
+
+
+def weights_config(workdir: str) -> Config:
+  """The config of a workdir that weights are taken from.
+
+  Raises:
+    InputError: it is no workdir, is damaged, or has no folder of weights.
+  """
+  config = read_config(workdir)
+  if config is None:
+    raise InputError(f'{workdir!r} is not a workdir of robertax: it ' + (
+        'has no config.json.' if files.exists(workdir) else 'does not exist.'))
+  # A sweep keeps only the best weights of some runs.
+  if not any(files.isdir(f'{workdir}/{folder}')
+             for folder in ('checkpoints', BEST_FOLDER)):
+    raise InputError(f'{workdir!r} has no checkpoints yet.')
+  return config
 
 
 def read_config(workdir: str) -> Config | None:

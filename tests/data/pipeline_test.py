@@ -13,6 +13,7 @@ from robertax.data.feed import host_rows
 from robertax.data.masking import num_masked
 from robertax.data.pipeline import (
     Pipeline,
+    _tensorflow,
     eval_batches,
     segment_ids,
     unigram_counts,
@@ -319,3 +320,14 @@ def test_tensorflow_comes_behind_the_first_batches_and_changes_none(
       env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)})
   assert done.returncode == 0, done.stderr[-3000:]
   assert int(done.stdout) > 8
+
+
+def test_the_environment_is_the_callers(monkeypatch):
+  """What tensorflow is told at its import is told to no one else."""
+  name = 'TF_CPP_MIN_LOG_LEVEL'
+  for value in (None, '0'):
+    monkeypatch.delenv(name, raising=False)
+    if value:
+      monkeypatch.setenv(name, value)
+    _tensorflow()
+    assert os.environ.get(name) == value

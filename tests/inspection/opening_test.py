@@ -13,6 +13,7 @@ import pytest
 import robertax
 from robertax.errors import InputError
 from robertax.inspection import conversion
+from robertax.train import initial, workdir
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -32,6 +33,17 @@ def test_a_run_that_kept_its_best_weights_alone(run, loaded, tmp_path):
   shutil.copytree(f'{run.workdir}/checkpoints', tmp_path / 'best')
   np.testing.assert_array_equal(robertax.load(str(tmp_path)).encode('six'),
                                 loaded.encode('six'))
+  # An empty folder, as of a run that was killed before its first evaluation.
+  (tmp_path / 'best').rename(tmp_path / 'checkpoints')
+  (tmp_path / 'best').mkdir()
+  assert robertax.load(str(tmp_path)).step == loaded.step
+  assert workdir.weights_step(str(tmp_path)) == loaded.step
+  with initial.open_weights(str(tmp_path)) as weights:
+    assert weights.description.startswith(f'weights of step {loaded.step} of')
+  shutil.rmtree(tmp_path / 'checkpoints')
+  assert workdir.weights_step(str(tmp_path)) is None
+  with pytest.raises(InputError, match='has saved no checkpoint yet'):
+    robertax.load(str(tmp_path))
 
 
 @pytest.fixture(scope='module')
@@ -52,8 +64,17 @@ def test_a_folder_of_hugging_face(loaded, exported, prefix):
 
 
 BLOCKED = """
-import json, sys, time
-start = time.time()
+import json, logging, os, signal, sys, threading, warnings
+import absl.logging, jax, orbax.checkpoint
+def state():
+  loggers = map(logging.getLogger, (None, 'absl', 'asyncio', 'jax', 'orbax'))
+  return {
+      'loggers': [(l.level, l.filters[:], l.handlers[:], l.disabled)
+                  for l in loggers],
+      'hooks': [sys.excepthook, sys.unraisablehook, threading.excepthook],
+      'warnings': warnings.filters[:], 'environment': dict(os.environ),
+      'signals': [signal.getsignal(s) for s in signal.valid_signals()]}
+before = state()
 for name in ('tensorflow', 'tensorflow_datasets', 'array_record', 'torch',
              'transformers', 'matplotlib'):
   sys.modules[name] = None
@@ -62,7 +83,9 @@ for path in sys.argv[1:]:
   model = robertax.load(path)
   found = model.fill_mask('three four <mask> six.', top_k=1)[0]
   model.encode('three'), model.score('three four')
-print(json.dumps([found.text, time.time() - start]))
+import robertax.train.loop, robertax.data.pipeline, robertax.studies.sweep
+print(json.dumps([found.text, [name for name, value in state().items()
+                               if value != before[name]]]))
 """
 
 
@@ -72,8 +95,9 @@ def test_where_neither_tensorflow_nor_torch_is_installed(run, exported):
       [sys.executable, '-c', BLOCKED, run.workdir, str(exported)], env=env,
       capture_output=True, text=True, timeout=200)
   assert done.returncode == 0, done.stderr[-2000:]
-  text, _ = json.loads(done.stdout)
+  text, changed = json.loads(done.stdout)
   assert text == 'three four five six.'
+  assert changed == []  # Of what belongs to the program that loads a model.
   # What opening it for reading only means is not news.
   assert 'read' not in done.stderr or 'only' not in done.stderr
 

@@ -1,5 +1,6 @@
 """A run on one page: all of it there, nothing from outside, in a browser."""
 
+import dataclasses
 from html.parser import HTMLParser
 import json
 import pathlib
@@ -182,3 +183,27 @@ def test_the_browser_would_have_told(tmp_path):
   assert seen.requests == {'http://outside.invalid/x.png'}
   assert len(seen.console) >= 1 and 'nothing' in ''.join(seen.console)
   assert seen.page['width'] > browser.PHONE and seen.page['scripts'] == 1
+
+
+def test_a_saved_run_ends_well_where_nothing_of_it_can_be_drawn(
+    run, tmp_path, capsys):
+  """A folder is in the way of each file; the weights are gone, too."""
+  folder = tmp_path / 'w'
+  shutil.copytree(run.workdir, folder, ignore=lambda *_: [
+      'checkpoints', 'report.html', 'learning_curve.png', 'samples.json'])
+  for name in ('report.html', 'learning_curve.png'):
+    (folder / name).mkdir()
+  said = epilogue.last_words(
+      dataclasses.replace(run, workdir=str(folder)), 'again')
+  assert said.startswith('Next, from a Python prompt:')
+  errors = capsys.readouterr().err.splitlines()
+  assert [line.split(': ')[1] for line in errors] == [
+      'the run is done and saved, but without samples.json',
+      'the run is done and saved, but without learning_curve.png',
+      'the run is done and saved, but without report.html']
+  # So does one whose results cannot be read, or have no report.
+  (folder / 'results.json').write_text('{')
+  ended = dataclasses.replace(run, workdir=str(folder), task=None, trained=0)
+  assert epilogue.last_words(ended, 'again') == (
+      f'{folder} is done, nothing was changed.')
+  assert 'results.json says: JSONDecodeError' in capsys.readouterr().err

@@ -63,9 +63,9 @@ def test_the_same_loss_on_the_same_masked_batch(exported):
   batch = next(task.train_batches(1000, np.arange))
   rows, slots = np.nonzero(batch['mlm_weights'])
   targets = batch['mlm_targets'][rows, slots]
-  ours = -model.target_log_probs(
-      batch['input_ids'], batch['segment_ids'], batch['mlm_positions'],
-      batch['mlm_targets'])[rows, slots].mean()
+  ours = -model.log_probs(
+      batch['input_ids'], batch['segment_ids'], batch['mlm_positions'])[
+          rows, slots, targets].mean()
   hf = transformers.AutoModelForMaskedLM.from_pretrained(folder).eval()
   labels = np.full(batch['input_ids'].shape, -100)
   labels[rows, batch['mlm_positions'][rows, slots]] = targets

@@ -35,3 +35,9 @@ def test_of_equal_rows_about_a_twentieth_are_apart():
            for _ in range(2_000)]
   # Welch's is a little conservative with three and three.
   assert 0.02 < np.mean(apart) < 0.06
+
+
+@pytest.mark.parametrize('wrong', [float('nan'), float('inf')])
+def test_a_run_that_diverged_is_apart_from_nothing(wrong):
+  for rows in (([1.0, 2.0], [wrong, 2.0]), ([wrong, wrong], [1.0, 2.0])):
+    assert difference(*rows).apart is None

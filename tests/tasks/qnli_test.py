@@ -1,5 +1,6 @@
 """QNLI as ranking: pairs in, the highest of each question out."""
 
+import dataclasses
 import zipfile
 
 import numpy as np
@@ -77,3 +78,13 @@ def test_scores(folder, tokenizer):
   answers = {'scores': np.array([0., 1, 0, 1, 0, 1, 3, 3])}
   assert 'accuracy 12.50 on dev is not above 50.00' in task.degenerate(
       'dev', answers)
+
+
+@pytest.mark.parametrize('types, ends', [(0, 3), (1, 3), (2, 2)])
+def test_one_type_is_a_roberta(folder, tokenizer, types, ends):
+  """`</s></s>` between question and sentence; one `</s>` in a BERT."""
+  config = tuning_run.config('qnli_ranking', folder, tokenizer, steps=1)
+  task = QnliRanking(dataclasses.replace(config, model=dataclasses.replace(
+      config.model, num_types=types)), 1)
+  ids = task.splits['dev'].examples.sequence(0)
+  assert (ids == task.tokenizer.eos_id).sum() == ends

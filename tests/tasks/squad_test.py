@@ -1,5 +1,6 @@
 """SQuAD end to end: a tiny model learns a handful of questions by heart."""
 
+import dataclasses
 import json
 from unittest import mock
 
@@ -19,7 +20,7 @@ from robertax.config import (
     TrainConfig,
 )
 from robertax.errors import InputError
-from robertax.tasks import scoring
+from robertax.tasks import scoring, squad
 from robertax.tasks.squad import Squad
 from robertax.train import loop, writer
 
@@ -249,3 +250,27 @@ def test_random_logits_are_a_run_at_chance(folder):
   answers['answerable'] += np.where(found.values['class_targets'], 5, -5)
   assert made.score('dev', answers)['f1'] == 100.0
   assert not made.degenerate('dev', answers)
+
+
+def test_no_text_is_tokenized_twice(folder):
+  """Neither to decode, nor by the next run of a sweep."""
+  with mock.patch.object(squad, 'encode_questions',
+                         wraps=squad.encode_questions) as encode:
+    for batch_size in (8, 4):
+      made = Squad(config(folder, doc_stride=7, batch_size=batch_size), 1)
+      found = made.splits['dev'].examples
+      answers = {'dev': {
+          name: np.zeros(len(found.ids), np.float32)
+          for name in ('starts', 'ends')} | {
+              'answerable': np.zeros(len(found), np.float32)}}
+      assert made.score('dev', answers['dev'])['f1'] >= 0
+      assert 'unrecovered.jsonl' in made.files(answers)
+  assert encode.call_count == 2  # Train and dev.
+
+
+@pytest.mark.parametrize('types, separators', [(0, 2), (1, 2), (2, 1)])
+def test_one_type_is_a_roberta(folder, types, separators):
+  settings = config(folder)
+  made = Squad(dataclasses.replace(settings, model=dataclasses.replace(
+      settings.model, num_types=types)), 1)
+  assert made.windowing.separators == separators

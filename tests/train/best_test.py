@@ -142,6 +142,27 @@ class Play:
       return best, weights
 
 
+def test_weights_of_a_future_that_was_given_up_are_told_apart(tmp_path):
+  """As earlier versions left them: their step was evaluated once more."""
+  weights = {name: {'w': jnp.array(value, 'int32')} for name, value in (
+      ('old', (1, 1)), ('new', (2, 2)), ('now', (3, 3)))}
+  for folder, step, name in (('best', 4, 'old'), ('best', 6, 'new'),
+                             ('checkpoints', 4, 'new'),
+                             ('checkpoints', 6, 'new')):
+    saved = Checkpoints(str(tmp_path), folder=folder)
+    saved.replace_params(step, weights[name])
+    saved.close()
+  file = MetricsFile(str(tmp_path), None)
+  for step, value in ((4, .9), (6, .8), (8, .7)):
+    file.add(step, {'eval/score': value})
+    file.flush()
+  file.close()
+  best = Best(str(tmp_path), TASK, 8, TRAIN, Checkpoints(
+      str(tmp_path), read_only=True), weights['now'])
+  assert (best.step, best.value) == (6, .8)
+  assert 'abandoned-4' in os.listdir(tmp_path / 'best')
+
+
 # Of many: these find what each part of the rule is for.
 @pytest.mark.parametrize('seed', [6, 7, 9, 13])
 def test_what_is_kept_is_what_the_metrics_say(tmp_path, monkeypatch, seed):

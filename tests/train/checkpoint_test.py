@@ -1,6 +1,8 @@
 """Checkpoints: what comes back is what went in, on another mesh too."""
 
+import logging
 import os
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,7 @@ from robertax.train.checkpoint import (
     as_dict,
     finished_step,
     from_dict,
+    hushed,
 )
 
 CONFIG = ModelConfig(vocab_size=64, hidden_size=16, num_layers=2,
@@ -161,3 +164,21 @@ def test_what_a_device_says_is_no_damage(tmp_path, monkeypatch):
     checkpoints.restore_newest(abstract)
   assert finished_step(str(tmp_path)) == 7
   checkpoints.close()
+
+
+def test_loggers_and_hooks_are_lent(caplog):
+  absl, loop = logging.getLogger('absl'), logging.getLogger('asyncio')
+
+  def state():
+    return sys.unraisablehook, absl.filters[:], loop.level
+
+  before = state()
+  record = logging.LogRecord('absl', logging.WARNING, '/x/orbax/y.py', 1,
+                             'Given directory is read only', (), None)
+  with pytest.raises(KeyError), hushed():
+    assert not absl.filter(record)
+    with hushed():
+      assert not absl.filter(record)
+    assert not absl.filter(record) and state() != before
+    raise KeyError
+  assert state() == before and absl.filter(record)

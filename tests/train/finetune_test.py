@@ -243,7 +243,7 @@ def test_the_weights_begin_where_the_pretrained_ended(pretrained, data,
 
 @pytest.mark.parametrize('change, message', [
     ({'init_from': ''}, "init_from=''.*from_scratch"),
-    ({'init_from': '/none'}, 'no workdir of robertax'),
+    ({'init_from': '/none'}, "init_from: '/none' is not a workdir"),
     ({'finetune': {'new_parameters': ''}}, 'classifier/dense/bias is missing'),
     ({'finetune': {'unused_parameters': ''}}, 'lm_head/bias is not of this'),
     ({'finetune': {'predict_test': True}, 'data': {'dir': '{bare}'}},

@@ -266,36 +266,67 @@ def staging(path: str) -> str:
   """Where to write the file that `publish` will give the name `path`.
 
   Beside it, or, for a URL, on this machine: libraries in C++ write nowhere
-  else.
+  else. What a killed process has left there, the next one removes.
   """
   if not is_remote(path):
     return f'{path}.{_OWN}.partial'
-  handle, partial = tempfile.mkstemp(prefix='robertax-')
-  os.close(handle)
-  return partial
+  folder = tempfile.gettempdir()
+  if not _staged:
+    for left in glob_lib.glob(f'{glob_lib.escape(folder)}/{_STAGED}*'):
+      with contextlib.suppress(OSError):  # Another user's.
+        file, ours = lock(left)
+        with file:
+          if ours:
+            os.remove(left)
+  while True:
+    handle, partial = tempfile.mkstemp(prefix=_STAGED, dir=folder)
+    os.close(handle)
+    file, _ = lock(partial)
+    if is_open_at(file, partial):
+      _staged[partial] = file
+      return partial
+    file.close()  # Another process took it for one that was left.
+
+
+_STAGED = 'robertax-staged-'
+_staged: dict[str, IO] = {}  # This process's, each locked while it is written.
 
 
 def publish(partial: str, path: str) -> None:
-  """Gives a closed file of `staging` its name, once it is on the disk.
+  """Gives a closed file or folder its name, once it is on the disk.
 
   Else a machine that loses power may keep the name and not the bytes.
   """
-  handle = os.open(partial, os.O_RDONLY)
-  try:
-    os.fsync(handle)
-  finally:
-    os.close(handle)
+  for folder, _, names in os.walk(partial):
+    for name in names:
+      _sync(os.path.join(folder, name))
+    _sync(folder)
+  if not os.path.isdir(partial):
+    _sync(partial)
   if is_remote(path):
     copy(partial, path)
-    os.remove(partial)
+    discard(partial)
   else:
     os.replace(partial, path)
+    _sync(os.path.dirname(os.path.abspath(path)))
+
+
+def _sync(path: str) -> None:
+  """Returns when a file is on the disk, or, of a folder, its names."""
+  with contextlib.ExitStack() as held:
+    if os.path.isdir(path):  # Some disks, and Windows, sync no folders.
+      held.enter_context(contextlib.suppress(OSError))
+    handle = os.open(path, os.O_RDONLY)
+    held.callback(os.close, handle)
+    os.fsync(handle)
 
 
 def discard(partial: str) -> None:
   """Removes a file of `staging`, if there is one, after an error."""
   if os.path.exists(partial):
     os.remove(partial)
+  if partial in _staged:
+    _staged.pop(partial).close()
 
 
 @contextlib.contextmanager
@@ -508,6 +539,14 @@ def lock(path: str, wait: bool = False) -> tuple[IO, bool | None]:
   except OSError as e:
     return file, False if e.errno in (
         errno.EWOULDBLOCK, errno.EACCES) else None
+
+
+def is_open_at(file: IO, path: str) -> bool:
+  """Whether an open file is still the one of this path."""
+  try:
+    return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+  except OSError:
+    return False
 
 
 @contextlib.contextmanager

@@ -95,7 +95,7 @@ class Lock:
           raise InputError(refusal(self._workdir, holder))
         self._lease = Lease(self._workdir)  # This disk has no locks.
       else:
-        if not _is_same_file(file, path):
+        if not files.is_open_at(file, path):
           file.close()  # Its holder removed it before it was locked here.
           continue
         self._file = file
@@ -216,13 +216,6 @@ def _read_lease(path: str) -> dict[str, Any]:
       return dict(json.loads(f.read()))
   except (OSError, ValueError, TypeError):
     return {}
-
-
-def _is_same_file(file, path: str) -> bool:
-  try:
-    return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-  except OSError:
-    return False
 
 
 # metrics.jsonl is the index of W/best: it is cut back to the checkpoint that a

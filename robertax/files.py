@@ -41,6 +41,7 @@ _PACKAGES = {'gs': 'gcsfs', 's3': 's3fs', 'az': 'adlfs',
 # Whose ranges tensorstore reads: exactly the bytes asked for, where
 # tensorflow's files read half a megabyte at the least.
 _KV_SCHEMES = ('gs', 's3')
+_KV_SECONDS = 60.0  # For what it writes or reads under a condition.
 _TRIES = 4
 
 
@@ -381,12 +382,9 @@ def read_range(path: str, start: int, stop: int) -> bytes:
 
 
 def _read_range(path: str, start: int, stop: int) -> bytes:
-  scheme, _, rest = path.partition('://')
-  if scheme in _KV_SCHEMES and rest:
-    bucket, _, key = rest.partition('/')
+  if store := _versions(path):
     with _remote_errors(path):
-      found = _key_values(f'{scheme}://{bucket}/').read(
-          key, byte_range=slice(start, stop)).result()
+      found = store[0].read(store[1], byte_range=slice(start, stop)).result()
     if found.state != 'value':
       raise FileNotFoundError(errno.ENOENT, 'nothing is there', path)
     return found.value
@@ -399,6 +397,63 @@ def _read_range(path: str, start: int, stop: int) -> bytes:
 def _key_values(root: str):
   import tensorstore  # Orbax brings it; it reads without Python's lock.
   return tensorstore.KvStore.open(root).result()
+
+
+class Version(NamedTuple):
+  """What a file holds, or None; `mark` changes whenever it is written."""
+  data: bytes | None
+  mark: Any
+
+
+def read_version(path: str) -> Version:
+  """What a file holds now; an OSError where that cannot be known."""
+  if store := _versions(path):
+    with _remote_errors(path):
+      found = store[0].read(store[1]).result(timeout=_KV_SECONDS)
+    return Version(found.value if found.state == 'value' else None,
+                   found.stamp.generation)
+  try:
+    with open(path, 'rb') as f:
+      data = f.read()
+  except FileNotFoundError:
+    if not is_remote(path):
+      os.stat(os.path.dirname(path) or '.')  # Else its disk is away.
+    data = None
+  return Version(data, data)
+
+
+def write_version(path: str, data: bytes | None, seen: Version
+                  ) -> Version | None:
+  """Writes a file, or removes it (None), if it is as it was seen.
+
+  At gs:// and s3:// the storage itself sees to that. Elsewhere the file is
+  read, compared and written, so each writer must write other bytes, and one
+  that comes just between the two is not noticed.
+
+  Returns:
+    What is there now; None: somebody else has written, and nothing was done.
+  """
+  if store := _versions(path):
+    with _remote_errors(path):
+      mark = store[0].write(store[1], data, if_equal=seen.mark).result(
+          timeout=_KV_SECONDS).generation
+    return Version(data, mark) if mark else None
+  if read_version(path) != seen:
+    return None
+  if data is not None:
+    write_bytes(path, data)
+  elif seen.data is not None:
+    remove(path)
+  return Version(data, data)
+
+
+def _versions(path: str) -> tuple[Any, str] | None:
+  """The tensorstore and key of a file whose storage tells versions apart."""
+  scheme, _, rest = path.partition('://')
+  if scheme not in _KV_SCHEMES or not rest:
+    return None
+  bucket, _, key = rest.partition('/')
+  return _key_values(f'{scheme}://{bucket}/'), key
 
 
 def _patiently(path: str, read: Callable[[], T]) -> T:

@@ -10,7 +10,7 @@ import pytest
 
 from robertax import model
 from robertax.config import MeshConfig, ModelConfig, OptimConfig
-from robertax.errors import InputError
+from robertax.errors import InputError, TakenOver
 from robertax.parallel.mesh import make_mesh
 from robertax.train import optimizer, step
 from robertax.train.checkpoint import (
@@ -161,3 +161,16 @@ def test_what_a_device_says_is_no_damage(tmp_path, monkeypatch):
     checkpoints.restore_newest(abstract)
   assert finished_step(str(tmp_path)) == 7
   checkpoints.close()
+
+
+def test_who_has_lost_the_workdir_saves_nothing(tmp_path):
+  """Nor is that a failure to write, with which a run could go on."""
+  def lost():
+    raise TakenOver('another run has it')
+
+  state, _ = make_state(make_mesh(MeshConfig(data=1), jax.devices()[:1]), 1)
+  checkpoints = Checkpoints(str(tmp_path), strict=False, check=lost)
+  with pytest.raises(TakenOver):
+    checkpoints.save(7, state)
+  checkpoints.close()
+  assert not os.listdir(tmp_path / 'checkpoints')

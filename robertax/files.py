@@ -275,22 +275,19 @@ def staging(path: str) -> str:
   if not _staged:
     for left in glob_lib.glob(f'{glob_lib.escape(folder)}/{_STAGED}*'):
       with contextlib.suppress(OSError):  # Another user's.
-        file, ours = lock(left)
-        with file:
-          if ours:
-            os.remove(left)
-  while True:
-    handle, partial = tempfile.mkstemp(prefix=_STAGED, dir=folder)
-    os.close(handle)
-    file, _ = lock(partial)
-    if is_open_at(file, partial):
-      _staged[partial] = file
-      return partial
-    file.close()  # Another process took it for one that was left.
+        held, ours = lock(left)
+        if ours:
+          os.remove(left)
+          held.release()
+  handle, partial = tempfile.mkstemp(prefix=_STAGED, dir=folder)
+  os.close(handle)
+  # Made again if another process takes it for one that was left, just now.
+  _staged[partial], _ = lock(partial, wait=1)
+  return partial
 
 
 _STAGED = 'robertax-staged-'
-_staged: dict[str, IO] = {}  # This process's, each locked while it is written.
+_staged: dict[str, Any] = {}  # This process's, each locked while it is written.
 
 
 def publish(partial: str, path: str) -> None:
@@ -327,7 +324,7 @@ def discard(partial: str) -> None:
   if os.path.exists(partial):
     os.remove(partial)
   if partial in _staged:
-    _staged.pop(partial).close()
+    _staged.pop(partial).release()
 
 
 @contextlib.contextmanager
@@ -571,37 +568,34 @@ def find_damage(path: str, expected: Checksum) -> Damage | None:
   return None
 
 
-def lock(path: str, wait: bool = False) -> tuple[IO, bool | None]:
-  """Opens a local file and locks it for as long as it is open.
+# How flock fails on a disk that knows no locks.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+def lock(path: str, wait: float = 0) -> tuple[Any, bool | None]:
+  """Locks a local file, which is made if needed; what it holds stays.
 
   The lock is the kernel's and ends with the process, however that ends.
 
   Args:
-    path: made if needed; what it holds stays.
-    wait: until no other process has it.
+    wait: seconds until no other process has it; -1: as long as it takes.
 
   Returns:
-    The file, and True: it is locked; False: another process has it; None: this
-    disk knows no locks.
+    The filelock.FileLock, to be kept and released; True: it is locked; False:
+    another process has it; None: this disk knows no locks.
   """
-  file = builtins.open(path, 'a+')
+  import filelock
+  found = filelock.FileLock(path, wait, thread_local=False,
+                            fallback_to_soft=False)
   try:
-    import fcntl
-    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    return file, True
-  except ImportError:
-    return file, None
+    found.acquire()
+    return found, True
+  except filelock.Timeout:
+    return found, False
   except OSError as e:
-    return file, False if e.errno in (
-        errno.EWOULDBLOCK, errno.EACCES) else None
-
-
-def is_open_at(file: IO, path: str) -> bool:
-  """Whether an open file is still the one of this path."""
-  try:
-    return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-  except OSError:
-    return False
+    if e.errno not in _NO_LOCKS:
+      raise
+    return found, None
 
 
 @contextlib.contextmanager
@@ -619,11 +613,12 @@ def locked(folder: str) -> Iterator[None]:
   path = os.path.join(folder, '.lock')
   with errors.writing(folder):
     os.makedirs(folder, exist_ok=True)
-    file, held = lock(path)
-  if held is False:
+    held, ours = lock(path)
+  if ours is False:
     print(f'Another process prepares {folder}: waiting for it.',
           file=sys.stderr)
-    file.close()
-    file, _ = lock(path, wait=True)
-  with file:
+    held, _ = lock(path, wait=-1)
+  try:
     yield
+  finally:
+    held.release()

@@ -251,11 +251,10 @@ def _own_folder(folder: str, held: contextlib.ExitStack) -> str:
   for number in itertools.count():
     path = os.path.join(folder, str(number))
     os.makedirs(path, exist_ok=True)
-    file, ours = files.lock(os.path.join(path, '.lock'))
+    lock, ours = files.lock(os.path.join(path, '.lock'))
     if ours:
-      held.enter_context(file)
+      held.callback(lock.release)
       return path
-    file.close()
     if ours is None:  # Without locks, the folder ends with the process.
       return held.enter_context(
           tempfile.TemporaryDirectory(dir=folder, prefix='process-'))

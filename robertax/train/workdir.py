@@ -44,7 +44,7 @@ class Lock:
   """A `with` that holds W, which process 0 does for all of its run."""
 
   def __init__(self, workdir: str):
-    self._workdir, self._file, self._lease = workdir, None, None
+    self._workdir, self._lock, self._lease = workdir, None, None
     self.held = False
 
   def __enter__(self) -> 'Lock':
@@ -73,14 +73,14 @@ class Lock:
   def __exit__(self, *unused):
     if self._lease:
       self._lease.give_back()
-    if self._file:
+    if self._lock:
       # Removed while it is held: a process that opens it later makes another,
-      # and one that has opened it sees that it is gone (`_take`). If it cannot
+      # and one that has opened it sees that it is gone (filelock). If it cannot
       # be removed: an unlocked file locks nobody out.
       with contextlib.suppress(OSError):
-        os.remove(self._file.name)
-      self._file.close()
-    self._file = self._lease = None
+        os.remove(self._lock.lock_file)
+      self._lock.release()
+    self._lock = self._lease = None
     self.held = False
 
   def _take(self):
@@ -89,26 +89,21 @@ class Lock:
       self.held = True
       return
     path = f'{self._workdir}/.lock'
-    while not self.held:
-      with writing(path):
-        file, held = files.lock(path)
-      if not held:
-        with file:
-          file.seek(0)
-          holder = file.read()
-        if held is False:
-          raise InputError(refusal(self._workdir, holder))
-        self._lease = Lease(self._workdir)  # This disk has no locks.
-      else:
-        if not files.is_open_at(file, path):
-          file.close()  # Its holder removed it before it was locked here.
-          continue
-        self._file = file
-        with contextlib.suppress(OSError):  # A full disk: locked without name.
-          file.truncate(0)
-          # Not through the file's buffer, which is written again at closing.
-          os.write(file.fileno(), json.dumps(_this_process()).encode())
-      self.held = True
+    with writing(path):
+      # A holder that ends just now removes the file: it is tried again.
+      lock, ours = files.lock(path, wait=.1)
+    if ours is False:
+      holder = ''
+      with contextlib.suppress(OSError), files.open(path) as f:
+        holder = f.read()
+      raise InputError(refusal(self._workdir, holder))
+    if ours is None:  # This disk has no locks.
+      self._lease = Lease(self._workdir)
+    else:
+      self._lock = lock
+      with contextlib.suppress(OSError), open(path, 'wb', buffering=0) as f:
+        f.write(json.dumps(_this_process()).encode())  # Unless it is full.
+    self.held = True
 
 
 class Lease:

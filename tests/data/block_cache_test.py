@@ -47,6 +47,7 @@ def test_gives_what_was_fetched_and_fetches_it_once(cache):
 def test_the_longest_unused_makes_room_and_what_is_pinned_stays(cache):
   fetched = []
   pinned = cache.pin(chunk('p', 400, fetched))
+  pinned.arrays.result()
   for name in 'abcdefghab':
     entry = cache.pin(chunk(name, 200, fetched))
     entry.arrays.result()

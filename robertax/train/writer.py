@@ -185,10 +185,7 @@ class TensorBoardEvents:
 
   def _copy(self):
     if self._target:
-      try:
-        self._check()
-      except InputError:  # metrics.jsonl, which comes with it, says why.
-        return
+      self._check()
       self._whole.seek(0)
       with files.open(self._target, 'wb') as out:
         shutil.copyfileobj(self._whole, out, files.CHUNK)
@@ -201,10 +198,10 @@ class TensorBoardEvents:
 
   @contextlib.contextmanager
   def _disabling_on_error(self, what: str):
-    """Wraps writing: after an OSError no more events are written."""
+    """Wraps writing: after an error of it no more events are written."""
     try:
       yield
-    except OSError as e:
+    except (OSError, InputError) as e:
       file, self._file = self._file, None
       with contextlib.suppress(OSError):
         if file:

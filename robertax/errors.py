@@ -106,8 +106,8 @@ def _failed_write(path: str, codes: Iterable[int], error: BaseException
     return error.errno if ours and error.errno in codes else None
   # Libraries in C++ pass on the system's words, not its number.
   words = str(error)
-  named = any(re.search(rf'{re.escape(place)}(?!\w)', words)
-              for place in (_real(path), os.path.abspath(path)))
+  named = any(re.search(rf'{re.escape(place)}(?!\w)', words) for place in (
+      _real(path), os.path.abspath(path), path) if '/' in place)
   return next((code for code in codes if os.strerror(code) in words
                and (named or code in _WRITES_ONLY)), None)
 

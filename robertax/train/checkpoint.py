@@ -541,10 +541,15 @@ class Checkpoints:
     with contextlib.suppress(Exception):
       if manager is not None:
         manager.close()
-    with contextlib.suppress(Exception):
+    try:
+      self.check_held()  # Else it may be another run's.
       for name in files.listdir(self.folder):
         if name.startswith(f'{step}.orbax-checkpoint-tmp'):
           files.rmtree(f'{self.folder}/{name}')
+    except TakenOver:
+      raise
+    except Exception:
+      pass  # The failed save is reported.
 
   def wait(self):
     """Returns when everything is on disk; raises as `save`."""

@@ -176,10 +176,10 @@ class TensorBoardEvents:
 
   def close(self):
     with self._disabling_on_error('TensorBoard events'):
-      if self._file:
-        self._file.close()
+      file, self._file = self._file, None
+      if file:
+        file.close()
         self._copy()
-    self._file = None
     if self._whole:
       self._whole.close()
 

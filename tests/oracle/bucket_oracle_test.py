@@ -211,9 +211,10 @@ def test_a_run_that_stood_still_writes_nothing_beside_its_successor(
         code=('-c', ELSEWHERE.format(host=host)))
 
   def newest():
-    return max((int(name.split('/')[3]) for name in bucket.names(
-        'paused/W/checkpoints/') if name.endswith('/commit_success.txt')),
-               default=0)
+    found = [name.split('/')[3:] for name in bucket.names(
+        'paused/W/checkpoints/')]
+    return max((int(step) for step, *rest in found
+                if rest == ['commit_success.txt']), default=0)
 
   def wait_beyond(step, process):
     while newest() <= step:

@@ -3,12 +3,13 @@
 Floor 0, beside no room: every room may raise an `InputError`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 import contextlib
 import difflib
 import errno
 import functools
 import os
+import re
 import sys
 
 INTERRUPTED = ('robertax: interrupted; the same command goes on from what is '
@@ -47,15 +48,19 @@ class Diverged(InputError):
     self.step = step
 
 
+class TakenOver(InputError):
+  """Another run has the workdir now, and this one must not write any more."""
+
+
 @contextlib.contextmanager
 def writing(path):
   """Names `path`, which the body writes, in the operating system's errors.
 
   Raises:
     InputError: full disk, no permission, read-only or vanished folder. Any
-      other error passes through unchanged.
+      other error, and one of another file, passes through unchanged.
   """
-  advice = {
+  path, advice = os.fspath(path), {
       errno.ENOSPC: 'the disk is full: free some space, or choose another '
                     'place, and run the same command again',
       errno.EDQUOT: 'the disk quota is used up: free some space, or choose '
@@ -78,21 +83,51 @@ def writing(path):
   except InputError:
     raise
   except Exception as e:
-    # Libraries in C++ pass on the system's words, not its number.
-    code = e.errno if isinstance(e, OSError) else next(
-        (c for c in advice if os.strerror(c) in _messages(e)), None)
-    if code not in advice:
+    code = next((code for code in map(
+        functools.partial(_failed_write, path, advice), _causes(e)) if code),
+        None)
+    if code is None:
       raise
     raise InputError(f'cannot write {path}: {advice[code]}') from e
 
 
-def _messages(error: BaseException | None) -> str:
-  """The messages of an error and of its causes."""
-  messages = []
+# What no reading ends with. An error of writing to an open file has no name.
+_WRITES_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+
+
+def _failed_write(path: str, codes: Iterable[int], error: BaseException
+                  ) -> int | None:
+  """The code of an error that says that `path` cannot be written."""
+  if isinstance(error, OSError):
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2)
+             if isinstance(name, (str, bytes, os.PathLike))]
+    ours = (any(_is_of(path, name) for name in names) if names
+            else error.errno in _WRITES_ONLY)
+    return error.errno if ours and error.errno in codes else None
+  # Libraries in C++ pass on the system's words, not its number.
+  words = str(error)
+  named = any(re.search(rf'{re.escape(place)}(?!\w)', words) for place in (
+      _real(path), os.path.abspath(path), path) if '/' in place)
+  return next((code for code in codes if os.strerror(code) in words
+               and (named or code in _WRITES_ONLY)), None)
+
+
+def _is_of(path: str, name: str) -> bool:
+  """Whether a file is `path`, in it, above it, or what will be renamed to it.
+  """
+  path, name = _real(path), _real(name)
+  return name.startswith((f'{path}/', f'{path}.')) or f'{path}/'.startswith(
+      f'{name.rstrip("/")}/')
+
+
+def _real(path: str) -> str:
+  return path.rstrip('/') if '://' in path else os.path.realpath(path)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
   while error is not None:
-    messages.append(str(error))
+    yield error
     error = error.__cause__
-  return '; '.join(messages)
 
 
 def first_line(error: BaseException) -> str:

@@ -41,6 +41,7 @@ _PACKAGES = {'gs': 'gcsfs', 's3': 's3fs', 'az': 'adlfs',
 # Whose ranges tensorstore reads: exactly the bytes asked for, where
 # tensorflow's files read half a megabyte at the least.
 _KV_SCHEMES = ('gs', 's3')
+_KV_SECONDS = 60.0  # For what it writes or reads under a condition.
 _TRIES = 4
 
 
@@ -266,36 +267,64 @@ def staging(path: str) -> str:
   """Where to write the file that `publish` will give the name `path`.
 
   Beside it, or, for a URL, on this machine: libraries in C++ write nowhere
-  else.
+  else. What a killed process has left there, the next one removes.
   """
   if not is_remote(path):
     return f'{path}.{_OWN}.partial'
-  handle, partial = tempfile.mkstemp(prefix='robertax-')
+  folder = tempfile.gettempdir()
+  if not _staged:
+    for left in glob_lib.glob(f'{glob_lib.escape(folder)}/{_STAGED}*'):
+      with contextlib.suppress(OSError):  # Another user's.
+        held, ours = lock(left)
+        if ours:
+          os.remove(left)
+          held.release()
+  handle, partial = tempfile.mkstemp(prefix=_STAGED, dir=folder)
   os.close(handle)
+  # Made again if another process takes it for one that was left, just now.
+  _staged[partial], _ = lock(partial, wait=1)
   return partial
 
 
+_STAGED = 'robertax-staged-'
+_staged: dict[str, Any] = {}  # This process's, each locked while it is written.
+
+
 def publish(partial: str, path: str) -> None:
-  """Gives a closed file of `staging` its name, once it is on the disk.
+  """Gives a closed file or folder its name, once it is on the disk.
 
   Else a machine that loses power may keep the name and not the bytes.
   """
-  handle = os.open(partial, os.O_RDONLY)
-  try:
-    os.fsync(handle)
-  finally:
-    os.close(handle)
+  for folder, _, names in os.walk(partial):
+    for name in names:
+      _sync(os.path.join(folder, name))
+    _sync(folder)
+  if not os.path.isdir(partial):
+    _sync(partial)
   if is_remote(path):
     copy(partial, path)
-    os.remove(partial)
+    discard(partial)
   else:
     os.replace(partial, path)
+    _sync(os.path.dirname(os.path.abspath(path)))
+
+
+def _sync(path: str) -> None:
+  """Returns when a file is on the disk, or, of a folder, its names."""
+  with contextlib.ExitStack() as held:
+    if os.path.isdir(path):  # Some disks, and Windows, sync no folders.
+      held.enter_context(contextlib.suppress(OSError))
+    handle = os.open(path, os.O_RDONLY)
+    held.callback(os.close, handle)
+    os.fsync(handle)
 
 
 def discard(partial: str) -> None:
   """Removes a file of `staging`, if there is one, after an error."""
   if os.path.exists(partial):
     os.remove(partial)
+  if partial in _staged:
+    _staged.pop(partial).release()
 
 
 @contextlib.contextmanager
@@ -350,12 +379,9 @@ def read_range(path: str, start: int, stop: int) -> bytes:
 
 
 def _read_range(path: str, start: int, stop: int) -> bytes:
-  scheme, _, rest = path.partition('://')
-  if scheme in _KV_SCHEMES and rest:
-    bucket, _, key = rest.partition('/')
+  if store := _versions(path):
     with _remote_errors(path):
-      found = _key_values(f'{scheme}://{bucket}/').read(
-          key, byte_range=slice(start, stop)).result()
+      found = store[0].read(store[1], byte_range=slice(start, stop)).result()
     if found.state != 'value':
       raise FileNotFoundError(errno.ENOENT, 'nothing is there', path)
     return found.value
@@ -368,6 +394,63 @@ def _read_range(path: str, start: int, stop: int) -> bytes:
 def _key_values(root: str):
   import tensorstore  # Orbax brings it; it reads without Python's lock.
   return tensorstore.KvStore.open(root).result()
+
+
+class Version(NamedTuple):
+  """What a file holds, or None; `mark` changes whenever it is written."""
+  data: bytes | None
+  mark: Any
+
+
+def read_version(path: str) -> Version:
+  """What a file holds now; an OSError where that cannot be known."""
+  if store := _versions(path):
+    with _remote_errors(path):
+      found = store[0].read(store[1]).result(timeout=_KV_SECONDS)
+    return Version(found.value if found.state == 'value' else None,
+                   found.stamp.generation)
+  try:
+    with open(path, 'rb') as f:
+      data = f.read()
+  except FileNotFoundError:
+    if not is_remote(path):
+      os.stat(os.path.dirname(path) or '.')  # Else its disk is away.
+    data = None
+  return Version(data, data)
+
+
+def write_version(path: str, data: bytes | None, seen: Version
+                  ) -> Version | None:
+  """Writes a file, or removes it (None), if it is as it was seen.
+
+  At gs:// and s3:// the storage itself sees to that. Elsewhere the file is
+  read, compared and written, so each writer must write other bytes, and one
+  that comes just between the two is not noticed.
+
+  Returns:
+    What is there now; None: somebody else has written, and nothing was done.
+  """
+  if store := _versions(path):
+    with _remote_errors(path):
+      mark = store[0].write(store[1], data, if_equal=seen.mark).result(
+          timeout=_KV_SECONDS).generation
+    return Version(data, mark) if mark else None
+  if read_version(path) != seen:
+    return None
+  if data is not None:
+    write_bytes(path, data)
+  elif seen.data is not None:
+    remove(path)
+  return Version(data, data)
+
+
+def _versions(path: str) -> tuple[Any, str] | None:
+  """The tensorstore and key of a file whose storage tells versions apart."""
+  scheme, _, rest = path.partition('://')
+  if scheme not in _KV_SCHEMES or not rest:
+    return None
+  bucket, _, key = rest.partition('/')
+  return _key_values(f'{scheme}://{bucket}/'), key
 
 
 def _patiently(path: str, read: Callable[[], T]) -> T:
@@ -485,29 +568,34 @@ def find_damage(path: str, expected: Checksum) -> Damage | None:
   return None
 
 
-def lock(path: str, wait: bool = False) -> tuple[IO, bool | None]:
-  """Opens a local file and locks it for as long as it is open.
+# How flock fails on a disk that knows no locks.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+def lock(path: str, wait: float = 0) -> tuple[Any, bool | None]:
+  """Locks a local file, which is made if needed; what it holds stays.
 
   The lock is the kernel's and ends with the process, however that ends.
 
   Args:
-    path: made if needed; what it holds stays.
-    wait: until no other process has it.
+    wait: seconds until no other process has it; -1: as long as it takes.
 
   Returns:
-    The file, and True: it is locked; False: another process has it; None: this
-    disk knows no locks.
+    The filelock.FileLock, to be kept and released; True: it is locked; False:
+    another process has it; None: this disk knows no locks.
   """
-  file = builtins.open(path, 'a+')
+  import filelock
+  found = filelock.FileLock(path, wait, thread_local=False,
+                            fallback_to_soft=False)
   try:
-    import fcntl
-    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    return file, True
-  except ImportError:
-    return file, None
+    found.acquire()
+    return found, True
+  except filelock.Timeout:
+    return found, False
   except OSError as e:
-    return file, False if e.errno in (
-        errno.EWOULDBLOCK, errno.EACCES) else None
+    if e.errno not in _NO_LOCKS:
+      raise
+    return found, None
 
 
 @contextlib.contextmanager
@@ -525,11 +613,12 @@ def locked(folder: str) -> Iterator[None]:
   path = os.path.join(folder, '.lock')
   with errors.writing(folder):
     os.makedirs(folder, exist_ok=True)
-    file, held = lock(path)
-  if held is False:
+    held, ours = lock(path)
+  if ours is False:
     print(f'Another process prepares {folder}: waiting for it.',
           file=sys.stderr)
-    file.close()
-    file, _ = lock(path, wait=True)
-  with file:
+    held, _ = lock(path, wait=-1)
+  try:
     yield
+  finally:
+    held.release()

@@ -61,7 +61,7 @@ def test_a_file_where_a_folder_should_be_is_named(tmp_path):
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS,
     errno.ENOTDIR, errno.ENOENT])
 def test_what_a_person_can_mend_is_one_line_with_its_cause(number):
-  cause = OSError(number, os.strerror(number), 'inner')
+  cause = OSError(number, os.strerror(number), 'W/checkpoints/3/a')
   with pytest.raises(InputError) as e:
     with writing('W/checkpoints'):
       raise cause
@@ -80,6 +80,35 @@ def test_what_a_person_cannot_mend_passes_unchanged(error):
   assert e.value is error
 
 
+@pytest.mark.parametrize('number, name', [
+    (errno.ENOENT, 'V/a'), (errno.EACCES, '/etc/shadow'), (errno.EISDIR, 'W2'),
+    (errno.ENOTDIR, 'gs://bucket/V'), (errno.EACCES, None),
+    (errno.ENOENT, None)])
+def test_an_error_of_another_file_is_none_of_writing(number, name):
+  """As of one that the body reads."""
+  cause = OSError(number, os.strerror(number), *[name] * (name is not None))
+  with pytest.raises(OSError) as e:
+    with writing('W'):
+      raise cause
+  assert e.value is cause
+
+
+def test_a_failed_read_is_not_called_a_failed_write(tmp_path):
+  with pytest.raises(FileNotFoundError):
+    with writing(tmp_path / 'there'):
+      (tmp_path / 'here').read_text()
+
+
+@pytest.mark.parametrize('names', [
+    ('W',), ('W/3.orbax-checkpoint-tmp/a',), ('W.1a2b.partial', 'W'), ('.',)])
+def test_names_in_and_above_and_beside_the_path_are_its_own(names, tmp_path,
+                                                            monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(InputError, match='no permission'):
+    with writing(tmp_path / 'W'):
+      raise OSError(errno.EACCES, '', names[0], None, *names[1:])
+
+
 @pytest.mark.parametrize('words, says', [
     ("RESOURCE_EXHAUSTED: [os_error_code='28'] No space left on device",
      'the disk is full'),
@@ -88,6 +117,26 @@ def test_the_systems_words_are_understood_in_any_error(words, says):
   with pytest.raises(InputError, match=f'cannot write W: .*{says}'):
     with writing('W'):
       raise RuntimeError('saving failed') from ValueError(words)
+
+
+@pytest.mark.parametrize('words', [
+    'rpc to 10.0.0.2 failed: Permission denied', 'Is a directory',
+    'Error opening "/V/a": No such file or directory'])
+def test_words_that_name_no_path_of_ours_pass_unchanged(words):
+  error = RuntimeError(words)
+  with pytest.raises(RuntimeError) as e:
+    with writing('W'):
+      raise error
+  assert e.value is error
+
+
+def test_words_that_name_the_path_are_understood(tmp_path):
+  with pytest.raises(InputError, match='no permission'):
+    with writing(tmp_path / 'W'):
+      raise ValueError(f'Error opening "{tmp_path}/W/a": Permission denied')
+  with pytest.raises(ValueError, match='Error opening'):
+    with writing(tmp_path / 'W'):
+      raise ValueError(f'Error opening "{tmp_path}/W2/a": Permission denied')
 
 
 def test_an_input_error_passes_whatever_it_quotes():

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 
 import pytest
@@ -246,3 +247,64 @@ def test_many_threads_read_at_once(storage):
   for thread in threads:
     thread.join()
   assert not wrong
+
+
+@pytest.fixture(name='calls')
+def calls_fixture(monkeypatch):
+  """What is forced to the disk and renamed, in order, by the real calls."""
+  calls, fsync, replace = [], os.fsync, os.replace
+
+  def synced(handle):
+    calls.append(('sync', os.path.realpath(f'/proc/self/fd/{handle}')))
+    fsync(handle)
+
+  def replaced(path, target):
+    replace(path, target)
+    calls.append(('name', str(target)))
+
+  monkeypatch.setattr(os, 'fsync', synced)
+  monkeypatch.setattr(os, 'replace', replaced)
+  return calls
+
+
+@pytest.mark.skipif(not os.path.isdir('/proc/self/fd'), reason='no /proc')
+def test_bytes_are_on_the_disk_before_the_name_and_the_name_at_the_end(
+    tmp_path, calls):
+  path = str(tmp_path / 'x')
+  files.write_text(path, 'new')
+  (how, partial), *rest = calls
+  assert how == 'sync' and partial.startswith(f'{path}.')
+  assert rest == [('name', path), ('sync', str(tmp_path))]
+  calls.clear()
+  made = tmp_path / 'made.partial'
+  (made / 'inside').mkdir(parents=True)
+  (made / 'a').write_text('a')
+  (made / 'inside' / 'b').write_text('b')
+  files.publish(str(made), str(tmp_path / 'made'))
+  assert {name for how, name in calls[:4]} == {
+      str(made / name) for name in ('', 'a', 'inside', 'inside/b')}
+  assert calls[4:] == [('name', str(tmp_path / 'made')),
+                       ('sync', str(tmp_path))]
+
+
+def test_what_a_killed_process_staged_for_a_bucket_goes_with_the_next(
+    tmp_path, monkeypatch):
+  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+  code = ('import sys\nfrom robertax import files\n'
+          'files.staging("gs://bucket/x")\nprint("there", flush=True)\n'
+          'sys.stdin.read()')
+  killed = subprocess.Popen(
+      [sys.executable, '-c', code], stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE, text=True, env=os.environ | {
+          'TMPDIR': str(tmp_path), 'PYTHONPATH': os.pathsep.join(sys.path)})
+  assert killed.stdout.readline() == 'there\n'
+  theirs, = tmp_path.iterdir()
+  mine = files.staging('gs://bucket/y')
+  assert theirs.exists()  # It lives.
+  files.discard(mine)
+  killed.kill()
+  killed.communicate(timeout=20)
+  mine = files.staging('gs://bucket/y')
+  assert [str(path) for path in tmp_path.iterdir()] == [mine]
+  files.discard(mine)
+  assert not list(tmp_path.iterdir())

@@ -46,7 +46,46 @@ def lifted(source: str) -> Iterator[str]:
       yield f"{node.lineno}: use JAX's own, not nnx.{node.attr}"
 
 
+# A file appears whole and durable by robertax/files.py alone. What is written
+# otherwise, how often in a file, and why.
+WRITTEN = {
+    'robertax/files.py': 'the rule itself',
+    'robertax/corpus/records.py': 'piece by piece to files.staging; published',
+    'robertax/interop/tensors.py': 'by a library to files.staging; published',
+    'robertax/data/remote.py': 'a cache whose chunks have checksums',
+    'robertax/train/writer.py': 'lines, one after the other; copies of events',
+    'robertax/train/workdir.py': 'who holds a lock, which ends with the run',
+    'robertax/train/clock.py': 'where threads stand, on a disk that may hang',
+    'robertax/parallel/processes.py': 'an empty mark, removed at once',
+}
+
+
+def written(source: str) -> Iterator[str]:
+  """Opening a file to write, or renaming one."""
+  for node in ast.walk(ast.parse(source)):
+    if not isinstance(node, ast.Call):
+      continue
+    function = ast.unparse(node.func)
+    modes = [n.value for n in [*node.args[1:2], *(
+        k.value for k in node.keywords if k.arg == 'mode')]
+             if isinstance(n, ast.Constant)]
+    if function.split('.')[-1] == 'open' and any(
+        set(str(mode)) & set('wax+') for mode in modes) or (
+            function in ('os.replace', 'os.rename', 'np.save', 'np.savez')
+            or function.split('.')[-1] in ('write_text', 'write_bytes')
+            and not function.startswith('files.')):
+      yield f'{node.lineno}: {function} leaves half a file to a kill'
+
+
 RULES = (unsafe, lifted)
+
+
+def test_files_are_written_in_one_place_or_for_a_reason():
+  found = {}
+  for path in sorted((ROOT / 'robertax').rglob('*.py')):
+    if complaints := list(written(path.read_text())):
+      found[str(path.relative_to(ROOT))] = complaints
+  assert found.keys() == WRITTEN.keys(), found
 
 
 @pytest.mark.parametrize('rule', RULES, ids=lambda rule: rule.__name__)

@@ -321,8 +321,10 @@ def prepare(data: DataConfig, tokenizer_config: TokenizerConfig, *,
       manifest.check(corpus=job.corpus.name, vocab_size=job.vocab_size,
                      dtype=job.recipe.dtype, **job.facts)
       for name in files.listdir(job.folder) if manifest.checksums else ():
-        # Entries and arrays of shards, which only the making needed.
-        if '-of-' in name and name not in manifest.checksums:
+        # Entries and arrays of shards, which only the making needed, and what
+        # one that was killed has left.
+        if name not in manifest.checksums and (
+            '-of-' in name or name.endswith('.partial')):
           files.remove(os.path.join(job.folder, name))
       manifest = add_forms(manifest, planned.forms)
     if progress:
@@ -396,7 +398,8 @@ def verify_files(folder: str, expected: Mapping[str, Checksum],
         yield found
       shown.update(file.size)
   for name in files.listdir(folder):
-    known = name in expected or name in OUR_FILES
+    # What is `.partial` nothing reads, and the next preparation removes it.
+    known = name in expected or name in OUR_FILES or name.endswith('.partial')
     # A store's index says where in its files the blocks are.
     index = name.removesuffix('.json') + '.tokens' in expected
     if not known and not index:

@@ -35,6 +35,7 @@ from robertax.errors import InputError, writing
 # Chunks on this machine's disk, within a bound.
 
 _MAGIC = 0x31_4B_4C_42_58_42_52  # 'RBXBLK1'
+PARTIAL = '.partial'  # Ends the name of a file that is being written.
 _PATIENCE = 60.0  # Seconds to wait for chunks that others have pinned.
 _OPEN: dict[tuple, 'ChunkCache'] = {}
 _LOCK = threading.Lock()
@@ -52,6 +53,7 @@ class Entry:
 
   def __init__(self, name: str, size: int):
     self.name, self.size, self.pins = name, size, 0
+    self.on_disk = False
     # Bytes of its arrays, mapped into memory; None while nobody pins it.
     self.arrays: Future | None = None
 
@@ -127,7 +129,8 @@ class ChunkCache:
       if entry.pins:
         return
       self._pinned -= entry.size
-      if entry.arrays.cancel():  # Nobody needs it, and it has not begun.
+      # Cancelled if it has not begun, for nobody needs it.
+      if entry.arrays.cancel() and not entry.on_disk:
         self._forget(entry)
       elif entry.arrays.done():
         entry.arrays = None  # Mapped again when it is pinned again.
@@ -166,14 +169,16 @@ class ChunkCache:
         excess -= entry.size
     for entry in dropped:
       self._forget(entry)
-      with contextlib.suppress(FileNotFoundError):
-        os.remove(self._path(entry.name))
     return excess <= 0
 
   def _forget(self, entry: Entry) -> None:
+    """Drops an entry with its files: what is on disk is always counted."""
     if self._entries.get(entry.name) is entry:
       del self._entries[entry.name]
       self.bytes -= entry.size
+      for path in (self._path(entry.name), self._path(entry.name) + PARTIAL):
+        with contextlib.suppress(OSError):
+          os.remove(path)
 
   def _path(self, name: str) -> str:
     return os.path.join(self.folder, name)
@@ -186,10 +191,10 @@ class ChunkCache:
       with writing(path):
         # Not forced to the disk: a chunk with a wrong checksum is fetched
         # again.
-        with open(f'{path}.partial', 'wb') as f:
+        with open(path + PARTIAL, 'wb') as f:
           f.write(head)
           f.write(data)
-        os.replace(f'{path}.partial', path)
+        os.replace(path + PARTIAL, path)
     except BaseException:
       with self.changed:
         # Whoever waits for it gets the error; the next one tries again.
@@ -201,6 +206,8 @@ class ChunkCache:
       entry.size += more
       self._grow(more)
       self._pinned += more if entry.pins else 0
+      entry.on_disk = True
+      self._make_room(0)  # It was smaller if its file was damaged.
       self.changed.notify_all()
     return _mapped(path)
 
@@ -214,13 +221,14 @@ class ChunkCache:
     found = []
     for name in os.listdir(self.folder):
       path = self._path(name)
-      if name.endswith('.partial'):
+      if name.endswith(PARTIAL):
         os.remove(path)
       elif name != '.lock':
         stat = os.stat(path)
         found.append((stat.st_mtime_ns, name, stat.st_size))
     for _, name, size in sorted(found):
       self._entries[name] = Entry(name, size)
+      self._entries[name].on_disk = True
       self.bytes += size
     self._make_room(0)
     self.peak = self.bytes
@@ -243,11 +251,10 @@ def _own_folder(folder: str, held: contextlib.ExitStack) -> str:
   for number in itertools.count():
     path = os.path.join(folder, str(number))
     os.makedirs(path, exist_ok=True)
-    file, ours = files.lock(os.path.join(path, '.lock'))
+    lock, ours = files.lock(os.path.join(path, '.lock'))
     if ours:
-      held.enter_context(file)
+      held.callback(lock.release)
       return path
-    file.close()
     if ours is None:  # Without locks, the folder ends with the process.
       return held.enter_context(
           tempfile.TemporaryDirectory(dir=folder, prefix='process-'))

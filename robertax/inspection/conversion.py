@@ -101,7 +101,7 @@ def appearing(folder: str) -> Iterator[str]:
       mask = os.umask(0)
       os.umask(mask)
       os.chmod(partial, 0o777 & ~mask)
-      os.replace(partial, os.path.abspath(folder))
+      files.publish(partial, os.path.abspath(folder))
   finally:
     shutil.rmtree(partial, ignore_errors=True)
 

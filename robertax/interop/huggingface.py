@@ -10,6 +10,7 @@ import json
 import os
 from typing import Any
 
+from robertax import files
 from robertax.config import ModelConfig, TokenizerConfig, flatten
 from robertax.errors import InputError, unknown, writing
 from robertax.interop.names import (
@@ -451,10 +452,9 @@ def write_folder(pretrained: Pretrained, folder: str) -> None:
   texts['config.json'] = json.dumps(values, indent=2) + '\n'
   texts['README.md'] = model_card(pretrained, layout.family, end)
   with writing(folder):
-    os.makedirs(folder, exist_ok=True)
+    files.makedirs(folder)
     for name, text in texts.items():
-      with open(os.path.join(folder, name), 'w', encoding='utf-8') as f:
-        f.write(text)
+      files.write_text(os.path.join(folder, name), text)
   write_safetensors(os.path.join(folder, SAFETENSORS), arrays)
 
 

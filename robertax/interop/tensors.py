@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from robertax import files
 from robertax.errors import InputError, writing
 
 SAFETENSORS, SAFETENSORS_INDEX = (
@@ -149,10 +150,15 @@ def _as_float32(x: np.ndarray) -> np.ndarray:
 def write_safetensors(path: str, arrays: Mapping[str, np.ndarray]):
   """Writes one file, as `transformers` reads it; InputError if it cannot."""
   from safetensors.numpy import save_file
-  with writing(path):
-    # The library silently writes other layouts in the wrong order.
-    save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()},
-              path, metadata={'format': 'pt'})
-    umask = os.umask(0)
-    os.umask(umask)
-    os.chmod(path, 0o666 & ~umask)  # The library writes for its owner alone.
+  partial = files.staging(path)
+  try:
+    with writing(path):
+      with open(partial, 'wb'):  # The library's errors name no file.
+        mode = os.stat(partial).st_mode
+      # The library silently writes other layouts in the wrong order.
+      save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()},
+                partial, metadata={'format': 'pt'})
+      os.chmod(partial, mode)  # The library writes for its owner alone.
+      files.publish(partial, path)
+  finally:
+    files.discard(partial)

@@ -29,9 +29,9 @@ def read_gpt2(folder: str) -> Tokenizer:
   tasks/masked_lm.py:140). With the official files, 'Hello world!' is 31414 232
   328, as in fairseq's examples/roberta/README.md.
   """
-  paths = [os.path.join(folder, name) for name in GPT2_FILES]
+  paths = [files.join(folder, name) for name in GPT2_FILES]
   absent = [n for n, path in zip(GPT2_FILES, paths)
-            if not os.path.isfile(path)]
+            if not files.exists(path)]
   if absent:
     raise InputError(
         f'{folder}: no {" and no ".join(absent)} in it. A folder with '
@@ -95,10 +95,10 @@ def read_merges(path: str, vocab: dict[str, int]) -> list[tuple[str, str]]:
 def _read_text(path: str) -> str:
   """A file as UTF-8, its line ends as they are."""
   try:
-    with open(path, encoding='utf-8', newline='\n') as f:
-      return f.read()
+    with files.open(path, 'rb') as f:
+      return f.read().decode()
   except OSError as e:
-    raise InputError(f'cannot read {path}: {e.strerror}') from e
+    raise InputError(f'cannot read {path}: {e.strerror or e}') from e
   except UnicodeDecodeError as e:
     raise InputError(f'{path}: not UTF-8: {e}') from e
 
@@ -109,10 +109,10 @@ def read_vocab_json(folder: str) -> Tokenizer:
   Unlike GPT-2's `encoder.json`, `vocab.json` has RoBERTa's ids already
   (transformers models/roberta/tokenization_roberta.py).
   """
-  vocab = _read_ids(os.path.join(folder, VOCAB_JSON_FILES[0]))
-  merges = read_merges(os.path.join(folder, VOCAB_JSON_FILES[1]), vocab)
-  path = os.path.join(folder, ADDED_TOKENS)
-  added = _read_ids(path) if os.path.isfile(path) else {}
+  vocab = _read_ids(files.join(folder, VOCAB_JSON_FILES[0]))
+  merges = read_merges(files.join(folder, VOCAB_JSON_FILES[1]), vocab)
+  path = files.join(folder, ADDED_TOKENS)
+  added = _read_ids(path) if files.exists(path) else {}
   # Some files list <mask> among the added tokens.
   vocab |= {token: i for token, i in added.items()
             if token in (MASK, *SPECIALS)}
@@ -176,7 +176,7 @@ def load(path: str, lowercase: bool = True) -> Tokenizer:
     with files.open(path) as f:
       text = f.read()
   except OSError as e:
-    raise InputError(f'cannot read {path}: {e.strerror}') from e
+    raise InputError(f'cannot read {path}: {e.strerror or e}') from e
   except UnicodeDecodeError as e:
     raise InputError(f'{path}: not a tokenizer.json: {e}') from e
   if path.endswith('.txt'):

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 
 from robertax import files
-from robertax.errors import InputError, first_line, writing
+from robertax.errors import InputError, TakenOver, first_line, writing
 from robertax.parallel import processes
 from robertax.train import facts
 from robertax.train.facts import Damaged, tree_sums
@@ -121,7 +121,8 @@ class Tolerance:
         yield
     except Exception as e:
       # An error of a device has nothing to do with the disk.
-      if self._strict or isinstance(e, jax.errors.JaxRuntimeError):
+      if self._strict or isinstance(
+          e, (jax.errors.JaxRuntimeError, TakenOver)):
         raise
       self._unsaved = step
       self._failures += 1
@@ -303,7 +304,8 @@ class Checkpoints:
   def __init__(self, workdir: str, keep: int = 0, *, keep_every: int = 0,
                read_only: bool = False, alone: bool = False,
                folder: str = 'checkpoints', strict: bool = True,
-               belongs: Mapping[str, str] | None = None):
+               belongs: Mapping[str, str] | None = None,
+               check: Callable[[], None] = lambda: None):
     """Makes the folder, unless it is read only.
 
     Args:
@@ -319,10 +321,12 @@ class Checkpoints:
         row, or the last of a run. Always so over several processes, which
         cannot agree on what only one of them has seen.
       belongs: of facts.identity; saved with each state.
+      check: of workdir.Lock; is called before each save.
     """
     self.folder = f'{workdir}/{folder}'
     self._keep, self._keep_every = keep, keep_every
     self._alone, self._belongs = alone, dict(belongs or {})
+    self._check = check
     self._manager, self._under_way = None, None
     self._tolerance = Tolerance(
         self.folder, strict or jax.process_count() > 1, self._abandon)
@@ -350,11 +354,16 @@ class Checkpoints:
       return
     self._settle()
     with self._tolerance.saving(step):
+      self.check_held()
       items = {'params': as_dict(state.params),
                'opt_state': as_dict(state.opt_state)}
       if not self._open().save(step, args=self._args(step, items)):
         raise InputError(f'{self.folder} has a folder of a newer step')
       self._under_way = step
+
+  def check_held(self):
+    """Raises TakenOver, in all processes, if another run has the workdir."""
+    processes.together(self._check)
 
   def replace_params(self, step: int, params: Any):
     """Saves weights alone, in place of what that step has."""
@@ -533,10 +542,15 @@ class Checkpoints:
     with contextlib.suppress(Exception):
       if manager is not None:
         manager.close()
-    with contextlib.suppress(Exception):
+    try:
+      self.check_held()  # Else it may be another run's.
       for name in files.listdir(self.folder):
         if name.startswith(f'{step}.orbax-checkpoint-tmp'):
           files.rmtree(f'{self.folder}/{name}')
+    except TakenOver:
+      raise
+    except Exception:
+      pass  # The failed save is reported.
 
   def wait(self):
     """Returns when everything is on disk; raises as `save`."""

@@ -26,7 +26,7 @@ from robertax.errors import STALLED
 from robertax.model.roberta import training_flops
 from robertax.parallel import chips, processes
 from robertax.train.divergence import Judge
-from robertax.train.writer import LineFile
+from robertax.train.writer import LineFile, nothing
 
 # `start` is preparing, restoring and compiling; `input_wait` is waiting for a
 # batch; `step` is the rest.
@@ -97,7 +97,7 @@ class Goodput:
   """
 
   def __init__(self, workdir: str, clock: Clock, start_step: int,
-               write: bool = True):
+               write: bool = True, check: Callable[[], None] = nothing):
     """Reads what earlier starts noted; updates beyond `start_step` are lost."""
     self._clock, self._file = clock, None
     path = f'{workdir}/clock.jsonl'
@@ -108,8 +108,9 @@ class Goodput:
     if write:
       # Half a line, from a kill, is left out.
       self._file = LineFile(
-          path, ''.join(json.dumps(line) + '\n' for line in lines))
+          path, ''.join(json.dumps(line) + '\n' for line in lines), check=check)
     self._note(start_step, clock.begun, 0.0)
+    self.save()
 
   def note(self, step: int) -> float:
     """Notes the seconds up to a step, and returns the share up to now."""
@@ -130,6 +131,11 @@ class Goodput:
     starts = '' if self.starts == 1 else f', over {self.starts} starts'
     return (f'goodput {self.share():.1%}: {productive:,.1f} s of steps that '
             f'count in {total:,.1f} s since the run began{starts}')
+
+  def save(self):
+    """Writes lines that wait, as those in storage do."""
+    if self._file:
+      self._file.flush()
 
   def close(self):
     if self._file:

@@ -222,11 +222,16 @@ class Best:
         self._largest = step, value
       self._offer(step, value, params)
 
+  def check_held(self):
+    """Raises TakenOver if another run has the workdir."""
+    self._checkpoints.check_held()
+
   def params(self, last: Any, step: int) -> Any:
     """The best weights that are kept and whole; all others are removed.
 
     If there are none, the `last` ones, of `step`. `self.step` becomes theirs.
     """
+    self.check_held()
     found, checkpoints = None, Checkpoints(self._workdir, folder=BEST_FOLDER)
     try:
       while self._kept and found is None:
@@ -287,6 +292,7 @@ class Best:
     """Keeps the weights of an evaluation if it is the best."""
     if not self._keeps or self.step >= 0 and not value > self.value:
       return
+    self.check_held()
     try:
       checkpoints = Checkpoints(self._workdir, folder=BEST_FOLDER)
       checkpoints.replace_params(step, params)
@@ -347,5 +353,6 @@ def conclude(config: Config, task: Task, scoring: Evaluation | Scoring,
       'from_scratch': config.finetune.from_scratch,
       'init_step': weights_step(config.init_from) if config.init_from and
                    not config.finetune.from_scratch else None}
+  best.check_held()
   # One process writes; all return what is written.
   return task.conclude('' if jax.process_index() else workdir, answers, facts)

@@ -126,6 +126,7 @@ def take_steps(run: Session) -> Moment:
     except Diverged:
       # The run goes back to the checkpoint that may be under way.
       run.saves.checkpoints.close()
+      run.saves.checkpoints.check_held()  # Going back writes in W, too.
       raise
     finally:
       for part in run.parts:

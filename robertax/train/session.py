@@ -207,6 +207,8 @@ class Saves(Part):
   def act(self, run: Session, moment: Moment):
     # Noted before it is saved: a start from there counts these steps.
     run.goodput.note(moment.step)
+    run.goodput.save()
+    run.lines.writer.save()
     with run.clock.at('checkpoint'):
       self.checkpoints.save(moment.step, run.state,
                             last=moment.last or bool(moment.stopped))
@@ -386,7 +388,7 @@ def open_session(config: Config, workdir: str, task: Task,
       lambda: claim_workdir(workdir, config, task.tokenizer, lock))
   checkpoints = Checkpoints(
       workdir, train.keep_checkpoints, keep_every=train.keep_every,
-      strict=strict, belongs=identity(task))
+      strict=strict, belongs=identity(task), check=lock.check)
   if restored is not None:
     state = checkpoints.restore_newest(programs.abstract, train.allow_changed)
     restored = int(state.step)  # Damaged ones above it were set aside.
@@ -396,8 +398,9 @@ def open_session(config: Config, workdir: str, task: Task,
   best = Best(workdir, task, restored, train, checkpoints, state.params)
   # The writer cuts metrics.jsonl back to the restored step, so it comes after
   # the restore and before the first number.
-  writer = Writer(workdir, restored, write=first, strict=strict)
-  goodput = Goodput(workdir, clock, start, write=first)
+  writer = Writer(workdir, restored, write=first, strict=strict,
+                  check=lock.check)
+  goodput = Goodput(workdir, clock, start, write=first, check=lock.check)
   trace = Trace(workdir, train.profile_steps, write=first)
   describe_run(config, state, mesh, task, start)
   window = Window(passed.counted(task.train_metrics), steps_ahead(mesh), clock,

@@ -20,7 +20,7 @@ import uuid
 
 from robertax import files
 from robertax.config import FREE_ON_RESUME, Config, differences, parse, to_dict
-from robertax.errors import InputError, writing
+from robertax.errors import InputError, TakenOver, first_line, writing
 from robertax.parallel import processes
 from robertax.text import Tokenizer
 from robertax.train.checkpoint import finished_step, saved_steps
@@ -44,7 +44,7 @@ class Lock:
   """A `with` that holds W, which process 0 does for all of its run."""
 
   def __init__(self, workdir: str):
-    self._workdir, self._file, self._lease = workdir, None, None
+    self._workdir, self._lock, self._lease = workdir, None, None
     self.held = False
 
   def __enter__(self) -> 'Lock':
@@ -65,17 +65,22 @@ class Lock:
                        'give the same command again to go on with it, or '
                        'choose another --workdir.')
 
+  def check(self):
+    """Raises as `Lease.check`; the system's own lock cannot be lost."""
+    if self._lease:
+      self._lease.check()
+
   def __exit__(self, *unused):
     if self._lease:
       self._lease.give_back()
-    if self._file:
+    if self._lock:
       # Removed while it is held: a process that opens it later makes another,
-      # and one that has opened it sees that it is gone (`_take`). If it cannot
+      # and one that has opened it sees that it is gone (filelock). If it cannot
       # be removed: an unlocked file locks nobody out.
       with contextlib.suppress(OSError):
-        os.remove(self._file.name)
-      self._file.close()
-    self._file = self._lease = None
+        os.remove(self._lock.lock_file)
+      self._lock.release()
+    self._lock = self._lease = None
     self.held = False
 
   def _take(self):
@@ -84,82 +89,126 @@ class Lock:
       self.held = True
       return
     path = f'{self._workdir}/.lock'
-    while not self.held:
-      with writing(path):
-        file, held = files.lock(path)
-      if not held:
-        with file:
-          file.seek(0)
-          holder = file.read()
-        if held is False:
-          raise InputError(refusal(self._workdir, holder))
-        self._lease = Lease(self._workdir)  # This disk has no locks.
-      else:
-        if not _is_same_file(file, path):
-          file.close()  # Its holder removed it before it was locked here.
-          continue
-        self._file = file
-        with contextlib.suppress(OSError):  # A full disk: locked without name.
-          file.truncate(0)
-          # Not through the file's buffer, which is written again at closing.
-          os.write(file.fileno(), json.dumps(_this_process()).encode())
-      self.held = True
+    with writing(path):
+      # A holder that ends just now removes the file: it is tried again.
+      lock, ours = files.lock(path, wait=.1)
+    if ours is False:
+      holder = ''
+      with contextlib.suppress(OSError), files.open(path) as f:
+        holder = f.read()
+      raise InputError(refusal(self._workdir, holder))
+    if ours is None:  # This disk has no locks.
+      self._lease = Lease(self._workdir)
+    else:
+      self._lock = lock
+      with contextlib.suppress(OSError), open(path, 'wb', buffering=0) as f:
+        f.write(json.dumps(_this_process()).encode())  # Unless it is full.
+    self.held = True
 
 
 class Lease:
-  """W/.lease, which is written again and again while its holder lives."""
+  """W/.lease, which is written again and again while its holder lives.
+
+  A holder that stood still may have been taken for dead. So each heartbeat is
+  written only over the one before it, and what is written in W by `check` only.
+  """
 
   def __init__(self, workdir: str, beat: float | None = None,
                lost: float | None = None):
     """Takes it, waiting if its holder on another machine may be dead."""
-    self.path = f'{workdir}/.lease'
+    self.path, self._workdir = f'{workdir}/.lease', workdir
     self._me = _this_process() | {'id': uuid.uuid4().hex}
     self._beat = beat or BEAT_SECONDS
-    self._wait(workdir, lost or LOST_SECONDS)
+    self._one, self._written = threading.Lock(), -math.inf
+    self._other: bytes | None = None  # What it holds, once it is lost.
     with writing(self.path):
-      self._write()
+      self._seen = self._wait(lost or LOST_SECONDS)
+      taken = self._write()
+    if not taken:
+      raise InputError(refusal(workdir, self._other))
     self._stop = threading.Event()
     self._thread = threading.Thread(target=self._go, name='lease', daemon=True)
     self._thread.start()
+
+  def check(self):
+    """Comes before what only the holder may write.
+
+    Raises:
+      TakenOver: another run holds the lease, or has held it.
+      InputError: who holds it cannot be known.
+    """
+    try:
+      held = (self._look() if time.monotonic() - self._written < self._beat
+              else self._write())
+    except OSError as e:
+      raise InputError(f'cannot read and write {self.path}, by which this run '
+                       f'holds its workdir: {first_line(e)}') from e
+    if not held:
+      raise TakenOver(
+          f'{self._workdir}: {_describe(self._other, "another run")} has '
+          'taken it, for this process stood still, or could not reach it, and '
+          'passed for dead. This one writes nothing more and ends; the other '
+          'goes on from the newest checkpoint.')
 
   def give_back(self):
     """Stops the heartbeat, and removes the file if it is still ours."""
     self._stop.set()
     self._thread.join()
-    found = _read_lease(self.path)
-    if found and found.get('id') == self._me['id']:
-      with contextlib.suppress(OSError):
-        files.remove(self.path)
+    with contextlib.suppress(OSError):
+      if self._look():
+        files.write_version(self.path, None, self._seen)
 
-  def _wait(self, workdir: str, lost: float):
+  def _wait(self, lost: float) -> files.Version:
     """Waits for a change of the file: clocks of two machines differ."""
-    seen = _read_lease(self.path)
-    if not seen:
-      return
-    if seen.get('host') == socket.gethostname():
-      if not _is_alive(seen):
-        return
-      raise InputError(refusal(workdir, json.dumps(seen)))
-    print(f'{self.path} is of {_describe_holder(seen)}: looking for up to '
-          f'{lost:.0f} s whether it lives.', file=sys.stderr)
+    seen = files.read_version(self.path)
+    holder = _holder(seen)
+    if not holder:
+      return seen
+    if holder.get('host') == socket.gethostname():
+      if not _is_alive(holder):
+        return seen
+      raise InputError(refusal(self._workdir, seen.data))
+    print(f'{self.path} is of {_describe(seen.data, "another run")}: looking '
+          f'for up to {lost:.0f} s whether it lives.', file=sys.stderr)
     end = time.monotonic() + lost
     while time.monotonic() < end:
       time.sleep(min(1.0, lost / 10))
-      now = _read_lease(self.path)
-      if not now:
-        return
+      now = files.read_version(self.path)
+      if not now.data:
+        return now
       if now != seen:
-        raise InputError(refusal(workdir, json.dumps(now)))
+        raise InputError(refusal(self._workdir, now.data))
+    return seen
 
-  def _write(self):
-    with files.open(self.path, 'w') as f:
-      f.write(json.dumps(self._me | {'beat': time.time()}))
+  def _write(self) -> bool:
+    """Writes a heartbeat; False: the lease is not ours any more."""
+    with self._one:
+      begun = time.monotonic()
+      beat = json.dumps(self._me | {'beat': time.time()}).encode()
+      seen = (files.write_version(self.path, beat, self._seen)
+              if self._other is None else None)
+      if seen is not None:
+        self._seen, self._written = seen, begun
+        return True
+    return self._look()  # Perhaps it was written, and the answer lost.
+
+  def _look(self) -> bool:
+    """Whether the lease is ours; once lost, it stays so."""
+    with self._one:
+      if self._other is None:
+        seen = files.read_version(self.path)
+        if _holder(seen).get('id') == self._me['id']:
+          self._seen = seen
+        else:
+          self._other = seen.data or b''
+      return self._other is None
 
   def _go(self):
     failed = False
     while not self._stop.wait(self._beat):
       try:
-        self._write()
+        if not self._write():
+          return  # The next `check` says so.
         failed = False
       except Exception as e:  # The next heartbeat may succeed.
         if not failed:
@@ -169,14 +218,11 @@ class Lease:
         failed = True
 
 
-def refusal(workdir: str, holder: str) -> str:
+def refusal(workdir: str, holder: str | bytes | None) -> str:
   """The error of a second run; `holder` is JSON of `_this_process`, or ''."""
-  try:
-    who = _describe_holder(json.loads(holder))
-  except (ValueError, KeyError, TypeError):
-    who = 'another process'
-  return (f'{workdir} is in use by {who}: two runs in one workdir would spoil '
-          'it. Wait for that one, stop it, or choose another --workdir.')
+  return (f'{workdir} is in use by {_describe(holder, "another process")}: two '
+          'runs in one workdir would spoil it. Wait for that one, stop it, or '
+          'choose another --workdir.')
 
 
 def _this_process() -> dict[str, Any]:
@@ -185,9 +231,13 @@ def _this_process() -> dict[str, Any]:
           'born': _process_birth(os.getpid())}
 
 
-def _describe_holder(holder: dict[str, Any]) -> str:
-  return (f'process {holder["pid"]} on {holder["host"]}, since '
-          f'{holder["since"]}')
+def _describe(holder: str | bytes | None, otherwise: str) -> str:
+  try:
+    found = json.loads(holder or '')
+    return (f'process {found["pid"]} on {found["host"]}, since '
+            f'{found["since"]}')
+  except (ValueError, KeyError, TypeError):
+    return otherwise
 
 
 def _process_birth(pid: int) -> str:
@@ -210,19 +260,11 @@ def _is_alive(holder: dict[str, Any]) -> bool:
   return not born or not holder.get('born') or born == holder['born']
 
 
-def _read_lease(path: str) -> dict[str, Any]:
+def _holder(seen: files.Version) -> dict[str, Any]:
   try:
-    with files.open(path) as f:
-      return dict(json.loads(f.read()))
-  except (OSError, ValueError, TypeError):
+    return dict(json.loads(seen.data or b'{}'))
+  except (ValueError, TypeError):
     return {}
-
-
-def _is_same_file(file, path: str) -> bool:
-  try:
-    return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-  except OSError:
-    return False
 
 
 # metrics.jsonl is the index of W/best: it is cut back to the checkpoint that a

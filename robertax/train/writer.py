@@ -3,6 +3,7 @@
 Both go to disks and storage that may fail for a while in a run of days.
 """
 
+from collections.abc import Callable
 import contextlib
 import json
 import math
@@ -14,9 +15,15 @@ import time
 from typing import Any
 
 from robertax import files
-from robertax.errors import InputError, first_line, writing
+from robertax.errors import InputError, TakenOver, first_line, writing
 
-EVENTS_COPY_SECONDS = 60.0  # Between copies of an events file to storage.
+# An object in storage cannot be appended to: what grows is written there as a
+# whole, so many seconds apart, before each checkpoint and at the end.
+REMOTE_SECONDS = 60.0
+
+
+def nothing():
+  """A check of who holds a workdir, where nobody else can."""
 
 
 class LineFile:
@@ -24,35 +31,48 @@ class LineFile:
 
   Lines that cannot be written wait in memory, which is reported once, and are
   written when the disk takes them again: no line is torn, doubled or lost while
-  the process lives. An object in storage cannot be appended to: there the file
-  is written as a whole each time.
+  the process lives. In storage they wait for `flush`, REMOTE_SECONDS at most
+  if others follow.
   """
 
-  def __init__(self, path: str, kept: str = '', strict: bool = False):
-    """Replaces the file by the lines `kept`; if `strict`, no line may wait."""
+  def __init__(self, path: str, kept: str = '', strict: bool = False,
+               check: Callable[[], None] = nothing):
+    """Replaces the file by the lines `kept`.
+
+    Args:
+      strict: what cannot be written is an error.
+      check: is called before each writing, which its TakenOver forbids.
+    """
     self.path, self.waiting, self._strict = path, [], strict
+    self._check = check
     self._failed = False
     self._file = None
     self._text = kept if files.is_remote(path) else ''
     self._size = len(kept.encode())
+    check()
     with writing(path):
       files.write_text(path, kept)
+    self._tried = time.monotonic()
 
   def add(self, line: str):
     """Writes a line, with its newline, or lets it wait."""
     self.waiting.append(line)
-    self.flush()
+    if not files.is_remote(self.path) or (
+        time.monotonic() - self._tried >= REMOTE_SECONDS):
+      self.flush()
 
   def flush(self):
     """Tries to write what waits."""
     if not self.waiting:
       return
+    self._tried = time.monotonic()
     try:
+      self._check()
       with writing(self.path):
         self._write()
     except (InputError, OSError) as e:
       self._drop()
-      if self._strict:
+      if self._strict or isinstance(e, TakenOver):
         self.waiting = []  # So that `close` does not report it again.
         raise
       if not self._failed:
@@ -110,14 +130,14 @@ class TensorBoardEvents:
   the run then waits for ever for a place in its queue.
   """
 
-  def __init__(self, workdir: str, restored_step: int | None):
+  def __init__(self, workdir: str, restored_step: int | None,
+               check: Callable[[], None] = nothing):
     """Opens a file; TensorBoard drops steps after the restored one."""
     self._file = None
-    # An object in storage cannot be appended to: a local file is copied there
-    # as a whole, now and then. Once open it has no name any more, so that a
-    # killed run leaves nothing.
+    # For storage a local file is copied now and then. Once open it has no name
+    # any more, so that a killed run leaves nothing.
     self._target, self._whole = '', None
-    self._copied = 0.0
+    self._copied, self._check = 0.0, check
     try:
       from tensorboardX import event_file_writer, summary
       from tensorboardX.proto import event_pb2
@@ -151,20 +171,21 @@ class TensorBoardEvents:
     with self._disabling_on_error('TensorBoard events'):
       if self._file:
         self._file.flush()
-        if time.monotonic() - self._copied > EVENTS_COPY_SECONDS:
+        if time.monotonic() - self._copied > REMOTE_SECONDS:
           self._copy()
 
   def close(self):
     with self._disabling_on_error('TensorBoard events'):
-      if self._file:
-        self._file.close()
+      file, self._file = self._file, None
+      if file:
+        file.close()
         self._copy()
-    self._file = None
     if self._whole:
       self._whole.close()
 
   def _copy(self):
     if self._target:
+      self._check()
       self._whole.seek(0)
       with files.open(self._target, 'wb') as out:
         shutil.copyfileobj(self._whole, out, files.CHUNK)
@@ -177,10 +198,10 @@ class TensorBoardEvents:
 
   @contextlib.contextmanager
   def _disabling_on_error(self, what: str):
-    """Wraps writing: after an OSError no more events are written."""
+    """Wraps writing: after an error of it no more events are written."""
     try:
       yield
-    except OSError as e:
+    except (OSError, InputError) as e:
       file, self._file = self._file, None
       with contextlib.suppress(OSError):
         if file:
@@ -199,13 +220,13 @@ class MetricsFile:
   """
 
   def __init__(self, workdir: str, restored_step: int | None,
-               strict: bool = False):
+               strict: bool = False, check: Callable[[], None] = nothing):
     self.path = f'{workdir}/metrics.jsonl'
     kept = ''
     if restored_step is not None and files.exists(self.path):
       kept = ''.join(line for line, metrics in read_metrics(self.path)
                      if metrics['step'] <= restored_step)
-    self._file = LineFile(self.path, kept, strict)
+    self._file = LineFile(self.path, kept, strict, check)
     self._pending: dict[str, Any] = {}
 
   def add(self, step: int, values: dict[str, float | None]):
@@ -221,6 +242,10 @@ class MetricsFile:
     if self._pending:
       line, self._pending = json.dumps(self._pending) + '\n', {}
       self._file.add(line)
+
+  def save(self):
+    """Writes lines that wait, as those in storage do."""
+    self._file.flush()
 
   def close(self):
     """Flushes and closes; raises InputError if not all could be written."""
@@ -264,12 +289,13 @@ class Writer:
   """Sends a step's values to metrics.jsonl and TensorBoard."""
 
   def __init__(self, workdir: str, restored_step: int | None,
-               write: bool = True, strict: bool = False):
+               write: bool = True, strict: bool = False,
+               check: Callable[[], None] = nothing):
     """Opens both as MetricsFile does, if this process is the one to `write`."""
     self._lines = self._events = None
     if write:
-      self._lines = MetricsFile(workdir, restored_step, strict)
-      self._events = TensorBoardEvents(workdir, restored_step)
+      self._lines = MetricsFile(workdir, restored_step, strict, check)
+      self._events = TensorBoardEvents(workdir, restored_step, check)
 
   def add(self, step: int, values: dict[str, float | None]):
     """Collects values of a step."""
@@ -278,10 +304,15 @@ class Writer:
       self._events.add(step, values)
 
   def flush(self):
-    """Makes what was added safe from a kill."""
+    """Ends a step: what was added is safe from a kill, or waits for `save`."""
     if self._lines:
       self._lines.flush()
       self._events.flush()
+
+  def save(self):
+    """Makes all lines safe from a kill, before the checkpoint of their step."""
+    if self._lines:
+      self._lines.save()
 
   def close(self):
     """Flushes and closes; raises InputError if not all could be written."""

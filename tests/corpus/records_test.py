@@ -117,7 +117,8 @@ def test_a_file_too_large_for_the_disk_is_named(tmp_path):
 
 @pytest.mark.parametrize('words, says', [
     ('write() failed: No space left on device; at byte 5', 'disk is full'),
-    ('open() failed: Permission denied; opening x', 'no permission'),
+    ('open() failed: Permission denied; opening the/file.1.partial',
+     'no permission'),
     ('something new', 'something new')])
 def test_array_records_words_are_understood(words, says):
   with pytest.raises(InputError, match=says) as e:

@@ -51,6 +51,17 @@ def test_records_without_checksums_are_said_to_have_none(
   assert not manifest.checksums
 
 
+def test_what_a_kill_left_half_is_no_damage_and_goes(prepare, txt):
+  """As while the memory-mapped form is added to finished records."""
+  (manifest,) = prepare(txt).manifests
+  left = f'{manifest.folder}/train.ids.bin.1a2b3c4d.partial'
+  open(left, 'w').close()
+  assert verify_prepared([manifest.folder], progress=False)
+  (manifest,) = prepare(txt, memmap=True).manifests
+  assert not os.path.exists(left)
+  assert verify_prepared([manifest.folder], progress=False)
+
+
 def test_a_damaged_manifest_is_named(prepare, txt):
   (manifest,) = prepare(txt).manifests
   path = f'{manifest.folder}/manifest.json'

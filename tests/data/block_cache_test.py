@@ -1,5 +1,6 @@
 
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -46,6 +47,7 @@ def test_gives_what_was_fetched_and_fetches_it_once(cache):
 def test_the_longest_unused_makes_room_and_what_is_pinned_stays(cache):
   fetched = []
   pinned = cache.pin(chunk('p', 400, fetched))
+  pinned.arrays.result()
   for name in 'abcdefghab':
     entry = cache.pin(chunk(name, 200, fetched))
     entry.arrays.result()
@@ -119,6 +121,46 @@ def test_what_has_not_begun_is_called_off(cache):
   for entry in slow_ones:
     entry.arrays.result()
   assert not fetched and cache.bytes == 4 * 25
+
+
+def test_what_is_on_disk_and_was_not_reopened_is_still_counted(cache):
+  for name in 'abc':
+    entry = cache.pin(chunk(name, 300))
+    entry.arrays.result()
+    cache.unpin(entry)
+  hold = threading.Event()
+  for _ in range(4):  # All threads have something else to do.
+    cache._pool.submit(hold.wait, 20)
+  for name in 'abc':  # Pinned again and unpinned before it is reopened.
+    cache.unpin(cache.pin(chunk(name, 300)))
+  assert cache.bytes == on_disk(cache) == 900
+  hold.set()
+  for name in 'xyz':
+    cache.wait_to_pin(chunk(name, 300)).arrays.result()
+    assert on_disk(cache) <= cache.bytes <= 1000
+
+
+def test_what_could_not_be_written_or_read_leaves_no_bytes(tmp_path):
+  def fail():
+    raise InputError('no such thing')
+
+  cache = ChunkCache(str(tmp_path), 1000)
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+  try:
+    with pytest.raises(InputError, match='may not grow that large'):
+      cache.pin(chunk('x', 300)).arrays.result()
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  assert cache.bytes == on_disk(cache) == 0
+  damaged = cache.pin(chunk('y', 300))
+  damaged.arrays.result()
+  cache.unpin(damaged)
+  (tmp_path / '0' / 'y').write_bytes(b'b' * 300)
+  with pytest.raises(InputError, match='no such thing'):
+    cache.pin(Chunk('y', 300, fail)).arrays.result()
+  assert cache.bytes == on_disk(cache) == 0
+  cache.close()
 
 
 def test_survives_a_restart(tmp_path):

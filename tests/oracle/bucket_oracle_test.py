@@ -91,14 +91,15 @@ def bucket_fixture(tmp_path_factory):
       server.kill()
 
 
-def start(place, config, workdir, environment, *flags):
+def start(place, config, workdir, environment, *flags,
+          code=('-m', 'robertax.main')):
   """A run whose every file that it is not told of would lie in `place`."""
   left = {key: value for key, value in os.environ.items()
           if not key.startswith(('XDG_', 'COVERAGE')) and 'proxy' not in
           key.lower()}
   return subprocess.Popen(
-      [sys.executable, '-m', 'robertax.main', f'--config={config}',
-       f'--workdir={workdir}', *flags],
+      [sys.executable, *code, f'--config={config}', f'--workdir={workdir}',
+       *flags],
       cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
       env=left | {'HOME': str(place), 'TMPDIR': str(place),
                   'PYTHONPATH': str(HERE.parents[1]), 'JAX_PLATFORMS': 'cpu',
@@ -184,3 +185,64 @@ def test_a_run_in_a_bucket_is_the_local_one(bucket, local, tmp_path, way):
   gained = {path.relative_to(here).parts[0]
             for path in itertools.chain(here.rglob('*'), here.rglob('.*'))}
   assert gained == {'blocks'}
+
+
+# A run on a machine of its own, which passes for dead within seconds.
+ELSEWHERE = '''
+import runpy, socket
+socket.gethostname = lambda: '{host}'
+from robertax.train import workdir
+workdir.BEAT_SECONDS, workdir.LOST_SECONDS = .5, 3.
+runpy.run_module('robertax.main', run_name='__main__', alter_sys=True)
+'''
+
+
+def test_a_run_that_stood_still_writes_nothing_beside_its_successor(
+    bucket, tmp_path):
+  (tmp_path / 'config.py').write_text(CONFIG)
+  (tmp_path / 'counting.txt').write_text(text(300))
+
+  def run(host):
+    return start(
+        tmp_path, 'config.py', 'gs://bucket/paused/W', bucket.environment,
+        '--config.data.corpora=counting.txt', '--config.data.cache_dir=cache',
+        '--config.train.steps=100000', '--config.train.checkpoint_every=400',
+        '--config.train.save_in_background=False',
+        code=('-c', ELSEWHERE.format(host=host)))
+
+  def newest():
+    found = [name.split('/')[3:] for name in bucket.names(
+        'paused/W/checkpoints/')]
+    return max((int(step) for step, *rest in found
+                if rest == ['commit_success.txt']), default=0)
+
+  def wait_beyond(step, process):
+    while newest() <= step:
+      assert process.poll() is None, process.communicate()[0][-3000:]
+      time.sleep(.02)
+    time.sleep(.2)  # It takes steps again, and the next save is far.
+
+  def content():
+    return {name: bucket.get(name) if name.endswith('.jsonl') else ''
+            for name in bucket.names('paused/W/')
+            if not name.endswith('.lease') and 'tfevents' not in name}
+
+  with run('first') as first:
+    wait_beyond(0, first)
+    first.send_signal(signal.SIGSTOP)
+    stood = newest()
+    with run('second') as second:
+      try:
+        wait_beyond(stood, second)
+        second.send_signal(signal.SIGSTOP)  # So that one alone could write.
+        before = content()
+        first.send_signal(signal.SIGCONT)
+        said = first.communicate(timeout=60)[0]
+        assert first.returncode == 2, said[-3000:]
+        assert 'paused/W: process ' in said and 'on second, since' in said
+        assert 'Traceback' not in said
+        assert content() == before
+        assert json.loads(bucket.get('paused/W/.lease'))['host'] == 'second'
+      finally:
+        first.kill()
+        second.kill()

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
+from benchmarks import fake_remote
 from robertax import text
 from robertax.errors import InputError
 from robertax.text.byte_bpe import BYTE_OF
@@ -36,6 +37,17 @@ def test_ids_follow_the_dictionary(tmp_path):
   assert tokenizer.encode('hell').tolist() == [5]
   assert tokenizer.token_text(4 + n) == 'madeupword0000'
   assert 4 not in tokenizer.encode('<|endoftext|>')
+
+
+def test_they_are_read_from_a_bucket_too(tmp_path):
+  (tmp_path / 'there').mkdir()
+  write(tmp_path / 'there')
+  fake_remote.mount(tmp_path)
+  found = text.load('fake://there')
+  assert found.fingerprint == text.load(tmp_path / 'there').fingerprint
+  (tmp_path / 'there' / 'dict.txt').unlink()
+  with pytest.raises(InputError, match='fake://there: no dict.txt in it'):
+    text.load('fake://there')
 
 
 @pytest.mark.parametrize('changes, says', [

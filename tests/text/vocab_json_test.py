@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from benchmarks import fake_remote
 from robertax import text
 from robertax.errors import InputError
 
@@ -28,6 +29,16 @@ def test_the_same_ids(folder):
   assert found.fingerprint == trained.fingerprint
   for line in LINES:
     assert found.encode(line).tolist() == trained.encode(line).tolist()
+
+
+def test_they_are_read_from_a_bucket_too(folder):
+  path, trained = folder
+  fake_remote.mount(path.parent)
+  (path / 'added_tokens.json').write_text(json.dumps(
+      {'cats': trained.vocab_size}))
+  found = text.load(f'fake://{path.name}')
+  assert found.fingerprint == text.load(str(path)).fingerprint
+  assert found.vocab_size == trained.vocab_size + 1
 
 
 def test_added_tokens(folder):

@@ -41,6 +41,9 @@ class Saved:
     self.finished = dict(sorted(self.finished.items())[-3:])
     self.sure.add(step)
 
+  def check_held(self):
+    """Nobody else has the workdir."""
+
   def restorable(self):
     steps = [*list(self.finished)[-2:], *self.under_way]
     self.sure &= set(steps)

@@ -12,7 +12,7 @@ import pytest
 
 from robertax import model
 from robertax.config import MeshConfig, ModelConfig, OptimConfig
-from robertax.errors import InputError
+from robertax.errors import InputError, TakenOver
 from robertax.parallel.mesh import make_mesh
 from robertax.train import optimizer, step
 from robertax.train.checkpoint import (
@@ -182,3 +182,36 @@ def test_loggers_and_hooks_are_lent(caplog):
     assert not absl.filter(record) and state() != before
     raise KeyError
   assert state() == before and absl.filter(record)
+
+
+def test_who_has_lost_the_workdir_saves_nothing(tmp_path):
+  """Nor is that a failure to write, with which a run could go on."""
+  def lost():
+    raise TakenOver('another run has it')
+
+  state, _ = make_state(make_mesh(MeshConfig(data=1), jax.devices()[:1]), 1)
+  checkpoints = Checkpoints(str(tmp_path), strict=False, check=lost)
+  with pytest.raises(TakenOver):
+    checkpoints.save(7, state)
+  checkpoints.close()
+  assert not os.listdir(tmp_path / 'checkpoints')
+
+
+def test_a_save_that_fails_removes_nothing_of_a_successor(tmp_path):
+  lost = []
+
+  def check():
+    if lost:
+      raise TakenOver('another run has it')
+
+  state, _ = make_state(make_mesh(MeshConfig(data=1), jax.devices()[:1]), 1)
+  checkpoints = Checkpoints(str(tmp_path), strict=False, check=check)
+  checkpoints.save(7, state)
+  checkpoints.wait()
+  theirs = tmp_path / 'checkpoints' / '8.orbax-checkpoint-tmp-1'
+  theirs.mkdir()
+  lost.append(True)
+  with pytest.raises(TakenOver):
+    with checkpoints._tolerance.saving(8):
+      raise OSError('what the successor has removed')
+  assert theirs.exists()

@@ -6,7 +6,9 @@ import os
 
 import pytest
 
-from robertax.errors import InputError
+from benchmarks import fake_remote
+from robertax.errors import InputError, TakenOver
+from robertax.train import writer
 from robertax.train.writer import LineFile
 
 
@@ -69,6 +71,44 @@ def test_lines_that_are_lost_at_the_end_are_an_error(tmp_path, room):
   with pytest.raises(InputError, match='the disk is full'):
     file.add('one\n')
   file.close(must=False)
+
+
+def test_in_a_storage_lines_wait_for_a_minute_and_none_is_lost(
+    tmp_path, monkeypatch):
+  fake_remote.mount(tmp_path)
+  path = tmp_path / 'a.jsonl'
+  file = LineFile('fake://a.jsonl', 'kept\n')
+  for line in ('one\n', 'two\n'):
+    file.add(line)
+  assert path.read_text() == 'kept\n'
+  monkeypatch.setattr(writer, 'REMOTE_SECONDS', 0)
+  file.add('three\n')
+  assert path.read_text() == 'kept\none\ntwo\nthree\n'
+  monkeypatch.undo()
+  file.add('four\n')
+  file.flush()  # As before a checkpoint.
+  assert path.read_text().endswith('three\nfour\n')
+  file.add('five\n')
+  file.close()
+  assert path.read_text() == 'kept\none\ntwo\nthree\nfour\nfive\n'
+
+
+def test_who_has_lost_the_workdir_writes_nothing_and_it_is_no_full_disk(
+    tmp_path):
+  lost = []
+
+  def check():
+    if lost:
+      raise TakenOver('gone')
+
+  path = tmp_path / 'a'
+  file = LineFile(str(path), check=check)
+  file.add('one\n')
+  lost.append(True)
+  with pytest.raises(TakenOver):
+    file.add('two\n')
+  file.close()
+  assert path.read_text() == 'one\n'
 
 
 def test_a_file_that_vanishes_and_comes_back(tmp_path, capfd):

@@ -1,5 +1,7 @@
 """Two runs, one workdir: the second is told who the first is."""
 
+import errno
+import fcntl
 import json
 import os
 import resource
@@ -10,7 +12,7 @@ import time
 
 import pytest
 
-from robertax.errors import InputError
+from robertax.errors import InputError, TakenOver
 from robertax.train import workdir
 from robertax.train.workdir import Lease, Lock
 
@@ -107,6 +109,70 @@ def test_a_lease_that_cannot_be_renewed_says_so_once(
   lease.give_back()
   said = capfd.readouterr().err
   assert said.count('cannot be written') == 1 and '.lease' in said
+
+
+PAUSED = '''
+import itertools, socket, sys, time
+from tests.train import lock_test
+lock_test.without_locks()
+socket.gethostname = lambda: 'elsewhere'
+from robertax.train import workdir
+from robertax.train.writer import Writer
+workdir.BEAT_SECONDS = .05
+with workdir.Lock(sys.argv[1]) as lock:
+  writer = Writer(sys.argv[1], None, check=lock.check)
+  for step in itertools.count():
+    writer.add(step, {'train/loss': 1.})
+    writer.flush()
+    print(step, flush=True)
+    time.sleep(.5)
+'''
+
+
+def without_locks(put=setattr):
+  """Files of this process lie on a disk that knows no locks, from now on."""
+  def flock(*_):
+    raise OSError(errno.ENOLCK, 'no locks available')
+
+  put(fcntl, 'flock', flock)
+
+
+def test_a_holder_that_stood_still_writes_nothing_beside_its_successor(
+    tmp_path, monkeypatch):
+  without_locks(monkeypatch.setattr)
+  monkeypatch.setattr(workdir, 'LOST_SECONDS', .5)
+  with subprocess.Popen(
+      [sys.executable, '-c', PAUSED, str(tmp_path)], stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE, text=True,
+      env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)}) as paused:
+    try:
+      assert [paused.stdout.readline() for _ in range(2)] == ['0\n', '1\n']
+      paused.send_signal(signal.SIGSTOP)
+      with Lock(str(tmp_path)) as mine:
+        before = (tmp_path / 'metrics.jsonl').read_text()
+        paused.send_signal(signal.SIGCONT)
+        _, said = paused.communicate(timeout=20)
+        assert paused.returncode and (
+            f'process {os.getpid()} on {os.uname().nodename}' in said)
+        assert 'TakenOver' in said and 'writes nothing more' in said
+        mine.check()
+      assert (tmp_path / 'metrics.jsonl').read_text() == before
+      assert before.count('\n') == 2
+    finally:
+      paused.kill()
+
+
+def test_a_lease_that_is_lost_is_not_taken_back(tmp_path):
+  """Not even where its successor has come to its end meanwhile."""
+  lease = Lease(str(tmp_path), beat=100.)
+  lease.check()
+  (tmp_path / '.lease').unlink()
+  for _ in range(2):
+    with pytest.raises(TakenOver, match='another run has taken it'):
+      lease.check()
+    assert not lease._write()
+  lease.give_back()
+  assert not list(tmp_path.iterdir())
 
 
 def test_where_nothing_can_be_written_it_holds_and_ends(tmp_path):

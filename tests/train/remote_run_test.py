@@ -84,7 +84,26 @@ def test_what_lies_beside_checkpoints_in_a_storage_is_the_local_workdir(
   monkeypatch.setattr(Checkpoints, '_epath', behind)
   fake_remote.mount(tmp_path / 'far')
   one_device(tiny, tmp_path / 'local')
-  one_device(tiny, 'fake://bucket/W')
+  saved, written = {}, []
+  save, write = Checkpoints.save, files.write_text
+
+  def saving(checkpoints, step, *args, **named):
+    saved[step] = [line['step'] for line in lines('fake://bucket/W')]
+    save(checkpoints, step, *args, **named)
+
+  def writes(path, text):
+    written.append(path.rpartition('/')[2])
+    write(path, text)
+
+  with monkeypatch.context() as watched:
+    watched.setattr(Checkpoints, 'save', saving)
+    watched.setattr(files, 'write_text', writes)
+    one_device(tiny, 'fake://bucket/W')
+  # A line of each step is there before the step is saved, and few writes were
+  # needed for it: at the start and before each checkpoint.
+  assert saved == {10: list(range(11)), 20: list(range(21))}
+  assert [written.count(name) for name in ('metrics.jsonl', 'clock.jsonl')
+          ] == [3, 4]
   assert learned('fake://bucket/W') == learned(tmp_path / 'local')
   here, there = (
       {name for name in files.listdir(str(folder))

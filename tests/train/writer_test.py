@@ -5,7 +5,8 @@ from unittest import mock
 
 import pytest
 
-from robertax.errors import InputError
+from benchmarks import fake_remote
+from robertax.errors import InputError, TakenOver
 from robertax.train.writer import MetricsFile, Writer, read_metrics
 
 
@@ -74,3 +75,22 @@ def test_tensorboard_events_are_written(tmp_path):
   assert call.args == (1,) and call.kwargs['summary'].value[0].tag == 'z'
   writer.close()
   assert list(tmp_path.glob('events.*'))
+
+
+def test_events_that_cannot_be_copied_at_the_end_are_no_error(tmp_path, capfd):
+  """Such as those of a run that has lost its workdir."""
+  pytest.importorskip('tensorboardX')
+  fake_remote.mount(tmp_path)
+
+  def check():
+    if lost:
+      raise TakenOver('another run has it')
+
+  lost = []
+  writer = Writer('fake://', None, check=check)
+  writer.add(1, {'train/loss': 2.0})
+  lost.append(True)
+  with pytest.raises(TakenOver):
+    writer.close()
+  assert 'another run has it: no more TensorBoard' in capfd.readouterr().err
+  assert [path.name for path in tmp_path.iterdir()] == ['metrics.jsonl']

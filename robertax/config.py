@@ -10,10 +10,10 @@ unit of its keys.
 from collections.abc import Iterable, Mapping
 import dataclasses
 import math
-import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from robertax.errors import InputError, unknown
+from robertax.progress import say
 
 if TYPE_CHECKING:
   from ml_collections import ConfigDict
@@ -757,8 +757,7 @@ def _is_retired(key: str, value: Any) -> bool:
   if typed(value, default, key) != default:
     raise InputError(f'{key}={value!r}: this key is retired, and only its '
                      f'default {default!r} would do. Leave it out.')
-  print(f'{key}={value!r}: this key is retired and has no effect.',
-        file=sys.stderr)
+  say(f'{key}={value!r}: this key is retired and has no effect.')
   return True
 
 

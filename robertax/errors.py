@@ -11,6 +11,8 @@ import functools
 import os
 import sys
 
+from robertax.progress import say
+
 INTERRUPTED = ('robertax: interrupted; the same command goes on from what is '
                'finished.')
 # Exit codes of robertax.main, beside 0 and 128 + n. A scheduler starts a run
@@ -108,7 +110,7 @@ def door(main: Callable) -> Callable:
       return main(argv)
     except InputError as e:
       sys.stdout.flush()
-      print(f'robertax: error: {e}', file=sys.stderr)
+      say(f'robertax: error: {e}')
       sys.exit(e.exit_code)
     except KeyboardInterrupt:
       sys.stdout.flush()

@@ -15,7 +15,6 @@ import dataclasses
 import math
 import os
 import re
-import sys
 import time
 from typing import Any
 
@@ -29,6 +28,7 @@ from robertax.model.encoder import POLICIES
 from robertax.model.roberta import training_flops
 from robertax.parallel import chips
 from robertax.parallel.mesh import batch_sharding, make_mesh
+from robertax.progress import say
 from robertax.studies import compiled_program
 from robertax.studies.compiled_program import KernelCost, kernel_costs
 from robertax.tasks.objectives import MaskedLM, batch_shapes
@@ -270,10 +270,9 @@ def search(config: Config, name: str) -> tuple[Config, Estimate]:
         if 'data.batch_size' not in str(e) or nearest is None:
           raise
         break  # No smaller micro-batch comes out even.
-      print(f'model.remat={policy} train.micro_batches={parts}: '
-            f'{found.memory / GIB:.2f} GiB, ' + (
-                f'{found.seconds:.4f} s' if found.fits else 'does not fit'),
-            file=sys.stderr)
+      say(f'model.remat={policy} train.micro_batches={parts}: '
+          f'{found.memory / GIB:.2f} GiB, ' + (
+              f'{found.seconds:.4f} s' if found.fits else 'does not fit'))
       if nearest is None or found.memory < nearest[1].memory:
         nearest = tried, found
       if found.fits:
@@ -286,12 +285,10 @@ def search(config: Config, name: str) -> tuple[Config, Estimate]:
     if last:
       break
   if behind := list(POLICIES)[list(POLICIES).index(policy) + 1:]:
-    print(f'{", ".join(behind)}: not tried, for all of the batch fits without.',
-          file=sys.stderr)
+    say(f'{", ".join(behind)}: not tried, for all of the batch fits without.')
   if best is None:
-    print(f'{name}: no remat policy and number of micro-batches fits; more '
-          'devices, or mesh.fsdp, mesh.model or mesh.zero1, share it out.',
-          file=sys.stderr)
+    say(f'{name}: no remat policy and number of micro-batches fits; more '
+        'devices, or mesh.fsdp, mesh.model or mesh.zero1, share it out.')
   return best or nearest
 
 
@@ -340,8 +337,8 @@ def largest_micro_batch(config: Config, name: str, found: Estimate) -> Largest:
             config.data, batch_size=rows * found.shares * parts),
         train=dataclasses.replace(config.train, micro_batches=parts))
     got = estimate(tried, name)
-    print(f'{rows} rows on each device: {got.memory / GIB:.2f} GiB'
-          f'{"" if got.fits else ", does not fit"}', file=sys.stderr)
+    say(f'{rows} rows on each device: {got.memory / GIB:.2f} GiB'
+        f'{"" if got.fits else ", does not fit"}')
     return got
 
   return Largest(*bracket(compiled, start, found, found.chip.memory),

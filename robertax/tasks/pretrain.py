@@ -12,7 +12,6 @@ import functools
 import hashlib
 import json
 import math
-import sys
 from typing import Any
 
 import numpy as np
@@ -39,6 +38,7 @@ from robertax.data.pipeline import (
 )
 from robertax.data.source import open_source
 from robertax.errors import InputError, unknown
+from robertax.progress import say
 from robertax.tasks.objectives import MaskedLM
 from robertax.text import Tokenizer
 
@@ -61,8 +61,8 @@ def model_for_format(config: ModelConfig, name: str) -> ModelConfig:
     raise unknown('data.format', name, FORMATS)
   if not FORMATS[name].pairs:
     if config.nsp_head:
-      print(f'model.nsp_head=True, and data.format={name!r} has no pairs: the '
-            'head is kept and not trained.', file=sys.stderr)
+      say(f'model.nsp_head=True, and data.format={name!r} has no pairs: the '
+          'head is kept and not trained.')
     return config
   if config.num_types not in (0, 2):
     raise InputError(f'model.num_types={config.num_types}: data.format='

@@ -22,6 +22,7 @@ import jax
 from robertax import files
 from robertax.errors import InputError, first_line, writing
 from robertax.parallel import processes
+from robertax.progress import advance, say
 from robertax.train import facts
 from robertax.train.facts import Damaged, tree_sums
 from robertax.train.step import TrainState
@@ -127,8 +128,8 @@ class Tolerance:
       self._abandon(step)
       why = (str(e) if isinstance(e, InputError) else
              f'cannot write {self._folder}: {first_line(e.__cause__ or e)}')
-      print(f'step {step} is not saved: {why}. Older checkpoints stay as they '
-            'are; the next save tries again.', file=sys.stderr, flush=True)
+      say(f'step {step} is not saved: {why}. Older checkpoints stay as they '
+          'are; the next save tries again.')
       if self._failures >= MOST_FAILURES:
         raise InputError(
             f'{why}: {self._failures} checkpoints in a row could not be '
@@ -467,8 +468,8 @@ class Checkpoints:
     processes.gather(aside)  # Renamed when each has seen which name is free.
     by_first(self.folder, lambda: rename_step(
         f'{self.folder}/{step}', f'{self.folder}/{aside}'))
-    print(f'{why} It is set aside as {self.folder}/{aside}; looking for the '
-          'one before it.', file=sys.stderr, flush=True)
+    say(f'{why} It is set aside as {self.folder}/{aside}; looking for the '
+        'one before it.')
 
   def _args(self, step: int, items: dict[str, Any]) -> Any:
     values = {'step': step, 'belongs': self._belongs,
@@ -511,9 +512,9 @@ class Checkpoints:
       time.sleep(0.01)
     slow = any(processes.gather(busy()))
     if slow:
-      print(f'step {step} is not saved: the checkpoint of step '
-            f'{self._under_way} is still being written to {self.folder}, '
-            'whose storage is slow.', file=sys.stderr, flush=True)
+      say(f'step {step} is not saved: the checkpoint of step '
+          f'{self._under_way} is still being written to {self.folder}, '
+          'whose storage is slow.')
     return slow
 
   def _settle(self):

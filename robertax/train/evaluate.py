@@ -16,7 +16,6 @@ newer weights are there.
 from collections import deque
 from collections.abc import Iterator
 import functools
-import sys
 from typing import Any
 
 import jax
@@ -28,6 +27,7 @@ from robertax.data.feed import Feed, local_rows, split_micro_batches
 from robertax.errors import InputError, writing
 from robertax.parallel import processes
 from robertax.parallel.mesh import batch_sharding
+from robertax.progress import say
 from robertax.tasks import TASKS, FinetuningTask, PretrainingTask, Task
 from robertax.tasks.task import RESULTS
 from robertax.train import checkpoint
@@ -193,9 +193,9 @@ class Best:
     if restored_step in known:  # The checkpoint has the weights of this one.
       self._offer(restored_step, known[restored_step], params)
     if self._keeps and self._largest[0] not in (-1, self.step):
-      print(f'{self._lost()}. Evaluations are compared with '
-            + (f'that of step {self.step} from here on.' if self.step >= 0
-               else 'none before them.'), file=sys.stderr, flush=True)
+      say(f'{self._lost()}. Evaluations are compared with '
+          + (f'that of step {self.step} from here on.' if self.step >= 0
+             else 'none before them.'))
 
   def note(self, step: int, metrics: dict[str, float], params: Any):
     """Keeps `params` if this evaluation is the best; step 0 does not count.
@@ -231,8 +231,7 @@ class Best:
     finally:
       checkpoints.close()
     if self._largest[0] not in (-1, self.step):
-      print(f'{self._lost()}. What the run ends with is of step {self.step}.',
-            file=sys.stderr, flush=True)
+      say(f'{self._lost()}. What the run ends with is of step {self.step}.')
     self._keep([self.step])
     return found
 
@@ -279,8 +278,7 @@ class Best:
     except InputError as e:
       if not self._goes_on:
         raise
-      print(f'the weights of step {step}, the best so far, are not kept: {e}',
-            file=sys.stderr, flush=True)
+      say(f'the weights of step {step}, the best so far, are not kept: {e}')
 
   def _keep(self, steps: list[int]):
     """Removes all other steps; process 0 decides which."""

@@ -4,13 +4,12 @@ Checksums of arrays, `<step>/facts/metadata` (JSON with a checksum of its own,
 read here and not by orbax), and the identity of data, tokenizer and code.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 import contextlib
 import hashlib
 from importlib import metadata
 import json
-import sys
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,8 @@ import numpy as np
 
 from robertax import files
 from robertax.errors import InputError, first_line
-from robertax.parallel import processes
+from robertax.parallel import chips
+from robertax.progress import advance, say
 from robertax.tasks import Task
 
 T = TypeVar('T')
@@ -270,8 +270,8 @@ def check_identity(where: str, saved: Mapping[str, str] | None,
   """
   names = allowed_names(allowed)
   if saved is None:
-    print(f'{where} was written before checkpoints had checksums: what it '
-          'holds, and for which data, cannot be verified.', file=sys.stderr)
+    say(f'{where} was written before checkpoints had checksums: what it '
+        'holds, and for which data, cannot be verified.')
     return
   changed = {key: f'{key}: {saved[key]} -> {now[key]}' for key in now
              if key in saved and saved[key] != now[key]}

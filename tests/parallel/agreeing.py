@@ -8,6 +8,29 @@ import time
 
 from robertax.errors import InputError
 from robertax.parallel import processes
+from robertax.progress import say
+
+
+class Odd(InputError):
+
+  def __init__(self, row, why):
+    super().__init__(f'row {row} is {why}')
+
+
+def speak(me):
+  """In every way in which a process can."""
+  print(f'{me} speaks')
+  say(f'{me} tells')
+  print(f'{me} whispers', file=sys.stderr)
+  warnings.warn(f'{me} warns', stacklevel=1)
+  logging.getLogger('a.library').warning(f'{me} logs')
+
+  def die():
+    raise ValueError(f'{me} dies')
+
+  thread = threading.Thread(target=die)
+  thread.start()
+  thread.join()
 
 
 def main():

@@ -204,7 +204,7 @@ class DataConfig:
     remote_cache_gib: its largest size, for each process.
     remote_threads: such chunks that are read at once.
     bad_records: a damaged record ends the run ('stop'), or becomes a row of
-      padding, counted in train/bad_records ('skip').
+      padding, counted in train/bad_records and eval/bad_records ('skip').
     mixture: shares of the rows of a batch. Empty: corpora as they are, each
       record once an epoch. Or weights, in the order of the corpora (`4,12`) or
       by name (`news=4,web=12`); or `alpha=0.5`: tokens of the corpus to that

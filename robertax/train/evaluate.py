@@ -77,8 +77,11 @@ class Evaluation:
         raise InputError(f'{name}: {e}') from e
       metrics.update({f'eval/{name}/{key}': value
                       for key, value in summary.items()})
-    return metrics | {f'eval/{key}': value
-                      for key, value in self._task.summarize(total).items()}
+    metrics |= {f'eval/{key}': value
+                for key, value in self._task.summarize(total).items()}
+    bad = self._task.eval_bad_records()
+    metrics |= {f'eval/{name}/bad_records': n for name, n in bad.items()}
+    return metrics | ({'eval/bad_records': sum(bad.values())} if bad else {})
 
   def _on_devices(self, batches: Iterator[Any]) -> Iterator[Any]:
     sharding = batch_sharding(self._mesh, micro_batches=True)
@@ -100,7 +103,8 @@ def evaluation_table(metrics: dict[str, float]) -> str:
     rows.append(('all', 'eval/'))
   for title, prefix in rows:
     # The perplexity of a diverged run has hundreds of digits.
-    cells = [f'{value:12.4f}' if abs(value) < 1e7 else f'{value:12.4g}'
+    cells = [f'{value:12}' if isinstance(value, int) else
+             f'{value:12.4f}' if abs(value) < 1e7 else f'{value:12.4g}'
              for value in (metrics[prefix + name] for name in names)]
     lines.append('  '.join([title.ljust(width), *cells]))
   return '\n'.join(lines)

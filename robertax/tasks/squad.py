@@ -280,6 +280,7 @@ def decode_windows(
                   float(ends[window.offset + last]))
       if text and (text not in known or known[text].score < span.score):
         known[text] = span
+    advance()
   found = {}
   for one, known, null, odd in zip(encoded, candidates, nulls, odds):
     spans = sorted(known.values(), key=lambda s: -s.score)[:decoding.n_best]

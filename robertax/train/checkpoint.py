@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import time
 from typing import Any
 
@@ -32,6 +33,7 @@ from robertax.train.step import TrainState
 MOST_FAILURES = 3
 # How long a save waits for the one before it; then it is left out.
 SLOW_SECONDS = 60.0
+LOOK_SECONDS = 2.0  # Between two looks at how far a save has come.
 ITEMS = ('params', 'opt_state')
 SCHEMES = ('gs',)  # The remote storage that orbax writes arrays to.
 _LAST = 'commit_success.txt'  # What orbax writes last, in a bucket.
@@ -268,6 +270,36 @@ def rename_step(path: str, target: str):
     files.replace(path, target)
 
 
+@contextlib.contextmanager
+def growth_heard(folder: str) -> Iterator[None]:
+  """While one waits for a save, that its files grow is a sign of life."""
+  stop = threading.Event()
+
+  def look():
+    seen = None
+    while not stop.wait(LOOK_SECONDS):
+      with contextlib.suppress(OSError, ValueError):  # Renamed meanwhile.
+        newest = max(files.listdir(folder), key=lambda name: int(
+            name.partition('.')[0]) if name[0].isdigit() else -1)
+        if (found := _sizes(f'{folder}/{newest}')) != seen:
+          seen = found
+          advance()
+
+  threading.Thread(target=look, daemon=True, name='robertax-growth').start()
+  try:
+    yield
+  finally:
+    stop.set()  # Not joined: where the storage hangs, a look does too.
+
+
+def _sizes(path: str) -> dict[str, int]:
+  """Bytes of each file below a folder."""
+  if not files.isdir(path):
+    return {path: files.stat(path).size}
+  return {file: size for name in files.listdir(path)
+          for file, size in _sizes(f'{path}/{name}').items()}
+
+
 def by_first(path: str, change: Callable[[], None]):
   """change(), which writes the path, by process 0; all processes call this."""
   def write():
@@ -441,11 +473,13 @@ class Checkpoints:
         # The handler itself does not wait for other processes: none hangs if
         # one of them cannot read its part.
         ocp = _orbax()
-        handler = ocp.StandardCheckpointHandler()
-        return found, {
-            name: handler.restore(self._epath() / str(step) / name,
-                                  args=ocp.args.StandardRestore(tree))
-            for name, tree in items.items()}
+        handler, restored = ocp.StandardCheckpointHandler(), {}
+        for name, tree in items.items():
+          restored[name] = handler.restore(
+              self._epath() / str(step) / name,
+              args=ocp.args.StandardRestore(tree))
+          advance()
+        return found, restored
 
     found, restored = self._agreeing(read)
     if found is not None:
@@ -522,7 +556,7 @@ class Checkpoints:
     step, self._under_way = self._under_way, None
     if step is None:
       return
-    with self._tolerance.saving(step):
+    with self._tolerance.saving(step), growth_heard(self.folder):
       self._manager.wait_until_finished()
     if self._manager is not None:
       self._tolerance.reset()
@@ -542,7 +576,7 @@ class Checkpoints:
     """Returns when everything is on disk; raises as `save`."""
     self._settle()
     if self._manager is not None:
-      with writing(self.folder):
+      with writing(self.folder), growth_heard(self.folder):
         self._manager.wait_until_finished()
 
   def close(self):

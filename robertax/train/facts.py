@@ -110,10 +110,13 @@ def tree_sums(tree: dict[str, Any]) -> dict[str, list[Any]]:
   # optimizer's two moments. And one after another: several collective programs
   # at once can starve each other of a CPU's threads, and XLA then ends the
   # process.
-  return {path: [array_kind(x), *map(int, host_sums(np.asarray(x))
-                                     if _is_small_here(x) else
-                                     jax.device_get(array_sums(x)))]
-          for path, x in flat_leaves(tree).items()}
+  found = {}
+  for path, x in flat_leaves(tree).items():
+    sums = (host_sums(np.asarray(x)) if _is_small_here(x) else
+            jax.device_get(array_sums(x)))
+    found[path] = [array_kind(x), *map(int, sums)]
+    advance()
+  return found
 
 
 def _is_small_here(x: Any) -> bool:

@@ -246,8 +246,9 @@ def array_kinds(tree: Any) -> dict[str, str]:
 CODE_VERSION = 1
 # What may be named in train.allow_changed.
 GUARDED = ('data', 'tokenizer', 'code')
-# Reported, not refused: another version may change sums in their last bits.
-NOTED_ONLY = {'jax': 'jax', 'jaxlib': 'jaxlib', 'orbax': 'orbax-checkpoint'}
+# Reported, not refused: these may change sums in their last bits.
+VERSIONS = {'jax': 'jax', 'jaxlib': 'jaxlib', 'orbax': 'orbax-checkpoint'}
+NOTED_ONLY = (*VERSIONS, 'cpu_threads')
 
 
 def identity(task: Task) -> dict[str, str]:
@@ -257,10 +258,9 @@ def identity(task: Task) -> dict[str, str]:
   } | {
       'tokenizer': task.tokenizer.fingerprint,
       'code': str(CODE_VERSION),
-      **{
-          name: metadata.version(package) for name, package in NOTED_ONLY.items(
-          )
-      }
+      **{name: metadata.version(package) for name, package in VERSIONS.items()},
+      **({'cpu_threads': str(chips.cpu_threads())}
+         if jax.default_backend() == 'cpu' else {})
   }
 
 
@@ -287,8 +287,9 @@ def check_identity(where: str, saved: Mapping[str, str] | None,
         'Put back what it was, choose another --workdir, or go on all the same '
         f'with --config.train.allow_changed={",".join([*names, *words])}.')
   if changed:
-    print(f'{where}: changed since: {"; ".join(changed.values())}',
-          file=sys.stderr)
+    say(f'{where}: changed since: {"; ".join(changed.values())}'
+        + (' (sums may differ in their last bits)'
+           if changed.keys() & set(NOTED_ONLY) else ''))
 
 
 def allowed_names(text: str) -> tuple[str, ...]:

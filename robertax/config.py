@@ -840,8 +840,12 @@ def _key_names(keys: Iterable[str]) -> dict[str, str]:
       name: found[0] for name, found in bare.items() if len(found) == 1}
 
 
+class UnevenBatch(InputError):
+  """A batch cannot be shared out evenly."""
+
+
 def check_batch(config: Config, shares: int):
-  """Refuses a batch that cannot be shared out evenly.
+  """Raises UnevenBatch where a batch cannot be shared out.
 
   Args:
     config: with data.batch_size and train.micro_batches.
@@ -849,7 +853,7 @@ def check_batch(config: Config, shares: int):
   """
   size, parts = config.data.batch_size, config.train.micro_batches
   if size < 1 or size % (parts * shares):
-    raise InputError(
+    raise UnevenBatch(
         f'data.batch_size={size} is not a multiple of {parts * shares}: '
         f'train.micro_batches={parts} times the {shares} devices that share '
         'a batch.')

@@ -486,13 +486,14 @@ class Checkpoints:
       # Checksums are of whole arrays: the same in each process.
       wrong = facts.unlike_arrays(found, restored)
       if wrong:
-        raise facts.agreed_error(Damaged(
+        raise processes.agreed(Damaged(
             where, f'other values than were saved, in {wrong}'))
     return restored
 
   def _agreeing(self, function: Callable[[], Any]) -> Any:
     """function(), whose errors all processes raise, unless `alone`."""
-    return function() if self._alone else facts.together(function)
+    return function() if self._alone else processes.together(
+        function, Damaged)
 
   def set_aside(self, step: int, why: Damaged):
     """Renames a damaged step, with a message; all processes call it."""

@@ -21,8 +21,6 @@ from robertax.parallel import chips
 from robertax.progress import advance, say
 from robertax.tasks import Task
 
-T = TypeVar('T')
-
 # Checksums of arrays: two numbers for each, the same on any mesh.
 #
 # Neither storage nor orbax notices a flipped byte. So a checkpoint has, for
@@ -129,6 +127,11 @@ def _is_small_here(x: Any) -> bool:
 # Damage, and the file of facts.
 
 
+# What the operating system says of a file that is not there, which is damage;
+# all else that it says is of its own state (no permission, a disk that fails).
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+
 class Damaged(InputError):
   """A checkpoint, `where`, is not what was saved, and `why`."""
 
@@ -140,14 +143,15 @@ class Damaged(InputError):
 def reading_checkpoint(where: str) -> Iterator[None]:
   """Wraps reading the folder of a step: what cannot be read is damaged.
 
-  Errors of a device or for lack of memory pass: the step may be whole, and all
-  older ones would be set aside for the same reason.
+  Errors of a device, of the operating system or for lack of memory pass: the
+  step may be whole, and all older ones would be set aside for the same reason.
   """
   try:
     yield
-  except (jax.errors.JaxRuntimeError, MemoryError):
-    raise
   except Exception as e:  # Orbax raises bare Exceptions too.
+    if isinstance(e, (jax.errors.JaxRuntimeError, MemoryError, OSError)) and (
+        not isinstance(e, ABSENT)):
+      raise
     raise Damaged(where, first_line(e.__cause__ or e)) from e
 
 
@@ -175,7 +179,7 @@ def read_facts(folder: str, step: int) -> dict[str, Any] | None:
       raise ValueError('its own checksum is not that of what it says')
     if values['step'] != step:
       raise ValueError(f'it is that of step {values["step"]}')
-  except (OSError, ValueError, KeyError, TypeError) as e:
+  except (*ABSENT, ValueError, KeyError, TypeError) as e:
     raise Damaged(
         where, f'facts/metadata: {first_line(e.__cause__ or e)}') from e
   return values
@@ -193,28 +197,6 @@ def unlike_arrays(facts: dict[str, Any], restored: dict[str, Any]) -> str:
               if saved.get(path) != value]
   more = f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''
   return ', '.join(wrong[:3]) + more
-
-
-def together(function: Callable[[], T]) -> T:
-  """As processes.together, but a Damaged stays one."""
-  try:
-    result, error = function(), ['', '']
-  except InputError as e:
-    if jax.process_count() == 1:
-      raise
-    result, error = None, [str(e), 'damaged' if isinstance(e, Damaged) else '']
-  for number, (text, damaged) in enumerate(processes.gather(error)):
-    if text:
-      raised = Damaged('', '') if damaged else InputError('')
-      raised.args = (f'process {number}: {text}' if number else text,)
-      raise agreed_error(raised)
-  return result
-
-
-def agreed_error(error: InputError) -> InputError:
-  """Marks an error as one that all processes raise."""
-  error.agreed = True
-  return error
 
 
 def check_shapes(where: str, item: str, saved: dict[str, str], wanted: Any):

@@ -139,20 +139,20 @@ def test_an_evaluation_may_be_long_and_one_that_hangs_is_a_stall(
   task, clock = Slow(), Clock()
   mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
   evaluate = Evaluation(parse({'data': {'batch_size': 8}}), task, mesh)
-  report, limit = tmp_path / 'stalled-0.txt', 1.2
+  report, limit = tmp_path / 'stalled-0.txt', 0.9
   with jax.set_mesh(mesh):
     task.seconds = [0]
     evaluate(jnp.float32(2))  # Compiled.
     with Watchdog(str(tmp_path), clock, limit / PATIENCE['evaluation'],
                   'report') as watchdog, clock.at('evaluation'):
       assert watchdog.limit('evaluation') == pytest.approx(limit)
-      task.seconds = [limit / 6] * 9
+      task.seconds = [limit / 10] * 12
       assert evaluate(jnp.float32(2)) == {
           'eval/a/loss': 2, 'eval/loss': 2, 'eval/a/bad_records': 3,
           'eval/bad_records': 3}
       assert not report.exists(), report.read_text()
       # What was usual is a batch, not an evaluation.
-      task.seconds = [0, 0, watchdog.limit('evaluation') + 1]
+      task.seconds = [0, 0, watchdog.limit('evaluation') + 0.5]
       evaluate(jnp.float32(2))
   assert 'evaluation, update 0' in report.read_text()
   assert 'has stood still' in capfd.readouterr().err

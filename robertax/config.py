@@ -10,10 +10,10 @@ unit of its keys.
 from collections.abc import Iterable, Mapping
 import dataclasses
 import math
-import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from robertax.errors import InputError, unknown
+from robertax.progress import say
 
 if TYPE_CHECKING:
   from ml_collections import ConfigDict
@@ -204,7 +204,7 @@ class DataConfig:
     remote_cache_gib: its largest size, for each process.
     remote_threads: such chunks that are read at once.
     bad_records: a damaged record ends the run ('stop'), or becomes a row of
-      padding, counted in train/bad_records ('skip').
+      padding, counted in train/bad_records and eval/bad_records ('skip').
     mixture: shares of the rows of a batch. Empty: corpora as they are, each
       record once an epoch. Or weights, in the order of the corpora (`4,12`) or
       by name (`news=4,web=12`); or `alpha=0.5`: tokens of the corpus to that
@@ -767,8 +767,7 @@ def _is_retired(key: str, value: Any) -> bool:
   if typed(value, default, key) != default:
     raise InputError(f'{key}={value!r}: this key is retired, and only its '
                      f'default {default!r} would do. Leave it out.')
-  print(f'{key}={value!r}: this key is retired and has no effect.',
-        file=sys.stderr)
+  say(f'{key}={value!r}: this key is retired and has no effect.')
   return True
 
 
@@ -851,8 +850,12 @@ def _key_names(keys: Iterable[str]) -> dict[str, str]:
       name: found[0] for name, found in bare.items() if len(found) == 1}
 
 
+class UnevenBatch(InputError):
+  """A batch cannot be shared out evenly."""
+
+
 def check_batch(config: Config, shares: int):
-  """Refuses a batch that cannot be shared out evenly.
+  """Raises UnevenBatch where a batch cannot be shared out.
 
   Args:
     config: with data.batch_size and train.micro_batches.
@@ -860,7 +863,7 @@ def check_batch(config: Config, shares: int):
   """
   size, parts = config.data.batch_size, config.train.micro_batches
   if size < 1 or size % (parts * shares):
-    raise InputError(
+    raise UnevenBatch(
         f'data.batch_size={size} is not a multiple of {parts * shares}: '
         f'train.micro_batches={parts} times the {shares} devices that share '
         'a batch.')

@@ -12,6 +12,8 @@ import os
 import re
 import sys
 
+from robertax.progress import say
+
 INTERRUPTED = ('robertax: interrupted; the same command goes on from what is '
                'finished.')
 # Exit codes of robertax.main, beside 0 and 128 + n. A scheduler starts a run
@@ -146,8 +148,8 @@ def beside(work: str):
     print(f'robertax: {work}: {what}', file=sys.stderr, flush=True)
 
 
-def say(text: str):
-  """Prints what a run says when its work is saved: stdout may be full."""
+def print_result(text: str):
+  """Prints on stdout when all work is saved: that it is full is one line."""
   try:
     print(text, flush=True)
   except OSError as e:
@@ -164,7 +166,7 @@ def door(main: Callable) -> Callable:
       return main(argv)
     except InputError as e:
       sys.stdout.flush()
-      print(f'robertax: error: {e}', file=sys.stderr)
+      say(f'robertax: error: {e}')
       sys.exit(e.exit_code)
     except KeyboardInterrupt:
       sys.stdout.flush()

@@ -85,7 +85,7 @@ def _remote_errors(path: str) -> Iterator[None]:
   except Exception as e:
     kind = type(e).__name__
     words = (str(e).strip().splitlines() or [kind])[0]
-    if 'not implemented' in words and 'scheme' in words:
+    if kind == 'UnimplementedError':  # Of tensorflow, which is not imported.
       scheme = path.partition('://')[0]
       package = _PACKAGES.get(scheme, 'a package of fsspec')
       raise InputError(

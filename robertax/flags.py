@@ -218,7 +218,7 @@ def _why(error: Exception, path: str) -> str | None:
   if isinstance(error, OSError):  # Raised late, from what reading it raised.
     why = getattr(chain[-1], 'strerror', None) or 'no such file'
     return f'cannot read --config={path}: {why}.'
-  if isinstance(error, AttributeError) and "'get_config'" in str(error):
+  if isinstance(error, AttributeError) and error.name == 'get_config':
     return f'--config: {path} has no function get_config().'
   if isinstance(error, (flags.Error, TypeError, ValueError)):
     return _last_words(str(error))
@@ -227,6 +227,7 @@ def _why(error: Exception, path: str) -> str | None:
 
 def _last_words(message: str) -> str:
   """What an error in a config file says, without its traceback."""
+  # absl keeps the text alone of what is raised while flags are parsed.
   raised = re.findall(r'^\s*[\w.]*(?:Error|Exception): (.+)$', message, re.M)
   return ' '.join((raised[-1] if raised else message).split())
 

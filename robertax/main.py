@@ -13,7 +13,7 @@ import sys
 
 from absl import flags
 
-from robertax.errors import InputError, say
+from robertax.errors import InputError, print_result
 from robertax.flags import config_flag, given, named, process_flags, run
 
 _CONFIG = config_flag()
@@ -49,7 +49,7 @@ def main(argv):
     # The step's programs are of no more use; what follows compiles its own.
     jax.clear_caches()
     if processes.first():
-      say(epilogue.last_words(
+      print_result(epilogue.last_words(
           ended, ' '.join(['python -m robertax.main', *sys.argv[1:]])))
   sys.exit(128 + ended.signal if ended.signal else 0)
 

@@ -1,6 +1,16 @@
-"""Progress on stderr: bars of a preparation, and the line of a run."""
+"""What a command says while it works, on stderr: lines, bars, signs of life.
 
+The processes of a run would all say the same. So what is said for the run goes
+through `say` and the bars, where process 0 alone speaks. All else, printed to
+sys.stderr, is of one process, whose number stands before it (`leave_talking`).
+"""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import io
+import os
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -8,6 +18,65 @@ if TYPE_CHECKING:
   from tqdm import tqdm
 
 PROGRESS_SECONDS = 10  # Between two lines in a log.
+_speaks = True
+_listener: Callable[[], None] = lambda: None
+
+
+def say(text: str):
+  """Prints a line on stderr, unless process 0 says it for this one too."""
+  if _speaks:
+    print(text, file=sys.stderr, flush=True)
+
+
+def leave_talking(prefix: str):
+  """Leaves the talking to process 0; all else on stderr gets the prefix."""
+  global _speaks
+  _speaks = False
+  sys.stderr = Prefixed(2, prefix)
+
+
+class Prefixed(io.TextIOBase):
+  """A stream that writes each line whole, when it ends, behind a prefix."""
+  encoding, errors = 'utf-8', 'backslashreplace'
+
+  def __init__(self, descriptor: int, prefix: str):
+    self._descriptor, self._prefix = descriptor, prefix
+    self._begun = threading.local()  # Each thread's line without its end.
+
+  def write(self, text: str) -> int:
+    *lines, rest = (getattr(self._begun, 'text', '') + text).split('\n')
+    self._begun.text = rest
+    content = ''.join(f'{self._prefix}{line}\n' for line in lines)
+    left = content.encode(self.encoding, self.errors)
+    while left:
+      left = left[os.write(self._descriptor, left):]
+    return len(text)
+
+  def flush(self):
+    if getattr(self._begun, 'text', ''):
+      self.write('\n')
+
+  def fileno(self) -> int:
+    return self._descriptor
+
+
+def advance():
+  """Says that a piece of long work is done, such as a batch or a file.
+
+  A run's watchdog takes for a stall what does not say so for too long.
+  """
+  _listener()
+
+
+@contextlib.contextmanager
+def heard_by(listener: Callable[[], None]) -> Iterator[None]:
+  """Calls `listener` at each `advance` inside."""
+  global _listener
+  before, _listener = _listener, listener
+  try:
+    yield
+  finally:
+    _listener = before
 
 
 class _LogLines:
@@ -31,7 +100,8 @@ def progress_bar(total: int, unit: str, what: str, shown: bool, done: int = 0
   terminal = sys.stderr.isatty()
   return tqdm(
       total=total, initial=done, unit=unit, unit_scale=True, desc=what,
-      file=sys.stderr if terminal else _LogLines(), disable=not shown,
+      file=sys.stderr if terminal else _LogLines(),
+      disable=not (shown and _speaks),
       mininterval=.2 if terminal else PROGRESS_SECONDS,
       delay=0 if terminal else PROGRESS_SECONDS)
 
@@ -75,9 +145,9 @@ class Progress:
              f'{clock(spent)} gone, {clock(left)} left')
 
   def say(self, text: str):
-    """Prints a line without tearing the bar."""
-    self._bar.write(text, file=sys.stderr)
-    sys.stderr.flush()
+    """Says a line without tearing the bar."""
+    with self._bar.external_write_mode(file=sys.stderr):
+      say(text)
 
   def close(self):
     self._bar.close()

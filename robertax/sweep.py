@@ -11,7 +11,7 @@ import sys
 
 from absl import flags
 
-from robertax.errors import InputError, say
+from robertax.errors import InputError, print_result
 from robertax.flags import config_flag, given, named, run
 
 _CONFIG = config_flag()
@@ -43,7 +43,7 @@ def main(argv):
   if ended.signal:
     print('Stopped; the same command goes on.')
     sys.exit(128 + ended.signal)
-  say(sweep.sweep_table(ended.results).rstrip('\n'))
+  print_result(sweep.sweep_table(ended.results).rstrip('\n'))
   sys.exit(0)
 
 

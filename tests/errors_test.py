@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from robertax.errors import InputError, beside, door, say, writing
+from robertax.errors import InputError, beside, door, print_result, writing
 
 FULL = pathlib.Path('/dev/full')
 
@@ -207,7 +207,7 @@ def test_a_full_stdout_is_no_error_of_saved_work(monkeypatch, capsys):
     pytest.skip('no /dev/full here, the disk that is always full')
   with FULL.open('w') as out:
     monkeypatch.setattr(sys, 'stdout', out)
-    say('done')
+    print_result('done')
     out.flush()  # As Python does at its end.
   monkeypatch.undo()
   assert capsys.readouterr().err == (

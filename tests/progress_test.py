@@ -1,5 +1,8 @@
 """Bars in a log: whole lines, and none for what is soon done."""
 
+import os
+import threading
+
 import pytest
 
 from robertax import progress
@@ -31,3 +34,39 @@ def test_nothing_where_nothing_is_asked(capsys, monkeypatch, seconds):
   with progress.progress_bar(10, 'B', 'a', False) as bar:
     bar.update(10)
   assert capsys.readouterr().err == ''
+
+
+@pytest.fixture
+def stream():
+  """(a Prefixed stream, what has come out of it so far)."""
+  out, into = os.pipe()
+  found = progress.Prefixed(into, '[process 3] ')
+  yield found, lambda: os.read(out, 1 << 16).decode()
+  os.close(out)
+  os.close(into)
+
+
+def test_each_line_has_the_prefix_and_comes_whole(stream):
+  stream, written = stream
+
+  def talk(name):
+    for number in range(50):
+      for word in (name, ' says ', f'{number}\nand', ' more', '\n'):
+        stream.write(word)
+
+  threads = [threading.Thread(target=talk, args=(name,)) for name in 'ab']
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  lines = written().splitlines()
+  assert len(lines) == 200
+  for name in 'ab':
+    assert [line for line in lines if f' {name} says' in line] == [
+        f'[process 3] {name} says {number}' for number in range(50)]
+  assert lines.count('[process 3] and more') == 100
+  stream.write('half')
+  stream.flush()
+  stream.flush()
+  stream.write('\ud800\n')
+  assert written() == '[process 3] half\n[process 3] \\ud800\n'

@@ -17,13 +17,12 @@ from collections.abc import Iterator, Sequence
 import dataclasses
 import json
 import os
-import sys
 import time
 
 from robertax import files
 from robertax.corpus.records import write_json, writing_records
 from robertax.errors import InputError
-from robertax.progress import progress_bar
+from robertax.progress import progress_bar, say
 
 SURVEY_VERSION = 1  # Raised whenever the same text would be surveyed otherwise.
 LITERALS = ('<s>', '<pad>', '</s>', '<unk>', '<mask>')
@@ -264,8 +263,7 @@ class Surveys:
     survey, literals, num_bytes = Survey(), 0, 0
     missing = getattr(corpus, 'missing', ())
     if missing and self._progress:
-      print(f'{corpus.name}: not installed, so without: {", ".join(missing)}.',
-            file=sys.stderr)
+      say(f'{corpus.name}: not installed, so without: {", ".join(missing)}.')
     with progress_bar(corpus.size, 'B', f'{corpus.name}: reading',
                       self._progress) as shown:
       for text in corpus.documents():

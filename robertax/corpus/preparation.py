@@ -13,7 +13,6 @@ import dataclasses
 import glob
 import os
 import re
-import sys
 import threading
 import time
 
@@ -44,7 +43,7 @@ from robertax.corpus.workers import (
 )
 from robertax.errors import InputError, unknown
 from robertax.files import DAMAGE_ADVICE, Checksum, Damage, find_damage, locked
-from robertax.progress import progress_bar
+from robertax.progress import progress_bar, say
 from robertax.text import (
     Tokenizer,
     check,
@@ -96,8 +95,8 @@ def tokenizer_for(config: TokenizerConfig, corpora: list, surveys: Surveys,
     if not files.exists(path):
       share = _training_plan(corpora, surveys)[2]
       if share < 1:
-        print(f'The tokenizer is trained on {share:.1%} of the text, documents '
-              'taken evenly.', file=sys.stderr)
+        say(f'The tokenizer is trained on {share:.1%} of the text, documents '
+            'taken evenly.')
 
       def texts():  # WordPiece goes through it twice.
         return _training_texts(corpora, surveys, SPLITTERS[sentences], progress)
@@ -107,8 +106,8 @@ def tokenizer_for(config: TokenizerConfig, corpora: list, surveys: Surveys,
           if config.kind == 'byte_bpe' else
           train_wordpiece(texts, config.vocab_size, config.lowercase))
       if tokenizer.vocab_size < config.vocab_size:
-        print(f'The text gives a vocabulary of {tokenizer.vocab_size:,} only, '
-              f'{config.vocab_size:,} were asked for.', file=sys.stderr)
+        say(f'The text gives a vocabulary of {tokenizer.vocab_size:,} only, '
+            f'{config.vocab_size:,} were asked for.')
       with errors.writing(path):
         files.makedirs(os.path.dirname(path))
         tokenizer.save(path)
@@ -136,7 +135,7 @@ def _training_texts(corpora, surveys, split, progress) -> Iterator[list[str]]:
           taken += len(text)
           yield part_of(split(text), part)
   if progress:
-    print('tokenizer: learning from it', file=sys.stderr)
+    say('tokenizer: learning from it')
 
 
 def _training_plan(corpora, surveys) -> tuple[list, int, float]:
@@ -328,7 +327,7 @@ def prepare(data: DataConfig, tokenizer_config: TokenizerConfig, *,
           files.remove(os.path.join(job.folder, name))
       manifest = add_forms(manifest, planned.forms)
     if progress:
-      print(describe_manifest(manifest), file=sys.stderr)
+      say(describe_manifest(manifest))
     manifests.append(manifest)
   return Prepared(planned.tokenizer, manifests, planned.tokenizer_path)
 
@@ -347,9 +346,8 @@ def _fill_corpus(job: Job, workers: int, keep_tokens: bool,
     if progress:
       whole, left = len(job.shards()), len(job.without_records())
       if left < whole or len(missing) < whole:
-        print(f'{job.corpus.name}: of {whole} shards {whole - len(missing)} '
-              f'are tokenized and {whole - left} packed already.',
-              file=sys.stderr)
+        say(f'{job.corpus.name}: of {whole} shards {whole - len(missing)} '
+            f'are tokenized and {whole - left} packed already.')
     fill_tokens(job, missing, workers, progress)
     fill_records(job, job.without_records(), workers, progress)
     manifest = finish_records(job, time.monotonic() - started)
@@ -357,7 +355,7 @@ def _fill_corpus(job: Job, workers: int, keep_tokens: bool,
       with writing_records(job.store_folder):
         files.rmtree(job.store_folder)
   if progress:
-    print(describe_seconds(manifest, workers), file=sys.stderr)
+    say(describe_seconds(manifest, workers))
 
 
 def describe_seconds(manifest: Manifest, workers: int) -> str:

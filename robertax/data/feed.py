@@ -19,6 +19,7 @@ import numpy as np
 
 from robertax.data.masking import Batch
 from robertax.errors import InputError
+from robertax.progress import advance
 
 T = TypeVar('T')
 _END = object()
@@ -63,6 +64,7 @@ class Prefetch(contextlib.AbstractContextManager, Generic[T]):
     if item is _END:
       self.close()
       raise StopIteration
+    advance()
     return item
 
   def close(self) -> None:

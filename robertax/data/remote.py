@@ -31,6 +31,7 @@ from robertax.corpus.preparation import default_cache_dir
 from robertax.corpus.records import Manifest
 from robertax.data.rows import HEADER, PREPARE_AGAIN, Rows, copy_rows, slotted
 from robertax.errors import InputError, writing
+from robertax.progress import advance
 
 # Chunks on this machine's disk, within a bound.
 
@@ -201,6 +202,7 @@ class ChunkCache:
         self._forget(entry)
         self.changed.notify_all()
       raise
+    advance()
     with self.changed:
       more = len(head) + len(data) - entry.size
       entry.size += more

@@ -20,6 +20,7 @@ from robertax.corpus import records, shards
 from robertax.corpus.records import Manifest
 from robertax.errors import InputError
 from robertax.files import PIECE, Checksum
+from robertax.parallel import processes
 
 PREPARE_AGAIN = 'delete its folder and prepare the corpus again.'
 HEADER = 128  # Bytes of a .npy before its numbers, as memmap writes it.
@@ -99,11 +100,16 @@ class BadRecords:
   def __init__(self, policy: str = 'stop'):
     self._skip = policy == 'skip'
     self._met: set[tuple[str, int]] = set()
+    self._told: set[tuple[str, int]] = set()  # By any process, in `count`.
     self._lock = threading.Lock()
 
-  def __len__(self) -> int:
-    """Different records that were left out so far, by this process."""
-    return len(self._met)
+  def count(self) -> int:
+    """Records that the processes have left out; each calls it equally often."""
+    with self._lock:
+      news = sorted(self._met - self._told)
+    for told in processes.gather(news):
+      self._told.update(map(tuple, told))
+    return len(self._told)
 
   def report(self, path: str, record: int, why: str) -> None:
     """A record of a shard or an array is damaged; InputError to stop at it."""
@@ -112,13 +118,14 @@ class BadRecords:
           f'{path}: record {record} is damaged: {why}: {PREPARE_AGAIN} '
           '`python -m robertax.prepare --verify` says what else is; '
           'data.bad_records=skip leaves such records out, and counts them.')
+    key = '/'.join(path.split('/')[-2:]), record  # On any machine.
     with self._lock:
-      if (path, record) in self._met:
+      if key in self._met:
         return
-      self._met.add((path, record))
+      self._met.add(key)
       if len(self._met) <= _NAMED:
         print(f'{path}: record {record} is left out: {why}'
-              + (' (others will be counted only: train/bad_records)'
+              + (' (others will be counted only: bad_records)'
                  if len(self._met) == _NAMED else ''), file=sys.stderr)
 
 

@@ -25,6 +25,7 @@ from robertax.data.remote import (
 )
 from robertax.data.rows import BadRecords, Mapped, Rows, Shards
 from robertax.errors import InputError, unknown
+from robertax.progress import advance
 
 # Attributes of manifests that must agree for rows to share a batch.
 _AGREEING = ('tokenizer', 'vocab_size', 'format', 'sequence_length',
@@ -122,6 +123,7 @@ class Source:
     # A damaged row that is left out is one of padding.
     out = rows.lengths[:, 0] == 0
     rows.ids[out], rows.documents[out] = self._pad_id, -1
+    advance()
     rows.example_ids[...] = np.where(
         rows.lengths > 0,
         (corpus << 48 | record << 8)[:, None] | np.arange(slots), -1)

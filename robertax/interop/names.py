@@ -21,6 +21,7 @@ from robertax import model
 from robertax.config import ModelConfig
 from robertax.errors import InputError
 from robertax.interop.tensors import Tensors
+from robertax.progress import advance
 
 
 class NameRow(NamedTuple):
@@ -258,6 +259,7 @@ def read_params(tensors: Tensors, config: ModelConfig, layout: Layout,
     x = np.stack(parts) if _layered(row) else parts[0]
     x = RULES[row.rule][0](x, shape, layout.first)
     _put(params, row.ours, np.ascontiguousarray(x, np.float32))
+    advance()
   return params, lines
 
 

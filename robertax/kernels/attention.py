@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import importlib
 import math
-import sys
 from typing import Any
 
 import jax
@@ -23,6 +22,7 @@ import numpy as np
 
 from robertax.errors import InputError, unknown
 from robertax.kernels.dropout import dropout
+from robertax.progress import say
 
 # Mesh axes along which rows and heads lie, as in parallel.mesh.
 ROWS, HEADS = ('data', 'fsdp'), 'model'
@@ -314,7 +314,7 @@ def auto(q_BTHK, k_BSHK, v_BSHK, *, segment_ids, dropout_key, dropout_rate):
 
 @functools.cache
 def _say_choice(name, where):
-  print(f'attention: {name} on {where}', file=sys.stderr, flush=True)
+  say(f'attention: {name} on {where}')
 
 
 IMPLEMENTATIONS = {'auto': auto, 'cudnn': cudnn, 'fused': fused,

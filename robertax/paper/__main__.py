@@ -19,7 +19,7 @@ import sys
 from absl import flags
 
 from robertax import files
-from robertax.errors import InputError, say, unknown
+from robertax.errors import InputError, print_result, unknown
 from robertax.flags import process_flags, run
 
 # The name of this command in what --help prints, as when it was one file.
@@ -83,10 +83,10 @@ def main(argv):
         sys.exit(128 + ended.signal)
       if ended.results:
         with files.open(f'{workdir}/table.md') as f:
-          say(f.read())
+          print_result(f.read())
         picture = (f', {workdir}/table.png is its picture'
                    if 'table.png' in ended.results['files'] else '')
-        say(f'{workdir}/results.json has all of it{picture}.')
+        print_result(f'{workdir}/results.json has all of it{picture}.')
   sys.exit(0)
 
 

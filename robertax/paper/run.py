@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 import dataclasses
 import json
 import statistics
-import sys
 from typing import Any
 
 import jax
@@ -23,6 +22,7 @@ from robertax.paper.inputs import RunBudget, TableText, TaskData
 from robertax.paper.scales import PAPER_TASKS, Scale
 from robertax.paper.tables import COLUMNS, TABLES, Row, Table
 from robertax.parallel import processes
+from robertax.progress import say
 from robertax.studies.sweep import sweep
 from robertax.tasks.task import RESULTS, write_results
 from robertax.train import loop
@@ -93,7 +93,7 @@ def run_table(study: Study) -> Ended:
   text, runs, tasks = processes.in_turn(f'{study.models}/cache', prepare)
   for name, task in tasks.items() if processes.first() else ():
     for note in filter(None, (task.stand_in, task.missing)):
-      print(f'{name}: {note}', file=sys.stderr)
+      say(f'{name}: {note}')
   for one in _announce(study, 'pretraining', [r for r in runs if r.row.recipe]):
     if signal := _pretrain(text, one):
       return Ended(None, signal)
@@ -127,8 +127,8 @@ def _table_runs(study: Study, text: TableText) -> list[_Run]:
 
 def _announce(study: Study, what: str, runs: Sequence[_Run]) -> Iterator[_Run]:
   for number, one in enumerate(runs, 1):
-    print(f'table {study.name}, {what}: {one.row.name}, seed {one.seed} '
-          f'({number} of {len(runs)})', file=sys.stderr)
+    say(f'table {study.name}, {what}: {one.row.name}, seed {one.seed} '
+        f'({number} of {len(runs)})')
     yield one
 
 

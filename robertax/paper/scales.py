@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import hashlib
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 from robertax.config import (
@@ -23,6 +22,7 @@ from robertax.config import (
 )
 from robertax.errors import InputError, unknown
 from robertax.paper.tables import COLUMNS, FIVE, PAIR, TABLES, Row
+from robertax.progress import say
 
 if TYPE_CHECKING:  # Config files import this module: it loads no JAX by itself.
   from robertax.studies.estimate import Estimate
@@ -463,9 +463,8 @@ def _compiled_step(name: str, row: Row, config: Config, where: str,
   if key not in known:
     while True:
       parts = config.train.micro_batches
-      print(f'table {name}, {row.name}: compiling {config.data.batch_size} x '
-            f'{config.data.sequence_length}, micro-batches {parts}, {where}',
-            file=sys.stderr, flush=True)
+      say(f'table {name}, {row.name}: compiling {config.data.batch_size} x '
+          f'{config.data.sequence_length}, micro-batches {parts}, {where}')
       found = estimate(config, where)
       if found.fits or parts == _MOST_PARTS or (
           config.data.batch_size % (2 * parts * found.shares)):

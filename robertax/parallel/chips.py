@@ -1,13 +1,28 @@
-"""What a chip can do, by its maker's data sheet, and GPUs to compile for."""
+"""What a chip can do, by its maker's data sheet; CPUs; GPUs to compile for."""
 
+import contextlib
 import dataclasses
 import importlib.util
+import os
 import re
 from typing import Any
+
+import jax
 
 from robertax.errors import InputError
 
 GIB = 2**30
+
+
+def cpu_threads() -> int:
+  """Threads of XLA's CPU client (xla/pjrt/utils.cc), which share out sums."""
+  cores = (len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity')
+           else os.cpu_count() or 1)
+  for name in ('NPROC', 'PJRT_NPROC'):  # The last one wins.
+    with contextlib.suppress(ValueError):
+      cores = int(os.environ.get(name, ''))
+  return max(cores, jax.local_device_count())
+
 # Bytes a second that a device sends to another slice: a host's 100 Gbit/s,
 # which its four devices share. An assumption: no data sheet says it of all.
 NETWORK = 100e9 / 8 / 4

@@ -11,6 +11,7 @@ import contextlib
 import dis
 import io
 import json
+import logging
 import os
 import re
 import socket
@@ -23,6 +24,7 @@ import uuid
 
 import jax
 
+from robertax import progress
 from robertax.errors import PEER_GONE, InputError, first_line, writing
 
 T = TypeVar('T')
@@ -131,6 +133,8 @@ def _join_run(place: tuple[str, int, int] | None, where: str,
   try:
     jax.distributed.initialize(**options)
   except (RuntimeError, ValueError) as e:
+    # By its words: it has no type of its own, and JAX's other ValueErrors are
+    # of a pod that is set up wrongly, whose hosts must not train alone.
     if where == 'TPU pod' and 'should be defined' in str(e):
       return False  # A TPU VM without Google's metadata (a notebook's): alone.
     at = f'process 0 at {place[0]}' if place else 'the others'
@@ -141,7 +145,7 @@ def _join_run(place: tuple[str, int, int] | None, where: str,
   if jax.process_index():
     # File descriptor 1, for libraries in C++ print there; 2 stays for crashes.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    sys.stderr = _Muted()
+    _number_lines()
   elif isinstance(sys.stdout, io.TextIOWrapper):
     # JAX may abort this process, and an abort loses the buffered output to a
     # pipe or a file.
@@ -149,14 +153,22 @@ def _join_run(place: tuple[str, int, int] | None, where: str,
   return True
 
 
-class _Muted(io.TextIOBase):
-  """Python's stderr of a process that leaves the talking to process 0."""
+def _number_lines() -> None:
+  """Gives each line on stderr, of logging too, this process's number."""
+  before = sys.stderr
+  progress.leave_talking(f'[process {jax.process_index()}] ')
+  for name in ('', *logging.Logger.manager.loggerDict):
+    for handler in logging.getLogger(name).handlers:
+      handler = getattr(handler, 'python_handler', handler)  # Of absl.
+      if getattr(handler, 'stream', None) in (before, sys.__stderr__):
+        handler.setStream(sys.stderr)
 
-  def write(self, text: str) -> int:
-    return len(text)
 
-  def fileno(self) -> int:
-    return 2
+def call_out(text: str) -> None:
+  """Prints what this process alone has to say, such as its last words."""
+  # A notebook's stream would lose it when the process ends at once.
+  numbered = isinstance(sys.stderr, progress.Prefixed)
+  print(text, file=sys.stderr if numbered else sys.__stderr__, flush=True)
 
 
 # What the processes agree on.
@@ -193,30 +205,33 @@ def gather(value: Any) -> list[Any]:
           for process in range(jax.process_count())]
 
 
-def together(function: Callable[[], T]) -> T:
+def together(function: Callable[[], T],
+             kind: type[InputError] = InputError) -> T:
   """The result of function(); if it raises InputError in one, all raise it.
 
   Raises:
-    InputError: of the first process in which it was raised.
+    InputError: of the first process in which it was raised, of this `kind` too.
   """
-  result, error = None, ''
+  result, error = None, ['', False]
   try:
     result = function()
   except InputError as e:
-    error = str(e)
+    error = [str(e), isinstance(e, kind)]
     if jax.process_count() == 1:
       raise
   errors = gather(error)
-  if not any(errors):
+  number = next((i for i, (text, _) in enumerate(errors) if text), None)
+  if number is None:
     return result
-  number = next(i for i, error in enumerate(errors) if error)
-  who = '' if errors[0] else f'process {number} of {len(errors)}: '
-  raise _agreed(who + errors[number])
+  text, is_kind = errors[number]
+  who = f'process {number} of {len(errors)}: ' if number else ''
+  # Without __init__, which may take more than a message.
+  raise agreed((kind if is_kind else InputError).__new__(
+      kind if is_kind else InputError, who + text))
 
 
-def _agreed(message: str) -> InputError:
-  """An error that all processes raise, so that all end in order."""
-  error = InputError(message)
+def agreed(error: InputError) -> InputError:
+  """Marks an error as one that all processes raise, so all end in order."""
   error.agreed = True
   return error
 
@@ -236,10 +251,10 @@ def same(what: str, value: Any) -> None:
                       if here.get(k) != there.get(k))
         here, there = ({k: values.get(k) for k in keys}
                        for values in (here, there))
-      raise _agreed(
+      raise agreed(InputError(
           f'process {number} of {len(values)} has another {what} than process '
           f'0: {there!r} there, {here!r} here. Start all of them with the '
-          'same command on the same files.')
+          'same command on the same files.'))
 
 
 def in_turn(folder: str, function: Callable[[], T]) -> T:
@@ -314,23 +329,22 @@ def as_one() -> Iterator[None]:
 
 def _leave(error: BaseException) -> NoReturn:
   who = f'process {jax.process_index()} of {jax.process_count()}'
-  out = dict(file=sys.__stderr__, flush=True)
   if isinstance(error, SystemExit):
     code = error.code if isinstance(error.code, int) else 1
   elif isinstance(error, InputError):
     code = error.exit_code
-    print(f'robertax: error: {who}: {error}', **out)
+    call_out(f'robertax: error: {who}: {error}')
   elif says_peer_is_gone(error):
     code = PEER_GONE
     if gone := _active.who_is_gone() if _active else '':
       end_without_peers(gone)
     # It is not sure, so all that is known is said.
-    print(f'{who}:\n{traceback.format_exc()}\n{who}: by this error another '
-          'process is gone, though none is missed. The same command on all '
-          'goes on from the last checkpoint.', **out)
+    call_out(f'{who}:\n{traceback.format_exc()}\n{who}: by this error another '
+             'process is gone, though none is missed. The same command on all '
+             'goes on from the last checkpoint.')
   else:
     code = 1
-    print(f'{who}:\n{traceback.format_exc()}', **out)
+    call_out(f'{who}:\n{traceback.format_exc()}')
   tell_leaving(f'exit code {code}: {type(error).__name__}: {error!s:.200}')
   linger_as_first()
   os._exit(code)
@@ -382,9 +396,9 @@ def end_without_peers(gone: str) -> NoReturn:
 
   The main thread may wait in a collective for ever: no exception reaches it.
   """
-  print(f'process {jax.process_index()} of {jax.process_count()}: {gone}. '
-        'This one ends too; the same command on all of them goes on from the '
-        'last checkpoint.', file=sys.__stderr__, flush=True)
+  call_out(f'process {jax.process_index()} of {jax.process_count()}: {gone}. '
+           'This one ends too; the same command on all of them goes on from '
+           'the last checkpoint.')
   linger_as_first()
   os._exit(PEER_GONE)
 

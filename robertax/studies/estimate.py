@@ -12,10 +12,10 @@ be.
 
 from collections.abc import Callable
 import dataclasses
+import importlib.util
 import math
 import os
 import re
-import sys
 import time
 from typing import Any
 
@@ -23,12 +23,13 @@ import jax
 import numpy as np
 
 from robertax import model, text
-from robertax.config import Config, check_batch
+from robertax.config import Config, UnevenBatch, check_batch
 from robertax.errors import InputError
 from robertax.model.encoder import POLICIES
 from robertax.model.roberta import training_flops
 from robertax.parallel import chips
 from robertax.parallel.mesh import batch_sharding, make_mesh
+from robertax.progress import say
 from robertax.studies import compiled_program
 from robertax.studies.compiled_program import KernelCost, kernel_costs
 from robertax.tasks.objectives import MaskedLM, batch_shapes
@@ -105,6 +106,11 @@ def topology(name: str) -> tuple[chips.Chip, list[Any]]:
         f'{", ".join(c for c, x in chips.CHIPS.items() if x.clock)}. Or GPUs, '
         'such as cuda:h200:1x1x8 (slices x hosts x GPUs); known are '
         f'{", ".join(chips.TARGETS)}.')
+  if not (importlib.util.find_spec('libtpu')
+          or os.path.isfile(os.environ.get('TPU_LIBRARY_PATH', ''))):
+    raise InputError(
+        'compiling for TPUs needs their compiler, libtpu: pip install -r '
+        'requirements-tpu.txt (no TPU is needed).')
   # Two programs may hold the library at once, and nobody is asked over the net.
   os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
@@ -116,11 +122,6 @@ def topology(name: str) -> tuple[chips.Chip, list[Any]]:
     devices = topologies.get_topology_desc(
         platform='tpu', topology_name=f'{found[2]}:{found[3]}', **more).devices
   except Exception as e:  # XLA's kinds for a shape that no slice has differ.
-    if isinstance(e, RuntimeError) and (
-        'TPU support not installed' in str(e) or 'libtpu' in str(e)):
-      raise InputError(
-          'compiling for TPUs needs their compiler, libtpu: pip install -r '
-          'requirements-tpu.txt (no TPU is needed).') from e
     raise InputError(f'topology {name!r}: {e}') from e
   return chips.CHIPS[found[2]], devices
 
@@ -165,10 +166,10 @@ def estimate(config: Config, name: str) -> Estimate:
     try:
       compiled = traced.lower().compile()
     except jax.errors.JaxRuntimeError as e:
-      if 'RESOURCE_EXHAUSTED' not in str(e):
-        raise
       # '... temporaries (21.20G) exceeds ...' or 'Used 17.50G of 15.75G hbm'.
       wanted = re.search(r'(?:\(|Used )([\d.]+)([GM])', str(e))
+      if e.error_code_string != 'RESOURCE_EXHAUSTED' or not wanted:
+        raise
       size = float(wanted[1]) * 2**(30 if wanted[2] == 'G' else 20)
       return Estimate(chip, mesh.size, False, size, compiled=False,
                       shares=shares, compile_seconds=time.monotonic() - begun)
@@ -266,14 +267,13 @@ def search(config: Config, name: str) -> tuple[Config, Estimate]:
           train=dataclasses.replace(config.train, micro_batches=parts))
       try:
         found = estimate(tried, name)
-      except InputError as e:
-        if 'data.batch_size' not in str(e) or nearest is None:
+      except UnevenBatch:
+        if nearest is None:
           raise
         break  # No smaller micro-batch comes out even.
-      print(f'model.remat={policy} train.micro_batches={parts}: '
-            f'{found.memory / GIB:.2f} GiB, ' + (
-                f'{found.seconds:.4f} s' if found.fits else 'does not fit'),
-            file=sys.stderr)
+      say(f'model.remat={policy} train.micro_batches={parts}: '
+          f'{found.memory / GIB:.2f} GiB, ' + (
+              f'{found.seconds:.4f} s' if found.fits else 'does not fit'))
       if nearest is None or found.memory < nearest[1].memory:
         nearest = tried, found
       if found.fits:
@@ -286,12 +286,10 @@ def search(config: Config, name: str) -> tuple[Config, Estimate]:
     if last:
       break
   if behind := list(POLICIES)[list(POLICIES).index(policy) + 1:]:
-    print(f'{", ".join(behind)}: not tried, for all of the batch fits without.',
-          file=sys.stderr)
+    say(f'{", ".join(behind)}: not tried, for all of the batch fits without.')
   if best is None:
-    print(f'{name}: no remat policy and number of micro-batches fits; more '
-          'devices, or mesh.fsdp, mesh.model or mesh.zero1, share it out.',
-          file=sys.stderr)
+    say(f'{name}: no remat policy and number of micro-batches fits; more '
+        'devices, or mesh.fsdp, mesh.model or mesh.zero1, share it out.')
   return best or nearest
 
 
@@ -340,8 +338,8 @@ def largest_micro_batch(config: Config, name: str, found: Estimate) -> Largest:
             config.data, batch_size=rows * found.shares * parts),
         train=dataclasses.replace(config.train, micro_batches=parts))
     got = estimate(tried, name)
-    print(f'{rows} rows on each device: {got.memory / GIB:.2f} GiB'
-          f'{"" if got.fits else ", does not fit"}', file=sys.stderr)
+    say(f'{rows} rows on each device: {got.memory / GIB:.2f} GiB'
+        f'{"" if got.fits else ", does not fit"}')
     return got
 
   return Largest(*bracket(compiled, start, found, found.chip.memory),

@@ -16,7 +16,6 @@ import math
 import os
 import shutil
 import statistics
-import sys
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ import numpy as np
 from robertax import files
 from robertax.config import Config
 from robertax.errors import InputError
+from robertax.progress import say
 from robertax.tasks import glue
 from robertax.tasks.glue_files import GLUE, GlueRow
 from robertax.tasks.task import (
@@ -88,14 +88,13 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
             on_divergence=config.optim.on_divergence.replace('stop', 'go_on')),
         data=dataclasses.replace(config.data, batch_size=batch))
     path = f'{folder}/runs/{rate:g}-{batch}-{one.seed}'
-    print(f'run {number} of {len(runs)}: learning rate {rate:g}, batch '
-          f'{batch}, seed {one.seed}', file=sys.stderr)
+    say(f'run {number} of {len(runs)}: learning rate {rate:g}, batch '
+        f'{batch}, seed {one.seed}')
     ended = _run_once(one, path, named)
     if isinstance(ended, int):
       return Swept(None, ended)
     found[rate, batch, one.seed], configs[path] = (ended, path), one
-  print(f'{len(runs)} runs; train steps of {num_shapes()} shapes were compiled',
-        file=sys.stderr)
+  say(f'{len(runs)} runs; train steps of {num_shapes()} shapes were compiled')
   summary = summarize_sweep(found, best)
   kept = sorted(set(summary.pop('together', ())))
   for path in kept:
@@ -129,7 +128,7 @@ def _run_once(config: Config, path: str, named: Collection[str]
     ended = loop.run(config, path, named)
     if ended.signal:
       return ended.signal
-    print(describe_results(ended.results), file=sys.stderr)
+    say(describe_results(ended.results))
   # No one goes on with it, and the optimizer's numbers are the most of it.
   shutil.rmtree(f'{path}/checkpoints', ignore_errors=True)
   return _read_json(results)
@@ -138,7 +137,7 @@ def _run_once(config: Config, path: str, named: Collection[str]
 def _run_again(config: Config, path: str, named: Collection[str], why: str
                ) -> dict[str, Any] | int:
   """The same run, for what was not kept of it."""
-  print(f'{path} is run again: {why}.', file=sys.stderr)
+  say(f'{path} is run again: {why}.')
   shutil.rmtree(path)
   return _run_once(config, path, named)
 

@@ -9,7 +9,6 @@ is here, and the loop of pretraining does the training.
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import hashlib
-import sys
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -20,6 +19,7 @@ from robertax.data.finetuning import Examples, HostRows, TuningBatches
 from robertax.data.masking import Batch
 from robertax.data.order import Order
 from robertax.errors import InputError
+from robertax.progress import say
 from robertax.tasks.objectives import Tuning
 from robertax.tasks.task import json_lines, write_results
 from robertax.text import Tokenizer
@@ -216,7 +216,7 @@ class Finetune:
         'train', shares * config.train.micro_batches)
     self.epoch_steps = self._train.epoch_steps
     survey = self._train.survey(min(SURVEYED, self.epoch_steps))
-    print(f'{self.name}: {survey}', file=sys.stderr)
+    say(f'{self.name}: {survey}')
 
   @property
   def metric(self) -> str:
@@ -316,9 +316,8 @@ class Finetune:
       source = f'{source} ({most} of its {len(rows)} rows, subset {seed})'
       rows = [rows[n] for n in kept]
     examples, cut = self.encode(rows, name)
-    print(f'{self.name} {name}: {len(rows)} rows of {source}'
-          + (f'; {cut} cut to {self.max_length} tokens' if cut else ''),
-          file=sys.stderr)
+    say(f'{self.name} {name}: {len(rows)} rows of {source}'
+        + (f'; {cut} cut to {self.max_length} tokens' if cut else ''))
     return Split(rows, source, split.labelled, examples)
 
 

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import io
-import sys
 from typing import Any
 import warnings
 import zipfile
@@ -18,6 +17,7 @@ import numpy as np
 from robertax.config import Config
 from robertax.data.finetuning import Examples
 from robertax.errors import InputError
+from robertax.progress import say
 from robertax.tasks.finetune import Answers, Finetune, Rows, encode_texts
 from robertax.tasks.glue_files import GLUE, TFDS, GlueRow, GlueTask, Source
 from robertax.tasks.objectives import Classification
@@ -260,5 +260,5 @@ def _labels(train: Rows, given: tuple[str, ...], column: str
                        'a line break cannot be named in config.json.')
   shown = ', '.join(f'{label} ({counts[label]})' for label in labels[:_SHOWN])
   more = f' and {len(labels) - _SHOWN} more' if len(labels) > _SHOWN else ''
-  print(f'{len(labels)} labels: {shown}{more}', file=sys.stderr)
+  say(f'{len(labels)} labels: {shown}{more}')
   return labels

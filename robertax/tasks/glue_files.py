@@ -10,11 +10,11 @@ import csv
 import dataclasses
 import itertools
 import os
-import sys
 from typing import Any, NamedTuple
 
 from robertax.data.finetuning import read_tfds_rows
 from robertax.errors import InputError
+from robertax.progress import say
 from robertax.tasks.finetune import Rows
 from robertax.tasks.task import parse_json
 
@@ -182,8 +182,8 @@ class Source:
       yield self._row(path, number, row, row.get('index', str(first)),
                       task.columns, labelled)
     if dropped:
-      print(f'{path}: {dropped} lines without {task.fields} columns are left '
-            "out (fairseq's law)", file=sys.stderr)
+      say(f'{path}: {dropped} lines without {task.fields} columns are left '
+          "out (fairseq's law)")
 
   def _csv(self, path: str, labelled: bool) -> Iterator[GlueRow]:
     header, number, first = [], 0, 0

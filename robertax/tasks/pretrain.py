@@ -12,7 +12,6 @@ import functools
 import hashlib
 import json
 import math
-import sys
 from typing import Any
 
 import numpy as np
@@ -39,6 +38,7 @@ from robertax.data.pipeline import (
 )
 from robertax.data.source import open_source
 from robertax.errors import InputError, unknown
+from robertax.progress import say
 from robertax.tasks.objectives import MaskedLM
 from robertax.text import Tokenizer
 
@@ -61,8 +61,8 @@ def model_for_format(config: ModelConfig, name: str) -> ModelConfig:
     raise unknown('data.format', name, FORMATS)
   if not FORMATS[name].pairs:
     if config.nsp_head:
-      print(f'model.nsp_head=True, and data.format={name!r} has no pairs: the '
-            'head is kept and not trained.', file=sys.stderr)
+      say(f'model.nsp_head=True, and data.format={name!r} has no pairs: the '
+          'head is kept and not trained.')
     return config
   if config.num_types not in (0, 2):
     raise InputError(f'model.num_types={config.num_types}: data.format='
@@ -196,8 +196,7 @@ class Pretrain:
 
     padding_fraction is the share of the batch's B x T positions; epoch counts
     the passes over all records so far, epoch/<corpus> over each of several;
-    bad_records the damaged records that this process has left out since it
-    started.
+    bad_records the damaged records that all processes have left out so far.
     """
     weight = max(sums['weight_sum'], 1.0)
     length = self._phases.pipeline(step - 1).sequence_length
@@ -211,7 +210,8 @@ class Pretrain:
       metrics |= {f'epoch/{name}': passes
                   for name, passes in self.epochs(step).items()}
     if self._data.bad_records == 'skip':
-      metrics['bad_records'] = sum(len(source.bad) for source, _ in self._train)
+      metrics['bad_records'] = sum(
+          source.bad.count() for source, _ in self._train)
     return metrics | pair_metrics(sums)
 
   def train_batches(self, start_step: int, rows: HostRows
@@ -256,6 +256,11 @@ class Pretrain:
         eval_batches, source, self._data, self._masking, name=name,
         batch_size=batch_size, max_examples=max_examples, rows=rows)
             for name, source in self._eval.items()}
+
+  def eval_bad_records(self) -> dict[str, int]:
+    """Of each set, the damaged records that were left out; {}: none may be."""
+    return {} if self._data.bad_records != 'skip' else {
+        name: source.bad.count() for name, source in self._eval.items()}
 
   def eval_constants(self, batch_size: int, max_examples: int
                      ) -> dict[str, dict[str, float]]:

@@ -11,12 +11,12 @@ and predicted by whether its score is above a threshold.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-import sys
 from typing import Any
 
 import numpy as np
 
 from robertax.data.finetuning import Examples
+from robertax.progress import say
 from robertax.tasks.finetune import (
     Answers,
     Finetune,
@@ -123,9 +123,9 @@ class QnliRanking(Finetune):
                        [_class(row) for row in own.rows])
     alone = sum(len(group) == 1 for group in groups)
     ranked = len(groups) - alone
-    print(f'{self.name}: {len(own.rows)} rows of {own.source} give {ranked} '
-          f'pairs of one question; {alone} rows have no partner and are '
-          'trained alone', file=sys.stderr)
+    say(f'{self.name}: {len(own.rows)} rows of {own.source} give {ranked} '
+        f'pairs of one question; {alone} rows have no partner and are '
+        'trained alone')
     found['train'] = Rows(
         [tuple(own.rows[n] for n in group) for group in groups],
         f'{own.source} ({ranked} pairs and {alone} rows alone)')

@@ -18,7 +18,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import json
 import os
-import sys
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from robertax.config import Config
 from robertax.corpus.readers import unpacked_lines
 from robertax.data.finetuning import Examples
 from robertax.errors import InputError
+from robertax.progress import say
 from robertax.tasks.finetune import Answers, Finetune, Rows, why_degenerate
 from robertax.tasks.objectives import Choice
 from robertax.tasks.task import parse_json
@@ -254,10 +254,9 @@ class Race(Finetune):
     found = encode_questions(rows, self.tokenizer, self.max_length,
                              self.config.finetune.max_option_length)
     if found.options_cut:
-      print(f'{self.name} {split}: {found.options_cut} of '
-            f'{NUM_OPTIONS * len(rows)} questions with an option cut to '
-            f'{self.config.finetune.max_option_length} tokens',
-            file=sys.stderr)
+      say(f'{self.name} {split}: {found.options_cut} of '
+          f'{NUM_OPTIONS * len(rows)} questions with an option cut to '
+          f'{self.config.finetune.max_option_length} tokens')
     return Examples.of(
         found.sequences, groups=np.repeat(np.arange(len(rows)), NUM_OPTIONS),
         group_values={'group_targets': np.array(

@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import json
 import os
-import sys
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +21,7 @@ from robertax import model
 from robertax.config import Config
 from robertax.data.finetuning import Examples
 from robertax.errors import InputError
+from robertax.progress import advance, say
 from robertax.tasks import squad_files
 from robertax.tasks.finetune import Answers, Finetune, Rows
 from robertax.tasks.objectives import Tuning
@@ -280,6 +280,7 @@ def decode_windows(
                   float(ends[window.offset + last]))
       if text and (text not in known or known[text].score < span.score):
         known[text] = span
+    advance()
   found = {}
   for one, known, null, odd in zip(encoded, candidates, nulls, odds):
     spans = sorted(known.values(), key=lambda s: -s.score)[:decoding.n_best]
@@ -413,9 +414,9 @@ class Squad(Finetune):
     ids = {q.id for q in found[TRAIN].rows}
     both = sum(q.id in ids for q in found[DEV].rows)
     if both:
-      print(f'{self.name}: {both} of {len(found[DEV].rows)} questions to '
-            'evaluate are among those to train on: their score says what was '
-            'learned by heart.', file=sys.stderr)
+      say(f'{self.name}: {both} of {len(found[DEV].rows)} questions to '
+          'evaluate are among those to train on: their score says what was '
+          'learned by heart.')
     return found
 
   def _paths(self, split: str, files: str) -> str:
@@ -440,18 +441,17 @@ class Squad(Finetune):
     has = {w.number for w, end in zip(made, found.marks['span_ends']) if end}
     answerable = sum(bool(q.answers) for q in rows)
     lost = list(unrecovered_questions(encoded))
-    print(f'{self.name} {split}: {len(made)} windows of {answerable} '
-          f'answerable questions and {len(rows) - answerable} others; '
-          f'{answerable - len(has)} answers are in no window, {len(lost)} are '
-          'not made of whole tokens' + ''.join(
-              f'{":" if i == 0 else ","} {q.answers[0].text[:40]!r} in '
-              f'{instead[-44:]!r}' for i, (q, instead) in enumerate(lost[:3]))
-          + (', ...' if len(lost) > 3 else '.'), file=sys.stderr)
+    say(f'{self.name} {split}: {len(made)} windows of {answerable} '
+        f'answerable questions and {len(rows) - answerable} others; '
+        f'{answerable - len(has)} answers are in no window, {len(lost)} are '
+        'not made of whole tokens' + ''.join(
+            f'{":" if i == 0 else ","} {q.answers[0].text[:40]!r} in '
+            f'{instead[-44:]!r}' for i, (q, instead) in enumerate(lost[:3]))
+        + (', ...' if len(lost) > 3 else '.'))
     longest = self.windowing.question_length
     cut = sum(len(one.question_ids) > longest for one in encoded)
     if cut:
-      print(f'{self.name} {split}: {cut} questions cut to {longest} tokens.',
-            file=sys.stderr)
+      say(f'{self.name} {split}: {cut} questions cut to {longest} tokens.')
     return found, 0
 
   @functools.cached_property

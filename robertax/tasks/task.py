@@ -135,6 +135,9 @@ class PretrainingTask(Task, Protocol):
                      ) -> dict[str, dict[str, float]]:
     """Returns for each set sums that depend on no parameters."""
 
+  def eval_bad_records(self) -> dict[str, int]:
+    """Returns how many damaged records of each set were left out."""
+
   def summarize(self, sums: dict[str, float]) -> dict[str, float]:
     """Turns sums over a set into metrics; an InputError if it has no target."""
 

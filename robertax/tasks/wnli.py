@@ -9,12 +9,12 @@ finetune.wsc_dir, on WNLI's own rows as spans) answers WNLI, as in the paper.
 
 from collections.abc import Iterator, Mapping, Sequence
 import functools
-import sys
 from typing import Any
 
 import numpy as np
 
 from robertax.data.finetuning import Examples
+from robertax.progress import say
 from robertax.tasks.finetune import Answers, Rows
 from robertax.tasks.glue import submission, submission_table
 from robertax.tasks.glue_files import GLUE, GlueRow, Source
@@ -129,9 +129,9 @@ class Wnli(PronounTask):
     aligned = align_rows(tuple(rows))
     others = [row.index for row, found in zip(rows, aligned) if found is None]
     if others:
-      print(f'{self.name} {split}: {len(others)} of {len(rows)} rows '
-            'name no phrase for a pronoun of sentence1; they are answered 0 '
-            f'(not entailment): {", ".join(others)}', file=sys.stderr)
+      say(f'{self.name} {split}: {len(others)} of {len(rows)} rows '
+          'name no phrase for a pronoun of sentence1; they are answered 0 '
+          f'(not entailment): {", ".join(others)}')
     return super().encode([row for row in aligned if row], split)
 
   def predictions(self, split: str, answers: Answers) -> np.ndarray:

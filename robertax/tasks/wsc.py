@@ -16,7 +16,6 @@ import functools
 import json
 import os
 import re
-import sys
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ import numpy as np
 from robertax.corpus.readers import unpacked_lines
 from robertax.data.finetuning import Examples
 from robertax.errors import InputError, unknown
+from robertax.progress import say
 from robertax.tables import Table
 from robertax.tasks.finetune import Answers, Finetune, Rows, why_degenerate
 from robertax.tasks.objectives import SpanRanking
@@ -317,10 +317,10 @@ class PronounTask(Finetune):
                              self.config.finetune.chunker)
     sizes = np.array([len(p) for p in found.phrases])
     alone = int((sizes == 1).sum())
-    print(f'{self.name} {split}: {sizes.mean() - 1:.1f} candidates a sentence '
-          f'(at most {sizes.max() - 1})'
-          + (f'; {alone} sentences have none, which teach nothing and are '
-             'answered yes' if alone else ''), file=sys.stderr)
+    say(f'{self.name} {split}: {sizes.mean() - 1:.1f} candidates a sentence '
+        f'(at most {sizes.max() - 1})'
+        + (f'; {alone} sentences have none, which teach nothing and are '
+           'answered yes' if alone else ''))
     return found.examples, found.truncated
 
   def predictions(self, split: str, answers: Answers) -> np.ndarray:
@@ -352,8 +352,8 @@ class PronounTask(Finetune):
                ) -> list[PronounSentence]:
     found, where = read_sentences(folder, split), f'{folder}/{split}.jsonl'
     if found.moved or found.elsewhere:
-      print(f'{where}: {found.moved} pronouns stand one word behind their '
-            f'index, {found.elsewhere} queries elsewhere', file=sys.stderr)
+      say(f'{where}: {found.moved} pronouns stand one word behind their '
+          f'index, {found.elsewhere} queries elsewhere')
     if labelled:
       return list(require_labels(found.sentences, where))
     return found.sentences

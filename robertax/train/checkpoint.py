@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import time
 from typing import Any
 
@@ -22,6 +23,7 @@ import jax
 from robertax import files
 from robertax.errors import InputError, TakenOver, first_line, writing
 from robertax.parallel import processes
+from robertax.progress import advance, say
 from robertax.train import facts
 from robertax.train.facts import Damaged, tree_sums
 from robertax.train.step import TrainState
@@ -31,6 +33,7 @@ from robertax.train.step import TrainState
 MOST_FAILURES = 3
 # How long a save waits for the one before it; then it is left out.
 SLOW_SECONDS = 60.0
+LOOK_SECONDS = 2.0  # Between two looks at how far a save has come.
 ITEMS = ('params', 'opt_state')
 SCHEMES = ('gs',)  # The remote storage that orbax writes arrays to.
 _LAST = 'commit_success.txt'  # What orbax writes last, in a bucket.
@@ -129,8 +132,8 @@ class Tolerance:
       self._abandon(step)
       why = (str(e) if isinstance(e, InputError) else
              f'cannot write {self._folder}: {first_line(e.__cause__ or e)}')
-      print(f'step {step} is not saved: {why}. Older checkpoints stay as they '
-            'are; the next save tries again.', file=sys.stderr, flush=True)
+      say(f'step {step} is not saved: {why}. Older checkpoints stay as they '
+          'are; the next save tries again.')
       if self._failures >= MOST_FAILURES:
         raise InputError(
             f'{why}: {self._failures} checkpoints in a row could not be '
@@ -267,6 +270,36 @@ def rename_step(path: str, target: str):
     files.to_epath(path).rename(target)  # files.replace is for files.
   else:
     files.replace(path, target)
+
+
+@contextlib.contextmanager
+def growth_heard(folder: str) -> Iterator[None]:
+  """While one waits for a save, that its files grow is a sign of life."""
+  stop = threading.Event()
+
+  def look():
+    seen = None
+    while not stop.wait(LOOK_SECONDS):
+      with contextlib.suppress(OSError, ValueError):  # Renamed meanwhile.
+        newest = max(files.listdir(folder), key=lambda name: int(
+            name.partition('.')[0]) if name[0].isdigit() else -1)
+        if (found := _sizes(f'{folder}/{newest}')) != seen:
+          seen = found
+          advance()
+
+  threading.Thread(target=look, daemon=True, name='robertax-growth').start()
+  try:
+    yield
+  finally:
+    stop.set()  # Not joined: where the storage hangs, a look does too.
+
+
+def _sizes(path: str) -> dict[str, int]:
+  """Bytes of each file below a folder."""
+  if not files.isdir(path):
+    return {path: files.stat(path).size}
+  return {file: size for name in files.listdir(path)
+          for file, size in _sizes(f'{path}/{name}').items()}
 
 
 def by_first(path: str, change: Callable[[], None]):
@@ -450,24 +483,27 @@ class Checkpoints:
         # The handler itself does not wait for other processes: none hangs if
         # one of them cannot read its part.
         ocp = _orbax()
-        handler = ocp.StandardCheckpointHandler()
-        return found, {
-            name: handler.restore(self._epath() / str(step) / name,
-                                  args=ocp.args.StandardRestore(tree))
-            for name, tree in items.items()}
+        handler, restored = ocp.StandardCheckpointHandler(), {}
+        for name, tree in items.items():
+          restored[name] = handler.restore(
+              self._epath() / str(step) / name,
+              args=ocp.args.StandardRestore(tree))
+          advance()
+        return found, restored
 
     found, restored = self._agreeing(read)
     if found is not None:
       # Checksums are of whole arrays: the same in each process.
       wrong = facts.unlike_arrays(found, restored)
       if wrong:
-        raise facts.agreed_error(Damaged(
+        raise processes.agreed(Damaged(
             where, f'other values than were saved, in {wrong}'))
     return restored
 
   def _agreeing(self, function: Callable[[], Any]) -> Any:
     """function(), whose errors all processes raise, unless `alone`."""
-    return function() if self._alone else facts.together(function)
+    return function() if self._alone else processes.together(
+        function, Damaged)
 
   def set_aside(self, step: int, why: Damaged):
     """Renames a damaged step, with a message; all processes call it."""
@@ -477,8 +513,8 @@ class Checkpoints:
     processes.gather(aside)  # Renamed when each has seen which name is free.
     by_first(self.folder, lambda: rename_step(
         f'{self.folder}/{step}', f'{self.folder}/{aside}'))
-    print(f'{why} It is set aside as {self.folder}/{aside}; looking for the '
-          'one before it.', file=sys.stderr, flush=True)
+    say(f'{why} It is set aside as {self.folder}/{aside}; looking for the '
+        'one before it.')
 
   def _args(self, step: int, items: dict[str, Any]) -> Any:
     values = {'step': step, 'belongs': self._belongs,
@@ -521,9 +557,9 @@ class Checkpoints:
       time.sleep(0.01)
     slow = any(processes.gather(busy()))
     if slow:
-      print(f'step {step} is not saved: the checkpoint of step '
-            f'{self._under_way} is still being written to {self.folder}, '
-            'whose storage is slow.', file=sys.stderr, flush=True)
+      say(f'step {step} is not saved: the checkpoint of step '
+          f'{self._under_way} is still being written to {self.folder}, '
+          'whose storage is slow.')
     return slow
 
   def _settle(self):
@@ -531,7 +567,7 @@ class Checkpoints:
     step, self._under_way = self._under_way, None
     if step is None:
       return
-    with self._tolerance.saving(step):
+    with self._tolerance.saving(step), growth_heard(self.folder):
       self._manager.wait_until_finished()
     if self._manager is not None:
       self._tolerance.reset()
@@ -556,7 +592,7 @@ class Checkpoints:
     """Returns when everything is on disk; raises as `save`."""
     self._settle()
     if self._manager is not None:
-      with writing(self.folder):
+      with writing(self.folder), growth_heard(self.folder):
         self._manager.wait_until_finished()
 
   def close(self):

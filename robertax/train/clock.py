@@ -11,7 +11,6 @@ import contextlib
 import faulthandler
 import json
 import os
-import sys
 import tempfile
 import threading
 import time
@@ -20,7 +19,7 @@ from typing import NoReturn
 import jax
 import numpy as np
 
-from robertax import files
+from robertax import files, progress
 from robertax.config import MASKED_LM, Config
 from robertax.errors import STALLED
 from robertax.model.roberta import training_flops
@@ -31,12 +30,12 @@ from robertax.train.writer import LineFile, nothing
 # `start` is preparing, restoring and compiling; `input_wait` is waiting for a
 # batch; `step` is the rest.
 KINDS = ('start', 'input_wait', 'step', 'checkpoint', 'evaluation')
-# Times train.watchdog_seconds that a kind may last without a turn: compiling,
-# restoring, evaluating and saving take longer than a step.
+# Times train.watchdog_seconds that a kind may last without a sign of work:
+# compiling and reading a checkpoint take longer than a step, and give none.
 PATIENCE = {'start': 6, 'input_wait': 1, 'step': 1, 'checkpoint': 3,
             'evaluation': 6}
-# A kind may also last this many times its longest time so far: a step of
-# minutes is no stall.
+# Or this many times the longest that it has lasted so: a step of minutes is no
+# stall.
 _USUAL = 10
 _WRITING_SECONDS = 30  # For the report: W may be on a disk that hangs.
 NORMS = ('gradient_norm', 'update_norm', 'parameter_norm')
@@ -47,10 +46,10 @@ class Clock:
 
   def __init__(self):
     self.begun = time.time()
-    self._since = time.perf_counter()
-    self.kind, self.turns = 'start', 0
+    self._since = self._signed = time.perf_counter()
+    self.kind, self.signs = 'start', 0  # Turns and ticks.
     self.update = 0  # The newest one that was begun.
-    self.longest = dict.fromkeys(KINDS, 0.0)  # Seconds from turn to turn.
+    self.longest = dict.fromkeys(KINDS, 0.0)  # Seconds from sign to sign.
     self._lap = dict.fromkeys(KINDS, 0.0)
     self.step_seconds = 0.0  # Of kind `step`, up to the newest turn.
 
@@ -67,15 +66,21 @@ class Clock:
     """From now on seconds are of this kind; returns the previous kind."""
     now = time.perf_counter()
     before, spent = self.kind, now - self._since
+    self.tick()
     self.kind, self._since = kind, now
-    self.turns += 1
     if update is not None:
       self.update = update
     self._lap[before] += spent
-    self.longest[before] = max(self.longest[before], spent)
     if before == 'step':
       self.step_seconds += spent
     return before
+
+  def tick(self):
+    """Work of this kind goes on; any thread may call it."""
+    before, self._signed = self._signed, time.perf_counter()
+    self.longest[self.kind] = max(self.longest[self.kind],
+                                  self._signed - before)
+    self.signs += 1
 
   def where(self) -> str:
     """Where the run stands, for people."""
@@ -177,7 +182,10 @@ def _productive_seconds(lines: list[dict[str, float]], step: int) -> float:
 
 
 class Watchdog:
-  """A thread that notices when the clock stays at one kind for too long.
+  """A thread that notices when the clock gives no sign for too long.
+
+  A sign is a turn, or a piece of work that is done (progress.advance): an
+  evaluation may take hours, as long as none of its batches does.
 
   What blocks a run (a collective that waits for a peer, a file system that
   hangs) is mostly outside Python, where no exception arrives: the process ends
@@ -191,9 +199,11 @@ class Watchdog:
     self._seconds, self._on_stall = seconds, on_stall
     self._stop = threading.Event()
     self._thread = None
+    self._heard = contextlib.ExitStack()
 
   def __enter__(self) -> 'Watchdog':
     if self._seconds:
+      self._heard.enter_context(progress.heard_by(self._clock.tick))
       self._thread = threading.Thread(
           target=self._watch, daemon=True, name='robertax-watchdog')
       self._thread.start()
@@ -201,11 +211,12 @@ class Watchdog:
 
   def __exit__(self, *unused):
     self._stop.set()
+    self._heard.close()
     if self._thread:
       self._thread.join()
 
   def limit(self, kind: str) -> float:
-    """Seconds for which the clock may stay at a kind."""
+    """Seconds for which a kind may last without a sign."""
     return max(self._seconds * PATIENCE[kind],
                _USUAL * self._clock.longest[kind])
 
@@ -214,8 +225,8 @@ class Watchdog:
     pace, seen, still, reported = processes.Pace(interval), -1, 0.0, 1
     while not self._stop.wait(interval):
       passed = pace.passed()
-      if self._clock.turns != seen:
-        seen, still, reported = self._clock.turns, 0.0, 1
+      if self._clock.signs != seen:
+        seen, still, reported = self._clock.signs, 0.0, 1
         continue
       still += passed
       # Reported again after twice the time, and so on.
@@ -231,13 +242,12 @@ class Watchdog:
     """Writes to stderr first: writing to W may hang as well."""
     if others := processes.other_processes():
       words += f'\nThe others:\n{others}'
-    print(f'\nrobertax: {words}\nWhere every thread stands:',
-          file=sys.__stderr__, flush=True)
-    faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
     with tempfile.TemporaryFile('w+') as f:
       faulthandler.dump_traceback(f, all_threads=True)
       f.seek(0)
       threads = f.read()
+    processes.call_out(
+        f'\nrobertax: {words}\nWhere every thread stands:\n{threads}')
     path = f'{self._workdir}/stalled-{jax.process_index()}.txt'
 
     def write():
@@ -245,7 +255,7 @@ class Watchdog:
         with files.open(path, 'w') as f:
           f.write(f'{words}\n{threads}')
       except Exception as e:  # The report is on stderr already.
-        print(f'robertax: cannot write {path}: {e}', file=sys.__stderr__)
+        processes.call_out(f'robertax: cannot write {path}: {e}')
 
     writer = threading.Thread(target=write, daemon=True)
     writer.start()
@@ -253,9 +263,10 @@ class Watchdog:
 
 
 def _end_stalled(words: str) -> NoReturn:
-  print('robertax: this process ends; the same command goes on from the last '
-        "checkpoint (train.on_stall='report' waits on; train.watchdog_seconds "
-        'is its patience).', file=sys.__stderr__, flush=True)
+  processes.call_out(
+      'robertax: this process ends; the same command goes on from the last '
+      "checkpoint (train.on_stall='report' waits on; train.watchdog_seconds is "
+      'its patience).')
   processes.tell_leaving(words)
   processes.linger_as_first()
   os._exit(STALLED)

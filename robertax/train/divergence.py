@@ -15,7 +15,6 @@ import contextlib
 import itertools
 import json
 import math
-import sys
 from typing import Any, TypeVar
 
 import jax
@@ -25,6 +24,7 @@ from robertax import files
 from robertax.config import OptimConfig
 from robertax.errors import Diverged, InputError, writing
 from robertax.parallel import processes
+from robertax.progress import say
 from robertax.train.checkpoint import finished_step
 
 PASSED_OVER_FILE = 'passed_over.json'
@@ -189,7 +189,7 @@ class Judge:
             'optim.clip_norm.', step)
     if self._bad & (self._bad - 1) == 0:  # The 1st, 2nd, 4th, ...
       done = 'skipped' if policy == 'skip' else 'going on'
-      print(f'{what}: {done} ({self._bad} so far)', file=sys.stderr)
+      say(f'{what}: {done} ({self._bad} so far)')
 
   def _describe(self, step: int, found: dict[str, float], spiked: bool,
                 norms: jax.Array | None) -> str:
@@ -245,5 +245,5 @@ def _pass_over(workdir: str, step: int, what: str, most: int):
   first, last = passed.add(start, step, most, what)
   if processes.first():
     passed.write(workdir)
-  print(f'{what}: rolled back to step {start}; batches {first + 1} to '
-        f'{last + 1} are passed over', file=sys.stderr)
+  say(f'{what}: rolled back to step {start}; batches {first + 1} to '
+      f'{last + 1} are passed over')

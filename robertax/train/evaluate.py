@@ -16,7 +16,6 @@ newer weights are there.
 from collections import deque
 from collections.abc import Iterator
 import functools
-import sys
 from typing import Any
 
 import jax
@@ -33,6 +32,7 @@ from robertax.data.feed import (
 from robertax.errors import InputError, writing
 from robertax.parallel import processes
 from robertax.parallel.mesh import batch_sharding, steps_ahead
+from robertax.progress import say
 from robertax.tasks import TASKS, FinetuningTask, PretrainingTask, Task
 from robertax.tasks.task import RESULTS
 from robertax.train import checkpoint
@@ -88,8 +88,11 @@ class Evaluation:
         raise InputError(f'{name}: {e}') from e
       metrics.update({f'eval/{name}/{key}': value
                       for key, value in summary.items()})
-    return metrics | {f'eval/{key}': value
-                      for key, value in self._task.summarize(total).items()}
+    metrics |= {f'eval/{key}': value
+                for key, value in self._task.summarize(total).items()}
+    bad = self._task.eval_bad_records()
+    metrics |= {f'eval/{name}/bad_records': n for name, n in bad.items()}
+    return metrics | ({'eval/bad_records': sum(bad.values())} if bad else {})
 
   def _on_devices(self, batches: Iterator[Any]) -> Iterator[Any]:
     sharding = batch_sharding(self._mesh, micro_batches=True)
@@ -111,7 +114,8 @@ def evaluation_table(metrics: dict[str, float]) -> str:
     rows.append(('all', 'eval/'))
   for title, prefix in rows:
     # The perplexity of a diverged run has hundreds of digits.
-    cells = [f'{value:12.4f}' if abs(value) < 1e7 else f'{value:12.4g}'
+    cells = [f'{value:12}' if isinstance(value, int) else
+             f'{value:12.4f}' if abs(value) < 1e7 else f'{value:12.4g}'
              for value in (metrics[prefix + name] for name in names)]
     lines.append('  '.join([title.ljust(width), *cells]))
   return '\n'.join(lines)
@@ -206,9 +210,9 @@ class Best:
     if restored_step in known:  # The checkpoint has the weights of this one.
       self._offer(restored_step, known[restored_step], params)
     if self._keeps and self._largest[0] not in (-1, self.step):
-      print(f'{self._lost()}. Evaluations are compared with '
-            + (f'that of step {self.step} from here on.' if self.step >= 0
-               else 'none before them.'), file=sys.stderr, flush=True)
+      say(f'{self._lost()}. Evaluations are compared with '
+          + (f'that of step {self.step} from here on.' if self.step >= 0
+             else 'none before them.'))
 
   def note(self, step: int, metrics: dict[str, float], params: Any):
     """Keeps `params` if this evaluation is the best; step 0 does not count.
@@ -249,8 +253,7 @@ class Best:
     finally:
       checkpoints.close()
     if self._largest[0] not in (-1, self.step):
-      print(f'{self._lost()}. What the run ends with is of step {self.step}.',
-            file=sys.stderr, flush=True)
+      say(f'{self._lost()}. What the run ends with is of step {self.step}.')
     self._keep([self.step])
     return found
 
@@ -308,8 +311,7 @@ class Best:
     except InputError as e:
       if not self._goes_on:
         raise
-      print(f'the weights of step {step}, the best so far, are not kept: {e}',
-            file=sys.stderr, flush=True)
+      say(f'the weights of step {step}, the best so far, are not kept: {e}')
 
   def _keep(self, steps: list[int]):
     """Removes all other steps; process 0 decides which."""

@@ -4,13 +4,12 @@ Checksums of arrays, `<step>/facts/metadata` (JSON with a checksum of its own,
 read here and not by orbax), and the identity of data, tokenizer and code.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 import contextlib
 import hashlib
 from importlib import metadata
 import json
-import sys
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +17,9 @@ import numpy as np
 
 from robertax import files
 from robertax.errors import InputError, first_line
-from robertax.parallel import processes
+from robertax.parallel import chips
+from robertax.progress import advance, say
 from robertax.tasks import Task
-
-T = TypeVar('T')
 
 # Checksums of arrays: two numbers for each, the same on any mesh.
 #
@@ -110,10 +108,13 @@ def tree_sums(tree: dict[str, Any]) -> dict[str, list[Any]]:
   # optimizer's two moments. And one after another: several collective programs
   # at once can starve each other of a CPU's threads, and XLA then ends the
   # process.
-  return {path: [array_kind(x), *map(int, host_sums(np.asarray(x))
-                                     if _is_small_here(x) else
-                                     jax.device_get(array_sums(x)))]
-          for path, x in flat_leaves(tree).items()}
+  found = {}
+  for path, x in flat_leaves(tree).items():
+    sums = (host_sums(np.asarray(x)) if _is_small_here(x) else
+            jax.device_get(array_sums(x)))
+    found[path] = [array_kind(x), *map(int, sums)]
+    advance()
+  return found
 
 
 def _is_small_here(x: Any) -> bool:
@@ -124,6 +125,11 @@ def _is_small_here(x: Any) -> bool:
 
 
 # Damage, and the file of facts.
+
+
+# What the operating system says of a file that is not there, which is damage;
+# all else that it says is of its own state (no permission, a disk that fails).
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class Damaged(InputError):
@@ -137,14 +143,15 @@ class Damaged(InputError):
 def reading_checkpoint(where: str) -> Iterator[None]:
   """Wraps reading the folder of a step: what cannot be read is damaged.
 
-  Errors of a device or for lack of memory pass: the step may be whole, and all
-  older ones would be set aside for the same reason.
+  Errors of a device, of the operating system or for lack of memory pass: the
+  step may be whole, and all older ones would be set aside for the same reason.
   """
   try:
     yield
-  except (jax.errors.JaxRuntimeError, MemoryError):
-    raise
   except Exception as e:  # Orbax raises bare Exceptions too.
+    if isinstance(e, (jax.errors.JaxRuntimeError, MemoryError, OSError)) and (
+        not isinstance(e, ABSENT)):
+      raise
     raise Damaged(where, first_line(e.__cause__ or e)) from e
 
 
@@ -172,7 +179,7 @@ def read_facts(folder: str, step: int) -> dict[str, Any] | None:
       raise ValueError('its own checksum is not that of what it says')
     if values['step'] != step:
       raise ValueError(f'it is that of step {values["step"]}')
-  except (OSError, ValueError, KeyError, TypeError) as e:
+  except (*ABSENT, ValueError, KeyError, TypeError) as e:
     raise Damaged(
         where, f'facts/metadata: {first_line(e.__cause__ or e)}') from e
   return values
@@ -190,28 +197,6 @@ def unlike_arrays(facts: dict[str, Any], restored: dict[str, Any]) -> str:
               if saved.get(path) != value]
   more = f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''
   return ', '.join(wrong[:3]) + more
-
-
-def together(function: Callable[[], T]) -> T:
-  """As processes.together, but a Damaged stays one."""
-  try:
-    result, error = function(), ['', '']
-  except InputError as e:
-    if jax.process_count() == 1:
-      raise
-    result, error = None, [str(e), 'damaged' if isinstance(e, Damaged) else '']
-  for number, (text, damaged) in enumerate(processes.gather(error)):
-    if text:
-      raised = Damaged('', '') if damaged else InputError('')
-      raised.args = (f'process {number}: {text}' if number else text,)
-      raise agreed_error(raised)
-  return result
-
-
-def agreed_error(error: InputError) -> InputError:
-  """Marks an error as one that all processes raise."""
-  error.agreed = True
-  return error
 
 
 def check_shapes(where: str, item: str, saved: dict[str, str], wanted: Any):
@@ -243,8 +228,9 @@ def array_kinds(tree: Any) -> dict[str, str]:
 CODE_VERSION = 1
 # What may be named in train.allow_changed.
 GUARDED = ('data', 'tokenizer', 'code')
-# Reported, not refused: another version may change sums in their last bits.
-NOTED_ONLY = {'jax': 'jax', 'jaxlib': 'jaxlib', 'orbax': 'orbax-checkpoint'}
+# Reported, not refused: these may change sums in their last bits.
+VERSIONS = {'jax': 'jax', 'jaxlib': 'jaxlib', 'orbax': 'orbax-checkpoint'}
+NOTED_ONLY = (*VERSIONS, 'cpu_threads')
 
 
 def identity(task: Task) -> dict[str, str]:
@@ -254,10 +240,9 @@ def identity(task: Task) -> dict[str, str]:
   } | {
       'tokenizer': task.tokenizer.fingerprint,
       'code': str(CODE_VERSION),
-      **{
-          name: metadata.version(package) for name, package in NOTED_ONLY.items(
-          )
-      }
+      **{name: metadata.version(package) for name, package in VERSIONS.items()},
+      **({'cpu_threads': str(chips.cpu_threads())}
+         if jax.default_backend() == 'cpu' else {})
   }
 
 
@@ -270,8 +255,8 @@ def check_identity(where: str, saved: Mapping[str, str] | None,
   """
   names = allowed_names(allowed)
   if saved is None:
-    print(f'{where} was written before checkpoints had checksums: what it '
-          'holds, and for which data, cannot be verified.', file=sys.stderr)
+    say(f'{where} was written before checkpoints had checksums: what it '
+        'holds, and for which data, cannot be verified.')
     return
   changed = {key: f'{key}: {saved[key]} -> {now[key]}' for key in now
              if key in saved and saved[key] != now[key]}
@@ -284,8 +269,9 @@ def check_identity(where: str, saved: Mapping[str, str] | None,
         'Put back what it was, choose another --workdir, or go on all the same '
         f'with --config.train.allow_changed={",".join([*names, *words])}.')
   if changed:
-    print(f'{where}: changed since: {"; ".join(changed.values())}',
-          file=sys.stderr)
+    say(f'{where}: changed since: {"; ".join(changed.values())}'
+        + (' (sums may differ in their last bits)'
+           if changed.keys() & set(NOTED_ONLY) else ''))
 
 
 def allowed_names(text: str) -> tuple[str, ...]:

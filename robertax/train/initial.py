@@ -10,7 +10,6 @@ a body that silently begins at random is the most expensive mistake there is
 from collections.abc import Callable, Collection, Iterator
 import contextlib
 import dataclasses
-import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +26,7 @@ from robertax.errors import InputError, unknown
 from robertax.interop.pretrained import longer_positions
 from robertax.model import pad_vocabulary
 from robertax.parallel import processes
+from robertax.progress import say
 from robertax.tasks import TASKS
 from robertax.train import workdir
 from robertax.train.checkpoint import Checkpoints
@@ -141,16 +141,16 @@ def initial_config(config: Config, named: Collection[str] = ()) -> Config:
   _check_named(config, named, model, tokenizer)
   for line in differences({'model': dataclasses.asdict(config.model)},
                           {'model': dataclasses.asdict(model)}):
-    print(f'init_from: {line}', file=sys.stderr)
+    say(f'init_from: {line}')
   return dataclasses.replace(config, model=model, tokenizer=tokenizer)
 
 
 def initial_params(config: Config, params: Any) -> Any:
   """`params`, random ones, or the weights of `init_from` in their shardings."""
   if config.finetune.from_scratch and config.task != MASKED_LM:
-    print('finetune.from_scratch: the body begins with RANDOM weights'
-          + (f', of the shape of {config.init_from}' if config.init_from
-             else '') + '.', file=sys.stderr)
+    say('finetune.from_scratch: the body begins with RANDOM weights'
+        + (f', of the shape of {config.init_from}' if config.init_from
+           else '') + '.')
     return params
   if not config.init_from:
     return params
@@ -158,11 +158,11 @@ def initial_params(config: Config, params: Any) -> Any:
   if config.task == MASKED_LM:
     _check_pairs(config, source)
   with open_weights(config.init_from) as weights:
-    print(f'init_from: {weights.description}', file=sys.stderr)
+    say(f'init_from: {weights.description}')
     if config.model.max_positions > source.max_positions:
-      print(f'init_from: {config.model.max_positions} positions, '
-            f'{source.max_positions} of them from there; the others repeat '
-            'these.', file=sys.stderr)
+      say(f'init_from: {config.model.max_positions} positions, '
+          f'{source.max_positions} of them from there; the others repeat '
+          'these.')
       weights = _with_positions(weights, config.model.max_positions)
     return fit_weights(config, params, weights.shapes, weights.read)
 
@@ -198,7 +198,7 @@ def fit_weights(config: Config, params: Any, shapes: Any, read: Any) -> Any:
            'masked-LM head included.'))
   for what, paths in (('dropped', dropped), ('new', set(wanted) - kept)):
     if parts := sorted(set(map(_part, paths))):
-      print(f'init_from: {what}: {", ".join(parts)}', file=sys.stderr)
+      say(f'init_from: {what}: {", ".join(parts)}')
   # A checkpoint is read as a whole: what is dropped goes to all devices.
   anywhere = jax.tree.leaves(params)[0].sharding
   replicated = (jax.sharding.NamedSharding(

@@ -29,7 +29,7 @@ from robertax.kernels.dropout import seed_words
 from robertax.model import unpad_vocabulary
 from robertax.parallel import processes
 from robertax.parallel.mesh import batch_sharding, steps_ahead
-from robertax.progress import Progress
+from robertax.progress import Progress, say
 from robertax.tasks import TASKS, Task
 from robertax.train import optimizer
 from robertax.train.checkpoint import Checkpoints, check_storage, finished_step
@@ -271,10 +271,9 @@ class Trace(Part):
       jax.profiler.stop_trace()
       if self._local:
         self._upload()
-      print(f'{traced}: xprof {self._workdir}', file=sys.stderr)
+      say(f'{traced}: xprof {self._workdir}')
     except (OSError, RuntimeError) as e:  # XLA's errors are RuntimeErrors.
-      print(f'{traced}, but this cannot be written to {self._workdir}: {e}',
-            file=sys.stderr)
+      say(f'{traced}, but this cannot be written to {self._workdir}: {e}')
 
   def _upload(self):
     with self._local as local:
@@ -328,11 +327,11 @@ def describe_run(config: Config, state: TrainState, mesh: jax.sharding.Mesh,
   device = jax.devices()[0]
   hosts = (f', {jax.process_count()} processes' if jax.process_count() > 1
            else '')
-  print(f'{parameters / 1e6:.2f}M parameters, '
-        f'{task.describe(config.train.steps)}, on {mesh.size} x '
-        f'{device.device_kind} ({device.platform}{hosts})', file=sys.stderr)
+  say(f'{parameters / 1e6:.2f}M parameters, '
+      f'{task.describe(config.train.steps)}, on {mesh.size} x '
+      f'{device.device_kind} ({device.platform}{hosts})')
   if start:
-    print(f'resuming at step {start}', file=sys.stderr)
+    say(f'resuming at step {start}')
 
 
 def settle_config(config: Config, task: Task) -> Config:
@@ -358,8 +357,8 @@ def fitting_warmup(config: Config) -> OptimConfig:
   if warmup < steps:
     return config.optim
   cut = int(0.06 * steps)
-  print(f'optim.warmup_steps={warmup} is not shorter than the run of {steps} '
-        f'steps: cut to {cut} (6 %).', file=sys.stderr)
+  say(f'optim.warmup_steps={warmup} is not shorter than the run of {steps} '
+      f'steps: cut to {cut} (6 %).')
   return dataclasses.replace(config.optim, warmup_steps=cut)
 
 

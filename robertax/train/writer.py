@@ -9,13 +9,13 @@ import json
 import math
 import os
 import shutil
-import sys
 import tempfile
 import time
 from typing import Any
 
 from robertax import files
 from robertax.errors import InputError, TakenOver, first_line, writing
+from robertax.progress import say
 
 # An object in storage cannot be appended to: what grows is written there as a
 # whole, so many seconds apart, before each checkpoint and at the end.
@@ -77,13 +77,12 @@ class LineFile:
         raise
       if not self._failed:
         self._failed = True
-        print(f'{e if isinstance(e, InputError) else f"{self.path}: {e}"}. '
-              'Its lines wait in memory; the run goes on.', file=sys.stderr,
-              flush=True)
+        say(f'{e if isinstance(e, InputError) else f"{self.path}: {e}"}. '
+            'Its lines wait in memory; the run goes on.')
       return
     if self._failed:
-      print(f'{self.path}: can be written again; {len(self.waiting)} lines '
-            'that waited are there now.', file=sys.stderr, flush=True)
+      say(f'{self.path}: can be written again; {len(self.waiting)} lines '
+          'that waited are there now.')
     self.waiting, self._failed = [], False
 
   def close(self, must: bool = True):
@@ -142,8 +141,8 @@ class TensorBoardEvents:
       from tensorboardX import event_file_writer, summary
       from tensorboardX.proto import event_pb2
     except ImportError:
-      print('tensorboardX is not installed: no TensorBoard events are written '
-            '(pip install tensorboardX).', file=sys.stderr)
+      say('tensorboardX is not installed: no TensorBoard events are written '
+          '(pip install tensorboardX).')
       return
     self._summary, self._event_pb2 = summary, event_pb2
     with self._disabling_on_error(workdir):
@@ -207,9 +206,8 @@ class TensorBoardEvents:
         if file:
           file.close()
       why = first_line(e.__cause__ or e)
-      print(f'{what}: {why}: no more TensorBoard events of this start are '
-            'written; metrics.jsonl has what they would hold.',
-            file=sys.stderr, flush=True)
+      say(f'{what}: {why}: no more TensorBoard events of this start are '
+          'written; metrics.jsonl has what they would hold.')
 
 
 class MetricsFile:

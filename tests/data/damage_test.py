@@ -91,10 +91,10 @@ def test_a_damaged_record_ends_the_run_or_is_left_out(copy, capsys):
   with pytest.raises(InputError, match='record 3 is damaged: '):
     open_source([copy], 'train', 'tf').gather(everything)
   source = open_source([copy], 'train', 'tf', config=SKIP)
-  assert not len(source.bad)
+  assert not source.bad.count()
   for _ in range(2):
     found = source.gather(everything)
-  assert len(source.bad) == 1
+  assert source.bad.count() == 1
   assert capsys.readouterr().err.count(f'{path}: record 3 is left out') == 1
   left = everything != 3
   for one, other in zip(found, sound):
@@ -123,7 +123,7 @@ def test_a_damaged_array_is_left_out_by_pieces(copy, monkeypatch):
   found = source.gather(everything)
   starts = shards.open_arrays(copy, 'train').row_starts
   hit = (2 * starts[:-1] < 1024) & (2 * starts[1:] > 768)
-  assert len(source.bad) == hit.sum() > 1
+  assert source.bad.count() == hit.sum() > 1
   assert not found.lengths[hit].any()
   np.testing.assert_array_equal(found.ids[~hit], sound.ids[~hit])
 

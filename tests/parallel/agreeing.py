@@ -3,11 +3,38 @@
 Processes 0 and 1 share a folder, process 2 has one of its own.
 """
 
+import logging
 import sys
+import threading
 import time
+import warnings
 
+from robertax.data.rows import BadRecords
 from robertax.errors import InputError
 from robertax.parallel import processes
+from robertax.progress import say
+
+
+class Odd(InputError):
+
+  def __init__(self, row, why):
+    super().__init__(f'row {row} is {why}')
+
+
+def speak(me):
+  """In every way in which a process can."""
+  print(f'{me} speaks')
+  say(f'{me} tells')
+  print(f'{me} whispers', file=sys.stderr)
+  warnings.warn(f'{me} warns', stacklevel=1)
+  logging.getLogger('a.library').warning(f'{me} logs')
+
+  def die():
+    raise ValueError(f'{me} dies')
+
+  thread = threading.Thread(target=die)
+  thread.start()
+  thread.join()
 
 
 def main():
@@ -21,7 +48,7 @@ def main():
 
   def wrong():
     if me == 1:
-      raise InputError('row 7 is odd')
+      raise Odd(7, 'odd')
 
   for function, words in (
       (lambda: processes.together(wrong), 'process 1 of 3: row 7 is odd'),
@@ -34,8 +61,19 @@ def main():
     except InputError as e:
       assert words in str(e), e
       # All end by it, in order, and process 0 says it.
-      assert e.agreed
+      assert e.agreed and type(e) is InputError
+  try:
+    processes.together(wrong, Odd)
+    raise AssertionError('none is odd')
+  except Odd as e:
+    assert str(e) == 'process 1 of 3: row 7 is odd' and e.agreed
   processes.same('config', {'a': 1})
+
+  # Two have met record 3, each on a disk of its own; process 2 none.
+  bad = BadRecords('skip')
+  for record in [3, 5 + me][:2 - me]:
+    bad.report(f'/disk{me}/corpus/train', record, 'damaged')
+  assert bad.count() == 2 and bad.count() == 2
 
   def prepare():
     log.write(f'{me} begins\n')
@@ -45,8 +83,7 @@ def main():
 
   disk = f'{folder}/{"own" if me == 2 else "shared"}'
   assert processes.in_turn(disk, prepare) == me * 10
-  print(f'{me} speaks')
-  print(f'{me} whispers', file=sys.stderr)
+  speak(me)
   with processes.as_one():
     if me == 1:
       raise InputError('alone in this')

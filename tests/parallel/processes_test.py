@@ -1,6 +1,7 @@
 """How processes find each other, and what they do as one."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -94,7 +95,16 @@ def test_three_processes_are_one(tmp_path):
   for number in (0, 1, 2):
     assert 'AssertionError' not in said[number][1], said[number][1]
     assert ('speaks' in said[number][0]) == (number == 0), said[number][0]
-    assert ('whispers' in said[number][1]) == (number == 0), said[number][1]
+    heard = said[number][1]
+    assert (f'{number} tells' in heard) == (number == 0), heard
+    for words in ('whispers', 'warns', 'logs', 'dies'):
+      assert f'{number} {words}' in heard, heard
+    assert 'Traceback' in heard and 'in die' in heard
+    if number:  # Process 1 leaves, and then JAX aborts the others.
+      of_python = re.split(r'^[EFIW]\d{4} ', heard, flags=re.MULTILINE)[0]
+      assert all(line.startswith(f'[process {number}] ')
+                 for line in of_python.splitlines()), heard
+  assert 'record 3 is left out' in said[1][1]
   log = (tmp_path / 'log').read_text().splitlines()
   # Of those that share a folder process 0 is first, and alone.
   assert log.index('0 ends') < log.index('1 begins')

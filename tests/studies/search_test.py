@@ -6,8 +6,7 @@ import types
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from robertax.config import parse
-from robertax.errors import InputError
+from robertax.config import check_batch, parse
 from robertax.studies.estimate import bracket, largest_micro_batch
 
 # The package's front door has a function of that name.
@@ -68,8 +67,7 @@ def test_a_batch_of_the_rows_that_are_tried(monkeypatch):
 def test_where_nothing_fits_the_nearest_is_told(monkeypatch, capsys):
   """Exit code 1 is aot's, with its JSON line, as without a search."""
   def estimate(config, name):
-    if config.data.batch_size % (4 * config.train.micro_batches):
-      raise InputError('data.batch_size=256 is not a multiple')
+    check_batch(config, 4)
     least = 3e9 if config.model.remat == 'full' else 4e9
     return estimated(LIMIT + least / config.train.micro_batches)
 

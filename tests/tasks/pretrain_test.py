@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from robertax.config import DataConfig, ModelConfig, TokenizerConfig
+from robertax.corpus import records
 from robertax.errors import InputError
 from robertax.tasks.pretrain import Pretrain
 
@@ -155,3 +156,21 @@ def test_a_wrong_mixture_is_said_before_preparing(folder, tmp_path):
   with pytest.raises(InputError, match='3 weights for 2 corpora'):
     make(folder, mixture='1,2,3', cache_dir=str(tmp_path / 'cache'))
   assert not (tmp_path / 'cache').exists()
+
+
+def test_damaged_held_out_records_are_counted(folder, capfd):
+  if records.array_record_module() is None:
+    pytest.skip('array_record is not installed')
+  task = make(folder, backend='tf', bad_records='skip',
+              cache_dir=str(folder / 'damaged'))
+  with open(task._manifests[0].shard_paths('eval')[0], 'r+b') as f:
+    f.seek(120)  # Of the first record, behind the heads of file and chunk.
+    byte = f.read(1)[0]
+    f.seek(120)
+    f.write(bytes([byte ^ 1]))
+  for _ in range(2):
+    for begin in task.eval_sets(8, 0, np.arange(8)).values():
+      list(begin())
+  assert task.eval_bad_records() == {'first': 1, 'second': 0}
+  assert capfd.readouterr().err.count('record 0 is left out') == 1
+  assert make(folder).eval_bad_records() == {}

@@ -1,15 +1,24 @@
 """The watchdog: fires where a run stands still, and only there."""
 
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from robertax import progress
+from robertax.config import MeshConfig, parse
 from robertax.errors import STALLED
+from robertax.parallel.mesh import make_mesh
+from robertax.train import checkpoint, facts
 from robertax.train.clock import PATIENCE, Clock, Watchdog
+from robertax.train.evaluate import Evaluation
 
 COMMAND = '''
 import sys, threading, time
@@ -86,3 +95,84 @@ def test_patience_is_by_kind_and_what_is_usual_is_no_stall(kind):
 def test_zero_watches_nothing():
   with Watchdog('', Clock(), 0) as watchdog:
     assert watchdog._thread is None
+
+
+@dataclasses.dataclass(frozen=True)
+class Products:
+  """An objective of one parameter."""
+
+  def totals(self, batch):
+    return {'weight_sum': batch['x'].sum()}
+
+  def loss(self, params, batch, dropout_keys, totals):
+    total = (params * batch['x']).sum()
+    return total / totals['weight_sum'], {
+        'loss_sum': total, 'weight_sum': batch['x'].sum()}
+
+
+class Slow:
+  """A task whose evaluation takes `seconds` for each of some batches."""
+  objective = Products()
+
+  def __init__(self):
+    self.seconds = []
+
+  def eval_constants(self, batch_size, max_examples):
+    return {}
+
+  def eval_sets(self, batch_size, max_examples, rows):
+    def batches():
+      for seconds in self.seconds:
+        time.sleep(seconds)
+        yield {'x': np.ones((batch_size, 4), np.float32)}
+    return {'a': batches}
+
+  def eval_bad_records(self):
+    return {'a': 3}
+
+  def summarize(self, sums):
+    return {'loss': sums['loss_sum'] / sums['weight_sum']}
+
+
+def test_an_evaluation_may_be_long_and_one_that_hangs_is_a_stall(
+    tmp_path, capfd):
+  task, clock = Slow(), Clock()
+  mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+  evaluate = Evaluation(parse({'data': {'batch_size': 8}}), task, mesh)
+  report, limit = tmp_path / 'stalled-0.txt', 0.9
+  with jax.set_mesh(mesh):
+    task.seconds = [0]
+    evaluate(jnp.float32(2))  # Compiled.
+    with Watchdog(str(tmp_path), clock, limit / PATIENCE['evaluation'],
+                  'report') as watchdog, clock.at('evaluation'):
+      assert watchdog.limit('evaluation') == pytest.approx(limit)
+      task.seconds = [limit / 10] * 12
+      assert evaluate(jnp.float32(2)) == {
+          'eval/a/loss': 2, 'eval/loss': 2, 'eval/a/bad_records': 3,
+          'eval/bad_records': 3}
+      assert not report.exists(), report.read_text()
+      # What was usual is a batch, not an evaluation.
+      task.seconds = [0, 0, watchdog.limit('evaluation') + 0.5]
+      evaluate(jnp.float32(2))
+  assert 'evaluation, update 0' in report.read_text()
+  assert 'has stood still' in capfd.readouterr().err
+
+
+def test_a_save_is_heard_as_its_files_grow(tmp_path, monkeypatch):
+  monkeypatch.setattr(checkpoint, 'LOOK_SECONDS', 0.02)
+  (tmp_path / '8').mkdir()
+  (tmp_path / '14.orbax-checkpoint-tmp-3' / 'd').mkdir(parents=True)
+  file = tmp_path / '14.orbax-checkpoint-tmp-3' / 'd' / 'x'
+  heard = []
+  with progress.heard_by(lambda: heard.append(1)), checkpoint.growth_heard(
+      str(tmp_path)):
+    for size in range(1, 4):
+      file.write_bytes(bytes(size))
+      time.sleep(0.2)
+      assert len(heard) == size
+    time.sleep(0.2)
+    assert len(heard) == 3  # It hangs.
+  assert not facts.tree_sums({}) and len(heard) == 3
+  with progress.heard_by(lambda: heard.append(1)):
+    facts.tree_sums({'a': np.ones(3, np.float32), 'b': np.ones(2, np.int32)})
+  assert len(heard) == 5

@@ -361,6 +361,17 @@ def array_record_module():
   return module
 
 
+def import_tensorflow():
+  """tensorflow, kept off the accelerators, which are JAX's."""
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  import tensorflow as tf
+  try:
+    tf.config.set_visible_devices([], 'GPU')
+  except RuntimeError:
+    pass  # Someone already uses TensorFlow in this process, and chose.
+  return tf
+
+
 class ShardWriter(Unfinished):
   """Writes one array_record file; `close` gives it its name."""
 

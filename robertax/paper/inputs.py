@@ -15,6 +15,7 @@ Without DIR, text and GLUE are TFDS's, as far as it has them. At a small scale
 models are trained on slices of the corpora.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import hashlib
@@ -430,20 +431,12 @@ def measure_heldout(workdir: str, config: Config, split: str = 'eval'
     params = plain_params(weights.read(jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
         weights.shapes)))
-  step = eval_step(task.objective)
-  total, found = {}, {}
+  total, found = Counter(), {}
   for manifest in manifests:
-    source = open_source([manifest], split, config.data.backend,
-                         task.tokenizer.pad_id)
-    sums: dict[str, float] = {}
-    for batch in eval_batches(
-        source, config.data, Masking.of(config.data, task.tokenizer),
-        name=manifest.corpus, batch_size=HELDOUT_BATCH):
-      counted = step(params, {name: value[None] for name, value
-                              in batch.items() if name != 'example_ids'})
-      for key, value in jax.device_get(counted).items():
-        sums[key] = sums.get(key, 0.0) + float(value)
-        total[key] = total.get(key, 0.0) + float(value)
+    sums = Counter()
+    for counted in heldout_sums(params, task, config, manifest, split):
+      sums.update(counted)
+      total.update(counted)
     found[f'loss/{manifest.corpus}'] = task.summarize(sums)['loss']
   summary = task.summarize(total)
   tokens = sum(m.splits[name].num_tokens for m in manifests
@@ -452,6 +445,22 @@ def measure_heldout(workdir: str, config: Config, split: str = 'eval'
   return {'loss': summary['loss'], 'perplexity': summary['perplexity'],
           'accuracy': summary['accuracy'],
           'bits_per_character': summary['bits'] * tokens / characters} | found
+
+
+def heldout_sums(params: Any, task: Any, config: Config,
+                 manifest: corpus.Manifest, split: str
+                 ) -> Iterator[dict[str, float]]:
+  """What a task's loss counts in each batch of a split of a corpus."""
+  step = eval_step(task.objective)
+  source = open_source([manifest], split, config.data.backend,
+                       task.tokenizer.pad_id)
+  for batch in eval_batches(
+      source, config.data, Masking.of(config.data, task.tokenizer),
+      name=manifest.corpus, batch_size=HELDOUT_BATCH):
+    counted = step(params, {name: value[None] for name, value in batch.items()
+                            if name != 'example_ids'})
+    yield {key: float(value) for key, value
+           in jax.device_get(counted).items()}
 
 
 def plain_params(params: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robertax.errors import InputError
+from robertax.errors import InputError, first_line
 from robertax.kernels import attention, key_words, row_keys
 
 BY_PLATFORM = {'cpu': ('xla',), 'gpu': ('xla', 'fused', 'cudnn'),
@@ -80,7 +80,7 @@ def measure(names, shape, dtype: str, rate: float, rounds: int, calls: int,
       off = error(step(*arrays), expected)
       jax.block_until_ready(forward(*arrays))
     except (InputError, RuntimeError, NotImplementedError) as e:
-      print(f'{name}: not here: {str(e).splitlines()[0]}', flush=True)
+      print(f'{name}: not here: {first_line(e)}', flush=True)
       results[name] = None
       continue
     if not off <= tolerance:

@@ -17,6 +17,7 @@ runs: the paper's Tables 1 and 2 are fine-tuned scores of RoBERTa base.
 """
 
 import argparse
+from collections import Counter
 import dataclasses
 import itertools
 import json
@@ -86,26 +87,12 @@ def train(folder: str, variant: str, seed: int, tokens: int) -> str:
 
 def ask(params: Any, task: Any, config: Any) -> dict[str, float]:
   """Summed over every held-out corpus, each target counted once."""
-  import jax
-
   from robertax import corpus
-  from robertax.data.masking import Masking
-  from robertax.data.pipeline import eval_batches
-  from robertax.data.source import open_source
-  from robertax.train.step import make_eval_step
-  manifests = corpus.prepare(config.data, config.tokenizer).manifests
-  step = jax.jit(make_eval_step(task.objective.loss, task.objective.totals))
-  sums = {}
-  for manifest in manifests:
-    source = open_source([manifest], 'train', config.data.backend,
-                         task.tokenizer.pad_id)
-    for batch in eval_batches(
-        source, config.data, Masking.of(config.data, task.tokenizer),
-        name=manifest.corpus, batch_size=64):
-      found = step(params, {name: value[None] for name, value in batch.items()
-                            if name != 'example_ids'})
-      for key, value in jax.device_get(found).items():
-        sums[key] = sums.get(key, 0.0) + float(value)
+  from robertax.paper.inputs import heldout_sums
+  sums = Counter()
+  for manifest in corpus.prepare(config.data, config.tokenizer).manifests:
+    for counted in heldout_sums(params, task, config, manifest, 'train'):
+      sums.update(counted)
   return task.summarize(sums)
 
 

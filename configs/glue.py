@@ -18,28 +18,26 @@ robertax.sweep runs the paper's sweep: {1,2,3}e-5 x {16,32} x five seeds.
 
 from robertax.config import defaults, take_arg, with_arg
 from robertax.errors import unknown
+from robertax.paper.scales import GLUE, PAPER_TASKS
 
-# task: (learning rate, batch, warm-up as a share of the steps)
-TASKS = {
-    'cola': (1e-5, 16, .06), 'mnli': (1e-5, 32, .06), 'mrpc': (1e-5, 16, .06),
-    'qnli': (1e-5, 32, .06), 'qqp': (1e-5, 32, .25), 'rte': (2e-5, 16, .06),
-    'sst2': (1e-5, 32, .06), 'stsb': (2e-5, 16, .06), 'wnli': (1e-5, 16, .06)}
+TASKS = {name: task for name, task in PAPER_TASKS.items()
+         if task.folder == GLUE}
 
 
 def get_config(arg=None):
   name, rest = take_arg(arg, 'task', 'rte')
   if name not in TASKS:
     raise unknown('task of configs/glue.py', name, TASKS)
-  rate, batch, warmup = TASKS[name]
+  task = TASKS[name]
   config = defaults()
-  config.task = f'glue/{name}'
-  config.data.update(batch_size=batch)
+  config.task = task.task
+  config.data.update(batch_size=task.batch)
   config.model.update(dropout_rate=0.1, attention_dropout_rate=0.1)
   config.optim.update(
-      name='adamw_fairseq', learning_rate=rate, schedule='linear',
-      warmup_steps=0, warmup_rate=warmup, b1=0.9, b2=0.98, eps=1e-6,
-      weight_decay=0.1, weight_decay_on='all', clip_norm=0.0)
+      name='adamw_fairseq', learning_rate=task.rate, schedule='linear',
+      warmup_steps=0, warmup_rate=task.warmup, b1=0.9, b2=0.98, eps=1e-6,
+      weight_decay=task.weight_decay, weight_decay_on='all', clip_norm=0.0)
   config.train.update(steps=0, log_every=10, eval_every=0, checkpoint_every=0,
                       keep_checkpoints=1)
-  config.finetune.update(epochs=10)
+  config.finetune.update(epochs=task.epochs)
   return with_arg(config, rest)

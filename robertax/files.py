@@ -27,7 +27,7 @@ from typing import IO, Any, NamedTuple, TypeVar
 import zlib
 
 from robertax import errors
-from robertax.errors import InputError
+from robertax.errors import InputError, first_line
 
 T = TypeVar('T')
 CHUNK = 8 << 20  # Bytes in memory while a file is copied.
@@ -84,7 +84,7 @@ def _remote_errors(path: str) -> Iterator[None]:
         f'{" (or tensorflow)" if scheme == "gs" else ""}. ({e})') from e
   except Exception as e:
     kind = type(e).__name__
-    words = (str(e).strip().splitlines() or [kind])[0]
+    words = first_line(e)
     if kind == 'UnimplementedError':  # Of tensorflow, which is not imported.
       scheme = path.partition('://')[0]
       package = _PACKAGES.get(scheme, 'a package of fsspec')

@@ -14,14 +14,12 @@ dynamic 78.7, 84.0, 92.9. The format is SEGMENT-PAIR with NSP: the dynamic row
 has the figures of that row of Table 2. The warm-up is BERT's.
 """
 
-from robertax.config import defaults, take_arg, to_dict, with_arg
-from robertax.paper.scales import paper_row
+from robertax.config import take_arg
+from robertax.paper.scales import row_file
 
 TABLE, ROW = '1', 'dynamic'
 
 
 def get_config(arg=None):
   row, rest = take_arg(arg, 'row', ROW)
-  config = defaults()
-  config.update(to_dict(paper_row(TABLE, row)))
-  return with_arg(config, rest)
+  return row_file(TABLE, row, rest)

@@ -17,14 +17,12 @@ FULL-SENTENCES 90.4/79.1, 84.7, 92.5, 64.8; DOC-SENTENCES 90.6/79.7, 84.7, 92.7,
 format fills its batch.
 """
 
-from robertax.config import defaults, take_arg, to_dict, with_arg
-from robertax.paper.scales import paper_row
+from robertax.config import take_arg
+from robertax.paper.scales import row_file
 
 TABLE, ROW = '2', 'full_sentences'
 
 
 def get_config(arg=None):
   row, rest = take_arg(arg, 'row', ROW)
-  config = defaults()
-  config.update(to_dict(paper_row(TABLE, row)))
-  return with_arg(config, rest)
+  return row_file(TABLE, row, rest)

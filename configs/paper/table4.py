@@ -16,14 +16,12 @@ Expect (paper, Table 4; SQuAD 1.1/2.0 F1, MNLI-m, SST-2): two 93.6/87.3, 89.0,
 paper names no other for the shorter runs.
 """
 
-from robertax.config import defaults, take_arg, to_dict, with_arg
-from robertax.paper.scales import paper_row
+from robertax.config import take_arg
+from robertax.paper.scales import row_file
 
 TABLE, ROW = '4', 'two'
 
 
 def get_config(arg=None):
   row, rest = take_arg(arg, 'row', ROW)
-  config = defaults()
-  config.update(to_dict(paper_row(TABLE, row)))
-  return with_arg(config, rest)
+  return row_file(TABLE, row, rest)

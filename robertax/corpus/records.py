@@ -361,6 +361,21 @@ def array_record_module():
   return module
 
 
+def import_tensorflow():
+  """tensorflow, kept off the accelerators, which are JAX's."""
+  level = 'TF_CPP_MIN_LOG_LEVEL'
+  ours = level not in os.environ
+  os.environ.setdefault(level, '2')
+  import tensorflow as tf
+  if ours:  # It is read by now; the caller's environment stays as it was.
+    os.environ.pop(level, None)
+  try:
+    tf.config.set_visible_devices([], 'GPU')
+  except RuntimeError:
+    pass  # Someone already uses TensorFlow in this process, and chose.
+  return tf
+
+
 class ShardWriter(Unfinished):
   """Writes one array_record file; `close` gives it its name."""
 

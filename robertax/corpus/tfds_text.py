@@ -10,6 +10,7 @@ import os
 
 from robertax import files
 from robertax.corpus.readers import Reading, unix_lines
+from robertax.corpus.records import import_tensorflow
 from robertax.errors import InputError, first_line
 
 
@@ -100,15 +101,14 @@ class TfdsText:
     self.position = self.size
 
   def _values(self) -> Iterator[bytes]:
-    import tensorflow_datasets as tfds
-
+    tfds = import_tfds(self._source)
     try:
       # Each format has one of the two readers.
       if self._builder.info.file_format.value == 'array_record':
         rows = self._builder.as_data_source(split=self._split)
         yield from (rows[i][self._field] for i in range(len(rows)))
       else:
-        _cpu_only()
+        import_tensorflow()
         rows = self._builder.as_dataset(
             split=self._split, shuffle_files=False,
             decoders=tfds.decode.PartialDecoding({self._field: True}),
@@ -125,11 +125,7 @@ class TfdsText:
 
 def _open(name: str, data_dir: str):
   """The builder of a prepared data set."""
-  try:
-    import tensorflow_datasets as tfds
-  except ImportError as e:
-    raise InputError(f'tfds:{name} needs tensorflow_datasets: pip install '
-                     'tensorflow-datasets.') from e
+  tfds = import_tfds(f'tfds:{name}')
   where = {'data_dir': files.absolute(data_dir)} if data_dir else {}
   folder = files.absolute(name)
   is_folder = files.exists(os.path.join(folder, 'dataset_info.json'))
@@ -156,10 +152,15 @@ def _open(name: str, data_dir: str):
   return builder
 
 
-def _cpu_only() -> None:
-  """Keeps tensorflow off the accelerator, which is JAX's."""
-  import tensorflow as tf
+def import_tfds(name: str):
+  """tensorflow_datasets, which `name` is read with.
+
+  Raises:
+    InputError: it is not installed.
+  """
   try:
-    tf.config.set_visible_devices([], 'GPU')
-  except RuntimeError:
-    pass  # TensorFlow is in use already: it has what it wants.
+    import tensorflow_datasets
+  except ImportError as e:
+    raise InputError(f'{name} needs tensorflow_datasets: pip install '
+                     'tensorflow-datasets.') from e
+  return tensorflow_datasets

@@ -36,6 +36,8 @@ from typing import Any
 
 import numpy as np
 
+from robertax.corpus.records import import_tensorflow
+from robertax.corpus.tfds_text import import_tfds
 from robertax.data.masking import Batch
 from robertax.data.order import Order
 from robertax.errors import InputError, first_line
@@ -495,13 +497,8 @@ def read_tfds_rows(name: str, split: str, data_dir: str = ''
     InputError: TFDS is not installed, or the data set can neither be read nor
       downloaded.
   """
-  try:
-    import tensorflow_datasets as tfds
-  except ImportError as e:
-    raise InputError(f'tfds:{name} needs tensorflow_datasets: pip install '
-                     'tensorflow-datasets.') from e
-  from robertax.data.pipeline import _tensorflow
-  _tensorflow()
+  tfds = import_tfds(f'tfds:{name}')
+  import_tensorflow()
   try:
     builder = tfds.builder(name, data_dir=data_dir or None)
     builder.download_and_prepare()

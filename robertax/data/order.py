@@ -391,25 +391,29 @@ class Mixture:
             in zip(self.names, self._orders, self.shares)}
 
 
-class AsTheyAre(Order):
+class AsTheyAre:
   """All records in one order, each once an epoch, whatever its corpus."""
 
   def __init__(self, names: Sequence[str], num_records: int | Sequence[int],
                seed: int, block: int, window: int, lanes: int = 1,
                batch_size: int = 1):
     """As Order, with the corpora's names and the rows of a global batch."""
-    super().__init__(num_records, seed, block, window, lanes)
-    self._split = Lanes(lanes, batch_size).split
     self.names = tuple(names)
+    self._order = Order(num_records, seed, block, window, lanes)
+    self._lanes = Lanes(lanes, batch_size)
 
   def at(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As Order.at, at places of the run."""
-    lanes, places = self._split(places)
-    return super().at(places, lanes)
+    """As Mixture.at."""
+    lanes, places = self._lanes.split(places)
+    return self._order.at(places, lanes)
+
+  def chunks(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As Order.chunks."""
+    return self._order.chunks(records)
 
   def epochs(self, places: int) -> dict[str, float]:
     """Passes over each corpus: the same for all."""
-    return dict.fromkeys(self.names, self.passes(places))
+    return dict.fromkeys(self.names, self._order.passes(places))
 
 
 def open_order(source: Source, config: DataConfig,

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from robertax.config import DataConfig
+from robertax.corpus.records import import_tensorflow
 from robertax.data.feed import Prefetch
 from robertax.data.hashing import eval_keys, train_keys
 from robertax.data.masking import Batch, Masking
@@ -278,7 +279,7 @@ def _late_tf_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
 
 def _tf_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
                 ) -> Iterator[Batch]:
-  tf = _tensorflow()
+  tf = import_tensorflow()
   masking, config = pipeline._masking, pipeline._config
   size, length = len(pipeline.rows), pipeline._source.sequence_length
   slots = pipeline._source.max_examples_per_row
@@ -357,22 +358,7 @@ def _tf_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
 
 def _try_tensorflow() -> None:
   with contextlib.suppress(Exception):  # It is raised again where it is used.
-    _tensorflow()
-
-
-def _tensorflow():
-  """tensorflow, kept off the accelerators: those are JAX's."""
-  level = 'TF_CPP_MIN_LOG_LEVEL'
-  ours = level not in os.environ
-  os.environ.setdefault(level, '2')
-  import tensorflow as tf
-  if ours:  # It is read by now; the caller's environment stays as it was.
-    os.environ.pop(level, None)
-  try:
-    tf.config.set_visible_devices([], 'GPU')
-  except RuntimeError:
-    pass  # Someone already uses TensorFlow in this process, and chose.
-  return tf
+    import_tensorflow()
 
 
 class Phase(NamedTuple):

@@ -267,7 +267,7 @@ def _own_folder(folder: str, held: contextlib.ExitStack) -> str:
 GRID = 64  # Rows of a chunk where no order says which are read together.
 
 
-class Span(NamedTuple):
+class RowRange(NamedTuple):
   """Rows first <= i < stop of one split."""
   first: int
   stop: int
@@ -304,7 +304,7 @@ class Remote:
                        manifest.tokenizer, records.VERSION])
     self._digest = hashlib.sha256(text.encode()).hexdigest()[:16]
 
-  def chunk(self, span: Span) -> Chunk:
+  def chunk(self, span: RowRange) -> Chunk:
     """The chunk of these rows."""
     rows, manifest = span.stop - span.first, self._manifest
     slots = min(self._examples, rows * manifest.max_examples_per_row)
@@ -313,7 +313,7 @@ class Remote:
     return Chunk(f'{self._digest}-{span.first}-{span.stop}', size,
                  lambda: self._fetch(span))
 
-  def arrays(self, span: Span, data: np.ndarray) -> shards.MappedArrays:
+  def arrays(self, span: RowRange, data: np.ndarray) -> shards.MappedArrays:
     """The arrays of a chunk's bytes; starts are counted from its first row."""
     rows = span.stop - span.first + 1
     starts = data[:16 * rows].view('<i8').reshape(2, rows)
@@ -334,7 +334,7 @@ class Remote:
     order = np.argsort(local, kind='stable')
     local, places = local[order], places[order]
     cuts = np.flatnonzero(np.diff(spans[order, 0], prepend=-1))
-    todo = [(Span(*spans[order[a]].tolist()), local[a:b], places[a:b])
+    todo = [(RowRange(*spans[order[a]].tolist()), local[a:b], places[a:b])
             for a, b in zip(cuts, [*cuts[1:], len(local)])]
     while todo:
       held = []
@@ -355,7 +355,7 @@ class Remote:
           self.cache.unpin(entry)
       todo = todo[len(held):]
 
-  def _fetch(self, span: Span) -> Sequence[np.ndarray]:
+  def _fetch(self, span: RowRange) -> Sequence[np.ndarray]:
     rows = self._read('row_starts', span.first, span.stop + 1)
     examples = self._read('example_starts', span.first, span.stop + 1)
     for starts, total in ((rows, self._tokens), (examples, self._examples)):

@@ -21,7 +21,7 @@ from robertax.data.remote import (
     ChunkCache,
     Lookahead,
     Remote,
-    Span,
+    RowRange,
 )
 from robertax.data.rows import BadRecords, Mapped, Rows, Shards
 from robertax.errors import InputError, unknown
@@ -137,7 +137,7 @@ class Source:
       part = np.searchsorted(self._starts, rows, side='right') - 1
       spans = np.unique(np.column_stack(
           [part, self._spans(rows, part, chunks)]), axis=0)
-      return [self._parts[number].chunk(Span(first, stop))
+      return [self._parts[number].chunk(RowRange(first, stop))
               for number, first, stop in spans.tolist()
               if isinstance(self._parts[number], Remote)]
 

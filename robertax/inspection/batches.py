@@ -47,7 +47,7 @@ _RECORD = (1 << 40) - 1  # Of an example id: corpus << 48 | record << 8 | slot.
 _MOST = 1 << 62  # Rows that a run may read: places are 64-bit numbers.
 
 
-class Part(NamedTuple):
+class Piece(NamedTuple):
   """A piece of text; stray bytes are surrogates (`surrogateescape`)."""
   kind: str  # Of KINDS, or SPECIAL.
   text: str
@@ -58,8 +58,8 @@ class Marked(NamedTuple):
   """A segment before and after masking."""
   # What is predicted has the kind of what becomes of it; a character that
   # several tokens share is in one part.
-  before: list[Part]
-  after: list[Part]  # Each predicted token is a part of its own.
+  before: list[Piece]
+  after: list[Piece]  # Each predicted token is a part of its own.
   plain_before: str  # As plain text, without marks.
   plain_after: str
 
@@ -365,7 +365,7 @@ class Marker:
     r"""The text of ids, stray bytes as \xe4."""
     return self._bytes(ids).decode('utf-8', 'backslashreplace')
 
-  def _plain(self, part: Part) -> str:
+  def _plain(self, part: Piece) -> str:
     if part.kind == SPECIAL:
       return part.text
     if part.kind == 'text':
@@ -375,7 +375,7 @@ class Marker:
       was = f'{_escaped(part.text, _SYNTAX)}<-{was}'
     return f'[{"mask" if part.kind == "masked" else part.kind}:{was}]'
 
-  def _before(self, ids: np.ndarray, names: list[str]) -> Iterator[Part]:
+  def _before(self, ids: np.ndarray, names: list[str]) -> Iterator[Piece]:
     wholes, raw, kind = [], b'', 'text'
     follows = [*names[1:], SPECIAL]
     for token, name, following in zip(ids, names, follows):
@@ -387,19 +387,19 @@ class Marker:
       wholes.append((kind, raw))
       raw, kind = b'', 'text'
     for kind, run in itertools.groupby(wholes, lambda whole: whole[0]):
-      yield Part(kind, b''.join(raw for _, raw in run).decode(*_SURROGATES))
+      yield Piece(kind, b''.join(raw for _, raw in run).decode(*_SURROGATES))
 
   def _after(self, ids: np.ndarray, input_ids: np.ndarray, names: list[str]
-             ) -> Iterator[Part]:
+             ) -> Iterator[Piece]:
     start = 0
     for end, name in enumerate([*names, SPECIAL]):
       if name == 'text':
         continue
       if start < end:
-        yield Part('text', self._text(ids[start:end]))
+        yield Piece('text', self._text(ids[start:end]))
       start = end + 1
       if end < len(names):
-        yield Part(name, self._text(input_ids[end:start]),
+        yield Piece(name, self._text(input_ids[end:start]),
                    '' if name == SPECIAL else self._text(ids[end:start]))
 
   def _text(self, ids: Sequence[int]) -> str:
@@ -536,7 +536,7 @@ def html_batch(batch: Batch) -> str:
   def cell(value) -> str:
     return f'<td style="vertical-align:top">{escape(visible(str(value)))}</td>'
 
-  def words(lists: list[list[Part]]) -> str:
+  def words(lists: list[list[Piece]]) -> str:
     found = '<br>'.join(
         (f'<small>{label.strip()}</small> ' if label else '')
         + ''.join(map(html_part, parts))
@@ -569,7 +569,7 @@ def html_legend() -> str:
                    for kind, (tag, style) in _TAGS.items() if kind in _SAYS)
 
 
-def html_part(part: Part) -> str:
+def html_part(part: Piece) -> str:
   """A part of a text as HTML."""
   text = escape(visible(part.text))
   if part.kind not in _TAGS:

@@ -19,7 +19,7 @@ from robertax import model as modelling
 from robertax.config import Config
 from robertax.errors import InputError, writing
 from robertax.inspection import batches, page, run_log
-from robertax.inspection.batches import Marked, Part, visible
+from robertax.inspection.batches import Marked, Piece, visible
 from robertax.inspection.model import Filled
 from robertax.inspection.page import Table
 from robertax.inspection.run_log import RunLog, incomparable
@@ -338,8 +338,8 @@ def load_samples(workdir: str) -> Samples | None:
 
 
 def _read_marked(before, after, plain_before, plain_after) -> Marked:
-  return Marked([Part(*part) for part in before],
-                [Part(*part) for part in after], plain_before, plain_after)
+  return Marked([Piece(*part) for part in before],
+                [Piece(*part) for part in after], plain_before, plain_after)
 
 
 def samples_html(samples: Samples) -> tuple[str, str]:

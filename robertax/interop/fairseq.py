@@ -28,7 +28,7 @@ _DEFAULTS = {'dropout': 0.1, 'attention_dropout': 0.1, 'activation_fn': 'gelu',
 
 
 class Checkpoint:
-  """A Source: a model.pt that fairseq has written."""
+  """A ForeignModel: a model.pt that fairseq has written."""
 
   @staticmethod
   def tokenizer_config(path: str) -> TokenizerConfig:

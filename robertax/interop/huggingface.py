@@ -373,7 +373,7 @@ def _history(made: dict[str, Any], metrics: dict[str, Any], step: int
 
 
 class Folder:
-  """A Source: a folder that `save_pretrained` has written."""
+  """A ForeignModel: a folder that `save_pretrained` has written."""
 
   @staticmethod
   def tokenizer_config(path: str) -> TokenizerConfig:

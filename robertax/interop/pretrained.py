@@ -104,7 +104,7 @@ def with_tokens(pretrained: Pretrained, tokens: list[str]) -> Pretrained:
                                  vocab_size=tokenizer.vocab_size))
 
 
-class Source(Protocol):
+class ForeignModel(Protocol):
   """Somebody else's model, whose weights are not read yet."""
   config: ModelConfig
 
@@ -127,7 +127,7 @@ def is_foreign(source: str) -> bool:
   return bool(colon) and kind in SOURCES
 
 
-def open_source(source: str) -> Source:
+def open_source(source: str) -> ForeignModel:
   """Looks at a model of which `is_foreign` is true.
 
   Raises:

@@ -44,7 +44,7 @@ def platform() -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Shards:
+class SharedAxes:
   """Mesh axes that share out rows and heads.
 
   Attributes:
@@ -88,7 +88,7 @@ class Shards:
                          out_specs=out_specs, check_vma=False)
 
 
-def shards(rows: int, heads: int) -> Shards:
+def shards(rows: int, heads: int) -> SharedAxes:
   """How the mesh that is set shares out an array of [rows, T, heads, K].
 
   Where an axis does not divide its dim, its devices do the same work.
@@ -98,12 +98,13 @@ def shards(rows: int, heads: int) -> Shards:
       mesh.axis_names, mesh.axis_sizes, mesh.axis_types)
            if kind != AxisType.Manual}
   if math.prod(sizes.values()) == 1:
-    return Shards(frozenset(), (), None)
+    return SharedAxes(frozenset(), (), None)
   axes = tuple(name for name in ROWS if name in sizes)
   if rows % math.prod(sizes[name] for name in axes):
     axes = ()
-  return Shards(frozenset(sizes), axes,
-                HEADS if HEADS in sizes and not heads % sizes[HEADS] else None)
+  return SharedAxes(
+      frozenset(sizes), axes,
+      HEADS if HEADS in sizes and not heads % sizes[HEADS] else None)
 
 
 # The platforms' own kernels. They have no dropout.

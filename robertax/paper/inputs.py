@@ -15,6 +15,7 @@ Without DIR, text and GLUE are TFDS's, as far as it has them. At a small scale
 models are trained on slices of the corpora.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import hashlib
@@ -431,21 +432,12 @@ def measure_heldout(workdir: str, config: Config, split: str = 'eval'
     params = plain_params(weights.read(jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
         weights.shapes)))
-  step = eval_step(task.objective)
-  total, found = {}, {}
+  total, found = Counter(), {}
   for manifest in manifests:
-    source = open_source([manifest], split, config.data.backend,
-                         task.tokenizer.pad_id)
-    sums: dict[str, float] = {}
-    batches = eval_batches(
-        source, config.data, Masking.of(config.data, task.tokenizer),
-        name=manifest.corpus, batch_size=HELDOUT_BATCH)
-    for _, counted in fetch_behind(batches, lambda batch: step(
-        params, {name: value[None] for name, value in batch.items()
-                 if name not in HOST_ONLY}), 1):
-      for key, value in counted.items():
-        sums[key] = sums.get(key, 0.0) + float(value)
-        total[key] = total.get(key, 0.0) + float(value)
+    sums = Counter()
+    for counted in heldout_sums(params, task, config, manifest, split):
+      sums.update(counted)
+      total.update(counted)
     found[f'loss/{manifest.corpus}'] = task.summarize(sums)['loss']
   summary = task.summarize(total)
   tokens = sum(m.splits[name].num_tokens for m in manifests
@@ -454,6 +446,22 @@ def measure_heldout(workdir: str, config: Config, split: str = 'eval'
   return {'loss': summary['loss'], 'perplexity': summary['perplexity'],
           'accuracy': summary['accuracy'],
           'bits_per_character': summary['bits'] * tokens / characters} | found
+
+
+def heldout_sums(params: Any, task: Any, config: Config,
+                 manifest: corpus.Manifest, split: str
+                 ) -> Iterator[dict[str, float]]:
+  """What a task's loss counts in each batch of a split of a corpus."""
+  step = eval_step(task.objective)
+  source = open_source([manifest], split, config.data.backend,
+                       task.tokenizer.pad_id)
+  batches = eval_batches(
+      source, config.data, Masking.of(config.data, task.tokenizer),
+      name=manifest.corpus, batch_size=HELDOUT_BATCH)
+  for _, counted in fetch_behind(batches, lambda batch: step(
+      params, {name: value[None] for name, value in batch.items()
+               if name not in HOST_ONLY}), 1):
+    yield {key: float(value) for key, value in counted.items()}
 
 
 def plain_params(params: dict[str, Any]) -> dict[str, Any]:

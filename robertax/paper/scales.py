@@ -17,14 +17,18 @@ from robertax.config import (
     FREE_ON_RESUME,
     Config,
     TokenizerConfig,
+    defaults,
     flatten,
     to_dict,
+    with_arg,
 )
 from robertax.errors import InputError, unknown
 from robertax.paper.tables import COLUMNS, FIVE, PAIR, TABLES, Row
 from robertax.progress import say
 
 if TYPE_CHECKING:  # Config files import this module: it loads no JAX by itself.
+  from ml_collections import ConfigDict
+
   from robertax.studies.estimate import Estimate
 
 
@@ -197,8 +201,8 @@ SCALES = {scale.name: scale for scale in (TINY, PAPER)}
 
 
 # What the models are fine-tuned on. The numbers are from the paper's appendix,
-# Table 10, and fairseq's examples/roberta/config/finetuning, as in
-# configs/glue.py, squad.py and race.py, for one run by itself.
+# Table 10, and fairseq's examples/roberta/config/finetuning, for one run by
+# itself; configs/glue.py takes them from here.
 
 GLUE, SQUAD, RACE = 'glue', 'squad', 'race'  # Folders below --data.
 
@@ -361,16 +365,26 @@ def run_name(config: Config) -> str:
   return f'{what}-{name}-{config.seed}'
 
 
-def paper_row(table: str, name: str) -> Config:
-  """The Config of a row at the paper's scale, for config files.
+def row_file(table: str, row: str, arg: str | None,
+             changes: Mapping[str, Any] | None = None) -> 'ConfigDict':
+  """What a config file of a row gives, at the paper's scale.
+
+  Args:
+    table: key of TABLES.
+    row: name of one of its rows.
+    arg: what stands behind the file's colon.
+    changes: keys in which the file differs from the row, and their values.
 
   Raises:
-    InputError: the table has no such row.
+    InputError: the table has no such row; a key of `arg` that there is not.
   """
   rows = {row.name: row for row in TABLES[table].made if row.recipe}
-  if name not in rows:
-    raise unknown(f'row of table {table}', name, rows)
-  return pretraining_config(rows[name], SCALES['paper'])
+  if row not in rows:
+    raise unknown(f'row of table {table}', row, rows)
+  config = defaults()
+  config.update(to_dict(with_values(
+      pretraining_config(rows[row], SCALES['paper']), changes or {})))
+  return with_arg(config, arg)
 
 
 def table_names(numbers: str) -> list[str]:

@@ -19,7 +19,7 @@ from robertax.data.finetuning import Examples
 from robertax.errors import InputError
 from robertax.progress import say
 from robertax.tasks.finetune import Answers, Finetune, Rows, encode_texts
-from robertax.tasks.glue_files import GLUE, TFDS, GlueRow, GlueTask, Source
+from robertax.tasks.glue_files import GLUE, TFDS, GlueFiles, GlueRow, GlueTask
 from robertax.tasks.objectives import Classification
 
 # A score of 0 to 5 is learned as 0 to 1 (preprocess_GLUE_tasks.sh:180-183).
@@ -75,7 +75,7 @@ class Glue(Finetune):
     return GLUE[config.task.removeprefix('glue/')]
 
   def read(self) -> Mapping[str, Rows]:
-    source = Source(self.row, self.config.data.dir)
+    source = GlueFiles(self.row, self.config.data.dir)
     main, *others = self.row.dev
     found = {name: source.required(name, labelled=True)
              for name in ('train', main)}
@@ -226,7 +226,7 @@ class TextClassification(Glue):
     row = GlueTask('', columns, labels, CLASSIFICATION_METRICS, (0, 0),
                    label=section.label_column, test=(('test', ''),),
                    any_label=not labels)
-    source = Source(row, config.data.dir)
+    source = GlueFiles(row, config.data.dir)
     labels = _labels(source.required('train', labelled=True), labels,
                      section.label_column)
     return dataclasses.replace(row, labels=labels, any_label=False)

@@ -108,7 +108,7 @@ class GlueRow(NamedTuple):
   label: str
 
 
-class Source:
+class GlueFiles:
   """The splits of one task."""
 
   def __init__(self, task: GlueTask, folder: str):

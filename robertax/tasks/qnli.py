@@ -18,14 +18,14 @@ import numpy as np
 from robertax.data.finetuning import Examples
 from robertax.progress import say
 from robertax.tasks.finetune import (
-    Answers,
-    Finetune,
-    Rows,
-    encode_texts,
-    why_degenerate,
+  Answers,
+  Finetune,
+  Rows,
+  encode_texts,
+  why_degenerate,
 )
 from robertax.tasks.glue import submission, submission_table
-from robertax.tasks.glue_files import GLUE, GlueRow, Source
+from robertax.tasks.glue_files import GLUE, GlueFiles, GlueRow
 from robertax.tasks.objectives import Choice
 
 TASK = GLUE['qnli']
@@ -114,7 +114,7 @@ class QnliRanking(Finetune):
   metrics = ('accuracy', 'ranked', 'alone')
 
   def read(self) -> Mapping[str, Rows]:
-    source = Source(TASK, self.config.data.dir)
+    source = GlueFiles(TASK, self.config.data.dir)
     names = ('train', 'dev', 'test')[:2 + self.config.finetune.predict_test]
     found = {name: source.required(name, labelled=name != 'test')
              for name in names}

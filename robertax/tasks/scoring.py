@@ -150,7 +150,7 @@ def _race_split(path: str) -> tuple[str, str, tuple[str, ...]]:
 
 def _glue(request: Request) -> Scorer:
   from robertax.tasks import glue
-  from robertax.tasks.glue_files import GLUE, Source
+  from robertax.tasks.glue_files import GLUE, GlueFiles
   name = request.task.partition('/')[2]
   # The official spellings are taken too: RTE, SST-2.
   row = GLUE.get(name.lower().replace('-', ''))
@@ -160,7 +160,7 @@ def _glue(request: Request) -> Scorer:
   if not os.path.isfile(request.references):
     raise InputError(f'cannot read {request.references}: no such file; the '
                      f'official dev.tsv of {row.folder} would do.')
-  rows = Source(row, folder).file(request.references, labelled=True).rows
+  rows = GlueFiles(row, folder).file(request.references, labelled=True).rows
   predictions = _glue_predictions(request.predictions, row)
 
   def metrics():

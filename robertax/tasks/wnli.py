@@ -17,7 +17,7 @@ from robertax.data.finetuning import Examples
 from robertax.progress import say
 from robertax.tasks.finetune import Answers, Rows
 from robertax.tasks.glue import submission, submission_table
-from robertax.tasks.glue_files import GLUE, GlueRow, Source
+from robertax.tasks.glue_files import GLUE, GlueFiles, GlueRow
 from robertax.tasks.noun_chunks import Word, text_words
 from robertax.tasks.wsc import PronounSentence, PronounTask
 
@@ -109,7 +109,7 @@ class Wnli(PronounTask):
   """WNLI's rows, answered as WSC's, or 0 where they cannot be aligned."""
 
   def read(self) -> Mapping[str, Rows]:
-    source, found = Source(TASK, self.config.data.dir), {}
+    source, found = GlueFiles(TASK, self.config.data.dir), {}
     if self.config.finetune.wsc_dir:
       found['train'] = self.read_wsc_train(self.config.finetune.wsc_dir)
     else:

@@ -9,6 +9,7 @@ import pytest
 
 from robertax.config import parse
 from robertax.errors import InputError
+from robertax.paper import scales
 from robertax.paper.tables import TABLES
 
 FOLDER = pathlib.Path(__file__).parents[2] / 'configs'
@@ -45,13 +46,28 @@ def alike(config):
 
 
 @pytest.mark.parametrize('row, file', [
-    ('table3.py:256', 'table3_256'), ('table3.py:2k', 'table3_2k'),
-    ('table3.py:8k', 'table3_8k'), ('table3.py:32k', 'lamb_32k'),
-    ('table2.py:full_sentences', 'table3_256'),
-    ('table4.py:longest', 'roberta_large')])
+    ('3:256', 'table3_256'), ('3:2k', 'table3_2k'), ('3:8k', 'table3_8k'),
+    ('3:32k', 'lamb_32k'), ('2:full_sentences', 'table3_256'),
+    ('4:longest', 'roberta_large'), ('8:base', 'roberta_base')])
 def test_one_recipe_has_one_set_of_numbers(row, file):
-  path, name = row.split(':')
-  here, there = parsed(f'paper/{path}', f'row={name}'), parsed(f'{file}.py')
+  here, there = (parse(scales.row_file(*row.split(':'), '')),
+                 parsed(f'{file}.py'))
   there = dataclasses.replace(there, data=dataclasses.replace(
       there.data, corpora=here.data.corpora))
   assert alike(here) == alike(there)
+
+
+@pytest.mark.parametrize('file', [
+    'paper/table3', 'table3_256', 'table3_2k', 'table3_8k', 'lamb_32k'])
+def test_the_rows_of_table_3_have_one_source(file, monkeypatch):
+  scale = scales.SCALES['paper']
+  monkeypatch.setitem(scales.SCALES, 'paper', dataclasses.replace(
+      scale, changes=dict(scale.changes) | {'optim.eps': 3e-5}))
+  assert parsed(f'{file}.py').optim.eps == 3e-5
+
+
+def test_the_recipes_of_glue_have_one_source(monkeypatch):
+  task = dataclasses.replace(scales.PAPER_TASKS['rte'], rate=7e-5, batch=24)
+  monkeypatch.setitem(scales.PAPER_TASKS, 'rte', task)
+  config = parsed('glue.py', 'task=rte')
+  assert (config.optim.learning_rate, config.data.batch_size) == (7e-5, 24)

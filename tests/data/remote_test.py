@@ -13,7 +13,7 @@ from robertax.corpus import shards
 from robertax.corpus.records import Manifest
 from robertax.data import pipeline as pipeline_lib
 from robertax.data.pipeline import Pipeline, eval_batches, unigram_counts
-from robertax.data.remote import ChunkCache, Lookahead, Remote, Span
+from robertax.data.remote import ChunkCache, Lookahead, Remote, RowRange
 from robertax.data.source import open_source
 from robertax.errors import InputError
 
@@ -224,7 +224,7 @@ def test_other_records_in_the_same_place_are_other_chunks(two_corpora, far):
   cache = ChunkCache.of(settings)
   a = Remote(remote[0], 'train', cache)
   b = Remote(dataclasses.replace(remote[0], seconds=1.5), 'train', cache)
-  assert a.chunk(Span(0, 4)).name != b.chunk(Span(0, 4)).name
+  assert a.chunk(RowRange(0, 4)).name != b.chunk(RowRange(0, 4)).name
 
 
 def test_a_manifest_is_read_from_a_storage(two_corpora, far):

@@ -166,8 +166,8 @@ def _glue() -> dict[str, bytes]:
 
 
 def _read_glue(folder):
-  from robertax.tasks.glue_files import GLUE, Source
-  source = Source(GLUE['sst2'], str(folder))
+  from robertax.tasks.glue_files import GLUE, GlueFiles
+  source = GlueFiles(GLUE['sst2'], str(folder))
   for name in ('train', 'dev', 'test'):
     source.split(name, True)
 

@@ -8,20 +8,25 @@ import jax
 import numpy as np
 import pytest
 
+from robertax import model
 from robertax.errors import InputError
 from robertax.inspection import conversion, opening
 from robertax.interop import Pretrained, huggingface
 
 
+def filled(tokenizer, config):
+  """A BERT in which biases and scales matter too."""
+  random = np.random.RandomState(0)
+  shapes = jax.eval_shape(lambda: model.create(config, jax.random.key(0)))
+  return Pretrained(
+      jax.tree.map(lambda x: random.randn(*x.shape).astype(np.float32), shapes),
+      config, tokenizer, 'random', labels=(), family='bert')
+
+
 @pytest.fixture(scope='module')
 def small(wordpiece):
   """A BERT, as a workdir and as a folder of Hugging Face."""
-  random = np.random.RandomState(0)
-  return Pretrained(
-      jax.tree.map(lambda x: random.randn(*x.shape).astype(np.float32),
-                   wordpiece.params),
-      wordpiece.config, wordpiece.tokenizer, 'random', labels=(),
-      family='bert')
+  return filled(wordpiece.tokenizer, wordpiece.config)
 
 
 @pytest.fixture
@@ -141,3 +146,35 @@ def test_one_cannot_go_on_from_weights_alone(small, workdir):
 def test_what_is_written_is_local(target):
   with pytest.raises(InputError, match='a local folder'):
     conversion.convert('nowhere', target)
+
+
+def test_the_batch_has_padding_masks_and_types(small):
+  batch = conversion.sentence_batch(small.tokenizer, small.config)
+  ids, real = batch['input_ids'], batch['segment_ids'] > 0
+  assert ids.shape == (6, 32) and not real.all() and real[:, 0].all()
+  assert ((ids == small.tokenizer.mask_id).sum(1) == 1).all()
+  assert (ids[~real] == small.tokenizer.pad_id).all()
+  assert set(np.unique(batch['type_ids'])) == {0, 1}
+  assert not batch['type_ids'][~real].any()
+
+
+def test_a_small_difference_in_one_weight_is_found(small):
+  made = filled(small.tokenizer, dataclasses.replace(
+      small.config, num_classes=2))
+  batch = conversion.sentence_batch(made.tokenizer, made.config)
+  ours = conversion.our_outputs(made, batch)
+  line = conversion.compare_outputs(ours, ours, batch, 'itself')
+  assert 'itself: the same on 6 sentences' in line and 'classifier' in line
+  # Padding has no meaning.
+  other = {key: x.copy() for key, x in ours.items()}
+  other['lm_head'][batch['segment_ids'] == 0] = 9
+  conversion.compare_outputs(ours, other, batch, 'padding')
+  params = jax.tree.map(np.copy, made.params)
+  params['layers']['mlp_out']['kernel'][0, 3, 4] += .5
+  changed = conversion.our_outputs(
+      dataclasses.replace(made, params=params), batch)
+  with pytest.raises(InputError, match='differs by up to .* Nothing was writt'):
+    conversion.compare_outputs(ours, changed, batch, 'changed')
+  other['classifier'][0, 0] = np.nan
+  with pytest.raises(InputError, match='classifier differs by up to nan'):
+    conversion.compare_outputs(ours, other, batch, 'nan')

@@ -72,7 +72,7 @@ def test_mnli_dev_is_cut_by_premise(tmp_path, ending):
   for _ in range(2):  # The second time it is there.
     found = place('mnli', tmp_path)
   assert 'cut in two' in found.stand_in
-  source = glue_files.Source(GLUE['mnli'], found.values['data.dir'])
+  source = glue_files.GlueFiles(GLUE['mnli'], found.values['data.dir'])
   sides = {side: source.split(side, True).rows
            for side in ('train', 'dev_matched')}
   assert sorted(row.texts for rows in sides.values() for row in rows) == sorted(
@@ -85,7 +85,7 @@ def test_mnli_dev_is_cut_by_premise(tmp_path, ending):
 def test_damage_in_what_is_cut_is_for_its_reader(tmp_path):
   write(tmp_path / 'glue' / 'MNLI' / 'dev_matched.jsonl', '{"premise": 1\n' * 9)
   found = place('mnli', tmp_path)
-  source = glue_files.Source(GLUE['mnli'], found.values['data.dir'])
+  source = glue_files.GlueFiles(GLUE['mnli'], found.values['data.dir'])
   with pytest.raises(InputError, match='line 1: not JSON'):
     for side in ('train', 'dev_matched'):
       source.split(side, True)

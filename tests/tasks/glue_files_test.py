@@ -11,7 +11,7 @@ import pytest
 from robertax.data import finetuning
 from robertax.errors import InputError
 from robertax.tasks import glue_files
-from robertax.tasks.glue_files import GLUE, GlueRow, Source
+from robertax.tasks.glue_files import GLUE, GlueFiles, GlueRow
 
 REAL = os.environ.get('ROBERTAX_TEST_DATA')
 HEADERS = {
@@ -55,7 +55,7 @@ def test_each_task_reads_its_official_form(name, tmp_path):
   train, test = HEADERS[name]
   lines = ['\t'.join(values.get(c.removeprefix('\ufeff'), 'x')
                      for c in header.split('\t')) for header in HEADERS[name]]
-  source = Source(task, str(folder_of(name, tmp_path, {
+  source = GlueFiles(task, str(folder_of(name, tmp_path, {
       f'{task.dev[0]}.tsv': [train, lines[0]],
       f'{task.tests[0][0]}.tsv': [test, lines[1]]})))
   wanted = texts[:len(task.columns)]
@@ -67,7 +67,7 @@ def test_each_task_reads_its_official_form(name, tmp_path):
 
 
 def test_cola_has_no_header_but_in_test(tmp_path):
-  source = Source(GLUE['cola'], str(folder_of('cola', tmp_path, {
+  source = GlueFiles(GLUE['cola'], str(folder_of('cola', tmp_path, {
       'train.tsv': ['gj04\t1\t\tGood.', 'cj99\t0\t*\tThe more.'],
       'test.tsv': ['index\tsentence', '0\tBill.', '1\tBob.']})))
   assert source.split('train', True).rows == [
@@ -79,7 +79,7 @@ def test_cola_has_no_header_but_in_test(tmp_path):
 def test_qqp_leaves_out_lines_of_another_length(tmp_path, capsys):
   """fairseq preprocess_GLUE_tasks.sh: NF == 6, in train and dev alone."""
   head, test = HEADERS['qqp']
-  source = Source(GLUE['qqp'], str(folder_of('qqp', tmp_path, {
+  source = GlueFiles(GLUE['qqp'], str(folder_of('qqp', tmp_path, {
       'train.tsv': [head, '1\t2\t3\ta\tb\t1', '4\t5\t6\ta b\t0',
                     '7\t8\t9\tc\td\t0'],
       'test.tsv': [test, '0\ta']})))
@@ -97,7 +97,7 @@ def test_qqp_leaves_out_lines_of_another_length(tmp_path, capsys):
      r"line 3: label 'maybe'; known are: 'entailment', 'not_entailment'"),
     (['0\tA.\tB.\t'], r"line 2: label ''")])
 def test_damage_is_named_with_file_and_line(tmp_path, lines, message):
-  source = Source(GLUE['rte'], str(folder_of('rte', tmp_path, {
+  source = GlueFiles(GLUE['rte'], str(folder_of('rte', tmp_path, {
       'train.tsv': [HEADERS['rte'][0], *lines]})))
   with pytest.raises(InputError, match=message):
     source.split('train', True)
@@ -105,19 +105,19 @@ def test_damage_is_named_with_file_and_line(tmp_path, lines, message):
 
 def test_other_damage(tmp_path):
   with pytest.raises(InputError, match="data.dir=''"):
-    Source(GLUE['rte'], '')
+    GlueFiles(GLUE['rte'], '')
   place = folder_of('rte', tmp_path, {'dev.tsv': ['index\ta\tb', '0\tx\ty']})
   with pytest.raises(InputError, match='line 1: no column sentence1'):
-    Source(GLUE['rte'], str(place)).split('dev', True)
+    GlueFiles(GLUE['rte'], str(place)).split('dev', True)
   (tmp_path / 'RTE' / 'train.tsv').write_bytes(b'index\tsentence1\xff\n')
   with pytest.raises(InputError, match='near line 1: not UTF-8'):
-    Source(GLUE['rte'], str(place)).split('train', True)
+    GlueFiles(GLUE['rte'], str(place)).split('train', True)
   for score in ('5.5', '-1', 'nan', 'high'):
     head = HEADERS['stsb'][0]
     place = folder_of('stsb', tmp_path, {
         'train.tsv': [head, '\t'.join(['0'] * 9 + [score])]})
     with pytest.raises(InputError, match='a number from 0 to 5'):
-      Source(GLUE['stsb'], str(place)).split('train', True)
+      GlueFiles(GLUE['stsb'], str(place)).split('train', True)
 
 
 def test_csv_with_quotes_and_lines_in_fields(tmp_path):
@@ -125,7 +125,7 @@ def test_csv_with_quotes_and_lines_in_fields(tmp_path):
   place = folder_of('sst2', tmp_path, {'train.csv': [
       '\ufeff"sentence","label"\r', '"a ""quoted"", one\r', '',
       'of three lines",1\r', 'plain\ttab,0\r']})
-  assert Source(GLUE['sst2'], str(place)).split('train', True).rows == [
+  assert GlueFiles(GLUE['sst2'], str(place)).split('train', True).rows == [
       GlueRow('0', ('a "quoted", one\r\n\nof three lines',), '1'),
       GlueRow('1', ('plain\ttab',), '0')]
 
@@ -138,7 +138,7 @@ def test_csv_with_quotes_and_lines_in_fields(tmp_path):
 def test_damaged_csv_is_named_with_its_line(tmp_path, lines, message):
   place = folder_of('sst2', tmp_path, {'train.csv': ['sentence,label', *lines]})
   with pytest.raises(InputError, match=message):
-    Source(GLUE['sst2'], str(place)).split('train', True)
+    GlueFiles(GLUE['sst2'], str(place)).split('train', True)
 
 
 def test_json_lines_by_either_names(tmp_path):
@@ -148,7 +148,7 @@ def test_json_lines_by_either_names(tmp_path):
                       json.dumps({'sentence1': 'C.', 'sentence2': 'D.',
                                   'gold_label': 'entailment', 'index': 7})],
       'dev_matched.jsonl': ['{"premise": "A."}']})
-  source = Source(GLUE['mnli'], str(place))
+  source = GlueFiles(GLUE['mnli'], str(place))
   assert source.split('train', True).rows == [
       GlueRow('0', ('A.', 'B.'), 'neutral'),
       GlueRow('7', ('C.', 'D.'), 'entailment')]
@@ -161,7 +161,7 @@ def test_ax_lies_in_a_folder_of_its_own(tmp_path):
   (tmp_path / 'AX').mkdir()
   (tmp_path / 'AX' / 'diagnostic.tsv').write_text(
       'index\tsentence1\tsentence2\n0\tA.\tB.\n')
-  rows = Source(GLUE['mnli'], str(place)).split('diagnostic', False)
+  rows = GlueFiles(GLUE['mnli'], str(place)).split('diagnostic', False)
   assert rows.rows == [GlueRow('0', ('A.', 'B.'), '')]
 
 
@@ -173,7 +173,7 @@ def test_tfds_integers_become_the_official_labels(monkeypatch):
     return [{'premise': 'C', 'hypothesis': 'D', 'label': 2, 'idx': 1},
             {'premise': 'A', 'hypothesis': 'B', 'label': 0, 'idx': 0}]
   monkeypatch.setattr(glue_files, 'read_tfds_rows', fake)
-  source = Source(GLUE['mnli'], 'tfds:/prepared')
+  source = GlueFiles(GLUE['mnli'], 'tfds:/prepared')
   assert source.split('dev_matched', True).rows == [
       GlueRow('0', ('A', 'B'), 'entailment'),
       GlueRow('1', ('C', 'D'), 'contradiction')]
@@ -199,7 +199,7 @@ def real(name):
     ('wnli', 635, 71, 146), ('qnli', 0, 5463, 5463), ('mnli', 0, 9815, 0)])
 def test_real_files_have_the_official_sizes(name, train, dev, test):
   task = GLUE[name]
-  source = Source(task, str(real(name)))
+  source = GlueFiles(task, str(real(name)))
   for split, labelled, count in (('train', True, train),
                                  (task.dev[0], True, dev),
                                  (task.tests[0][0], False, test)):
@@ -224,7 +224,7 @@ def test_prepared_tfds_data_is_read(tmp_path, monkeypatch):
       (n, {'sentence1': f'A {n}.', 'sentence2': 'B é.', 'label': n % 2,
            'idx': n}) for n in range(6))}
   builder.download_and_prepare()
-  source = Source(GLUE['rte'], f'tfds:{tmp_path}')
+  source = GlueFiles(GLUE['rte'], f'tfds:{tmp_path}')
   rows = source.split('dev', True)
   assert rows.rows == [
       GlueRow(str(n), (f'A {n}.', 'B é.'),

@@ -1,6 +1,4 @@
-"""What a chip can do, by its maker's data sheet, in which slices it is to be
-had, and GPUs to compile for.
-"""
+"""What a chip can do, which slices of TPUs there are, GPUs to compile for."""
 
 import dataclasses
 import functools
@@ -85,11 +83,7 @@ def slices(chip: str) -> tuple[str, ...]:
 
 
 def check_slice(chip: str, shape: str) -> None:
-  """Refuses a shape that no slice of a TPU has, such as 32x32 of v5e.
-
-  Raises:
-    InputError: it has none; names slices of about as many devices.
-  """
+  """Raises an InputError, with close ones, for a shape that no slice has."""
   if shape in slices(chip):
     return
 

@@ -376,7 +376,7 @@ def row_file(table: str, row: str, arg: str | None,
     changes: keys in which the file differs from the row, and their values.
 
   Raises:
-    InputError: the table has no such row; a key of `arg` that there is not.
+    InputError: there is no such row, or no such key as `arg` has.
   """
   rows = {row.name: row for row in TABLES[table].made if row.recipe}
   if row not in rows:

@@ -1,8 +1,10 @@
-"""What a chip can do, by its maker's data sheet; CPUs; GPUs to compile for."""
+"""What a chip can do, which slices of TPUs there are, GPUs to compile for."""
 
 import contextlib
 import dataclasses
+import functools
 import importlib.util
+import math
 import os
 import re
 from typing import Any
@@ -71,6 +73,46 @@ def chip_of(device_kind: str) -> Chip | None:
   found = [chip for chip in CHIPS.values()
            if device_kind.startswith(chip.kind)]
   return max(found, key=lambda chip: len(chip.kind), default=None)
+
+
+# The v5e and v6e slices of cloud.google.com/tpu/docs/v5e and /v6e.
+_FLAT = ('1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16')
+# v4 and v5p (/tpu/docs/v4, /v5p, /types-topologies): these, and A x B x C in
+# multiples of 4 with A <= B <= C, of so many chips: a v4 pod has 4096, and the
+# largest v5p slice is 16x16x24.
+_BELOW_A_CUBE = ('2x2x1', '2x2x2', '2x2x4', '2x4x4')
+_MOST_CHIPS = {'v4': 4096, 'v5p': 6144}
+
+
+@functools.cache
+def slices(chip: str) -> tuple[str, ...]:
+  """The shapes of a TPU's slices, the smallest first; of CHIPS, not a GPU."""
+  if chip not in _MOST_CHIPS:
+    return _FLAT
+  most = _MOST_CHIPS[chip]
+  cubes = [(a, b, c) for a in range(4, most, 4) if a**3 <= most
+           for b in range(a, most, 4) if a * b * b <= most
+           for c in range(b, most // (a * b) + 1, 4)]
+  return (*_BELOW_A_CUBE, *('x'.join(map(str, sides))
+                            for sides in sorted(cubes, key=math.prod)))
+
+
+def check_slice(chip: str, shape: str) -> None:
+  """Raises an InputError, with close ones, for a shape that no slice has."""
+  if shape in slices(chip):
+    return
+
+  def sizes(shape: str) -> list[float]:
+    return sorted(math.log(int(side)) for side in shape.split('x'))
+
+  def far(other: str) -> tuple[float, float]:
+    return (round(abs(sum(sizes(other)) - sum(sizes(shape))), 6),
+            sum(abs(a - b) for a, b in zip(sizes(other), sizes(shape))))
+
+  close = sorted(slices(chip), key=far)[:3]
+  raise InputError(
+      f'topology {chip}:{shape}: no slice of {chip} has this shape. Close ones '
+      f'are {", ".join(f"{chip}:{other}" for other in close)}.')
 
 
 # GPUs to compile for where there is none: a GpuTargetConfigProto by the name in

@@ -15,7 +15,9 @@ import dataclasses
 import importlib.util
 import math
 import os
+import pathlib
 import re
+import tempfile
 import time
 from typing import Any
 
@@ -45,8 +47,8 @@ class Estimate:
   chip: chips.Chip  # Its limits are what these numbers are measured against.
   devices: int  # Of the whole mesh.
   fits: bool  # `memory` is within the chip's.
-  # Bytes at the peak; where it does not compile for lack of memory, what the
-  # compiler says that it wants.
+  # Bytes that the compiler sets aside for arrays in HBM; of a GPU those at the
+  # peak. Where there is too little memory to compile, what it says it wants.
   memory: float
   compiled: bool = True
   arguments: float = 0  # Bytes of `memory` that the state and the batch are.
@@ -98,7 +100,8 @@ def topology(name: str) -> tuple[chips.Chip, list[Any]]:
   if gpus := re.fullmatch(r'cuda:(\w+):([\dx]+)', name):
     devices = chips.cuda_devices(gpus[1], gpus[2])  # Refuses unknown ones.
     return chips.CHIPS[gpus[1]], devices
-  found = re.fullmatch(r'(?:(\d+)x)?(v\d\w*):(\d+(?:x\d+)+)', name)
+  found = re.fullmatch(
+      r'(?:([1-9]\d*)x)?(v\d\w*):([1-9]\d*(?:x[1-9]\d*)+)', name)
   if not found or found[2] not in chips.CHIPS:
     raise InputError(
         f'topology {name!r}: a chip and its slice, such as v5e:16x16 or '
@@ -106,6 +109,7 @@ def topology(name: str) -> tuple[chips.Chip, list[Any]]:
         f'{", ".join(c for c, x in chips.CHIPS.items() if x.clock)}. Or GPUs, '
         'such as cuda:h200:1x1x8 (slices x hosts x GPUs); known are '
         f'{", ".join(chips.TARGETS)}.')
+  chips.check_slice(found[2], found[3])  # XLA aborts the process for some.
   if not (importlib.util.find_spec('libtpu')
           or os.path.isfile(os.environ.get('TPU_LIBRARY_PATH', ''))):
     raise InputError(
@@ -118,6 +122,8 @@ def topology(name: str) -> tuple[chips.Chip, list[Any]]:
   more = {'num_slices': int(found[1])} if found[1] else {}
   if found[2] == 'v4':
     more['chip_config_name'] = 'megacore'
+  if found[3] == '1x1':  # A host has 2x2 chips by default.
+    more['chips_per_host_bounds'] = (1, 1, 1)
   try:
     devices = topologies.get_topology_desc(
         platform='tpu', topology_name=f'{found[2]}:{found[3]}', **more).devices
@@ -164,7 +170,7 @@ def estimate(config: Config, name: str) -> Estimate:
     traced = _traced_step(config, objective, mesh)
     costs = kernel_costs(traced.jaxpr, chip.tile)
     try:
-      compiled = traced.lower().compile()
+      compiled, memory = _compile_step(traced.lower(), chip)
     except jax.errors.JaxRuntimeError as e:
       # '... temporaries (21.20G) exceeds ...' or 'Used 17.50G of 15.75G hbm'.
       wanted = re.search(r'(?:\(|Used )([\d.]+)([GM])', str(e))
@@ -179,17 +185,14 @@ def estimate(config: Config, name: str) -> Estimate:
     # The compiler drops calls whose results nobody reads.
     if kernel in program.kernels:
       cost.scale(program.kernels[kernel] / cost.calls)
-  sizes = compiled.memory_analysis()
-  # Not arguments + temporaries, which counts room twice that is used twice.
-  memory = sizes.peak_memory_in_bytes
   tokens = config.data.sequence_length
   squares = [math.prod(shape)
              for _, shape in compiled_program.named_arrays(found)
              if shape[-2:] == (tokens, tokens)]
   result = Estimate(
       chip, mesh.size, memory <= chip.memory, memory,
-      arguments=sizes.argument_size_in_bytes, shares=shares,
-      model_flops=step_flops(config, vocab_size),
+      arguments=compiled.memory_analysis().argument_size_in_bytes,
+      shares=shares, model_flops=step_flops(config, vocab_size),
       collectives=program.collectives, kernels=costs,
       square=max(squares, default=0), compile_seconds=time.monotonic() - begun)
   if not chip.clock:
@@ -222,6 +225,27 @@ def _traced_step(config: Config, objective: MaskedLM, mesh: jax.sharding.Mesh
       out_shardings=(jax.tree.map(lambda x: x.sharding, abstract), None)
   ).trace(abstract, batch, jax.ShapeDtypeStruct((2,), np.uint32),
           jax.ShapeDtypeStruct((), np.float32))
+
+
+def _compile_step(lowered: jax.stages.Lowered, chip: chips.Chip
+                  ) -> tuple[jax.stages.Compiled, int]:
+  """The program, and the bytes of its arrays in the device's memory.
+
+  A TPU's compiler reports each memory by itself. The peak of memory_analysis()
+  adds what lies in VMEM and leaves out the gaps between arrays; arguments +
+  temporaries counts room twice that is used twice, so it is at least as much.
+  """
+  if not chip.clock:
+    compiled = lowered.compile()
+    return compiled, compiled.memory_analysis().peak_memory_in_bytes
+  with tempfile.TemporaryDirectory() as folder:
+    compiled = lowered.compile(compiler_options={'xla_dump_to': folder})
+    for path in pathlib.Path(folder).glob('*-memory-usage-report.txt'):
+      if found := re.search(r'\(color=0\)\nTotal bytes: (\d+)',
+                            path.read_text()):
+        return compiled, int(found[1])
+  sizes = compiled.memory_analysis()
+  return compiled, sizes.argument_size_in_bytes + sizes.temp_size_in_bytes
 
 
 def _link_seconds(chip: chips.Chip, kind: str, size: float) -> float:

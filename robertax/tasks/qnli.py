@@ -18,11 +18,11 @@ import numpy as np
 from robertax.data.finetuning import Examples
 from robertax.progress import say
 from robertax.tasks.finetune import (
-  Answers,
-  Finetune,
-  Rows,
-  encode_texts,
-  why_degenerate,
+    Answers,
+    Finetune,
+    Rows,
+    encode_texts,
+    why_degenerate,
 )
 from robertax.tasks.glue import submission, submission_table
 from robertax.tasks.glue_files import GLUE, GlueFiles, GlueRow

@@ -5,11 +5,17 @@ import os
 import subprocess
 import sys
 
+import jax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+import numpy as np
 import pytest
 
 from robertax import config as configs  # noqa: E402
 from robertax.errors import InputError
 from robertax.model.encoder import POLICIES  # noqa: E402
+from robertax.parallel.chips import slices
+from robertax.parallel.mesh import batch_sharding, make_mesh
 from robertax.studies.estimate import estimate, search, step_flops, topology  # noqa: E402
 
 pytestmark = pytest.mark.tpu_aot
@@ -102,10 +108,39 @@ def test_flops_of_the_reference_table():
   assert step_flops(large, 50265) / tokens == pytest.approx(2.010e9, rel=1e-3)
 
 
+@pytest.mark.parametrize('name, most', [
+    ('v5e:2x2', 30), ('v5e:1x1', 108)])
+def test_memory_is_what_lies_in_hbm_without_what_lies_in_vmem(name, most):
+  """memory_analysis() has 76 and 161 MiB of v5e at the peak of both."""
+  found = estimate(parsed(), name)
+  assert found.devices == (4 if name == 'v5e:2x2' else 1)
+  # State and batch at least; at most as if no temporary took another's room.
+  assert found.arguments < found.memory < most * 2**20
+
+
+def test_memory_has_the_gaps_between_arrays():
+  """memory_analysis() has 55 MiB at the peak, and 60 are set aside."""
+  found = estimate(parsed(), 'v5p:2x2x1')
+  assert found.memory > 58 * 2**20
+
+
+@pytest.mark.parametrize('name', [
+    f'{chip}:{shape}' for chip in ('v4', 'v5e', 'v5p', 'v6e')
+    for shape in (*slices(chip)[:8], slices(chip)[-1])])
+def test_every_slice_of_the_table_compiles(name):
+  """The largest of each too; a shape that no slice has ends the process."""
+  _, devices = topology(name)
+  mesh = make_mesh(configs.MeshConfig(), devices)
+  x = jax.ShapeDtypeStruct((len(devices), 128), np.float32,
+                           sharding=batch_sharding(mesh))
+  jax.jit(lambda x: x.sum(), out_shardings=NamedSharding(mesh, P())).lower(
+      x).compile()
+
+
 @pytest.mark.parametrize('name, words', [
     ('v5e', 'v5e:16x16'), ('cuda:h200:8', '1x1x8'), ('cuda:h9:1x1x1', 'h100'),
     ('v7:2x2', 'known are v4, v5e, v5p, v6e'),
-    ('v5e:3x5', 'v5e:3x5')])
+    ('v5e:3x5', 'v5e:4x4')])
 def test_a_wrong_topology_says_what_would_do(name, words):
   with pytest.raises(InputError, match=words):
     topology(name)

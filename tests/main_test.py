@@ -7,12 +7,14 @@ import sys
 
 import pytest
 
+from tests.xla_flags import FAST
+
 ROOT = pathlib.Path(__file__).parents[1]
 QUICKSTART = '--config=configs/quickstart.py'
 
 
 def robertax(*args, module='robertax.main', cwd=ROOT):
-  env = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '',
+  env = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': FAST,
                       'PYTHONPATH': str(ROOT)}
   return subprocess.run(
       [sys.executable, '-m', module, *map(str, args)], cwd=cwd, env=env,
@@ -88,7 +90,7 @@ print(robertax.load('w').fill_mask('One <mask> three.')[0])
 
 def test_trains_where_tensorflow_is_not_installed(tmp_path):
   (tmp_path / 'a.txt').write_text('One two three four five six.\n' * 400)
-  env = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '',
+  env = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': FAST,
                       'PYTHONPATH': str(ROOT)}
   done = subprocess.run([sys.executable, '-c', BLOCKED], cwd=tmp_path, env=env,
                         capture_output=True, text=True, timeout=200)

@@ -12,6 +12,7 @@ import pytest
 
 from robertax.errors import PEER_GONE
 from robertax.parallel.processes import Pace, Silence, says_peer_is_gone
+from tests.xla_flags import FAST
 
 LIMIT = 10.0
 
@@ -97,7 +98,8 @@ def test_the_others_end_within_the_time_and_say_who(what, words):
   running = [subprocess.Popen(
       [sys.executable, '-c', COMMAND, str(i), str(port), str(timeout)],
       stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-      text=True, env=os.environ | {'PYTHONPATH': os.getcwd(), 'XLA_FLAGS': ''})
+      text=True,
+      env=os.environ | {'PYTHONPATH': os.getcwd(), 'XLA_FLAGS': FAST})
              for i in range(3)]
   try:
     # Only process 0 speaks.
@@ -213,7 +215,7 @@ def test_an_error_of_a_collective_is_a_peer_and_that_of_a_program_is_not(
   running = [subprocess.Popen(
       [sys.executable, '-c', COLLECTIVE, str(i), str(port), how],
       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-      env=os.environ | {'PYTHONPATH': os.getcwd(), 'XLA_FLAGS': '',
+      env=os.environ | {'PYTHONPATH': os.getcwd(), 'XLA_FLAGS': FAST,
                         'JAX_PLATFORMS': 'cpu'}) for i in range(2)]
   try:
     said = [process.communicate(timeout=120)[1] for process in running]

@@ -17,6 +17,7 @@ from robertax.errors import InputError
 from robertax.train import loop
 from robertax.train.writer import read_metrics
 from tests.train.trace_test import traced_steps
+from tests.xla_flags import FAST
 
 
 def text(sentences=1500):
@@ -90,7 +91,7 @@ main(sys.argv)
 
 
 def start(config, folder):
-  env = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '',
+  env = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': FAST,
                       'PYTHONPATH': os.getcwd()}
   return subprocess.Popen(
       [sys.executable, '-c', COMMAND, json.dumps(config), str(folder)],

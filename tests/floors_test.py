@@ -104,7 +104,30 @@ def front_doors(sources: Sources) -> Iterator[str]:
       yield f'{path}: {len(exports)} re-exports, at most {MAX_EXPORTS}'
 
 
-RULES = (too_long, too_many, nameless, outside, front_doors)
+def named_later(sources: Sources) -> Iterator[str]:
+  """Modules named in strings, as tables do, on a higher floor."""
+  for path, source in house(sources).items():
+    here = ROOMS.get(path.split('/')[1], 6)
+    for node in ast.walk(ast.parse(source)):
+      if isinstance(node, ast.Constant) and isinstance(node.value, str) and (
+          found := re.fullmatch(r'robertax\.(\w+)\.\w+(:\w+)?', node.value)):
+        if ROOMS.get(found[1], 0) > here:
+          yield f'{path}:{node.lineno}: {node.value} is on a higher floor'
+
+
+def front_of_house(sources: Sources) -> Iterator[str]:
+  """The package itself imports nothing but what opens a model or a batch."""
+  path = 'robertax/__init__.py'
+  for node in ast.walk(ast.parse(sources[path])):
+    names = ([a.name for a in node.names] if isinstance(node, ast.Import)
+             else [node.module] if isinstance(node, ast.ImportFrom) else [])
+    for name in names:
+      if name != 'robertax.inspection':
+        yield f'{path}:{node.lineno}: imports {name}'
+
+
+RULES = (too_long, too_many, nameless, outside, front_doors, named_later,
+         front_of_house)
 
 
 @functools.cache
@@ -143,6 +166,10 @@ BROKEN = [
     (nameless, 'robertax/text/utils.py', ''),
     (nameless, 'configs/common.py', ''),
     (nameless, 'tests/helpers/x.py', ''),
+    (named_later, TEXT, "x = 'robertax.corpus.readers:txt'"),
+    (named_later, TEXT, "import_module('robertax.paper.run')"),
+    (front_of_house, 'robertax/__init__.py', 'from robertax import paper'),
+    (front_of_house, 'robertax/__init__.py', 'def f():\n  import tensorflow'),
     (outside, TEXT, 'import configs.quickstart'),
     (outside, TEXT, 'def f():\n  from benchmarks import same'),
     (front_doors, 'robertax/text/__init__.py', '"""Strings and ids."""'),

@@ -1,7 +1,7 @@
-"""A model with all that belongs to it, and the sources it may come from.
+"""A model with its config and tokenizer, and the sources it may come from.
 
-It can be given more positions and more tokens. `hf:DIR` and `fairseq:FILE` are
-how a person names other people's models.
+A model can be given more positions and more tokens. People name foreign models
+`hf:DIR` and `fairseq:FILE`.
 """
 
 import dataclasses
@@ -18,20 +18,20 @@ from robertax.text import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
-  """Weights, shape and tokenizer together.
+  """Weights with their config and tokenizer.
 
   Attributes:
-    params: nested dict of float32 arrays, with the tokenizer's rows.
-    config: of the params, vocab_size filled in.
-    tokenizer: the one that gives their ids.
+    params: nested dict of float32 arrays, with a row for each of the
+      tokenizer's ids.
+    config: their shape, with vocab_size filled in.
     source: where they were read, such as 'hf:roberta-base'.
-    labels: names of the classes, in order; empty where there are none.
-    family: what it was in Hugging Face, 'roberta' or 'bert'; empty: nothing.
-    choice: the classifier scores the answers of a multiple choice.
-    step: updates that the weights have seen here; 0 of other people's.
+    labels: names of the classes, in order, if any.
+    family: 'roberta' or 'bert' if it came from Hugging Face, otherwise empty.
+    choice: whether the classifier scores the answers of a multiple choice.
+    step: number of updates in our own training; 0 for foreign weights.
     history: how the weights were made, if known: 'config', a nested dict, and
-      'metrics', the last of each.
-    lines: what a person should know of the reading, such as tensors left out.
+      'metrics', the last value of each.
+    lines: messages about the reading, such as tensors that were left out.
   """
   params: Any
   config: ModelConfig
@@ -46,16 +46,16 @@ class Pretrained:
 
 
 def longer_positions(params: Any, max_positions: int) -> Any:
-  """Parameters with more positions, in new dicts. Traceable.
+  """Returns parameters with more positions, in new dicts. Traceable.
 
-  The rows behind the P that are there repeat them: position P + i begins as
-  position i does (Beltagy et al. 2020, Longformer, section 5). Attention to
-  near tokens is then right from the start, except where a copy ends.
+  The new rows repeat the P existing ones: position P + i is initialized as
+  position i (Beltagy et al. 2020, Longformer, section 5). Attention to near
+  tokens is then right from the start, except where a copy ends.
 
   Raises:
-    InputError: fewer positions than before.
+    InputError: `max_positions` is less than P.
   """
-  from robertax.model.encoder import PAD_ID  # Not before: it imports flax.
+  from robertax.model.encoder import PAD_ID  # Imports flax.
   table = params['embeddings']['positions']
   first = PAD_ID + 1  # Row of a sequence's first token.
   before = len(table) - first
@@ -69,7 +69,7 @@ def longer_positions(params: Any, max_positions: int) -> Any:
 
 
 def with_positions(pretrained: Pretrained, max_positions: int) -> Pretrained:
-  """A model with `longer_positions`."""
+  """Applies `longer_positions` to a model."""
   return dataclasses.replace(
       pretrained, params=longer_positions(pretrained.params, max_positions),
       config=dataclasses.replace(pretrained.config,
@@ -77,13 +77,13 @@ def with_positions(pretrained: Pretrained, max_positions: int) -> Pretrained:
 
 
 def with_tokens(pretrained: Pretrained, tokens: list[str]) -> Pretrained:
-  """A model whose tokenizer has more tokens (Tokenizer.with_added).
+  """Adds tokens to a model's tokenizer (`Tokenizer.with_added`) and tables.
 
-  The row of a new token, in the table and in the decoder, and its bias, is the
-  mean over the pieces that it was cut into before.
+  A new token's rows of the embedding and the decoder, and its bias, are means
+  over the pieces that it was cut into before.
 
   Raises:
-    InputError: a token that cannot be added.
+    InputError: a token cannot be added.
   """
   old, params = pretrained.tokenizer, dict(pretrained.params)
   tokenizer = old.with_added(tokens)
@@ -105,30 +105,30 @@ def with_tokens(pretrained: Pretrained, tokens: list[str]) -> Pretrained:
 
 
 class ForeignModel(Protocol):
-  """Somebody else's model, whose weights are not read yet."""
+  """A model of another library, whose weights are not read yet."""
   config: ModelConfig
 
   def read(self) -> Pretrained:
-    """Reads all of it; InputError if its parts do not belong together."""
+    """Reads the model; InputError if its parts do not belong together."""
 
   @staticmethod
   def tokenizer_config(path: str) -> TokenizerConfig:
-    """The `tokenizer` section that reads the tokenizer of the model there."""
+    """Returns the `tokenizer` section that reads the tokenizer of a model."""
 
 
-# Classes of sources, made from a path.
+# Each row is a ForeignModel, and is called with a path.
 SOURCES = Table(hf='robertax.interop.huggingface:Folder',
                 fairseq='robertax.interop.fairseq:Checkpoint')
 
 
 def is_foreign(source: str) -> bool:
-  """Whether it is 'hf:DIR' or 'fairseq:FILE', and not a workdir of ours."""
+  """Whether this is 'hf:DIR' or 'fairseq:FILE', and not a workdir of ours."""
   kind, colon, _ = source.partition(':')
   return bool(colon) and kind in SOURCES
 
 
 def open_source(source: str) -> ForeignModel:
-  """Looks at a model of which `is_foreign` is true.
+  """Opens a source for which `is_foreign` is true.
 
   Raises:
     InputError: there is no model of that kind.
@@ -138,6 +138,6 @@ def open_source(source: str) -> ForeignModel:
 
 
 def source_tokenizer(source: str) -> TokenizerConfig:
-  """The `tokenizer` section that reads the tokenizer of a foreign model."""
+  """Returns the `tokenizer` section that reads a foreign model's tokenizer."""
   kind, _, path = source.partition(':')
   return SOURCES[kind].tokenizer_config(os.path.expanduser(path))

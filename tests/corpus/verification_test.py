@@ -68,7 +68,7 @@ def test_a_damaged_manifest_is_named(prepare, txt):
   text = open(path).read()
   with open(path, 'w') as f:
     f.write(text.replace('"num_records": ', '"num_records": 1'))
-  with pytest.raises(InputError, match='its own checksum is not'):
+  with pytest.raises(InputError, match='its own checksum does not match'):
     verify_prepared([manifest.folder], progress=False)
   with pytest.raises(InputError, match='no finished records here'):
     verify_prepared([str(txt)], progress=False)

@@ -13,8 +13,8 @@ from robertax.errors import InputError
 
 def blocks_of(corpus):
   survey = Survey()
-  for text in corpus.documents():
-    survey.add(len(text))
+  for document in corpus.documents():
+    survey.add(len(document))
   return survey.blocks()
 
 

@@ -116,11 +116,7 @@ class Corpus:
 
 
 def corpora_of(data: DataConfig) -> list:
-  """Finds the corpora of a config's `data` section, and cleans them.
-
-  Raises:
-    InputError: as `resolve`, or a filter is not a function.
-  """
+  """Finds the corpora of a config, as `resolve` does, and cleans them."""
   found = resolve(data.corpora, data.text_field, data.invalid_utf8, data.split,
                   data.tfds_dir)
   filters = filters_of(data.document_filter, [corpus.name for corpus in found])
@@ -353,8 +349,7 @@ def filters_of(document_filter: str, corpora: Sequence[str]) -> list[str]:
   >>> filters_of('news=f:english,stories=f:told', ['books', 'news', 'stories'])
   ['', 'f:english', 'f:told']
 
-  Raises:
-    InputError: a part names no corpus, or one that has a filter already.
+  A part that names no corpus, or one that has a filter, is an InputError.
   """
   if '=' not in document_filter:
     return [document_filter] * len(corpora)

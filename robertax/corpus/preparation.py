@@ -59,10 +59,8 @@ def tokenizer_for(config: TokenizerConfig, corpora: list, surveys: Surveys,
   """Reads or trains the tokenizer of a config; also returns its file's path.
 
   It is trained on the sentences of the training documents and kept in
-  `cache_dir`; with `only_kept` a tokenizer that is not there is an error.
-
-  Raises:
-    InputError: an unknown kind, a wrong file, a vocabulary that is too small.
+  `cache_dir`; with `only_kept` a missing one is an InputError, as are a wrong
+  file, an unknown kind and too small a vocabulary.
   """
   if config.path:
     return text.load(config.path, config.lowercase), config.path
@@ -370,11 +368,8 @@ def verify_files(folder: str, expected: Mapping[str, Checksum],
 def verify_prepared(folders, progress: bool = True) -> bool:
   """Checks folders of records and stores of tokens, and prints the result.
 
-  Returns:
-    Whether all are as they were written; False without checksums.
-
-  Raises:
-    InputError: a folder is of neither kind, or its manifest is damaged.
+  Returns whether all are as they were written, which takes checksums. A folder
+  of neither kind, or with a damaged manifest, is an InputError.
   """
   whole = True
   for folder in folders:
@@ -398,8 +393,7 @@ def verify_config(data: DataConfig, tokenizer_config: TokenizerConfig,
                   **options) -> bool:
   """Verifies all records of a config, and its tokens if they were kept.
 
-  Raises:
-    InputError: its preparation is not finished.
+  If the preparation is not finished, it raises an InputError.
   """
   jobs = plan(data, tokenizer_config, progress=False, only_kept=True,
               **options).jobs

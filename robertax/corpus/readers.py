@@ -321,10 +321,7 @@ def saved_files(folder: str, split: str) -> list[str] | None:
   """Returns the files of a folder of `save_to_disk`; None for other folders.
 
   They are in the order of its state.json; a `DatasetDict` has such a folder for
-  each split.
-
-  Raises:
-    InputError: the split or a file is missing.
+  each split. If the split or a file is missing, it raises an InputError.
   """
   if files.exists(os.path.join(folder, DICT)):
     known = _listed_files(folder, DICT, 'splits')

@@ -191,9 +191,7 @@ class Manifest:
   def read(cls, folder: str) -> 'Manifest':
     """Reads `folder`/manifest.json.
 
-    Raises:
-      InputError: there is none, because the preparation is not finished, or it
-        is damaged or of another version.
+    InputError if it is missing (not finished), damaged or of another version.
     """
     folder = os.fspath(folder)
     path = os.path.join(folder, MANIFEST)

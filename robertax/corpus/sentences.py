@@ -83,10 +83,8 @@ def _is_abbreviation(line: str, stop: int, number_follows: bool) -> bool:
 def sentencex(document: str) -> list[str]:
   """Splits lines, which are paragraphs, with Wikimedia's sentencex.
 
-  It ends no sentence inside a quotation, and knows more abbreviations.
-
-  Raises:
-    InputError: the package is not installed.
+  It ends no sentence inside a quotation, and knows more abbreviations. If it is
+  not installed, an InputError is raised.
   """
   try:
     from sentencex import segment

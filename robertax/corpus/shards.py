@@ -239,11 +239,7 @@ def array_names(split: str) -> list[str]:
 
 
 def open_arrays(manifest: Manifest, split: str) -> MappedArrays:
-  """Maps a split's arrays, read-only.
-
-  Raises:
-    InputError: a file is missing or damaged, or the manifest says another size.
-  """
+  """Maps a split's arrays, read-only; InputError if missing or damaged."""
   info = manifest.splits[split]
   arrays = _open_arrays(manifest.folder, split, manifest.dtype)
   pairs = 0 if manifest.pair_law is None else info.num_examples

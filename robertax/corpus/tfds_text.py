@@ -31,11 +31,8 @@ class TfdsText:
     """Finds a data set, NAME[/CONFIG][:VERSION] or FOLDER.
 
     Other arguments are as in DataConfig; `split` has TFDS's syntax, such as
-    `train[:10%]` or `train+test`.
-
-    Raises:
-      InputError: TFDS is not installed, there is no such data set, split or
-        feature, or it is not prepared.
+    `train[:10%]` or `train+test`. InputError if TFDS is not installed, or the
+    data set, split or feature does not exist or is not prepared.
     """
     self._source, self._split = f'tfds:{source}', split
     self._builder = _open(source, data_dir)

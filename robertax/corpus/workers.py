@@ -94,10 +94,8 @@ def map_in_order(make: Callable[[Any], Callable], argument: Any,
 
   One worker is this process; more are new processes, each of which makes its
   own function from the pickled `make` and `argument`. Items are taken lazily,
-  in this thread, and at most workers + 1 of them are in progress.
-
-  Raises:
-    InputError: a worker died. Errors of the function are raised here as well.
+  in this thread, and at most workers + 1 of them are in progress. Errors of the
+  function are raised here, and an InputError if a worker died.
   """
   if workers <= 1:
     yield from map(make(argument), items)
@@ -237,8 +235,7 @@ def fill_tokens(job: Job, shards: Sequence[Shard], workers: int,
                 progress: bool) -> None:
   """Tokenizes the text of some of a job's shards, in order, into the store.
 
-  Raises:
-    InputError: wrong or changed text, a full disk, too little memory.
+  Wrong or changed text, a full disk or too little memory are InputErrors.
   """
   blocks = [block for shard in shards for block in shard.blocks]
   if not blocks:
@@ -268,8 +265,7 @@ def fill_records(job: Job, shards: Sequence[Shard], workers: int,
                  progress: bool) -> None:
   """Packs some of a job's shards from the store, and writes their records.
 
-  Raises:
-    InputError: a damaged store, a full disk, too little memory.
+  A damaged store, a full disk or too little memory are InputErrors.
   """
   store = job.store
   number = sum(len(shard.blocks) for shard in shards)

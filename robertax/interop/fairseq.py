@@ -58,12 +58,7 @@ class Checkpoint:
     self.config = self._config(_flags(state))
 
   def read(self) -> Pretrained:
-    """Reads weights and tokenizer.
-
-    Raises:
-      InputError: weights and dictionary do not belong together, or some tensors
-        are not those of a RoBERTa.
-    """
+    """Reads the model; InputError if it and the dictionary do not match."""
     params, lines = read_params(self._tensors, self.config, self.layout,
                                 self.path)
     folder = self.tokenizer_config(self.path).path

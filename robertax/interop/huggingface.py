@@ -360,11 +360,7 @@ class Folder:
     return TokenizerConfig(path=path, lowercase=reads_lowercase(path))
 
   def __init__(self, path: str):
-    """Reads config.json and the names and shapes of the weights.
-
-    Raises:
-      InputError: the folder has no RoBERTa or BERT, or a damaged one.
-    """
+    """Reads config.json and the shapes; InputError if not a RoBERTa or BERT."""
     self.path = os.path.expanduser(path)
     values = read_config(self.path)
     family = values['model_type']
@@ -383,11 +379,7 @@ class Folder:
     self.config = _without_idle_types(config, self._tensors, self.layout)
 
   def read(self) -> Pretrained:
-    """Reads weights and tokenizer.
-
-    Raises:
-      InputError: weights, config and tokenizer do not belong together.
-    """
+    """Reads the model; InputError if its files do not belong together."""
     tokenizer = read_tokenizer(self.path)
     if tokenizer.vocab_size != self.config.vocab_size:
       raise InputError(
@@ -415,10 +407,7 @@ def write_folder(pretrained: Pretrained, folder: str) -> None:
   """Writes weights, config, tokenizer and a model card.
 
   AutoModelForMaskedLM (or the class of its head), AutoTokenizer and pipeline
-  read the folder, which is created if necessary.
-
-  Raises:
-    InputError: the folder cannot be written.
+  read the folder. If it cannot be written, an InputError is raised.
   """
   config, layout = pretrained.config, layout_of(pretrained)
   arrays = names.write_params(pretrained.params, config, layout)

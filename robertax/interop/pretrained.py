@@ -50,10 +50,8 @@ def longer_positions(params: Any, max_positions: int) -> Any:
 
   The new rows repeat the P existing ones: position P + i is initialized as
   position i (Beltagy et al. 2020, Longformer, section 5). Attention to near
-  tokens is then right from the start, except where a copy ends.
-
-  Raises:
-    InputError: `max_positions` is less than P.
+  tokens is then right from the start, except where a copy ends. Fewer positions
+  than P are an InputError.
   """
   from robertax.model.encoder import PAD_ID  # Imports flax.
   table = params['embeddings']['positions']
@@ -80,10 +78,7 @@ def with_tokens(pretrained: Pretrained, tokens: list[str]) -> Pretrained:
   """Adds tokens to a model's tokenizer (`Tokenizer.with_added`) and tables.
 
   A new token's rows of the embedding and the decoder, and its bias, are means
-  over the pieces that it was cut into before.
-
-  Raises:
-    InputError: a token cannot be added.
+  over the pieces that it was cut into before. InputError if it is not allowed.
   """
   old, params = pretrained.tokenizer, dict(pretrained.params)
   tokenizer = old.with_added(tokens)
@@ -128,11 +123,7 @@ def is_foreign(source: str) -> bool:
 
 
 def open_source(source: str) -> ForeignModel:
-  """Opens a source for which `is_foreign` is true.
-
-  Raises:
-    InputError: there is no model of that kind.
-  """
+  """Opens a source for which `is_foreign` is true; InputError if it fails."""
   kind, _, path = source.partition(':')
   return SOURCES[kind](path)
 

@@ -30,11 +30,7 @@ Tensors = dict[str, Tensor]
 
 
 def read_weights(folder: str) -> Tensors:
-  """Finds the tensors of a Hugging Face folder, by the names they have there.
-
-  Raises:
-    InputError: the folder has no weights, or damaged ones.
-  """
+  """Finds a Hugging Face folder's tensors; InputError if missing or damaged."""
   for name, read in (
       (SAFETENSORS, read_safetensors), (SAFETENSORS_INDEX, _read_index),
       (BIN, read_torch), (BIN_INDEX, _read_index)):

@@ -81,11 +81,7 @@ class Tokenizer:
   """
 
   def __init__(self, state: dict, source: str):
-    """Takes the content of a tokenizer.json; `source` names it in errors.
-
-    Raises:
-      InputError: it has an unsupported kind or layout.
-    """
+    """Reads a parsed tokenizer.json; `source` names it in InputErrors."""
     self._kind, state = _checked_state(state, source)
     kind, vocab = self._kind, state['model']['vocab']
     self.kind = kind.__name__.rpartition('.')[2]
@@ -150,11 +146,8 @@ class Tokenizer:
   def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
     """Encodes texts; no special token is added or recognized.
 
-    Returns:
-      One array of `dtype` for each text; all are views of one buffer.
-
-    Raises:
-      InputError: a text has a lone surrogate.
+    Returns arrays of `dtype`, one for each text, which are views of one buffer.
+    A lone surrogate in a text is an InputError.
     """
     if any(len(text) > MAX_CHARS for text in texts):
       return [np.concatenate([self.encode_batch([part])[0]
@@ -230,10 +223,8 @@ class Tokenizer:
 
     A word is recognized before the text is cut into pieces, unless a letter or
     digit is next to it. A space before it stays a token of its own, as with
-    Hugging Face's `add_tokens`.
-
-    Raises:
-      InputError: a token is empty, has spaces around it or has an id already.
+    Hugging Face's `add_tokens`. A token that is empty, has spaces around it or
+    has an id already is an InputError.
     """
     state = json.loads(self.to_json())
     added = state['added_tokens']
@@ -337,11 +328,7 @@ _MOST_CHARACTERS = 1000
 
 
 def check(config: TokenizerConfig) -> None:
-  """Checks, before any text is read, that the config can be trained.
-
-  Raises:
-    InputError: the kind is unknown, or the vocabulary too small.
-  """
+  """Raises an InputError if a config's kind or vocab_size cannot be trained."""
   if config.kind not in _SMALLEST:
     raise unknown('tokenizer.kind', config.kind, _SMALLEST)
   if not config.path:
@@ -365,10 +352,7 @@ def train_byte_bpe(texts: Iterable[str] | Iterable[list[str]],
   Args:
     texts: strings, or lists of strings (faster).
     vocab_size: the number of all ids, at least 261. Too little text gives
-      fewer; see `vocab_size` of the result.
-
-  Raises:
-    InputError: vocab_size is too small.
+      fewer; see `vocab_size` of the result. A smaller one is an InputError.
   """
   import tokenizers
   from tokenizers import models, pre_tokenizers, trainers
@@ -402,12 +386,9 @@ def train_wordpiece(texts: Callable[[], Iterable[str] | Iterable[list[str]]],
   Args:
     texts: is called twice, for the characters and for the pieces; returns
       strings, or lists of strings.
-    vocab_size: the number of all ids, at least 100. Too little text gives
-      fewer.
+    vocab_size: the number of all ids, at least 100, or it is an InputError.
+      Too little text gives fewer.
     lowercase: whether text is made lower case and loses its accents.
-
-  Raises:
-    InputError: vocab_size is too small.
   """
   from tokenizers import trainers
   _check_size('wordpiece', vocab_size)

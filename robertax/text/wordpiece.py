@@ -50,9 +50,7 @@ def core(vocab: dict[str, int], lowercase: bool) -> tokenizers.Tokenizer:
 def parse_vocab(text: str, path: str, lowercase: bool) -> dict[str, int]:
   """Reads a vocab.txt, which has one piece a line; the first has id 0.
 
-  Raises:
-    InputError: a line is empty, a piece occurs twice, or the pieces contradict
-      `lowercase`.
+  Empty lines, repeated pieces and a wrong `lowercase` are InputErrors.
   """
   vocab = {}
   for number, line in enumerate(text.removesuffix('\n').split('\n'), 1):

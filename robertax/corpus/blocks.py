@@ -38,22 +38,15 @@ HELD_OUT_SENTENCES = 20  # or one of 20 sentences of a single document.
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-  """Documents start <= i < stop of a corpus, all of one split.
-
-  Attributes:
-    split: 'train' or 'eval'.
-    chars: the number of characters of the documents.
-    part: 'all', or 'head' or 'tail' of a single document (see `part_of`).
-    size: bytes of the corpus's files, for progress bars.
-    mark: the mark of its first document (see `documents.Corpus`), or None if
-      the corpus can only be read from its beginning.
-  """
-  split: str
+  """Documents start <= i < stop of a corpus, all of one split."""
+  split: str  # 'train' or 'eval'.
   start: int
   stop: int
-  chars: int
-  part: str = 'all'
-  size: int = 0
+  chars: int  # The characters of all its documents.
+  part: str = 'all'  # Or 'head' or 'tail' of a single document: see `part_of`.
+  size: int = 0  # Bytes of the corpus's files, for progress bars.
+  # The mark of its first document (see `documents.Corpus`), or None if the
+  # corpus can only be read from its beginning.
   mark: tuple[int, ...] | None = None
 
   @property

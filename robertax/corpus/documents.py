@@ -171,7 +171,8 @@ def resolve(corpora: str, text_field: str = 'text',
 def _files_of(item: str, split: str) -> list[tuple[str, list[str]]]:
   """Returns the name and files of each corpus that an item names."""
   path = item if files.is_remote(item) else os.path.expanduser(item)
-  if files.isdir(path):
+  is_folder = files.isdir(path)
+  if is_folder:
     found = saved_files(path, split)
     if found is None:
       found = sorted(
@@ -182,9 +183,7 @@ def _files_of(item: str, split: str) -> list[tuple[str, list[str]]]:
     if not found:
       raise InputError(f'data.corpora: the folder {path} holds no file ending '
                        f'in {_endings()}.')
-    return [(_corpus_name(os.path.basename(files.absolute(path).rstrip('/')),
-                          path), _readable(found))]
-  if files.exists(path):
+  elif files.exists(path):
     found = [path]
   elif glob.has_magic(path):
     found = [f for f in files.glob(path) if not files.isdir(f)]
@@ -193,11 +192,14 @@ def _files_of(item: str, split: str) -> list[tuple[str, list[str]]]:
   else:
     raise InputError(f'data.corpora: {path} does not exist.')
   for file in found:
-    if not reader_of(file):
+    if not is_folder and not reader_of(file):
       raise InputError(f'data.corpora: {file}: a text file ends in '
                        f'{_endings()}.')
-  return [(_corpus_name(os.path.basename(file), file), [file])
-          for file in _readable(found)]
+    if not files.is_remote(file) and not os.access(file, os.R_OK):
+      raise InputError(f'data.corpora: no permission to read {file}.')
+  if is_folder:
+    return [(_corpus_name(files.absolute(path).rstrip('/')), found)]
+  return [(_corpus_name(file), [file]) for file in found]
 
 
 def _endings() -> str:
@@ -208,19 +210,12 @@ def _endings() -> str:
           f'{", ".join(plain)}')
 
 
-def _corpus_name(base: str, path: str) -> str:
-  name = base.split('.')[0]
+def _corpus_name(path: str) -> str:
+  name = os.path.basename(path).split('.')[0]
   if not name:
     raise InputError(f'data.corpora: {path}: the part before the first dot '
                      'names a corpus, and here it is empty: rename it.')
   return name
-
-
-def _readable(candidates: list[str]) -> list[str]:
-  for file in candidates:
-    if not files.is_remote(file) and not os.access(file, os.R_OK):
-      raise InputError(f'data.corpora: no permission to read {file}.')
-  return candidates
 
 
 def _unreadable(error: OSError):

@@ -36,21 +36,13 @@ _SURROGATE = re.compile('[\ud800-\udfff]')
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-  """One file, while it is read.
-
-  Attributes:
-    field: the field, or column, that has the text.
-    replace: whether invalid UTF-8 becomes U+FFFD, or is an error.
-    counts: counts what is skipped or replaced.
-    advance: is called with the number of bytes that were read.
-    size: bytes of the file.
-  """
+  """One file, while it is read."""
   path: str
-  field: str
-  replace: bool
-  counts: Counter
-  advance: Callable[[int], None]
-  size: int
+  field: str  # The field, or column, that has the text.
+  replace: bool  # Whether invalid UTF-8 becomes U+FFFD, or is an error.
+  counts: Counter  # Counts what is skipped or replaced.
+  advance: Callable[[int], None]  # Is called with the number of bytes read.
+  size: int  # Bytes of the file.
 
   def decode(self, raw: bytes, unit: str, number: int) -> str:
     """Decodes UTF-8; errors name the `unit`, such as a line, and its number."""
@@ -83,19 +75,13 @@ class Reading:
 
 
 class Reader(NamedTuple):
-  """A row of the table of readers.
-
-  Attributes:
-    read: yields the documents of a file.
-    packages: pip's names of the packages that it needs. Their versions, which
-      may change the text, are part of a corpus's fingerprint.
-    extra: the extra of robertax that installs them.
-    packed: whether the file may be compressed (`PACKINGS`).
-  """
-  read: Callable[[Reading], Iterator[str]]
+  """A row of the table of readers."""
+  read: Callable[[Reading], Iterator[str]]  # Yields the documents of a file.
+  # pip's names of the packages that it needs. Their versions, which may change
+  # the text, are part of a corpus's fingerprint.
   packages: tuple[str, ...] = ()
-  extra: str = ''
-  packed: bool = True
+  extra: str = ''  # The extra of robertax that installs them.
+  packed: bool = True  # Whether the file may be compressed (`PACKINGS`).
 
   def versions(self, path: str) -> list[tuple[str, str]]:
     """Returns each package with its version; InputError if one is missing."""

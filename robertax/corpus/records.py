@@ -41,35 +41,23 @@ _NONE = np.zeros(0, np.int32)
 
 
 class RecordRow(NamedTuple):
-  """The content of a record: examples, back to back, without padding.
-
-  Attributes:
-    ids: uint16[n], or uint32[n] if the vocabulary has more than 65,536 ids.
-    lengths: int32[k], the tokens of each example; they sum to n.
-    documents: int32[k], index of the document in which an example begins.
-    first_lengths: int32[k], the tokens of `<s> A </s>`; [0] if not pairs.
-    second_documents: int32[k], the document of B, which is A's if B follows A,
-      and another one if B is random; [0] if not pairs.
-  """
-  ids: np.ndarray
-  lengths: np.ndarray
-  documents: np.ndarray
+  """The content of a record: examples, back to back, without padding."""
+  ids: np.ndarray  # uint16[n], or uint32[n] for more than 65,536 ids.
+  lengths: np.ndarray  # int32[k], the tokens of each example; they sum to n.
+  documents: np.ndarray  # int32[k], the document in which an example begins.
+  # Only records of pairs have int32[k], the tokens of `<s> A </s>`, and
+  # int32[k], the document of B, which is A's if B follows A; others have [0].
   first_lengths: np.ndarray = _NONE
   second_documents: np.ndarray = _NONE
 
 
-def _write_varint(n: int) -> bytes:
-  out = bytearray()
-  while n > 127:
-    out.append(n & 127 | 128)
-    n >>= 7
-  out.append(n)
-  return bytes(out)
-
-
 def _write_field(number: int, payload: bytes) -> bytes:
-  """A length-delimited field."""
-  return bytes([number << 3 | 2]) + _write_varint(len(payload)) + payload
+  """Encodes a length-delimited field."""
+  head, size = bytearray([number << 3 | 2]), len(payload)
+  while size > 127:
+    head.append(size & 127 | 128)
+    size >>= 7
+  return bytes([*head, size]) + payload
 
 
 def encode_record(row: RecordRow) -> bytes:
@@ -84,21 +72,15 @@ def encode_record(row: RecordRow) -> bytes:
   return _write_field(1, b''.join(entries))
 
 
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-  n = shift = 0
-  while True:
-    byte = data[at]
-    at += 1
-    n |= (byte & 127) << shift
-    if byte < 128:
-      return n, at
-    shift += 7
-
-
 def _open_field(data: bytes, at: int) -> tuple[int, int]:
   """Returns the start and end of the length-delimited field at `at`."""
-  size, start = _read_varint(data, at + 1)
-  return start, start + size
+  size = shift = 0
+  while True:
+    at += 1
+    size |= (data[at] & 127) << shift
+    shift += 7
+    if data[at] < 128:
+      return at + 1, at + 1 + size
 
 
 def decode_record(data: bytes, dtype: str) -> RecordRow:
@@ -147,44 +129,30 @@ class Manifest:
   """The content of a folder of records; `manifest.json` is this as JSON.
 
   It is written last, so a folder with a manifest is finished.
-
-  Attributes:
-    folder: where it was read from; not in the file.
-    version: `VERSION` of the code that wrote it.
-    corpus, format, sentences: its name, and rows of FORMATS and SPLITTERS.
-    sequence_length: most tokens of a row, T.
-    max_examples_per_row: most examples of a row, P.
-    pair_law: how pairs were drawn: the fields of formats.PairLaw, or None.
-    duplicates: how often the training split was drawn; 1 without pairs.
-    dtype: 'uint16' or 'uint32'.
-    vocab_size, tokenizer: the tokenizer's size and fingerprint.
-    forms: which of 'array_record' and 'memmap' the folder has.
-    splits: {'train': Split, 'eval': Split}, and train_1 .. of duplicates.
-    counts: what was cut, dropped, replaced or wasted, by name;
-      `padding_fraction` is a share of the T tokens of all rows.
-    seconds: how long the preparation took.
-    stages: seconds of reading, splitting, tokenizing, packing and writing, in
-      all processes together, some of them perhaps in an earlier preparation.
-    checksums: one for each other file of the folder, by name; older folders
-      have none.
   """
-  folder: str
-  version: int
+  folder: str  # Where it was read from; not in the file.
+  version: int  # `VERSION` of the code that wrote it.
   corpus: str
-  format: str
-  sentences: str
-  sequence_length: int
-  max_examples_per_row: int
-  dtype: str
+  format: str  # A row of FORMATS.
+  sentences: str  # A row of SPLITTERS.
+  sequence_length: int  # Most tokens of a row, T.
+  max_examples_per_row: int  # Most examples of a row, P.
+  dtype: str  # 'uint16' or 'uint32'.
   vocab_size: int
-  tokenizer: str
-  forms: tuple[str, ...]
-  splits: dict[str, Split]
+  tokenizer: str  # Its fingerprint.
+  forms: tuple[str, ...]  # Those of 'array_record' and 'memmap' that exist.
+  splits: dict[str, Split]  # 'train', 'eval', and train_1 .. for duplicates.
+  # What was cut, dropped, replaced or wasted, by name; `padding_fraction` is a
+  # share of the T tokens of all rows.
   counts: dict[str, int | float]
-  seconds: float
+  seconds: float  # How long the preparation took.
+  # How pairs were drawn: the fields of formats.PairLaw.
   pair_law: dict[str, Any] | None = None
-  duplicates: int = 1
+  duplicates: int = 1  # How often the training split was drawn.
+  # Seconds of reading, splitting, tokenizing, packing and writing, in all
+  # processes together, some of them perhaps in an earlier preparation.
   stages: dict[str, float] = dataclasses.field(default_factory=dict)
+  # One for each other file, by name; older folders have none.
   checksums: dict[str, Checksum] = dataclasses.field(default_factory=dict)
 
   @classmethod
@@ -281,14 +249,6 @@ def writing_records(path: str) -> Iterator[None]:
     raise InputError(f'cannot write {path}: {e}') from e
 
 
-def _publish(partial: str, path: str) -> Checksum:
-  """Gives a closed file its final name; returns its checksum."""
-  with writing_records(path):
-    found = checksum(partial)
-    files.publish(partial, path)
-  return found
-
-
 class Unfinished:
   """A context manager that calls `abandon` after an error."""
 
@@ -307,7 +267,10 @@ class FileWriter(Unfinished):
     self._path = path
     with writing_records(path):
       self._partial = files.staging(path)
-      self._file = open(self._partial, 'wb')
+      self._file = self._open()
+
+  def _open(self):
+    return open(self._partial, 'wb')
 
   def write(self, data: bytes) -> None:
     with writing_records(self._path):
@@ -317,10 +280,12 @@ class FileWriter(Unfinished):
     """Gives the file its final name; returns its checksum."""
     with writing_records(self._path):
       self._file.close()
-    return _publish(self._partial, self._path)
+      found = checksum(self._partial)
+      files.publish(self._partial, self._path)
+    return found
 
   def abandon(self) -> None:
-    with contextlib.suppress(OSError):  # The disk may be full.
+    with contextlib.suppress(OSError, RuntimeError):  # The disk may be full.
       self._file.close()
     files.discard(self._partial)
 
@@ -352,32 +317,14 @@ def import_tensorflow():
   return tf
 
 
-class ShardWriter(Unfinished):
-  """Writes one array_record file; `close` gives it its final name."""
+class ShardWriter(FileWriter):
+  """Writes one array_record file record by record."""
 
-  def __init__(self, path: str):
-    self._path = path
-    self._partial = files.staging(path)
-    with writing_records(path):
-      # The library reports a file that it cannot create only in `close`.
-      open(self._partial, 'wb').close()
-      self._writer = array_record_module().ArrayRecordWriter(
-          self._partial, WRITER_OPTIONS)
-
-  def write(self, record: bytes) -> None:
-    with writing_records(self._path):
-      self._writer.write(record)
-
-  def close(self) -> Checksum:
-    """Gives the file its final name; returns its checksum."""
-    with writing_records(self._path):
-      self._writer.close()
-    return _publish(self._partial, self._path)
-
-  def abandon(self) -> None:
-    with contextlib.suppress(RuntimeError):
-      self._writer.close()
-    files.discard(self._partial)
+  def _open(self):
+    # The library reports a file that it cannot create only in `close`.
+    super()._open().close()
+    return array_record_module().ArrayRecordWriter(
+        self._partial, WRITER_OPTIONS)
 
 
 def write_tfds_metadata(folder: str, splits: dict[str, Split],

@@ -118,27 +118,18 @@ class PackingJob(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class PackedRows:
-  """The rows of one block, back to back.
-
-  Attributes:
-    ids: uint16 or uint32 [tokens].
-    row_lengths: int64[rows], tokens of each row.
-    lengths: int32[examples], tokens of each example.
-    row_examples: int64[rows], examples of each row.
-    documents, first_lengths, second_documents: int32[examples], as in
-      `RecordRow`, but documents are counted from the block's first.
-    counts, seconds: what the packing counted, and how long it took.
-    records: the bytes of each row's record, with `RowRecipe.encoded`.
-  """
-  ids: np.ndarray
-  row_lengths: np.ndarray
-  lengths: np.ndarray
-  row_examples: np.ndarray
+  """The rows of one block, back to back."""
+  ids: np.ndarray  # uint16 or uint32 [tokens].
+  row_lengths: np.ndarray  # int64[rows], tokens of each row.
+  lengths: np.ndarray  # int32[examples], tokens of each example.
+  row_examples: np.ndarray  # int64[rows], examples of each row.
+  # int32[examples], as in `RecordRow`, but documents count from the block's.
   documents: np.ndarray
   first_lengths: np.ndarray
   second_documents: np.ndarray
   counts: Counter
   seconds: float = 0.
+  # The bytes of each row's record, with `RowRecipe.encoded`.
   records: list[bytes] = dataclasses.field(default_factory=list)
 
   def as_records(self, first_document: int) -> Iterator[RecordRow]:

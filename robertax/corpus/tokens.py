@@ -40,17 +40,11 @@ _SIZES = np.dtype('<u4')
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-  """The documents of one block as ids.
-
-  Attributes:
-    ids: uint16 or uint32 [tokens], without special tokens.
-    sentences: uint32[sentences], tokens of each.
-    documents: uint32[documents], sentences of each.
-    seconds: how long it took, by stage.
-  """
-  ids: np.ndarray
-  sentences: np.ndarray
-  documents: np.ndarray
+  """The documents of one block as ids."""
+  ids: np.ndarray  # uint16 or uint32 [tokens], without special tokens.
+  sentences: np.ndarray  # uint32[sentences], tokens of each.
+  documents: np.ndarray  # uint32[documents], sentences of each.
+  # How long it took, by stage.
   seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
   def nested(self) -> list[list[np.ndarray]]:

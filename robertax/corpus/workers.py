@@ -153,25 +153,15 @@ def serve() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """One corpus, and how to make its records.
-
-  Attributes:
-    corpus: one of `documents.corpora_of`.
-    survey: the corpus's survey; None if the records are finished.
-    folder, store_folder: the folders of its records and its tokens.
-    text_recipe: decides its tokens.
-    recipe: decides its records, given its tokens.
-    facts: attributes of the manifest that follow from the config.
-    forms: as in Manifest.
-  """
-  corpus: Any
-  survey: Surveyed | None
-  folder: str
-  store_folder: str
-  text_recipe: TextRecipe
-  recipe: shards_lib.RowRecipe
-  facts: dict[str, Any]
-  forms: tuple[str, ...]
+  """One corpus, and how to make its records."""
+  corpus: Any  # One of `documents.corpora_of`.
+  survey: Surveyed | None  # None if the records are finished.
+  folder: str  # The folder of its records.
+  store_folder: str  # The folder of its tokens.
+  text_recipe: TextRecipe  # Decides its tokens.
+  recipe: shards_lib.RowRecipe  # Decides its records, given its tokens.
+  facts: dict[str, Any]  # What the manifest has from the config.
+  forms: tuple[str, ...]  # As in Manifest.
   vocab_size: int
 
   @property

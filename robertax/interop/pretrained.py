@@ -18,31 +18,19 @@ from robertax.text import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
-  """Weights with their config and tokenizer.
-
-  Attributes:
-    params: nested dict of float32 arrays, with a row for each of the
-      tokenizer's ids.
-    config: their shape, with vocab_size filled in.
-    source: where they were read, such as 'hf:roberta-base'.
-    labels: names of the classes, in order, if any.
-    family: 'roberta' or 'bert' if it came from Hugging Face, otherwise empty.
-    choice: whether the classifier scores the answers of a multiple choice.
-    step: number of updates in our own training; 0 for foreign weights.
-    history: how the weights were made, if known: 'config', a nested dict, and
-      'metrics', the last value of each.
-    lines: messages about the reading, such as tensors that were left out.
-  """
-  params: Any
-  config: ModelConfig
+  """Weights with their config and tokenizer."""
+  params: Any  # Nested dict of float32 arrays, with a row for each token id.
+  config: ModelConfig  # Has vocab_size filled in.
   tokenizer: Tokenizer
-  source: str
-  labels: tuple[str, ...] = ()
-  family: str = ''
-  choice: bool = False
-  step: int = 0
+  source: str  # Where the weights were read, such as 'hf:roberta-base'.
+  labels: tuple[str, ...] = ()  # Names of the classes, in order.
+  family: str = ''  # 'roberta' or 'bert' if it came from Hugging Face.
+  choice: bool = False  # Whether the classifier is for multiple choice.
+  step: int = 0  # Updates in our own training; 0 for foreign weights.
+  # How the weights were made, if known: 'config', a nested dict, and 'metrics',
+  # the last value of each.
   history: dict[str, Any] = dataclasses.field(default_factory=dict)
-  lines: tuple[str, ...] = ()
+  lines: tuple[str, ...] = ()  # Messages, such as on tensors left out.
 
 
 def longer_positions(params: Any, max_positions: int) -> Any:

@@ -351,8 +351,8 @@ def train_byte_bpe(texts: Iterable[str] | Iterable[list[str]],
 
   Args:
     texts: strings, or lists of strings (faster).
-    vocab_size: the number of all ids, at least 261. Too little text gives
-      fewer; see `vocab_size` of the result. A smaller one is an InputError.
+    vocab_size: the number of all ids; less than 261 is an InputError. Too
+      little text gives fewer ids: see `vocab_size` of the result.
   """
   import tokenizers
   from tokenizers import models, pre_tokenizers, trainers
@@ -386,8 +386,8 @@ def train_wordpiece(texts: Callable[[], Iterable[str] | Iterable[list[str]]],
   Args:
     texts: is called twice, for the characters and for the pieces; returns
       strings, or lists of strings.
-    vocab_size: the number of all ids, at least 100, or it is an InputError.
-      Too little text gives fewer.
+    vocab_size: the number of all ids; less than 100 is an InputError. Too
+      little text gives fewer ids.
     lowercase: whether text is made lower case and loses its accents.
   """
   from tokenizers import trainers

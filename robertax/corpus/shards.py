@@ -322,7 +322,8 @@ class ArraysWriter(Unfinished):
       if field in starts:
         values = values[1:]
       for at in range(0, len(values), _AT_ONCE):
-        file.append(values[at:at + _AT_ONCE] + starts.get(field, 0))
+        some = np.asarray(values[at:at + _AT_ONCE])
+        file.append(some + starts.get(field, 0))
     self._tokens += len(arrays.ids)
     self._examples += len(arrays.lengths)
 

@@ -1,9 +1,9 @@
-"""corpus: files of text -> records. Floor 1, above text.
+"""corpus: turns files of text into records. Floor 1, above text.
 
-Knows where documents come from, how they are split into sentences, how these
-are packed into examples and rows, which documents are held out, and what a
-prepared corpus is on disk. Nothing is masked, shuffled or batched here: see
-data. The names below are imported when they are used.
+The room knows where documents come from, how they are split into sentences, how
+these are packed into examples and rows, which documents are held out, and the
+files of a prepared corpus. Masks, order and batches are in data. The names
+below are imported when they are used.
 """
 
 from robertax.tables import Table

@@ -1,19 +1,20 @@
 """Archives of the web: WARC and WET files, and dumps of MediaWiki.
 
-Of WARC, a `response` record with HTML and status 200 is a document: its main
-content by Resiliparse (Bevendorff et al. 2018), which leaves out menus and the
-like. A `conversion` record of text, as Common Crawl's WET files hold, is one as
-it is. Other records are counted by their kind.
+In WARC files, each `response` record with HTML and status 200 is a document:
+its main content according to Resiliparse (Bevendorff et al. 2018), without
+menus and the like. A `conversion` record of text, as in Common Crawl's WET
+files, is a document as it is. Other records are counted by their type.
 
-Of a dump, `*-pages-articles*.xml[.bz2]`, an article is a document. The XML goes
-through expat piece by piece, so that one page is held, and a document type,
-which alone could define entities, is refused. Markup is taken away by
-mwparserfromhell, and with it what Hugging Face's and TFDS's builders of
-Wikipedia drop: references, tables, templates, links to files and categories.
+In dumps, `*-pages-articles*.xml[.bz2]`, each article is a document. expat
+parses the XML piece by piece, so only one page is in memory, and a document
+type, without which XML defines no entities, is refused. mwparserfromhell
+removes the markup, and what Hugging Face's and TFDS's builders of Wikipedia
+drop: references, tables, templates, links to files and categories.
 """
 
 import codecs
 from collections.abc import Iterator
+import contextlib
 import io
 import re
 from xml.parsers import expat
@@ -24,10 +25,9 @@ from robertax.errors import InputError
 
 MAX_PAGE = 32 << 20  # Bytes of a page; its tree takes several times as much.
 HTML = ('text/html', 'application/xhtml+xml')
-# Not Brotli, of which a few bytes can become gigabytes at once.
+# Brotli is not among them: a few bytes of it can become gigabytes at once.
 WARC_PACKINGS = ('', 'identity', 'gzip', 'x-gzip', 'deflate')
 _CHARSET = re.compile(r'charset\s*=\s*["\']?([\w.:-]+)', re.I)
-
 MAX_PAGE_CHARS = 32 << 20  # MediaWiki's own limit is 2 MiB.
 _PAGE_TAG = ('mediawiki', 'page')
 _PAGE_FIELDS = {
@@ -37,17 +37,19 @@ _PAGE_FIELDS = {
     (*_PAGE_TAG, 'revision', 'text'): 'text'}
 _NOT_TEXT = re.compile(r'\s*:?\s*(file|image|media|category)\s*:', re.I)
 _TAGS = ('ref', 'table', 'gallery', 'timeline', 'math', 'score', 'imagemap')
-_WORDS = re.compile(r'__[A-Z]+__')  # __NOTOC__ and its like.
+_WORDS = re.compile(r'__[A-Z]+__')  # For example __NOTOC__.
 _BLANK = re.compile(r'\n\s*\n+')
 
 
 def warc(reading: Reading) -> Iterator[str]:
-  """Counts `skipped_<kind>_records` (request, metadata, warcinfo, ...),
-  `pages_not_html`, `pages_not_found` (another status than 200),
-  `pages_too_long`, `pages_packed_otherwise` (than by gzip or deflate),
-  `pages_not_parsed`, and `pages_with_bad_bytes` (which hold U+FFFD then)."""
-  from warcio.archiveiterator import ArchiveIterator
+  """Reads WARC and WET files.
 
+  It counts `skipped_<type>_records` (request, metadata, warcinfo, ...),
+  `pages_not_html`, `pages_not_found` (the status is not 200), `pages_too_long`,
+  `pages_packed_otherwise` (not gzip or deflate), `pages_not_parsed`, and
+  `pages_with_bad_bytes`, which became U+FFFD.
+  """
+  from warcio.archiveiterator import ArchiveIterator
   stream = io.BufferedReader(
       _Stream(readers.unpacked_chunks(reading.path, reading.advance)))
   number = 0
@@ -65,14 +67,14 @@ def warc(reading: Reading) -> Iterator[str]:
         yield unix_lines(text)
   except InputError:
     raise
-  except Exception as e:  # warcio has many for what is no record.
+  except Exception as e:  # warcio raises many kinds for bad records.
     raise InputError(
         f'{reading.path}: record {number + 1}: damaged or truncated '
         f'({type(e).__name__}: {e}). Fetch the file again.') from e
 
 
 def _response(reading: Reading, record, number: int) -> str | None:
-  """The text of a response; None: it is counted."""
+  """Returns the text of a response; None if it is skipped and counted."""
   counts, headers = reading.counts, record.http_headers
   if headers is None or headers.get_statuscode() != '200':
     counts['pages_not_found'] += 1
@@ -99,13 +101,12 @@ def _response(reading: Reading, record, number: int) -> str | None:
 
 
 def _main_content(page: bytes, encoding: str) -> str | None:
-  """The main content of a page of HTML; None: the library failed."""
+  """Extracts the main content of a page of HTML; None if the library fails."""
   from resiliparse.extract.html2text import extract_plain_text
   from resiliparse.parse.encoding import bytes_to_str, detect_encoding
-
   try:
     codecs.lookup(encoding)
-  except LookupError:  # No encoding is named, or an unknown one.
+  except LookupError:  # The header names no encoding, or an unknown one.
     encoding = detect_encoding(page, from_html_meta=True)
   try:
     return extract_plain_text(
@@ -113,7 +114,7 @@ def _main_content(page: bytes, encoding: str) -> str | None:
         preserve_formatting=True, main_content=True, list_bullets=False,
         alt_texts=False)
   except BaseException as e:
-    # A panic of a library in Rust is no Exception.
+    # A panic of a Rust library is not an Exception.
     if isinstance(e, Exception) or type(e).__name__ == 'PanicException':
       return None
     raise
@@ -135,7 +136,7 @@ def _other_record(reading: Reading, record, number: int) -> None:
 
 
 def _read_payload(stream) -> bytes | None:
-  """All bytes; None: more than `MAX_PAGE` (a few bytes unpack to many)."""
+  """Reads all bytes; None if they unpack to more than `MAX_PAGE`."""
   parts, size = [], 0
   while part := stream.read(readers.CHUNK_BYTES):
     parts.append(part)
@@ -146,14 +147,14 @@ def _read_payload(stream) -> bytes | None:
 
 
 def _drain(record) -> int:
-  """Reads the rest of a record; the number of bytes that are missing."""
+  """Reads the rest of a record; returns how many bytes are missing."""
   while record.raw_stream.read(readers.CHUNK_BYTES):
     pass
   return getattr(record.raw_stream, 'limit', 0)
 
 
 class _Stream(io.RawIOBase):
-  """Chunks of bytes as a file that is read from beginning to end."""
+  """A file whose content is an iterator of chunks of bytes."""
 
   def __init__(self, chunks: Iterator[bytes]):
     self._chunks = chunks
@@ -175,14 +176,17 @@ class _Stream(io.RawIOBase):
 
 
 def wiki(reading: Reading) -> Iterator[str]:
-  """Counts `redirects`, `pages_of_other_namespaces` (talk, users, ...),
-  `pages_of_other_models` (no wikitext), `pages_without_text`,
-  `pages_not_parsed` and `older_revisions` (the last one is read)."""
+  """Reads dumps of MediaWiki; of several revisions it takes the last.
+
+  It counts `redirects`, `pages_of_other_namespaces` (talk, users, ...),
+  `pages_of_other_models` (not wikitext), `pages_without_text`,
+  `pages_not_parsed` and `older_revisions`.
+  """
   pages = _Pages(reading)
   for chunk in readers.unpacked_chunks(reading.path, reading.advance):
     pages.feed(chunk)
     yield from pages.texts()
-  pages.feed(b'', True)  # The last page may end only now.
+  pages.feed(b'', True)  # This may end the last page.
   yield from pages.texts()
 
 
@@ -210,7 +214,7 @@ class _Pages:
           f'{expat.errors.messages[e.code]}. Fetch it again.') from e
 
   def texts(self) -> Iterator[str]:
-    """The texts of the articles that have ended since the last call."""
+    """Yields the texts of articles that have ended since the last call."""
     while self._done:
       text = _article_text(self._reading, self._done.pop(0))
       if text is not None:
@@ -218,13 +222,13 @@ class _Pages:
 
   def _doctype(self, name, *_) -> None:
     raise InputError(f'{self._reading.path}: has a document type ({name}), '
-                     'and a dump of MediaWiki has none: not read.')
+                     'which a dump of MediaWiki has not.')
 
   def _start(self, name: str, attributes) -> None:
     self._path.append(name)
     if len(self._path) == 1 and name != 'mediawiki':
-      raise InputError(f'{self._reading.path}: no dump of MediaWiki: it begins '
-                       f'with <{name}>, not with <mediawiki>.')
+      raise InputError(f'{self._reading.path}: not a dump of MediaWiki: it '
+                       f'begins with <{name}>, not with <mediawiki>.')
     here = tuple(self._path[:5])
     if here == _PAGE_TAG:
       self._page = {'number_of_revisions': 0}
@@ -254,7 +258,7 @@ class _Pages:
 
 
 def _article_text(reading: Reading, page: dict) -> str | None:
-  """A page's text; None: it is counted."""
+  """Returns the text of a page; None if it is skipped and counted."""
   counts = reading.counts
   counts['older_revisions'] += max(0, page['number_of_revisions'] - 1)
   if page.get('ns', '0').strip() != '0':
@@ -275,25 +279,17 @@ def _article_text(reading: Reading, page: dict) -> str | None:
 
 
 def plain_wikitext(wikitext: str) -> str:
-  """Removes the markup of wikitext: a line is a paragraph or a heading."""
+  """Removes markup from wikitext; each line is a paragraph or a heading."""
   import mwparserfromhell
-
   code = mwparserfromhell.parse(wikitext, skip_style_tags=False)
-  for link in code.filter_wikilinks(
-      matches=lambda link: _NOT_TEXT.match(str(link.title))):
-    _remove_node(code, link)
-  for tag in code.filter_tags(
-      matches=lambda tag: str(tag.tag).strip().lower() in _TAGS):
-    _remove_node(code, tag)
+  for find, skipped in (
+      (code.filter_wikilinks, lambda link: _NOT_TEXT.match(str(link.title))),
+      (code.filter_tags, lambda tag: str(tag.tag).strip().lower() in _TAGS)):
+    for node in find(matches=skipped):
+      with contextlib.suppress(ValueError):  # Removed already, with its parent.
+        code.remove(node)
   text = _WORDS.sub('', code.strip_code(normalize=True, collapse=True))
   return _BLANK.sub('\n', '\n'.join(map(str.strip, text.split('\n')))).strip()
-
-
-def _remove_node(code, node) -> None:
-  try:
-    code.remove(node)
-  except ValueError:
-    pass  # It was inside one that is removed already.
 
 
 WARC = Reader(warc, ('warcio', 'resiliparse'), 'warc')

@@ -1,20 +1,21 @@
 """Blocks: the fixed unit of work, and which documents are held out.
 
 A block is a run of documents in input order, and packing never looks outside
-it. Where blocks begin and end follows from the documents alone, so the bytes of
-the records do not depend on how many processes made them, in which order, or
-how often they were interrupted. The price is the unfilled end of each block's
-last example, which is counted.
+it. The documents alone decide where blocks begin and end, so the bytes of the
+records do not depend on how many processes made them, in which order, or how
+often they were interrupted. The price is the unfilled end of each block's last
+example, which is counted.
 
-A first pass, the survey, reads everything, so that whatever is wrong with the
-text is said before any work is done, and learns the blocks. It depends on the
-text alone and is kept in `<cache_dir>/surveys/<corpus>-<hash>.json`: neither a
-restart nor another format, length or tokenizer reads the text for it again.
+A first pass, the survey, reads all text, so that errors in it are reported
+before any work is done, and finds the blocks. It depends only on the text and
+is kept in `<cache_dir>/surveys/<corpus>-<hash>.json`, so a restart, or another
+format, length or tokenizer, does not repeat it.
 """
 
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 import dataclasses
+import itertools
 import json
 import os
 import time
@@ -31,43 +32,34 @@ MIN_DOCUMENTS = 8
 MAX_CHARS = 32 << 20
 MAX_DOCUMENTS = 1024
 BLOCKS_PER_SHARD = 64
-HELD_OUT = 100  # One document in so many.
-HELD_OUT_SENTENCES = 20  # One sentence in so many of a one-document corpus.
+HELD_OUT = 100  # One of 100 documents is held out,
+HELD_OUT_SENTENCES = 20  # or one of 20 sentences of a single document.
 
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-  """Documents start <= i < stop of a corpus, all of one split.
-
-  Attributes:
-    split: 'train' or 'eval'.
-    start, stop: the documents.
-    chars: their characters.
-    part: 'all', or, of a one-document corpus, 'head' or 'tail' of its
-      sentences (see `part_of`).
-    size: bytes of the corpus's files, for progress.
-    mark: of its first document, see `documents.Corpus`; None: the corpus can
-      only be read from its beginning.
-  """
-  split: str
+  """Documents start <= i < stop of a corpus, all of one split."""
+  split: str  # 'train' or 'eval'.
   start: int
   stop: int
-  chars: int
-  part: str = 'all'
-  size: int = 0
+  chars: int  # The characters of all its documents.
+  part: str = 'all'  # Or 'head' or 'tail' of a single document: see `part_of`.
+  size: int = 0  # Bytes of the corpus's files, for progress bars.
+  # The mark of its first document (see `documents.Corpus`), or None if the
+  # corpus can only be read from its beginning.
   mark: tuple[int, ...] | None = None
 
   @property
   def name(self) -> str:
-    """The same however often it is packed: its random pairs depend on it."""
+    """Names the block; its random pairs depend on this name."""
     return f'{self.split}/{self.start}/{self.part}'
 
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-  """A run of blocks of one split, whose rows share a file: the unit of restart.
+  """A run of blocks whose rows share a file: the unit of restart.
 
-  It is number `index` of the `total` shards of its split, and has blocks.
+  It is number `index` of the `total` shards of its split.
   """
   split: str
   index: int
@@ -76,7 +68,7 @@ class Shard:
 
   @property
   def name(self) -> str:
-    """Such as 'train-00003-of-00012'."""
+    """Returns a name such as 'train-00003-of-00012'."""
     return f'{self.split}-{self.index:05d}-of-{self.total:05d}'
 
   @property
@@ -85,12 +77,12 @@ class Shard:
 
   @property
   def identity(self) -> list:
-    """Its blocks, as they come back from JSON."""
+    """Returns facts about its blocks that JSON does not change."""
     return [[b.start, b.stop, b.chars, b.part] for b in self.blocks]
 
 
 def shards_of(blocks: list[Block]) -> list[Shard]:
-  """All blocks as shards of `BLOCKS_PER_SHARD` of them, in order."""
+  """Groups the blocks into shards of `BLOCKS_PER_SHARD`, in order."""
   shards = []
   for split in ('train', 'eval'):
     own = [block for block in blocks if block.split == split]
@@ -102,12 +94,12 @@ def shards_of(blocks: list[Block]) -> list[Shard]:
 
 
 def num_held_out(num_documents: int) -> int:
-  """How many documents at the end are for evaluation: 1 %, at least one."""
+  """Returns how many of the last documents are held out: 1 %, at least one."""
   return max(1, num_documents // HELD_OUT)
 
 
 def part_of(sentences: list[str], part: str) -> list[str]:
-  """The sentences of a document that a block takes; the tail is 5 %."""
+  """Returns the sentences of a part of a document; the tail is 5 %."""
   if part == 'all':
     return sentences
   cut = len(sentences) - max(1, len(sentences) // HELD_OUT_SENTENCES)
@@ -115,7 +107,7 @@ def part_of(sentences: list[str], part: str) -> list[str]:
 
 
 def is_full(chars: int, documents: int) -> bool:
-  """Whether a block with so much in it is closed."""
+  """Whether a block of this size is closed."""
   return (chars >= MIN_CHARS and documents >= MIN_DOCUMENTS
           or documents >= MAX_DOCUMENTS or chars >= MAX_CHARS)
 
@@ -123,29 +115,29 @@ def is_full(chars: int, documents: int) -> bool:
 class Survey:
   """Learns a corpus's blocks from the sizes of its documents, in one pass.
 
-  It keeps a few numbers of each block, and of the last 1 % of documents: which
-  documents those are is known only at the end.
+  It keeps a few numbers for each block and for each of the last 1 % of
+  documents, because only the end of the corpus shows which are held out.
   """
 
   def __init__(self):
     self.num_documents = self.num_chars = 0
-    self._closed = []  # Blocks as if nothing were held out.
+    self._closed = []  # Finished blocks.
     self._chars = self._start = 0
     self._mark, self._from, self._position = None, 0, 0
-    self._tail = deque()  # Of documents that may be held out: see `add`.
+    self._tail = deque()  # Arguments of `add` that may be held out.
 
   def add(self, chars: int, position: int = 0,
           mark: tuple[int, ...] | None = None) -> None:
-    """Adds the next document; `position` is the corpus's after it."""
+    """Adds the next document; `position` is the corpus's after reading it."""
     self.num_documents += 1
     self.num_chars += chars
     self._tail.append((chars, position, mark))
-    # The share held out moves to the right as documents come, never back.
+    # A document that has left the tail never returns to it.
     while len(self._tail) > num_held_out(self.num_documents):
       self._settle('train', *self._tail.popleft())
 
   def _settle(self, split: str, chars: int, position: int, mark) -> None:
-    """Counts the next document in order to that split."""
+    """Assigns the next document to a split."""
     stop = self.num_documents - len(self._tail)
     if stop - 1 == self._start:
       self._mark = mark
@@ -162,7 +154,7 @@ class Survey:
     self._start, self._chars, self._from = stop, 0, self._position
 
   def blocks(self) -> list[Block]:
-    """All blocks in order; call it once, after the last document."""
+    """Returns all blocks in order; call it once, after the last document."""
     if self.num_documents == 1:
       (chars, position, mark), = self._tail
       return [Block('train', 0, 1, chars, 'head', position, mark),
@@ -184,8 +176,8 @@ def read_blocks(documents: Iterator[str], blocks: Sequence[Block],
   """Yields each of some blocks, in order, with its documents.
 
   Args:
-    documents: those of a corpus from the `first` on.
-    to_the_end: whether the last block ends with the corpus.
+    documents: the documents of a corpus, from index `first` on.
+    to_the_end: whether the last block is at the end of the corpus.
 
   Raises:
     Changed: the documents are not those that were surveyed.
@@ -193,12 +185,11 @@ def read_blocks(documents: Iterator[str], blocks: Sequence[Block],
   documents = iter(documents)
   texts = []
   for block in blocks:
-    # The tail is the head's document again.
+    # The tail of a single document has the same document as its head.
     if not (texts and block.start < first):
-      for _ in zip(range(block.start - first), documents):
-        pass
-      texts = [text for _, text in zip(range(block.stop - block.start),
-                                       documents)]
+      skipped = max(0, block.start - first)
+      texts = list(itertools.islice(
+          documents, skipped, skipped + block.stop - block.start))
       first = block.stop
     if (len(texts), sum(map(len, texts))) != (
         block.stop - block.start, block.chars):
@@ -210,27 +201,27 @@ def read_blocks(documents: Iterator[str], blocks: Sequence[Block],
 
 @dataclasses.dataclass(frozen=True)
 class Surveyed:
-  """What the first pass over a corpus learned, and the seconds it took."""
+  """What the first pass over a corpus has found, and the seconds it took."""
   blocks: list[Block]
   counts: Counter
   seconds: float
 
 
 class Surveys:
-  """The survey of each corpus, made when it is first asked for."""
+  """The surveys of corpora, each made when it is first needed."""
 
   def __init__(self, cache_dir: str, progress: bool, only_kept: bool = False):
-    """With `only_kept`, a corpus whose survey is not kept is an error."""
+    """With `only_kept` a survey that is not in the cache is an error."""
     self._folder = os.path.join(cache_dir, 'surveys')
     self._progress, self._only_kept = progress, only_kept
     self._known = {}
 
   def __call__(self, corpus) -> list[Block]:
-    """The blocks of a corpus."""
+    """Returns the blocks of a corpus."""
     return self.of(corpus).blocks
 
   def of(self, corpus) -> Surveyed:
-    """The survey of a corpus; wrong text, or none, is an InputError."""
+    """Returns the survey of a corpus; InputError if it has wrong or no text."""
     if corpus.name not in self._known:
       self._known[corpus.name] = self._find(corpus)
     return self._known[corpus.name]
@@ -244,8 +235,8 @@ class Surveys:
     found = _read_survey(path)
     if found is None and self._only_kept:
       raise InputError(
-          f'{corpus.name}: not prepared, or another text was, or this machine '
-          f'sees other files: nothing in {self._folder} is of '
+          f'{corpus.name}: it is not prepared, or its text has changed, or '
+          f'this machine sees other files: {self._folder} has no survey of '
           f'{", ".join(corpus.files[:3])} as it is now.')
     if found is None:
       found = self._survey(corpus)
@@ -263,7 +254,7 @@ class Surveys:
     survey, literals, num_bytes = Survey(), 0, 0
     missing = getattr(corpus, 'missing', ())
     if missing and self._progress:
-      say(f'{corpus.name}: not installed, so without: {", ".join(missing)}.')
+      say(f'{corpus.name}: without {", ".join(missing)}, not installed.')
     with progress_bar(corpus.size, 'B', f'{corpus.name}: reading',
                       self._progress) as shown:
       for text in corpus.documents():
@@ -285,7 +276,7 @@ class Surveys:
 
 
 def _read_survey(path: str) -> Surveyed | None:
-  """The survey that was kept; None: there is none that can be used."""
+  """Reads a survey from the cache; None if there is no usable one."""
   try:
     with files.open(path) as f:
       values = json.load(f)

@@ -1,7 +1,7 @@
-"""Documents: what `data.corpora` names, and what is left out of it on purpose.
+"""Documents: the corpora that `data.corpora` names, and their cleaning.
 
-A kind of file is a row of `READERS`. `corpora_of` finds the corpora of a
-config; each has a name, files, and a fingerprint, and gives its documents in a
+Each kind of file is a row of `READERS`. `corpora_of` finds the corpora of a
+config. A corpus has a name, files and a fingerprint, and its documents have a
 fixed order.
 """
 
@@ -15,6 +15,9 @@ import inspect
 import os
 import re
 import sys
+import traceback
+
+import numpy as np
 
 from robertax import files
 from robertax.config import DataConfig
@@ -22,7 +25,7 @@ from robertax.corpus.readers import PACKINGS, Reader, Reading, saved_files
 from robertax.errors import InputError, unknown
 from robertax.tables import Table
 
-# By a file's ending; each row is a `Reader`.
+# The keys are endings of file names; each row is a `Reader`.
 READERS = Table({
     '.txt': 'robertax.corpus.readers:TXT',
     '.jsonl': 'robertax.corpus.readers:JSONL',
@@ -34,14 +37,14 @@ READERS = Table({
 INVALID_UTF8 = ('error', 'replace')
 TFDS = 'tfds:'  # Before a data set's name or folder.
 CLEANING_VERSION = 1  # Raised whenever other documents would remain.
-_HASH_BYTES = 16  # Two of 10^12 documents agree by chance once in 10^14.
-_BUCKET = 2  # Bytes of a hash that say where the others are kept.
-# Parts of a dump: enwiki-20260101-pages-articles1.xml-p1p41242.bz2
+_HASH_BYTES = 16  # Among 10^12 documents two collide with chance 10^-14.
+_BUCKET = 2  # The bytes of a hash that select its bucket.
+# Parts of a dump have names like enwiki-20260101-pages-articles1.xml-p1p41.bz2
 _SHARD_NUMBER = re.compile(r'(?<=\.xml)-p\d+p\d+$')
 
 
 def reader_of(path: str) -> Reader | None:
-  """The row of `READERS` for a file's name; None: there is none."""
+  """Returns the row of `READERS` for a file's name, if any."""
   name, packing = path, ''
   if path.endswith(PACKINGS):
     name, _, packing = path.rpartition('.')
@@ -53,25 +56,21 @@ class Corpus:
   """The documents of one file, or of the files of one folder.
 
   Attributes:
-    name: what metrics and folders call it.
+    name: its name in metrics and folders.
     files: paths, in reading order.
-    counts: filled by `documents`: `empty_documents` (nothing but space) were
-      skipped, `replaced_bytes` became U+FFFD, and what each reader counts.
-    size, position: bytes of the files, and how many of them were read.
-    mark: (file, number in it) of the document that was given last; reading can
-      begin at a mark.
+    counts: filled by `documents`: the `empty_documents` (only space) that were
+      skipped, the `replaced_bytes` that became U+FFFD, and the reader's counts.
+    size, position: bytes of the files, and how many of them have been read.
+    mark: (file, index in it) of the last document; reading can start there.
   """
 
   def __init__(self, name: str, sources: list[str], text_field: str = 'text',
                invalid_utf8: str = 'error'):
     if invalid_utf8 not in INVALID_UTF8:
       raise unknown('value of data.invalid_utf8', invalid_utf8, INVALID_UTF8)
-    self.name = name
-    self.files = sources
-    self.counts = Counter()
+    self.name, self.files, self.counts = name, sources, Counter()
     self.size = sum(files.stat(path).size for path in self.files)
-    self.position = 0
-    self.mark = 0, 0
+    self.position, self.mark = 0, (0, 0)
     self._text_field = text_field
     self._replace = invalid_utf8 == 'replace'
     self._versions = sorted({
@@ -79,17 +78,17 @@ class Corpus:
         for version in reader_of(path).versions(path)})
 
   def fingerprint(self) -> str:
-    """A hash of paths, sizes, modification times and package versions."""
+    """Hashes paths, sizes, modification times and package versions."""
     facts = [(files.absolute(path), *files.stat(path)) for path in self.files]
     return files.json_hash([facts, self._text_field, self._replace,
                             *([self._versions] if self._versions else [])])
 
   def documents(self, mark: tuple[int, int] = (0, 0)) -> Iterator[str]:
-    """Reads the documents, one in memory at a time, with Unix line ends.
+    """Yields the documents, one in memory at a time, with Unix line ends.
 
     Args:
-      mark: of the document to begin with. Files before its own are not opened;
-        `counts` are those of what was read.
+      mark: the mark of the first document. Earlier files are not opened, and
+        `counts` has only what was read.
 
     Raises:
       InputError: wrong text, with the file and the line, row or record.
@@ -117,11 +116,7 @@ class Corpus:
 
 
 def corpora_of(data: DataConfig) -> list:
-  """The corpora of a config's `data` section, cleaned as it says.
-
-  Raises:
-    InputError: as `resolve`; a filter that is no function.
-  """
+  """Finds the corpora of a config, as `resolve` does, and cleans them."""
   found = resolve(data.corpora, data.text_field, data.invalid_utf8, data.split,
                   data.tfds_dir)
   filters = filters_of(data.document_filter, [corpus.name for corpus in found])
@@ -135,12 +130,12 @@ def resolve(corpora: str, text_field: str = 'text',
   """Finds the corpora that `data.corpora` names; arguments as in DataConfig.
 
   Returns:
-    `Corpus`, `TfdsText` or `PythonDocs` objects, in the order given. A file's
-    corpus is called as the file up to its first dot, one of TFDS as the data
-    set, with its config where another config of it is there too.
+    `Corpus`, `TfdsText` or `PythonDocs` objects, in the given order. The name
+    of a corpus is that of its file or folder up to the first dot, or of the
+    TFDS data set, with its config if there are several configs of one.
 
   Raises:
-    InputError: nothing there, nothing readable, or two of one name.
+    InputError: a corpus is missing or not readable, or two have one name.
   """
   found = []
   for item in filter(None, (part.strip() for part in corpora.split(','))):
@@ -158,7 +153,7 @@ def resolve(corpora: str, text_field: str = 'text',
     raise InputError('data.corpora is empty: name a file, a folder, a '
                      'glob, tfds:NAME, or python, the embedded text.')
   called = Counter(corpus.name for corpus in found)
-  for corpus in found:  # Parts of one data set, such as c4's.
+  for corpus in found:  # There may be several configs of one TFDS data set.
     if called[corpus.name] > 1 and getattr(corpus, 'config', ''):
       corpus.name = f'{corpus.name}-{corpus.config}'
   places = {}
@@ -174,9 +169,10 @@ def resolve(corpora: str, text_field: str = 'text',
 
 
 def _files_of(item: str, split: str) -> list[tuple[str, list[str]]]:
-  """(name, files) of each corpus that one item of data.corpora means."""
+  """Returns the name and files of each corpus that an item names."""
   path = item if files.is_remote(item) else os.path.expanduser(item)
-  if files.isdir(path):
+  is_folder = files.isdir(path)
+  if is_folder:
     found = saved_files(path, split)
     if found is None:
       found = sorted(
@@ -187,9 +183,7 @@ def _files_of(item: str, split: str) -> list[tuple[str, list[str]]]:
     if not found:
       raise InputError(f'data.corpora: the folder {path} holds no file ending '
                        f'in {_endings()}.')
-    return [(_corpus_name(os.path.basename(files.absolute(path).rstrip('/')),
-                          path), _readable(found))]
-  if files.exists(path):
+  elif files.exists(path):
     found = [path]
   elif glob.has_magic(path):
     found = [f for f in files.glob(path) if not files.isdir(f)]
@@ -198,34 +192,30 @@ def _files_of(item: str, split: str) -> list[tuple[str, list[str]]]:
   else:
     raise InputError(f'data.corpora: {path} does not exist.')
   for file in found:
-    if not reader_of(file):
+    if not is_folder and not reader_of(file):
       raise InputError(f'data.corpora: {file}: a text file ends in '
                        f'{_endings()}.')
-  return [(_corpus_name(os.path.basename(file), file), [file])
-          for file in _readable(found)]
+    if not files.is_remote(file) and not os.access(file, os.R_OK):
+      raise InputError(f'data.corpora: no permission to read {file}.')
+  if is_folder:
+    return [(_corpus_name(files.absolute(path).rstrip('/')), found)]
+  return [(_corpus_name(file), [file]) for file in found]
 
 
 def _endings() -> str:
-  """The endings of files that are read, for messages."""
+  """Lists the endings of files that can be read, for messages."""
   packed = [ending for ending, reader in READERS.items() if reader.packed]
   plain = [ending for ending in READERS if ending not in packed]
   return (f'{", ".join(packed)} (each also {", ".join(PACKINGS)}), '
           f'{", ".join(plain)}')
 
 
-def _corpus_name(base: str, path: str) -> str:
-  name = base.split('.')[0]
+def _corpus_name(path: str) -> str:
+  name = os.path.basename(path).split('.')[0]
   if not name:
-    raise InputError(f'data.corpora: {path}: a corpus is named by what stands '
-                     'before the first dot, and here nothing does: rename it.')
+    raise InputError(f'data.corpora: {path}: the part before the first dot '
+                     'names a corpus, and here it is empty: rename it.')
   return name
-
-
-def _readable(candidates: list[str]) -> list[str]:
-  for file in candidates:
-    if not files.is_remote(file) and not os.access(file, os.R_OK):
-      raise InputError(f'data.corpora: no permission to read {file}.')
-  return candidates
 
 
 def _unreadable(error: OSError):
@@ -233,35 +223,29 @@ def _unreadable(error: OSError):
                    f'{error.strerror}.') from error
 
 
-# Cleaning leaves documents out on purpose, and counts them. All of it is off by
-# default: the paper says nothing of it. A `Cleaned` corpus stands for the one
-# it wraps, so every pass reads the same documents, and the last 1 % of those
-# that remain is held out.
-
-
 @dataclasses.dataclass(frozen=True)
 class Cleaning:
-  """What is left out of one corpus; attributes as in DataConfig."""
+  """What to leave out of a corpus, as in DataConfig: nothing by default."""
   drop_duplicates: bool = False
   min_document_chars: int = 0
   document_filter: str = ''
 
   def of(self, corpus):
-    """The corpus, cleaned; itself where nothing is to be left out."""
+    """Returns the corpus, wrapped if there is something to leave out."""
     return corpus if self == Cleaning() else Cleaned(corpus, self)
 
 
 class Cleaned:
   """A corpus without what a `Cleaning` leaves out; used as a `Corpus`.
 
-  The filter comes first, which may change a document, then the length, then the
-  duplicates, of which the first one stays: so a document is compared as it
+  All passes read it instead of the corpus, and 1 % of what remains is held out.
+  The filter, which may change a document, comes before the length and the
+  duplicates, of which the first one stays. So documents are compared as they
   would be learned from.
 
   Attributes:
-    counts: besides the corpus's own `filtered_documents`, `edited_documents`
-      (the filter gave another text), `too_short_documents` and
-      `duplicate_documents`.
+    counts: also has `filtered_documents`, `edited_documents` (the filter gave
+      another text), `too_short_documents` and `duplicate_documents`.
   """
 
   def __init__(self, corpus, cleaning: Cleaning):
@@ -274,17 +258,17 @@ class Cleaned:
       self._filter = load_filter(cleaning.document_filter)
       self._facts += [cleaning.document_filter, source_hash(self._filter)]
 
-  mark = None  # Reading cannot begin in the middle: all before must be seen.
+  mark = None  # Duplicates are found only by reading from the beginning.
 
   def __getattr__(self, name: str):
     return getattr(self._corpus, name)  # Name, files, counts, position, ...
 
   def fingerprint(self) -> str:
-    """A hash of the corpus, the switches, and the filter's source file."""
+    """Hashes the corpus, the switches, and the filter's source file."""
     return files.json_hash([self._corpus.fingerprint(), self._facts])
 
   def documents(self) -> Iterator[str]:
-    """The documents that remain; an error of the filter is an InputError."""
+    """Yields what remains; an error of the filter is an InputError."""
     seen = Seen() if self._cleaning.drop_duplicates else None
     least = self._cleaning.min_document_chars
     for number, text in enumerate(self._corpus.documents(), 1):
@@ -298,34 +282,27 @@ class Cleaned:
         yield text
 
   def _filtered(self, text: str, number: int) -> str | None:
-    name = self._cleaning.document_filter
-    where = f'{self.name}: document {number} ({text[:40]!r}...)'
+    where = (f'{self.name}: document {number} ({text[:40]!r}...): '
+             f'data.document_filter={self._cleaning.document_filter}')
     try:
       answer = self._filter(text)
     except Exception as e:
-      place = ''
-      if e.__traceback__.tb_next:
-        last = e.__traceback__
-        while last.tb_next:
-          last = last.tb_next
-        place = f' at {last.tb_frame.f_code.co_filename}:{last.tb_lineno}'
-      raise InputError(f'{where}: data.document_filter={name}: '
-                       f'{type(e).__name__}: {e}{place}') from e
+      *inside, last = traceback.extract_tb(e.__traceback__)
+      place = f' at {last.filename}:{last.lineno}' if inside else ''
+      raise InputError(f'{where}: {type(e).__name__}: {e}{place}') from e
     if isinstance(answer, str) and answer.strip():
       try:
         answer.encode()
       except UnicodeEncodeError as e:
-        raise InputError(f'{where}: data.document_filter={name} gave text that '
-                         f'is no UTF-8: {e}') from e
+        raise InputError(f'{where} gave text that is not UTF-8: {e}') from e
       self.counts['edited_documents'] += answer != text
       return answer
     if answer is None or isinstance(answer, str):
-      answer = False  # A text that is empty, or nothing but space.
-    if type(answer).__name__ not in ('bool', 'bool_'):  # NumPy's too.
+      answer = False  # The text is empty, or only space.
+    if not isinstance(answer, bool | np.bool_):
       raise InputError(
-          f'{where}: data.document_filter={name} gave '
-          f'{type(answer).__name__}: True or a text keeps the document, False '
-          'or None leaves it out.')
+          f'{where} gave {type(answer).__name__}: True or a text keeps the '
+          'document, False or None leaves it out.')
     if answer:
       return text
     self.counts['filtered_documents'] += 1
@@ -333,17 +310,17 @@ class Cleaned:
 
 
 class Seen:
-  """A set of texts, by hashes, in about 16 bytes a text and 4 MB.
+  """A set of hashes of texts, which takes about 16 bytes a text and 4 MB.
 
-  The hashes stand one behind another in 65,536 buckets, and are looked for by
-  `bytearray.find`. A Python set would take 100 bytes a text.
+  The hashes are back to back in 65,536 buckets, which `bytearray.find`
+  searches. A Python set would take 100 bytes a text.
   """
 
   def __init__(self):
     self._buckets = [None] * (1 << 8 * _BUCKET)
 
   def add(self, text: str) -> bool:
-    """Adds a text, and says whether it was there before."""
+    """Adds a text; returns whether it was in the set before."""
     key = hashlib.blake2b(text.encode(), digest_size=_HASH_BYTES).digest()
     number, rest = int.from_bytes(key[:_BUCKET], 'big'), key[_BUCKET:]
     bucket = self._buckets[number]
@@ -351,7 +328,7 @@ class Seen:
       self._buckets[number] = bytearray(rest)
       return False
     place = bucket.find(rest)
-    while place % len(rest) and place >= 0:  # Across two hashes: none.
+    while place % len(rest) and place >= 0:  # This match spans two hashes.
       place = bucket.find(rest, place + 1)
     if place >= 0:
       return True
@@ -360,15 +337,14 @@ class Seen:
 
 
 def filters_of(document_filter: str, corpora: Sequence[str]) -> list[str]:
-  """The filter of each corpus.
+  """Returns the filter of each corpus.
 
   >>> filters_of('f:english', ['books', 'news'])
   ['f:english', 'f:english']
   >>> filters_of('news=f:english,stories=f:told', ['books', 'news', 'stories'])
   ['', 'f:english', 'f:told']
 
-  Raises:
-    InputError: a part names no corpus, or one that has a filter already.
+  A part that names no corpus, or one that has a filter, is an InputError.
   """
   if '=' not in document_filter:
     return [document_filter] * len(corpora)
@@ -377,27 +353,27 @@ def filters_of(document_filter: str, corpora: Sequence[str]) -> list[str]:
     name, _, one = (word.strip() for word in part.partition('='))
     if name not in corpora or name in found or not one:
       raise InputError(
-          f'data.document_filter={document_filter!r}: {part!r} is none of '
-          'CORPUS=module:function, each corpus once; they are '
+          f'data.document_filter={document_filter!r}: {part!r} is not '
+          'CORPUS=module:function with another corpus in each part; they are '
           f'{", ".join(corpora)}.')
     found[name] = one
   return [found.get(name, '') for name in corpora]
 
 
 def load_filter(name: str) -> Callable:
-  """The function that `module:function` names, or an InputError."""
-  module, colon, function = name.partition(':')
-  if not (module and colon and function):
-    raise InputError(f'data.document_filter={name!r}: module:function, such as '
-                     'my_filters:is_english, a function of a text that gives '
-                     'True or False.')
+  """Imports `module:function`; InputError if there is no such function."""
+  module, _, function = name.partition(':')
+  if not (module and function):
+    raise InputError(f'data.document_filter={name!r}: expected '
+                     'module:function, such as my_filters:is_english, a '
+                     'function of a text that returns True or False.')
   try:
     found = importlib.import_module(module)
   except ImportError as e:
     raise InputError(
-        f'data.document_filter={name!r}: cannot import {module}: {e}. It is '
-        f'looked for in {sys.path[0] or "the current folder"} and where '
-        'packages are installed.') from e
+        f'data.document_filter={name!r}: cannot import {module}: {e}. It must '
+        f'be in {sys.path[0] or "the current folder"} or where packages are '
+        'installed.') from e
   try:
     for part in function.split('.'):
       found = getattr(found, part)
@@ -414,13 +390,13 @@ def load_filter(name: str) -> Callable:
 
 
 def source_hash(function: Callable) -> str:
-  """A hash of the Python file of a function; an InputError if there is none."""
+  """Hashes the Python file of a function; InputError if there is none."""
   try:
     path = inspect.getsourcefile(inspect.unwrap(function))
     with open(path, 'rb') as f:
       return hashlib.sha256(f.read()).hexdigest()
   except (TypeError, OSError) as e:
     raise InputError(
-        f'data.document_filter: {function!r} has no Python source file, and '
-        'records are told apart by it: wrap it in a function of your own.'
-        ) from e
+        f'data.document_filter: {function!r} has no Python source file, which '
+        'the name of the records depends on: wrap it in a function of your '
+        'own.') from e

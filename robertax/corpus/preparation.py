@@ -1,73 +1,53 @@
-"""Preparation: corpora become records, on this machine or by Apache Beam.
+"""Preparation: corpora become records, on this machine or with Apache Beam.
 
 A first pass over the text learns its blocks (blocks.py), and a tokenizer is
-read or trained. A second pass tokenizes the blocks into a store (tokens.py), a
-third packs the store into records (shards.py). Each pass goes on from what is
-finished, by whomever. A folder of records is finished when its manifest is
-there, and `verify_prepared` says whether it still is what was written.
+read or trained. A second pass tokenizes the blocks into a store (tokens.py),
+and a third packs the store into records (shards.py). Each pass skips what is
+already finished. `verify_prepared` checks that the files are still as they were
+written.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
+import functools
 import glob
+import itertools
 import os
 import re
 import threading
 import time
 
-from robertax import errors, files
+from robertax import errors, files, text
 from robertax.config import DataConfig, TokenizerConfig
-from robertax.corpus import records, shards, tokens
+from robertax.corpus import records, shards, tokens, workers
 from robertax.corpus.blocks import Surveys, part_of
 from robertax.corpus.documents import corpora_of
 from robertax.corpus.formats import FORMATS
-from robertax.corpus.records import (
-    MANIFEST,
-    PAIR_FIELDS,
-    ROW_FIELDS,
-    SPLITS,
-    Manifest,
-    Split,
-    split_names,
-    writing_records,
-)
+from robertax.corpus.records import Manifest, Split, writing_records
 from robertax.corpus.sentences import SPLITTERS
-from robertax.corpus.shards import part_name, read_entry
-from robertax.corpus.workers import (
-    Job,
-    available_cores,
-    fill_records,
-    fill_tokens,
-    jobs_of,
-)
+from robertax.corpus.workers import Job, fill_records, fill_tokens
 from robertax.errors import InputError, unknown
 from robertax.files import DAMAGE_ADVICE, Checksum, Damage, find_damage, locked
 from robertax.progress import progress_bar, say
-from robertax.text import (
-    Tokenizer,
-    check,
-    load,
-    train_byte_bpe,
-    train_wordpiece,
-)
+from robertax.text import Tokenizer
 
 # Raised whenever the same corpora would train another tokenizer.
 TRAINING_VERSION = 1
 MAX_TRAINING_CHARS = 256_000_000
-SHORTEST = 8  # Tokens; below, there is hardly anything to predict from.
+SHORTEST = 8  # Tokens; shorter rows have hardly anything to predict from.
 STAGES = ('reading', 'splitting', 'tokenizing', 'packing', 'writing')
-OUR_FILES = (MANIFEST, '.lock')
+OUR_FILES = (records.MANIFEST, '.lock')
 INSTALL = ("--beam needs the package apache-beam: pip install "
            "'apache-beam==2.77.0', or '.[beam]' in robertax's folder.")
 
 
 def _tokenizer_path(config: TokenizerConfig, corpora: list, sentences: str,
                     cache_dir: str) -> str:
-  """Where the tokenizer trained on these corpora is kept."""
+  """Returns the path of the tokenizer that is trained on these corpora."""
   facts = [TRAINING_VERSION, MAX_TRAINING_CHARS, config.vocab_size, sentences,
            [corpus.fingerprint() for corpus in corpora]]
-  if config.kind != 'byte_bpe':  # Kept byte_bpe tokenizers keep their names.
+  if config.kind != 'byte_bpe':  # Older byte_bpe tokenizers keep their names.
     facts += [config.kind, config.lowercase]
   name = files.json_hash(facts)[:16]
   return os.path.join(cache_dir, 'tokenizers', name, 'tokenizer.json')
@@ -76,17 +56,15 @@ def _tokenizer_path(config: TokenizerConfig, corpora: list, sentences: str,
 def tokenizer_for(config: TokenizerConfig, corpora: list, surveys: Surveys,
                   sentences: str, cache_dir: str, progress: bool = True,
                   only_kept: bool = False) -> tuple[Tokenizer, str]:
-  """The tokenizer of a config, read or trained, and the path of its file.
+  """Reads or trains the tokenizer of a config; also returns its file's path.
 
-  One is trained on the sentences of the training documents, which it will
-  encode, and kept in `cache_dir`; with `only_kept`, none is trained.
-
-  Raises:
-    InputError: an unknown kind, a wrong file, a vocabulary that is too small.
+  It is trained on the sentences of the training documents and kept in
+  `cache_dir`; with `only_kept` a missing one is an InputError, as are a wrong
+  file, an unknown kind and too small a vocabulary.
   """
   if config.path:
-    return load(config.path, config.lowercase), config.path
-  check(config)
+    return text.load(config.path, config.lowercase), config.path
+  text.check(config)
   path = _tokenizer_path(config, corpora, sentences, cache_dir)
   if only_kept and not files.exists(path):
     raise InputError(f'no tokenizer was trained on these corpora: {path} does '
@@ -95,16 +73,14 @@ def tokenizer_for(config: TokenizerConfig, corpora: list, surveys: Surveys,
     if not files.exists(path):
       share = _training_plan(corpora, surveys)[2]
       if share < 1:
-        say(f'The tokenizer is trained on {share:.1%} of the text, documents '
-            'taken evenly.')
-
-      def texts():  # WordPiece goes through it twice.
-        return _training_texts(corpora, surveys, SPLITTERS[sentences], progress)
-
+        say(f'The tokenizer is trained on {share:.1%} of the text, on '
+            'documents that are spread evenly over it.')
+      texts = functools.partial(_training_texts, corpora, surveys,
+                                SPLITTERS[sentences], progress)
       tokenizer = (
-          train_byte_bpe(texts(), config.vocab_size)
+          text.train_byte_bpe(texts(), config.vocab_size)
           if config.kind == 'byte_bpe' else
-          train_wordpiece(texts, config.vocab_size, config.lowercase))
+          text.train_wordpiece(texts, config.vocab_size, config.lowercase))
       if tokenizer.vocab_size < config.vocab_size:
         say(f'The text gives a vocabulary of {tokenizer.vocab_size:,} only, '
             f'{config.vocab_size:,} were asked for.')
@@ -112,34 +88,34 @@ def tokenizer_for(config: TokenizerConfig, corpora: list, surveys: Surveys,
         files.makedirs(os.path.dirname(path))
         tokenizer.save(path)
     try:
-      return load(path), path
+      return text.load(path), path
     except InputError as e:
       raise InputError(f'{e} Delete that file: it is trained again.') from e
 
 
 def _training_texts(corpora, surveys, split, progress) -> Iterator[list[str]]:
-  """Sentences of the training documents, a list a document.
+  """Yields the sentences of each training document.
 
-  Of more than MAX_TRAINING_CHARS a part is taken: documents, evenly from
-  beginning to end.
+  Of more than MAX_TRAINING_CHARS it takes documents spread evenly over them.
   """
   heads, total, share = _training_plan(corpora, surveys)
   seen = taken = 0
   with progress_bar(total, 'char', 'tokenizer: reading', progress) as shown:
     for corpus, blocks in zip(corpora, heads):
       part = blocks[0].part
-      for _, text in zip(range(blocks[-1].stop), corpus.documents()):
-        seen += len(text)
-        shown.update(len(text))
-        if taken <= share * seen - len(text) * share or share == 1:
-          taken += len(text)
-          yield part_of(split(text), part)
+      for document in itertools.islice(corpus.documents(), blocks[-1].stop):
+        size = len(document)
+        seen += size
+        shown.update(size)
+        if taken <= share * seen - size * share or share == 1:
+          taken += size
+          yield part_of(split(document), part)
   if progress:
     say('tokenizer: learning from it')
 
 
 def _training_plan(corpora, surveys) -> tuple[list, int, float]:
-  """Training blocks of each corpus, their characters, the share to use."""
+  """Returns each corpus's training blocks, their characters, the share used."""
   heads = [[block for block in surveys(corpus) if block.split == 'train']
            for corpus in corpora]
   total = sum(block.chars for blocks in heads for block in blocks)
@@ -147,9 +123,9 @@ def _training_plan(corpora, surveys) -> tuple[list, int, float]:
 
 
 def finish_records(job: Job, seconds: float) -> Manifest:
-  """Writes what a folder of finished shards lacks, the manifest last."""
+  """Completes a folder of finished shards, and writes its manifest last."""
   started = time.monotonic()
-  entries = [(shard, read_entry(job.folder, shard, job.forms))
+  entries = [(shard, shards.read_entry(job.folder, shard, job.forms))
              for shard in job.shards()]
   splits = _split_counts(job, entries)
   counts, sums = Counter(job.survey.counts), {}
@@ -161,15 +137,14 @@ def finish_records(job: Job, seconds: float) -> Manifest:
     sums |= files.checksums_from_json(entry['checksums'])
   if 'array_record' in job.forms:
     sums |= files.checksums(job.folder, records.write_tfds_metadata(
-        job.folder, splits, PAIR_FIELDS if job.recipe.pair_law else ROW_FIELDS))
+        job.folder, splits, records.PAIR_FIELDS if job.recipe.pair_law else
+        records.ROW_FIELDS))
   if 'memmap' in job.forms:
-    parts = {name: [part_name(shard, name) for shard, _ in entries
-                    if name in split_names(shard.split, job.duplicates)]
-             for name in splits}
     for name in splits:
-      sums |= shards.join_arrays(job.folder, name, parts[name],
-                                 job.recipe.dtype)
-      for part in parts[name]:
+      parts = [shards.part_name(shard, name) for shard, _ in entries
+               if name in records.split_names(shard.split, job.duplicates)]
+      sums |= shards.join_arrays(job.folder, name, parts, job.recipe.dtype)
+      for part in parts:
         for file in shards.array_names(part):
           sums.pop(file, None)
     sums |= shards.finish_arrays(job.folder, list(splits))
@@ -192,18 +167,18 @@ def finish_records(job: Job, seconds: float) -> Manifest:
 
 
 def _split_counts(job: Job, entries: list) -> dict[str, Split]:
-  """The counts of each split, summed over its shards."""
+  """Sums the counts of each split over its shards."""
   splits = {}
-  for split in SPLITS:
+  for split in records.SPLITS:
     own = [entry for shard, entry in entries if shard.split == split]
-    for name in split_names(split, job.duplicates):
+    for name in records.split_names(split, job.duplicates):
       parts = [entry['splits'][name] for entry in own]
       total = sum(map(Counter, parts), Counter())
       if not total['num_records']:
         raise InputError(
             f'{job.corpus.name}: its text is too short to split: nothing is '
-            f'left for {"evaluation" if name == "eval" else "training"}. Two '
-            'sentences are the least.')
+            f'left for {"evaluation" if name == "eval" else "training"}. It '
+            'needs at least two sentences.')
       splits[name] = Split(**total, shard_lengths=tuple(
           part['num_records'] for part in parts))
   return splits
@@ -214,50 +189,44 @@ def add_forms(manifest: Manifest, forms: Sequence[str]) -> Manifest:
   if 'memmap' not in forms or 'memmap' in manifest.forms:
     return manifest
   sums = shards.arrays_from_records(manifest)
-  # Without checksums, it was prepared before there were any.
-  sums = manifest.checksums | sums if manifest.checksums else {}
   manifest = dataclasses.replace(
-      manifest, forms=(*manifest.forms, 'memmap'), checksums=sums)
+      manifest, forms=(*manifest.forms, 'memmap'),
+      # Old records without checksums get none.
+      checksums=manifest.checksums and manifest.checksums | sums)
   manifest.write()
   return manifest
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-  """What `prepare` returns.
-
-  Attributes:
-    tokenizer: the tokenizer of the records.
-    manifests: one a corpus, in the order of data.corpora.
-    tokenizer_path: the file or folder that the tokenizer was read from.
-  """
+  """The prepared records, one manifest for each of data.corpora, in order."""
   tokenizer: Tokenizer
   manifests: list[Manifest]
-  tokenizer_path: str
+  tokenizer_path: str  # The file or folder that the tokenizer was read from.
 
 
 def default_cache_dir() -> str:
-  """Where records are kept if data.cache_dir is empty."""
+  """Returns the folder that is used if data.cache_dir is empty."""
   base = os.environ.get('XDG_CACHE_HOME') or os.path.join('~', '.cache')
   return os.path.join(os.path.expanduser(base), 'robertax')
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """What there is to do: a job for each corpus, all with one tokenizer."""
+  """A job for each corpus, all with one tokenizer."""
   tokenizer: Tokenizer
   tokenizer_path: str
   jobs: list[Job]
-  forms: tuple[str, ...]  # Those of the jobs, and what is made of these.
+  forms: tuple[str, ...]  # Those of the jobs, and those made from them later.
 
 
 def plan(data: DataConfig, tokenizer_config: TokenizerConfig, *, out: str = '',
          memmap: bool = False, vocab_size: int = 0, progress: bool = True,
          only_kept: bool = False) -> Plan:
-  """Checks the config, surveys all text that is not prepared, and plans.
+  """Checks the config, surveys all text that is not prepared, and makes jobs.
 
-  Arguments and errors are those of `prepare`. With `only_kept`, no text is read
-  and no tokenizer trained: what an earlier plan did not keep is an error.
+  Arguments and errors are those of `prepare`. With `only_kept` no text is read
+  and no tokenizer is trained; it is an error if an earlier plan left none.
   """
   for name, table in (('format', FORMATS), ('sentences', SPLITTERS)):
     if getattr(data, name) not in table:
@@ -267,9 +236,9 @@ def plan(data: DataConfig, tokenizer_config: TokenizerConfig, *, out: str = '',
                      f'{SHORTEST} would do.')
   if data.workers < 0:
     raise InputError(f'data.workers={data.workers}: a number of processes, or '
-                     '0 for one a core, would do.')
+                     '0 for one per core, would do.')
   cache = files.absolute(out or data.cache_dir or default_cache_dir())
-  # Without array_record there is one form only, and it is always made.
+  # Without array_record only one form can be made.
   forms = ['array_record'] if records.array_record_module() else []
   if memmap or data.backend == 'numpy' or not forms:
     forms.append('memmap')
@@ -278,7 +247,7 @@ def plan(data: DataConfig, tokenizer_config: TokenizerConfig, *, out: str = '',
     if 'array_record' not in forms:
       raise InputError(f'{cache}: to prepare records in a remote place needs '
                        'array_record: pip install array-record.')
-    # Arrays cannot be mapped there to be joined: they are made of records.
+    # Remote arrays cannot be mapped and joined, so they are made from records.
     made, forms = ('array_record', 'memmap'), ['array_record']
   corpora = corpora_of(data)
   surveys = Surveys(cache, progress, only_kept)
@@ -289,21 +258,21 @@ def plan(data: DataConfig, tokenizer_config: TokenizerConfig, *, out: str = '',
     raise InputError(
         f'model.vocab_size={vocab_size}, but the tokenizer {path} has '
         f'{tokenizer.vocab_size} ids: 0 takes its number.')
-  return Plan(tokenizer, path, jobs_of(data, corpora, tokenizer, cache,
-                                       tuple(forms), surveys), made)
+  jobs = workers.jobs_of(data, corpora, tokenizer, cache, tuple(forms), surveys)
+  return Plan(tokenizer, path, jobs, made)
 
 
 def prepare(data: DataConfig, tokenizer_config: TokenizerConfig, *,
             out: str = '', memmap: bool = False, vocab_size: int = 0,
             progress: bool = True) -> Prepared:
-  """Prepares what is missing and returns all of it.
+  """Prepares the corpora of a config, except what is prepared already.
 
   Args:
     data, tokenizer_config: sections of a config.
-    out: a folder instead of data.cache_dir.
+    out: a folder to use instead of data.cache_dir.
     memmap: make the memory-mapped form too; data.backend='numpy' implies it.
-    vocab_size: that the tokenizer must have (model.vocab_size); 0: any.
-    progress: show progress bars, and a line a corpus, on stderr.
+    vocab_size: the size that the tokenizer must have; 0 allows any.
+    progress: show progress bars, and a line for each corpus, on stderr.
 
   Raises:
     InputError: whatever is wrong with config, text, tokenizer or disk.
@@ -314,14 +283,13 @@ def prepare(data: DataConfig, tokenizer_config: TokenizerConfig, *,
   for job in planned.jobs:
     with locked(job.folder):
       if not records.is_finished(job.folder):
-        _fill_corpus(job, data.workers or available_cores(), data.keep_tokens,
-                     progress)
+        _fill_corpus(job, data.workers or workers.available_cores(),
+                     data.keep_tokens, progress)
       manifest = Manifest.read(job.folder)
       manifest.check(corpus=job.corpus.name, vocab_size=job.vocab_size,
                      dtype=job.recipe.dtype, **job.facts)
       for name in files.listdir(job.folder) if manifest.checksums else ():
-        # Entries and arrays of shards, which only the making needed, and what
-        # one that was killed has left.
+        # These are entries and arrays of shards, and files of killed processes.
         if name not in manifest.checksums and (
             '-of-' in name or name.endswith('.partial')):
           files.remove(os.path.join(job.folder, name))
@@ -332,7 +300,7 @@ def prepare(data: DataConfig, tokenizer_config: TokenizerConfig, *,
   return Prepared(planned.tokenizer, manifests, planned.tokenizer_path)
 
 
-def _fill_corpus(job: Job, workers: int, keep_tokens: bool,
+def _fill_corpus(job: Job, processes: int, keep_tokens: bool,
                  progress: bool) -> None:
   """Makes the second and third pass over a corpus, and its manifest."""
   started = time.monotonic()
@@ -348,30 +316,23 @@ def _fill_corpus(job: Job, workers: int, keep_tokens: bool,
       if left < whole or len(missing) < whole:
         say(f'{job.corpus.name}: of {whole} shards {whole - len(missing)} '
             f'are tokenized and {whole - left} packed already.')
-    fill_tokens(job, missing, workers, progress)
-    fill_records(job, job.without_records(), workers, progress)
+    fill_tokens(job, missing, processes, progress)
+    fill_records(job, job.without_records(), processes, progress)
     manifest = finish_records(job, time.monotonic() - started)
     if not keep_tokens:
       with writing_records(job.store_folder):
         files.rmtree(job.store_folder)
   if progress:
-    say(describe_seconds(manifest, workers))
-
-
-def describe_seconds(manifest: Manifest, workers: int) -> str:
-  """A line that says where the time of a preparation went.
-
-  Reading, splitting and tokenizing may have been done for another format.
-  """
-  return (f'{manifest.corpus}: {manifest.seconds:.1f} seconds; '
-          + ', '.join(f'{name} {took:.1f}'
-                      for name, took in manifest.stages.items())
-          + (f' (of {workers} processes together)' if workers > 1 else ''))
+    say(f'{manifest.corpus}: {manifest.seconds:.1f} seconds; '
+        + ', '.join(f'{name} {took:.1f}'
+                    for name, took in manifest.stages.items())
+        + (f' (of {processes} processes together)' if processes > 1 else ''))
 
 
 def describe_manifest(manifest: Manifest) -> str:
-  """A line with a corpus's size, and whatever was cut, dropped or wasted."""
-  splits = [manifest.splits[name] for name in SPLITS]
+  """Returns a line with a corpus's size, and what was cut, dropped or wasted.
+  """
+  splits = [manifest.splits[name] for name in records.SPLITS]
   drawn = ('' if manifest.duplicates == 1 else
            f', pairs drawn {manifest.duplicates} times, all counted')
   sizes = ', '.join(
@@ -396,31 +357,27 @@ def verify_files(folder: str, expected: Mapping[str, Checksum],
         yield found
       shown.update(file.size)
   for name in files.listdir(folder):
-    # What is `.partial` nothing reads, and the next preparation removes it.
-    known = name in expected or name in OUR_FILES or name.endswith('.partial')
-    # A store's index says where in its files the blocks are.
-    index = name.removesuffix('.json') + '.tokens' in expected
-    if not known and not index:
+    # Nothing reads a `.partial`, and the next preparation removes it. The index
+    # of a store has no checksum of its own.
+    if not (name in expected or name in OUR_FILES or name.endswith('.partial')
+            or name.removesuffix('.json') + '.tokens' in expected):
       yield Damage(os.path.join(folder, name), None,
                    'not one of the files that were written')
 
 
 def verify_prepared(folders, progress: bool = True) -> bool:
-  """Checks folders of records and stores of tokens, and prints what it finds.
+  """Checks folders of records and stores of tokens, and prints the result.
 
-  Returns:
-    Whether all are what was written. What has no checksums is not.
-
-  Raises:
-    InputError: a folder is of neither kind, or its manifest is damaged.
+  Returns whether all are as they were written, which takes checksums. A folder
+  of neither kind, or with a damaged manifest, is an InputError.
   """
   whole = True
   for folder in folders:
     expected = _expected_files(folder)
     if not expected:
       whole = False
-      print(f'{folder}: prepared before there were checksums, so nothing can '
-            f'be said: {DAMAGE_ADVICE} if in doubt.')
+      print(f'{folder}: it has no checksums, because an old version prepared '
+            f'it, so it cannot be checked: {DAMAGE_ADVICE} if in doubt.')
       continue
     found = list(verify_files(folder, expected, progress))
     for damaged in found:
@@ -434,10 +391,9 @@ def verify_prepared(folders, progress: bool = True) -> bool:
 
 def verify_config(data: DataConfig, tokenizer_config: TokenizerConfig,
                   **options) -> bool:
-  """`verify_prepared` of all records, and tokens where kept, of a config.
+  """Verifies all records of a config, and its tokens if they were kept.
 
-  Raises:
-    InputError: it is not prepared to the end.
+  If the preparation is not finished, it raises an InputError.
   """
   jobs = plan(data, tokenizer_config, progress=False, only_kept=True,
               **options).jobs
@@ -449,34 +405,32 @@ def verify_config(data: DataConfig, tokenizer_config: TokenizerConfig,
 
 
 def _expected_files(folder: str) -> Mapping[str, Checksum]:
-  """Checksums of what a folder should hold."""
-  if not files.exists(os.path.join(folder, MANIFEST)) and files.isdir(folder):
+  """Returns the checksums of what a folder should contain."""
+  found = {}
+  if files.isdir(folder) and not records.is_finished(folder):
     found = tokens.stored_files(folder)
-    if found:
-      return found
-  return Manifest.read(folder).checksums  # If there is none, this says so.
+  return found or Manifest.read(folder).checksums  # Raises if there is none.
 
 
-# On many machines the shards are elements of a Beam pipeline. This machine
-# surveys the text and trains the tokenizer; a worker that has a shard reads its
-# documents, tokenizes them into the store and packs that into records, by the
-# functions of the local preparation, so bytes are the same, and shards that are
-# finished, whoever made them, are not made again. `prepare` then writes the
-# manifest.
+# On many machines the shards are elements of a Beam pipeline. The first machine
+# surveys the text and trains the tokenizer; for each shard a worker reads its
+# documents, tokenizes them into the store and packs the store into records,
+# with the functions of the local preparation, so the bytes are the same and no
+# finished shard is made again. `prepare` then writes the manifest.
 #
-# Text and data.cache_dir must be paths that all workers see, gs:// or a mounted
-# folder. For a shard's text a worker reads the first of its files from the
-# beginning, so a large corpus should be many files of a GB at most. Corpora
-# without marks (`documents.Corpus.mark`: TFDS, and all that is cleaned of
-# duplicates) are read up to the shard, so one machine prepares them better.
+# All workers must see text and data.cache_dir, on gs:// or in a mounted folder.
+# A worker reads the first file of a shard from the beginning, so a large corpus
+# should have files of at most a GB. Corpora without marks (`Corpus.mark`: TFDS,
+# and cleaned corpora) are read from their beginning up to the shard, so one
+# machine prepares them faster.
 
 
 class Planned:
-  """The plan, made anew on each worker from what the first machine kept.
+  """The plan, which each worker makes again from what the first machine kept.
 
-  So a pipeline carries the config, a few hundred bytes, however long the text.
+  So a pipeline carries only the config, a few hundred bytes.
   """
-  _plans: dict[str, Plan] = {}  # Of this process.
+  _plans: dict[str, Plan] = {}  # Shared by all threads of this process.
   _lock = threading.Lock()
 
   def __init__(self, data: DataConfig, tokenizer_config: TokenizerConfig,
@@ -499,13 +453,13 @@ def fill_with_beam(data: DataConfig, tokenizer_config: TokenizerConfig,
 
   Args:
     data, tokenizer_config: as for `prepare`.
-    options: of Beam and its runner, as on a command line, such as
+    options: command-line options of Beam and its runner, such as
       ['--runner=DataflowRunner', '--project=p'].
-    progress: show bars of what is done here.
+    progress: show progress bars of the work on this machine.
     **plan_options: out, memmap, vocab_size, as for `prepare`.
 
   Raises:
-    InputError: wrong input, here or on a worker; no Beam.
+    InputError: the input is wrong, here or on a worker; Beam is not installed.
   """
   try:
     import apache_beam as beam
@@ -528,15 +482,15 @@ def fill_with_beam(data: DataConfig, tokenizer_config: TokenizerConfig,
   planned = Planned(data, tokenizer_config, **plan_options)
   try:
     with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
-      # Between two stages elements are dealt out anew, and what is done is not
-      # done again where a worker is lost.
+      # Beam distributes elements anew between two stages, and does not repeat a
+      # finished stage when it loses a worker.
       pipeline | 'Shards' >> beam.Create(elements) | (  # noqa: B018
           'Deal out' >> beam.Reshuffle()) | (
           'Tokenize' >> beam.Map(_tokenize, planned)) | (
           'Deal out again' >> beam.Reshuffle()) | (
           'Pack' >> beam.Map(_pack, planned))
   except Exception as e:
-    # A worker's error comes as text, amid much else.
+    # The message of a worker's error is somewhere in a long text.
     found = re.search(r'InputError: (.*)', str(e))
     if found is None:
       raise
@@ -544,27 +498,26 @@ def fill_with_beam(data: DataConfig, tokenizer_config: TokenizerConfig,
 
 
 def _tokenize(element, planned: Planned):
-  job, shards = _find(element, planned)
-  fill_tokens(job, [shard for shard in shards
+  job, found = _find(element, planned)
+  fill_tokens(job, [shard for shard in found
                     if job.store.places(shard) is None], 1, False)
   return element
 
 
 def _pack(element, planned: Planned):
-  job, shards = _find(element, planned)
-  fill_records(job, shards, 1, False)
+  fill_records(*_find(element, planned), 1, False)
   return element
 
 
 def _find(element, planned: Planned):
-  """The job of an element, and its shard in a list."""
+  """Returns the job of an element, and its shard in a list."""
   number, split, index, folder = element
   job = planned.jobs()[number]
   if job.folder != folder:
     raise InputError(
         f'{job.corpus.name}: this worker sees other text or another tokenizer '
-        f'than the machine that was asked: {job.folder}, not {folder}.')
-  if job.survey is None:  # Finished meanwhile, by someone else.
+        f'than the machine that started it: {job.folder}, not {folder}.')
+  if job.survey is None:  # Somebody else has finished it meanwhile.
     return job, []
   return job, [shard for shard in job.shards()
                if (shard.split, shard.index) == (split, index)]

@@ -1,9 +1,9 @@
-"""The embedded corpus `python`: English that every installation carries.
+"""The embedded corpus `python`: English text that every installation has.
 
-It is the topics of `pydoc_data` and the docstrings of the standard library and
-of the packages in `PACKAGES`, which requirements.txt installs; a module is a
-document, and so is a topic. Sources are read with `ast`, and nothing is
-imported. 10 MB of documentation are enough to see a model learn.
+It consists of the topics of `pydoc_data`, and of the docstrings of the standard
+library and of `PACKAGES`, which requirements.txt installs. Each module and each
+topic is a document. Sources are parsed with `ast`, and nothing is imported.
+10 MB of documentation are enough to see a model learn.
 """
 
 import ast
@@ -23,7 +23,7 @@ PACKAGES = (
     'absl', 'etils', 'flax', 'jax', 'jaxlib', 'matplotlib', 'ml_collections',
     'ml_dtypes', 'mpl_toolkits', 'numpy', 'optax', 'orbax', 'scipy',
     'tensorboardX', 'tensorflow_datasets', 'tokenizers', 'tqdm', 'treescope')
-# Tests, other people's code, generated code.
+# These contain tests, vendored code and generated code.
 SKIPPED_FOLDERS = frozenset(
     ('site-packages', 'dist-packages', 'test', 'tests', 'testing', 'idlelib',
      'idle_test', 'lib2to3', 'turtledemo', 'third_party', '_vendor', 'vendor',
@@ -31,8 +31,7 @@ SKIPPED_FOLDERS = frozenset(
      '__pycache__'))
 MAX_CHARS = 10_000_000
 MIN_DOCUMENT_CHARS = 200
-LAYOUT = 1  # Raised whenever the text made of the same files would change.
-
+LAYOUT = 1  # Raised whenever the same files would give other text.
 _ITEM = re.compile(r'([-*•+]|\d+[.)]|:\w[^:]*:|@\w+)\s')
 _CODE = ('>>>', '...', '$ ', 'In [')
 
@@ -40,28 +39,25 @@ _CODE = ('>>>', '...', '$ ', 'In [')
 class PythonDocs:
   """The embedded corpus; used as a `documents.Corpus`.
 
-  The order is that of a hash of the modules' names, so the last documents,
-  which are held out, are a sample of all packages. In alphabetical order a
-  model would be trained on one library and evaluated on another.
+  Modules are ordered by a hash of their names, so the last documents, which are
+  held out, are a sample of all packages. In alphabetical order a model would be
+  trained on some libraries and evaluated on another.
 
   Attributes:
-    name: 'python'.
     files: paths of all sources, in order.
     counts: what was left out, by reason.
-    size, position: bytes of the sources, and how many of them were read.
-    missing: packages of the list that are not installed.
+    size, position: bytes of the sources, and how many of them have been read.
+    missing: names of `packages` that are not installed.
   """
-
   name = 'python'
 
   def __init__(self, packages: tuple[str, ...] = PACKAGES,
                max_chars: int = MAX_CHARS):
     roots, self.missing = {'': sysconfig.get_path('stdlib')}, []
     for package in packages:
-      # Finding a top-level package imports nothing.
       try:
-        spec = importlib.util.find_spec(package)
-      except ValueError:  # In sys.modules without a spec.
+        spec = importlib.util.find_spec(package)  # This imports nothing.
+      except ValueError:  # The package is in sys.modules without a spec.
         spec = None
       folders = spec.submodule_search_locations if spec else None
       if folders:
@@ -71,17 +67,15 @@ class PythonDocs:
     sources = [(f'{package}/{name}', os.path.join(root, name))
                for package, root in roots.items() for name in _sources(root)]
     sources.sort(key=lambda source: _hash(source[0]))
-    self._sources = sources
+    self._sources, self._max_chars = sources, max_chars
     self.files = [path for _, path in sources]
     self.size = sum(os.stat(path).st_size for path in self.files)
-    self.position = 0
-    self.counts = Counter()
-    self._max_chars = max_chars
-    self._documents = None
-    self._fingerprint = ''
+    self.position, self.counts = 0, Counter()
+    self._documents, self._fingerprint = None, ''
 
   def fingerprint(self) -> str:
-    """A hash of the sources' names and bytes, wherever they are installed."""
+    """Hashes the names and bytes of the sources, wherever they are installed.
+    """
     if not self._fingerprint:
       total = hashlib.sha256(f'{LAYOUT} {self._max_chars}'.encode())
       for name, path in self._sources:
@@ -91,23 +85,23 @@ class PythonDocs:
     return self._fingerprint
 
   def documents(self) -> Iterator[str]:
-    """The documents, a paragraph a line; kept, since parsing is slow."""
-    if self._documents is None:
-      documents, chars = [], 0
-      self.counts.clear()
-      for text in self._read():
-        documents.append(text)
-        chars += len(text)
-        yield text
-        if chars >= self._max_chars:
-          self.counts['sources_beyond_the_cap'] = (
-              len(self._sources) - self.counts.pop('sources'))
-          break
-      self.counts.pop('sources', None)
-      self.position = self.size
-      self._documents = documents
-    else:
+    """Yields the documents, a paragraph a line; parses the sources once."""
+    if self._documents is not None:
       yield from self._documents
+      return
+    documents, chars = [], 0
+    self.counts.clear()
+    for text in self._read():
+      documents.append(text)
+      chars += len(text)
+      yield text
+      if chars >= self._max_chars:
+        self.counts['sources_beyond_the_cap'] = (
+            len(self._sources) - self.counts.pop('sources'))
+        break
+    self.counts.pop('sources', None)
+    self.position = self.size
+    self._documents = documents
 
   def _read(self) -> Iterator[str]:
     seen = set()
@@ -117,17 +111,15 @@ class PythonDocs:
       self.counts['sources'] += 1
       try:
         with warnings.catch_warnings():
-          # Other people's invalid escapes are not our user's concern.
+          # Users need no warnings about invalid escapes in libraries.
           warnings.simplefilter('ignore')
           tree = ast.parse(source)
       except (SyntaxError, ValueError, RecursionError):
         self.counts['unparsable_sources'] += 1
         continue
-      if name == '/pydoc_data/topics.py':
-        groups = [[topic] for topic in _topics(tree)]
-      else:
-        groups = [_docstrings(tree)]
-      for docstrings in groups:
+      for docstrings in ([[topic] for topic in _topics(tree)]
+                         if name == '/pydoc_data/topics.py' else
+                         [_docstrings(tree)]):
         text = self._document(docstrings, seen)
         if len(text) >= MIN_DOCUMENT_CHARS:
           yield text
@@ -147,7 +139,7 @@ class PythonDocs:
 
 
 def paragraphs(docstring: str) -> list[str]:
-  """The prose of a docstring, each paragraph or list item in one line.
+  """Extracts the prose of a docstring, one line per paragraph or list item.
 
   Doctests, code blocks, tables and rulers are left out.
 
@@ -164,15 +156,13 @@ def paragraphs(docstring: str) -> list[str]:
   ['Add two numbers.', 'Parameters', '- a: one of them']
   """
   found, words = [], []
-  last_depth = 0
-  code_depth = None
+  last_depth, code_depth = 0, None
   in_doctest = fenced = False
 
   def flush():
     if words:
       found.append(' '.join(words))
       words.clear()
-
   for line in inspect.cleandoc(docstring).split('\n'):
     text = line.strip()
     depth = len(line) - len(line.lstrip())
@@ -186,14 +176,14 @@ def paragraphs(docstring: str) -> list[str]:
       flush()
       in_doctest = True
     elif in_doctest or fenced:
-      continue  # A doctest's output goes on to the next blank line.
+      continue  # The output of a doctest ends at the next blank line.
     elif code_depth is not None and depth > code_depth:
-      continue  # The block after a '::'.
+      continue  # This is the block after a '::'.
     elif sum(map(str.isalpha, text)) < .5 * (len(text) - text.count(' ')):
-      flush()  # Tables, rulers, formulas: prose has more letters.
+      flush()  # Tables, rulers and formulas have fewer letters than prose.
     else:
       code_depth = depth if text.endswith('::') else None
-      # What is indented more belongs to the line above, less to none of them.
+      # A line that is indented less does not continue the paragraph above.
       if depth < last_depth or _ITEM.match(text):
         flush()
       words.extend(text.split())
@@ -205,7 +195,7 @@ def paragraphs(docstring: str) -> list[str]:
 
 
 def _docstrings(tree: ast.Module) -> Iterator[str]:
-  """Docstrings of the module, its classes and functions, in source order."""
+  """Yields the docstrings of module, classes and functions, in source order."""
   stack = [tree]
   while stack:
     node = stack.pop()
@@ -214,14 +204,14 @@ def _docstrings(tree: ast.Module) -> Iterator[str]:
       text = ast.get_docstring(node, clean=False)
       if text:
         yield text
-    # Expressions hold no definitions; statements in ifs and tries do.
+    # Statements inside ifs and tries can be definitions; expressions cannot.
     stack += [child for field in ('finalbody', 'orelse', 'handlers', 'body')
               for child in reversed(getattr(node, field, None) or ())
               if isinstance(child, (ast.stmt, ast.excepthandler))]
 
 
 def _topics(tree: ast.Module) -> Iterator[str]:
-  """The values of `topics = {...}` in pydoc_data/topics.py."""
+  """Yields the values of `topics = {...}` in pydoc_data/topics.py."""
   for node in tree.body:
     if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
       for value in node.value.values:
@@ -230,7 +220,8 @@ def _topics(tree: ast.Module) -> Iterator[str]:
 
 
 def _sources(root: str) -> Iterator[str]:
-  """Relative paths of the Python sources under a folder, with '/'."""
+  """Yields the relative paths of the Python sources under a folder, with '/'.
+  """
   for folder, folders, files in os.walk(root):
     folders[:] = sorted(f for f in folders if f not in SKIPPED_FOLDERS
                         and not f.startswith('config-'))

@@ -1,12 +1,12 @@
-"""Readers: a file of text becomes its documents, one at a time.
+"""Readers: they turn a file of text into its documents, one at a time.
 
 A reader is a function from a `Reading` to the documents of one file, in the
-file's order; it holds one document in memory, or a bounded batch. Here are the
-readers of .txt (blank lines between documents), .jsonl (a document a line),
-.parquet and .arrow; those of web archives and of Wikipedia's dumps are in
-archives.py, and `documents.READERS` is the table of all. Text is UTF-8, lines
-may end as Windows has them, a byte-order mark is skipped. Whatever is not as it
-should be is an error with its file and line, or counted.
+file's order; it keeps one document, or a bounded batch, in memory. This chapter
+has the readers of .txt (blank lines between documents), .jsonl (a document a
+line), .parquet and .arrow; archives.py has those of web archives and
+Wikipedia's dumps, and `documents.READERS` lists all. Text is UTF-8; Windows
+line ends and a byte-order mark are allowed. Anything unexpected is either an
+error with its file and line, or counted.
 """
 
 from collections import Counter
@@ -25,8 +25,8 @@ from robertax.errors import InputError, first_line
 
 CHUNK_BYTES = 1 << 16
 PACKINGS = ('.gz', '.zst', '.bz2')  # Endings of compressed files.
-MAX_REJOINED = 1000  # Lines; one after another is read, so it must end.
-ARROW_ROWS = 64  # Rows of Parquet that are read at once: each may be a book.
+MAX_REJOINED = 1000  # The most lines that are joined to one.
+ARROW_ROWS = 64  # Rows of Parquet that are read at once; each may be a book.
 STATE, DICT = 'state.json', 'dataset_dict.json'
 _BOM = b'\xef\xbb\xbf'
 _ARROW_FILE = b'ARROW1'
@@ -36,25 +36,16 @@ _SURROGATE = re.compile('[\ud800-\udfff]')
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-  """One file, being read.
-
-  Attributes:
-    path: the file's.
-    field: the field, or column, that holds the text.
-    replace: whether what is not UTF-8 becomes U+FFFD, or is an error.
-    counts: what is skipped or replaced is counted here.
-    advance: is told how many bytes of the file were read.
-    size: bytes of the file.
-  """
+  """One file, while it is read."""
   path: str
-  field: str
-  replace: bool
-  counts: Counter
-  advance: Callable[[int], None]
-  size: int
+  field: str  # The field, or column, that has the text.
+  replace: bool  # Whether invalid UTF-8 becomes U+FFFD, or is an error.
+  counts: Counter  # Counts what is skipped or replaced.
+  advance: Callable[[int], None]  # Is called with the number of bytes read.
+  size: int  # Bytes of the file.
 
   def decode(self, raw: bytes, unit: str, number: int) -> str:
-    """The text of UTF-8 bytes: those of the `number`th `unit` of the file."""
+    """Decodes UTF-8; errors name the `unit`, such as a line, and its number."""
     try:
       return raw.decode()
     except UnicodeDecodeError as e:
@@ -65,18 +56,18 @@ class Reading:
             f'{self.path}: {unit} {number}, byte {e.start + 1} of the {unit}: '
             f'0x{raw[e.start]:02x} is not valid UTF-8.{hint} Mend the file, '
             'or set data.invalid_utf8=replace to put U+FFFD there.') from e
-    # Exactly one U+FFFD a bad byte; errors='replace' merges some.
+    # Each bad byte becomes a U+FFFD; errors='replace' would merge some.
     text, bad = _SURROGATE.subn(
         '\ufffd', raw.decode(errors='surrogateescape'))
     self.counts['replaced_bytes'] += bad
     return text
 
   def without_surrogates(self, text: str, number: int) -> str:
-    """Replaces or refuses half characters, which JSON can write."""
+    """Replaces or refuses lone surrogates, which JSON allows."""
     text, bad = _SURROGATE.subn('\ufffd', text)
     if bad and not self.replace:
       raise InputError(
-          f'{self.path}: line {number}: holds half a character (a lone '
+          f'{self.path}: line {number}: has half a character (a lone '
           'surrogate, such as \\ud800). Mend the line, or set '
           'data.invalid_utf8=replace to put U+FFFD there.')
     self.counts['replaced_surrogates'] += bad
@@ -84,23 +75,16 @@ class Reading:
 
 
 class Reader(NamedTuple):
-  """A row of the table of readers.
-
-  Attributes:
-    read: gives the documents of a file.
-    packages: that must be installed, as pip calls them. The text may depend on
-      their versions, so these are part of a corpus's fingerprint.
-    extra: the extra of robertax that brings them.
-    packed: whether the file may be compressed (`PACKINGS`).
-  """
-  read: Callable[[Reading], Iterator[str]]
+  """A row of the table of readers."""
+  read: Callable[[Reading], Iterator[str]]  # Yields the documents of a file.
+  # pip's names of the packages that it needs. Their versions, which may change
+  # the text, are part of a corpus's fingerprint.
   packages: tuple[str, ...] = ()
-  extra: str = ''
-  packed: bool = True
+  extra: str = ''  # The extra of robertax that installs them.
+  packed: bool = True  # Whether the file may be compressed (`PACKINGS`).
 
   def versions(self, path: str) -> list[tuple[str, str]]:
-    """(package, version) of each package that reads that file; an InputError
-    with the command that installs it, if one is not there."""
+    """Returns each package with its version; InputError if one is missing."""
     found, missing = [], []
     for package in self.packages:
       try:
@@ -117,27 +101,20 @@ class Reader(NamedTuple):
 
 
 def unix_lines(text: str) -> str:
-  """Text whose lines end with '\\n', whatever they ended with."""
-  if '\r' in text:
-    return text.replace('\r\n', '\n').replace('\r', '\n')
-  return text
-
-
-# Files are decompressed piece by piece here, and not by the libraries' own file
-# objects: a truncated file must be an error, and zstandard's stream reader ends
-# a truncated file as if it were whole.
+  """Changes all line ends to '\\n'."""
+  return text.replace('\r\n', '\n').replace('\r', '\n')
 
 
 def unpacked_chunks(path: str, advance: Callable[[int], None]
                     ) -> Iterator[bytes]:
-  """Yields the bytes of a file, decompressed, a piece at a time.
+  """Yields the decompressed bytes of a file, a piece at a time.
 
   Args:
-    path: its ending says how it is compressed, if at all.
-    advance: is told how many bytes of the file itself were read.
+    path: its ending shows how it is compressed, if at all.
+    advance: is called with the number of bytes read from the file itself.
 
   Raises:
-    InputError: truncated, damaged or unreadable.
+    InputError: the file is truncated, damaged or unreadable.
   """
   try:
     with files.open(path, 'rb') as f:
@@ -150,9 +127,7 @@ def unpacked_chunks(path: str, advance: Callable[[int], None]
 
 def unpacked_lines(path: str, advance: Callable[[int], None]
                    ) -> Iterator[tuple[int, bytes]]:
-  """Yields (number, line) of a file, from 1, the newline cut off.
-
-  Arguments and errors are those of `unpacked_chunks`.
+  """Yields numbers, from 1, and lines without newline; see `unpacked_chunks`.
   """
   number, pending = 0, []
   for chunk in unpacked_chunks(path, advance):
@@ -162,8 +137,7 @@ def unpacked_lines(path: str, advance: Callable[[int], None]
       number += 1
       yield number, b''.join(pending)
       pending = [line]
-  last = b''.join(pending)
-  if last:
+  if last := b''.join(pending):
     yield number + 1, last
 
 
@@ -174,11 +148,11 @@ def _advancing(file, advance) -> Iterator[bytes]:
 
 
 def _decompressor(path: str):
-  """What makes a decompressor for a file, and the errors that these raise."""
+  """Returns what makes a file's decompressors, and the errors they raise."""
   if path.endswith('.gz'):
     return lambda: zlib.decompressobj(wbits=31), zlib.error
   if path.endswith('.bz2'):
-    import bz2  # A Python may be built without it.
+    import bz2  # Some builds of Python lack it.
     return bz2.BZ2Decompressor, (OSError, ValueError)
   try:
     import zstandard
@@ -192,6 +166,8 @@ def _decompressor(path: str):
 
 def _decompressed(chunks: Iterator[bytes], path: str) -> Iterator[bytes]:
   """Decompresses members (gzip), frames (zstd) or streams (bz2) in a row."""
+  # The libraries' own file objects are not used, because zstandard's takes a
+  # truncated file for a complete one.
   decompressobj, error = _decompressor(path)
   member = None
   for chunk in chunks:
@@ -212,7 +188,7 @@ def _decompressed(chunks: Iterator[bytes], path: str) -> Iterator[bytes]:
 
 
 def txt(reading: Reading) -> Iterator[str]:
-  """Counts `carriage_returns`, which end no line and stay."""
+  """Reads .txt; counts `carriage_returns` that end no line, and keeps them."""
   document = []
   for number, line in unpacked_lines(reading.path, reading.advance):
     text = _decode(reading, number, line)
@@ -228,8 +204,8 @@ def txt(reading: Reading) -> Iterator[str]:
 
 
 def jsonl(reading: Reading) -> Iterator[str]:
-  """Counts `blank_lines`, `replaced_surrogates`, and as `rejoined_lines` those
-  that belonged to the object of the line before."""
+  """Reads .jsonl; counts `blank_lines`, `replaced_surrogates`, and
+  `rejoined_lines`, which continue the object of the line before."""
   path, field = reading.path, reading.field
   lines = unpacked_lines(path, reading.advance)
   for number, line in lines:
@@ -242,7 +218,7 @@ def jsonl(reading: Reading) -> Iterator[str]:
     except (ValueError, RecursionError) as e:
       if isinstance(e, InputError):
         raise
-      # A JSON error's own words have a line 1 of their own: misleading.
+      # The text of a JSON error would mention a misleading line 1.
       why = (f'{e.msg} (character {e.pos + 1})'
              if isinstance(e, json.JSONDecodeError) else e)
       raise InputError(f'{path}: line {number}: not JSON: {why}. Each line '
@@ -256,11 +232,10 @@ def jsonl(reading: Reading) -> Iterator[str]:
 
 
 def _parse_json(reading: Reading, text: str, lines):
-  """A line's value; a line that ends inside a string takes the next ones.
+  """Parses a line, joined with the next ones if it ends inside a string.
 
-  Writers that break lines at every character that Unicode calls a line end
-  leave such files. A line that is cut off does not pass: the quotes of the next
-  one do not fit.
+  Such files come from writers that break lines at every line end of Unicode. A
+  truncated line is still an error: the quotes of the next one do not match.
   """
   whole, rejoined = text, 0
   while True:
@@ -279,9 +254,9 @@ def _parse_json(reading: Reading, text: str, lines):
 
 
 def _decode(reading: Reading, number: int, line: bytes) -> str:
-  """One line's text, without its end."""
-  if number == 1 and line.startswith(_BOM):
-    line = line[len(_BOM):]
+  """Decodes a line without its end."""
+  if number == 1:
+    line = line.removeprefix(_BOM)
   return reading.decode(line.removesuffix(b'\r'), 'line', number)
 
 
@@ -291,22 +266,17 @@ def _why_no_text(value, field: str) -> str:
             f'{type(value).__name__}.')
   if field not in value:
     keys = ', '.join(map(repr, list(value)[:8])) or 'none'
-    return (f'no field {field!r}; its fields are {keys}. data.text_field says '
-            'which one holds the text.')
+    return (f'no field {field!r}; its fields are {keys}. data.text_field '
+            'names the one with the text.')
   return (f'the field {field!r} should be a string, found '
           f'{type(value[field]).__name__}.')
 
 
-# Columns of Parquet and Arrow files, as Hugging Face's `datasets` keeps them,
-# read by pyarrow alone, batch by batch.
-
-
 def parquet(reading: Reading) -> Iterator[str]:
-  """Counts `null_documents`: rows that hold nothing."""
+  """Reads a column of .parquet; counts rows without text, `null_documents`."""
   import pyarrow.parquet as pq
-
   with _named_column(reading.path), files.open(reading.path, 'rb') as f:
-    # A buffer: else all of a row group's column is read at once.
+    # Without a buffer the column of a whole row group is read at once.
     file = pq.ParquetFile(f, buffer_size=1 << 20)
     _check_column(reading, file.schema_arrow)
     yield from _column_texts(
@@ -316,9 +286,8 @@ def parquet(reading: Reading) -> Iterator[str]:
 
 
 def arrow(reading: Reading) -> Iterator[str]:
-  """Arrow's stream format or its file format; counts as `parquet`."""
+  """Reads Arrow's stream format or its file format; counts as `parquet`."""
   import pyarrow as pa
-
   with _named_column(reading.path), files.open(reading.path, 'rb') as f:
     if f.read(len(_ARROW_FILE)) == _ARROW_FILE:
       file = pa.ipc.open_file(f)
@@ -326,7 +295,7 @@ def arrow(reading: Reading) -> Iterator[str]:
     else:
       f.seek(max(0, reading.size - len(_ARROW_END)))
       if f.read() != _ARROW_END:
-        raise InputError(f'{reading.path}: truncated: the mark of its end is '
+        raise InputError(f'{reading.path}: truncated: its end marker is '
                          'missing. Fetch or save it again.')
       f.seek(0)
       file = batches = pa.ipc.open_stream(f)
@@ -335,13 +304,10 @@ def arrow(reading: Reading) -> Iterator[str]:
 
 
 def saved_files(folder: str, split: str) -> list[str] | None:
-  """The files of a folder that `save_to_disk` made; None: it is no such folder.
+  """Returns the files of a folder of `save_to_disk`; None for other folders.
 
-  They are those that its state.json lists, in that order; a `DatasetDict` has
-  such a folder for each split.
-
-  Raises:
-    InputError: it has no such split, or a file is missing.
+  They are in the order of its state.json; a `DatasetDict` has such a folder for
+  each split. If the split or a file is missing, it raises an InputError.
   """
   if files.exists(os.path.join(folder, DICT)):
     known = _listed_files(folder, DICT, 'splits')
@@ -355,7 +321,7 @@ def saved_files(folder: str, split: str) -> list[str] | None:
            for file in _listed_files(folder, STATE, '_data_files')]
   for file in listed:
     if os.path.basename(file) != os.path.relpath(file, folder):
-      raise InputError(f'{folder}/{STATE}: {file} does not lie beside it.')
+      raise InputError(f'{folder}/{STATE}: {file} is not in its folder.')
     if not files.exists(file):
       raise InputError(f'data.corpora: {folder}: {os.path.basename(file)}, '
                        f'which {STATE} lists, is missing.')
@@ -368,19 +334,18 @@ def _listed_files(folder: str, name: str, key: str) -> list:
     with files.open(path) as f:
       return list(json.load(f)[key])
   except (OSError, ValueError, TypeError, KeyError) as e:
-    raise InputError(f'data.corpora: {path}: not as datasets writes it: '
-                     f'{e!r}.') from e
+    raise InputError(f'data.corpora: {path}: the library datasets does not '
+                     f'write such a file: {e!r}.') from e
 
 
 def _check_column(reading: Reading, schema) -> None:
-  """Raises an InputError unless the column is there and holds text."""
+  """Raises an InputError unless there is such a column, with text."""
   import pyarrow as pa
-
   if reading.field not in schema.names:
     raise InputError(
         f'{reading.path}: no column {reading.field!r}; its columns are '
         f'{", ".join(map(repr, schema.names[:8])) or "none"}. data.text_field '
-        'says which one holds the text.')
+        'names the one with the text.')
   kind = schema.field(reading.field).type
   if pa.types.is_dictionary(kind):
     kind = kind.value_type
@@ -391,13 +356,12 @@ def _check_column(reading: Reading, schema) -> None:
 
 
 def _as_bytes(column):
-  """Strings as bytes, for pyarrow does not check that a string is UTF-8.
+  """Casts strings to bytes, because pyarrow does not check that they are UTF-8.
 
-  Nor does it check offsets. In a damaged file they may point behind the data,
-  and reading there would end the process: so they are validated first.
+  Nor does it check offsets: `validate` does, since those of a damaged file may
+  point beyond the data, and reading there would crash the process.
   """
   import pyarrow as pa
-
   column.validate()
   kinds = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(),
            pa.string_view(): pa.binary_view()}
@@ -433,13 +397,10 @@ def _column_texts(reading: Reading, batches, num_rows: int = 0, f=None
 def _named_column(path: str):
   """Turns errors of pyarrow into an InputError that names the file."""
   import pyarrow as pa
-
   try:
     yield
   except (pa.ArrowException, OSError, EOFError, MemoryError,
-          UnicodeDecodeError) as e:
-    # One of pyarrow's is a ValueError, as InputError is; of memory a damaged
-    # length asks for more than there is.
+          UnicodeDecodeError) as e:  # A damaged length causes a MemoryError.
     raise InputError(f'{path}: damaged or truncated: {first_line(e)}. Fetch or '
                      'save it again.') from e
 

@@ -1,15 +1,15 @@
-"""Records: what a prepared corpus is on disk, and how its files are written.
+"""Records: the files of a prepared corpus, and how they are written.
 
-A folder a corpus:
+Each corpus has a folder:
 
     robertax-<split>.array_record-0000i-of-0000N   split is train or eval, or
                                                    train_1 .. for duplicates
-    features.json, dataset_info.json               so that TFDS opens it
-    manifest.json                                  written last
+    features.json, dataset_info.json               let TFDS open the folder
+    manifest.json                                  is written last
 
-A record is a row of a batch. Nothing is masked yet: records are the corpus, not
-an experiment. But pairs are drawn at random, so the pair formats have the
-training split several times over, drawn anew each time; `train` is duplicate 0.
+A record is a row of a batch, not masked yet. The pair formats have several
+duplicates of the training split, because their pairs are drawn at random; each
+is drawn anew, and `train` is duplicate 0.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,12 +28,12 @@ from robertax.files import Checksum, checksum
 VERSION = 2  # Raised whenever a byte of a record would change.
 SPLITS = ('train', 'eval')
 MANIFEST = 'manifest.json'
-# The Python data sources of array_record and TFDS log an error for any other.
+# The Python data sources of array_record and TFDS log an error for other sizes.
 WRITER_OPTIONS = 'group_size:1'
 
-# A record is a `tf.train.Example`, byte for byte as TensorFlow writes it with
-# sorted keys, but written without TensorFlow. Its fields are those of
-# `RecordRow` as little-endian bytes; only records of pairs have those of pairs.
+# A record is a `tf.train.Example`, with the bytes that TensorFlow would write
+# for sorted keys. Its fields are those of `RecordRow` as little-endian bytes;
+# only records of pairs have the fields of pairs.
 ROW_FIELDS = ('documents', 'ids', 'lengths')
 PAIR_FIELDS = ('documents', 'first_lengths', 'ids', 'lengths',
                'second_documents')
@@ -41,84 +41,57 @@ _NONE = np.zeros(0, np.int32)
 
 
 class RecordRow(NamedTuple):
-  """What a record holds: some examples, back to back, without padding.
-
-  Attributes:
-    ids: uint16[n], or uint32[n] where the vocabulary has more than 65,536 ids.
-    lengths: int32[k], tokens of each example; they sum to n.
-    documents: int32[k], index in the corpus of the document that an example
-      begins in.
-    first_lengths: int32[k], tokens of `<s> A </s>`; [0] where none are pairs.
-    second_documents: int32[k], the document of B: A's own where B follows A,
-      another where it is a random one; [0] where none are pairs.
-  """
-  ids: np.ndarray
-  lengths: np.ndarray
-  documents: np.ndarray
+  """The content of a record: examples, back to back, without padding."""
+  ids: np.ndarray  # uint16[n], or uint32[n] for more than 65,536 ids.
+  lengths: np.ndarray  # int32[k], the tokens of each example; they sum to n.
+  documents: np.ndarray  # int32[k], the document in which an example begins.
+  # Only records of pairs have int32[k], the tokens of `<s> A </s>`, and
+  # int32[k], the document of B, which is A's if B follows A; others have [0].
   first_lengths: np.ndarray = _NONE
   second_documents: np.ndarray = _NONE
 
 
-def _write_varint(n: int) -> bytes:
-  out = bytearray()
-  while n > 127:
-    out.append(n & 127 | 128)
-    n >>= 7
-  out.append(n)
-  return bytes(out)
-
-
 def _write_field(number: int, payload: bytes) -> bytes:
-  """A length-delimited field."""
-  return bytes([number << 3 | 2]) + _write_varint(len(payload)) + payload
-
-
-def _write_feature(name: bytes, feature: bytes) -> bytes:
-  """An entry of the map `Features.feature`."""
-  return _write_field(1, _write_field(1, name) + _write_field(2, feature))
+  """Encodes a length-delimited field."""
+  head, size = bytearray([number << 3 | 2]), len(payload)
+  while size > 127:
+    head.append(size & 127 | 128)
+    size >>= 7
+  return bytes([*head, size]) + payload
 
 
 def encode_record(row: RecordRow) -> bytes:
-  """One row, whose documents are at least 0, as the bytes of its record."""
-  fields = PAIR_FIELDS if len(row.first_lengths) else ROW_FIELDS
-  return _write_field(1, b''.join(
-      _write_feature(name.encode(), _write_field(1, _write_field(1, _little(
-          getattr(row, name), name)))) for name in fields))
-
-
-def _little(values, name: str) -> bytes:
-  """Little-endian bytes; all but ids are int32."""
-  if name != 'ids':
-    return np.asarray(values, '<i4').tobytes()
-  return values.astype(values.dtype.newbyteorder('<')).tobytes()
-
-
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-  n = shift = 0
-  while True:
-    byte = data[at]
-    at += 1
-    n |= (byte & 127) << shift
-    if byte < 128:
-      return n, at
-    shift += 7
+  """Encodes a row, whose documents are at least 0, as a record."""
+  entries = []  # Of the map `Features.feature`.
+  for name in PAIR_FIELDS if len(row.first_lengths) else ROW_FIELDS:
+    values = np.asarray(getattr(row, name))
+    kind = values.dtype.newbyteorder('<') if name == 'ids' else '<i4'
+    feature = _write_field(1, _write_field(1, values.astype(kind).tobytes()))
+    entries.append(_write_field(
+        1, _write_field(1, name.encode()) + _write_field(2, feature)))
+  return _write_field(1, b''.join(entries))
 
 
 def _open_field(data: bytes, at: int) -> tuple[int, int]:
-  """(start, end) of the payload of the length-delimited field at `at`."""
-  size, start = _read_varint(data, at + 1)
-  return start, start + size
+  """Returns the start and end of the length-delimited field at `at`."""
+  size = shift = 0
+  while True:
+    at += 1
+    size |= (data[at] & 127) << shift
+    shift += 7
+    if data[at] < 128:
+      return at + 1, at + 1 + size
 
 
 def decode_record(data: bytes, dtype: str) -> RecordRow:
-  """The inverse of `encode_record`; `dtype` is `Manifest.dtype`."""
+  """Decodes a record of `encode_record`; `dtype` is `Manifest.dtype`."""
   at, end = _open_field(data, 0)
   values = {}
   while at < end:
     at, next_at = _open_field(data, at)
     start, at = _open_field(data, at)
     name = data[start:at].decode()
-    for _ in range(3):  # Feature, its list, the list's one value.
+    for _ in range(3):  # The feature, its list, and the list's only value.
       at, _ = _open_field(data, at)
     kind = np.dtype(dtype if name == 'ids' else 'int32').newbyteorder('<')
     values[name] = np.frombuffer(data[at:next_at], kind)
@@ -126,12 +99,8 @@ def decode_record(data: bytes, dtype: str) -> RecordRow:
   return RecordRow(**values)
 
 
-# The manifest is written last, so a folder that has one is finished. It has a
-# checksum of each file, and one of itself.
-
-
 def split_names(split: str, duplicates: int) -> tuple[str, ...]:
-  """Names of the splits on disk that 'train' or 'eval' consists of.
+  """Returns the splits on disk that make up 'train' or 'eval'.
 
   >>> split_names('train', 3), split_names('eval', 3)
   (('train', 'train_1', 'train_2'), ('eval',))
@@ -143,11 +112,7 @@ def split_names(split: str, duplicates: int) -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-  """Counts of one split; `split['num_records']` works as well.
-
-  A record is a row. `num_tokens` counts <s> and </s>, but no padding;
-  `shard_lengths` are the records of each shard.
-  """
+  """Counts of a split; `num_tokens` includes <s> and </s>, but no padding."""
   num_records: int = 0
   num_examples: int = 0
   num_tokens: int = 0
@@ -161,56 +126,40 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-  """What a folder of records holds; `manifest.json` is this as JSON.
+  """The content of a folder of records; `manifest.json` is this as JSON.
 
-  Attributes:
-    folder: where it was read from (not in the file).
-    version: `VERSION` of the code that wrote it.
-    corpus, format, sentences: names; of rows of FORMATS and SPLITTERS.
-    sequence_length: most tokens of a row, T.
-    max_examples_per_row: most examples of a row, P.
-    pair_law: how pairs were drawn, the fields of pairs.PairLaw; None: the
-      format has no pairs.
-    duplicates: how often the training split is there, drawn anew each time; 1
-      where nothing is drawn.
-    dtype: 'uint16' or 'uint32'.
-    vocab_size, tokenizer: the tokenizer's size and fingerprint.
-    forms: which of 'array_record' and 'memmap' the folder has.
-    splits: {'train': Split, 'eval': Split}, and train_1 .. of duplicates.
-    counts: whatever was cut, dropped, replaced or wasted, by name;
-      `padding_fraction` is the share of all rows' T tokens that is padding.
-    seconds: how long the preparation took.
-    stages: seconds of reading, splitting, tokenizing, packing and writing, of
-      all processes together and whenever it was done.
-    checksums: of each other file of the folder, by name; {}: prepared before
-      there were any.
+  It is written last, so a folder with a manifest is finished.
   """
-  folder: str
-  version: int
+  folder: str  # Where it was read from; not in the file.
+  version: int  # `VERSION` of the code that wrote it.
   corpus: str
-  format: str
-  sentences: str
-  sequence_length: int
-  max_examples_per_row: int
-  dtype: str
+  format: str  # A row of FORMATS.
+  sentences: str  # A row of SPLITTERS.
+  sequence_length: int  # Most tokens of a row, T.
+  max_examples_per_row: int  # Most examples of a row, P.
+  dtype: str  # 'uint16' or 'uint32'.
   vocab_size: int
-  tokenizer: str
-  forms: tuple[str, ...]
-  splits: dict[str, Split]
+  tokenizer: str  # Its fingerprint.
+  forms: tuple[str, ...]  # Those of 'array_record' and 'memmap' that exist.
+  splits: dict[str, Split]  # 'train', 'eval', and train_1 .. for duplicates.
+  # What was cut, dropped, replaced or wasted, by name; `padding_fraction` is a
+  # share of the T tokens of all rows.
   counts: dict[str, int | float]
-  seconds: float
+  seconds: float  # How long the preparation took.
+  # How pairs were drawn: the fields of formats.PairLaw.
   pair_law: dict[str, Any] | None = None
-  duplicates: int = 1
+  duplicates: int = 1  # How often the training split was drawn.
+  # Seconds of reading, splitting, tokenizing, packing and writing, in all
+  # processes together, some of them perhaps in an earlier preparation.
   stages: dict[str, float] = dataclasses.field(default_factory=dict)
+  # One for each other file, by name; older folders have none.
   checksums: dict[str, Checksum] = dataclasses.field(default_factory=dict)
 
   @classmethod
   def read(cls, folder: str) -> 'Manifest':
     """Reads `folder`/manifest.json.
 
-    Raises:
-      InputError: there is none (not prepared to the end), it is damaged, or of
-        another version.
+    InputError if it is missing (not finished), damaged or of another version.
     """
     folder = os.fspath(folder)
     path = os.path.join(folder, MANIFEST)
@@ -219,7 +168,7 @@ class Manifest:
         values = json.load(f)
       own = values.pop('sha256', None)
       if own is not None and own != files.json_hash(values, sort_keys=True):
-        raise ValueError('its own checksum is not that of what it says')
+        raise ValueError('its own checksum does not match')
       if values['version'] != VERSION:
         raise InputError(
             f'{path}: records of version {values["version"]}, this robertax '
@@ -251,7 +200,7 @@ class Manifest:
                        'prepare again.') from e
 
   def write(self) -> None:
-    """Writes manifest.json; it appears whole."""
+    """Writes manifest.json, which appears whole."""
     values = dataclasses.asdict(self)
     folder = values.pop('folder')
     values['checksums'] = files.checksums_to_json(self.checksums)
@@ -259,40 +208,40 @@ class Manifest:
     write_json(os.path.join(folder, MANIFEST), values)
 
   def check(self, **expected: Any) -> None:
-    """Raises an InputError that names each attribute that is not as expected.
+    """Raises an InputError that names the attributes that are not as expected.
     """
     wrong = [f'{key} is {getattr(self, key)!r}, wanted {value!r}'
              for key, value in expected.items() if getattr(self, key) != value]
     if wrong:
-      raise InputError(f'{self.folder}: records made otherwise: '
+      raise InputError(f'{self.folder}: these records were made differently: '
                        f'{"; ".join(wrong)}. Delete the folder and prepare '
                        'the corpus again.')
 
   def split_names(self, split: str) -> tuple[str, ...]:
-    """Names on disk of 'train' or 'eval': one for each duplicate."""
+    """Returns the splits on disk that make up 'train' or 'eval'."""
     return split_names(split, self.duplicates)
 
   def shard_paths(self, split: str) -> list[str]:
-    """Paths of the array_record files of a split, in order."""
+    """Returns the paths of a split's array_record files, in order."""
     total = len(self.splits[split].shard_lengths)
     return [shard_path(self.folder, split, i, total) for i in range(total)]
 
 
 def shard_path(folder: str, split: str, index: int, total: int) -> str:
-  """Path of one array_record file, named as TFDS wants it."""
+  """Returns the path of an array_record file, whose name TFDS expects."""
   return os.path.join(
       folder, f'robertax-{split}.array_record-{index:05d}-of-{total:05d}')
 
 
 def write_json(path: str, values: Any) -> None:
-  """Writes JSON; the file appears whole."""
+  """Writes JSON to a file that appears whole."""
   with writing_records(path):
     files.write_text(path, json.dumps(values, indent=2) + '\n')
 
 
 @contextlib.contextmanager
 def writing_records(path: str) -> Iterator[None]:
-  """As errors.writing, for errors of array_record too."""
+  """Does what errors.writing does, for errors of array_record as well."""
   try:
     with errors.writing(path):
       yield
@@ -300,19 +249,8 @@ def writing_records(path: str) -> Iterator[None]:
     raise InputError(f'cannot write {path}: {e}') from e
 
 
-def _publish(partial: str, path: str) -> Checksum:
-  """Gives a closed file its name (files.publish); its checksum."""
-  with writing_records(path):
-    found = checksum(partial)
-    files.publish(partial, path)
-  return found
-
-
 class Unfinished:
-  """A context manager that drops what an error leaves unfinished."""
-
-  def abandon(self) -> None:
-    raise NotImplementedError
+  """A context manager that calls `abandon` after an error."""
 
   def __enter__(self):
     return self
@@ -323,93 +261,78 @@ class Unfinished:
 
 
 class FileWriter(Unfinished):
-  """Writes one file piece by piece; `close` gives it its name."""
+  """Writes one file piece by piece; `close` gives it its final name."""
 
   def __init__(self, path: str):
     self._path = path
     with writing_records(path):
       self._partial = files.staging(path)
-      self._file = open(self._partial, 'wb')
+      self._file = self._open()
+
+  def _open(self):
+    return open(self._partial, 'wb')
 
   def write(self, data: bytes) -> None:
     with writing_records(self._path):
       self._file.write(data)
 
   def close(self) -> Checksum:
-    """The file has its name; this is its checksum."""
+    """Gives the file its final name; returns its checksum."""
     with writing_records(self._path):
       self._file.close()
-    return _publish(self._partial, self._path)
+      found = checksum(self._partial)
+      files.publish(self._partial, self._path)
+    return found
 
   def abandon(self) -> None:
-    with contextlib.suppress(OSError):  # A full disk: the rest is dropped too.
+    with contextlib.suppress(OSError, RuntimeError):  # The disk may be full.
       self._file.close()
     files.discard(self._partial)
 
 
 def is_finished(folder: str) -> bool:
-  """Whether a folder holds records that are prepared to the end."""
+  """Whether the preparation of a folder of records is finished."""
   return files.exists(os.path.join(folder, MANIFEST))
 
 
 def array_record_module():
-  """The array_record library's module, or None where it is not installed."""
+  """Imports the array_record library's module; None if it is not installed."""
   try:
     from array_record.python import array_record_module as module
-  except ModuleNotFoundError:  # Installed and broken is not that.
+  except ModuleNotFoundError:  # A broken installation raises other errors.
     return None
   return module
 
 
 def import_tensorflow():
-  """tensorflow, kept off the accelerators, which are JAX's."""
+  """Imports tensorflow, and leaves the accelerators to JAX."""
   level = 'TF_CPP_MIN_LOG_LEVEL'
   ours = level not in os.environ
   os.environ.setdefault(level, '2')
   import tensorflow as tf
-  if ours:  # It is read by now; the caller's environment stays as it was.
+  if ours:  # The import has read it; the caller's environment is restored.
     os.environ.pop(level, None)
-  try:
+  with contextlib.suppress(RuntimeError):  # TensorFlow is in use already.
     tf.config.set_visible_devices([], 'GPU')
-  except RuntimeError:
-    pass  # Someone already uses TensorFlow in this process, and chose.
   return tf
 
 
-class ShardWriter(Unfinished):
-  """Writes one array_record file; `close` gives it its name."""
+class ShardWriter(FileWriter):
+  """Writes one array_record file record by record."""
 
-  def __init__(self, path: str):
-    self._path = path
-    self._partial = files.staging(path)
-    with writing_records(path):
-      # The library says nothing of a file it cannot make until it is closed.
-      open(self._partial, 'wb').close()
-      self._writer = array_record_module().ArrayRecordWriter(
-          self._partial, WRITER_OPTIONS)
-
-  def write(self, record: bytes) -> None:
-    with writing_records(self._path):
-      self._writer.write(record)
-
-  def close(self) -> Checksum:
-    """The file has its name; this is its checksum."""
-    with writing_records(self._path):
-      self._writer.close()
-    return _publish(self._partial, self._path)
-
-  def abandon(self) -> None:
-    with contextlib.suppress(RuntimeError):
-      self._writer.close()
-    files.discard(self._partial)
+  def _open(self):
+    # The library reports a file that it cannot create only in `close`.
+    super()._open().close()
+    return array_record_module().ArrayRecordWriter(
+        self._partial, WRITER_OPTIONS)
 
 
 def write_tfds_metadata(folder: str, splits: dict[str, Split],
                         fields: Sequence[str]) -> tuple[str, str]:
   """Lets `tfds.builder_from_directory(folder).as_data_source(split)` work.
 
-  Writes what tfds.folder_dataset.write_metadata does, without needing TFDS, and
-  returns the names of the two files. `fields` are those of a record.
+  Writes what tfds.folder_dataset.write_metadata writes for records with these
+  fields, without TFDS, and returns the names of the two files.
   """
   tfds = 'tensorflow_datasets.core.features'
   text = {'pythonClassName': f'{tfds}.text_feature.Text', 'text': {}}
@@ -428,7 +351,7 @@ def write_tfds_metadata(folder: str, splits: dict[str, Split],
 
 
 def read_rows(manifest: Manifest, split: str) -> Iterator[RecordRow]:
-  """Yields the records of a split on disk, in order."""
+  """Yields the records of a split on disk in order; InputError if damaged."""
   for path in manifest.shard_paths(split):
     here = path
     try:
@@ -436,9 +359,9 @@ def read_rows(manifest: Manifest, split: str) -> Iterator[RecordRow]:
         here = files.staging(path)
         files.copy(path, here)
       reader = array_record_module().ArrayRecordReader(here)
-      for start in range(0, reader.num_records(), 1024):
-        stop = min(start + 1024, reader.num_records())
-        for record in reader.read(start, stop):
+      total = reader.num_records()
+      for start in range(0, total, 1024):
+        for record in reader.read(start, min(start + 1024, total)):
           yield decode_record(record, manifest.dtype)
       reader.close()
     except (RuntimeError, IndexError, OSError) as e:

@@ -1,10 +1,10 @@
-"""Splitters: a document becomes its sentences.
+"""Splitters: they cut a document into sentences.
 
-The paper does not say how its sentences were found, and fairseq takes them as
-given, one a line (fairseq #1928 asks, nobody answers). So the choice is ours
-and named in the config: `lines` for text that is split already, `prose` for
-running English, `sentencex` for a library's rules. `benchmarks/sentences.py`
-measures them beside other libraries.
+The paper does not say how its sentences were found, and fairseq expects one
+sentence per line (fairseq #1928 asks, without an answer). So the config
+chooses: `lines` for text that is split already, `prose` for running English,
+`sentencex` for a library's rules. `benchmarks/sentences.py` compares them with
+other libraries.
 """
 
 import re
@@ -17,28 +17,28 @@ SPLITTERS = Table(lines='robertax.corpus.sentences:lines',
                   prose='robertax.corpus.sentences:prose',
                   sentencex='robertax.corpus.sentences:sentencex')
 
-# Words before a full stop that seldom ends a sentence.
+# A full stop after one of these words seldom ends a sentence,
 ABBREVIATIONS = frozenset('''
     mr mrs ms dr prof rev hon st sr jr gen col lt capt sgt gov sen rep pres
     messrs mme mlle vs viz cf al ed eds dept univ inc ltd co corp bros
     jan feb mar apr jun jul aug sep sept oct nov dec mt ft
 '''.split())
-# And those that do so only before a number: "No. 5", but "He said no. Then".
+# and after one of these only if no number follows: "No. 5", but "no. Then".
 BEFORE_NUMBERS = frozenset('''
     no nos p pp fig figs eq eqs sec secs ch vol vols op approx
 '''.split())
 
-# The end of a sentence: . ! or ?, closing marks, space, and what may begin the
-# next one: perhaps opening marks, then a capital or a digit.
+# A sentence ends at . ! or ?, closing marks, and space, if opening marks, a
+# capital or a digit follow.
 _END = re.compile(
     r'[.!?…]["\'”’)\]]*(\s+)(?=["\'“‘(\[¿¡]*(?:[A-Z0-9]|[^\W\d_a-z\x00-\x7f]))')
 _WORD_BEFORE = re.compile(r'[^\s("\'“‘\[]*\Z')
 
 
 def lines(document: str) -> list[str]:
-  """Each line is a sentence.
+  """Takes each line as a sentence.
 
-  The space around lines is dropped, and so are empty lines (as fairseq
+  Space around lines and empty lines are dropped (as in fairseq
   examples/roberta/multiprocessing_bpe_encoder.py:114).
 
   >>> lines('One.\\n\\n  Two. Three. ')
@@ -48,14 +48,14 @@ def lines(document: str) -> list[str]:
 
 
 def prose(document: str) -> list[str]:
-  """A line is a paragraph, and its sentences end as English ones do.
+  """Splits lines, which are paragraphs, into English sentences.
 
   >>> prose('Mr. Bo said "Go!" Then J. S. Bach, e.g. Bach, left. 3 men sat.')
   ['Mr. Bo said "Go!"', 'Then J. S. Bach, e.g. Bach, left.', '3 men sat.']
 
-  A rule, not a model: where it errs, two sentences stay one or one becomes two;
-  no text is lost but the space between sentences. Languages without spaces
-  keep whole paragraphs.
+  It is a rule, not a model. An error joins two sentences or splits one; no text
+  is lost except the space between sentences. In languages without spaces a
+  paragraph stays whole.
   """
   sentences = []
   for line in lines(document):
@@ -73,7 +73,7 @@ def prose(document: str) -> list[str]:
 def _is_abbreviation(line: str, stop: int, number_follows: bool) -> bool:
   """Whether the full stop at `stop` belongs to the word before it."""
   word = _WORD_BEFORE.search(line, max(0, stop - 12), stop).group()
-  # 'J.' and 'U.S.' and 'e.g.'; but 'I.' ends more sentences than names.
+  # Words like 'J.', 'U.S.' and 'e.g.' are; 'I.' more often ends a sentence.
   single = len(word) == 1 and word.isupper() and word != 'I'
   return single or '.' in word[:-1] and len(word) <= 5 or (
       word.lower() in ABBREVIATIONS) or (
@@ -81,12 +81,10 @@ def _is_abbreviation(line: str, stop: int, number_follows: bool) -> bool:
 
 
 def sentencex(document: str) -> list[str]:
-  """A line is a paragraph, and its sentences end as Wikimedia's sentencex says.
+  """Splits lines, which are paragraphs, with Wikimedia's sentencex.
 
-  It does not end one inside a quotation, and knows more abbreviations.
-
-  Raises:
-    InputError: the package is not installed.
+  It ends no sentence inside a quotation, and knows more abbreviations. If it is
+  not installed, an InputError is raised.
   """
   try:
     from sentencex import segment

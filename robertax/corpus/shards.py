@@ -1,19 +1,19 @@
-"""Shards: the ids of a block become rows, and those the files of a shard.
+"""Shards: the ids of blocks become rows, which become the files of a shard.
 
-`fill_rows` decides which examples share a row, `Packer` does it for a block,
-`ShardFiles` writes the rows of a shard as records, as memory-mapped arrays, or
-both. The arrays are for machines without array_record and TensorFlow, and for
-the fastest reads; for each split there are, beside manifest.json,
+`fill_rows` decides which examples share a row, `Packer` packs a block into
+rows, and `ShardFiles` writes the rows of a shard as records, as memory-mapped
+arrays, or both. The arrays are for machines without array_record and
+TensorFlow, and for the fastest reads. Each split has the files
 
     <split>.ids.bin              uint16 or uint32, the ids of all rows
     <split>.row_starts.npy       int64[R + 1], where each row starts in ids
     <split>.lengths.npy          int32[E], tokens of each example
     <split>.example_starts.npy   int64[R + 1], a row's first in lengths
     <split>.documents.npy        int32[E], each example's document
-    <split>.first_lengths.npy    int32[E], tokens of `<s> A </s>`; [0] where
-    <split>.second_documents.npy int32[E], the document of B; [0]   no pairs are
+    <split>.first_lengths.npy    int32[E], tokens of `<s> A </s>`; pairs only
+    <split>.second_documents.npy int32[E], the document of B; pairs only
 
-and memmap.json, written last.
+and memmap.json, which is written last.
 """
 
 from collections import Counter
@@ -31,15 +31,7 @@ from robertax import files
 from robertax.corpus import records
 from robertax.corpus.blocks import Block, Shard
 from robertax.corpus.formats import FORMATS, PairLaw
-from robertax.corpus.records import (
-    FileWriter,
-    Manifest,
-    RecordRow,
-    Unfinished,
-    encode_record,
-    split_names,
-    write_json,
-)
+from robertax.corpus.records import FileWriter, Manifest, RecordRow, Unfinished
 from robertax.corpus.tokens import BlockPlace, read_block
 from robertax.errors import InputError
 from robertax.files import Checksum, checksum
@@ -48,36 +40,23 @@ MEMMAP_NAME = 'memmap.json'
 _AT_ONCE = 1 << 20  # Values that are copied at once.
 ENTRY_COUNTS = ('num_records', 'num_examples', 'num_tokens', 'num_documents',
                 'num_sentences')
-# Rows that wait for an example that fits. More would hardly fill rows better,
-# and spread neighbouring documents wider. Padding of DOC-SENTENCES at 512
-# tokens, GPT-2's BPE, and how many documents lie between a row's first and last
-# on average, in 21 MB of news, 30 MB of web text and 75 MB of books:
-#
-#                          news            web             books
-#   alone                  55.6 %          40.2 %          3.4 %
-#   next-fit               22.4 %   0.7    18.2 %   0.4    3.4 %   0
-#   best-fit of 4          10.4 %   1.9     9.4 %   0.9    3.4 %   0
-#   of 16, oldest closed    6.5 %   4.8     6.0 %   2.2    3.4 %   0
-#   of 16, fullest closed   5.1 %  15.2     4.3 %   8.6    3.3 %   0
-#   of 64, fullest closed   4.8 %  26.5     4.2 %  15.3    3.3 %   0
-#   of all in the block     4.8 %  34.3     4.2 %  19.8    3.3 %   0
-#
-# Another number changes bytes: records.VERSION would have to be raised.
+# Rows that wait for an example that fits. More of them would hardly fill rows
+# better, and would mix documents that are further apart (benchmarks/RESULTS.md,
+# "Packed rows"). Another number changes bytes, so records.VERSION must then be
+# raised.
 OPEN_ROWS = 16
-
-
-# The paper enlarges the batch where examples are short (section 4.2). Shapes
-# are fixed here, so a row takes several instead, and a batch of as many rows
-# has about as many tokens. It is decided when a block is prepared: a record is
-# a row, so batch k is found without looking at any other.
 
 
 def fill_rows(sizes: Sequence[int], sequence_length: int, max_examples: int
               ) -> list[list[int]]:
-  """Best-fit over a window of open rows, example by example, in order.
+  """Puts examples into rows by best-fit over a window of open rows, in order.
 
-  An example goes to the open row that it leaves the least room in, or opens
-  one. A row closes when it has `max_examples`, or when OPEN_ROWS + 1 are open
+  Where examples are short the paper enlarges the batch (section 4.2). Shapes
+  are fixed here, so several examples share a row instead, and a batch has about
+  as many tokens.
+
+  An example goes to the open row in which it leaves the least room, or opens a
+  row. A row closes when it has `max_examples`, or when OPEN_ROWS + 1 are open
   and it is the fullest. Of equal rows the oldest one is taken.
 
   >>> fill_rows([6, 5, 2, 3, 8], sequence_length=8, max_examples=4)
@@ -89,10 +68,10 @@ def fill_rows(sizes: Sequence[int], sequence_length: int, max_examples: int
     max_examples: most examples of a row, P.
 
   Returns:
-    The numbers of each row's examples, ascending; rows in the order of their
-    first one.
+    The indices of each row's examples, ascending; rows are ordered by their
+    first example.
   """
-  rows, waiting = [], []  # Of open rows, oldest first: [room, examples].
+  rows, waiting = [], []  # Open rows, oldest first, are [room, examples].
   for number, size in enumerate(sizes):
     # Of equal ones, `min` takes the first.
     row = min((row for row in waiting if row[0] >= size),
@@ -113,9 +92,9 @@ def fill_rows(sizes: Sequence[int], sequence_length: int, max_examples: int
 
 @dataclasses.dataclass(frozen=True)
 class RowRecipe:
-  """All that decides the rows of given tokens, as in DataConfig.
+  """Everything that decides the rows of given tokens, as in DataConfig.
 
-  With `encoded`, the bytes of each record are made, too.
+  With `encoded`, the bytes of each record are made as well.
   """
   format: str
   sequence_length: int
@@ -127,9 +106,9 @@ class RowRecipe:
 
 
 class PackingJob(NamedTuple):
-  """A block to be packed `duplicates` times, with other random pairs each time.
+  """A block to be packed `duplicates` times, with different random pairs.
 
-  These depend on the block's name and the number of the duplicate alone.
+  They depend only on the block's name and the index of the duplicate.
   """
   place: BlockPlace
   name: str = ''
@@ -139,33 +118,24 @@ class PackingJob(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class PackedRows:
-  """The rows of one block, back to back.
-
-  Attributes:
-    ids: uint16 or uint32 [tokens].
-    row_lengths: int64[rows], tokens of each row.
-    lengths: int32[examples], tokens of each example.
-    row_examples: int64[rows], examples of each row.
-    documents, first_lengths, second_documents: int32[examples], as in
-      `RecordRow`, but documents are counted from the block's first.
-    counts, seconds: what the packing counted and took.
-    records: the bytes of each row's record, if they are to be made.
-  """
-  ids: np.ndarray
-  row_lengths: np.ndarray
-  lengths: np.ndarray
-  row_examples: np.ndarray
+  """The rows of one block, back to back."""
+  ids: np.ndarray  # uint16 or uint32 [tokens].
+  row_lengths: np.ndarray  # int64[rows], tokens of each row.
+  lengths: np.ndarray  # int32[examples], tokens of each example.
+  row_examples: np.ndarray  # int64[rows], examples of each row.
+  # int32[examples], as in `RecordRow`, but documents count from the block's.
   documents: np.ndarray
   first_lengths: np.ndarray
   second_documents: np.ndarray
   counts: Counter
   seconds: float = 0.
+  # The bytes of each row's record, with `RowRecipe.encoded`.
   records: list[bytes] = dataclasses.field(default_factory=list)
 
   def as_records(self, first_document: int) -> Iterator[RecordRow]:
-    """The rows, the block's first document being that one of the corpus."""
+    """Yields the rows; documents are counted from `first_document`."""
     if not len(self.row_lengths):
-      return  # np.split gives one part at least.
+      return  # np.split would give one part.
     ids = np.split(self.ids, np.cumsum(self.row_lengths)[:-1])
     ends = np.cumsum(self.row_examples)[:-1]
     yield from map(RecordRow, ids, np.split(self.lengths, ends),
@@ -175,19 +145,19 @@ class PackedRows:
 
 
 class Packer:
-  """Packs blocks. It runs in worker processes, so it imports nothing heavy."""
+  """Packs blocks, in worker processes, so it imports nothing heavy."""
 
   def __init__(self, recipe: RowRecipe):
     self._recipe = recipe
 
   def __call__(self, job: PackingJob) -> list[PackedRows]:
-    """The rows of a block, once for each duplicate."""
+    """Packs a block into rows, once for each duplicate."""
     started = time.monotonic()
     tokens = read_block(job.place).nested()
     packed = []
     for number in range(job.duplicates):
       rows = self._pack(tokens, random.Random(f'{job.name}/{number}'))
-      encoded = ([encode_record(row)
+      encoded = ([records.encode_record(row)
                   for row in rows.as_records(job.first_document)]
                  if self._recipe.encoded else [])
       now = time.monotonic()
@@ -221,8 +191,7 @@ class Packer:
         lengths=_int32(len(e.ids) for e in examples),
         row_examples=np.array([len(row) for row in rows], np.int64),
         documents=_int32(e.document for e in examples),
-        first_lengths=_int32(
-            e.first_length for e in examples if kind.pairs),
+        first_lengths=_int32(e.first_length for e in examples if kind.pairs),
         second_documents=_int32(
             e.second_document for e in examples if kind.pairs),
         counts=counts)
@@ -233,7 +202,7 @@ def _int32(values: Iterable[int]) -> np.ndarray:
 
 
 class MappedArrays(NamedTuple):
-  """One split, mapped into memory; fields as in the chapter's docstring."""
+  """One split, mapped into memory; this file's docstring has the fields."""
   ids: np.ndarray
   row_starts: np.ndarray
   lengths: np.ndarray
@@ -244,37 +213,32 @@ class MappedArrays(NamedTuple):
 
 
 def array_path(folder: str, split: str, field: str) -> str:
-  """Path of the file that holds one field of `MappedArrays`."""
+  """Returns the path of the file with one field of `MappedArrays`."""
   return files.join(
       folder, f'{split}.{field}.{"bin" if field == "ids" else "npy"}')
 
 
 def array_dtypes(dtype) -> MappedArrays:
-  """The dtype of each array on disk; `dtype` is that of the ids."""
-  return MappedArrays(
-      np.dtype(dtype).newbyteorder('<'), '<i8', '<i4', '<i8', '<i4', '<i4',
-      '<i4')
+  """Returns the dtype of each array on disk; `dtype` is that of the ids."""
+  return MappedArrays(np.dtype(dtype).newbyteorder('<'),
+                      '<i8', '<i4', '<i8', '<i4', '<i4', '<i4')
 
 
 def array_names(split: str) -> list[str]:
-  """Names of the files that hold the arrays of a split."""
+  """Returns the names of the files with the arrays of a split."""
   return [array_path('', split, field) for field in MappedArrays._fields]
 
 
 def open_arrays(manifest: Manifest, split: str) -> MappedArrays:
-  """Maps a split's arrays, read-only.
-
-  Raises:
-    InputError: a file is missing, damaged or not of the manifest's size.
-  """
+  """Maps a split's arrays, read-only; InputError if missing or damaged."""
   info = manifest.splits[split]
   arrays = _open_arrays(manifest.folder, split, manifest.dtype)
   pairs = 0 if manifest.pair_law is None else info.num_examples
   if [len(array) for array in arrays] != [
       info.num_tokens, info.num_records + 1, info.num_examples,
       info.num_records + 1, info.num_examples, pairs, pairs]:
-    raise InputError(f'{manifest.folder}: its {split} files are not those of '
-                     'its manifest: delete the folder and prepare again.')
+    raise InputError(f'{manifest.folder}: its {split} files do not match its '
+                     'manifest: delete the folder and prepare again.')
   return arrays
 
 
@@ -287,18 +251,18 @@ def _open_arrays(folder: str, split: str, dtype,
       if field != 'ids':
         arrays.append(np.load(path, mmap_mode='r'))
       elif part and not os.path.getsize(path):
-        # A block may have no tokens, and nothing cannot be mapped.
+        # A block may have no tokens, and an empty file cannot be mapped.
         arrays.append(np.zeros(0, dtype))
       else:
         arrays.append(np.memmap(path, dtype, 'r'))
-    except Exception as e:  # A head is a Python literal, read by NumPy.
+    except Exception as e:  # NumPy evaluates the header as a Python literal.
       raise InputError(f'{path}: missing or damaged ({e}): delete its folder '
                        'and prepare again.') from e
   return MappedArrays(*arrays)
 
 
 class _GrowingArray(FileWriter):
-  """An array that grows on disk: .npy with room for its header, or bare."""
+  """An array that grows on disk, as .npy or as bare bytes."""
   _HEADER = 128
 
   def __init__(self, path: str, dtype):
@@ -315,7 +279,7 @@ class _GrowingArray(FileWriter):
 
   def close(self) -> Checksum:
     if self._npy:
-      # NumPy's format 1.0: magic, header size, a dict padded with spaces.
+      # NumPy's format 1.0 is magic, header size, and a dict padded with spaces.
       text = repr({'descr': self._dtype.str, 'fortran_order': False,
                    'shape': (self._size,)})
       size = self._HEADER - 10
@@ -344,7 +308,7 @@ class ArraysWriter(Unfinished):
         example_starts=np.array([0, len(row.lengths)]), **row._asdict()))
 
   def write_rows(self, rows: PackedRows, first_document: int) -> None:
-    """All rows of a block, its first document being that one of the corpus."""
+    """Writes all rows of a block; documents count from `first_document`."""
     self.write_arrays(MappedArrays(
         rows.ids, np.cumsum([0, *rows.row_lengths]),
         rows.lengths, np.cumsum([0, *rows.row_examples]),
@@ -352,20 +316,19 @@ class ArraysWriter(Unfinished):
         rows.second_documents + first_document))
 
   def write_arrays(self, arrays: MappedArrays) -> None:
-    """All rows of another split, such as of one shard of this one."""
+    """Writes all rows of another split, such as a shard of this one."""
+    starts = dict(row_starts=self._tokens, example_starts=self._examples)
     for field, file, values in zip(MappedArrays._fields, self._files, arrays):
-      start = dict(row_starts=self._tokens,
-                   example_starts=self._examples).get(field)
-      if start is not None:
+      if field in starts:
         values = values[1:]
       for at in range(0, len(values), _AT_ONCE):
-        some = values[at:at + _AT_ONCE]
-        file.append(some if start is None else some + start)
+        some = np.asarray(values[at:at + _AT_ONCE])
+        file.append(some + starts.get(field, 0))
     self._tokens += len(arrays.ids)
     self._examples += len(arrays.lengths)
 
   def close(self) -> dict[str, Checksum]:
-    """The files have their names; these are their checksums."""
+    """Gives the files their final names; returns their checksums."""
     return {name: file.close() for name, file in zip(
         array_names(self._split), self._files)}
 
@@ -384,15 +347,15 @@ def join_arrays(folder: str, split: str, parts: Sequence[str], dtype
 
 
 def finish_arrays(folder: str, splits: Sequence[str]) -> dict[str, Checksum]:
-  """Marks the arrays of these splits as whole; the file that it writes."""
+  """Marks the arrays of these splits as complete; returns the file's checksum.
+  """
   path = os.path.join(folder, MEMMAP_NAME)
-  records.write_json(path, {'version': records.VERSION,
-                            'splits': list(splits)})
+  records.write_json(path, {'version': records.VERSION, 'splits': list(splits)})
   return {MEMMAP_NAME: checksum(path)}
 
 
 def arrays_from_records(manifest: Manifest) -> dict[str, Checksum]:
-  """Makes the arrays out of array_record files; the files that it writes."""
+  """Makes arrays from array_record files; returns checksums of new files."""
   sums = {}
   for split in manifest.splits:
     with ArraysWriter(manifest.folder, split, manifest.dtype) as writer:
@@ -402,17 +365,17 @@ def arrays_from_records(manifest: Manifest) -> dict[str, Checksum]:
   return sums | finish_arrays(manifest.folder, list(manifest.splits))
 
 
-# A shard is finished when its entry, `<split>-0000i-of-0000N.json`, is there: a
-# preparation that is started again keeps it. The entries become the manifest.
-
-
 class ShardFiles(Unfinished):
-  """The files of one shard, for each duplicate of its split."""
+  """Writes the files of one shard, for each duplicate of its split.
+
+  A shard is finished, and a later preparation keeps it, when it has its entry,
+  `<split>-0000i-of-0000N.json`. The entries become the manifest.
+  """
 
   def __init__(self, folder: str, shard: Shard, dtype: str,
                forms: Sequence[str], duplicates: int):
     self._folder, self._shard, self._forms = folder, shard, forms
-    self._names = split_names(shard.split, duplicates)
+    self._names = records.split_names(shard.split, duplicates)
     self._records, self._arrays = [], []
     try:
       for name in self._names:
@@ -447,7 +410,7 @@ class ShardFiles(Unfinished):
     self._seconds['writing'] += time.monotonic() - started
 
   def close(self) -> None:
-    """The shard is finished: its files and its entry have their names."""
+    """Finishes the shard: gives its files their names and writes its entry."""
     started = time.monotonic()
     sums = {}
     for number, name in enumerate(self._names):
@@ -457,9 +420,9 @@ class ShardFiles(Unfinished):
         sums[path] = self._records[number].close()
       if self._arrays:
         sums |= self._arrays[number].close()
-    del self._counts['num_sentences']  # Stands with the splits.
+    del self._counts['num_sentences']  # `splits` has it.
     self._seconds['writing'] += time.monotonic() - started
-    write_json(entry_path(self._folder, self._shard), {
+    records.write_json(entry_path(self._folder, self._shard), {
         'version': records.VERSION, 'shard': self._shard.identity,
         'forms': list(self._forms),
         'splits': self._totals, 'counts': self._counts,
@@ -472,18 +435,18 @@ class ShardFiles(Unfinished):
 
 
 def part_name(shard: Shard, name: str) -> str:
-  """The name of a shard's arrays, until those of the split are joined."""
+  """Returns the name of a shard's arrays, which are joined later."""
   return f'{name}-{shard.index:05d}-of-{shard.total:05d}'
 
 
 def entry_path(folder: str, shard: Shard) -> str:
-  """Where the entry of a finished shard is kept."""
+  """Returns the path of a finished shard's entry."""
   return os.path.join(folder, f'{shard.name}.json')
 
 
 def read_entry(folder: str, shard: Shard, forms: Sequence[str]
                ) -> dict[str, Any] | None:
-  """The entry of a shard; None: it is not finished in all forms."""
+  """Reads the entry of a shard; None if it is not finished in all forms."""
   try:
     with files.open(entry_path(folder, shard)) as f:
       entry = json.load(f)

@@ -1,7 +1,7 @@
 """Text data sets of TFDS as corpora: `tfds:NAME[/CONFIG]`, `tfds:FOLDER`.
 
-They are read where they are prepared. Nothing is downloaded, for that may take
-days: an error names the command that does it.
+Data sets must be prepared. Nothing is downloaded, since that may take days; an
+error shows the command.
 """
 
 from collections import Counter
@@ -18,24 +18,21 @@ class TfdsText:
   """The documents of one split, in the order of its files.
 
   Attributes:
-    name: the data set's, without its config.
-    config: the data set's, '' where it has only one.
+    name: the name of the data set, without its config.
+    config: the name of its config, or '' if it has none.
     files: paths of the split's files.
-    counts, size, position: as of `documents.Corpus`; the position follows from
-      the number of documents read.
+    counts, size, position: as in `documents.Corpus`; the position is estimated
+      from the number of documents.
   """
 
   def __init__(self, source: str, text_field: str = 'text',
                invalid_utf8: str = 'error', split: str = 'train',
                data_dir: str = ''):
-    """Finds a data set, NAME[/CONFIG][:VERSION] or FOLDER; reads no file yet.
+    """Finds a data set, NAME[/CONFIG][:VERSION] or FOLDER.
 
-    The other arguments are as in DataConfig; `split` is as TFDS writes it, such
-    as `train[:10%]` or `train+test`.
-
-    Raises:
-      InputError: TFDS is not installed; there is no such data set, split or
-        feature; it is not prepared.
+    Other arguments are as in DataConfig; `split` has TFDS's syntax, such as
+    `train[:10%]` or `train+test`. InputError if TFDS is not installed, or the
+    data set, split or feature does not exist or is not prepared.
     """
     self._source, self._split = f'tfds:{source}', split
     self._builder = _open(source, data_dir)
@@ -45,7 +42,7 @@ class TfdsText:
     except (KeyError, ValueError) as e:
       raise InputError(
           f'data.corpora: {self._source}: no split {split!r}: it has '
-          f'{", ".join(info.splits) or "none"}; data.split says which.') from e
+          f'{", ".join(info.splits) or "none"}; data.split chooses one.') from e
     self._check(info.features, text_field)
     self.name = self._builder.name
     chosen = getattr(self._builder, 'builder_config', None)
@@ -62,27 +59,26 @@ class TfdsText:
     if field not in known:
       raise InputError(
           f'data.corpora: {self._source}: no feature {field!r}; its features '
-          f'are {", ".join(map(repr, known)) or "none"}. data.text_field says '
-          'which one holds the text.')
+          f'are {", ".join(map(repr, known)) or "none"}. data.text_field names '
+          'the one with the text.')
     feature = features[field]
     if feature.shape or feature.np_dtype not in (object, str, bytes):
       raise InputError(f'data.corpora: {self._source}: the feature {field!r} '
                        f'should be text, found {feature}.')
 
   def fingerprint(self) -> str:
-    """A hash of the files' paths, sizes and times, of split and field."""
+    """Hashes the files' paths, sizes and times, the split and the field."""
     facts = [(files.absolute(path), *files.stat(path)) for path in self.files]
     return files.json_hash([facts, self._split, self._field, self._replace])
 
   def documents(self) -> Iterator[str]:
-    """Reads the documents from the start; see `documents.Corpus`."""
+    """Yields the documents from the start; see `documents.Corpus`."""
     self.counts.clear()
     self.position = 0
     reading = Reading(self._source, self._field, self._replace, self.counts,
                       int, self.size)
     number = 0
-    for value in self._values():
-      number += 1
+    for number, value in enumerate(self._values(), 1):
       text = reading.decode(
           value if isinstance(value, bytes) else str(value).encode(),
           'example', number)
@@ -93,7 +89,7 @@ class TfdsText:
       self.position = min(self.size, self.size * number
                           // max(1, self._info.num_examples))
     if number != self._info.num_examples:
-      # TFDS's reader takes a file that was cut off for a shorter one.
+      # TFDS's reader does not report a truncated file.
       raise InputError(
           f'data.corpora: {self._source}: cannot be read whole: {number:,} of '
           f'{self._info.num_examples:,} examples were found in '
@@ -103,7 +99,7 @@ class TfdsText:
   def _values(self) -> Iterator[bytes]:
     tfds = import_tfds(self._source)
     try:
-      # Each format has one of the two readers.
+      # Each file format has only one of these two readers.
       if self._builder.info.file_format.value == 'array_record':
         rows = self._builder.as_data_source(split=self._split)
         yield from (rows[i][self._field] for i in range(len(rows)))
@@ -112,19 +108,19 @@ class TfdsText:
         rows = self._builder.as_dataset(
             split=self._split, shuffle_files=False,
             decoders=tfds.decode.PartialDecoding({self._field: True}),
-            # One file after another: the same order every time.
+            # Files are read one after another, so the order is always the same.
             read_config=tfds.ReadConfig(interleave_cycle_length=1,
                                         try_autocache=False))
         yield from (row[self._field] for row in tfds.as_numpy(rows))
     except (InputError, GeneratorExit):
       raise
-    except Exception as e:  # TFDS and tf.data have many of them.
+    except Exception as e:  # TFDS and tf.data raise many kinds.
       raise InputError(f'data.corpora: {self._source}: cannot be read '
                        f'({type(e).__name__}: {first_line(e)}).') from e
 
 
 def _open(name: str, data_dir: str):
-  """The builder of a prepared data set."""
+  """Returns the builder of a prepared data set."""
   tfds = import_tfds(f'tfds:{name}')
   where = {'data_dir': files.absolute(data_dir)} if data_dir else {}
   folder = files.absolute(name)
@@ -136,28 +132,24 @@ def _open(name: str, data_dir: str):
     builder = (tfds.builder_from_directory(folder) if is_folder
                else tfds.builder(name, **where))
     prepared = builder.is_prepared()
-  except Exception as e:  # Many kinds, for no such name, config or version.
+  except Exception as e:  # TFDS raises many kinds for a wrong name.
     raise InputError(f'data.corpora: tfds:{name}: {first_line(e)} '
-                     'data.tfds_dir, or TFDS_DATA_DIR, says where prepared '
-                     'data sets lie.') from e
+                     'data.tfds_dir, or TFDS_DATA_DIR, is the folder of '
+                     'prepared data sets.') from e
   if not prepared:
     config = builder.builder_config
     full = f'{builder.name}/{config.name}' if config else builder.name
     raise InputError(
         f'data.corpora: tfds:{name}: {builder.info.full_name} is not prepared '
-        f'in {builder.data_dir_root}, and is not downloaded unasked '
-        f'(download: {builder.info.download_size}). The command: tfds build '
-        f'{full} --data_dir={builder.data_dir_root}; then the same command '
-        'again. data.tfds_dir, or TFDS_DATA_DIR, names another place.')
+        f'in {builder.data_dir_root}, and robertax does not download it '
+        f'(download: {builder.info.download_size}). Run: tfds build '
+        f'{full} --data_dir={builder.data_dir_root}; then run the same command '
+        'again. data.tfds_dir, or TFDS_DATA_DIR, chooses another folder.')
   return builder
 
 
 def import_tfds(name: str):
-  """tensorflow_datasets, which `name` is read with.
-
-  Raises:
-    InputError: it is not installed.
-  """
+  """Imports tensorflow_datasets to read `name`; InputError if not installed."""
   try:
     import tensorflow_datasets
   except ImportError as e:

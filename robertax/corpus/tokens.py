@@ -1,14 +1,14 @@
 """Tokens: the ids of a block's documents, and the store that keeps them.
 
-A corpus is tokenized once for every format and length. The store, the folder
-`<cache_dir>/tokens/<corpus>-<hash>/`, holds, for each shard of the text,
+A corpus is tokenized once, for all formats and lengths. The store is the folder
+`<cache_dir>/tokens/<corpus>-<hash>/`, and has two files for each shard:
 
     <split>-0000i-of-0000N.tokens   the blocks of the shard, back to back
-    <split>-0000i-of-0000N.json     written last: where they lie, checksums
+    <split>-0000i-of-0000N.json     written last: their offsets and checksums
 
 A block is three little-endian arrays, back to back: ids (uint16 or uint32, no
 special tokens), uint32 tokens of each sentence, uint32 sentences of each
-document. The hash is of the text, the tokenizer and the splitter.
+document. The hash depends on the text, the tokenizer and the splitter.
 """
 
 from collections import Counter
@@ -32,29 +32,23 @@ from robertax.files import DAMAGE_ADVICE, Checksum
 from robertax.text import Tokenizer
 
 STORE_VERSION = 1  # Raised whenever a byte of the store would change.
-# Characters that are encoded at once: what the library keeps of an encoding is
-# far larger than its ids.
+# Characters that are encoded at once; the library's encodings take far more
+# memory than ids.
 CHARS_AT_ONCE = 1 << 19
 _SIZES = np.dtype('<u4')
 
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-  """The documents of one block as ids.
-
-  Attributes:
-    ids: uint16 or uint32 [tokens], no special tokens among them.
-    sentences: uint32[sentences], tokens of each.
-    documents: uint32[documents], sentences of each.
-    seconds: what it took, by stage.
-  """
-  ids: np.ndarray
-  sentences: np.ndarray
-  documents: np.ndarray
+  """The documents of one block as ids."""
+  ids: np.ndarray  # uint16 or uint32 [tokens], without special tokens.
+  sentences: np.ndarray  # uint32[sentences], tokens of each.
+  documents: np.ndarray  # uint32[documents], sentences of each.
+  # How long it took, by stage.
   seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
   def nested(self) -> list[list[np.ndarray]]:
-    """The ids of each sentence of each document: views.
+    """Returns views of the ids of each sentence of each document.
 
     >>> tokens = Tokens(np.arange(5), np.array([2, 1, 2]), np.array([1, 2]))
     >>> [[ids.tolist() for ids in d] for d in tokens.nested()]
@@ -67,7 +61,7 @@ class Tokens:
 
 
 class TextRecipe(NamedTuple):
-  """What decides the ids of given texts: a tokenizer.json and a splitter."""
+  """What decides the ids of texts: a tokenizer.json and a splitter."""
   tokenizer: str
   sentences: str
 
@@ -79,7 +73,7 @@ class Texts(NamedTuple):
 
 
 class BlockTokenizer:
-  """Tokenizes blocks, in worker processes: so it imports nothing heavy."""
+  """Tokenizes blocks, in worker processes, so it imports nothing heavy."""
 
   def __init__(self, recipe: TextRecipe):
     self._tokenizer = Tokenizer.from_json(recipe.tokenizer)
@@ -105,7 +99,7 @@ class BlockTokenizer:
 
 
 def _portions(sentences: list[str]) -> Iterator[list[str]]:
-  """Runs of sentences of about CHARS_AT_ONCE characters."""
+  """Yields runs of sentences of about CHARS_AT_ONCE characters."""
   start = chars = 0
   for stop, sentence in enumerate(sentences, 1):
     chars += len(sentence)
@@ -117,26 +111,18 @@ def _portions(sentences: list[str]) -> Iterator[list[str]]:
 
 
 class BlockPlace(NamedTuple):
-  """Where a block lies: enough to read it, from any process.
-
-  Attributes:
-    path: the shard's file.
-    offset: the block's first byte in it.
-    tokens, sentences, documents: how many of them the block has.
-    crc: the CRC-32 of the block's bytes.
-    dtype: 'uint16' or 'uint32', of the ids.
-  """
-  path: str
-  offset: int
+  """The location of a block, from which any process can read it."""
+  path: str  # The file of its shard.
+  offset: int  # Bytes before it in that file.
   tokens: int
   sentences: int
   documents: int
-  crc: int
-  dtype: str
+  crc: int  # The CRC-32 of its bytes.
+  dtype: str  # Of the ids, 'uint16' or 'uint32'.
 
 
 def read_block(place: BlockPlace) -> Tokens:
-  """Reads a block; an InputError if it is missing or not what was written."""
+  """Reads a block; InputError if it is missing or damaged."""
   ids = np.dtype(place.dtype).newbyteorder('<')
   split = place.tokens * ids.itemsize
   ends = split + place.sentences * _SIZES.itemsize
@@ -158,7 +144,7 @@ def read_block(place: BlockPlace) -> Tokens:
 
 
 class TokenStore:
-  """The store of one corpus, tokenizer and splitter; `dtype` is of the ids."""
+  """The store of a corpus, tokenizer and splitter; its ids have `dtype`."""
 
   def __init__(self, folder: str, dtype: str):
     self.folder, self._dtype = folder, dtype
@@ -167,15 +153,13 @@ class TokenStore:
     return os.path.join(self.folder, f'{shard.name}.tokens')
 
   def places(self, shard: Shard) -> list[BlockPlace] | None:
-    """Where its blocks lie; None: it is not finished."""
+    """Returns the locations of its blocks; None if it is not finished."""
     found = self._index(shard)
-    if found is None:
-      return None
-    return [BlockPlace(self.path(shard), *numbers, self._dtype)
-            for numbers in found['blocks']]
+    return found and [BlockPlace(self.path(shard), *numbers, self._dtype)
+                      for numbers in found['blocks']]
 
   def seconds(self, shard: Shard) -> dict[str, float]:
-    """What a finished shard took, by stage."""
+    """Returns how long a finished shard took, by stage."""
     return self._index(shard)['seconds']
 
   def _index(self, shard: Shard) -> dict[str, Any] | None:
@@ -208,7 +192,7 @@ class TokenWriter(FileWriter):
     self._seconds.update(tokens.seconds)
 
   def close(self, **seconds: float) -> None:
-    """Finishes the shard; `seconds` are those of further stages."""
+    """Finishes the shard; `seconds` are the times of other stages."""
     self._seconds.update(seconds)
     file = super().close()
     write_json(self._path.removesuffix('.tokens') + '.json', {
@@ -218,7 +202,7 @@ class TokenWriter(FileWriter):
 
 
 def read_index(folder: str, name: str) -> dict[str, Any] | None:
-  """A shard's JSON; None: there is none, or none that this code can use."""
+  """Reads the index of a shard; None if there is no usable one."""
   try:
     with files.open(os.path.join(folder, f'{name}.json')) as f:
       found = json.load(f)
@@ -228,7 +212,7 @@ def read_index(folder: str, name: str) -> dict[str, Any] | None:
 
 
 def stored_files(folder: str) -> dict[str, Checksum]:
-  """The checksums of a store's finished files, by name."""
+  """Returns the checksums of a store's finished files, by name."""
   found = {}
   for name in files.listdir(folder):
     shard = name.removesuffix('.json')

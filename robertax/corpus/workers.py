@@ -1,16 +1,15 @@
-"""Workers: the passes of a preparation, shared by processes of this machine.
+"""Workers: the processes of this machine that share the work of a preparation.
 
-A `Job` is all that must be known to prepare one corpus, on any machine: a
-worker of Beam fills shards of it as the local preparation does, and both write
-the same bytes. `fill_tokens` turns shards of text into shards of the store,
-`fill_records` those into records. A shard is finished or not there, and depends
-on nothing but its documents, so a kill costs the shard that was under way.
+A `Job` is everything that must be known to prepare one corpus on any machine:
+the workers of Beam and the local preparation write the same bytes.
+`fill_tokens` turns shards of text into shards of the store, and `fill_records`
+turns those into records. A shard depends only on its documents, and exists only
+when it is finished, so a kill costs the shard that was being made.
 
-The processes are not those of `multiprocessing`, whose workers import the
-program's main module again, and with it JAX, need a guard in every script and
-notebook, and outlive a parent that is killed, while these end when their pipe
-does. A worker runs `serve`, and reads and writes pickles on its standard
-streams.
+The processes are not those of `multiprocessing`. Its workers import the main
+module again, and with it JAX, need a guard in every script and notebook, and
+outlive a parent that is killed; these end when their pipe does. A worker runs
+`serve`, and reads and writes pickles on its standard streams.
 """
 
 from collections import deque
@@ -27,31 +26,12 @@ import time
 from typing import Any
 
 from robertax.config import DataConfig
+from robertax.corpus import blocks as blocks_lib
 from robertax.corpus import records, tokens
-from robertax.corpus.blocks import (
-    Block,
-    Changed,
-    Shard,
-    Surveyed,
-    Surveys,
-    read_blocks,
-    shards_of,
-)
+from robertax.corpus import shards as shards_lib
+from robertax.corpus.blocks import Block, Shard, Surveyed, Surveys
 from robertax.corpus.formats import FORMATS, PairLaw
-from robertax.corpus.shards import (
-    Packer,
-    PackingJob,
-    RowRecipe,
-    ShardFiles,
-    read_entry,
-)
-from robertax.corpus.tokens import (
-    BlockTokenizer,
-    TextRecipe,
-    Texts,
-    TokenStore,
-    TokenWriter,
-)
+from robertax.corpus.tokens import TextRecipe, Texts, TokenStore
 from robertax.errors import InputError
 from robertax.files import json_hash
 from robertax.progress import progress_bar
@@ -59,20 +39,20 @@ from robertax.text import Tokenizer
 
 
 def available_cores() -> int:
-  """Cores that this process may use."""
+  """Returns the number of cores that this process may use."""
   if hasattr(os, 'sched_getaffinity'):
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
 
 
 class _Worker:
-  """A process that runs `serve`; called with an item, it gives the result."""
+  """A process that runs `serve`; called with an item, it returns the result."""
 
   def __init__(self, function: Callable):
-    # sys.path goes along, so the worker finds what its parent found.
+    # With its parent's sys.path the worker finds the same modules.
     code = (f'import sys; sys.path[:] = {sys.path!r}; '
             'from robertax.corpus.workers import serve; serve()')
-    # Each takes one core: the tokenizers library would start its own threads.
+    # Each worker has one core; libraries would start threads for all of them.
     environment = {**os.environ, 'TOKENIZERS_PARALLELISM': 'false',
                    'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1'}
     self._process = subprocess.Popen(
@@ -81,7 +61,7 @@ class _Worker:
     self._send(function)
 
   def _send(self, message) -> None:
-    with contextlib.suppress(BrokenPipeError):  # The answer will say so.
+    with contextlib.suppress(BrokenPipeError):  # Reading the answer fails too.
       pickle.dump(message, self._process.stdin, pickle.HIGHEST_PROTOCOL)
       self._process.stdin.flush()
 
@@ -92,10 +72,10 @@ class _Worker:
     except (EOFError, pickle.UnpicklingError) as e:
       code = self._process.wait()
       raise InputError(
-          f'a preparing process ended (exit code {code})'
-          + (': killed, most likely for want of memory. Fewer would take '
-             'less: data.workers=1.' if code == -signal.SIGKILL else '.')
-      ) from e
+          f'a worker of the preparation ended (exit code {code})'
+          + (': it was killed, most likely because memory ran out. Fewer '
+             'workers need less: data.workers=1.'
+             if code == -signal.SIGKILL else '.')) from e
     if error is not None:
       raise error
     return result
@@ -112,12 +92,10 @@ def map_in_order(make: Callable[[Any], Callable], argument: Any,
                  items: Iterable, workers: int) -> Iterator:
   """Yields function(item) for each item, in order; function = make(argument).
 
-  With one worker all is done here; otherwise each process makes its own
-  function from `make` and `argument`, which are pickled. At most workers + 1
-  items are taken, lazily and in this thread, and not yet given back.
-
-  Raises:
-    InputError: a worker died. What the function raises is raised here.
+  One worker is this process; more are new processes, each of which makes its
+  own function from the pickled `make` and `argument`. Items are taken lazily,
+  in this thread, and at most workers + 1 of them are in progress. Errors of the
+  function are raised here, and an InputError if a worker died.
   """
   if workers <= 1:
     yield from map(make(argument), items)
@@ -130,12 +108,11 @@ def map_in_order(make: Callable[[Any], Callable], argument: Any,
     idle = deque(processes)
 
     def work(item):
-      process = idle.popleft()  # As many threads as processes: never empty.
+      process = idle.popleft()  # There are as many processes as threads.
       try:
         return process(item)
       finally:
         idle.append(process)
-
     waiting = deque()
     for item in items:
       waiting.append(threads.submit(work, item))
@@ -151,8 +128,8 @@ def map_in_order(make: Callable[[Any], Callable], argument: Any,
 
 
 def serve() -> None:
-  """A worker's life: reads the function, then items until the pipe ends."""
-  # Ctrl-C reaches the whole group; the parent decides what it means.
+  """Runs a worker: reads the function, then items until the pipe ends."""
+  # Ctrl-C reaches the whole process group, and the parent handles it.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   messages = os.fdopen(os.dup(0), 'rb')
   answers = os.fdopen(os.dup(1), 'wb')
@@ -171,31 +148,20 @@ def serve() -> None:
       answers.flush()
       del answer
   except (EOFError, BrokenPipeError, pickle.UnpicklingError):
-    os._exit(0)  # The parent is done, or gone.
+    os._exit(0)  # The parent has closed the pipe, or died.
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """One corpus and what its records are to be.
-
-  Attributes:
-    corpus: one of `documents.corpora_of`.
-    survey: the corpus's; None where the records are finished.
-    folder, store_folder: of its records and of its tokens.
-    text_recipe: what decides its tokens.
-    recipe: what decides its records, given its tokens.
-    facts: attributes of the manifest that follow from the config.
-    forms: as in Manifest.
-    vocab_size: the tokenizer's.
-  """
-  corpus: Any
-  survey: Surveyed | None
-  folder: str
-  store_folder: str
-  text_recipe: TextRecipe
-  recipe: RowRecipe
-  facts: dict[str, Any]
-  forms: tuple[str, ...]
+  """One corpus, and how to make its records."""
+  corpus: Any  # One of `documents.corpora_of`.
+  survey: Surveyed | None  # None if the records are finished.
+  folder: str  # The folder of its records.
+  store_folder: str  # The folder of its tokens.
+  text_recipe: TextRecipe  # Decides its tokens.
+  recipe: shards_lib.RowRecipe  # Decides its records, given its tokens.
+  facts: dict[str, Any]  # What the manifest has from the config.
+  forms: tuple[str, ...]  # As in Manifest.
   vocab_size: int
 
   @property
@@ -204,30 +170,30 @@ class Job:
 
   @property
   def duplicates(self) -> int:
-    """How often the training split is drawn."""
+    """Returns how often the training split is drawn."""
     return self.facts.get('duplicates', 1)
 
   def shards(self) -> list[Shard]:
-    return shards_of(self.survey.blocks)
+    return blocks_lib.shards_of(self.survey.blocks)
 
   def without_records(self) -> list[Shard]:
-    """The shards that have no records yet."""
-    return [shard for shard in self.shards()
-            if read_entry(self.folder, shard, self.forms) is None]
+    """Returns the shards that have no records yet."""
+    return [
+        shard for shard in self.shards()
+        if shards_lib.read_entry(self.folder, shard, self.forms) is None]
 
   def without_tokens(self) -> list[Shard]:
-    """Those of them that have no tokens in the store, either."""
-    store = self.store
+    """Returns the shards that have neither records nor tokens yet."""
     return [shard for shard in self.without_records()
-            if store.places(shard) is None]
+            if self.store.places(shard) is None]
 
 
 def jobs_of(data: DataConfig, corpora: list, tokenizer: Tokenizer, cache: str,
             forms: tuple[str, ...], surveys: Surveys) -> list[Job]:
-  """The jobs of a config, one a corpus.
+  """Returns a job for each corpus of a config.
 
-  All corpora that are not prepared are surveyed here, so that wrong text is
-  named before the first one is tokenized.
+  It surveys all corpora that are not prepared, so that errors in the text are
+  reported before the first one is tokenized.
   """
   facts = dict(
       version=records.VERSION, format=data.format, sentences=data.sentences,
@@ -237,10 +203,9 @@ def jobs_of(data: DataConfig, corpora: list, tokenizer: Tokenizer, cache: str,
     law = PairLaw(data.pair_short_rate, data.pair_negatives)
     facts |= dict(pair_law=dataclasses.asdict(law),
                   duplicates=data.pair_duplicates)
-  recipe = RowRecipe(
+  recipe = shards_lib.RowRecipe(
       data.format, data.sequence_length, tokenizer.dtype.__name__,
-      tokenizer.bos_id, tokenizer.eos_id, law,
-      encoded='array_record' in forms)
+      tokenizer.bos_id, tokenizer.eos_id, law, encoded='array_record' in forms)
   text_recipe = TextRecipe(tokenizer.to_json(), data.sentences)
   jobs = []
   for corpus in corpora:
@@ -258,44 +223,39 @@ def jobs_of(data: DataConfig, corpora: list, tokenizer: Tokenizer, cache: str,
 
 def fill_tokens(job: Job, shards: Sequence[Shard], workers: int,
                 progress: bool) -> None:
-  """Reads the text of shards, tokenizes it, and writes them to the store.
+  """Tokenizes the text of some of a job's shards, in order, into the store.
 
-  `shards` are some of the job's, in order.
-
-  Raises:
-    InputError: wrong or changed text, a full disk, too little memory.
+  Wrong or changed text, a full disk or too little memory are InputErrors.
   """
   blocks = [block for shard in shards for block in shard.blocks]
   if not blocks:
     return
   reader = _BlockReader(job, blocks)
-  done = map_in_order(BlockTokenizer, job.text_recipe, reader,
+  done = map_in_order(tokens.BlockTokenizer, job.text_recipe, reader,
                       min(workers, len(blocks)))
-  # Closed on the way out of an error: its processes end before this one.
+  # `closing` ends the processes after an error.
   with contextlib.closing(done), _bytes_bar(job, 'tokenizing', shards,
                                             progress) as shown:
     try:
       for number, shard in enumerate(shards):
-        with TokenWriter(job.store.path(shard), shard) as writer:
+        with tokens.TokenWriter(job.store.path(shard), shard) as writer:
           for block in shard.blocks:
             writer.write(next(done))
             shown.update(block.size)
           if number == len(shards) - 1:
-            # The reader is asked once more than there are blocks: it sees
-            # whether the text ends where it should.
+            # One more call lets the reader check that the text ends here.
             next(done, None)
           writer.close(reading=reader.seconds())
-    except Changed as e:
+    except blocks_lib.Changed as e:
       raise InputError(f'{", ".join(job.corpus.files[:3])}: changed while it '
                        'was read: run the command again.') from e
 
 
 def fill_records(job: Job, shards: Sequence[Shard], workers: int,
                  progress: bool) -> None:
-  """Packs shards of the store, some of the job's, and writes their records.
+  """Packs some of a job's shards from the store, and writes their records.
 
-  Raises:
-    InputError: a damaged store, a full disk, too little memory.
+  A damaged store, a full disk or too little memory are InputErrors.
   """
   store = job.store
   number = sum(len(shard.blocks) for shard in shards)
@@ -306,14 +266,14 @@ def fill_records(job: Job, shards: Sequence[Shard], workers: int,
     for shard in shards:
       duplicates = job.duplicates if shard.split == 'train' else 1
       for block, place in zip(shard.blocks, store.places(shard)):
-        yield PackingJob(place, block.name, block.start, duplicates)
-
-  done = map_in_order(Packer, job.recipe, work(), min(workers, number))
+        yield shards_lib.PackingJob(place, block.name, block.start, duplicates)
+  done = map_in_order(shards_lib.Packer, job.recipe, work(),
+                      min(workers, number))
   with contextlib.closing(done), _bytes_bar(job, 'packing', shards,
                                             progress) as shown:
     for shard in shards:
-      with ShardFiles(job.folder, shard, job.recipe.dtype, job.forms,
-                      job.duplicates) as writer:
+      with shards_lib.ShardFiles(job.folder, shard, job.recipe.dtype, job.forms,
+                                 job.duplicates) as writer:
         for block in shard.blocks:
           writer.write(block, next(done))
           shown.update(block.size)
@@ -328,7 +288,7 @@ class _BlockReader:
     documents, first = job.corpus.documents(), 0
     if start.mark is not None and start.start:
       documents, first = job.corpus.documents(start.mark), start.start
-    self._blocks = read_blocks(
+    self._blocks = blocks_lib.read_blocks(
         documents, blocks, first,
         to_the_end=blocks[-1] == job.survey.blocks[-1])
     self._seconds = 0.
@@ -345,13 +305,14 @@ class _BlockReader:
       self._seconds += time.monotonic() - started
 
   def seconds(self) -> float:
-    """Seconds of reading since the last call."""
+    """Returns the seconds spent on reading since the last call."""
     seconds, self._seconds = self._seconds, 0.
     return seconds
 
 
 def _bytes_bar(job: Job, what: str, shards: Sequence[Shard], progress: bool):
-  """A bar in bytes of the corpus's files; those of finished shards are done."""
+  """Makes a bar in bytes of the corpus's files, past those of finished shards.
+  """
   whole = sum(block.size for block in job.survey.blocks)
   left = sum(shard.size for shard in shards)
   return progress_bar(whole, 'B', f'{job.corpus.name}: {what}', progress,

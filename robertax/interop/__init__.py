@@ -1,10 +1,9 @@
-"""Other people's names for our arrays: Hugging Face's, fairseq's, ONE table.
+"""Models of Hugging Face and fairseq, by one table of array names. Floor 2.
 
-Floor 2: the room knows model and text. `open_source` looks at a folder of
-Hugging Face or a model.pt of fairseq, and its `read()` gives a `Pretrained`:
-weights, shape and tokenizer. `huggingface.write_folder` writes one for
-transformers. No code that comes with weights is run, and torch is imported only
-to read a .bin or .pt.
+`open_source` opens a Hugging Face folder or a model.pt of fairseq, and its
+`read()` returns a `Pretrained`: weights, shape and tokenizer.
+`huggingface.write_folder` writes one for transformers. Code that comes with
+weights is never run, and torch is imported only to read a .bin or .pt.
 """
 
 from robertax.interop.pretrained import (

@@ -1,9 +1,9 @@
-"""fairseq's model.pt, with dict.txt and GPT-2's files beside it -> Pretrained.
+"""Reads fairseq's model.pt, with dict.txt and GPT-2's files beside it.
 
-Files of any age are read, as fairseq's models/roberta/model.py
-`upgrade_state_dict_named` does: older ones say `decoder` for the encoder,
+Files of any age are read, as in fairseq's models/roberta/model.py
+`upgrade_state_dict_named`: older ones call the encoder `decoder` and the norm
 `emb_layer_norm`, and have query, key and value in one matrix. Ids need no
-permutation: `text.load` gives dict.txt's, which are the rows of these tables.
+permutation, because `text.load` gives those of dict.txt, as these tables have.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from robertax.interop.tensors import Tensor, Tensors, from_torch, load_torch
 from robertax.model.encoder import PAD_ID
 
 _ENCODER = 'encoder.sentence_encoder.'
-# By fairseq's presets (models/roberta/model.py), for files that say no number.
+# fairseq's presets (models/roberta/model.py), for files without the number.
 _HEADS = {'roberta': 12, 'roberta_base': 12, 'roberta_large': 16, 'xlm': 16}
 _IN_PROJECTION = 'self_attn.in_proj_'
 _DEFAULTS = {'dropout': 0.1, 'attention_dropout': 0.1, 'activation_fn': 'gelu',
@@ -32,21 +32,21 @@ class Checkpoint:
 
   @staticmethod
   def tokenizer_config(path: str) -> TokenizerConfig:
-    """The `tokenizer` section that reads the files beside this one."""
+    """Returns the `tokenizer` section that reads the files beside `path`."""
     return TokenizerConfig(path=os.path.dirname(os.path.abspath(path)))
 
   def __init__(self, path: str):
-    """Reads the file; InputError if it is no RoBERTa, or has code in it."""
+    """Reads the file; InputError if it is not a RoBERTa, or contains code."""
     self.path = os.path.expanduser(path)
     if not os.path.isfile(self.path):
       raise InputError(f'fairseq:{path}: no such file: give the model.pt, with '
                        'dict.txt, encoder.json and vocab.bpe beside it.')
-    # fairseq keeps its flags in a Namespace, which runs nothing.
+    # fairseq keeps its flags in a Namespace, which is harmless.
     state = load_torch(self.path, (argparse.Namespace,))
     weights = state.get('model') if isinstance(state, Mapping) else None
     if not isinstance(weights, Mapping) or not all(
         hasattr(x, 'shape') for x in weights.values()):
-      raise InputError(f'{self.path}: no "model" of tensors in it: not a '
+      raise InputError(f'{self.path}: it has no "model" of tensors: not a '
                        'checkpoint of fairseq.')
     self._tensors = _upgraded(from_torch(weights))
     heads = sorted({name.split('.')[1] for name in self._tensors
@@ -58,19 +58,14 @@ class Checkpoint:
     self.config = self._config(_flags(state))
 
   def read(self) -> Pretrained:
-    """Weights and tokenizer.
-
-    Raises:
-      InputError: weights and dictionary do not belong together, or not all
-        tensors are those of a RoBERTa.
-    """
+    """Reads the model; InputError if it and the dictionary do not match."""
     params, lines = read_params(self._tensors, self.config, self.layout,
                                 self.path)
     folder = self.tokenizer_config(self.path).path
     tokenizer = text.load(folder)
     if tokenizer.vocab_size != self.config.vocab_size:
       raise InputError(
-          f'{self.path}: {self.config.vocab_size} rows of tokens, but the '
+          f'{self.path}: has {self.config.vocab_size} rows of tokens, but the '
           f'tokenizer in {folder} has {tokenizer.vocab_size} ids: put the '
           'dict.txt of these weights there.')
     return Pretrained(params, self.config, tokenizer, f'fairseq:{self.path}',
@@ -79,32 +74,30 @@ class Checkpoint:
   def _config(self, flags: dict[str, Any]) -> ModelConfig:
     prenorm = f'{_ENCODER}layer_norm.weight'
     if prenorm in self._tensors:
-      raise InputError(f'{self.path}: {prenorm} is in it: a pre-LN model '
-                       '(roberta_prenorm), which is another architecture.')
+      raise InputError(f'{self.path}: it has {prenorm}, so it is a pre-LN '
+                       'model (roberta_prenorm), another architecture.')
     if flags['activation_fn'] != 'gelu':
-      raise InputError(f'{self.path}: activation_fn='
-                       f"{flags['activation_fn']!r}: only 'gelu', the exact "
-                       'one, is read.')
+      raise InputError(f"{self.path}: activation_fn={flags['activation_fn']!r}:"
+                       " only 'gelu', the exact one, is supported.")
 
-    def shape(name, dims=2):
+    def shape(name):
       found = self._tensors.get(name)
-      if found is None or len(found.shape) != dims:
+      if found is None or len(found.shape) != 2:
         raise InputError(f'{self.path}: no {name}: not a RoBERTa of fairseq.')
       return found.shape
-
-    tokens = shape(f'{_ENCODER}embed_tokens.weight')
+    vocab_size, hidden_size = shape(f'{_ENCODER}embed_tokens.weight')
     layers = {name.split('.')[3] for name in self._tensors
               if name.startswith(f'{_ENCODER}layers.')}
-    arch = str(flags.get('arch') or '')
-    heads = flags.get('encoder_attention_heads') or _HEADS.get(arch)
+    heads = flags.get('encoder_attention_heads') or _HEADS.get(
+        str(flags.get('arch') or ''))
     if not heads:
-      raise InputError(f'{self.path}: its args do not say encoder_attention_'
-                       'heads, which weights alone do not show.')
+      raise InputError(f'{self.path}: its args have no encoder_attention_heads,'
+                       ' which weights alone do not show.')
     classes = f'classification_heads.{self.layout.head}.out_proj.weight'
     try:
       return ModelConfig(
-          vocab_size=tokens[0], hidden_size=tokens[1], num_layers=len(layers),
-          num_heads=int(heads),
+          vocab_size=vocab_size, hidden_size=hidden_size,
+          num_layers=len(layers), num_heads=int(heads),
           mlp_size=shape(f'{_ENCODER}layers.0.fc1.weight')[0],
           max_positions=(shape(f'{_ENCODER}embed_positions.weight')[0]
                          - self.layout.first),
@@ -120,13 +113,10 @@ class Checkpoint:
 
 
 def _flags(state: Mapping[str, Any]) -> dict[str, Any]:
-  """Flags of the run, from `args` or, in newer versions, `cfg`'s `model`."""
-  flags: dict[str, Any] = {}
-  config = state.get('cfg')
-  parts = [state.get('args')]
-  if isinstance(config, Mapping):
-    parts += [config.get('model')]
-  for part in parts:
+  """The flags, from `args` or, in newer versions, from `model` in `cfg`."""
+  config, flags = state.get('cfg'), {}
+  model = config.get('model') if isinstance(config, Mapping) else None
+  for part in (state.get('args'), model):
     if isinstance(part, argparse.Namespace):
       flags |= vars(part)
     elif isinstance(part, Mapping):
@@ -136,7 +126,7 @@ def _flags(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _upgraded(tensors: Tensors) -> Tensors:
-  """The tensors, by the names that fairseq gives them today."""
+  """Renames tensors to what fairseq calls them today."""
   found: Tensors = {}
   for name, tensor in tensors.items():
     if name.startswith('decoder.'):

@@ -1,37 +1,26 @@
-"""A Hugging Face folder <-> a Pretrained.
+"""Reads a Hugging Face folder as a Pretrained, and writes one.
 
-The chapter knows config.json (transformers' configuration_roberta.py and
-configuration_bert.py), which heads an architecture has, the tokenizer's files,
+This chapter knows config.json (transformers' configuration_roberta.py and
+configuration_bert.py), the heads of each architecture, the tokenizer's files,
 and the model card of an exported folder.
 """
 
 import dataclasses
 import json
 import os
+import re
 from typing import Any
 
 from robertax import files
 from robertax.config import ModelConfig, TokenizerConfig, flatten
 from robertax.errors import InputError, unknown, writing
-from robertax.interop.names import (
-    NO_TYPES,
-    Layout,
-    read_params,
-    types_name,
-    write_params,
-)
+from robertax.interop import names, tensors
+from robertax.interop.names import Layout
 from robertax.interop.pretrained import Pretrained
-from robertax.interop.tensors import (
-    SAFETENSORS,
-    Tensors,
-    read_weights,
-    write_safetensors,
-)
+from robertax.interop.tensors import Tensors
 from robertax.text import Tokenizer, load
 
-# config.json <-> ModelConfig.
-
-# Our keys: theirs.
+# The keys of ModelConfig, and what config.json calls them.
 CONFIG_KEYS = {
     'vocab_size': 'vocab_size', 'hidden_size': 'hidden_size',
     'num_layers': 'num_hidden_layers', 'num_heads': 'num_attention_heads',
@@ -40,7 +29,7 @@ CONFIG_KEYS = {
     'layer_norm_eps': 'layer_norm_eps',
     'initializer_std': 'initializer_range',
     'tie_embeddings': 'tie_word_embeddings', 'num_types': 'type_vocab_size'}
-# Their values where config.json is silent.
+# Values of keys that config.json does not mention.
 CONFIG_DEFAULTS = {
     'vocab_size': 30522, 'hidden_size': 768, 'num_hidden_layers': 12,
     'num_attention_heads': 12, 'intermediate_size': 3072,
@@ -50,7 +39,7 @@ CONFIG_DEFAULTS = {
     'tie_word_embeddings': True}
 FAMILY_DEFAULTS = {'bert': {},
                    'roberta': {'vocab_size': 50265, 'pad_token_id': 1}}
-# Keys of other architectures, and their value in ours.
+# Keys of other architectures, and the only value that ours supports.
 ONLY_VALUES = {'hidden_act': 'gelu', 'position_embedding_type': 'absolute',
                'is_decoder': False, 'add_cross_attention': False,
                'is_encoder_decoder': False}
@@ -60,11 +49,10 @@ WHY_ONLY = {'hidden_act': "robertax has the exact GELU, which is 'gelu'; 'gelu_"
 
 
 def read_config(folder: str) -> dict[str, Any]:
-  """The config.json of a folder, checked, with the defaults filled in."""
+  """Reads and checks a folder's config.json, and fills in the defaults."""
   path = os.path.join(folder, 'config.json')
   if not os.path.isfile(path):
-    why = 'no such folder' if not os.path.isdir(folder) else (
-        'no config.json in it')
+    why = 'no config.json in it' if os.path.isdir(folder) else 'no such folder'
     raise InputError(f'hf:{folder}: {why}: a folder that save_pretrained has '
                      'written, or a downloaded one, would do.')
   try:
@@ -83,31 +71,30 @@ def read_config(folder: str) -> dict[str, Any]:
       key: value for key, value in values.items() if value is not None}
   for key, wanted in ONLY_VALUES.items():
     if values.get(key, wanted) != wanted:
-      reason = WHY_ONLY.get(key, f'only {wanted!r} is read')
+      reason = WHY_ONLY.get(key, f'only {wanted!r} is supported')
       raise InputError(f'{path}: {key} is {values[key]!r}: {reason}.')
   for key, default in CONFIG_DEFAULTS.items():
     # A rate may be a whole number; a size may not be 8.0 or inf.
     kinds = int | float if isinstance(default, float) else type(default)
-    if isinstance(values[key], bool) != isinstance(default, bool) or (
-        not isinstance(values[key], kinds)) or not (
-            -1 < values[key] < 1 << 31):
-      raise InputError(f'{path}: {key} is {values[key]!r}: expected such as '
+    value = values[key]
+    if isinstance(value, bool) != isinstance(default, bool) or not (
+        isinstance(value, kinds) and -1 < value < 1 << 31):
+      raise InputError(f'{path}: {key} is {value!r}: expected a value such as '
                        f'{default!r}.')
   return values
 
 
 def config_values(pretrained: Pretrained, layout: Layout, architecture: str
                   ) -> dict[str, Any]:
-  """The config.json of a model that becomes this class of transformers."""
+  """Makes the config.json of a model for this class of transformers."""
   config, tokenizer = pretrained.config, pretrained.tokenizer
   values = {'architectures': [architecture], 'model_type': layout.family}
   values |= {theirs: getattr(config, ours)
              for ours, theirs in CONFIG_KEYS.items()}
-  values['type_vocab_size'] = config.num_types or NO_TYPES[layout.family]
+  values['type_vocab_size'] = config.num_types or names.NO_TYPES[layout.family]
   values |= {'max_position_embeddings': config.max_positions + layout.first,
              'hidden_act': 'gelu', 'position_embedding_type': 'absolute',
-             'pad_token_id': tokenizer.pad_id,
-             'bos_token_id': tokenizer.bos_id,
+             'pad_token_id': tokenizer.pad_id, 'bos_token_id': tokenizer.bos_id,
              'eos_token_id': tokenizer.eos_id, 'dtype': 'float32'}
   if config.num_classes:
     values['classifier_dropout'] = config.classifier_dropout_rate
@@ -120,25 +107,23 @@ def config_values(pretrained: Pretrained, layout: Layout, architecture: str
 
 
 def class_names(values: dict[str, Any]) -> tuple[str, ...]:
-  """Names of the classes, in order; empty where config.json has none."""
-  names = values.get('id2label')
-  if not isinstance(names, dict):
+  """Returns the names of the classes, in order; empty if there are none."""
+  labels = values.get('id2label')
+  if not isinstance(labels, dict):
     return ()
   try:
-    return tuple(str(names[key]) for key in sorted(names, key=int))
+    return tuple(str(labels[key]) for key in sorted(labels, key=int))
   except ValueError:
     return ()
 
 
-# Architectures and their heads.
-
-# The ending of a class's name: the heads that its weights must have.
+# The endings of class names, and the heads that their weights must have.
 ARCHITECTURES = {
     'ForMaskedLM': ('lm_head',), 'ForPreTraining': ('lm_head', 'nsp_head'),
     'ForSequenceClassification': ('classifier',),
     'ForMultipleChoice': ('choice',), 'ForQuestionAnswering': ('span_head',),
     'Model': ()}
-# The tensor that shows that a head is there.
+# The tensor whose presence shows that there is a head.
 _SIGNS = {
     'roberta': {'lm_head': 'lm_head.dense.weight',
                 'classifier': 'classifier.out_proj.weight',
@@ -151,16 +136,16 @@ _SIGNS = {
              'span_head': 'qa_outputs.weight'}}
 
 
-def heads_of_tensors(tensors: Tensors, values: dict[str, Any], folder: str
+def heads_of_tensors(found: Tensors, values: dict[str, Any], folder: str
                      ) -> tuple[dict[str, Any], bool]:
-  """(keys of our config, whether the classifier is of multiple choice).
+  """Returns keys of our config, and whether this is for multiple choice.
 
-  The weights decide which heads there are, for many files hold more than their
-  architecture's; that one's must be among them.
+  The weights decide which heads there are, because many files have more heads
+  than their architecture; those of the architecture must be among them.
   """
   prefix = values['model_type'].capitalize()
-  found = values.get('architectures')
-  name = str(found[0]) if isinstance(found, list) and found else (
+  listed = values.get('architectures')
+  name = str(listed[0]) if isinstance(listed, list) and listed else (
       f'{prefix}Model')
   known = [prefix + end for end in ARCHITECTURES]
   if name not in known:
@@ -168,27 +153,25 @@ def heads_of_tensors(tensors: Tensors, values: dict[str, Any], folder: str
                   known)
   end, signs = name.removeprefix(prefix), _SIGNS[values['model_type']]
   missing = [signs[head] for head in ARCHITECTURES[end]
-             if signs[head] not in tensors]
+             if signs[head] not in found]
   if missing:
     raise InputError(
         f'{folder}: its config and its weights disagree: config.json says '
         f'{name}, and the weights have no {", no ".join(missing)}.')
-  has = {head: sign in tensors for head, sign in signs.items()}
   choice = end == 'ForMultipleChoice'
-  keys = {'lm_head': has['lm_head'], 'nsp_head': has.get('nsp_head', False),
-          'span_head': has['span_head'], 'num_classes': 0}
-  sign = signs['choice' if choice else 'classifier']
-  if sign in tensors:
-    keys['num_classes'] = tensors[sign].shape[0]
-  dropout = values.get('classifier_dropout')
+  keys = {head: signs.get(head) in found
+          for head in ('lm_head', 'nsp_head', 'span_head')}
+  classifier = found.get(signs['choice' if choice else 'classifier'])
+  keys['num_classes'] = classifier.shape[0] if classifier else 0
   if keys['num_classes']:
+    dropout = values.get('classifier_dropout')
     keys['classifier_dropout_rate'] = (
         values['hidden_dropout_prob'] if dropout is None else dropout)
   return keys, choice
 
 
 def _architecture_ending(config: ModelConfig, choice: bool) -> str:
-  """The row of ARCHITECTURES that a model of ours becomes."""
+  """Returns the row of ARCHITECTURES as which our model is exported."""
   if config.span_head:
     return 'ForQuestionAnswering'
   if config.num_classes:
@@ -198,21 +181,22 @@ def _architecture_ending(config: ModelConfig, choice: bool) -> str:
   return 'ForMaskedLM' if config.lm_head else 'Model'
 
 
-# The tokenizer, as the files that transformers' AutoTokenizer reads.
+# The files of the tokenizer are those that transformers' AutoTokenizer reads.
 
 
 def read_tokenizer(folder: str) -> Tokenizer:
-  """The tokenizer of a Hugging Face folder; InputError if it has none."""
-  names = ('tokenizer.json', 'vocab.txt', 'vocab.json')
-  if not any(os.path.isfile(os.path.join(folder, name)) for name in names):
+  """Reads the tokenizer of a Hugging Face folder; InputError if it has none."""
+  if not any(os.path.isfile(os.path.join(folder, name))
+             for name in ('tokenizer.json', 'vocab.txt', 'vocab.json')):
     raise InputError(
-        f'hf:{folder}: no tokenizer in it: a tokenizer.json, vocab.json with '
+        f'hf:{folder}: it has no tokenizer: a tokenizer.json, vocab.json with '
         'merges.txt, or a vocab.txt would do.')
   return load(folder, lowercase=reads_lowercase(folder))
 
 
 def reads_lowercase(folder: str) -> bool:
-  """Whether a vocab.txt is lower case, by tokenizer_config.json if there."""
+  """Whether tokenizer_config.json, if any, says that vocab.txt is lower case.
+  """
   path = os.path.join(folder, 'tokenizer_config.json')
   if not os.path.isfile(path):
     return True
@@ -220,11 +204,11 @@ def reads_lowercase(folder: str) -> bool:
     with open(path, encoding='utf-8') as f:
       return bool(json.load(f).get('do_lower_case', True))
   except (ValueError, AttributeError, RecursionError) as e:
-    raise InputError(f'{path}: not an object in JSON: {e}') from e
+    raise InputError(f'{path}: not a JSON object: {e}') from e
 
 
 def tokenizer_files(tokenizer: Tokenizer, max_length: int) -> dict[str, str]:
-  """The text of each file, by its name; the model has max_length positions."""
+  """Makes the text of each file, for a model with `max_length` positions."""
   state = json.loads(tokenizer.to_json())
   own, added = dict(state['model']['vocab']), {}
   for token in state['added_tokens']:
@@ -238,8 +222,7 @@ def tokenizer_files(tokenizer: Tokenizer, max_length: int) -> dict[str, str]:
     texts |= {'vocab.json': json.dumps(own, ensure_ascii=False),
               'merges.txt': '\n'.join(['#version: 0.2', *merges, ''])}
   else:
-    texts['vocab.txt'] = ''.join(f'{piece}\n' for piece in sorted(
-        own, key=own.get))
+    texts['vocab.txt'] = ''.join(f'{p}\n' for p in sorted(own, key=own.get))
   if added:
     texts['added_tokens.json'] = _to_json(added)
   special = _special_names(tokenizer, state)
@@ -253,7 +236,7 @@ def tokenizer_files(tokenizer: Tokenizer, max_length: int) -> dict[str, str]:
 
 def _special_names(tokenizer: Tokenizer, state: dict[str, Any]
                    ) -> dict[str, Any]:
-  """The special tokens, by the names of their roles in transformers."""
+  """Names the special tokens by their roles in transformers."""
   name = {token['id']: token['content'] for token in state['added_tokens']}
   bos, eos = name[tokenizer.bos_id], name[tokenizer.eos_id]
   roles = {'cls_token': bos, 'sep_token': eos,
@@ -261,7 +244,7 @@ def _special_names(tokenizer: Tokenizer, state: dict[str, Any]
            'unk_token': name[tokenizer.unk_id]}
   if tokenizer.kind == 'byte_bpe':
     roles |= {'bos_token': bos, 'eos_token': eos}
-  # lstrip: the space before a mask belongs to the word predicted there.
+  # lstrip: the space before a mask is part of the word predicted there.
   return roles | {'mask_token': {
       'content': name[tokenizer.mask_id], 'single_word': False,
       'lstrip': tokenizer.kind == 'byte_bpe', 'rstrip': False,
@@ -286,19 +269,18 @@ def _to_json(values: Any) -> str:
   return json.dumps(values, indent=2, ensure_ascii=False) + '\n'
 
 
-# README.md of an exported folder: what the model is and how it was made.
-
+# README.md of an exported folder says what the model is and how it was made.
 _TAGS = {'ForMaskedLM': 'fill-mask', 'ForPreTraining': 'fill-mask',
          'ForSequenceClassification': 'text-classification',
          'ForMultipleChoice': 'multiple-choice',
          'ForQuestionAnswering': 'question-answering',
          'Model': 'feature-extraction'}
-# Keys of data that say what was learned from; the others are about machines.
+# The keys of `data` that describe what was learned from.
 _DATA_KEYS = (
     'corpora', 'mixture', 'format', 'sentences', 'sequence_length',
     'batch_size', 'masks', 'masking_law', 'masking_unit', 'mask_rate',
     'specials')
-# Keys of any section about machines and paths.
+# The keys of any section that describe machines and paths.
 _MACHINE_KEYS = {
     'cache_dir', 'workers', 'prefetch', 'backend', 'masking_ops', 'path',
     'init_from', 'remote_cache_dir', 'remote_cache_gib', 'remote_threads',
@@ -306,7 +288,7 @@ _MACHINE_KEYS = {
 
 
 def model_card(pretrained: Pretrained, family: str, end: str) -> str:
-  """The text, in Markdown; `end` is a row of ARCHITECTURES."""
+  """Writes the model card in Markdown; `end` is a row of ARCHITECTURES."""
   config, history = pretrained.config, pretrained.history
   lines = ['---', 'library_name: transformers', f'pipeline_tag: {_TAGS[end]}',
            'tags:', '- robertax', f'- {family}']
@@ -336,12 +318,12 @@ def model_card(pretrained: Pretrained, family: str, end: str) -> str:
     lines += _history(made, history.get('metrics', {}), pretrained.step)
   else:
     lines += ['', '## How it was made', '', 'Converted from '
-              f'`{pretrained.source}`; its training is not known here.']
+              f'`{pretrained.source}`; how it was trained is not known.']
   return '\n'.join(lines) + '\n'
 
 
 def _auto(end: str) -> str:
-  # There is an AutoModelForPreTraining too, but fill-mask needs this one.
+  # AutoModelForPreTraining exists as well, but fill-mask needs this one.
   return {'Model': 'AutoModel', 'ForPreTraining': 'AutoModelForMaskedLM'}.get(
       end, f'AutoModel{end}')
 
@@ -369,27 +351,20 @@ def _history(made: dict[str, Any], metrics: dict[str, Any], step: int
   return [*lines, '```']
 
 
-# The whole folder.
-
-
 class Folder:
   """A ForeignModel: a folder that `save_pretrained` has written."""
 
   @staticmethod
   def tokenizer_config(path: str) -> TokenizerConfig:
-    """The `tokenizer` section that reads this folder's."""
+    """Returns the `tokenizer` section that reads this folder's tokenizer."""
     return TokenizerConfig(path=path, lowercase=reads_lowercase(path))
 
   def __init__(self, path: str):
-    """Looks at config.json and the names of the weights.
-
-    Raises:
-      InputError: not a folder of a RoBERTa or BERT, or a damaged one.
-    """
+    """Reads config.json and the shapes; InputError if not a RoBERTa or BERT."""
     self.path = os.path.expanduser(path)
     values = read_config(self.path)
     family = values['model_type']
-    self._tensors = _table_names(read_weights(self.path), family)
+    self._tensors = _table_names(tensors.read_weights(self.path), family)
     heads, choice = heads_of_tensors(self._tensors, values, self.path)
     self.layout = Layout(
         family, 0 if family == 'bert' else values['pad_token_id'] + 1, choice)
@@ -404,11 +379,7 @@ class Folder:
     self.config = _without_idle_types(config, self._tensors, self.layout)
 
   def read(self) -> Pretrained:
-    """Weights and tokenizer.
-
-    Raises:
-      InputError: weights, config and tokenizer do not belong together.
-    """
+    """Reads the model; InputError if its files do not belong together."""
     tokenizer = read_tokenizer(self.path)
     if tokenizer.vocab_size != self.config.vocab_size:
       raise InputError(
@@ -425,7 +396,7 @@ class Folder:
     if not (self.config.nsp_head or self.config.num_classes and (
         self.layout.family == 'bert' or self.layout.choice)):
       unused = (f'{pooler}weight', f'{pooler}bias')
-    params, lines = read_params(
+    params, lines = names.read_params(
         self._tensors, self.config, self.layout, self.path, unused)
     return Pretrained(params, self.config, tokenizer, f'hf:{self.path}',
                       labels=self.labels, family=self.layout.family,
@@ -436,13 +407,10 @@ def write_folder(pretrained: Pretrained, folder: str) -> None:
   """Writes weights, config, tokenizer and a model card.
 
   AutoModelForMaskedLM (or the class of its head), AutoTokenizer and pipeline
-  read the folder, which is made if it is not there.
-
-  Raises:
-    InputError: it cannot be written.
+  read the folder. If it cannot be written, an InputError is raised.
   """
   config, layout = pretrained.config, layout_of(pretrained)
-  arrays = write_params(pretrained.params, config, layout)
+  arrays = names.write_params(pretrained.params, config, layout)
   end = _architecture_ending(config, pretrained.choice)
   if end == 'Model':  # A bare encoder's names have no prefix.
     arrays = {name.removeprefix(f'{layout.family}.'): x
@@ -455,14 +423,14 @@ def write_folder(pretrained: Pretrained, folder: str) -> None:
     files.makedirs(folder)
     for name, text in texts.items():
       files.write_text(os.path.join(folder, name), text)
-  write_safetensors(os.path.join(folder, SAFETENSORS), arrays)
+  tensors.write_safetensors(os.path.join(folder, tensors.SAFETENSORS), arrays)
 
 
 def layout_of(pretrained: Pretrained) -> Layout:
-  """Whether a model becomes a RoBERTa or a BERT.
+  """Decides whether a model is exported as a RoBERTa or a BERT.
 
-  A model stays what it was. Else a BERT is what has BERT's pieces or its NSP
-  head; all others are RoBERTas, with whatever types they have.
+  An imported model keeps its family. Otherwise a model with WordPiece or an NSP
+  head is a BERT, and all others are RoBERTas, whatever types they have.
   """
   config, tokenizer = pretrained.config, pretrained.tokenizer
   family = pretrained.family or (
@@ -473,32 +441,30 @@ def layout_of(pretrained: Pretrained) -> Layout:
                 choice=pretrained.choice and family == 'roberta')
 
 
-def _table_names(tensors: Tensors, family: str) -> Tensors:
-  """Renames what old files and bare encoders call otherwise than the table."""
+def _table_names(found: Tensors, family: str) -> Tensors:
+  """Gives tensors of old files and bare encoders their names in the table."""
   body = f'{family}.'
-  bare = not any(name.startswith(body) for name in tensors)
-  found = {}
-  for name, tensor in tensors.items():
+  bare = not any(name.startswith(body) for name in found)
+  renamed = {}
+  for name, tensor in found.items():
     # Conversions of Google's BERT have TensorFlow's names for LayerNorm's.
-    for old, new in (('LayerNorm.gamma', 'LayerNorm.weight'),
-                     ('LayerNorm.beta', 'LayerNorm.bias')):
-      if name.endswith(old):
-        name = name.removesuffix(old) + new
+    name = re.sub(r'(?<=LayerNorm\.)gamma$', 'weight', name)
+    name = re.sub(r'(?<=LayerNorm\.)beta$', 'bias', name)
     if bare and name.startswith(('embeddings.', 'encoder.', 'pooler.')):
       name = body + name
-    found[name] = tensor
-  return found
+    renamed[name] = tensor
+  return renamed
 
 
-def _without_idle_types(config: ModelConfig, tensors: Tensors, layout: Layout
+def _without_idle_types(config: ModelConfig, found: Tensors, layout: Layout
                         ) -> ModelConfig:
-  """num_types=0 where their table is all zeros.
+  """Sets num_types=0 if the table of types is all zeros.
 
   fairseq's RoBERTa has no types; conversions of it have a row of zeros. A table
-  that is not zero is kept, for every token has row 0 added to it.
+  that is not zero is kept, because every token gets its row 0.
   """
-  table = tensors.get(types_name(layout))
-  if table is None or table.shape[0] != NO_TYPES[layout.family] or (
+  table = found.get(names.types_name(layout))
+  if table is None or table.shape[0] != names.NO_TYPES[layout.family] or (
       table.read().any()):
     return config
   return dataclasses.replace(config, num_types=0)

@@ -1,12 +1,12 @@
-"""The one table of names, ours, Hugging Face's and fairseq's, and its two uses.
+"""The table of our, Hugging Face's and fairseq's names of arrays.
 
-A row is an array of ours, its names in transformers' (models/roberta/
+A row has the name of our array, its names in transformers (models/roberta/
 modeling_roberta.py, models/bert/modeling_bert.py) and in fairseq's
-models/roberta/model.py, None where there is no such array, and the rule of
-`RULES` that turns one shape into the other. `{n}` is the layer's number: our
-layers are stacked along a leading dim N, theirs have an array each.
-`read_params` walks the table from their tensors to our parameters,
-`write_params` backwards.
+models/roberta/model.py, or None where there is no such array, and the rule of
+`RULES` that turns one shape into the other. `{n}` is the index of a layer: our
+layers are stacked along a leading dim N, theirs are separate arrays.
+`read_params` turns their tensors into our parameters, `write_params` the
+reverse.
 """
 
 from collections import defaultdict
@@ -25,7 +25,7 @@ from robertax.progress import advance
 
 
 class NameRow(NamedTuple):
-  """One array of ours, and its names."""
+  """One of our arrays, and its names elsewhere."""
   ours: str
   roberta: str | None
   bert: str | None
@@ -38,7 +38,7 @@ _FS = 'encoder.sentence_encoder.layers.{n}.'
 
 
 def _both(ours, hf, fairseq, rule):
-  """A row whose names in RoBERTa and BERT differ in their body's name alone."""
+  """Makes a row whose names in RoBERTa and BERT differ only in their prefix."""
   return NameRow(ours, *(hf.replace('{body}', body)
                          for body in ('roberta', 'bert')), fairseq, rule)
 
@@ -101,7 +101,7 @@ ROWS = (
             'linear'),
     NameRow('nsp_head/output/bias', None, 'cls.seq_relationship.bias', None,
             'same'),
-    # RobertaForSequenceClassification; fairseq's heads have names of their own.
+    # RobertaForSequenceClassification; people name the heads of fairseq.
     NameRow('classifier/dense/kernel', 'classifier.dense.weight',
             'bert.pooler.dense.weight',
             'classification_heads.{head}.dense.weight', 'linear'),
@@ -119,15 +119,15 @@ ROWS = (
     NameRow('span_head/output/bias', 'qa_outputs.bias', 'qa_outputs.bias', None,
             'same'),
 )
-# RobertaForMultipleChoice has the classifier of BERT: its names for RoBERTa's.
+# RobertaForMultipleChoice has BERT's classifier, and these names.
 CHOICE = {
     'classifier.dense.weight': 'roberta.pooler.dense.weight',
     'classifier.dense.bias': 'roberta.pooler.dense.bias',
     'classifier.out_proj.weight': 'classifier.weight',
     'classifier.out_proj.bias': 'classifier.bias'}
 
-# {family: {copy: original}}: weights are copies where the decoder is tied, the
-# biases always.
+# {family: {copy: original}}. Biases are always copies, and weights are if the
+# decoder is tied.
 COPIES = {
     'roberta': {'lm_head.decoder.weight':
                     'roberta.embeddings.word_embeddings.weight',
@@ -138,7 +138,7 @@ COPIES = {
     'fairseq': {'encoder.lm_head.weight':
                     'encoder.sentence_encoder.embed_tokens.weight'},
 }
-# Nothing of these is learned.
+# Tensors that are not trained.
 BUFFERS = {
     'roberta': ('roberta.embeddings.position_ids',
                 'roberta.embeddings.token_type_ids'),
@@ -149,8 +149,8 @@ BUFFERS = {
 
 
 def _positions_to_ours(x, shape, first):
-  # Ours begin at row 2. Rows before the first token's are kept as far as both
-  # have room for them, so that a table comes back as it was.
+  # Our positions begin at row 2. Earlier rows are kept as far as both tables
+  # have room for them, so that a round trip restores a table.
   kept = min(2, first)
   ours = np.zeros(shape, x.dtype)
   ours[2:], ours[2 - kept:2] = x[first:], x[first - kept:first]
@@ -164,9 +164,10 @@ def _positions_to_theirs(x, first):
   return theirs
 
 
-# name: (x, our shape, first) -> ours, of all layers stacked along N;
-# (x, first) -> theirs, of one layer. `first` is the row of a sequence's first
-# token. torch's Linear is [outputs, inputs]; only ours have a dim of heads.
+# Each rule is a pair of functions: (x, our shape, first) -> our array of all
+# layers, stacked along N, and (x, first) -> their array of one layer. `first`
+# is the row of a sequence's first token. torch's Linear is [outputs, inputs];
+# only ours has a dim of heads.
 RULES = {
     'same': (lambda x, shape, first: x, lambda x, first: x),
     'flat': (lambda x, shape, first: x.reshape(shape),
@@ -184,19 +185,19 @@ def to_theirs(rule: str, x: np.ndarray, first: int) -> np.ndarray:
   return RULES[rule][1](x, first)
 
 
-# Rows of the type table where the family's models have no use for one.
+# The number of rows that a family's table of types has in models without types.
 NO_TYPES = {'roberta': 1, 'bert': 2}
 
 
 class Layout(NamedTuple):
-  """Which of the table's columns, and where its positions begin.
+  """A column of the table, and what else a model's names depend on.
 
   Attributes:
     family: 'roberta', 'bert' or 'fairseq'.
-    first: row of the position table that a sequence's first token has:
-      RoBERTa's is the padding id + 1, BERT's 0.
-    choice: the classifier is that of RobertaForMultipleChoice.
-    head: name of fairseq's classification head.
+    first: the row of a sequence's first token in the position table: the
+      padding id + 1 in RoBERTa, 0 in BERT.
+    choice: whether the classifier is that of RobertaForMultipleChoice.
+    head: the name of fairseq's classification head.
   """
   family: str
   first: int
@@ -210,23 +211,23 @@ def read_params(tensors: Tensors, config: ModelConfig, layout: Layout,
   """Turns their tensors into our parameters.
 
   Args:
-    tensors: by their names, all of a model.
-    config: says which parameters there are, and their shapes.
-    layout: theirs.
+    tensors: all tensors of a model, by their names.
+    config: decides which parameters there are, and their shapes.
+    layout: the layout of their names.
     source: names the file in errors.
-    unused: tensors beside the table's that may be there, and are not read.
+    unused: tensors that are not in the table; they may exist, and are ignored.
 
   Returns:
-    A nested dict of float32 arrays in main memory, and a line for each kind of
-    tensor that was left unused on purpose.
+    A nested dict of float32 arrays in main memory, and a message for each kind
+    of tensor that was ignored on purpose.
 
   Raises:
-    InputError: tensors are missing, of another shape, or of no use; each is
+    InputError: tensors are missing, of another shape, or unknown; each is
       named.
   """
   rows = _table_rows(config, layout)
   tensors, lines = _without_copies(tensors, config, layout, source)
-  if config.num_layers > len(tensors):  # Before names are made for all.
+  if config.num_layers > len(tensors):  # Do not make names for billions.
     raise InputError(f'{source}: its config has {config.num_layers} layers, '
                      f'and its weights are {len(tensors)} tensors.')
   missing, shapes, used = [], defaultdict(list), set()
@@ -268,16 +269,16 @@ def write_params(params: Any, config: ModelConfig, layout: Layout
   """Turns our parameters into their tensors: the inverse of `read_params`.
 
   Args:
-    params: with the tokenizer's rows (`model.unpad_vocabulary`).
-    config: of them.
-    layout: theirs.
+    params: have a row for each of the tokenizer's ids (`unpad_vocabulary`).
+    config: the shape of the params.
+    layout: the layout of their names.
 
   Returns:
-    float32 arrays by their names. As `save_pretrained` has it, a tied decoder
-    is not among them, and the bias of one that is not tied has both its names.
+    float32 arrays by their names. As with `save_pretrained`, a tied decoder is
+    left out, and the bias of an untied one appears under both its names.
 
   Raises:
-    InputError: the family has no place for one of ours.
+    InputError: the family has no place for one of our arrays.
   """
   tensors = {}
   if layout.family == 'bert' and config.nsp_head and config.num_classes:
@@ -293,7 +294,7 @@ def write_params(params: Any, config: ModelConfig, layout: Layout
     tensors[types_name(layout)] = np.zeros(
         (NO_TYPES[layout.family], config.hidden_size), np.float32)
   for copy, original in COPIES[layout.family].items():
-    # Readers of safetensors take a file with one of the two names as tied.
+    # Readers of safetensors assume that a name that is missing is tied.
     if not config.tie_embeddings and copy not in tensors and (
         original in tensors):
       tensors[copy] = tensors[original]
@@ -301,12 +302,12 @@ def write_params(params: Any, config: ModelConfig, layout: Layout
 
 
 def types_name(layout: Layout) -> str:
-  """Their name of the type table."""
+  """Returns their name for the table of types."""
   return f'{layout.family}.embeddings.token_type_embeddings.weight'
 
 
 def _folded(found: Iterable[str]) -> str:
-  """['layer.0.a', 'layer.1.a', 'b'] -> 'b, layer.{0,1}.a'."""
+  """Turns ['layer.0.a', 'layer.1.a', 'b'] into 'b, layer.{0,1}.a'."""
   groups = defaultdict(list)
   for name in found:
     parts = re.split(r'(?<=layer\.|ayers\.)(\d+)(?=\.)', name)
@@ -322,7 +323,7 @@ def _folded(found: Iterable[str]) -> str:
 
 def _table_rows(config: ModelConfig, layout: Layout
                 ) -> list[tuple[NameRow, tuple[int, ...]]]:
-  """(row of the table, our shape) of each parameter."""
+  """Returns the row of the table and our shape of each parameter."""
   shapes = jax.eval_shape(lambda: model.create(config, jax.random.key(0)))
   table = {row.ours: row for row in ROWS}
   found = []
@@ -341,7 +342,7 @@ def _layered(row: NameRow) -> bool:
 
 def _shape_to_theirs(rule: str, shape: tuple[int, ...], first: int
                      ) -> tuple[int, ...]:
-  """Their shape of an array that has `shape` (without N) with us."""
+  """Returns their shape of an array whose shape, without N, is ours."""
   if rule == 'positions':  # The only rule that would make an array for it.
     return (first + shape[0] - 2, *shape[1:])
   return to_theirs(rule, np.broadcast_to(np.float32(0), shape), first).shape
@@ -359,7 +360,7 @@ def _their_names(row: NameRow, shape: tuple[int, ...], layout: Layout
 
 def _without_copies(tensors: Tensors, config: ModelConfig, layout: Layout,
                     source: str) -> tuple[Tensors, list[str]]:
-  """(the tensors, each once; lines on those that were left)."""
+  """Returns the tensors without copies, and messages about ignored ones."""
   tensors, lines = dict(tensors), []
   for copy, original in COPIES[layout.family].items():
     is_bias = original.endswith('bias')
@@ -375,7 +376,7 @@ def _without_copies(tensors: Tensors, config: ModelConfig, layout: Layout,
             f'{source}: its config and its weights disagree: {copy} is not '
             f'{original}, and the config says that they are tied. '
             '"tie_word_embeddings": false says that they are not.')
-      # transformers adds the decoder's; the other one has no effect.
+      # transformers uses the decoder's bias; the other has no effect.
       tensors[original] = twin
       lines.append(f'{source}: not used: {original}, since the decoder, which '
                    f'is not tied, has {copy}')

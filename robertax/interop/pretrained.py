@@ -1,7 +1,7 @@
-"""A model with all that belongs to it, and the sources it may come from.
+"""A model with its config and tokenizer, and the sources it may come from.
 
-It can be given more positions and more tokens. `hf:DIR` and `fairseq:FILE` are
-how a person names other people's models.
+A model can be given more positions and more tokens. People name foreign models
+`hf:DIR` and `fairseq:FILE`.
 """
 
 import dataclasses
@@ -18,44 +18,30 @@ from robertax.text import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
-  """Weights, shape and tokenizer together.
-
-  Attributes:
-    params: nested dict of float32 arrays, with the tokenizer's rows.
-    config: of the params, vocab_size filled in.
-    tokenizer: the one that gives their ids.
-    source: where they were read, such as 'hf:roberta-base'.
-    labels: names of the classes, in order; empty where there are none.
-    family: what it was in Hugging Face, 'roberta' or 'bert'; empty: nothing.
-    choice: the classifier scores the answers of a multiple choice.
-    step: updates that the weights have seen here; 0 of other people's.
-    history: how the weights were made, if known: 'config', a nested dict, and
-      'metrics', the last of each.
-    lines: what a person should know of the reading, such as tensors left out.
-  """
-  params: Any
-  config: ModelConfig
+  """Weights with their config and tokenizer."""
+  params: Any  # Nested dict of float32 arrays, with a row for each token id.
+  config: ModelConfig  # Has vocab_size filled in.
   tokenizer: Tokenizer
-  source: str
-  labels: tuple[str, ...] = ()
-  family: str = ''
-  choice: bool = False
-  step: int = 0
+  source: str  # Where the weights were read, such as 'hf:roberta-base'.
+  labels: tuple[str, ...] = ()  # Names of the classes, in order.
+  family: str = ''  # 'roberta' or 'bert' if it came from Hugging Face.
+  choice: bool = False  # Whether the classifier is for multiple choice.
+  step: int = 0  # Updates in our own training; 0 for foreign weights.
+  # How the weights were made, if known: 'config', a nested dict, and 'metrics',
+  # the last value of each.
   history: dict[str, Any] = dataclasses.field(default_factory=dict)
-  lines: tuple[str, ...] = ()
+  lines: tuple[str, ...] = ()  # Messages, such as on tensors left out.
 
 
 def longer_positions(params: Any, max_positions: int) -> Any:
-  """Parameters with more positions, in new dicts. Traceable.
+  """Returns parameters with more positions, in new dicts. Traceable.
 
-  The rows behind the P that are there repeat them: position P + i begins as
-  position i does (Beltagy et al. 2020, Longformer, section 5). Attention to
-  near tokens is then right from the start, except where a copy ends.
-
-  Raises:
-    InputError: fewer positions than before.
+  The new rows repeat the P existing ones: position P + i is initialized as
+  position i (Beltagy et al. 2020, Longformer, section 5). Attention to near
+  tokens is then right from the start, except where a copy ends. Fewer positions
+  than P are an InputError.
   """
-  from robertax.model.encoder import PAD_ID  # Not before: it imports flax.
+  from robertax.model.encoder import PAD_ID  # Imports flax.
   table = params['embeddings']['positions']
   first = PAD_ID + 1  # Row of a sequence's first token.
   before = len(table) - first
@@ -69,7 +55,7 @@ def longer_positions(params: Any, max_positions: int) -> Any:
 
 
 def with_positions(pretrained: Pretrained, max_positions: int) -> Pretrained:
-  """A model with `longer_positions`."""
+  """Applies `longer_positions` to a model."""
   return dataclasses.replace(
       pretrained, params=longer_positions(pretrained.params, max_positions),
       config=dataclasses.replace(pretrained.config,
@@ -77,13 +63,10 @@ def with_positions(pretrained: Pretrained, max_positions: int) -> Pretrained:
 
 
 def with_tokens(pretrained: Pretrained, tokens: list[str]) -> Pretrained:
-  """A model whose tokenizer has more tokens (Tokenizer.with_added).
+  """Adds tokens to a model's tokenizer (`Tokenizer.with_added`) and tables.
 
-  The row of a new token, in the table and in the decoder, and its bias, is the
-  mean over the pieces that it was cut into before.
-
-  Raises:
-    InputError: a token that cannot be added.
+  A new token's rows of the embedding and the decoder, and its bias, are means
+  over the pieces that it was cut into before. InputError if it is not allowed.
   """
   old, params = pretrained.tokenizer, dict(pretrained.params)
   tokenizer = old.with_added(tokens)
@@ -105,39 +88,35 @@ def with_tokens(pretrained: Pretrained, tokens: list[str]) -> Pretrained:
 
 
 class ForeignModel(Protocol):
-  """Somebody else's model, whose weights are not read yet."""
+  """A model of another library, whose weights are not read yet."""
   config: ModelConfig
 
   def read(self) -> Pretrained:
-    """Reads all of it; InputError if its parts do not belong together."""
+    """Reads the model; InputError if its parts do not belong together."""
 
   @staticmethod
   def tokenizer_config(path: str) -> TokenizerConfig:
-    """The `tokenizer` section that reads the tokenizer of the model there."""
+    """Returns the `tokenizer` section that reads the tokenizer of a model."""
 
 
-# Classes of sources, made from a path.
+# Each row is a ForeignModel, and is called with a path.
 SOURCES = Table(hf='robertax.interop.huggingface:Folder',
                 fairseq='robertax.interop.fairseq:Checkpoint')
 
 
 def is_foreign(source: str) -> bool:
-  """Whether it is 'hf:DIR' or 'fairseq:FILE', and not a workdir of ours."""
+  """Whether this is 'hf:DIR' or 'fairseq:FILE', and not a workdir of ours."""
   kind, colon, _ = source.partition(':')
   return bool(colon) and kind in SOURCES
 
 
 def open_source(source: str) -> ForeignModel:
-  """Looks at a model of which `is_foreign` is true.
-
-  Raises:
-    InputError: there is no model of that kind.
-  """
+  """Opens a source for which `is_foreign` is true; InputError if it fails."""
   kind, _, path = source.partition(':')
   return SOURCES[kind](path)
 
 
 def source_tokenizer(source: str) -> TokenizerConfig:
-  """The `tokenizer` section that reads the tokenizer of a foreign model."""
+  """Returns the `tokenizer` section that reads a foreign model's tokenizer."""
   kind, _, path = source.partition(':')
   return SOURCES[kind].tokenizer_config(os.path.expanduser(path))

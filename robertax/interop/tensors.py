@@ -1,10 +1,11 @@
-"""Files of named tensors: safetensors, whole or in parts, and PyTorch's .bin.
+"""Files of named tensors: safetensors, whole or sharded, and PyTorch's .bin.
 
-An array is read when it is used, where the file allows that, and no code of a
-file is ever run.
+Where the file format allows it, an array is read only when it is used. Code in
+a file is never run.
 """
 
 from collections.abc import Callable, Mapping
+import functools
 import json
 import os
 from typing import NamedTuple
@@ -20,7 +21,7 @@ BIN, BIN_INDEX = 'pytorch_model.bin', 'pytorch_model.bin.index.json'
 
 
 class Tensor(NamedTuple):
-  """A named array that `read` reads: as float32 if it is of any float type."""
+  """An array of a file; `read` returns floats of any type as float32."""
   shape: tuple[int, ...]
   read: Callable[[], np.ndarray]
 
@@ -29,23 +30,20 @@ Tensors = dict[str, Tensor]
 
 
 def read_weights(folder: str) -> Tensors:
-  """The tensors of a Hugging Face folder, by the names they have there.
-
-  Raises:
-    InputError: no weights, or damaged ones.
-  """
+  """Finds a Hugging Face folder's tensors; InputError if missing or damaged."""
   for name, read in (
       (SAFETENSORS, read_safetensors), (SAFETENSORS_INDEX, _read_index),
       (BIN, read_torch), (BIN_INDEX, _read_index)):
     path = os.path.join(folder, name)
     if os.path.isfile(path):
       return read(path)
-  raise InputError(f'{folder}: no weights in it: {SAFETENSORS} (or its parts '
+  raise InputError(f'{folder}: it has no weights: {SAFETENSORS} (or its parts '
                    f'with {SAFETENSORS_INDEX}), or {BIN}, would do.')
 
 
 def read_safetensors(path: str) -> Tensors:
-  """The tensors of one file; InputError if it is another kind, or cut off."""
+  """Finds the tensors of a file; InputError if it is truncated or another kind.
+  """
   import safetensors
   try:
     file = safetensors.safe_open(path, 'numpy')
@@ -56,21 +54,23 @@ def read_safetensors(path: str) -> Tensors:
         f'{path}: not a whole safetensors file ({" ".join(str(e).split())}; '
         f'{os.path.getsize(path):,} bytes): copy or download it again.') from e
 
-  def reader(name):
-    return lambda: _as_float32(file.get_tensor(name))
-  return {name: Tensor(shape, reader(name)) for name, shape in shapes.items()}
+  def read(name):
+    x = file.get_tensor(name)
+    return x if x.dtype.kind in 'iub' else np.asarray(x, np.float32)
+  return {name: Tensor(shape, functools.partial(read, name))
+          for name, shape in shapes.items()}
 
 
 def _read_index(path: str) -> Tensors:
-  """The tensors of all parts that an index names."""
+  """Finds the tensors of all files that an index names."""
   try:
     with open(path, encoding='utf-8') as f:
       where = json.load(f)['weight_map']
     parts = sorted(set(where.values()))
   except (ValueError, LookupError, TypeError, AttributeError,
           RecursionError) as e:
-    raise InputError(f'{path}: not an index of weights: no "weight_map" of '
-                     'names and files can be read.') from e
+    raise InputError(f'{path}: not an index of weights: it has no readable '
+                     '"weight_map" of names and files.') from e
   read = read_torch if path.endswith(BIN_INDEX) else read_safetensors
   found: Tensors = {}
   for part in parts:
@@ -79,8 +79,8 @@ def _read_index(path: str) -> Tensors:
       raise InputError(f'{path}: names {part!r}, which is not a file of that '
                        'folder.')
     if not os.path.isfile(file):
-      raise InputError(f'{path}: names {part}, which is not there: the folder '
-                       'is not whole.')
+      raise InputError(f'{path}: names {part}, which does not exist: the '
+                       'folder is incomplete.')
     found |= {name: tensor for name, tensor in read(file).items()
               if where.get(name) == part}
   absent = sorted(set(where) - set(found))
@@ -91,7 +91,7 @@ def _read_index(path: str) -> Tensors:
 
 
 def read_torch(path: str) -> Tensors:
-  """The tensors of a file that torch has saved: a dict of them."""
+  """Reads a dict of tensors that torch has saved."""
   state = load_torch(path)
   if not isinstance(state, Mapping) or not all(
       hasattr(x, 'numpy') for x in state.values()):
@@ -100,28 +100,28 @@ def read_torch(path: str) -> Tensors:
 
 
 def load_torch(path: str, allowed: tuple[type, ...] = ()):
-  """What torch has saved, if it is made of tensors and plain values.
+  """Loads what torch has saved, if it consists of tensors and plain values.
 
   Args:
-    path: a zip or an older pickle, as `torch.save` writes.
-    allowed: classes that may be in it; none of them does anything.
+    path: a file of `torch.save`, a zip or an older pickle.
+    allowed: harmless classes that may be in it as well.
 
   Raises:
     InputError: torch is not installed, or the file is damaged or would run
-      code: torch's `weights_only` reads neither.
+      code, which torch's `weights_only` refuses.
   """
   try:
     import torch
   except ImportError as e:
     raise InputError(f'{path}: to read it, install torch (requirements-oracle'
-                     '.txt has the version): only safetensors need none.'
+                     '.txt has the version); only safetensors files need none.'
                      ) from e
   try:
     with torch.serialization.safe_globals(list(allowed)):
       return torch.load(path, map_location='cpu', weights_only=True)
   except OSError as e:
     raise InputError(f'cannot read {path}: {e.strerror or e}') from e
-  except Exception as e:  # Pickle raises what it likes.
+  except Exception as e:  # Unpickling may raise anything.
     words = ' '.join(str(e).split())
     _, found, name = words.partition('GLOBAL ')
     if found or 'Unsupported' in words or 'weights_only' in words.lower():
@@ -130,35 +130,31 @@ def load_torch(path: str, allowed: tuple[type, ...] = ()):
           f'{path}: it holds {name} beside its weights, and would run code '
           'when read: refused. Save its tensors by themselves: torch.save('
           "{'model': state_dict, 'args': args}, file).") from e
-    raise InputError(f'{path}: damaged, or not a file of torch ('
-                     f'{words[:120]}).') from e
+    raise InputError(
+        f'{path}: damaged, or not a file of torch ({words[:120]}).') from e
 
 
 def from_torch(state: Mapping) -> Tensors:
   """Wraps a dict of torch's tensors."""
-  def reader(x):
-    return lambda: x.detach().float().numpy() if (
-        x.is_floating_point()) else x.detach().numpy()
-  return {name: Tensor(tuple(x.shape), reader(x)) for name, x in state.items()}
-
-
-def _as_float32(x: np.ndarray) -> np.ndarray:
-  """Converts float16, bfloat16 and the like; integers stay."""
-  return x if x.dtype.kind in 'iub' else np.asarray(x, np.float32)
+  def read(x):
+    x = x.detach()
+    return (x.float() if x.is_floating_point() else x).numpy()
+  return {name: Tensor(tuple(x.shape), functools.partial(read, x))
+          for name, x in state.items()}
 
 
 def write_safetensors(path: str, arrays: Mapping[str, np.ndarray]):
-  """Writes one file, as `transformers` reads it; InputError if it cannot."""
+  """Writes one file for `transformers`; InputError if it cannot be written."""
   from safetensors.numpy import save_file
   partial = files.staging(path)
   try:
     with writing(path):
       with open(partial, 'wb'):  # The library's errors name no file.
         mode = os.stat(partial).st_mode
-      # The library silently writes other layouts in the wrong order.
+      # The library silently misorders arrays that are not contiguous.
       save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()},
                 partial, metadata={'format': 'pt'})
-      os.chmod(partial, mode)  # The library writes for its owner alone.
+      os.chmod(partial, mode)  # The library lets nobody else read it.
       files.publish(partial, path)
   finally:
     files.discard(partial)

@@ -1,10 +1,10 @@
 """Byte-level BPE: GPT-2's pieces in RoBERTa's layout of ids.
 
 The layout is fairseq's (data/dictionary.py, tasks/masked_lm.py): <s> 0, <pad>
-1, </s> 2, <unk> 3, then the pieces, <mask> last (Hugging Face's recipe for
-training one puts it at 4). Every byte is a piece, so every text has ids and
-comes back from them unchanged. This module is a row of `tokenizer.KINDS`;
-`wordpiece` has the same names.
+1, </s> 2, <unk> 3, then the pieces, and <mask> last (Hugging Face's training
+recipe puts it at 4). Every byte is a piece, so every text can be encoded, and
+decoding restores it unchanged. This module is a row of `tokenizer.KINDS`;
+`wordpiece` defines the same names.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 SPECIALS = ('<s>', '<pad>', '</s>', '<unk>')
 MASK = '<mask>'
-# The space before a mask belongs to the word that is predicted there.
+# The space before a mask is part of the word that the model predicts there.
 MASK_LSTRIP = True
 BOS, PAD, EOS, UNK = SPECIALS
 
 
 def core(vocab: dict[str, int], merges: list) -> tokenizers.Tokenizer:
-  """The library's tokenizer; raises what the library raises."""
+  """Builds the library's tokenizer; raises whatever the library raises."""
   import tokenizers
   from tokenizers import models, pre_tokenizers
   made = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=merges))
@@ -40,12 +40,12 @@ def check_model(model: dict, source: str) -> None:
 
 
 def check(state: dict, vocab: dict[str, int], source: str) -> None:
-  """Refuses another layout, and what is not byte-level."""
+  """Refuses any other layout of ids, and a BPE that is not byte-level."""
   for wanted, token in enumerate(SPECIALS):
     if vocab[token] != wanted:
       raise InputError(
           f'{source}: {token} has id {vocab[token]}, but RoBERTa\'s layout is '
-          '<s> 0, <pad> 1, </s> 2, <unk> 3; <mask> may be anywhere behind.')
+          '<s> 0, <pad> 1, </s> 2, <unk> 3; <mask> may have any later id.')
   missing = [c for c in BYTE_OF if c not in vocab]
   if 'ByteLevel' not in json.dumps(state.get('pre_tokenizer')) or missing:
     raise InputError(
@@ -55,12 +55,12 @@ def check(state: dict, vocab: dict[str, int], source: str) -> None:
 
 
 def first_random_id(vocab: dict[str, int], source: str) -> int:
-  """As fairseq: the vocabulary without its first four, <mask> included."""
+  """As in fairseq, random tokens are drawn from all but the first four ids."""
   return len(SPECIALS)
 
 
 def begins_word(piece: str) -> bool:
-  """Whether it begins with a space (fairseq: decode(x)[0] == ' ')."""
+  """Whether a piece begins with a space (fairseq: decode(x)[0] == ' ')."""
   return piece.startswith('Ġ')
 
 
@@ -75,10 +75,8 @@ def decode(library: tokenizers.Tokenizer, ids: list[int]) -> str:
 
 def token_text(library: tokenizers.Tokenizer, token_id: int) -> str:
   text = decode(library, [token_id])
-  if '\ufffd' not in text:
-    return text
-  return token_bytes(library, token_id).decode(
-      'utf-8', errors='backslashreplace')
+  return text if '\ufffd' not in text else token_bytes(
+      library, token_id).decode(errors='backslashreplace')
 
 
 def token_bytes(library: tokenizers.Tokenizer, token_id: int) -> bytes:
@@ -90,14 +88,13 @@ def token_bytes(library: tokenizers.Tokenizer, token_id: int) -> bytes:
 
 def post_processor(bos_id: int, eos_id: int):
   from tokenizers import processors
-  # Positional on purpose: the library's docstring calls the second argument
-  # `cls`, its code `cls_token`.
-  return processors.RobertaProcessing(
-      (EOS, eos_id), (BOS, bos_id), True, False)
+  # The arguments are positional because the library's docstring and its code
+  # disagree on the name of the second one.
+  return processors.RobertaProcessing((EOS, eos_id), (BOS, bos_id), True, False)
 
 
 def _byte_letters() -> dict[str, int]:
-  """GPT-2's letter for each byte (fairseq data/encoders/gpt2_bpe_utils.py)."""
+  """Maps GPT-2's letters to bytes (fairseq data/encoders/gpt2_bpe_utils.py)."""
   plain = [*range(ord('!'), ord('~') + 1), *range(ord('¡'), ord('¬') + 1),
            *range(ord('®'), ord('ÿ') + 1)]
   others = [b for b in range(256) if b not in plain]

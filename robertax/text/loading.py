@@ -1,6 +1,6 @@
-"""Reads a tokenizer from its path, in any of four forms.
+"""Reads a tokenizer from any of four kinds of files.
 
-They are a tokenizer.json, BERT's vocab.txt, GPT-2's files with fairseq's
+These are tokenizer.json, BERT's vocab.txt, GPT-2's files with fairseq's
 dict.txt, and Hugging Face's vocab.json with merges.txt.
 """
 
@@ -22,19 +22,18 @@ ADDED_TOKENS = 'added_tokens.json'
 def read_gpt2(folder: str) -> Tokenizer:
   """Reads GPT-2's files and fairseq's dict.txt: RoBERTa's own 50,265 ids.
 
-  `encoder.json` gives a piece its GPT-2 id. `dict.txt` lists those ids, written
-  as words, by falling frequency, and a word's line number + 4 is the RoBERTa
-  id. Three `madeupword` lines fill the dictionary up to a multiple of 8, and
+  `encoder.json` maps a piece to its GPT-2 id. `dict.txt` lists those ids as
+  words, by falling frequency; the RoBERTa id of a word is the index of its line
+  + 4. Three `madeupword` lines pad the dictionary to a multiple of 8, and
   <mask> is appended (fairseq data/dictionary.py:168-199,
   tasks/masked_lm.py:140). With the official files, 'Hello world!' is 31414 232
   328, as in fairseq's examples/roberta/README.md.
   """
   paths = [files.join(folder, name) for name in GPT2_FILES]
-  absent = [n for n, path in zip(GPT2_FILES, paths)
-            if not files.exists(path)]
+  absent = [n for n, path in zip(GPT2_FILES, paths) if not files.exists(path)]
   if absent:
     raise InputError(
-        f'{folder}: no {" and no ".join(absent)} in it. A folder with '
+        f'{folder}: it has no {" and no ".join(absent)}. A folder with '
         f'{", ".join(GPT2_FILES)}, or a tokenizer.json, would do.')
   encoder_path, merges_path, dict_path = paths
   encoder = _read_object(encoder_path)
@@ -54,21 +53,20 @@ def read_gpt2(folder: str) -> Tokenizer:
     else:
       raise InputError(
           f'{dict_path}: line {number}: {word!r} is not an id of '
-          f'{encoder_path}: the two do not belong together.')
+          f'{encoder_path}: the two files do not belong together.')
     if piece in vocab:
-      raise InputError(f'{dict_path}: line {number}: {word!r} stands there '
-                       'twice.')
+      raise InputError(f'{dict_path}: line {number}: {word!r} occurs twice.')
     vocab[piece] = len(vocab)
   if len(used) != len(piece_of):
     raise InputError(
         f'{dict_path}: has {len(used)} of the {len(piece_of)} pieces of '
-        f'{encoder_path}. RoBERTa\'s own has 50260 lines.')
+        f'{encoder_path}. RoBERTa\'s own dict.txt has 50260 lines.')
   vocab[MASK] = len(vocab)
   return Tokenizer.from_bpe(vocab, read_merges(merges_path, vocab), folder)
 
 
 def read_merges(path: str, vocab: dict[str, int]) -> list[tuple[str, str]]:
-  """Merges by rank; the union of each must have an id."""
+  """Reads merges in order of rank; the union of each must have an id."""
   merges = []
   for number, line in enumerate(_read_text(path).split('\n'), 1):
     if not line or number == 1 and line.startswith('#version'):
@@ -79,21 +77,21 @@ def read_merges(path: str, vocab: dict[str, int]) -> list[tuple[str, str]]:
           f'{path}: line {number}: expected two pieces whose union has '
           f'an id, found {line[:40]!r}.')
     merges.append(pair)
-  # Every piece but the 256 bytes and <|endoftext|> is the union of a merge; a
-  # file that was cut short would tokenize, and wrongly.
+  # Every piece but the 256 bytes and <|endoftext|> is the union of a merge. A
+  # truncated file would tokenize without an error, but wrongly.
   unions = {a + b for a, b in merges}
   orphans = [piece for piece in vocab
              if len(piece) > 1 and piece not in unions
              and not piece.startswith(('madeupword', '<'))]
   if orphans:
     raise InputError(
-        f'{path}: {len(merges)} merges; those for {len(orphans)} pieces '
+        f'{path}: has {len(merges)} merges; those for {len(orphans)} pieces '
         f'are missing, such as {orphans[0]!r}.')
   return merges
 
 
 def _read_text(path: str) -> str:
-  """A file as UTF-8, its line ends as they are."""
+  """Decodes a file as UTF-8 and keeps its line ends."""
   try:
     with files.open(path, 'rb') as f:
       return f.read().decode()
@@ -104,13 +102,14 @@ def _read_text(path: str) -> str:
 
 
 def read_vocab_json(folder: str) -> Tokenizer:
-  """Reads `vocab.json`, `merges.txt` and, if it is there, `added_tokens.json`.
+  """Reads vocab.json, merges.txt and, where there is one, added_tokens.json.
 
-  Unlike GPT-2's `encoder.json`, `vocab.json` has RoBERTa's ids already
+  Unlike GPT-2's encoder.json, vocab.json has RoBERTa's ids already
   (transformers models/roberta/tokenization_roberta.py).
   """
-  vocab = _read_ids(files.join(folder, VOCAB_JSON_FILES[0]))
-  merges = read_merges(files.join(folder, VOCAB_JSON_FILES[1]), vocab)
+  vocab_path, merges_path = (files.join(folder, n) for n in VOCAB_JSON_FILES)
+  vocab = _read_ids(vocab_path)
+  merges = read_merges(merges_path, vocab)
   path = files.join(folder, ADDED_TOKENS)
   added = _read_ids(path) if files.exists(path) else {}
   # Some files list <mask> among the added tokens.
@@ -146,14 +145,13 @@ def load(path: str, lowercase: bool = True) -> Tokenizer:
   """Reads a tokenizer.
 
   Args:
-    path: a `tokenizer.json` (byte-level BPE or WordPiece), BERT's `vocab.txt`,
-      or a folder that holds the files of one of the four forms.
-    lowercase: whether the pieces of a vocab.txt, which does not say, are lower
-      case.
+    path: a tokenizer.json (byte-level BPE or WordPiece), BERT's vocab.txt, or a
+      folder that holds one of these or the files of another kind.
+    lowercase: whether a vocab.txt is lower case, which the file does not say.
 
   Raises:
-    InputError: a file is missing, unreadable, of another kind, or does not go
-      with the others.
+    InputError: a file is missing, unreadable, of an unknown kind, or does not
+      match the others.
   """
   path = os.fspath(path)
   if not files.is_remote(path):
@@ -161,7 +159,6 @@ def load(path: str, lowercase: bool = True) -> Tokenizer:
   if files.isdir(path):
     def has(name):
       return files.exists(files.join(path, name))
-
     whole = next(filter(has, ('tokenizer.json', 'vocab.txt')), None)
     if not whole:
       return (read_vocab_json if all(map(has, VOCAB_JSON_FILES))
@@ -170,8 +167,8 @@ def load(path: str, lowercase: bool = True) -> Tokenizer:
   if not files.exists(path):
     raise InputError(
         f'tokenizer.path: {path} does not exist. A tokenizer.json, a folder '
-        f'with {", ".join(GPT2_FILES)}, or BERT\'s vocab.txt would do, or an '
-        'empty path to train one.')
+        f'with {", ".join(GPT2_FILES)}, or BERT\'s vocab.txt would do; an '
+        'empty path trains one.')
   try:
     with files.open(path) as f:
       text = f.read()

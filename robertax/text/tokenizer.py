@@ -1,8 +1,8 @@
-"""The tokenizer: text to ids and back, its file, and its training.
+"""The tokenizer: it turns text into ids and back, and can be trained and saved.
 
-There are two kinds, a row of `KINDS` each: byte-level BPE (RoBERTa) and
-WordPiece (BERT). They lay out their special tokens differently, so all other
-code takes these ids from attributes of the tokenizer.
+There are two kinds, each a row of `KINDS`: byte-level BPE (RoBERTa) and
+WordPiece (BERT). Their special tokens have different ids, so all other code
+takes these ids from attributes of the tokenizer.
 """
 
 from collections import Counter
@@ -23,12 +23,12 @@ from robertax.errors import InputError, unknown
 from robertax.text import byte_bpe, wordpiece
 from robertax.text.byte_bpe import MASK, SPECIALS
 
-# By the name that a tokenizer.json has for the model.
+# The keys are the names that a tokenizer.json has for its model.
 KINDS = {'BPE': byte_bpe, 'WordPiece': wordpiece}
 # What a person writes for a mask, whatever the tokenizer calls it.
 MASK_TEXT = '<mask>'
-# Of a text that is encoded at once. The library keeps about 100 bytes a
-# character, so a text of 50 MB without a line end would take gigabytes.
+# The longest text that is encoded at once. The library needs about 100 bytes a
+# character, so a line of 50 MB would take gigabytes.
 MAX_CHARS = 1 << 18
 _BETWEEN_WORDS = re.compile(r'(?<=\S) (?=\S)')
 
@@ -39,14 +39,14 @@ def split_long(text: str, most: int = MAX_CHARS) -> Iterator[str]:
   >>> list(split_long('some words, nospacehere', 8))
   ['some', ' words,', ' nospace', 'here']
 
-  A part ends at a single space between two words. Byte-level BPE and WordPiece
-  cut there as well, so the ids of the parts are the text's. Only where `most`
-  characters hold no such space is the text cut anywhere.
+  A part ends before a single space between two words. Byte-level BPE and
+  WordPiece cut there as well, so the ids of the parts, joined, are those of the
+  text. Where `most` characters hold no such space, the cut is arbitrary.
   """
   start = 0
   while len(text) - start > most:
     window = text[start + 1:start + most + 1]
-    # From the end: a word is found in its last part.
+    # The end of the window, where there nearly always is a space, comes first.
     for width in (256, most):
       begin = max(0, len(window) - width)
       places = [m.start() for m in _BETWEEN_WORDS.finditer(window, begin)]
@@ -61,32 +61,27 @@ def split_long(text: str, most: int = MAX_CHARS) -> Iterator[str]:
 class Tokenizer:
   """A byte-level BPE or a WordPiece, with five special tokens.
 
-  Text never becomes a special token: a corpus that says '<mask>' gets the
-  pieces '<', 'mask', '>'. `encode` with `allow_mask=True` is the one exception,
-  for fill-mask. (A word that WordPiece has no pieces for is its unk_id.)
+  Text never becomes a special token: '<mask>' in a corpus gives the pieces '<',
+  'mask', '>'. `encode` with `allow_mask=True`, which fill-mask uses, is the one
+  exception. (WordPiece also gives unk_id for a word it cannot split.)
 
   Attributes:
     kind: 'byte_bpe' or 'wordpiece'.
-    vocab_size: number of ids.
-    bos_id, pad_id, eos_id, unk_id, mask_id: ids of the special tokens; in a
-      WordPiece of [CLS], [PAD], [SEP], [UNK] and [MASK].
-    special_ids: the five of them, ascending.
+    vocab_size: the number of ids.
+    bos_id, pad_id, eos_id, unk_id, mask_id: the ids of the special tokens; a
+      WordPiece calls them [CLS], [PAD], [SEP], [UNK] and [MASK].
+    special_ids: these five ids, ascending.
     first_random_id: the least id that masking draws as a random token.
-    word_starts: bool[vocab_size], pieces that begin a word. Special tokens do
-      not; the first piece of a text may without being marked, since RoBERTa's
-      has no space before it.
+    word_starts: bool[vocab_size], the pieces that begin a word; special tokens
+      do not. The first piece of a text may begin a word without being marked,
+      since RoBERTa puts no space before it.
     mask_texts: '<mask>' and the tokenizer's own mask, for `encode`.
-    lowercase: whether text is made lower case.
-    dtype: the smallest of np.uint16 and np.uint32 that holds every id.
-    fingerprint: 16 hex digits, a hash of all that decides ids.
+    dtype: np.uint16, or np.uint32 if that is too small for some id.
+    fingerprint: 16 hex digits, a hash of everything that decides ids.
   """
 
   def __init__(self, state: dict, source: str):
-    """Checks the content of a tokenizer.json; `source` names it in errors.
-
-    Raises:
-      InputError: it is of another kind or layout.
-    """
+    """Reads a parsed tokenizer.json; `source` names it in InputErrors."""
     self._kind, state = _checked_state(state, source)
     kind, vocab = self._kind, state['model']['vocab']
     self.kind = kind.__name__.rpartition('.')[2]
@@ -102,15 +97,14 @@ class Tokenizer:
     self.word_starts[[i for piece, i in vocab.items()
                       if kind.begins_word(piece)]] = True
     self.word_starts[list(self.special_ids)] = False
-    self.lowercase = bool((state.get('normalizer') or {}).get('lowercase'))
     self.dtype = np.uint16 if self.vocab_size <= 65536 else np.uint32
-    # Without special tokens in `added_tokens` the library finds none in a text;
-    # it must not truncate or pad either.
+    # Without special tokens in `added_tokens` the library finds none in a text.
+    # It must not truncate or pad, either.
     plain = {
         **state, 'truncation': None, 'padding': None, 'post_processor': None,
         'added_tokens': [token for token in state['added_tokens']
                          if not token.get('special')]}
-    import tokenizers  # When used: not every machine that trains has it.
+    import tokenizers  # Not every machine that trains has it.
     try:
       self._plain = tokenizers.Tokenizer.from_str(json.dumps(plain))
     except Exception as e:  # The library raises bare Exception.
@@ -126,7 +120,7 @@ class Tokenizer:
 
   @classmethod
   def from_json(cls, text: str, source: str = 'tokenizer.json') -> 'Tokenizer':
-    """Reads the text of a tokenizer.json; `source` names it in errors."""
+    """Parses the text of a tokenizer.json; `source` names it in errors."""
     try:
       state = json.loads(text)
     except (ValueError, RecursionError) as e:
@@ -136,7 +130,7 @@ class Tokenizer:
   @classmethod
   def from_bpe(cls, vocab: dict[str, int], merges: list, source: str
                ) -> 'Tokenizer':
-    """Makes a byte-level BPE of pieces with ids, and merges by rank."""
+    """Makes a byte-level BPE from pieces with ids, and merges by rank."""
     try:
       core = byte_bpe.core(vocab, merges)
     except Exception as e:
@@ -146,22 +140,18 @@ class Tokenizer:
   @classmethod
   def from_wordpiece(cls, vocab: dict[str, int], lowercase: bool, source: str
                      ) -> 'Tokenizer':
-    """Makes a WordPiece of pieces with ids, special tokens among them."""
+    """Makes a WordPiece from pieces with ids, special tokens included."""
     return cls(json.loads(wordpiece.core(vocab, lowercase).to_str()), source)
 
   def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
-    """Ids of each text; no special token is added or found.
+    """Encodes texts; no special token is added or recognized.
 
-    Returns:
-      One array of `dtype` a text: views of one buffer.
-
-    Raises:
-      InputError: a text has a lone surrogate.
+    Returns arrays of `dtype`, one for each text, which are views of one buffer.
+    A lone surrogate in a text is an InputError.
     """
     if any(len(text) > MAX_CHARS for text in texts):
       return [np.concatenate([self.encode_batch([part])[0]
                               for part in split_long(text)])
-              if len(text) > MAX_CHARS else self.encode_batch([text])[0]
               for text in texts]
     ids = [encoding.ids for encoding in
            _encodings(self._plain.encode_batch_fast, texts)]
@@ -171,17 +161,17 @@ class Tokenizer:
 
   def encode_with_offsets(self, texts: list[str]
                           ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """As `encode_batch`, with the characters that each id stands for.
+    """Encodes texts as `encode_batch` does, and locates each id in its text.
 
     Returns:
       For each text, T ids of `dtype` and int32[T, 2]: the index of a piece's
-      first character, and one behind its last. The space that a byte-level
-      piece begins with is left out, unless the piece is that space. Pieces that
-      share a character's bytes have that character each.
+      first character, and of the one after its last. The leading space of a
+      byte-level piece is left out, unless the piece is only that space. Pieces
+      that share the bytes of a character all cover that character.
     """
     results = []
-    for text, encoding in zip(texts, _encodings(self._plain.encode_batch,
-                                                texts)):
+    encodings = _encodings(self._plain.encode_batch, texts)
+    for text, encoding in zip(texts, encodings):
       spans = np.array(encoding.offsets, np.int32).reshape(-1, 2)
       letters = np.frombuffer(text.encode('utf-32-le'), np.uint32)
       longer = spans[:, 1] - spans[:, 0] > 1
@@ -190,54 +180,51 @@ class Tokenizer:
     return results
 
   def encode(self, text: str, allow_mask: bool = False) -> np.ndarray:
-    """Ids of one text, without <s> and </s>.
+    """Encodes one text, without <s> and </s>.
 
     With `allow_mask` each of `mask_texts` becomes the special token. Spaces
-    before it are dropped, for the word that the model predicts there brings its
-    own (fairseq models/roberta/hub_interface.py:fill_mask).
+    before it are dropped, because the word that the model predicts there brings
+    its own (fairseq models/roberta/hub_interface.py:fill_mask).
     """
     if not allow_mask:
       return self.encode_batch([text])[0]
     masks = '|'.join(map(re.escape, self.mask_texts))
-    spans = self.encode_batch([span.rstrip()
-                               for span in re.split(masks, text)])
+    spans = self.encode_batch([s.rstrip() for s in re.split(masks, text)])
     mask = np.array([self.mask_id], self.dtype)
     return np.concatenate(
         [spans[0], *chain.from_iterable((mask, s) for s in spans[1:])])
 
   def decode(self, ids) -> str:
-    """The text of the ids; special tokens appear as '<s>', '[MASK]', ...
+    """Decodes ids; special tokens appear as '<s>', '[MASK]', ...
 
-    A byte-level BPE gives the very text that was encoded, a WordPiece its words
-    with spaces between.
+    A byte-level BPE restores the text exactly; a WordPiece gives its words,
+    joined by spaces.
     """
     return self._kind.decode(self._plain, [int(i) for i in ids])
 
   def token_text(self, token_id: int) -> str:
-    """One id as readable text: ' the', '<mask>', or bytes such as '\\xe2'.
+    """Shows one id as text: ' the', '<mask>', or bytes such as '\\xe2'.
 
-    A piece that begins a word has its space, in either kind. What is not whole
-    characters is shown byte by byte.
+    A piece that begins a word has a space in front, in either kind; incomplete
+    characters are shown byte by byte.
     """
     return self._kind.token_text(self._plain, int(token_id))
 
   def token_bytes(self, token_id: int) -> bytes:
-    """One id as UTF-8, not always whole characters.
+    """Returns the UTF-8 bytes of one id, which may be part of a character.
 
-    Joined over a text's ids they are the text; a WordPiece has one space more,
-    in front.
+    Joined over the ids of a text they are its text; a WordPiece has one more
+    space in front.
     """
     return self._kind.token_bytes(self._plain, int(token_id))
 
   def with_added(self, tokens: list[str]) -> 'Tokenizer':
-    """A tokenizer in which these words have ids behind all others, in order.
+    """Returns a tokenizer that gives these words the next free ids, in order.
 
-    They are found before a text is cut into pieces, where no letter or digit
-    stands beside them; a space in front stays a token of its own, as with
-    Hugging Face's `add_tokens`.
-
-    Raises:
-      InputError: a token is empty, has spaces around it or has an id already.
+    A word is recognized before the text is cut into pieces, unless a letter or
+    digit is next to it. A space before it stays a token of its own, as with
+    Hugging Face's `add_tokens`. A token that is empty, has spaces around it or
+    has an id already is an InputError.
     """
     state = json.loads(self.to_json())
     added = state['added_tokens']
@@ -255,7 +242,7 @@ class Tokenizer:
     return Tokenizer(state, 'added tokens')
 
   def to_json(self) -> str:
-    """The tokenizer.json that transformers' RoBERTa or BERT tokenizer reads."""
+    """Returns a tokenizer.json for transformers' RoBERTa or BERT tokenizer."""
     import tokenizers
     core, kind = tokenizers.Tokenizer.from_str(self._plain.to_str()), self._kind
     core.add_special_tokens([
@@ -266,7 +253,7 @@ class Tokenizer:
     return core.to_str()
 
   def save(self, path: str) -> None:
-    """Writes tokenizer.json; the file appears whole or not at all."""
+    """Writes a tokenizer.json, which appears whole or not at all."""
     with errors.writing(path):
       files.write_text(os.fspath(path), self.to_json())
 
@@ -281,7 +268,7 @@ def _encodings(encode: Callable[..., list], texts: list[str]) -> list:
 
 
 def _checked_state(state: Any, source: str) -> tuple[ModuleType, dict]:
-  """(row of KINDS, the state with every added token in its vocabulary)."""
+  """Returns a row of KINDS, and the state with added tokens in `vocab`."""
   model = state.get('model') if isinstance(state, dict) else None
   if not isinstance(model, dict):
     raise InputError(f'{source}: not a tokenizer.json: it has no "model".')
@@ -294,7 +281,7 @@ def _checked_state(state: Any, source: str) -> tuple[ModuleType, dict]:
     raise InputError(f'{source}: its model has no "vocab".')
   for key in ('normalizer', 'pre_tokenizer'):
     if not isinstance(state.get(key) or {}, dict):
-      raise InputError(f'{source}: its "{key}" is no object.')
+      raise InputError(f'{source}: its "{key}" is not an object.')
   kind.check_model(model, source)
   vocab, added = dict(vocab), state.get('added_tokens') or []
   if not (isinstance(added, list)
@@ -303,7 +290,7 @@ def _checked_state(state: Any, source: str) -> tuple[ModuleType, dict]:
                   for token in added)):
     raise InputError(f'{source}: its "added_tokens" are not objects with '
                      '"content".')
-  # The kind decides which tokens are special, whatever the file says.
+  # The kind decides which tokens are special, not the file.
   added = [{**token, 'special': True} if token['content'] in (
       *kind.SPECIALS, kind.MASK) else token for token in added]
   for token in added:
@@ -311,19 +298,18 @@ def _checked_state(state: Any, source: str) -> tuple[ModuleType, dict]:
   last = len(vocab) - 1
   if not all(type(i) is int for i in vocab.values()) or sorted(
       vocab.values()) != list(range(last + 1)):
-    raise InputError(f'{source}: its {last + 1} ids are not 0 to {last}, each '
-                     'once.')
+    raise InputError(
+        f'{source}: its {last + 1} ids are not 0 to {last}, each once.')
   for token in (*kind.SPECIALS, kind.MASK):
     if token not in vocab:
       raise InputError(f'{source}: the special token {token} is missing.')
-  state = {**state, 'model': {**model, 'vocab': vocab},
-           'added_tokens': added}
+  state = {**state, 'model': {**model, 'vocab': vocab}, 'added_tokens': added}
   kind.check(state, _base_vocab(state), source)
   return kind, state
 
 
 def _base_vocab(state: dict) -> dict[str, int]:
-  """The vocabulary without the tokens that were added behind it."""
+  """Returns the vocabulary without the tokens that were added at its end."""
   vocab = dict(state['model']['vocab'])
   added = {token['content'] for token in state['added_tokens']
            if not token.get('special')}
@@ -332,23 +318,17 @@ def _base_vocab(state: dict) -> dict[str, int]:
   return vocab
 
 
-# Training.
-
-# The least vocab_size of each kind, and why.
+# Training. The least vocab_size of each kind, and why:
 _SMALLEST = {
     'byte_bpe': (256 + len(SPECIALS) + 1, 'a byte-level vocabulary has at '
                  'least {} ids: 256 bytes and 5 special tokens'),
     'wordpiece': (100, 'a WordPiece vocabulary has at least {} ids')}
-# Characters that WordPiece keeps; Hugging Face's trainer of BERT has as many.
+# How many characters WordPiece keeps, as does Hugging Face's trainer of BERT.
 _MOST_CHARACTERS = 1000
 
 
 def check(config: TokenizerConfig) -> None:
-  """Refuses what cannot be trained, before any text is read.
-
-  Raises:
-    InputError: the kind is unknown, or the vocabulary too small.
-  """
+  """Raises an InputError if a config's kind or vocab_size cannot be trained."""
   if config.kind not in _SMALLEST:
     raise unknown('tokenizer.kind', config.kind, _SMALLEST)
   if not config.path:
@@ -364,18 +344,15 @@ def _check_size(kind: str, vocab_size: int) -> None:
 
 def train_byte_bpe(texts: Iterable[str] | Iterable[list[str]],
                    vocab_size: int) -> Tokenizer:
-  """Learns a byte-level BPE; the same texts give the same tokenizer.
+  """Trains a byte-level BPE; the same texts give the same tokenizer.
 
-  Ids are laid out as RoBERTa's: <s> <pad> </s> <unk>, the 256 bytes, the merges
-  in the order in which they were learned, <mask>.
+  Ids have RoBERTa's layout: <s> <pad> </s> <unk>, the 256 bytes, the merges in
+  the order in which they were learned, <mask>.
 
   Args:
     texts: strings, or lists of strings (faster).
-    vocab_size: number of ids, all included; at least 261. Too little text gives
-      fewer: the caller reads `vocab_size` of the result.
-
-  Raises:
-    InputError: vocab_size is too small.
+    vocab_size: the number of all ids; less than 261 is an InputError. Too
+      little text gives fewer ids: see `vocab_size` of the result.
   """
   import tokenizers
   from tokenizers import models, pre_tokenizers, trainers
@@ -383,11 +360,11 @@ def train_byte_bpe(texts: Iterable[str] | Iterable[list[str]],
   core = tokenizers.Tokenizer(models.BPE())
   core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
   # The pre-tokenizer splits letters from '<' and '>', so no merge can ever
-  # spell a special token, however often the corpus does.
+  # spell a special token, however often the corpus contains it.
   core.train_from_iterator(texts, trainers.BpeTrainer(
       vocab_size=vocab_size - 1, show_progress=False,
       special_tokens=list(SPECIALS),
-      # Sorted: the library returns its alphabet as an unordered set.
+      # The library returns its alphabet as an unordered set.
       initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())))
   model = json.loads(core.to_str())['model']
   vocab = model['vocab']
@@ -398,23 +375,20 @@ def train_byte_bpe(texts: Iterable[str] | Iterable[list[str]],
 
 def train_wordpiece(texts: Callable[[], Iterable[str] | Iterable[list[str]]],
                     vocab_size: int, lowercase: bool = True) -> Tokenizer:
-  """Learns a WordPiece; the same texts give the same tokenizer.
+  """Trains a WordPiece; the same texts give the same tokenizer.
 
-  Ids: [PAD] [UNK] [CLS] [SEP], the characters, each as it begins a word and as
-  it goes on in one, longer pieces in the order in which they were learned (the
+  Ids are [PAD] [UNK] [CLS] [SEP], the characters at the beginning of a word,
+  those inside one, longer pieces in the order in which they were learned (the
   most frequent pair first, as in BPE; BERT's trainer is not public), [MASK]. At
-  most 1,000 characters, and at most half of the vocabulary, are kept: the
-  rarest get no id.
+  most 1,000 characters, in at most half of the vocabulary, are kept; the rarest
+  get no id.
 
   Args:
-    texts: gives strings, or lists of strings; called twice, for the characters
-      and for the pieces.
-    vocab_size: number of ids, all included; at least 100. Too little text gives
-      fewer.
+    texts: is called twice, for the characters and for the pieces; returns
+      strings, or lists of strings.
+    vocab_size: the number of all ids; less than 100 is an InputError. Too
+      little text gives fewer ids.
     lowercase: whether text is made lower case and loses its accents.
-
-  Raises:
-    InputError: vocab_size is too small.
   """
   from tokenizers import trainers
   _check_size('wordpiece', vocab_size)
@@ -422,9 +396,8 @@ def train_wordpiece(texts: Callable[[], Iterable[str] | Iterable[list[str]]],
   most = min(_MOST_CHARACTERS,
              (vocab_size - len(wordpiece.SPECIALS) - 1) // 4)
   characters = _characters(texts(), core.normalizer, most)
-  # The library numbers the '##' characters in the order of a randomized hash
-  # table, and these numbers decide between equally frequent pairs: here they
-  # all get their numbers beforehand.
+  # The library would number the '##' characters in the order of a randomized
+  # hash table, and these numbers decide between equally frequent pairs.
   numbered = [*wordpiece.SPECIALS, *characters,
               *(wordpiece.PREFIX + c for c in characters)]
   core.train_from_iterator(texts(), trainers.WordPieceTrainer(
@@ -439,7 +412,7 @@ def train_wordpiece(texts: Callable[[], Iterable[str] | Iterable[list[str]]],
 
 def _characters(texts: Iterable[str] | Iterable[list[str]], normalizer,
                 most: int) -> list[str]:
-  """The most frequent characters of the normalized texts, sorted."""
+  """Finds the most frequent characters of the normalized texts, sorted."""
   raw, counts = Counter(), Counter()
   for text in texts:
     raw.update(text if isinstance(text, str) else ''.join(text))
@@ -447,5 +420,4 @@ def _characters(texts: Iterable[str] | Iterable[list[str]], normalizer,
     # Normalizing splits some letters into several, and drops accents.
     for normal in ''.join(normalizer.normalize_str(character).split()):
       counts[normal] += count
-  kept = sorted(counts, key=lambda c: (-counts[c], c))[:most]
-  return sorted(kept)
+  return sorted(sorted(counts, key=lambda c: (-counts[c], c))[:most])

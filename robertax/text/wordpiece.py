@@ -1,14 +1,14 @@
 """WordPiece: BERT's pieces, for the paper's comparison of text encodings.
 
-Text is cleaned as BERT's uncased models have it (google-research/bert,
-tokenization.py): lower case, no accents, spaces around Chinese characters and
-punctuation; each word then becomes the longest pieces that begin it, those
-after the first with '##'. A word without such pieces is [UNK], so not every
-text comes back. This module is a row of `tokenizer.KINDS`; `byte_bpe` has the
-same names.
+Text is cleaned as for BERT's uncased models (google-research/bert,
+tokenization.py): it is made lower case, loses its accents, and gets spaces
+around Chinese characters and punctuation. Each word is then split greedily into
+the longest known pieces; those after the first have the prefix '##'. A word
+that cannot be split is [UNK], so decoding does not restore every text. This
+module is a row of `tokenizer.KINDS`; `byte_bpe` defines the same names.
 
 There are two layouts of ids. A trained vocabulary has [PAD] 0, [UNK] 1, [CLS]
-2, [SEP] 3, the pieces, [MASK] last. BERT's own vocab.txt has [PAD] 0, [UNK]
+2, [SEP] 3, the pieces, and [MASK] last. BERT's own vocab.txt has [PAD] 0, [UNK]
 100, [CLS] 101, [SEP] 102, [MASK] 103 among [unused] entries, and pieces from
 999 on.
 """
@@ -29,12 +29,12 @@ MASK_LSTRIP = False
 PAD, UNK, BOS, EOS = SPECIALS
 PREFIX = '##'
 _UNUSED = re.compile(r'\[unused\d+\]')
-# Two pieces with capitals may be anything; a cased vocabulary has thousands.
+# A few pieces with capitals prove nothing; a cased vocabulary has thousands.
 _CASED = 0.01
 
 
 def core(vocab: dict[str, int], lowercase: bool) -> tokenizers.Tokenizer:
-  """The library's tokenizer; raises what the library raises."""
+  """Builds the library's tokenizer; raises whatever the library raises."""
   import tokenizers
   from tokenizers import models, normalizers, pre_tokenizers
   made = tokenizers.Tokenizer(models.WordPiece(
@@ -48,21 +48,17 @@ def core(vocab: dict[str, int], lowercase: bool) -> tokenizers.Tokenizer:
 
 
 def parse_vocab(text: str, path: str, lowercase: bool) -> dict[str, int]:
-  """Reads a vocab.txt: a piece a line, the first has id 0.
+  """Reads a vocab.txt, which has one piece a line; the first has id 0.
 
-  Raises:
-    InputError: an empty line, a piece twice, or pieces that `lowercase` denies.
+  Empty lines, repeated pieces and a wrong `lowercase` are InputErrors.
   """
-  lines = text.split('\n')
-  if lines and not lines[-1]:
-    lines.pop()
   vocab = {}
-  for number, line in enumerate(lines, 1):
+  for number, line in enumerate(text.removesuffix('\n').split('\n'), 1):
     piece = line.rstrip('\r')
     if not piece or piece in vocab:
       raise InputError(
           f'{path}: line {number}: '
-          + (f'{piece!r} stands there twice.' if piece else 'it is empty.')
+          + (f'{piece!r} occurs twice.' if piece else 'it is empty.')
           + ' A vocab.txt has one piece a line.')
     vocab[piece] = len(vocab)
   plain = [p for p in vocab if not p.startswith('[')]
@@ -75,7 +71,7 @@ def parse_vocab(text: str, path: str, lowercase: bool) -> dict[str, int]:
 
 
 def check_model(model: dict, source: str) -> None:
-  """Refuses another prefix or unknown token."""
+  """Refuses any other prefix and any other unknown token."""
   for key, wanted in (('continuing_subword_prefix', PREFIX),
                       ('unk_token', UNK)):
     if model.get(key, wanted) != wanted:
@@ -85,8 +81,8 @@ def check_model(model: dict, source: str) -> None:
 
 def check(state: dict, vocab: dict[str, int], source: str) -> None:
   """Refuses a tokenizer in which text could spell a special token."""
-  # BERT's cuts '[MASK]' into '[', 'mask', ']'; one that splits at spaces only
-  # would find the whole in the vocabulary.
+  # BERT's pre-tokenizer cuts '[MASK]' into '[', 'mask', ']'. One that splits at
+  # spaces only would find the whole word in the vocabulary.
   kind = (state.get('pre_tokenizer') or {}).get('type')
   if kind != 'BertPreTokenizer':
     raise InputError(f'{source}: its pre-tokenizer is {kind}: only '
@@ -94,11 +90,11 @@ def check(state: dict, vocab: dict[str, int], source: str) -> None:
 
 
 def first_random_id(vocab: dict[str, int], source: str) -> int:
-  """The first id from which on there are only pieces, and perhaps [MASK].
+  """Returns the first id after the special and [unused] tokens.
 
   It is 4 in a trained vocabulary, as in fairseq's RoBERTa, and 999 in BERT's
-  vocab.txt, behind the last [unused]: a random token that no text holds gives
-  itself away. (BERT itself draws from all 30,522.)
+  vocab.txt, because a random token that occurs in no text would give itself
+  away. (BERT itself draws from all 30,522 ids.)
   """
   taken = [vocab[token] for token in SPECIALS]
   if vocab[MASK] != len(vocab) - 1:
@@ -108,7 +104,7 @@ def first_random_id(vocab: dict[str, int], source: str) -> int:
   if first > len(vocab) // 2:
     raise InputError(
         f'{source}: a special or [unused] token has id {first - 1} of '
-        f'{len(vocab)}: expected them before the pieces; only [MASK] may be '
+        f'{len(vocab)}: they should come before the pieces; only [MASK] may be '
         'last.')
   return first
 
@@ -123,12 +119,12 @@ def decoder():
 
 
 def decode(library: tokenizers.Tokenizer, ids: list[int]) -> str:
-  """Words with a space between; encoded, the same ids again, unless [UNK]."""
+  """Joins words with spaces; encoding that gives the same ids, except [UNK]."""
   return ''.join(token_text(library, i) for i in ids).removeprefix(' ')
 
 
 def token_text(library: tokenizers.Tokenizer, token_id: int) -> str:
-  """' the', 'ing' for ##ing, '[SEP]'; [UNK] stands for a word: ' [UNK]'."""
+  """Returns ' the', 'ing' for ##ing, '[SEP]', or ' [UNK]' (it is a word)."""
   piece = library.id_to_token(token_id)
   if piece.startswith(PREFIX) and piece != PREFIX:
     return piece.removeprefix(PREFIX)

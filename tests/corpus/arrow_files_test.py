@@ -120,10 +120,10 @@ def test_a_saved_data_set_is_the_files_that_it_lists(tmp_path):
     read(tmp_path / 'mine')
   (tmp_path / 'mine' / 'state.json').write_text(
       '{"_data_files": [{"filename": "../x.arrow"}]}')
-  with pytest.raises(InputError, match='does not lie beside it'):
+  with pytest.raises(InputError, match='is not in its folder'):
     read(tmp_path / 'mine')
   (tmp_path / 'mine' / 'state.json').write_text('{}')
-  with pytest.raises(InputError, match='not as datasets writes it'):
+  with pytest.raises(InputError, match='does not write such a file'):
     read(tmp_path / 'mine')
 
 

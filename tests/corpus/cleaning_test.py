@@ -124,7 +124,7 @@ def test_a_filters_errors_name_document_and_place(path, module):
     read(path, document_filter=f'{name}:bad')
   with pytest.raises(InputError, match='document 1 .* gave int: True or a tex'):
     read(path, document_filter=f'{name}:number')
-  with pytest.raises(InputError, match='is no UTF-8'):
+  with pytest.raises(InputError, match='is not UTF-8'):
     read(path, document_filter=f'{name}:half')
 
 

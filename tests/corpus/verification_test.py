@@ -44,7 +44,7 @@ def test_records_without_checksums_are_said_to_have_none(
   (manifest,) = prepare(txt).manifests
   dataclasses.replace(manifest, checksums={}).write()
   assert not verify_prepared([manifest.folder], progress=False)
-  assert 'before there were checksums' in capsys.readouterr().out
+  assert 'it has no checksums' in capsys.readouterr().out
   # And another form of them still can be made.
   (manifest,) = prepare(txt, memmap=True).manifests
   assert manifest.forms == ('array_record', 'memmap')
@@ -68,7 +68,7 @@ def test_a_damaged_manifest_is_named(prepare, txt):
   text = open(path).read()
   with open(path, 'w') as f:
     f.write(text.replace('"num_records": ', '"num_records": 1'))
-  with pytest.raises(InputError, match='its own checksum is not'):
+  with pytest.raises(InputError, match='its own checksum does not match'):
     verify_prepared([manifest.folder], progress=False)
   with pytest.raises(InputError, match='no finished records here'):
     verify_prepared([str(txt)], progress=False)
@@ -81,7 +81,7 @@ def test_what_a_config_names(prepare, txt, tmp_path, tokenizer_path, capsys):
                       cache_dir=str(tmp_path / 'cache'), **values)
 
   tokenizer = TokenizerConfig(path=tokenizer_path)
-  with pytest.raises(InputError, match='animals: not prepared'):
+  with pytest.raises(InputError, match='animals: it is not prepared'):
     verify_config(config(), tokenizer)
   with pytest.raises(InputError, match='no tokenizer was trained'):
     verify_config(config(), TokenizerConfig(vocab_size=300))

@@ -3,6 +3,7 @@ import os
 
 import pytest
 
+from robertax import text
 from robertax.config import TokenizerConfig
 from robertax.corpus import preparation
 from robertax.corpus.blocks import Survey
@@ -12,8 +13,8 @@ from robertax.errors import InputError
 
 def blocks_of(corpus):
   survey = Survey()
-  for text in corpus.documents():
-    survey.add(len(text))
+  for document in corpus.documents():
+    survey.add(len(document))
   return survey.blocks()
 
 
@@ -61,7 +62,7 @@ def test_it_is_trained_once_and_kept(corpora, tmp_path, monkeypatch, capsys):
 
   tokenizer, path = get()
   assert 'only, 1,000 were asked for' in capsys.readouterr().err
-  monkeypatch.setattr(preparation, 'train_byte_bpe', None)
+  monkeypatch.setattr(text, 'train_byte_bpe', None)
   assert get()[0].fingerprint == tokenizer.fingerprint
   assert get()[1] == path
   with pytest.raises(TypeError):  # Other sentences: another tokenizer.
@@ -83,7 +84,7 @@ def test_wordpiece_is_trained_and_kept(corpora, tmp_path, monkeypatch, capsys,
   assert tokenizer.kind == 'wordpiece'
   assert tokenizer.unk_id not in tokenizer.encode('B number 7')
   said = capsys.readouterr().err
-  assert said.count('documents taken evenly') == (cap == 2000)
+  assert said.count('spread evenly') == (cap == 2000)
   assert get()[0].fingerprint == tokenizer.fingerprint and get()[1] == path
   assert get(lowercase=False)[1] != path
   assert get(path=path, kind='byte_bpe')[0].kind == 'wordpiece'

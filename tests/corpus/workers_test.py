@@ -64,7 +64,7 @@ def test_few_items_are_taken_ahead():
 
 
 @pytest.mark.parametrize('item, says', [
-    ('die', 'for want of memory'), ('fail', 'line 3: wrong')])
+    ('die', 'because memory ran out'), ('fail', 'line 3: wrong')])
 def test_errors_arrive_and_workers_end(item, says, monkeypatch):
   processes = []
   make = workers._Worker.__init__

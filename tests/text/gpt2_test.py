@@ -46,7 +46,7 @@ def test_they_are_read_from_a_bucket_too(tmp_path):
   found = text.load('fake://there')
   assert found.fingerprint == text.load(tmp_path / 'there').fingerprint
   (tmp_path / 'there' / 'dict.txt').unlink()
-  with pytest.raises(InputError, match='fake://there: no dict.txt in it'):
+  with pytest.raises(InputError, match='fake://there: it has no dict.txt'):
     text.load('fake://there')
 
 
@@ -72,7 +72,7 @@ def test_missing_and_damaged_files_are_named(tmp_path, name):
   with pytest.raises(InputError, match=f'{name}: not UTF-8'):
     text.load(tmp_path)
   (tmp_path / name).unlink()
-  with pytest.raises(InputError, match=f'no {name} in it'):
+  with pytest.raises(InputError, match=f'it has no {name}'):
     text.load(tmp_path)
 
 

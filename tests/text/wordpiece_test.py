@@ -160,7 +160,7 @@ def write(folder, lines):
 
 @pytest.mark.parametrize('lines, says', [
     ([*SPECIALS[:2], 'a', 'b'], r'\[CLS\] is missing'),
-    ([*SPECIALS, 'a', 'a'], "line 7: 'a' stands there twice"),
+    ([*SPECIALS, 'a', 'a'], "line 7: 'a' occurs twice"),
     ([*SPECIALS, '', 'a'], 'line 6: it is empty'),
     ([*SPECIALS, 'Ab', '##C'], 'tokenizer.lowercase is True'),
     (['a', 'b', *SPECIALS], 'before the pieces'),

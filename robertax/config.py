@@ -99,7 +99,7 @@ def flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
   """{'train': {'steps': 3}} -> {'train.steps': 3}."""
   flat = {}
   for key, value in config.items():
-    if hasattr(value, 'items'):  # A ConfigDict is no Mapping.
+    if hasattr(value, 'items'):  # A ConfigDict is not a Mapping.
       flat.update(flatten(value, f'{prefix}{key}.'))
     else:
       flat[prefix + key] = value
@@ -786,7 +786,7 @@ def parse(values: Mapping[str, Any]) -> Config:
     if key not in known:
       raise unknown('config key', key, known)
     if dataclasses.is_dataclass(known[key]):
-      if not hasattr(value, 'items'):  # A ConfigDict is no Mapping.
+      if not hasattr(value, 'items'):  # A ConfigDict is not a Mapping.
         raise InputError(f'{key}={value!r}: a section, set {key}.<key>.')
       sections[key] = section(type(known[key]), {
           name: v for name, v in value.items()

@@ -3,7 +3,7 @@
 Floor 0, beside the rooms: each room gets its section, and need not check again
 what is checked here. A config file builds a `ml_collections.ConfigDict`
 (`defaults`, `with_arg`); `parse` reads it, and W/config.json keeps it
-(`to_dict`). The docstring of a section gives the meaning and unit of its keys.
+(`to_dict`). A comment gives the meaning and unit of each key.
 """
 
 from collections.abc import Iterable, Mapping
@@ -169,134 +169,111 @@ MAX_LENGTH = 1 << 16
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-  """Which data a run reads, and how it packs, shuffles and masks them.
-
-  Attributes:
-    corpora: paths, globs and names, separated by commas; `python` is the text
-      that comes with Python, `tfds:NAME` or `tfds:FOLDER` a TFDS data set. Each
-      file is a corpus; a folder is one corpus.
-    text_field: JSON field, column or TFDS feature that holds the text.
-    split: the split to read of TFDS and Hugging Face data sets.
-    tfds_dir: folder of prepared TFDS data sets; empty: TFDS_DATA_DIR or TFDS's
-      default.
-    invalid_utf8: 'error', or 'replace' (each bad byte becomes U+FFFD, counted).
-    drop_duplicates: drop exact copies of earlier documents (this takes about 16
-      bytes of memory per document).
-    min_document_chars: drop documents with fewer characters.
-    document_filter: `module:function`, called with a document's text. It keeps
-      the document for True, replaces its text for a string, and drops it for
-      False or None. `CORPUS=module:function`, separated by commas, filters
-      single corpora. Filter, length and duplicates apply in this order; each
-      corpus counts what they drop.
-    sentences: a row of corpus.sentences.SPLITTERS.
-    format: a row of corpus.formats.FORMATS.
-    sequence_length: tokens per row, T.
-    first_sequence_length, first_sequence_steps: tokens per row in the first
-      steps, and the number of these steps (BERT: 128, for 90 % of all); 0:
-      none.
-    pair_duplicates: how many times training pairs are drawn; epoch e reads
-      duplicate e mod this (BERT's dupe_factor).
-    pair_short_rate: share of the documents whose pairs get a shorter, random
-      length (BERT's short_seq_prob is 0.1, the paper's 0).
-    pair_negatives: 'half' (the paper: every second pair, where the text allows
-      it) or 'bert' (a lone sentence adds one more); see corpus.formats.
-    cache_dir: folder of prepared records; empty: the user's cache folder.
-    keep_tokens: keep the tokens (2 bytes each) after packing; another format or
-      length then needs no second reading and tokenization.
-    workers: processes that prepare records; 0: one per core.
-    batch_size: sequences per step, over all devices, hosts and micro-batches.
-    backend: 'tf' (tf.data and array_record) or 'numpy' (memory-mapped records;
-      needs neither tensorflow nor array_record).
-    prefetch: batches that are made ahead of the step.
-    shuffle_block: length of the contiguous ranges of records that are read.
-    shuffle_window: number of ranges whose records are mixed.
-    shuffle_lanes: parts of the records, each read for its own row group of a
-      batch (data.order). With a multiple of hosts x micro-batches each host
-      reads only its own part of remote records.
-    remote_cache_dir: local folder for chunks of remote records; empty: the
-      user's cache folder.
-    remote_cache_gib: size limit of that cache, in GiB per process.
-    remote_threads: chunks that are read at once.
-    bad_records: a damaged record ends the run ('stop') or becomes a row of
-      padding, counted in train/bad_records and eval/bad_records ('skip').
-    mixture: shares of a batch's rows. Empty: each record is read once per
-      epoch. Else weights in the order of the corpora (`4,12`), by name
-      (`news=4,web=12`), or `alpha=0.5`: the corpus's number of tokens to that
-      power. Each corpus then has its own epochs.
-    mask_rate: share of the tokens that are predicted.
-    replace_random_rate, replace_keep_rate: shares of these tokens that become a
-      random token, or stay; the rest become <mask>.
-    mask_rate_end, mask_rate_steps: the rate changes linearly to this within
-      these steps; -1: it does not change. Evaluation always uses mask_rate.
-    masks, num_static_masks: 'dynamic' (each epoch has new masks), or 'static':
-      epoch e has the masks of e mod num_static_masks (BERT's duplicates).
-    masking_law: 'fairseq' or 'bert'; see data.masking.
-    max_predictions: most predicted tokens per example, for 'bert' only; 0: no
-      limit.
-    masking_unit: what is masked as a whole: 'token', 'whole_word' or 'span'.
-    span_length, span_stdev: mean and standard deviation of a span's tokens,
-      which are drawn from a normal distribution and rounded.
-    masking_ops: 'numpy', or 'tensorflow' (backend 'tf', unit 'token'), which
-      gives the same bits more slowly.
-    specials: 'fairseq' (<s> and </s> may be masked like any token) or
-      'exclude'; masking_law='bert' always excludes them.
-    dir: a task's official folder (fine-tuning only).
-    train_files, eval_files: SQuAD: files instead of the official ones,
-      separated by commas, each with an optional slice of its articles, as in
-      `dev-v2.0.json[::2]`. Relative paths start at `dir`, if that is given.
-    doc_stride: SQuAD: tokens of the context that two windows share.
-    question_length: SQuAD: tokens of a question that are read.
-  """
+  """Which data a run reads, and how it packs, shuffles and masks them."""
+  # Paths, globs and names, separated by commas; `python` is the text that comes
+  # with Python, `tfds:NAME` or `tfds:FOLDER` a TFDS data set. Each file is a
+  # corpus; a folder is one corpus.
   corpora: str = 'python'
+  # JSON field, column or TFDS feature that holds the text.
   text_field: str = 'text'
-  split: str = 'train'
+  split: str = 'train'  # The split to read of TFDS and Hugging Face data sets.
+  # Folder of prepared TFDS data sets; empty: TFDS_DATA_DIR or TFDS's default.
   tfds_dir: str = ''
+  # 'error', or 'replace' (each bad byte becomes U+FFFD, counted).
   invalid_utf8: str = 'error'
+  # Drop exact copies of earlier documents (this takes about 16 bytes of memory
+  # per document).
   drop_duplicates: bool = False
-  min_document_chars: int = 0
+  min_document_chars: int = 0  # Drop documents with fewer characters.
+  # `module:function`, called with a document's text. It keeps the document for
+  # True, replaces its text for a string, and drops it for False or None.
+  # `CORPUS=module:function`, separated by commas, filters single corpora.
+  # Filter, length and duplicates apply in this order; each corpus counts what
+  # they drop.
   document_filter: str = ''
-  sentences: str = 'prose'
-  format: str = 'full_sentences'
-  sequence_length: int = 512
+  sentences: str = 'prose'  # A row of corpus.sentences.SPLITTERS.
+  format: str = 'full_sentences'  # A row of corpus.formats.FORMATS.
+  sequence_length: int = 512  # Tokens per row, T.
+  # first_sequence_length, first_sequence_steps: tokens per row in the first
+  # steps, and the number of these steps (BERT: 128, for 90 % of all); 0: none.
   first_sequence_length: int = 0
   first_sequence_steps: int = 0
+  # How many times training pairs are drawn; epoch e reads duplicate e mod this
+  # (BERT's dupe_factor).
   pair_duplicates: int = 10
+  # Share of the documents whose pairs get a shorter, random length (BERT's
+  # short_seq_prob is 0.1, the paper's 0).
   pair_short_rate: float = 0.0
+  # 'half' (the paper: every second pair, where the text allows it) or 'bert' (a
+  # lone sentence adds one more); see corpus.formats.
   pair_negatives: str = 'half'
+  # Folder of prepared records; empty: the user's cache folder.
   cache_dir: str = ''
+  # Keep the tokens (2 bytes each) after packing; another format or length then
+  # needs no second reading and tokenization.
   keep_tokens: bool = True
-  workers: int = 0
+  workers: int = 0  # Processes that prepare records; 0: one per core.
+  # Sequences per step, over all devices, hosts and micro-batches.
   batch_size: int = 256
+  # 'tf' (tf.data and array_record) or 'numpy' (memory-mapped records; needs
+  # neither tensorflow nor array_record).
   backend: str = 'tf'
-  prefetch: int = 2
+  prefetch: int = 2  # Batches that are made ahead of the step.
+  # Length of the contiguous ranges of records that are read.
   shuffle_block: int = 64
-  shuffle_window: int = 128
+  shuffle_window: int = 128  # Number of ranges whose records are mixed.
+  # Parts of the records, each read for its own row group of a batch
+  # (data.order). With a multiple of hosts x micro-batches each host reads only
+  # its own part of remote records.
   shuffle_lanes: int = 1
+  # Local folder for chunks of remote records; empty: the user's cache folder.
   remote_cache_dir: str = ''
-  remote_cache_gib: float = 8.0
-  remote_threads: int = 32
+  remote_cache_gib: float = 8.0  # Size limit of that cache, in GiB per process.
+  remote_threads: int = 32  # Chunks that are read at once.
+  # A damaged record ends the run ('stop') or becomes a row of padding, counted
+  # in train/bad_records and eval/bad_records ('skip').
   bad_records: str = 'stop'
+  # Shares of a batch's rows. Empty: each record is read once per epoch. Else
+  # weights in the order of the corpora (`4,12`), by name (`news=4,web=12`), or
+  # `alpha=0.5`: the corpus's number of tokens to that power. Each corpus then
+  # has its own epochs.
   mixture: str = ''
-  mask_rate: float = 0.15
+  mask_rate: float = 0.15  # Share of the tokens that are predicted.
+  # mask_rate_end, mask_rate_steps: the rate changes linearly to this within
+  # these steps; -1: it does not change. Evaluation always uses mask_rate.
   mask_rate_end: float = -1.0
   mask_rate_steps: int = 0
+  # masks, num_static_masks: 'dynamic' (each epoch has new masks), or 'static':
+  # epoch e has the masks of e mod num_static_masks (BERT's duplicates).
   masks: str = 'dynamic'
   num_static_masks: int = 10
-  masking_law: str = 'fairseq'
+  masking_law: str = 'fairseq'  # 'fairseq' or 'bert'; see data.masking.
+  # Most predicted tokens per example, for 'bert' only; 0: no limit.
   max_predictions: int = 0
+  # What is masked as a whole: 'token', 'whole_word' or 'span'.
   masking_unit: str = 'token'
+  # span_length, span_stdev: mean and standard deviation of a span's tokens,
+  # which are drawn from a normal distribution and rounded.
   span_length: int = 10
   span_stdev: float = 0.0
-  # Twice as fast as 'tensorflow' in `python -m benchmarks.input`.
+  # 'numpy', or 'tensorflow' (backend 'tf', unit 'token'), which gives the same
+  # bits in twice the time (`python -m benchmarks.input --ops=tensorflow`).
   masking_ops: str = 'numpy'
+  # replace_random_rate, replace_keep_rate: shares of the predicted tokens that
+  # become a random token, or stay; the rest become <mask>.
   replace_random_rate: float = 0.1
   replace_keep_rate: float = 0.1
+  # 'fairseq' (<s> and </s> may be masked like any token) or 'exclude';
+  # masking_law='bert' always excludes them.
   specials: str = 'fairseq'
-  dir: str = ''
+  dir: str = ''  # A task's official folder (fine-tuning only).
+  # train_files, eval_files: SQuAD: files instead of the official ones,
+  # separated by commas, each with an optional slice of its articles, as in
+  # `dev-v2.0.json[::2]`. Relative paths start at `dir`, if that is given.
   train_files: str = ''
   eval_files: str = ''
-  doc_stride: int = 128
-  question_length: int = 64
+  doc_stride: int = 128  # SQuAD: tokens of the context that two windows share.
+  question_length: int = 64  # SQuAD: tokens of a question that are read.
 
 
 def check_data(config: DataConfig) -> None:
@@ -377,73 +354,59 @@ def _check_masking(config: DataConfig) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerConfig:
-  """Which tokenizer is read or trained.
-
-  Attributes:
-    path: a `tokenizer.json`; a folder with `encoder.json`, `vocab.bpe` and
-      `dict.txt`; or BERT's `vocab.txt`. Empty: one is trained on the corpora.
-    vocab_size: ids of a trained tokenizer, special tokens included.
-    kind: kind of a trained tokenizer: 'byte_bpe' or 'wordpiece'.
-    lowercase: a WordPiece tokenizer that is trained, or read from a vocab.txt,
-      makes text lower case and drops accents.
-  """
+  """Which tokenizer is read or trained."""
+  # A `tokenizer.json`; a folder with `encoder.json`, `vocab.bpe` and
+  # `dict.txt`; or BERT's `vocab.txt`. Empty: one is trained on the corpora.
   path: str = ''
+  # Ids of a trained tokenizer, special tokens included.
   vocab_size: int = 50265
+  # Kind of a trained tokenizer: 'byte_bpe' or 'wordpiece'.
   kind: str = 'byte_bpe'
+  # A WordPiece tokenizer that is trained, or read from a vocab.txt, makes text
+  # lower case and drops accents.
   lowercase: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-  """The encoder's shape. Defaults are RoBERTa base (paper, appendix A).
-
-  Attributes:
-    vocab_size: 0 takes the tokenizer's.
-    hidden_size, num_layers, num_heads, mlp_size: D, N, H, F.
-    max_positions: longest sequence, T (the table has two rows more: positions
-      start at 2, fairseq utils.py:256).
-    dropout_rate: after embeddings, attention and MLP.
-    attention_dropout_rate: on attention probabilities.
-    layer_norm_eps: fairseq modules/layer_norm.py:28.
-    initializer_std: standard deviation of all initial matrices and tables, not
-      truncated.
-    tie_embeddings: the decoder shares the token table.
-    num_types: rows of the token-type table (BERT: 2, for A and B); 0: no table,
-      as in RoBERTa. A task whose format has pairs fills it in.
-    nsp_head: BERT's next-sentence head; such a task fills it in too.
-    lm_head: the masked-LM head; a task that predicts no tokens has none.
-    num_classes: C of the classifier on <s> (1: a score); 0: no classifier. A
-      fine-tuning task fills in this and the next key.
-    span_head: a head for the start and end of a span.
-    classifier_dropout_rate: in the classifier (fairseq's pooler_dropout).
-    dtype: of activations; parameters, softmax and LayerNorm stay float32.
-    attention: an implementation of kernels.attention; `auto` takes `fused` on a
-      TPU and `xla` on a CPU, and says which.
-    remat: what the backward pass recomputes to save memory, a row of
-      model.encoder.POLICIES. The numbers are the same.
-    layers_unrolled: layers per iteration of the scan: more compile more slowly
-      and may run faster. The numbers are the same.
-  """
-  vocab_size: int = 0
+  """The encoder's shape. Defaults are RoBERTa base (paper, appendix A)."""
+  vocab_size: int = 0  # 0 takes the tokenizer's.
+  # hidden_size, num_layers, num_heads, mlp_size: d, N, H, F.
   hidden_size: int = 768
   num_layers: int = 12
   num_heads: int = 12
   mlp_size: int = 3072
+  # Longest sequence, T (the table has two rows more: positions start at 2,
+  # fairseq utils.py:256).
   max_positions: int = 512
-  dropout_rate: float = 0.1
-  attention_dropout_rate: float = 0.1
-  layer_norm_eps: float = 1e-5
+  dropout_rate: float = 0.1  # After embeddings, attention and MLP.
+  attention_dropout_rate: float = 0.1  # Of attention probabilities.
+  layer_norm_eps: float = 1e-5  # As in fairseq modules/layer_norm.py:28.
+  # Standard deviation of all initial matrices and tables, not truncated.
   initializer_std: float = 0.02
-  tie_embeddings: bool = True
+  tie_embeddings: bool = True  # The decoder shares the token table.
+  # Rows of the token-type table (BERT: 2, for A and B); 0: no table, as in
+  # RoBERTa. A task whose format has pairs fills it in.
   num_types: int = 0
-  nsp_head: bool = False
+  nsp_head: bool = False  # BERT's next-sentence head; such a task sets it too.
+  # The masked-LM head; a task that predicts no tokens has none.
   lm_head: bool = True
+  # C of the classifier on <s> (1: a score); 0: no classifier. A fine-tuning
+  # task fills in this and the next key.
   num_classes: int = 0
-  span_head: bool = False
+  span_head: bool = False  # A head for the start and end of a span.
+  # Dropout in the classifier (fairseq's pooler_dropout).
   classifier_dropout_rate: float = 0.0
+  # The type of activations; parameters, softmax and LayerNorm stay float32.
   dtype: str = 'float32'
+  # An implementation of kernels.attention; `auto` takes `fused` on a TPU and
+  # `xla` on a CPU, and says which.
   attention: str = 'auto'
+  # What the backward pass recomputes to save memory, a row of
+  # model.encoder.POLICIES. The numbers are the same.
   remat: str = 'none'
+  # Layers per iteration of the scan: more compile more slowly and may run
+  # faster. The numbers are the same.
   layers_unrolled: int = 1
 
   def __post_init__(self):
@@ -477,53 +440,42 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-  """The optimizer. Defaults are the paper's for base (appendix, Table 9).
-
-  Attributes:
-    name: a row of train.optimizer.OPTIMIZERS.
-    learning_rate: the peak.
-    schedule: a row of train.optimizer.SCHEDULES.
-    warmup_steps: steps of the linear warm-up from 0 to the peak.
-    warmup_rate: if above 0, the warm-up as a share of all steps instead.
-    end_learning_rate: the rate at the end of a schedule that decays.
-    power: the exponent of schedule='polynomial'.
-    b1, b2, eps: Adam's.
-    first_moment_dtype: 'float32', or 'bfloat16', which saves two bytes per
-      parameter.
-    weight_decay: decoupled, times the learning rate.
-    layer_decay: a layer's learning rate is this times that of the layer above;
-      heads have the whole rate, embeddings the smallest.
-    weight_decay_on: 'all' parameters (fairseq: trainer.py:305 has one group),
-      or 'matrices' (no LayerNorm and no bias: BERT, Hugging Face).
-    clip_norm: largest global norm of the gradient; 0: no clipping (the paper).
-    on_divergence: what happens when the loss or the gradient norm is not finite
-      or spikes: 'stop' (fairseq), 'skip' the update, 'roll_back' to the last
-      checkpoint and pass over the batches that led there, or 'go_on'.
-    spike_loss: nats above the mean loss of the last 128 good updates that count
-      as a spike; 0: none do.
-    spike_gradient_norm: multiple of the median norm of these updates above
-      which a norm is a spike; 0: none is.
-    roll_back_batches: most batches that 'roll_back' passes over. The bad batch
-      is the last of them, and none is from before the checkpoint.
-  """
-  name: str = 'adamw'
-  learning_rate: float = 6e-4
-  schedule: str = 'linear'
-  warmup_steps: int = 24_000
+  """The optimizer. Defaults are the paper's for base (appendix, Table 9)."""
+  name: str = 'adamw'  # A row of train.optimizer.OPTIMIZERS.
+  learning_rate: float = 6e-4  # The peak.
+  schedule: str = 'linear'  # A row of train.optimizer.SCHEDULES.
+  warmup_steps: int = 24_000  # Steps of the linear warm-up from 0 to the peak.
+  # If above 0, the warm-up as a share of all steps instead.
   warmup_rate: float = 0.0
+  # The rate at the end of a schedule that decays.
   end_learning_rate: float = 0.0
-  power: float = 1.0
-  b1: float = 0.9
+  power: float = 1.0  # The exponent of schedule='polynomial'.
+  b1: float = 0.9  # This and the next two are Adam's.
   b2: float = 0.98
   eps: float = 1e-6
+  # 'float32', or 'bfloat16', which saves two bytes per parameter.
   first_moment_dtype: str = 'float32'
-  weight_decay: float = 0.01
+  weight_decay: float = 0.01  # Decoupled, times the learning rate.
+  # 'all' parameters (fairseq: trainer.py:305 has one group), or 'matrices' (no
+  # LayerNorm and no bias: BERT, Hugging Face).
   weight_decay_on: str = 'all'
+  # A layer's learning rate is this times that of the layer above; heads have
+  # the whole rate, embeddings the smallest.
   layer_decay: float = 1.0
+  # Largest global norm of the gradient; 0: no clipping (the paper).
   clip_norm: float = 0.0
+  # What happens when the loss or the gradient norm is not finite or spikes:
+  # 'stop' (fairseq), 'skip' the update, 'roll_back' to the last checkpoint and
+  # pass over the batches that led there, or 'go_on'.
   on_divergence: str = 'stop'
+  # Nats above the mean loss of the last 128 good updates that count as a spike;
+  # 0: none do.
   spike_loss: float = 0.0
+  # Multiple of the median norm of these updates above which a norm is a spike;
+  # 0: none is.
   spike_gradient_norm: float = 0.0
+  # Most batches that 'roll_back' passes over. The bad batch is the last of
+  # them, and none is from before the checkpoint.
   roll_back_batches: int = 100
 
   def __post_init__(self):
@@ -545,17 +497,12 @@ class MeshConfig:
   One axis may be -1: it takes the devices that the others leave. TPU slices,
   which a data-center network connects, are parts of `data`; the other axes stay
   inside a slice.
-
-  Attributes:
-    data: splits the rows of a batch and copies the parameters.
-    fsdp: splits the rows of a batch and the parameters.
-    model: splits the work of each layer.
-    zero1: whether `data` splits the optimizer state too (Rajbhandari et al.
-      2020, stage 1). The numbers are the same.
   """
-  data: int = -1
-  fsdp: int = 1
-  model: int = 1
+  data: int = -1  # Splits the rows of a batch and copies the parameters.
+  fsdp: int = 1  # Splits the rows of a batch and the parameters.
+  model: int = 1  # Splits the work of each layer.
+  # Whether `data` splits the optimizer state too (Rajbhandari et al. 2020,
+  # stage 1). The numbers are the same.
   zero1: bool = False
 
   def __post_init__(self):
@@ -571,53 +518,46 @@ class MeshConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-  """How long a run trains, and when it writes what.
-
-  Attributes:
-    steps: updates in all; 0: those of finetune.epochs.
-    micro_batches: equal parts of a batch that are computed one after another,
-      to save memory. The update is the same.
-    log_every: steps between lines of metrics.jsonl.
-    eval_every: steps between evaluations; 0: an epoch of fine-tuning.
-    eval_examples: most examples of an evaluation set; 0: all of them.
-    checkpoint_every: steps between checkpoints; 0: an epoch of fine-tuning.
-    keep_checkpoints: newest checkpoints that are kept; 0: all.
-    keep_every: also keep checkpoints at multiples of this step; 0: none.
-    keep_best: also keep the weights with the lowest `eval/loss`, in W/best;
-      fine-tuning always keeps those with the best score.
-    save_in_background: training continues while a checkpoint is being written;
-      a kill in that time loses these steps too. False: it waits.
-    on_write_error: a checkpoint or line that cannot be written is reported and
-      retried ('go_on'; three failed checkpoints in a row, or the last one, end
-      the run), or ends the run ('stop').
-    allow_changed: what may differ from the checkpoint that a run resumes from:
-      data, tokenizer, code, separated by commas (train.facts).
-    profile_steps: FIRST-LAST, such as '100-105': the steps of an xprof trace.
-    watchdog_seconds: the longest that a step, or waiting for a batch, may take
-      before the run reports where it is and ends (train.clock.PATIENCE has the
-      other limits); 0: no watchdog.
-    on_stall: 'exit' (with exit code 76), or 'report' and keep waiting.
-    peer_timeout_seconds: time after which the processes of a run notice that
-      one is dead or stopped, report which, and end with exit code 75.
-    compile_cache: folder that keeps compiled programs for the next start;
-      'auto': `compiled` in data.cache_dir, on TPUs and GPUs; or 'off'.
-  """
-  steps: int = 500_000
+  """How long a run trains, and when it writes what."""
+  steps: int = 500_000  # Updates in all; 0: those of finetune.epochs.
+  # Equal parts of a batch that are computed one after another, to save memory.
+  # The update is the same.
   micro_batches: int = 1
-  log_every: int = 100
+  log_every: int = 100  # Steps between lines of metrics.jsonl.
+  # Steps between evaluations; 0: an epoch of fine-tuning.
   eval_every: int = 5_000
-  eval_examples: int = 0
+  eval_examples: int = 0  # Most examples of an evaluation set; 0: all of them.
+  # Steps between checkpoints; 0: an epoch of fine-tuning.
   checkpoint_every: int = 1_000
-  keep_checkpoints: int = 3
+  keep_checkpoints: int = 3  # Newest checkpoints that are kept; 0: all.
+  # Also keep checkpoints at multiples of this step; 0: none.
   keep_every: int = 0
+  # Also keep the weights with the lowest `eval/loss`, in W/best; fine-tuning
+  # always keeps those with the best score.
   keep_best: bool = False
+  # Training continues while a checkpoint is being written; a kill in that time
+  # loses these steps too. False: it waits.
   save_in_background: bool = True
+  # A checkpoint or line that cannot be written is reported and retried
+  # ('go_on'; three failed checkpoints in a row, or the last one, end the run),
+  # or ends the run ('stop').
   on_write_error: str = 'go_on'
+  # What may differ from the checkpoint that a run resumes from: data,
+  # tokenizer, code, separated by commas (train.facts).
   allow_changed: str = ''
+  # FIRST-LAST, such as '100-105': the steps of an xprof trace.
   profile_steps: str = ''
+  # The longest that a step, or waiting for a batch, may take before the run
+  # reports where it is and ends (train.clock.PATIENCE has the other limits); 0:
+  # no watchdog.
   watchdog_seconds: float = 600.0
+  # 'exit' (with exit code 76), or 'report' and keep waiting.
   on_stall: str = 'exit'
+  # Time after which the processes of a run notice that one is dead or stopped,
+  # report which, and end with exit code 75.
   peer_timeout_seconds: float = 60.0
+  # Folder that keeps compiled programs for the next start; 'auto': `compiled`
+  # in data.cache_dir, on TPUs and GPUs; or 'off'.
   compile_cache: str = 'auto'
 
   def __post_init__(self):
@@ -636,51 +576,43 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneConfig:
-  """The keys that only fine-tuning has.
-
-  Attributes:
-    epochs: passes over the training split, where train.steps is 0.
-    max_train_examples, subset_seed: train only on this many examples, the first
-      of the permutation with that seed; 0: all of them.
-    from_scratch: start from random weights; `init_from`, if given, then gives
-      model and tokenizer alone. Without it `init_from` must be given.
-    new_parameters: parts of the model that start from random weights, whatever
-      `init_from` has. Empty: it must have the task's head, in its size.
-    unused_parameters: parts that `init_from` may have and this model lacks.
-    eval_tokens: about how many tokens (padding included) an evaluation batch
-      has, over all devices.
-    labels: names of the classes in their order, separated by commas; the task
-      fills it in. It may be given for text_classification; else it is made from
-      the training labels, the most frequent first.
-    text_columns, label_column: text_classification: the column of the text (or
-      two, separated by a comma), and of the label.
-    predict_test: whether test splits are answered too; their files must exist.
-    n_best: SQuAD: spans that are kept of each question.
-    max_answer_length: SQuAD: most tokens of an answer.
-    max_option_length: RACE: most tokens of `<s> question+option </s>`.
-    chunker: WSC: what finds noun phrases, a row of tasks.wsc.CHUNKERS.
-    ranking_loss: WSC: 'margin' (the paper) or 'cross_entropy' (fairseq's later
-      and better one).
-    margin_alpha, margin_beta: parameters of the margin loss.
-    wsc_dir: wnli_spans: the WSC folder to train on; empty: WNLI's rows.
-  """
-  epochs: int = 10
+  """The keys that only fine-tuning has."""
+  epochs: int = 10  # Passes over the training split, where train.steps is 0.
+  # max_train_examples, subset_seed: train only on this many examples, the first
+  # of the permutation with that seed; 0: all of them.
   max_train_examples: int = 0
   subset_seed: int = 0
+  # Start from random weights; `init_from`, if given, then gives model and
+  # tokenizer alone. Without it `init_from` must be given.
   from_scratch: bool = False
+  # Parts of the model that start from random weights, whatever `init_from` has.
+  # Empty: it must have the task's head, in its size.
   new_parameters: str = 'classifier,span_head'
+  # Parts that `init_from` may have and this model lacks.
   unused_parameters: str = 'lm_head,nsp_head'
+  # About how many tokens (padding included) an evaluation batch has, over all
+  # devices.
   eval_tokens: int = 8192
+  # Whether test splits are answered too; their files must exist.
   predict_test: bool = False
-  n_best: int = 20
-  max_answer_length: int = 30
+  n_best: int = 20  # SQuAD: spans that are kept of each question.
+  max_answer_length: int = 30  # SQuAD: most tokens of an answer.
+  # RACE: most tokens of `<s> question+option </s>`.
   max_option_length: int = 128
+  # WSC: what finds noun phrases, a row of tasks.wsc.CHUNKERS.
   chunker: str = 'rules'
+  # WSC: 'margin' (the paper) or 'cross_entropy' (fairseq's later and better
+  # one).
   ranking_loss: str = 'margin'
-  margin_alpha: float = 1.0
+  margin_alpha: float = 1.0  # This and the next shape the margin loss.
   margin_beta: float = 0.0
-  wsc_dir: str = ''
+  wsc_dir: str = ''  # wnli_spans: the WSC folder to train on; '': WNLI's rows.
+  # Names of the classes in their order, separated by commas; the task fills it
+  # in. It may be given for text_classification; else it is made from the
+  # training labels, the most frequent first.
   labels: str = ''
+  # text_columns, label_column: text_classification: the column of the text (or
+  # two, separated by a comma), and of the label.
   text_columns: str = 'text'
   label_column: str = 'label'
 
@@ -696,17 +628,12 @@ class FinetuneConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """Everything a run depends on.
-
-  Attributes:
-    seed: the seed of parameters, order, masks and dropout.
-    init_from: a workdir, hf:DIR or fairseq:FILE whose weights (not optimizer or
-      step) the run starts from; empty: random weights.
-    task: a row of tasks.TASKS.
-  """
-  seed: int = 0
+  """Everything a run depends on."""
+  seed: int = 0  # The seed of parameters, order, masks and dropout.
+  # A workdir, hf:DIR or fairseq:FILE whose weights (not optimizer or step) the
+  # run starts from; empty: random weights.
   init_from: str = ''
-  task: str = 'pretrain'
+  task: str = 'pretrain'  # A row of tasks.TASKS.
   data: DataConfig = DataConfig()
   tokenizer: TokenizerConfig = TokenizerConfig()
   model: ModelConfig = ModelConfig()

@@ -371,11 +371,10 @@ class TokenizerConfig:
 class ModelConfig:
   """The encoder's shape. Defaults are RoBERTa base (paper, appendix A)."""
   vocab_size: int = 0  # 0 takes the tokenizer's.
-  # hidden_size, num_layers, num_heads, mlp_size: d, N, H, F.
-  hidden_size: int = 768
-  num_layers: int = 12
-  num_heads: int = 12
-  mlp_size: int = 3072
+  hidden_size: int = 768  # D.
+  num_layers: int = 12  # N.
+  num_heads: int = 12  # H.
+  mlp_size: int = 3072  # F.
   # Longest sequence, T (the table has two rows more: positions start at 2,
   # fairseq utils.py:256).
   max_positions: int = 512

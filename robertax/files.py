@@ -454,6 +454,12 @@ def _versions(path: str) -> tuple[Any, str] | None:
   return _key_values(f'{scheme}://{bucket}/'), key
 
 
+def read_json(path: str) -> Any:
+  """Reads a JSON file."""
+  with open(path) as f:
+    return json.load(f)
+
+
 def json_hash(values: Any, **options: Any) -> str:
   """The SHA-256 of `json.dumps(values, **options)`, hexadecimal."""
   return hashlib.sha256(json.dumps(values, **options).encode()).hexdigest()
@@ -465,16 +471,10 @@ def json_hash(values: Any, **options: Any) -> str:
 
 
 class Checksum(NamedTuple):
-  """The checksum of one file.
-
-  Attributes:
-    size: bytes.
-    sha256: hexadecimal.
-    pieces: the CRC-32 of each `PIECE` bytes, 8 hexadecimal digits each.
-  """
-  size: int
-  sha256: str
-  pieces: str
+  """The checksum of one file."""
+  size: int  # Bytes.
+  sha256: str  # Hexadecimal.
+  pieces: str  # The CRC-32 of each PIECE bytes, 8 hexadecimal digits each.
 
   def piece(self, index: int) -> int:
     """The CRC-32 of the piece that begins at byte index * PIECE."""
@@ -482,16 +482,12 @@ class Checksum(NamedTuple):
 
 
 class Damage(NamedTuple):
-  """A damaged file.
-
-  Attributes:
-    offset: byte where the file first differs, ends too early or should have
-      ended; None: the whole file is missing, or should not exist.
-    why: what is wrong, in words.
-  """
+  """A damaged file."""
   path: str
+  # Byte where the file first differs, ends too early or should have ended;
+  # None: the whole file is missing, or should not exist.
   offset: int | None
-  why: str
+  why: str  # What is wrong, in words.
 
   def __str__(self) -> str:
     place = '' if self.offset is None else f' at byte {self.offset:,}'

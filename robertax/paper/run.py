@@ -212,7 +212,7 @@ def _table_row(study: Study, row: Row, runs: Sequence[_Run]) -> dict[str, Any]:
           one.tuned[column.task] for one in runs if column.task in one.tuned])
     else:
       values = [] if row.random_of else [
-          _read_json(f'{one.workdir}/{HELDOUT}')[column.heldout]
+          files.read_json(f'{one.workdir}/{HELDOUT}')[column.heldout]
           for one in runs]
     if values:
       found['values'][name] = values
@@ -229,7 +229,7 @@ def _task_scores(study: Study, path: Sequence[str],
   for workdir, swept in tuned:
     values = []
     for seed in swept['seed']:
-      value: Any = _read_json(f'{workdir}/runs/{swept["learning_rate"]:g}-'
+      value: Any = files.read_json(f'{workdir}/runs/{swept["learning_rate"]:g}-'
                               f'{swept["batch_size"]}-{seed}/{RESULTS}')
       for key in path:
         value = value.get(key) if isinstance(value, dict) else None
@@ -240,8 +240,3 @@ def _task_scores(study: Study, path: Sequence[str],
   if study.scale.seeds == 1:
     return found[0] if found else []
   return [statistics.median(values) for values in found]
-
-
-def _read_json(path: str) -> Any:
-  with files.open(path) as f:
-    return json.load(f)

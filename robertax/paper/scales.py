@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from robertax.config import (
     FREE_ON_RESUME,
     Config,
-    TokenizerConfig,
-    defaults,
+      defaults,
     flatten,
     to_dict,
     with_arg,
@@ -121,6 +120,8 @@ PAPER = Scale(
 
 _ROWS = 128  # Tokens per row.
 _NEVER = 1 << 30
+_FEW = {'finetune.max_train_examples': 512, 'finetune.epochs': 2}
+_TINY_SQUAD = _FEW | {'data.doc_stride': 32, 'data.question_length': 24}
 
 TINY = Scale(
     'tiny', seeds=3,
@@ -166,13 +167,9 @@ TINY = Scale(
             'train.log_every': 20, 'finetune.epochs': 3,
             'finetune.max_train_examples': 1_024},
     tasks={
-        'squad1': {'data.doc_stride': 32, 'data.question_length': 24,
-                   'data.eval_files': 'dev-v1.1.json[::16]',
-                   'finetune.max_train_examples': 512, 'finetune.epochs': 2},
-        'squad2': {'data.doc_stride': 32, 'data.question_length': 24,
-                   'data.eval_files': 'dev-v2.0.json[1::6]',
-                   'finetune.max_train_examples': 512, 'finetune.epochs': 2},
-        'race': {'finetune.max_train_examples': 512, 'finetune.epochs': 2}},
+        'squad1': _TINY_SQUAD | {'data.eval_files': 'dev-v1.1.json[::16]'},
+        'squad2': _TINY_SQUAD | {'data.eval_files': 'dev-v2.0.json[1::6]'},
+        'race': _FEW},
     scored={'race': 400})
 
 SCALES = {scale.name: scale for scale in (TINY, PAPER)}
@@ -313,9 +310,9 @@ def pretraining_config(row: Row, scale: Scale, text: TrainingText = NO_TEXT,
   values |= dict(recipe.changes) | dict(row.changes)
   config = with_values(Config(), values)
   kind = config.tokenizer.kind
-  return dataclasses.replace(config, tokenizer=TokenizerConfig(
-      kind=kind, path=text.tokenizers.get(kind, ''),
-      vocab_size=scale.pieces[kind]))
+  return with_values(config, {
+      'tokenizer.path': text.tokenizers.get(kind, ''),
+      'tokenizer.vocab_size': scale.pieces[kind]})
 
 
 def run_name(config: Config) -> str:

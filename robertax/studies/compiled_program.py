@@ -6,6 +6,7 @@ is read from the jaxpr: products for the matrix unit, and elementwise operations
 for the vector unit, where hashes and exponentials cost their time.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 import dataclasses
 import math
@@ -36,12 +37,12 @@ class Program:
   # The compiler's own estimate (TPU), without kernels and collectives, in total
   # and per operation of the source.
   cycles: float = 0
-  cycles_by_source: dict[str, float] = dataclasses.field(default_factory=dict)
+  cycles_by_source: Counter[str] = dataclasses.field(default_factory=Counter)
   # Kind -> [times, bytes]: input bytes of a reduce-scatter, output bytes of the
   # others. SLICES counts what a device sends to other slices.
   collectives: dict[str, list[float]] = dataclasses.field(default_factory=dict)
   # Custom calls of Mosaic and Triton, name -> times.
-  kernels: dict[str, float] = dataclasses.field(default_factory=dict)
+  kernels: Counter[str] = dataclasses.field(default_factory=Counter)
 
 
 def read_program(text: str) -> Program:
@@ -108,11 +109,10 @@ def _count_line(program: Program, line: str, times: int):
     source = re.search(r'op_name="([^"]*)"', line)
     source = source[1] if source else '?'
     program.cycles += cost
-    program.cycles_by_source[source] = (
-        program.cycles_by_source.get(source, 0) + cost)
+    program.cycles_by_source[source] += cost
   if 'custom_call_target="tpu_custom_call"' in line or 'triton' in line:
     if name := re.search(r'%?([\w\-]+?)(?:\.\d+)* = ', line.strip()):
-      program.kernels[name[1]] = program.kernels.get(name[1], 0) + times
+      program.kernels[name[1]] += times
   _count_collective(program, line, times)
 
 

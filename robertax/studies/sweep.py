@@ -128,7 +128,7 @@ def _run_once(config: Config, path: str, named: Collection[str]
     say(describe_results(ended.results))
   # Nothing will resume the run, and its optimizer state is large.
   shutil.rmtree(f'{path}/checkpoints', ignore_errors=True)
-  return _read_json(results)
+  return files.read_json(results)
 
 
 def _run_again(config: Config, path: str, named: Collection[str], why: str
@@ -137,11 +137,6 @@ def _run_again(config: Config, path: str, named: Collection[str], why: str
   say(f'{path} is run again: {why}.')
   shutil.rmtree(path)
   return _run_once(config, path, named)
-
-
-def _read_json(path: str) -> Any:
-  with open(path, encoding='utf-8') as f:
-    return json.load(f)
 
 
 def summarize_sweep(found: dict[tuple[float, int, int],
@@ -238,7 +233,7 @@ def ensemble_answers(workdirs: Sequence[str]
   Raises:
     InputError: the runs have different tasks or answered different rows.
   """
-  found = [_read_json(f'{path}/{RESULTS}') for path in workdirs]
+  found = [files.read_json(f'{path}/{RESULTS}') for path in workdirs]
   name = found[0]['task']
   check_task(name)
   if {f['task'] for f in found} != {name}:

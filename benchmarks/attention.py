@@ -1,13 +1,13 @@
-"""How fast each attention is here: `python -m benchmarks.attention`.
+"""Times each attention implementation: `python -m benchmarks.attention`.
 
-Random q, k, v of one layer, rows of two segments; each implementation runs
-forward alone, and forward with backward (a `step`). Rounds go there and back
-(A B B A), and a ratio is the median over rounds of two times of one round.
-Before that each is compared with `xla`, so that nothing fast and wrong is
-timed. Needs jax, flax, optax and numpy only; the last line is one JSON object.
+Uses random q, k, v of one layer, with two segments per row. Each implementation
+runs forward alone, and forward with backward (a `step`). Rounds alternate the
+order (A B B A), and a ratio is the median over rounds of two times of the same
+round. Before timing, each result is compared with `xla`. Needs only jax, flax,
+optax and numpy; the last line is one JSON object.
 
-On a CPU only `xla` is timed: kernels are interpreted there, which says nothing
-about their speed.
+On a CPU only `xla` is timed: kernels are interpreted there, so their times
+would be meaningless.
 """
 
 import argparse

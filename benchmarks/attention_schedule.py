@@ -1,10 +1,11 @@
-"""What the TPU compiler says of our attention kernels, without a TPU.
+"""Estimates our attention kernels with the TPU compiler, without a TPU.
 
 `python -m benchmarks.attention_schedule` (with requirements-tpu.txt) compiles
 the kernels for one chip and counts the instruction bundles of the final
-schedule. A kernel has no loop, so a program runs each bundle once, and bundles
-x programs / clock is its time if no memory stalls it: compiled, never
-measured. The last line is one JSON object: milliseconds a layer.
+schedule. A kernel has no loop, so each program runs every bundle once, and
+bundles x programs / clock is its time, unless memory stalls it. Times are
+compiled, not measured. The last line is one JSON object: milliseconds per
+layer.
 """
 
 import argparse

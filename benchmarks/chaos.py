@@ -1,24 +1,24 @@
-"""Nothing is lost: `python -m benchmarks.chaos --minutes=N`.
+"""Tests that no fault loses work: `python -m benchmarks.chaos --minutes=N`.
 
-A real training of a tiny model, by one and by two processes, under the random
-faults of benchmarks.faults, started again by the same command after each. When
-it is at its end, each logged step must stand once in its metrics with the very
-numbers of a run that was left alone, and the final parameters and optimizer's
-numbers must be that run's, bit for bit. Runs follow each other until the
-minutes are over; with --out they are kept, and a later call adds to them.
+One or two processes train a tiny model under the random faults of
+benchmarks.faults, and the same command restarts them after each. At the end,
+each logged step must appear once in the metrics, with the numbers of an
+undisturbed run, and the final parameters and optimizer state must equal that
+run's, bit for bit. New runs start until the time is over; with --out they are
+kept, and a later call adds to them.
 
-A fault is survived where the exit codes were those that docs/runs.md promises
-and the same command went on. Of each, the steps are counted that were taken
-once more: behind a kill from the newest checkpoint to the newest logged step,
-behind damage from the damaged checkpoint to the one that was used. A save goes
-on in the background: killed before it is there, its own few steps are repeated
-beside the interval before it, and such faults are counted apart. With
---saves_wait (train.save_in_background=False) there are none.
+A fault is survived if the exit codes are those of docs/runs.md and the same
+command resumed. For each fault the repeated steps are counted: after a kill,
+from the newest checkpoint to the newest logged step; after damage, from the
+damaged checkpoint to the one that was used. Saves run in the background, so a
+kill before one is finished also repeats the steps made meanwhile; such faults
+are counted apart. With --saves_wait (train.save_in_background=False) there are
+none.
 
 The last line is one JSON object: `faults`, `kinds`, `fatal`, `bitwise_equal`,
 `steps_repeated_max`, `intervals_repeated_max` (of train.checkpoint_every),
 `over_an_interval`, `over_an_interval_without_a_save_under_way`, `runs`,
-`unprovoked` (ends by a timeout that no fault caused: a busy machine).
+`unprovoked` (timeouts without a fault, on a busy machine).
 """
 
 import argparse

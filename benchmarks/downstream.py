@@ -1,23 +1,22 @@
-"""What pretraining is worth downstream, small: nine tasks, three seeds.
+"""Measures what pretraining gains on nine small tasks, with three seeds.
 
   python -m benchmarks.downstream --data=DIR --out=runs/downstream
 
 DIR has pretrain/*.jsonl.zst, glue/{CoLA,SST-2,RTE,STS-B,QNLI}, squad/,
-superglue/WSC and race/. First comes the reference run, configs/reference.py, on
-the five corpora (OUT/pretrained; once). Then each task is fine-tuned from it
-and from random weights of the same shape, on the same examples, with as many
-updates, and one table is printed and written (OUT/downstream.md,
-OUT/downstream.json).
+superglue/WSC and race/. First it makes the reference run, configs/reference.py,
+on the five corpora (OUT/pretrained). Then it fine-tunes each task from that run
+and from random weights of the same shape, on the same examples and with equally
+many updates, and writes one table (OUT/downstream.md, OUT/downstream.json).
 
-  QNLI        trained on pairs made out of SQuAD train (paper/inputs),
-              scored on part of GLUE's dev
+  QNLI        trained on pairs made from SQuAD train (paper/inputs), scored on
+              part of GLUE's dev
   SQuAD 2.0   trained on part of train-v1.1 and every other article of dev-v2.0,
-              scored on some of the other articles: there is no train-v2.0 here
+              scored on some of the other articles, without train-v2.0
   WSC         SuperGLUE's, scored on val; RACE: middle, part of dev
 
-One rate and batch for all, and a task's number of epochs, chosen beforehand;
-only the last evaluation counts, so nothing is chosen on what is reported.
-Stopped, the same command goes on. Says nothing about larger models.
+All tasks share one rate and batch size, chosen in advance like each task's
+number of epochs. Only the last evaluation counts, so reported scores select
+nothing. The same command resumes. Results do not extend to larger models.
 
 `--workers=2` fine-tunes two tasks at a time, each on half of the cores.
 """

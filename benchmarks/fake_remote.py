@@ -1,8 +1,7 @@
-"""A storage that is not there: a folder of this machine behind fake://.
+"""A fake remote file system: fake:// is a folder on this machine.
 
-Every open costs a latency, and all bytes together share a bandwidth, as those
-of a bucket do. etils.epath knows the scheme once `mount` was called, and so
-does whatever goes through it.
+Every open takes a latency, and all reads share a bandwidth, as in a bucket.
+After `mount`, etils.epath and everything that uses it know the scheme.
 """
 
 import dataclasses

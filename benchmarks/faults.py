@@ -1,8 +1,8 @@
-"""What benchmarks.chaos does to a run: one row a kind.
+"""The faults of benchmarks.chaos, one row per kind.
 
-A fault of LIVE happens while the run trains, one of RESTING between two starts,
-when nothing of it is alive. Each says afterwards which exit codes are what the
-docs promise (docs/runs.md).
+A LIVE fault happens while the run trains, a RESTING one between two starts,
+when no process is alive. Each then returns the exit codes that docs/runs.md
+allows.
 """
 
 from collections.abc import Callable

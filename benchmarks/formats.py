@@ -1,19 +1,19 @@
-"""The paper's study of inputs, small: masks and formats at equal tokens.
+"""Repeats the paper's study of masks and formats, small, at equal tokens.
 
   python -m benchmarks.formats --corpora='DIR/*.jsonl.zst' --out=runs/formats
 
 Trains the quickstart's model (rows of 128 tokens) on a slice of each corpus
-with static and with dynamic masks, and in all four formats, some seeds each,
-and prints one table. Every run sees as many tokens, padding not counted, and
-the same text; all are asked about other documents of the same corpora:
+with static and with dynamic masks, and in all four formats, with several seeds,
+and prints one table. Every run sees the same text and equally many tokens,
+without padding. All are measured on other documents of the same corpora:
 
-  own      held-out loss in the format it was trained in, in nats
-  common   held-out loss on FULL-SENTENCES rows, the same for all. A pair model
-           is then asked as if all were segment A, and its NSP head is left out
+  own      held-out loss in the training format, in nats
+  common   held-out loss on the same FULL-SENTENCES rows for all; a pair model
+           sees only segment A there, and its NSP head is removed
   NSP      accuracy on held-out pairs of its own format
 
-Stopped, the same command goes on. Says nothing about larger models or longer
-runs: the paper's Tables 1 and 2 are fine-tuned scores of RoBERTa base.
+The same command resumes. Results do not extend to larger models or longer runs:
+the paper's Tables 1 and 2 have fine-tuned scores of RoBERTa base.
 """
 
 import argparse

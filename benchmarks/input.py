@@ -1,17 +1,17 @@
-"""How fast records become masked batches: `python -m benchmarks.input`.
+"""Times the input pipeline: `python -m benchmarks.input`.
 
-Makes its own records out of random ids in a temporary folder (nothing is
-downloaded), binds itself to one core, and measures
+Makes records of random ids in a temporary folder, without downloads, binds
+itself to one core, and measures
 
-  shard -> masked host batch, as a run does it (data.pipeline);
+  shard -> masked host batch, as in a run (data.pipeline);
   reading alone (which records, their bytes, arrays) and masking alone;
   the time to the first batch at step 0 and at step 400,000;
-  where transformers is installed, DataCollatorForLanguageModeling on the same
-  ids, the fastest of its ways.
+  if transformers is installed, DataCollatorForLanguageModeling on the same ids,
+  in its fastest mode.
 
-Rates are tokens per second of processor time, of all threads together: on an
-idle core that is the clock's, and beside other programs it stays what this one
-needs. The median of several rounds counts. The last line is one JSON object.
+Rates are tokens per second of processor time, summed over threads, so other
+programs on the machine hardly change them. The median of several rounds counts.
+The last line is one JSON object.
 """
 
 import argparse

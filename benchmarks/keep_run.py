@@ -1,4 +1,4 @@
-"""A run's figures as a folder small enough to commit: no weights, no text.
+r"""Copies a run's figures into a small folder, without weights or text.
 
   python -m benchmarks.keep_run --workdir=runs/reference \
       --records=CACHE/records --downstream=runs/downstream/downstream.json \
@@ -6,12 +6,12 @@
       --out=benchmarks/reference
 
 OUT is a workdir without checkpoints: `python -m robertax.report
---workdir=YOURS,OUT` lays its curves over yours. Beside config.json (whose
-folders are cut to their last part), metrics.jsonl, clock.jsonl, tokenizer.json
-and learning_curve.png it has `facts.json`: date, device, command, seed, steps,
-held-out loss and perplexity of each corpus, sha256 of each shard of records it
-read, which the same text, tokenizer and length give again, and what
-benchmarks.downstream found.
+--workdir=YOURS,OUT` draws its curves over yours. It has config.json (whose
+folders are cut to their last part), metrics.jsonl, clock.jsonl, tokenizer.json,
+learning_curve.png and `facts.json`: date, device, command, seed, steps,
+held-out loss and perplexity of each corpus, the sha256 of each shard of its
+records (the same text, tokenizer and length give the same), and the results of
+benchmarks.downstream.
 """
 
 import argparse

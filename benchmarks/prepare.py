@@ -1,18 +1,18 @@
-"""How fast text becomes records: `python -m benchmarks.prepare --data=DIR`.
+"""Times the preparation of text: `python -m benchmarks.prepare --data=DIR`.
 
-All documents of the files in DIR are written to one text file, and half of them
-to another. Measured, each in a process of its own:
+Writes all documents of the files in DIR to one text file, and half of them to
+another, and measures, each in a process of its own,
 
-  tokenizers' encode_batch alone on all their sentences, with all cores: half of
-  the sentences before the preparation and half behind it, for machines whose
+  tokenizers' encode_batch alone on all their sentences, on all cores: half of
+  the sentences before the preparation and half after it, in case the machine's
   speed changes;
-  text file -> finished records (corpus.prepare, nothing kept from before): its
-  time, and the most memory of all its processes together (PSS, so that what
-  they share counts once), of all the text and of half of it.
+  text file -> finished records (corpus.prepare, with an empty cache): its time,
+  and the peak memory of all its processes (PSS, which counts shared pages
+  once), for all the text and for half of it.
 
 DIR is by default `pretrain` of ROBERTAX_TEST_DATA, with the tokenizer in `bpe`
-beside it; without that, the embedded text. The cost of 160 GB is arithmetic.
-The last line is one JSON object.
+beside it, or else the embedded text. The cost of 160 GB is extrapolated. The
+last line is one JSON object.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Which tests there were, and are: benchmarks.properties --against=COMMIT
+"""Compares the lists of tests: benchmarks.properties --against=COMMIT
 
-Lists the names of all tests of a commit and of this tree, wherever they stand,
-and the names that are gone. A test that went on purpose is explained in GONE;
-any other is a property that was lost. The last line is JSON: `before`, `now`,
-`new` (counts of names) and `lost` (names). Exit code 0: nothing is lost; 1: a
-name is gone without a reason; 2: no such commit.
+Lists the names of all tests of a commit and of this tree, in any file, and
+prints those that are gone. GONE explains the tests that were removed on
+purpose; any other missing test is a lost property. The last line is JSON:
+`before`, `now`, `new` (counts of names) and `lost` (names). Exit code 0:
+nothing is lost; 1: a name is gone without a reason; 2: no such commit.
 """
 
 import argparse

@@ -1,16 +1,16 @@
-"""How fast a remote storage feeds a step: `python -m benchmarks.remote`.
+"""Times remote records: `python -m benchmarks.remote`.
 
-Makes records of random ids in a temporary folder, puts them behind fake://,
-where an open costs 50 ms and all bytes together come at 100 MB/s, and takes
-masked batches out of the pipeline, as a run does. Measures
+Puts records of random ids behind fake://, where an open takes 50 ms and all
+reads share 100 MB/s, and takes masked batches from the pipeline, as in a run.
+Measures
 
-  tokens per second, by the clock, from the first batch on and after it;
-  bytes read per byte used: all that came from the storage, the arrays' heads
-  and what was read ahead for steps that did not come any more included, over
-  what the rows that were gathered consist of (ids, lengths, starts, documents);
-  the most bytes that the cache held, against its bound;
-  the same read ratio where several hosts share the batches, each with a cache
-  of its own, with and without lanes.
+  tokens per second of wall time, with the first batch and after it;
+  bytes read per byte used: everything read from the remote folder, with array
+  headers and reading ahead for steps that never came, per byte of the gathered
+  rows (ids, lengths, starts, documents);
+  the peak size of the cache, and its bound;
+  bytes read per byte used if several hosts share the batches, each with its own
+  cache, with and without lanes.
 
 Batches are compared with those of the same records on local disk, bit for bit.
 The last line is one JSON object.

@@ -1,29 +1,29 @@
-"""Is it the same? `python -m benchmarks.same --against=COMMIT`
+"""Compares two builds: `python -m benchmarks.same --against=COMMIT`
 
-Runs this tree, uncommitted changes included, and that of a commit side by side,
-and compares what comes out, bit for bit: for changes that must change nothing
-that anyone relies on, such as moving code from module to module.
+Runs this tree, with uncommitted changes, and a commit's tree side by side, and
+compares the results bit for bit. Use it for changes that must not change any
+result, such as moving code between modules.
 
   config   every key with its default, every config file with its arguments
   records  records, manifests, tokenizers, stores of tokens, surveys
-  batches  orders, masks and batches, by both backends; of all tasks
-  losses   ten steps of each family of configs: all of the workdir
-  resume   runs that one build began, killed or stopped, and the other ended
-  doors    help, exit codes and words, exports, reports, scores, sweeps
+  batches  orders, masks and batches of all tasks, by both backends
+  losses   ten steps of each family of configs: the whole workdir
+  resume   runs that one build starts and the other, after a stop, finishes
+  doors    help, exit codes and messages, exports, reports, scores, sweeps
 
---only=records,batches runs parts of that (and what they need), --cases=NAME,..
-single things, --slow besides what takes minutes (the embedded text). --tree=DIR
-takes a tree that is there for that of the commit. --keep=DIR keeps what is
-made.
-What is a time, a date or a folder is masked (same_diff); the rest must be the
-same. Each side has one core of its own where there are two, for sums differ
-with the number of cores, and the two share what was compiled.
+--only=records,batches runs only these parts and those that they need,
+--cases=NAME,.. single cases, and --slow also those that take minutes (the
+embedded text). --tree=DIR takes that tree instead of the commit's, and
+--keep=DIR keeps the results.
+Times, dates and folders are masked (same_diff); everything else must be equal.
+If there are two cores, each side has one, because sums depend on the number of
+cores. The two sides share compiled programs.
 
-A line for each thing: OK, DIFFERS and what, or BROKEN, where neither side did
-what it should: that is an error of this tool, or of both trees, and nothing
-was compared. The last line is JSON: `same`, `differences`, `errors`, `compared`
-(how many things), `seconds`, `cpu_seconds` (of both sides' work). Exit code 0:
-the same; 1: not, or something is broken; 2: wrong input.
+It prints a line per case: OK, DIFFERS with the difference, or BROKEN if neither
+side did what it should; then this tool or both trees are wrong, and nothing was
+compared. The last line is JSON: `same`, `differences`, `errors`, `compared`
+(number of comparisons), `seconds`, `cpu_seconds` (of both sides). Exit code 0:
+the same; 1: different, or something is broken; 2: wrong input.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""What benchmarks.same asks of both trees: a table, a row each.
+"""The cases of benchmarks.same, one row each.
 
-Everything lies in folders beneath the one that a side runs in, under the same
-relative names on both sides: `caches/NAME`, `w/NAME`, `out/NAME`. Text and
-tasks (same_data) are shared, at one place, so that fingerprints of text, which
-have its paths and times in them, are the same too.
+Everything lies below the folder in which a side runs, under the same relative
+names on both sides: `caches/NAME`, `w/NAME`, `out/NAME`. Both share the text
+and tasks (same_data) at one path, so that fingerprints of text, which depend on
+paths and times, are equal too.
 """
 
 from collections.abc import Iterable, Iterator

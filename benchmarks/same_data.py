@@ -1,5 +1,6 @@
-"""Made-up text and tasks in their official forms, of which benchmarks.same
-makes records and trains: the same bytes from each call.
+"""Made-up text and tasks in their official forms, for benchmarks.same.
+
+Each call writes the same bytes.
 """
 
 import bz2

@@ -1,9 +1,8 @@
-"""What two runs of the same thing left, compared: benchmarks.same's own logic.
+"""Compares the results of two runs, for benchmarks.same.
 
-Everything must be the same, byte for byte, but what is a time, a date or a
-folder: those are masked, by name (`is_time`, `masked_words`), and nothing else.
-A difference is a sentence: which file, which key or array, and both values
-where they differ first.
+Everything must be equal, byte for byte, except times, dates and folders, which
+are masked by name (`is_time`, `masked_words`). A difference is a sentence: it
+names the file, the key or array, and the first two values that differ.
 """
 
 from collections.abc import Callable, Iterable

@@ -1,21 +1,21 @@
-"""What benchmarks.same runs in each of two trees: doors, and a few functions.
+"""Runs doors and functions in one of the two trees of benchmarks.same.
 
-A server: it imports the libraries once, and then each job that it is given is a
-fork of it. So a job costs what robertax costs, and not eight seconds of jax and
-tensorflow. It is this very file for both trees, started with the folder of a
-side as cwd, from whose `robertax` everything of the project is imported.
+This file is a server. It imports the libraries once and forks for each job, so
+a job does not pay eight seconds of importing jax and tensorflow. Both trees use
+this file. Its working directory is the folder of a side, from whose `robertax`
+it imports everything of the project.
 
-A job is a JSON line on stdin, a result one on stdout:
+A job is a JSON line on stdin, and its result one on stdout:
 
   {"name": .., "argv": ["robertax.main", "--config=..."]}   a door
   {"name": .., "call": "batches", "given": {..}}            a function below
 
-Beside these a job may have `fresh` (in a new process, by `python -m`), `env`,
-`seconds` (at most so many), `before` (a function that is called first), and
-`strike`, [signal, ending of a path]: this process sends itself the signal when
-something is about to get such a name.
-What it says lies in said/NAME.out and .err; what a function gives in
-probe/NAME.json and, of arrays, in probe/NAME.npz.
+A job may also have `fresh` (run in a new process, with `python -m`), `env`,
+`seconds` (its time limit), `before` (a function to call first), and `strike`,
+[signal, ending of a path]: the process sends itself this signal just before a
+file with such a name appears.
+Output goes to said/NAME.out and .err, a function's result to probe/NAME.json
+and its arrays to probe/NAME.npz.
 """
 
 import importlib

@@ -1,13 +1,12 @@
-"""Sentence splitters: how right, how fast, and where they differ.
+"""Compares sentence splitters: accuracy, speed, and differences.
 
   python -m benchmarks.sentences [--data=news.jsonl.zst,books/] [--differ=20]
 
-Each splitter of robertax, and each library of `CANDIDATES` that is installed
-(their rules and data all come in their wheels), on sentences whose ends are
-known (`sentences_gold.txt`) and, with --data, on text of yours: megabytes a
-second on one core, and how far its ends are those of `prose`. --differ prints
-places where splitters do not agree, for a person to judge. The last line is one
-JSON object.
+Runs each splitter of robertax, and each installed library of `CANDIDATES`
+(their wheels contain all rules and data), on sentences with known ends
+(`sentences_gold.txt`) and, with --data, on your text. Prints megabytes per
+second on one core, and the agreement with `prose`. --differ prints places where
+splitters disagree, for a person to judge. The last line is one JSON object.
 """
 
 from collections.abc import Callable, Iterator

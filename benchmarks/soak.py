@@ -1,13 +1,13 @@
-"""Whether a run grows: `python -m benchmarks.soak --minutes=20`.
+"""Tests whether a run's memory grows: `python -m benchmarks.soak --minutes=20`.
 
-A real training in one process, with evaluation and checkpoints at their times,
-of a model so tiny that minutes are tens of thousands of steps. From outside,
-every few seconds: memory (resident and proportional set size), file descriptors
-and threads. Memory's slope is that of a straight line through the second half
-of the samples, in MB (10^6 bytes) per 1,000 steps. The last line is one JSON
-object; `flat` says whether the slope of neither memory reaches 1 MB, and the
-most descriptors and threads of the last quarter are no more than those of the
-quarter before the second half.
+One process trains a model so tiny that minutes are tens of thousands of steps,
+with evaluations and checkpoints. Every few seconds, from outside, it samples
+memory (resident and proportional set size), file descriptors and threads. The
+slope of memory is that of a straight line through the second half of the
+samples, in MB (10^6 bytes) per 1,000 steps. The last line is one JSON object.
+`flat` is true if both slopes are below 1 MB, and the last quarter's peaks of
+descriptors and threads do not exceed those of the quarter before the second
+half.
 """
 
 import argparse

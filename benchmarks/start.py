@@ -1,26 +1,25 @@
-"""How a start compares with another build's.
+"""Compares the start of this build with another's.
 
   python -m benchmarks.start --against=COMMIT   (or --tree=DIR)
 
-Today's tree, changes that are not committed included, and a git worktree of
-COMMIT in a temporary folder take turns, A B A B, in the same environment. Each
-has a cache of its own, filled by a run that is not measured, so that records
-and compiled programs (train.compile_cache, which both are given, for on CPUs it
-is off by default) are at hand. Of processes of their own, seen from outside:
+This tree, with uncommitted changes, and a git worktree of COMMIT in a temporary
+folder take turns, A B A B, in the same environment. Each has a cache of its
+own, filled by an unmeasured run, so that records and compiled programs exist
+(both get train.compile_cache, which is off by default on CPUs). Measured from
+outside, each in a process of its own:
 
-  the quickstart's command, for a few steps: seconds until the line of step 1
-  stands in W/metrics.jsonl (the evaluation before it counts), seconds, memory
-  and processor seconds to its end; the same with data.backend='numpy';
+  the quickstart's command, for a few steps: seconds until W/metrics.jsonl has
+  step 1 (the evaluation before it counts), and seconds, memory and processor
+  seconds until its end; the same with data.backend='numpy';
   `--help`, and `--config=configs/quickstart.py --help`, which reads the config:
   seconds and memory;
   robertax.load(W) and one fill_mask: seconds and memory;
-  apart from all that, a cold start: nothing prepared, nothing compiled, no
-  cache of programs.
+  apart from these, a cold start without records, compiled programs or caches.
 
-Memory is the most that was resident at once (VmHWM; where there is no /proc,
-ru_maxrss), in MB (10^6 bytes).
-The last line is one JSON object; a ratio is ours / theirs, of medians. What
-stands behind `--` are flags of main, for both. Exit codes: 0, 2 wrong input.
+Memory is the peak resident size (VmHWM, or ru_maxrss if there is no /proc), in
+MB (10^6 bytes).
+The last line is one JSON object; a ratio is ours / theirs, of medians. Flags
+behind `--` are passed to main, for both. Exit codes: 0, 2 wrong input.
 """
 
 import argparse

@@ -1,16 +1,16 @@
-"""One train step, ours against Hugging Face's: `python -m benchmarks.step`.
+"""Compares our train step with Hugging Face's: `python -m benchmarks.step`.
 
-The same weights, arrays, optimizer and dropout; logits and losses are compared
-before anything is timed. Two ratios of tokens a second: R1 against Hugging
-Face's RobertaForMaskedLM as shipped, R2 against it at its best setting, with a
-head that is run on masked tokens only patched in. R2 is the headline: what R1
-has more is that head.
+Weights, arrays, optimizer and dropout are the same, and logits and losses are
+compared before the timing. There are two ratios of tokens per second: R1 to
+Hugging Face's RobertaForMaskedLM as shipped, and R2 to it at its best setting,
+patched so that its head runs on masked tokens only. R2 is the headline; R1 also
+contains the gain of that head.
 
-On a CPU the sides take turns in one process, A B C C B A a round, and a ratio
+On a CPU the sides take turns in one process, A B C C B A per round, and a ratio
 is the median over rounds. On a GPU (or with --apart) each has a process of its
-own, one at a time: ceilings, torch, robertax, torch again, whose two results
-must agree within 2 %. Needs jax, flax, optax, orbax and numpy; without torch
-and transformers ours is timed alone. The last line is one JSON object.
+own, one at a time: ceilings, torch, robertax, torch again, and the two torch
+results must agree within 2 %. Needs jax, flax, optax, orbax and numpy; without
+torch and transformers only ours is timed. The last line is one JSON object.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""What the two sides of benchmarks.step are given alike: NumPy alone.
+"""The sizes, weights, batches and model FLOP of both sides of benchmarks.step.
 
-Sizes, weights, batches, and the count of model FLOP.
+This file needs NumPy only.
 """
 
 import dataclasses

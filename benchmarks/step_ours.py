@@ -1,4 +1,4 @@
-"""robertax's side of benchmarks.step: the train step that a run takes."""
+"""robertax's side of benchmarks.step: the train step of a run."""
 
 import json
 import sys

@@ -1,8 +1,8 @@
-"""How benchmarks.step runs a side: in this process, or in one of its own.
+"""Runs a side of benchmarks.step, in this process or in one of its own.
 
-A side is made from a Case and settings, and has `prepare(batch)`,
-`step(prepared)`, which need not wait, `read(what step gave)`, which waits and
-gives the loss, and `logits(batch)` without dropout.
+A side is made from a Case and settings. It has `prepare(batch)`,
+`step(prepared)`, which need not wait, `read(result of step)`, which waits and
+returns the loss, and `logits(batch)` without dropout.
 """
 
 from collections.abc import Callable

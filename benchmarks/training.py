@@ -1,8 +1,8 @@
-"""A real training of a tiny model, by its command, watched from outside.
+"""Trains a tiny model with the real command, and watches it from outside.
 
-What benchmarks.chaos and benchmarks.soak share: text made up from a seed,
-records and compiled programs kept for the next start, and the processes of a
-run with what they say.
+benchmarks.chaos and benchmarks.soak share this: text made from a seed, records
+and compiled programs for the next start, and a run's processes and their
+output.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""One run under faults: benchmarks.chaos compares it when it is at its end."""
+"""One run under faults, which benchmarks.chaos compares at its end."""
 
 import time
 from typing import Any

@@ -344,8 +344,8 @@ def _check_masking(config: DataConfig) -> None:
             'change.', 'mask_rate_end', above=0, most=1)
   if config.mask_rate_steps < 1:
     raise InputError(
-        f'data.mask_rate_steps={config.mask_rate_steps}: the change to '
-        f'data.mask_rate_end={config.mask_rate_end} takes at least 1 step.')
+        f'data.mask_rate_steps={config.mask_rate_steps}: at least 1 step, from '
+        f'data.mask_rate to data.mask_rate_end={config.mask_rate_end}.')
   if config.masks == 'static':
     raise InputError(
         f"data.mask_rate_end={config.mask_rate_end} with data.masks='static': "

@@ -20,17 +20,17 @@ from robertax.tasks.wsc import CHUNKERS, find_candidates
 
 
 def bare(phrase: str) -> str:
-  """Lower case, without a determiner."""
+  """Removes a determiner, and makes text lower case."""
   words = phrase.lower().split()
   return ' '.join(words[len(words) > 1 and words[0] in DETERMINERS:])
 
 
 def measure(folder: str, split: str, chunker: str) -> dict[str, float]:
-  """Shares in percent, and means.
+  """Computes shares in percent, and means.
 
   Args:
-    folder: of WSC.
-    split: of pronouns.SPLITS.
+    folder: WSC's folder.
+    split: one of pronouns.SPLITS.
     chunker: a row of CHUNKERS.
   """
   rows = wsc.read_sentences(folder, split).sentences

@@ -41,7 +41,6 @@ def main(argv):
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   from robertax.config import parse
   from robertax.studies import estimate
-
   parsed = parse(values)
   largest = None
   if _SEARCH.value:

@@ -121,10 +121,7 @@ def _name(values: Any) -> str:
 def _in_range(values: Any, words: str, *names: str, least: float = -math.inf,
               above: float = -math.inf, most: float = math.inf,
               below: float = math.inf) -> None:
-  """Refuses values outside a range; NaN and infinity are always outside.
-
-  The range includes `least` and `most`, and excludes `above` and `below`.
-  """
+  """Refuses NaN and values outside a range; `above`, `below` are outside."""
   for name in names:
     value = getattr(values, name)
     if not (least <= value <= most and value < below and (
@@ -277,11 +274,7 @@ class DataConfig:
 
 
 def check_data(config: DataConfig) -> None:
-  """Checks a `data` section, after a task has filled it in.
-
-  Raises:
-    InputError: a value is wrong.
-  """
+  """Raises an InputError for a wrong value in a completed `data` section."""
   _one_of(config, backend=BACKENDS, specials=SPECIALS, masks=MASKS,
           masking_law=MASKING_LAWS, masking_unit=MASKING_UNITS,
           masking_ops=MASKING_OPS, pair_negatives=PAIR_NEGATIVES,
@@ -699,8 +692,7 @@ def parse(values: Mapping[str, Any]) -> Config:
   """Reads a ConfigDict or nested dict as a Config.
 
   Raises:
-    InputError: a key is unknown, a value is wrong, or a retired key is not at
-      its default.
+    InputError: a key is unknown, or a value is wrong.
   """
   known = {f.name: f.default for f in dataclasses.fields(Config)}
   scalars, sections = {}, {}
@@ -741,10 +733,9 @@ def defaults() -> 'ConfigDict':
 def with_arg(config: 'ConfigDict', arg: str | None) -> 'ConfigDict':
   """Applies `--config=file.py:key=value,...` to a config, and returns it.
 
-  Args:
-    config: from `defaults()`; it is changed in place.
-    arg: text behind the colon. A key is written whole (`train.steps=10`) or,
-      where only one section has it, bare (`steps=10`).
+  It changes the config in place. `arg` is the text behind the colon, where a
+  key is written whole (`train.steps=10`) or, if only one section has it, bare
+  (`steps=10`).
 
   Raises:
     InputError: a key is unknown, or a value has the wrong type.

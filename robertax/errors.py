@@ -35,9 +35,9 @@ class InputError(ValueError):
 
 
 class Diverged(InputError):
-  """A loss or gradient is not finite, or far from earlier ones, at `step`.
+  """A loss or gradient is not finite, or far from earlier ones.
 
-  The first update is step 1.
+  The first `step` is 1.
   """
 
   exit_code = DIVERGED

@@ -153,7 +153,6 @@ class _RemoteFile(contextlib.AbstractContextManager):
     found = getattr(self._file, name)
     if not callable(found):
       return found
-
     def called(*args):
       with _remote_errors(self._path):
         return found(*args)
@@ -219,32 +218,22 @@ def walk(path: str, onerror=None) -> Iterator[tuple[str, list[str], list[str]]]:
 
 def makedirs(path: str) -> None:
   """Makes a folder and its parents, unless they exist."""
-  if is_remote(path):
-    _remote(path, 'mkdir', parents=True, exist_ok=True)
-  else:
-    os.makedirs(path, exist_ok=True)
+  return (_remote(path, 'mkdir', parents=True, exist_ok=True)
+          if is_remote(path) else os.makedirs(path, exist_ok=True))
 
 
 def replace(path: str, target: str) -> None:
   """Renames a file and replaces any file with the new name."""
-  if is_remote(path):
-    _remote(path, 'replace', target)
-  else:
-    os.replace(path, target)
+  return (_remote(path, 'replace', target) if is_remote(path)
+          else os.replace(path, target))
 
 
 def remove(path: str) -> None:
-  if is_remote(path):
-    _remote(path, 'unlink')
-  else:
-    os.remove(path)
+  return _remote(path, 'unlink') if is_remote(path) else os.remove(path)
 
 
 def rmtree(path: str) -> None:
-  if is_remote(path):
-    _remote(path, 'rmtree')
-  else:
-    shutil.rmtree(path)
+  return _remote(path, 'rmtree') if is_remote(path) else shutil.rmtree(path)
 
 
 def copy(path: str, target: str) -> None:
@@ -322,11 +311,8 @@ def discard(partial: str) -> None:
 def writing_whole(path: str, mode: str = 'w') -> Iterator[IO]:
   """Opens a file that appears whole or not at all, even after a power loss.
 
-  An error in the body of the `with` leaves the old file as it was.
-
-  Args:
-    path: local or remote; an existing file is replaced at the end.
-    mode: 'w' (UTF-8) or 'wb'.
+  It replaces an existing file at the end; an error in the body of the `with`
+  leaves that as it was. `mode` is 'w' (UTF-8) or 'wb'.
 
   Raises:
     OSError: the file cannot be written.
@@ -558,10 +544,8 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 def lock(path: str, wait: float = 0) -> tuple[Any, bool | None]:
   """Locks a local file, makes it if needed, and keeps its content.
 
-  The kernel releases the lock when the process ends, however it ends.
-
-  Args:
-    wait: seconds to wait for another process; -1: without limit.
+  The kernel releases the lock when the process ends, however it ends. `wait`
+  is in seconds; -1 waits without limit.
 
   Returns:
     (the filelock.FileLock, to be kept and released; True: it is locked, False:

@@ -40,11 +40,7 @@ def process_flags() -> tuple[flags.FlagHolder, ...]:
 
 
 def given(flag: flags.FlagHolder, example: str) -> ConfigDict:
-  """Reads the value of --config.
-
-  Args:
-    flag: from `config_flag`.
-    example: a complete command, for the error.
+  """Reads the value of --config; `example` is a command for the error.
 
   Raises:
     InputError: no file was given, it does not exist, or it gives no config.

@@ -40,7 +40,6 @@ def main(argv):
   from robertax.inspection import epilogue
   from robertax.parallel import processes
   from robertax.train import loop
-
   processes.start(*(flag.value for flag in _PROCESSES),
                   heartbeat_seconds=wanted.train.peer_timeout_seconds)
   with processes.as_one():

@@ -72,7 +72,6 @@ def main(argv):
     return 0
   from robertax import corpus
   from robertax.config import parse
-
   config = parse(values)
   if config.task != 'pretrain':
     raise InputError(f'task={config.task!r} reads its files itself: only text '

@@ -89,10 +89,7 @@ class _LogLines:
 
 def progress_bar(total: int, unit: str, what: str, shown: bool, done: int = 0
                  ) -> 'tqdm':
-  """Shows rate and time left, if `shown`, as a bar or as lines in a log.
-
-  An earlier process made `done` of the `total` units; the rate excludes them.
-  """
+  """Shows the rate, without the first `done` units, and the time left."""
   from tqdm import tqdm
   terminal = sys.stderr.isatty()
   return tqdm(

@@ -25,7 +25,6 @@ def main(argv):
     raise InputError('--workdir=W[,W2,...] is needed, such as: '
                      'python -m robertax.report --workdir=runs/quickstart')
   from robertax.inspection import report
-
   print(report.write_report(folders[0], folders[1:], _OUT.value))
 
 

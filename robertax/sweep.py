@@ -35,7 +35,6 @@ def main(argv):
     raise InputError(f'--workdir=FOLDER is needed, such as: {_EXAMPLE}')
   from robertax.config import parse
   from robertax.studies import sweep
-
   ended = sweep.sweep(
       parse(values), _WORKDIR.value, _numbers(_RATES, float),
       _numbers(_BATCHES, int), _SEEDS.value, _BEST.value, named(_CONFIG))

@@ -54,7 +54,6 @@ def main(argv):
     # JAX need not look for an accelerator, nor wait for one.
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   from robertax.paper import scales
-
   names = scales.table_names(_TABLE.value)
   if _SCALE.value not in scales.SCALES:
     raise unknown('--scale', _SCALE.value, scales.SCALES)
@@ -71,7 +70,6 @@ def main(argv):
                      'devices that it finds.')
   from robertax.paper.run import Study, run_table
   from robertax.parallel import processes
-
   processes.start(*(flag.value for flag in _PROCESSES))
   with processes.as_one():
     for name in names:

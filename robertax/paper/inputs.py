@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import hashlib
 import json
-from typing import Any
+from typing import Any, NamedTuple
 import zlib
 
 import jax
@@ -35,15 +35,8 @@ from robertax.data.masking import Masking
 from robertax.data.pipeline import eval_batches
 from robertax.data.source import open_source
 from robertax.errors import InputError, writing
-from robertax.paper.scales import (
-    GLUE,
-    PAPER_TASKS,
-    RACE,
-    Scale,
-    TrainingText,
-    pretraining_config,
-    with_values,
-)
+from robertax.paper import scales
+from robertax.paper.scales import Scale, pretraining_config, with_values
 from robertax.paper.tables import FIVE, PAIR, Row, Table
 from robertax.tasks import TASKS, squad_files
 from robertax.tasks.glue_files import GLUE as GLUE_TASKS
@@ -109,9 +102,7 @@ SLICES_VERSION = 1  # Raised whenever slices would change.
 def write_slices(corpora: str, folder: str, characters: int) -> None:
   """Writes train/<corpus>.jsonl and heldout/<corpus>.jsonl, unless they exist.
 
-  Args:
-    corpora: written like data.corpora.
-    characters: characters per slice; its last document stays whole.
+  Each has this many characters; its last document stays whole.
 
   Raises:
     InputError: a corpus has too little text, or a slice cannot be written.
@@ -144,8 +135,8 @@ def _longest(corpus: Corpus, characters: int) -> int:
       return longest
     if max(map(len, corpus.documents()), default=0) <= longest:
       raise InputError(
-          f'the corpus {corpus.name} has too little text for two slices of '
-          f'{characters:,} characters from different documents. Add text.')
+          f'the corpus {corpus.name}: two slices of {characters:,} characters '
+          'from different documents do not fit: more text is needed.')
     longest *= 2
 
 
@@ -167,17 +158,17 @@ class TaskData:
 
 def task_data(name: str, folder: str, made: str, scale: Scale) -> TaskData:
   """Finds a task's data, and writes stand-ins for missing ones into `made`."""
-  task = PAPER_TASKS[name]
+  task = scales.PAPER_TASKS[name]
   if not folder:
-    if task.folder == GLUE:
+    if task.folder == scales.GLUE:
       return TaskData({'data.dir': 'tfds:'})
     return TaskData(missing=f'no --data with {task.folder}/')
   where = f'{folder}/{task.folder}'
-  if task.folder == GLUE:
+  if task.folder == scales.GLUE:
     return _glue(name, where, folder, made)
   if not files.isdir(where):
     return TaskData(missing=f'no {where}')
-  if task.folder == RACE:
+  if task.folder == scales.RACE:
     return _race(where, made, scale.scored.get(name, 0))
   return _squad(where, '1.1' if name == 'squad1' else '2.0')
 
@@ -204,11 +195,9 @@ def _squad(where: str, version: str) -> TaskData:
 def _glue(name: str, where: str, folder: str, made: str) -> TaskData:
   official = GLUE_TASKS[name]
   inside = f'{where}/{official.folder}'
-
   def find(split: str) -> str:
     return next((path for ending in ('tsv', 'jsonl') if files.exists(
         path := f'{inside}/{split}.{ending}')), '')
-
   train, dev = find('train'), find(official.dev[0])
   if train and dev:
     return TaskData({'data.dir': where})
@@ -308,11 +297,9 @@ def _write_new(path: str, text: str) -> None:
 # The exact filter is unpublished. Here a question is paired with its answer's
 # sentence and the other sentence with the most common words, which balances the
 # classes.
-QNLI_HEADER = ('index', 'question', 'sentence', 'label')
 
 
-@dataclasses.dataclass(frozen=True)
-class QnliPair:
+class QnliPair(NamedTuple):
   """A row of QNLI; label is `entailment` or `not_entailment`."""
   question: str
   sentence: str
@@ -362,10 +349,10 @@ def qnli_pairs(questions: Iterable[Question]) -> tuple[list[QnliPair], int]:
 
 def write_qnli(pairs: Sequence[QnliPair], path: str) -> None:
   """Writes pairs as a train.tsv or dev.tsv of GLUE's QNLI."""
-  lines = ['\t'.join(QNLI_HEADER)]
+  lines = ['index\tquestion\tsentence\tlabel']
   for index, pair in enumerate(pairs):  # Without tabs and line ends.
     lines.append('\t'.join([str(index), *(
-        ' '.join(text.split()) for text in dataclasses.astuple(pair))]))
+        ' '.join(text.split()) for text in pair)]))
   with writing(path):
     files.write_text(path, '\n'.join(lines) + '\n')
 
@@ -390,7 +377,6 @@ def measure_heldout(workdir: str, config: Config, split: str = 'eval'
   """Measures a pretrained model on held-out text.
 
   Args:
-    workdir: the workdir of its run.
     config: from `heldout_config`.
     split: split of the records that `config` prepares.
 
@@ -453,7 +439,7 @@ def plain_params(params: dict[str, Any]) -> dict[str, Any]:
 @dataclasses.dataclass(frozen=True)
 class TableText:
   """The text of one table."""
-  text: TrainingText  # With tokenizers.
+  text: scales.TrainingText  # With tokenizers.
   heldout: str  # data.corpora of the held-out text.
   split: str  # The split of its records that is held out.
   stand_in: str  # Which text replaces which, in words.
@@ -482,8 +468,8 @@ def make_ready(name: str, table: Table, scale: Scale, folder: str, models: str
                         for c in resolve(corpora[kind]))
          for kind in {row.corpora for row in rows}} for part in SLICE_PARTS)
     corpora, heldout, split = train, held[wanted], 'train'
-  text = TrainingText(corpora, f'{models}/cache',
-                      paper_tokenizers(folder, scale))
+  text = scales.TrainingText(corpora, f'{models}/cache',
+                             paper_tokenizers(folder, scale))
   tokenizers: dict[str, str] = {}
   for row in rows:
     config = heldout_config(pretraining_config(row, scale, text),
@@ -511,7 +497,7 @@ class RunBudget:
             'tokens': self.tokens, 'passes': round(self.passes, 2)}
 
 
-def run_budget(row: Row, scale: Scale, text: TrainingText,
+def run_budget(row: Row, scale: Scale, text: scales.TrainingText,
                seed: int) -> RunBudget:
   """A row's config, with steps from its recipe's tokens if it counts these.
 

@@ -23,20 +23,11 @@ from robertax.paper.scales import PAPER_TASKS, Scale
 from robertax.paper.tables import COLUMNS, TABLES, Row, Table
 from robertax.parallel import processes
 from robertax.progress import say
-from robertax.studies.sweep import sweep
+from robertax.studies.sweep import Swept, sweep
 from robertax.tasks.task import RESULTS, write_results
 from robertax.train import loop
 
 HELDOUT = 'heldout.json'
-
-
-@dataclasses.dataclass(frozen=True)
-class Ended:
-  """How a call ended."""
-  # W/results.json; None if a signal stopped it, or if several processes have
-  # pretrained and one machine must do the rest.
-  results: dict[str, Any] | None
-  signal: int = 0  # The signal that stopped it, or 0.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,36 +69,40 @@ class _Run:
       default_factory=dict)
 
 
-def run_table(study: Study) -> Ended:
-  """Makes missing runs, and writes W/results.json, table.md and table.png."""
+def run_table(study: Study) -> Swept:
+  """Makes missing runs, and writes W/results.json, table.md and table.png.
+
+  Returns:
+    The results; None after a signal, or if several processes have pretrained
+    and one machine must do the rest.
+  """
   def prepare():
     text = inputs.make_ready(study.name, study.table, study.scale, study.data,
                              study.models)
     tasks = {name: inputs.task_data(name, study.data, f'{study.models}/data',
                                     study.scale) for name in study.tasks}
     return text, _table_runs(study, text), tasks
-
   text, runs, tasks = processes.in_turn(f'{study.models}/cache', prepare)
   for name, task in tasks.items() if processes.first() else ():
     for note in filter(None, (task.stand_in, task.missing)):
       say(f'{name}: {note}')
   for one in _announce(study, 'pretraining', [r for r in runs if r.row.recipe]):
     if signal := _pretrain(text, one):
-      return Ended(None, signal)
+      return Swept(None, signal)
   if jax.process_count() > 1:
     if processes.first():
       print('All models are pretrained. Run the same command on one machine, '
             'with the same folders, to fine-tune and make the table.')
-    return Ended(None)
+    return Swept(None)
   found = _write_table(study, text, runs, tasks)
   for name, task in tasks.items():
     if task.missing:
       continue
     for one in _announce(study, name, runs):
       if signal := _fine_tune(study, one, name, task):
-        return Ended(None, signal)
+        return Swept(None, signal)
     found = _write_table(study, text, runs, tasks)
-  return Ended(found)
+  return Swept(found)
 
 
 def _table_runs(study: Study, text: TableText) -> list[_Run]:

@@ -332,11 +332,8 @@ def row_file(table: str, row: str, arg: str | None,
              changes: Mapping[str, Any] | None = None) -> 'ConfigDict':
   """The ConfigDict for a config file of a row, at the paper's scale.
 
-  Args:
-    table: key of TABLES.
-    row: name of one of its rows.
-    arg: text behind the file's colon.
-    changes: keys in which the file differs from the row, and their values.
+  `arg` is the text behind the file's colon, and `changes` has keys in which the
+  file differs from the row.
 
   Raises:
     InputError: the table has no such row, or `arg` has an unknown key.

@@ -52,7 +52,6 @@ def read_program(text: str) -> Program:
     ValueError: the number of iterations of a loop is unknown.
   """
   computations, program = _computations(text), Program()
-
   def walk(name: str, times: int):
     for line in computations[name]:
       if loop := _WHILE.search(line):
@@ -66,7 +65,6 @@ def read_program(text: str) -> Program:
       elif re.search(r' (call|async-start|conditional)\(', line):
         for inner in _CALLED.findall(line):
           walk(inner, times)
-
   walk('ENTRY', 1)
   return program
 
@@ -185,14 +183,10 @@ class KernelCost:
 def kernel_costs(jaxpr: Any, tile: int = 128) -> dict[str, KernelCost]:
   """The cost of each kernel by name, with loops expanded.
 
-  Shapes inside a shard_map are one device's, and so are the counts.
-
-  Args:
-    jaxpr: ClosedJaxpr of the whole step, after differentiation.
-    tile: side of the matrix unit.
+  Shapes inside a shard_map are one device's, and so are the counts. `jaxpr` is
+  the ClosedJaxpr of the differentiated step, `tile` the matrix unit's side.
   """
   costs: dict[str, KernelCost] = {}
-
   def walk(jaxpr: core.Jaxpr, times: int):
     for equation in jaxpr.eqns:
       name = equation.primitive.name
@@ -202,7 +196,6 @@ def kernel_costs(jaxpr: Any, tile: int = 128) -> dict[str, KernelCost]:
       turns = equation.params['length'] if name == 'scan' else 1
       for inner in _inner_jaxprs(equation):
         walk(inner, times * turns)
-
   walk(jaxpr.jaxpr, 1)
   return costs
 
@@ -258,10 +251,8 @@ def _product_flops(equation: Any, tile: int) -> float:
   """2 M N K, with N and K rounded up to the width of the matrix unit."""
   (left, right), (left_batch, _) = equation.params['dimension_numbers']
   x, y = (v.aval for v in equation.invars)
-
   def full(size: int) -> int:
     return -(-size // tile) * tile
-
   batch = math.prod(x.shape[d] for d in left_batch)
   inner = math.prod(x.shape[d] for d in left)
   rows, columns = x.size // batch // inner, y.size // batch // inner

@@ -42,7 +42,7 @@ RATES, BATCHES, SEEDS = (1e-5, 2e-5, 3e-5), (16, 32), 5
 
 @dataclasses.dataclass(frozen=True)
 class Swept:
-  """How a sweep ended."""
+  """How a sweep, or a table of sweeps, ended."""
   results: dict[str, Any] | None  # W/results.json; None if it was stopped.
   signal: int = 0  # The signal that stopped it, or 0.
 

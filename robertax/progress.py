@@ -89,7 +89,7 @@ class _LogLines:
 
 def progress_bar(total: int, unit: str, what: str, shown: bool, done: int = 0
                  ) -> 'tqdm':
-  """Shows the rate, without the first `done` units, and the time left."""
+  """A bar, or lines in a log; its rate excludes the first `done` units."""
   from tqdm import tqdm
   terminal = sys.stderr.isatty()
   return tqdm(

@@ -1,13 +1,13 @@
-"""How fast each attention is here: `python -m benchmarks.attention`.
+"""Times each attention implementation: `python -m benchmarks.attention`.
 
-Random q, k, v of one layer, rows of two segments; each implementation runs
-forward alone, and forward with backward (a `step`). Rounds go there and back
-(A B B A), and a ratio is the median over rounds of two times of one round.
-Before that each is compared with `xla`, so that nothing fast and wrong is
-timed. Needs jax, flax, optax and numpy only; the last line is one JSON object.
+Uses random q, k, v of one layer, with two segments per row. Each implementation
+runs forward alone, and forward with backward (a `step`). Rounds alternate the
+order (A B B A), and a ratio is the median over rounds of two times of the same
+round. Before timing, each result is compared with `xla`. Needs only jax, flax,
+optax and numpy; the last line is one JSON object.
 
-On a CPU only `xla` is timed: kernels are interpreted there, which says nothing
-about their speed.
+On a CPU only `xla` is timed: kernels are interpreted there, so their times
+would be meaningless.
 """
 
 import argparse
@@ -27,7 +27,7 @@ BY_PLATFORM = {'cpu': ('xla',), 'gpu': ('xla', 'fused', 'cudnn'),
 
 
 def inputs(rows: int, tokens: int, heads: int, head_dim: int, dtype: str):
-  """q, k, v, a direction for the gradient, segment ids, dropout keys."""
+  """Random q, k, v, a gradient direction, segment ids and dropout keys."""
   random = np.random.default_rng(0)
   arrays = [jnp.asarray(random.standard_normal(
       (rows, tokens, heads, head_dim), np.float32), dtype) for _ in range(4)]
@@ -38,7 +38,7 @@ def inputs(rows: int, tokens: int, heads: int, head_dim: int, dtype: str):
 
 
 def functions(name: str, rate: float):
-  """(forward, step), jitted, of what `inputs` gives."""
+  """The jitted functions (forward, step) of the values of `inputs`."""
   def forward(q, k, v, direction, segment_ids, keys):
     del direction
     return attention(q, k, v, segment_ids=segment_ids, dropout_key=keys,
@@ -61,7 +61,7 @@ def milliseconds(function, arrays, calls: int) -> float:
 
 
 def error(found, expected) -> float:
-  """Largest difference, as a share of the largest number of its array."""
+  """The largest difference, relative to the array's largest number."""
   return max(float(np.abs(np.asarray(x, np.float32) - y).max()
                    / np.abs(y).max())
              for x, y in zip(found, (np.asarray(y, np.float32)
@@ -70,7 +70,7 @@ def error(found, expected) -> float:
 
 def measure(names, shape, dtype: str, rate: float, rounds: int, calls: int,
             tolerance: float) -> dict[str, dict[str, float] | None]:
-  """Times by implementation; None where it cannot do what is asked."""
+  """Times of each implementation; None if it does not support the case."""
   arrays = inputs(*shape, dtype)
   expected = functions('xla', rate)[1](*arrays)
   ready, results = {}, {}
@@ -80,7 +80,7 @@ def measure(names, shape, dtype: str, rate: float, rounds: int, calls: int,
       off = error(step(*arrays), expected)
       jax.block_until_ready(forward(*arrays))
     except (InputError, RuntimeError, NotImplementedError) as e:
-      print(f'{name}: not here: {first_line(e)}', flush=True)
+      print(f'{name}: not available here: {first_line(e)}', flush=True)
       results[name] = None
       continue
     if not off <= tolerance:
@@ -108,7 +108,7 @@ def measure(names, shape, dtype: str, rate: float, rounds: int, calls: int,
 
 def main(arguments: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument('--implementations', help='names with commas between; '
+  parser.add_argument('--implementations', help='names, separated by commas; '
                       'default: those of the platform')
   parser.add_argument('--rows', type=int, default=32)
   parser.add_argument('--tokens', type=int, default=512)
@@ -118,13 +118,13 @@ def main(arguments: list[str] | None = None) -> None:
                       default='bfloat16')
   parser.add_argument('--dropout', type=float, default=0.1)
   parser.add_argument('--rounds', type=int, default=8)
-  parser.add_argument('--calls', type=int, default=10, help='a round')
+  parser.add_argument('--calls', type=int, default=10, help='calls per round')
   given = parser.parse_args(arguments)
   platform = jax.default_backend()
   names = (given.implementations.split(',') if given.implementations
            else BY_PLATFORM.get(platform, ('xla',)))
   if platform == 'cpu':
-    print('On a CPU kernels are interpreted: only xla is worth timing.')
+    print('On a CPU kernels are interpreted, so only xla is timed.')
   shape = given.rows, given.tokens, given.heads, given.head_dim
   results = measure(
       names, shape, given.dtype, given.dropout, given.rounds, given.calls,

@@ -1,10 +1,11 @@
-"""What the TPU compiler says of our attention kernels, without a TPU.
+"""Estimates our attention kernels with the TPU compiler, without a TPU.
 
 `python -m benchmarks.attention_schedule` (with requirements-tpu.txt) compiles
 the kernels for one chip and counts the instruction bundles of the final
-schedule. A kernel has no loop, so a program runs each bundle once, and bundles
-x programs / clock is its time if no memory stalls it: compiled, never
-measured. The last line is one JSON object: milliseconds a layer.
+schedule. A kernel has no loop, so each program runs every bundle once, and
+bundles x programs / clock is its time, unless memory stalls it. Times are
+compiled, not measured. The last line is one JSON object: milliseconds per
+layer.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import json
 import os
 import tempfile
 
-# Chips of one core each, and their clocks: data-sheet FLOP/s over FLOP a cycle
+# Chips with one core, and their clocks: data-sheet FLOP/s / FLOP per cycle
 # (v5e 197e12 / (4 x 128^2 x 2), v6e 918e12 / (4 x 256^2 x 2)).
 CLOCKS = {'v5e': 1.5e9, 'v6e': 1.75e9}
 ROWS, TOKENS, HEADS, HEAD_DIM = 32, 512, 16, 64  # RoBERTa-large, one chip
@@ -21,7 +22,7 @@ PAIRS = 2  # heads that a program takes
 
 
 def bundles(folder: str) -> int:
-  """Of the longest program that was compiled into the folder; empties it."""
+  """Bundles of the longest program compiled into the folder; empties it."""
   longest = 0
   for path in glob.glob(os.path.join(folder, '*')):
     if path.endswith('final_hlo-static-per-bundle-utilization.txt'):
@@ -72,8 +73,8 @@ def measure(chip: str, folder: str) -> dict[str, float]:
       count = bundles(folder)
       name = f'{function.__name__}, dropout {rate}'
       found[name] = count * ROWS * HEADS / PAIRS / CLOCKS[chip] * 1e3
-      print(f'{name}: {count} bundles a program, {found[name]:.3f} ms a layer',
-            flush=True)
+      print(f'{name}: {count} bundles per program, {found[name]:.3f} ms per '
+            'layer', flush=True)
   return found
 
 
@@ -82,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument('--chip', choices=sorted(CLOCKS), default='v5e')
   given = parser.parse_args(arguments)
   with tempfile.TemporaryDirectory() as folder:
-    # Before libtpu is loaded.
+    # It must be set before libtpu is loaded.
     os.environ['LIBTPU_INIT_ARGS'] = (
         f'--xla_jf_dump_to={folder} --xla_jf_dump_llo_text=true')
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')

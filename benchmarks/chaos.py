@@ -1,24 +1,24 @@
-"""Nothing is lost: `python -m benchmarks.chaos --minutes=N`.
+"""Tests that no fault loses work: `python -m benchmarks.chaos --minutes=N`.
 
-A real training of a tiny model, by one and by two processes, under the random
-faults of benchmarks.faults, started again by the same command after each. When
-it is at its end, each logged step must stand once in its metrics with the very
-numbers of a run that was left alone, and the final parameters and optimizer's
-numbers must be that run's, bit for bit. Runs follow each other until the
-minutes are over; with --out they are kept, and a later call adds to them.
+One or two processes train a tiny model under the random faults of
+benchmarks.faults, and the same command restarts them after each. At the end,
+each logged step must appear once in the metrics, with the numbers of an
+undisturbed run, and the final parameters and optimizer state must equal that
+run's, bit for bit. New runs start until the time is over; with --out they are
+kept, and a later call adds to them.
 
-A fault is survived where the exit codes were those that docs/runs.md promises
-and the same command went on. Of each, the steps are counted that were taken
-once more: behind a kill from the newest checkpoint to the newest logged step,
-behind damage from the damaged checkpoint to the one that was used. A save goes
-on in the background: killed before it is there, its own few steps are repeated
-beside the interval before it, and such faults are counted apart. With
---saves_wait (train.save_in_background=False) there are none.
+A fault is survived if the exit codes are those of docs/runs.md and the same
+command resumed. For each fault the repeated steps are counted: after a kill,
+from the newest checkpoint to the newest logged step; after damage, from the
+damaged checkpoint to the one that was used. Saves run in the background, so a
+kill before one is finished also repeats the steps made meanwhile; such faults
+are counted apart. With --saves_wait (train.save_in_background=False) there are
+none.
 
 The last line is one JSON object: `faults`, `kinds`, `fatal`, `bitwise_equal`,
 `steps_repeated_max`, `intervals_repeated_max` (of train.checkpoint_every),
 `over_an_interval`, `over_an_interval_without_a_save_under_way`, `runs`,
-`unprovoked` (ends by a timeout that no fault caused: a busy machine).
+`unprovoked` (timeouts without a fault, on a busy machine).
 """
 
 import argparse
@@ -38,14 +38,14 @@ from benchmarks import faults
 from benchmarks.training import Running, flags
 from benchmarks.trial import Fatal, Trial
 
-# What is the same in every run of the same seed, of each line.
+# The metrics that are equal in all runs with the same seed.
 SAME = ('train/loss', 'train/accuracy', 'train/masked_tokens',
         'train/learning_rate', 'train/gradient_norm', 'train/update_norm',
         'train/parameter_norm', 'train/epoch', 'eval/loss', 'eval/accuracy')
 
 
 def same_curve(workdir: pathlib.Path, other: pathlib.Path) -> bool:
-  """Whether both have the same steps, each once, with the same numbers."""
+  """Whether both have equal steps, each once, with equal numbers."""
   curves = []
   for folder in (workdir, other):
     with open(folder / 'metrics.jsonl') as f:
@@ -57,7 +57,7 @@ def same_curve(workdir: pathlib.Path, other: pathlib.Path) -> bool:
 
 
 def arrays(workdir: pathlib.Path) -> dict[str, Any]:
-  """Path -> array, of the last checkpoint's parameters and optimizer."""
+  """Path -> array of the last checkpoint's parameters and optimizer state."""
   os.environ['JAX_PLATFORMS'] = 'cpu'
   import jax
   import numpy as np
@@ -77,14 +77,14 @@ def arrays(workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def same_arrays(workdir: pathlib.Path, other: pathlib.Path) -> bool:
-  """Whether two finished runs hold the same state, bit for bit."""
+  """Whether two finished runs have the same state, bit for bit."""
   a, b = arrays(workdir), arrays(other)
   return a.keys() == b.keys() and all(
       a[k].dtype == b[k].dtype and a[k].tobytes() == b[k].tobytes() for k in a)
 
 
 def table(records: list[dict[str, Any]]) -> str:
-  """Faults by kind: survived, steps repeated, noticed within."""
+  """A table of faults by kind: survived, steps repeated, noticed within."""
   rows = ['| fault | processes | times | survived | steps repeated, mean '
           '| intervals repeated, mean | most | more than one '
           '| noticed within |', '|---|---|---|---|---|---|---|---|---|']
@@ -105,10 +105,10 @@ def table(records: list[dict[str, Any]]) -> str:
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
-  """The JSON of the last line.
+  """Makes the JSON object of the last line.
 
   Args:
-    runs: with `records`, `equal` (None: it did not come to its end), `fatal`,
+    runs: dicts with `records`, `equal` (None: the run did not end), `fatal`,
       `unprovoked`.
   """
   records = [r for run in runs for r in run['records']]
@@ -128,7 +128,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 def arguments(shared: pathlib.Path, steps: int, every: int, patience: float,
               waits: bool = False) -> list[str]:
-  """Flags of main."""
+  """The flags of main."""
   return flags(
       shared, data__backend='numpy', train__steps=steps, train__log_every=1,
       train__checkpoint_every=every, train__keep_checkpoints=3,
@@ -138,7 +138,7 @@ def arguments(shared: pathlib.Path, steps: int, every: int, patience: float,
 
 
 def undisturbed(given: list[str], folder: pathlib.Path, processes: int):
-  """A run that is left alone, once.
+  """Makes the undisturbed run, once.
 
   Raises:
     RuntimeError: it failed.
@@ -159,10 +159,10 @@ def undisturbed(given: list[str], folder: pathlib.Path, processes: int):
 def one_run(out: pathlib.Path, every: int, processes: int, seed: int,
             end: float, given: list[str], alone: pathlib.Path
             ) -> dict[str, Any]:
-  """A run under faults, compared with the one left alone; what came of it."""
+  """Makes a run under faults, and compares it with the undisturbed one."""
   disk = faults.Disk(out / f'disk-{processes}')
   if not disk.own:
-    print('a disk of its own cannot be mounted here: disk_full limits the size '
+    print('no small disk can be mounted here: disk_full limits the size '
           'of files instead, and start_on_full_disk is left out')
   workdir = disk.folder / 'w'
   shutil.rmtree(workdir, ignore_errors=True)
@@ -196,19 +196,19 @@ def one_run(out: pathlib.Path, every: int, processes: int, seed: int,
 
 
 def main(given: list[str] | None = None) -> int:
-  """Exit code 0: nothing was lost; 1: something was."""
+  """Returns exit code 0 (nothing was lost) or 1 (something was)."""
   signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--minutes', type=float, default=10,
-                      help='0: only the sum of what is in --out')
-  parser.add_argument('--processes', default='1,2', help='1, 2, ... by turns')
+                      help='0: only sum up the runs in --out')
+  parser.add_argument('--processes', default='1,2', help='1, 2, ... in turn')
   parser.add_argument('--steps', type=int, default=900)
   parser.add_argument('--checkpoint_every', type=int, default=60)
   parser.add_argument('--peer_timeout_seconds', type=float, default=10)
   parser.add_argument('--saves_wait', action='store_true',
-                      help='steps wait until a checkpoint is written')
+                      help='train only after a checkpoint is written')
   parser.add_argument('--out', type=pathlib.Path,
-                      help='folder that stays; default: a temporary one')
+                      help='folder to keep; default: a temporary one')
   parser.add_argument('--seed', type=int, default=0)
   flags_ = parser.parse_args(given)
   turns = [int(x) for x in flags_.processes.split(',')]

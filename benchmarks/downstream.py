@@ -1,23 +1,22 @@
-"""What pretraining is worth downstream, small: nine tasks, three seeds.
+"""Measures what pretraining gains on nine small tasks, with three seeds.
 
   python -m benchmarks.downstream --data=DIR --out=runs/downstream
 
 DIR has pretrain/*.jsonl.zst, glue/{CoLA,SST-2,RTE,STS-B,QNLI}, squad/,
-superglue/WSC and race/. First comes the reference run, configs/reference.py, on
-the five corpora (OUT/pretrained; once). Then each task is fine-tuned from it
-and from random weights of the same shape, on the same examples, with as many
-updates, and one table is printed and written (OUT/downstream.md,
-OUT/downstream.json).
+superglue/WSC and race/. First it makes the reference run, configs/reference.py,
+on the five corpora (OUT/pretrained). Then it fine-tunes each task from that run
+and from random weights of the same shape, on the same examples and with equally
+many updates, and writes one table (OUT/downstream.md, OUT/downstream.json).
 
-  QNLI        trained on pairs made out of SQuAD train (paper/inputs),
-              scored on part of GLUE's dev
+  QNLI        trained on pairs made from SQuAD train (paper/inputs), scored on
+              part of GLUE's dev
   SQuAD 2.0   trained on part of train-v1.1 and every other article of dev-v2.0,
-              scored on some of the other articles: there is no train-v2.0 here
+              scored on some of the other articles, without train-v2.0
   WSC         SuperGLUE's, scored on val; RACE: middle, part of dev
 
-One rate and batch for all, and a task's number of epochs, chosen beforehand;
-only the last evaluation counts, so nothing is chosen on what is reported.
-Stopped, the same command goes on. Says nothing about larger models.
+All tasks share one rate and batch size, chosen in advance like each task's
+number of epochs. Only the last evaluation counts, so reported scores select
+nothing. The same command resumes. Results do not extend to larger models.
 
 `--workers=2` fine-tunes two tasks at a time, each on half of the cores.
 """
@@ -35,10 +34,10 @@ import sys
 import time
 from typing import Any
 
-# The reference run's; texts are cut to it, SQuAD's are windows of it.
+# The reference run's length; texts are cut to it, SQuAD has windows of it.
 LENGTH = 128
 _WINDOWS = {'doc_stride': 32, 'question_length': 40}
-# Rows of QNLI's dev and of RACE-middle's that are scored.
+# Rows of QNLI's dev and of RACE-middle's dev to score.
 QNLI_DEV, RACE_DEV = 1_000, 400
 
 
@@ -47,10 +46,10 @@ class Task:
   """A row of the table.
 
   Attributes:
-    name: of tasks.TASKS.
-    shown: in the table.
+    name: key of tasks.TASKS.
+    shown: name in the table.
     folder: data.dir, under --data, or, behind a '>', under --out.
-    examples: most that are trained on; 0: all.
+    examples: most training examples; 0: all.
     epochs: passes over them.
     data: other keys of the `data` section.
   """
@@ -78,7 +77,7 @@ TASKS = (
 
 
 def pretraining(options: argparse.Namespace) -> Any:
-  """The Config of the run that the tasks begin with: configs/reference.py."""
+  """The Config of the run from which the tasks start: configs/reference.py."""
   from configs import reference
   from robertax.config import parse
   config = reference.get_config(options.pretraining)
@@ -88,7 +87,7 @@ def pretraining(options: argparse.Namespace) -> Any:
 
 
 def tuning(task: Task, options: argparse.Namespace, scratch: bool) -> Any:
-  """The Config of a task's first seed."""
+  """The Config of a task with its first seed."""
   from robertax.config import (
       Config,
       DataConfig,
@@ -107,7 +106,7 @@ def tuning(task: Task, options: argparse.Namespace, scratch: bool) -> Any:
       model=ModelConfig(dropout_rate=0.1, attention_dropout_rate=0.1),
       optim=OptimConfig(name='adamw_fairseq', warmup_steps=0, warmup_rate=0.06,
                         weight_decay=0.1),
-      # One evaluation, the last: no epoch is chosen by what is reported.
+      # The only evaluation is the last, so reported scores choose no epoch.
       train=TrainConfig(steps=0, eval_every=1 << 30, checkpoint_every=1 << 30,
                         log_every=20, keep_checkpoints=1),
       finetune=FinetuneConfig(
@@ -116,9 +115,9 @@ def tuning(task: Task, options: argparse.Namespace, scratch: bool) -> Any:
 
 
 def write_data(options: argparse.Namespace):
-  """QNLI's pairs out of SQuAD train, and parts of two dev sets.
+  """Writes QNLI's pairs from SQuAD train, and parts of two dev sets.
 
-  What is there is left: workers begin when all of it is.
+  Existing files stay: workers start when all are written.
   """
   from robertax.corpus.readers import unpacked_lines
   from robertax.paper import inputs
@@ -129,9 +128,9 @@ def write_data(options: argparse.Namespace):
   if not os.path.exists(f'{qnli}/train.tsv'):
     questions = squad_files.read_questions(
         f'{options.data}/squad/train-v1.1.json', '1.1')
-    # More than are trained on, of all articles.
+    # More pairs than are trained on, from all articles.
     pairs, left_out = inputs.qnli_pairs(questions[::5])
-    print(f'QNLI: {len(pairs)} pairs out of {len(questions[::5])} questions of '
+    print(f'QNLI: {len(pairs)} pairs from {len(questions[::5])} questions of '
           f'SQuAD train, {left_out} left out', file=sys.stderr)
     inputs.write_qnli(pairs, f'{qnli}/train.tsv')
   if not os.path.exists(f'{qnli}/dev.tsv'):
@@ -157,11 +156,11 @@ def _write(path: str, rows: list[str]):
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:
-  """Markdown: a row a task, both beginnings with mean, lowest and highest.
+  """Makes a markdown table: a row per task, with the ranges of both starts.
 
   Args:
     found: shown name -> {'random': results.json of a sweep, 'pretrained':
-      likewise}.
+      results.json of another}.
   """
   lines = ['| task | metric | trained on | scored on | random | pretrained | '
            'difference, each seed |', '|---|---|---|---|---|---|---|']
@@ -181,10 +180,10 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 
 
 def in_parallel(options: argparse.Namespace, names: list[str]) -> bool:
-  """Each task by a process of its own, options.workers at a time.
+  """Runs each task in a process of its own, options.workers at a time.
 
   Returns:
-    Whether all of them ended well; what went wrong they have said.
+    Whether all processes succeeded; they print their own errors.
   """
   cores = sorted(os.sched_getaffinity(0))
   free: queue.Queue = queue.Queue()
@@ -196,7 +195,7 @@ def in_parallel(options: argparse.Namespace, names: list[str]) -> bool:
 
   def one(name):
     mine = free.get()
-    # It sets its cores itself: preexec_fn would fork a process full of threads.
+    # It sets its own cores: preexec_fn would fork a process full of threads.
     process = subprocess.Popen(
         [sys.executable, '-m', 'benchmarks.downstream', *same,
          f'--cores={",".join(map(str, mine))}', f'--tasks={name}'],
@@ -222,7 +221,7 @@ def in_parallel(options: argparse.Namespace, names: list[str]) -> bool:
 
 
 def run(options: argparse.Namespace) -> dict[str, dict[str, Any]] | None:
-  """All that is missing; None if it was stopped."""
+  """Makes all missing runs; None if it was stopped."""
   from robertax.errors import unknown
   from robertax.studies import sweep
   from robertax.train import loop
@@ -238,7 +237,7 @@ def run(options: argparse.Namespace) -> dict[str, dict[str, Any]] | None:
     print(f'pretraining: {time.monotonic() - began:.0f} s of this call',
           file=sys.stderr)
     write_data(options)
-  # The long ones are at the table's end.
+  # The long tasks are at the end of the table.
   if options.workers > 1 and not in_parallel(options, wanted[::-1]):
     return None
   found = {}
@@ -271,12 +270,12 @@ def main():
   parser.add_argument('--batch_size', type=int, default=32)
   parser.add_argument('--seeds', type=int, default=3)
   parser.add_argument('--workers', type=int, default=1,
-                      help='tasks at a time, each on its share of the cores')
-  parser.add_argument('--cores', default='', help='to stay on: 0,2')
+                      help='parallel tasks, each on its share of the cores')
+  parser.add_argument('--cores', default='', help='cores to use: 0,2')
   parser.add_argument('--tasks', default='',
-                      help='rows of tasks.TASKS; their table is only printed')
+                      help='some tasks only; their table is only printed')
   parser.add_argument('--share', type=float, default=1.0,
-                      help='of the training examples, to try it out')
+                      help='share of the training examples, for trials')
   options = parser.parse_args()
   if options.cores:  # Before JAX counts them.
     os.sched_setaffinity(0, map(int, options.cores.split(',')))
@@ -286,7 +285,7 @@ def main():
   except InputError as e:
     sys.exit(f'robertax: error: {e}')
   if found is None:
-    sys.exit('Stopped; the same command goes on.')
+    sys.exit('Stopped; the same command resumes.')
   text = table(found)
   if not options.tasks:
     _write(f'{options.out}/downstream.md', text.split('\n'))

@@ -1,8 +1,7 @@
-"""A storage that is not there: a folder of this machine behind fake://.
+"""A fake remote file system: fake:// is a folder on this machine.
 
-Every open costs a latency, and all bytes together share a bandwidth, as those
-of a bucket do. etils.epath knows the scheme once `mount` was called, and so
-does whatever goes through it.
+Every open takes a latency, and all reads share a bandwidth, as in a bucket.
+After `mount`, etils.epath and everything that uses it know the scheme.
 """
 
 import dataclasses
@@ -20,14 +19,14 @@ from etils.epath import backend, gpath, stat_utils
 
 @dataclasses.dataclass
 class Storage:
-  """What lies behind fake://, and what it has been asked for.
+  """The folder behind fake://, and counts of its use.
 
   Attributes:
-    folder: of this machine, where fake:// is.
+    folder: folder on this machine.
     open_seconds: latency of an open, to read or to write.
-    bytes_per_second: of all reads together; 0: no limit.
-    opens, bytes_read, bytes_written: so far.
-    failing: how many of the next reads fail.
+    bytes_per_second: bandwidth of all reads together; 0: no limit.
+    opens, bytes_read, bytes_written: counts so far.
+    failing: number of coming reads that fail.
   """
   folder: str
   open_seconds: float = 0.0
@@ -45,7 +44,7 @@ class Storage:
     time.sleep(self.open_seconds)
 
   def read(self, count: int) -> None:
-    """Waits for so many bytes to come through the wire."""
+    """Waits as long as these bytes take."""
     with self._lock:
       if self.failing:
         self.failing -= 1
@@ -61,7 +60,7 @@ class Storage:
 
 
 class _File:
-  """An open file of a storage; one that is written appears when closed."""
+  """An open file; a written one appears when it is closed."""
 
   def __init__(self, storage: Storage, path: str, mode: str):
     self._storage, self._path, self._write = storage, path, 'w' in mode
@@ -112,7 +111,7 @@ class _File:
 
 
 class _Backend(backend.Backend):
-  """epath's view of a storage: no append, no half a file, folders at will."""
+  """epath's view of it: no append, only whole files, implicit folders."""
 
   def __init__(self):
     self.storage: Storage | None = None
@@ -178,9 +177,9 @@ _BACKEND = _Backend()
 
 @functools.cache
 def _register() -> None:
-  """Tells epath of fake://, as of gs://.
+  """Registers fake:// with epath.
 
-  Its own list of schemes is private: this is for tests and measurements.
+  epath's list of schemes is private, so only tests and measurements use this.
   """
   gpath._URI_PREFIXES += ('fake://',)
   gpath._URI_SCHEMES |= {'fake'}
@@ -188,7 +187,7 @@ def _register() -> None:
 
   @epath.register_path_cls('fake://')
   class FakePath(gpath.PosixGPath):
-    """A path of the fake storage; of others, for epath mixes them, theirs."""
+    """A path behind fake://, or another backend's, as epath mixes them."""
 
     @property
     def _backend(self):
@@ -199,10 +198,10 @@ def _register() -> None:
 
 def mount(folder: str, open_seconds: float = 0.0,
           bytes_per_second: float = 0.0) -> Storage:
-  """Puts a folder behind fake://, in place of the one before.
+  """Puts a folder behind fake://, instead of the one before.
 
   Args:
-    folder: of this machine.
+    folder: folder on this machine.
     open_seconds, bytes_per_second: as in Storage.
   """
   _register()

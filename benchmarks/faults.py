@@ -1,8 +1,8 @@
-"""What benchmarks.chaos does to a run: one row a kind.
+"""The faults of benchmarks.chaos, one row per kind.
 
-A fault of LIVE happens while the run trains, one of RESTING between two starts,
-when nothing of it is alive. Each says afterwards which exit codes are what the
-docs promise (docs/runs.md).
+A LIVE fault happens while the run trains, a RESTING one between two starts,
+when no process is alive. Each then returns the exit codes that docs/runs.md
+allows.
 """
 
 from collections.abc import Callable
@@ -23,15 +23,15 @@ PATIENCE = 180.0  # Seconds for what ends by itself, on a machine that is busy.
 
 
 class Disk:
-  """A small disk of its own where that is allowed: it can be filled.
+  """A small disk of its own that can be filled, if mounting is allowed.
 
   Attributes:
-    folder: where it is.
-    own: whether it is one; else `fill` limits the size of a run's files.
+    folder: its mount point.
+    own: whether it is mounted; else `fill` limits the size of a run's files.
   """
 
   def __init__(self, folder: pathlib.Path, megabytes: int = 192):
-    """Mounts it, which only root may."""
+    """Mounts it, which only root may do."""
     self.folder = folder
     folder.mkdir(parents=True, exist_ok=True)
     while folder.is_mount():  # Of a benchmark that was killed.
@@ -42,27 +42,27 @@ class Disk:
     self._limited: list[int] = []
 
   def fill(self, running: Running | None):
-    """Nothing more can be written."""
+    """Fills the disk, so that nothing more can be written."""
     if not self.own:
       self._limited = [worker.pid for worker in running.workers]
       self._limit(4096)
       return
     with open(self.folder / 'filler', 'ab') as f:
-      # In parts: one for which there is no space any more takes none at all.
+      # In parts, because a part that does not fit takes no space at all.
       for size in (1 << 24, 1 << 20, 1 << 16, 1 << 12):
         with contextlib.suppress(OSError):
           while True:
             os.posix_fallocate(f.fileno(), f.seek(0, os.SEEK_END), size)
 
   def free(self):
-    """It can be again."""
+    """Frees the disk again."""
     if self.own:
       (self.folder / 'filler').unlink(missing_ok=True)
     else:
       self._limit(resource.RLIM_INFINITY)
 
   def close(self):
-    """Unmounts it."""
+    """Unmounts the disk."""
     if self.own:
       subprocess.run(['umount', '-l', self.folder], check=False)
 
@@ -77,17 +77,17 @@ class Disk:
 
 @dataclasses.dataclass
 class Scene:
-  """Where a fault happens.
+  """The run that a fault hits.
 
   Attributes:
     workdir: W.
-    disk: W's.
-    draw: of everything that is random.
+    disk: the disk that holds W.
+    draw: source of everything random.
     start: starts the run.
-    running: the start that is alive.
+    running: the start whose processes are alive.
     every: train.checkpoint_every.
-    start_seconds: that a start took, until its first step.
-    noticed: seconds until the others had ended, where one was gone.
+    start_seconds: duration of a start, until its first step.
+    noticed: seconds until the other processes ended, after one was lost.
   """
   workdir: pathlib.Path
   disk: Disk
@@ -99,22 +99,22 @@ class Scene:
   noticed: float | None = None
 
   def saved(self) -> list[int]:
-    """Steps of the checkpoints that are finished, oldest first."""
+    """The steps of the finished checkpoints, oldest first."""
     return sorted(
         int(p.name) for p in (self.workdir / 'checkpoints').glob('*')
         if p.name.isdigit() and any(p.iterdir()))
 
   def one(self) -> int:
-    """One of the processes."""
+    """A random process."""
     return self.draw.randrange(len(self.running.workers))
 
 
-# A fault returns the exit codes that are right, or None where the run goes on.
+# A fault returns the right exit codes, or None if the run continues.
 Codes = frozenset[int] | None
 
 
 def kill(scene: Scene) -> Codes:
-  """kill -9 of all processes."""
+  """Kills all processes (kill -9)."""
   scene.running.signal(signal.SIGKILL)
   return frozenset({KILLED})
 
@@ -126,17 +126,17 @@ def _asked(scene, number):
 
 
 def terminate(scene: Scene) -> Codes:
-  """SIGTERM to one of the processes: all save and end."""
+  """Sends SIGTERM to a process: all save and end."""
   return _asked(scene, signal.SIGTERM)
 
 
 def interrupt(scene: Scene) -> Codes:
-  """SIGINT to one of the processes."""
+  """Sends SIGINT to a process."""
   return _asked(scene, signal.SIGINT)
 
 
 def pause(scene: Scene) -> Codes:
-  """SIGSTOP of one for some seconds, then it goes on."""
+  """Stops a process for some seconds (SIGSTOP)."""
   which = scene.one()
   scene.running.signal(signal.SIGSTOP, which)
   time.sleep(scene.draw.uniform(0.5, 3.0))
@@ -145,7 +145,7 @@ def pause(scene: Scene) -> Codes:
 
 
 def _without(scene, which):
-  """The others notice that one is gone, and end by themselves."""
+  """Waits until the others notice that one is gone, and end."""
   begin = time.monotonic()
   others = tuple(i for i in range(len(scene.running.workers)) if i != which)
   scene.running.wait(PATIENCE, others)
@@ -154,24 +154,24 @@ def _without(scene, which):
 
 
 def kill_peer(scene: Scene) -> Codes:
-  """kill -9 of one of several."""
+  """Kills one of several processes (kill -9)."""
   which = scene.one()
   scene.running.signal(signal.SIGKILL, which)
   return _without(scene, which)
 
 
 def stop_peer(scene: Scene) -> Codes:
-  """SIGSTOP of one of several, for ever."""
+  """Stops one of several processes forever (SIGSTOP)."""
   which = scene.one()
   scene.running.signal(signal.SIGSTOP, which)
   return _without(scene, which)
 
 
 def disk_full(scene: Scene) -> Codes:
-  """No space until a save has failed, then there is again.
+  """Fills the disk until a save has failed, then frees it.
 
-  One process goes on all the while. Several end at the first save that failed,
-  and are started when there is space.
+  A single process continues. Several end at the first failed save, and are
+  restarted when there is space.
   """
   running, failures = scene.running, scene.running.said('is not saved')
   scene.disk.fill(running)
@@ -185,7 +185,7 @@ def disk_full(scene: Scene) -> Codes:
   newest = max(scene.saved(), default=0)
   if running.until(lambda: max(scene.saved(), default=0) > newest, PATIENCE):
     return None
-  # Three saves failed before there was space, or the run's last: it ends.
+  # The run ends after three failed saves, or a failed last one.
   running.wait(PATIENCE)
   return frozenset({WRONG}) if running.workers[0].returncode else None
 
@@ -195,7 +195,7 @@ OF_PEERS = {f.__name__: f for f in (kill_peer, stop_peer)}
 
 
 def _file(scene: Scene) -> pathlib.Path | None:
-  """One of the newest checkpoint's, where another is left to go back to."""
+  """A file of the newest checkpoint, if an older checkpoint exists."""
   saved = scene.saved()
   if len(saved) < 2:
     return None
@@ -205,7 +205,7 @@ def _file(scene: Scene) -> pathlib.Path | None:
 
 
 def truncate(scene: Scene) -> bool:
-  """A file of the newest checkpoint loses its end."""
+  """Truncates a file of the newest checkpoint."""
   path = _file(scene)
   if path:
     os.truncate(path, scene.draw.randrange(path.stat().st_size))
@@ -213,7 +213,7 @@ def truncate(scene: Scene) -> bool:
 
 
 def flip(scene: Scene) -> bool:
-  """A bit of the newest checkpoint is another."""
+  """Flips a bit of the newest checkpoint."""
   path = _file(scene)
   if path:
     content = bytearray(path.read_bytes())
@@ -223,7 +223,7 @@ def flip(scene: Scene) -> bool:
 
 
 def empty_step(scene: Scene) -> bool:
-  """A folder of a newer step, with nothing in it; half the time the next's."""
+  """Makes an empty folder for a newer step, half the time the next one."""
   newest = max(scene.saved(), default=0)
   ahead = scene.draw.choice([
       scene.every - newest % scene.every, scene.draw.randint(1, scene.every)])
@@ -235,7 +235,7 @@ def empty_step(scene: Scene) -> bool:
 
 
 def kill_starting(scene: Scene) -> bool:
-  """kill -9 at any moment of a start."""
+  """Kills the run (kill -9) at a random moment of its start."""
   running = scene.start()
   try:
     time.sleep(scene.draw.uniform(0, scene.start_seconds))
@@ -245,7 +245,7 @@ def kill_starting(scene: Scene) -> bool:
 
 
 def start_on_full_disk(scene: Scene) -> bool:
-  """A start where nothing can be written: an error, and nothing is lost."""
+  """Starts the run on a full disk: it ends with an error, and loses nothing."""
   if not scene.disk.own:
     return False
   scene.disk.fill(None)

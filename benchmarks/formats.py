@@ -1,19 +1,19 @@
-"""The paper's study of inputs, small: masks and formats at equal tokens.
+"""Repeats the paper's study of masks and formats, small, at equal tokens.
 
   python -m benchmarks.formats --corpora='DIR/*.jsonl.zst' --out=runs/formats
 
 Trains the quickstart's model (rows of 128 tokens) on a slice of each corpus
-with static and with dynamic masks, and in all four formats, some seeds each,
-and prints one table. Every run sees as many tokens, padding not counted, and
-the same text; all are asked about other documents of the same corpora:
+with static and with dynamic masks, and in all four formats, with several seeds,
+and prints one table. Every run sees the same text and equally many tokens,
+without padding. All are measured on other documents of the same corpora:
 
-  own      held-out loss in the format it was trained in, in nats
-  common   held-out loss on FULL-SENTENCES rows, the same for all. A pair model
-           is then asked as if all were segment A, and its NSP head is left out
+  own      held-out loss in the training format, in nats
+  common   held-out loss on the same FULL-SENTENCES rows for all; a pair model
+           sees only segment A there, and its NSP head is removed
   NSP      accuracy on held-out pairs of its own format
 
-Stopped, the same command goes on. Says nothing about larger models or longer
-runs: the paper's Tables 1 and 2 are fine-tuned scores of RoBERTa base.
+The same command resumes. Results do not extend to larger models or longer runs:
+the paper's Tables 1 and 2 have fine-tuned scores of RoBERTa base.
 """
 
 import argparse
@@ -42,7 +42,7 @@ SHOWN = {'static': 'FULL-SENTENCES, static masks',
 
 
 def make_config(folder: str, part: str, variant: str, seed: int) -> Any:
-  """The Config of a run; its train.steps are set once its rows are known."""
+  """The Config of a run; train.steps is set when its rows are known."""
   from robertax.config import parse
   return parse({
       'seed': seed,
@@ -62,14 +62,14 @@ def make_config(folder: str, part: str, variant: str, seed: int) -> Any:
 
 
 def pretrain(config: Any) -> Any:
-  """The task of a config, its records prepared."""
+  """The task of a config, with prepared records."""
   from robertax.tasks import TASKS
   return TASKS[config.task](
       config.seed, config.data, config.tokenizer, config.model)
 
 
 def train(folder: str, variant: str, seed: int, tokens: int) -> str:
-  """One run, or what is left of it; its workdir."""
+  """Makes or resumes one run; returns its workdir."""
   from robertax import corpus
   from robertax.train import loop
   config = make_config(folder, 'train', variant, seed)
@@ -86,7 +86,7 @@ def train(folder: str, variant: str, seed: int, tokens: int) -> str:
 
 
 def ask(params: Any, task: Any, config: Any) -> dict[str, float]:
-  """Summed over every held-out corpus, each target counted once."""
+  """Metrics over all held-out corpora, in which each target counts once."""
   from robertax import corpus
   from robertax.paper.inputs import heldout_sums
   sums = Counter()
@@ -98,7 +98,7 @@ def ask(params: Any, task: Any, config: Any) -> dict[str, float]:
 
 def measure(folder: str, variant: str, seed: int, tokens: int
             ) -> dict[str, float]:
-  """Trains and asks; what was found is kept in the workdir."""
+  """Trains and measures, and keeps the results in the workdir."""
   workdir = f'{folder}/runs/{variant}-{seed}'
   path = f'{workdir}/asked.json'
   if os.path.exists(path):
@@ -125,7 +125,7 @@ def measure(folder: str, variant: str, seed: int, tokens: int
 
 
 def table(results: dict[str, list[dict[str, float]]]) -> str:
-  """Means, and smallest to largest of the seeds in brackets, as markdown."""
+  """A markdown table of means, with the range over seeds in brackets."""
   def cell(runs, key):
     values = [run[key] for run in runs if key in run]
     return (f'{statistics.mean(values):.3f} ({min(values):.3f} to '
@@ -142,12 +142,12 @@ def table(results: dict[str, list[dict[str, float]]]) -> str:
 def main(arguments: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(
       description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-  parser.add_argument('--corpora', required=True, help='as data.corpora')
-  parser.add_argument('--out', required=True, help='folder of all of it')
+  parser.add_argument('--corpora', required=True, help='like data.corpora')
+  parser.add_argument('--out', required=True, help='folder for everything')
   parser.add_argument('--characters', type=int, default=40_000,
-                      help='of each corpus, to train on; as many to ask')
+                      help='per corpus, to train on; as many are held out')
   parser.add_argument('--tokens', type=int, default=1_200_000,
-                      help='that each run trains on')
+                      help='tokens that each run trains on')
   parser.add_argument('--seeds', type=int, default=3)
   parser.add_argument('--variants', default=','.join(VARIANTS))
   given = parser.parse_args(arguments)

@@ -1,17 +1,17 @@
-"""How fast records become masked batches: `python -m benchmarks.input`.
+"""Times the input pipeline: `python -m benchmarks.input`.
 
-Makes its own records out of random ids in a temporary folder (nothing is
-downloaded), binds itself to one core, and measures
+Makes records of random ids in a temporary folder, without downloads, binds
+itself to one core, and measures
 
-  shard -> masked host batch, as a run does it (data.pipeline);
+  shard -> masked host batch, as in a run (data.pipeline);
   reading alone (which records, their bytes, arrays) and masking alone;
   the time to the first batch at step 0 and at step 400,000;
-  where transformers is installed, DataCollatorForLanguageModeling on the same
-  ids, the fastest of its ways.
+  if transformers is installed, DataCollatorForLanguageModeling on the same ids,
+  in its fastest mode.
 
-Rates are tokens per second of processor time, of all threads together: on an
-idle core that is the clock's, and beside other programs it stays what this one
-needs. The median of several rounds counts. The last line is one JSON object.
+Rates are tokens per second of processor time, summed over threads, so other
+programs on the machine hardly change them. The median of several rounds counts.
+The last line is one JSON object.
 """
 
 import argparse
@@ -27,7 +27,7 @@ FAR = 400_000
 
 
 def one_core() -> None:
-  """Binds this process to one core; before the libraries count the cores."""
+  """Binds this process to one core, before libraries count the cores."""
   for name in ('OMP', 'OPENBLAS', 'MKL'):
     os.environ[f'{name}_NUM_THREADS'] = '1'
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
@@ -36,10 +36,10 @@ def one_core() -> None:
 
 
 def write_records(folder: str, num_records: int, array_record: bool = True):
-  """Shards, memory-mapped form and manifest of rows of random ids.
+  """Writes shards, memory-mapped form and manifest of rows of random ids.
 
   Args:
-    folder: it is there.
+    folder: an existing folder.
     num_records: rows.
     array_record: make the shards too.
 
@@ -85,12 +85,14 @@ def write_records(folder: str, num_records: int, array_record: bool = True):
 
 
 def rate(function, rounds: int, calls: int) -> tuple[float, float]:
-  """Tokens per second of processor time and of the clock, medians of rounds.
+  """Measures tokens per second of processor time and of wall time.
+
+  Both are medians over rounds.
 
   Args:
     function: makes, reads or masks one batch, given a number.
-    rounds: how often `calls` calls are timed; one more is not.
-    calls: batches a round.
+    rounds: number of timed rounds of `calls` calls; one more is not timed.
+    calls: batches per round.
   """
   found, number = [], 0
   for _ in range(rounds + 1):
@@ -105,7 +107,7 @@ def rate(function, rounds: int, calls: int) -> tuple[float, float]:
 
 
 def start_seconds(batches, step: int, rounds: int) -> float:
-  """Seconds from asking for the batches from `step` on to the first one."""
+  """Seconds from requesting batches from `step` on to the first one."""
   found = []
   for _ in range(rounds):
     begin = time.perf_counter()
@@ -117,7 +119,7 @@ def start_seconds(batches, step: int, rounds: int) -> float:
 
 
 def collators(ids):
-  """Hugging Face's collator on the same ids, in the ways it can be called.
+  """Yields each mode of Hugging Face's collator, on the same ids.
 
   Yields:
     (name, function of a number).
@@ -142,7 +144,7 @@ def collators(ids):
     torch.set_num_threads(1)
     kinds['pt'] = torch.from_numpy
   except ImportError:
-    print('torch is not installed: only the collator of NumPy is timed')
+    print('torch is not installed: only the NumPy collator is timed')
   for kind, convert in kinds.items():
     collator = transformers.DataCollatorForLanguageModeling(
         tokenizer, mlm_probability=0.15, return_tensors=kind)
@@ -151,14 +153,14 @@ def collators(ids):
       if given:  # Else it asks the tokenizer, row by row.
         for row, mask in zip(rows, special):
           row['special_tokens_mask'] = convert(mask.astype(ids.dtype))
-      # It pops what it is given out of its batch, not out of the rows.
+      # It removes keys from its batch, not from the rows.
       yield (f'{kind}{", special_tokens_mask given" if given else ""}',
              lambda _, collator=collator, rows=rows: collator(list(rows)))
 
 
 def measure(backend: str, ops: str, num_records: int, rounds: int, calls: int,
             folder: str) -> dict[str, float | None]:
-  """All numbers, each printed as it comes."""
+  """Makes all measurements, and prints each when it is done."""
   import numpy as np
 
   from robertax.config import DataConfig
@@ -224,9 +226,9 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument('--ops', choices=('numpy', 'tensorflow'),
                       default='numpy', help='data.masking_ops')
   parser.add_argument('--records', type=int, default=16384,
-                      help='rows of 512 tokens that are made')
+                      help='rows of 512 tokens to make')
   parser.add_argument('--rounds', type=int, default=7)
-  parser.add_argument('--calls', type=int, default=40, help='batches a round')
+  parser.add_argument('--calls', type=int, default=40, help='batches per round')
   given = parser.parse_args(arguments)
   one_core()
   with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""A run's figures as a folder small enough to commit: no weights, no text.
+r"""Copies a run's figures into a small folder, without weights or text.
 
   python -m benchmarks.keep_run --workdir=runs/reference \
       --records=CACHE/records --downstream=runs/downstream/downstream.json \
@@ -6,12 +6,12 @@
       --out=benchmarks/reference
 
 OUT is a workdir without checkpoints: `python -m robertax.report
---workdir=YOURS,OUT` lays its curves over yours. Beside config.json (whose
-folders are cut to their last part), metrics.jsonl, clock.jsonl, tokenizer.json
-and learning_curve.png it has `facts.json`: date, device, command, seed, steps,
-held-out loss and perplexity of each corpus, sha256 of each shard of records it
-read, which the same text, tokenizer and length give again, and what
-benchmarks.downstream found.
+--workdir=YOURS,OUT` draws its curves over yours. It has config.json (whose
+folders are cut to their last part), metrics.jsonl, clock.jsonl, tokenizer.json,
+learning_curve.png and `facts.json`: date, device, command, seed, steps,
+held-out loss and perplexity of each corpus, the sha256 of each shard of its
+records (the same text, tokenizer and length give the same), and the results of
+benchmarks.downstream.
 """
 
 import argparse
@@ -27,20 +27,19 @@ from robertax.errors import InputError
 
 _COPIED = ('metrics.jsonl', 'clock.jsonl', 'tokenizer.json',
            'learning_curve.png')
-# Of a sweep's results.json; what else is there names folders.
+# Keys of a sweep's results.json; the others contain folders.
 _SCORES = ('task', 'metric', 'split', 'rows', 'train_rows', 'settings')
 
 
 def corpora(folder: str, run: Any) -> dict[str, Any]:
-  """What the records of a run are: by corpus, by tokens a row.
+  """Describes the records of a run, by corpus and by tokens per row.
 
   Args:
-    folder: with a folder of records each.
-    run: inspection.run_log.RunLog, which says what was read.
+    folder: folder of the folders of records.
+    run: inspection.run_log.RunLog, which says what the run has read.
 
   Raises:
-    InputError: none is of its tokenizer, format and lengths, or it cannot be
-      told which of two was read.
+    InputError: no records have its tokenizer, format and lengths, or two have.
   """
   found: dict[str, Any] = {}
   data = run.config.data
@@ -71,7 +70,7 @@ def corpora(folder: str, run: Any) -> dict[str, Any]:
 
 
 def scores(path: str) -> dict[str, Any]:
-  """downstream.json without its folders."""
+  """Reads downstream.json without its folders."""
   with open(path, encoding='utf-8') as f:
     found = json.load(f)
   return {shown: {name: {key: one[key] for key in _SCORES}
@@ -80,7 +79,7 @@ def scores(path: str) -> dict[str, Any]:
 
 
 def keep(options: argparse.Namespace):
-  """Writes OUT.
+  """Writes the folder OUT.
 
   Raises:
     InputError: a part is missing.
@@ -127,10 +126,10 @@ def main():
       description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--workdir', required=True)
   parser.add_argument('--records', required=True,
-                      help='the folder of the folders of records')
+                      help='the parent folder of the records')
   parser.add_argument('--out', required=True)
-  parser.add_argument('--device', required=True, help='in words')
-  parser.add_argument('--command', required=True, help='that made the run')
+  parser.add_argument('--device', required=True, help='a description')
+  parser.add_argument('--command', required=True, help='the command of the run')
   parser.add_argument('--downstream', default='', help='its downstream.json')
   options = parser.parse_args()
   try:

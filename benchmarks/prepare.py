@@ -1,18 +1,18 @@
-"""How fast text becomes records: `python -m benchmarks.prepare --data=DIR`.
+"""Times the preparation of text: `python -m benchmarks.prepare --data=DIR`.
 
-All documents of the files in DIR are written to one text file, and half of them
-to another. Measured, each in a process of its own:
+Writes all documents of the files in DIR to one text file, and half of them to
+another, and measures, each in a process of its own,
 
-  tokenizers' encode_batch alone on all their sentences, with all cores: half of
-  the sentences before the preparation and half behind it, for machines whose
+  tokenizers' encode_batch alone on all their sentences, on all cores: half of
+  the sentences before the preparation and half after it, in case the machine's
   speed changes;
-  text file -> finished records (corpus.prepare, nothing kept from before): its
-  time, and the most memory of all its processes together (PSS, so that what
-  they share counts once), of all the text and of half of it.
+  text file -> finished records (corpus.prepare, with an empty cache): its time,
+  and the peak memory of all its processes (PSS, which counts shared pages
+  once), for all the text and for half of it.
 
 DIR is by default `pretrain` of ROBERTAX_TEST_DATA, with the tokenizer in `bpe`
-beside it; without that, the embedded text. The cost of 160 GB is arithmetic.
-The last line is one JSON object.
+beside it, or else the embedded text. The cost of 160 GB is extrapolated. The
+last line is one JSON object.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def write_text(data: str, folder: str) -> tuple[str, str]:
   """Writes all documents, and half of them, as .jsonl files.
 
   Returns:
-    Their paths.
+    The paths.
   """
   from robertax.corpus.documents import resolve
   paths = tuple(os.path.join(folder, f'{name}.jsonl')
@@ -52,12 +52,12 @@ def write_text(data: str, folder: str) -> tuple[str, str]:
 
 
 def encode(path: str, tokenizer: str, part: int) -> dict[str, float]:
-  """Seconds of encode_batch alone on every second batch of sentences.
+  """Times encode_batch alone, in seconds, on every second batch of sentences.
 
   Args:
     path: a .jsonl file.
-    tokenizer: its path.
-    part: 0 or 1, which batches.
+    tokenizer: path of the tokenizer.
+    part: 0 or 1: which half of the batches.
   """
   from tokenizers import Tokenizer
 
@@ -87,7 +87,7 @@ def encode(path: str, tokenizer: str, part: int) -> dict[str, float]:
 
 
 def prepare(path: str, tokenizer: str, cache: str) -> dict:
-  """Prepares a file as `robertax.prepare` does; its time and stages."""
+  """Prepares a file like `robertax.prepare`; gives its time and stages."""
   from robertax import corpus
   from robertax.config import DataConfig, TokenizerConfig
   started = time.perf_counter()
@@ -100,7 +100,7 @@ def prepare(path: str, tokenizer: str, cache: str) -> dict:
 
 
 def memory(pid: int) -> int:
-  """Bytes (PSS) of a process and all below it, at this moment."""
+  """The current memory (PSS, bytes) of a process and its descendants."""
   total = 0
   try:
     with open(f'/proc/{pid}/smaps_rollup') as f:
@@ -118,7 +118,7 @@ def child(what: str, *arguments) -> tuple[dict, int]:
   """Runs a function of this module in a process of its own.
 
   Returns:
-    What it returned, and the peak of its memory in bytes.
+    (the function's result, its peak memory in bytes).
   """
   process = subprocess.Popen(
       [sys.executable, '-m', 'benchmarks.prepare', '--child',
@@ -141,7 +141,7 @@ def child(what: str, *arguments) -> tuple[dict, int]:
 
 
 def tokenizer_json(path: str, text: str, folder: str) -> str:
-  """A tokenizer.json of the tokenizer, or of one trained on some text."""
+  """Writes a tokenizer.json, of the given or a newly trained tokenizer."""
   from robertax import text as room
   from robertax.corpus.documents import resolve
   saved = os.path.join(folder, 'tokenizer.json')
@@ -160,12 +160,12 @@ def _say(what: str, seconds: float, size: int) -> None:
 
 
 def expected(rate: float, reading: float, cores: int) -> list[str]:
-  """What 160 GB would take, as lines.
+  """Extrapolates to 160 GB, as lines.
 
   Args:
-    rate: bytes of text a second that were prepared here.
-    reading: bytes of text a second that one process reads.
-    cores: of this machine.
+    rate: bytes of text per second that this machine prepares.
+    reading: bytes of text per second that one process reads.
+    cores: number of cores of this machine.
   """
   lines = [f'160 GB, expected: text / ({rate / cores / 1e6:.2f} MB/s a core x '
            'cores), and no faster than one process reads it twice, '
@@ -179,7 +179,7 @@ def expected(rate: float, reading: float, cores: int) -> list[str]:
 
 
 def measure(data: str, tokenizer: str) -> dict[str, float]:
-  """All measurements; prints a table."""
+  """Makes all measurements, and prints a table."""
   cores = len(os.sched_getaffinity(0))
   with tempfile.TemporaryDirectory() as folder:
     whole, half = write_text(data, folder)
@@ -205,7 +205,7 @@ def measure(data: str, tokenizer: str) -> dict[str, float]:
   _say('encode_batch alone', alone, text)
   _say('text -> records', made['seconds'], size)
   for name, seconds in made['stages'].items():
-    print(f'  {name:19s} {seconds:7.1f} s, of all processes')
+    print(f'  {name:19s} {seconds:7.1f} s, summed over processes')
   print(f'peak memory           {peak / 2**20:7.1f} MiB, of half the text '
         f'{half_peak / 2**20:.1f} MiB: ratio '
         f'{results["peak_memory_ratio"]:.2f}')
@@ -220,10 +220,10 @@ def main():
   there = os.environ.get('ROBERTAX_TEST_DATA', '')
   parser.add_argument(
       '--data', default=f'{there}/pretrain/*' if there else 'python',
-      help='text files, as data.corpora')
+      help='text files, like data.corpora')
   parser.add_argument(
       '--tokenizer', default=f'{there}/bpe' if there else '',
-      help='as tokenizer.path; empty: one is trained on some of the text')
+      help='like tokenizer.path; empty: one is trained on some of the text')
   parser.add_argument('--child', help=argparse.SUPPRESS)
   flags = parser.parse_args()
   if flags.child:

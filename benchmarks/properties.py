@@ -1,10 +1,10 @@
-"""Which tests there were, and are: benchmarks.properties --against=COMMIT
+"""Compares the lists of tests: benchmarks.properties --against=COMMIT
 
-Lists the names of all tests of a commit and of this tree, wherever they stand,
-and the names that are gone. A test that went on purpose is explained in GONE;
-any other is a property that was lost. The last line is JSON: `before`, `now`,
-`new` (counts of names) and `lost` (names). Exit code 0: nothing is lost; 1: a
-name is gone without a reason; 2: no such commit.
+Lists the names of all tests of a commit and of this tree, in any file, and
+prints those that are gone. GONE explains the tests that were removed on
+purpose; any other missing test is a lost property. The last line is JSON:
+`before`, `now`, `new` (counts of names) and `lost` (names). Exit code 0:
+nothing is lost; 1: a name is gone without a reason; 2: no such commit.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-# Since 4671473, from which the house was rebuilt.
+# Tests removed since 4671473.
 GONE = {
     'test_a_block_may_turn_out_smaller': 'a range of a cache is a chunk now',
     'test_a_damaged_block_is_fetched_again':
@@ -43,17 +43,17 @@ GONE = {
 
 
 def names(sources: Iterable[str]) -> Counter:
-  """How often each test's name stands in the sources of test files."""
+  """Counts each test's name in the sources of test files."""
   return Counter(
       node.name for source in sources for node in ast.walk(ast.parse(source))
       if isinstance(node, ast.FunctionDef) and node.name.startswith('test_'))
 
 
 def sources_of(commit: str) -> list[str]:
-  """The test files of a commit.
+  """Reads the test files of a commit.
 
   Raises:
-    subprocess.CalledProcessError: no such commit.
+    subprocess.CalledProcessError: there is no such commit.
   """
   def git(*arguments: str) -> str:
     return subprocess.run(['git', *arguments], cwd=ROOT, text=True, check=True,
@@ -64,7 +64,7 @@ def sources_of(commit: str) -> list[str]:
 
 
 def lost(before: Counter, now: Counter, gone: dict[str, str]) -> list[str]:
-  """Names that stand less often than before, without a reason."""
+  """The names that occur less often than before, without a reason."""
   return sorted(name for name in before - now if name not in gone)
 
 

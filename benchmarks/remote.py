@@ -1,16 +1,16 @@
-"""How fast a remote storage feeds a step: `python -m benchmarks.remote`.
+"""Times remote records: `python -m benchmarks.remote`.
 
-Makes records of random ids in a temporary folder, puts them behind fake://,
-where an open costs 50 ms and all bytes together come at 100 MB/s, and takes
-masked batches out of the pipeline, as a run does. Measures
+Puts records of random ids behind fake://, where an open takes 50 ms and all
+reads share 100 MB/s, and takes masked batches from the pipeline, as in a run.
+Measures
 
-  tokens per second, by the clock, from the first batch on and after it;
-  bytes read per byte used: all that came from the storage, the arrays' heads
-  and what was read ahead for steps that did not come any more included, over
-  what the rows that were gathered consist of (ids, lengths, starts, documents);
-  the most bytes that the cache held, against its bound;
-  the same read ratio where several hosts share the batches, each with a cache
-  of its own, with and without lanes.
+  tokens per second of wall time, with the first batch and after it;
+  bytes read per byte used: everything read from the remote folder, with array
+  headers and reading ahead for steps that never came, per byte of the gathered
+  rows (ids, lengths, starts, documents);
+  the peak size of the cache, and its bound;
+  bytes read per byte used if several hosts share the batches, each with its own
+  cache, with and without lanes.
 
 Batches are compared with those of the same records on local disk, bit for bit.
 The last line is one JSON object.
@@ -27,14 +27,14 @@ OPEN_SECONDS, BYTES_PER_SECOND = 0.05, 100e6
 
 
 def disk_bytes(folder: str) -> int:
-  """What the files of a folder take."""
+  """The size of a folder's files, in bytes."""
   return sum(os.stat(os.path.join(path, name)).st_size
              for path, _, names in os.walk(folder) for name in names
              if name != '.lock')
 
 
 def used_bytes(batch) -> int:
-  """What the records of a batch's rows take where they lie."""
+  """The size of the records of a batch's rows, in bytes."""
   tokens = int((batch['segment_ids'] > 0).sum())
   examples = int((batch['example_ids'] >= 0).sum())
   return 2 * tokens + 8 * examples + 16 * len(batch['input_ids'])
@@ -45,14 +45,14 @@ def run(manifest, config, folder: str, steps: int, *, rows=None, local=None,
   """Takes `steps` batches through an empty cache.
 
   Args:
-    manifest: of the remote records.
+    manifest: manifest of the remote records.
     config: the `data` section.
-    folder: of the cache, empty.
-    steps: how many batches.
-    rows: of each batch; None: all.
-    local: the manifest of the same records here; each of the first batches
-      must be the same.
-    compare: how many of them.
+    folder: an empty folder for the cache.
+    steps: number of batches.
+    rows: rows of each batch; None: all.
+    local: manifest of the same records on this machine; the first batches must
+      be equal.
+    compare: number of batches to compare.
   """
   import numpy as np
 
@@ -135,7 +135,7 @@ def main(arguments: list[str] | None = None) -> None:
     found = run(manifest, config, os.path.join(folder, 'cache'), steps,
                 local=manifest)
     print(json.dumps(found), flush=True)
-    # Several hosts, each its rows of an epoch of fewer records.
+    # Several hosts, each with its rows of an epoch with fewer records.
     few = os.path.join(folder, 'few')
     os.makedirs(few)
     manifest = write_records(few, given.records // 12, array_record=False)

@@ -1,29 +1,29 @@
-"""Is it the same? `python -m benchmarks.same --against=COMMIT`
+"""Compares two builds: `python -m benchmarks.same --against=COMMIT`
 
-Runs this tree, uncommitted changes included, and that of a commit side by side,
-and compares what comes out, bit for bit: for changes that must change nothing
-that anyone relies on, such as moving code from module to module.
+Runs this tree, with uncommitted changes, and a commit's tree side by side, and
+compares the results bit for bit. Use it for changes that must not change any
+result, such as moving code between modules.
 
   config   every key with its default, every config file with its arguments
   records  records, manifests, tokenizers, stores of tokens, surveys
-  batches  orders, masks and batches, by both backends; of all tasks
-  losses   ten steps of each family of configs: all of the workdir
-  resume   runs that one build began, killed or stopped, and the other ended
-  doors    help, exit codes and words, exports, reports, scores, sweeps
+  batches  orders, masks and batches of all tasks, by both backends
+  losses   ten steps of each family of configs: the whole workdir
+  resume   runs that one build starts and the other, after a stop, finishes
+  doors    help, exit codes and messages, exports, reports, scores, sweeps
 
---only=records,batches runs parts of that (and what they need), --cases=NAME,..
-single things, --slow besides what takes minutes (the embedded text). --tree=DIR
-takes a tree that is there for that of the commit. --keep=DIR keeps what is
-made.
-What is a time, a date or a folder is masked (same_diff); the rest must be the
-same. Each side has one core of its own where there are two, for sums differ
-with the number of cores, and the two share what was compiled.
+--only=records,batches runs only these parts and those that they need,
+--cases=NAME,.. single cases, and --slow also those that take minutes (the
+embedded text). --tree=DIR takes that tree instead of the commit's, and
+--keep=DIR keeps the results.
+Times, dates and folders are masked (same_diff); everything else must be equal.
+If there are two cores, each side has one, because sums depend on the number of
+cores. The two sides share compiled programs.
 
-A line for each thing: OK, DIFFERS and what, or BROKEN, where neither side did
-what it should: that is an error of this tool, or of both trees, and nothing
-was compared. The last line is JSON: `same`, `differences`, `errors`, `compared`
-(how many things), `seconds`, `cpu_seconds` (of both sides' work). Exit code 0:
-the same; 1: not, or something is broken; 2: wrong input.
+It prints a line per case: OK, DIFFERS with the difference, or BROKEN if neither
+side did what it should; then this tool or both trees are wrong, and nothing was
+compared. The last line is JSON: `same`, `differences`, `errors`, `compared`
+(number of comparisons), `seconds`, `cpu_seconds` (of both sides). Exit code 0:
+the same; 1: different, or something is broken; 2: wrong input.
 """
 
 import argparse
@@ -54,40 +54,40 @@ from benchmarks.same_cases import (
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROBE = pathlib.Path(__file__).resolve().with_name('same_probe.py')
-# Of a tree, what a person runs or names from its root.
+# Files and folders of a tree that commands name from its root.
 LINKED = ('robertax', 'configs')
 NAMES = ('before', 'now')
 MOST = 20  # Sentences on a thing; the rest is counted.
 
 
 class Wrong(Exception):
-  """Wrong input: a line for people."""
+  """Wrong input, explained in one line."""
 
 
 class Side:
-  """One of the two trees, at work in a folder of its own.
+  """One of the two trees, with a folder of its own.
 
   Attributes:
-    folder: where everything of it lies.
+    folder: folder of all its files.
     tree: the tree.
     results: name -> result of a job, of same_probe.
   """
 
   def __init__(self, name: str, tree: pathlib.Path, scratch: pathlib.Path,
                core: int | None):
-    """Starts its server, which takes a while to be ready.
+    """Starts the side's server, which takes a while to be ready.
 
     Args:
-      name: of its folder.
-      tree: with `robertax` and `configs`.
-      scratch: the folder of both.
-      core: the only one that it may use; None: the system has no such thing.
+      name: name of its folder.
+      tree: folder with `robertax` and `configs`.
+      scratch: parent folder of both sides.
+      core: the only core to use; None: the system cannot bind processes.
     """
     self.folder, self.tree = scratch / name, tree.resolve()
     self.results: dict[str, dict[str, Any]] = {}
     self.folder.mkdir()
-    # The cwd is no tree, but has what a tree has: so names of files are the
-    # same on both sides, and nothing is written into a tree.
+    # The working directory links to a tree's files: so file names are equal
+    # on both sides, and nothing is written into a tree.
     for link in LINKED:
       (self.folder / link).symlink_to(self.tree / link)
     self._errors = open(self.folder / 'server.txt', 'w')
@@ -99,10 +99,10 @@ class Side:
     self._ready = False
 
   def check(self):
-    """Waits until it is ready.
+    """Waits until the server is ready.
 
     Raises:
-      RuntimeError: it does not run what lies in its tree.
+      RuntimeError: the server imports another tree.
     """
     if not self._ready:
       found = self._answer()['robertax']
@@ -112,7 +112,7 @@ class Side:
       self._ready = True
 
   def run(self, case: Case):
-    """Does one thing; what came of it is in `results`."""
+    """Runs a job, and puts its result into `results`."""
     self.check()
     self._server.stdin.write(json.dumps(case.job()) + '\n')
     self._server.stdin.flush()
@@ -127,12 +127,12 @@ class Side:
     return json.loads(line)
 
   def said(self, name: str, stream: str) -> str:
-    """What a job wrote to `out` or `err`."""
+    """The output of a job: `out` or `err`."""
     path = self.folder / 'said' / f'{name}.{stream}'
     return path.read_text(errors='backslashreplace') if path.exists() else ''
 
   def close(self):
-    """Ends the server; what it runs ends with it."""
+    """Ends the server and its jobs."""
     with contextlib.suppress(BrokenPipeError):
       self._server.stdin.close()
     self._server.terminate()
@@ -142,7 +142,7 @@ class Side:
 
 
 def environment(folder: pathlib.Path, scratch: pathlib.Path) -> dict[str, str]:
-  """Of a server: one CPU device, one thread a library, its own home."""
+  """A server's environment: one CPU device, single threads, its own home."""
   kept = {key: value for key, value in os.environ.items()
           if not key.startswith(('JAX_', 'XLA_', 'TF_', 'TFDS_', 'SLURM_',
                                  'PYTHON', 'ROBERTAX_'))}
@@ -156,7 +156,7 @@ def environment(folder: pathlib.Path, scratch: pathlib.Path) -> dict[str, str]:
       'TOKENIZERS_PARALLELISM': 'false', 'PYTHONHASHSEED': '0',
       'PYTHONPATH': str(folder), 'PYTHONDONTWRITEBYTECODE': '',
       'HOME': str(folder / 'home'), 'XDG_CACHE_HOME': str(folder / 'home'),
-      # Where its list of fonts is, which takes ten seconds to make.
+      # matplotlib's list of fonts takes ten seconds to make.
       'MPLCONFIGDIR': os.environ.get('MPLCONFIGDIR') or os.path.join(
           os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'),
           'matplotlib'), 'MPLBACKEND': 'agg', 'COLUMNS': '80', 'NO_COLOR': '1'}
@@ -164,13 +164,13 @@ def environment(folder: pathlib.Path, scratch: pathlib.Path) -> dict[str, str]:
 
 @dataclasses.dataclass
 class Found:
-  """What came of a comparison.
+  """The results of all comparisons.
 
   Attributes:
     differences: sentences, each with the name of its case.
-    errors: likewise, of what could not be compared.
-    compared: how many cases were.
-    cpu_seconds: of both sides.
+    errors: sentences on the cases that could not be compared.
+    compared: number of cases.
+    cpu_seconds: processor time of both sides.
   """
   differences: list[str] = dataclasses.field(default_factory=list)
   errors: list[str] = dataclasses.field(default_factory=list)
@@ -193,11 +193,11 @@ class Found:
 
 
 def compare(case: Case, sides: list[Side]) -> tuple[list[str], str, str]:
-  """Compares what two sides made of a case.
+  """Compares the results of both sides for a case.
 
   Returns:
-    Sentences on what differs; why it was not compared, or ''; a note for the
-    line that is printed.
+    (sentences on what differs; why it was not compared, or ''; a note for the
+    printed line).
   """
   results = [side.results[case.name] for side in sides]
   codes = [result['code'] for result in results]
@@ -239,7 +239,7 @@ def compare(case: Case, sides: list[Side]) -> tuple[list[str], str, str]:
 
 
 def unlike_runs(one: pathlib.Path, other: pathlib.Path) -> list[str]:
-  """Sentences on where what a run learned is not what another did."""
+  """Says where two runs differ in what they learned, in sentences."""
   wrong = []
   names = ['metrics.jsonl', *(
       path.relative_to(other).as_posix()
@@ -255,7 +255,7 @@ def unlike_runs(one: pathlib.Path, other: pathlib.Path) -> list[str]:
 
 
 def carry(cases: list[Case], sides: list[Side]):
-  """Before a round: what one side made goes to the other."""
+  """Exchanges results between the sides, before a round."""
   for case in cases:
     for source, target in case.swap:
       for side, there in zip(sides, reversed(sides)):
@@ -269,10 +269,10 @@ def carry(cases: list[Case], sides: list[Side]):
 
 
 def turned(cases: list[Case]) -> list[Case]:
-  """Each part the other way round, but a case behind those that it needs.
+  """Reverses each part, but keeps cases behind those that they need.
 
-  So the two sides seldom compile the same thing at the same time, and each
-  finds half of it done by the other.
+  The two sides then seldom compile the same program at the same time, and each
+  finds half of its programs compiled by the other.
   """
   found: dict[str, Case] = {}
   known = {case.name: case for case in cases}
@@ -291,7 +291,7 @@ def turned(cases: list[Case]) -> list[Case]:
 
 
 def work(cases: list[Case], sides: list[Side], found: Found):
-  """Runs a round on both sides at once, comparing as soon as both are done."""
+  """Runs a round on both sides at once, and compares each finished case."""
   carry(cases, sides)
   news = threading.Condition()
   failed: list[BaseException] = []
@@ -330,7 +330,7 @@ def work(cases: list[Case], sides: list[Side], found: Found):
 
 @contextlib.contextmanager
 def tree_of(commit: str, scratch: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A worktree of a commit, gone at the end.
+  """Makes a worktree of a commit, and removes it at the end.
 
   Raises:
     Wrong: there is no such commit.
@@ -351,7 +351,7 @@ def tree_of(commit: str, scratch: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def cores() -> tuple[int | None, int | None]:
-  """A core for each side; the same one where there is but one."""
+  """A core for each side; the same one if there is only one."""
   if not hasattr(os, 'sched_getaffinity'):
     return None, None
   free = sorted(os.sched_getaffinity(0))
@@ -370,14 +370,14 @@ def same(tree: pathlib.Path, now: pathlib.Path, parts: list[str],
   """Compares two trees.
 
   Args:
-    tree: that it is compared with.
-    now: that is asked about.
-    parts: of PARTS.
+    tree: the tree to compare with.
+    now: the tree in question.
+    parts: names in PARTS.
     scratch: an empty folder.
-    names: of cases, only these of them and what they need; None: all.
-    slow: those too that take minutes.
+    names: run only these cases and those that they need; None: all.
+    slow: whether to run slow cases too.
   """
-  # What both read lies in one place, for paths are in fingerprints.
+  # Both read the same files, because fingerprints contain paths.
   same_data.write(scratch / 'made')
   cases = Table(scratch / 'made').cases(configs_of(tree, now))
   if names is None:
@@ -408,16 +408,16 @@ def same(tree: pathlib.Path, now: pathlib.Path, parts: list[str],
 
 
 def main(given: list[str] | None = None) -> int:
-  """Exit code 0: the same; 1: not, or something is broken; 2: wrong input."""
+  """Returns 0 (the same), 1 (different or broken) or 2 (wrong input)."""
   signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
   parser = argparse.ArgumentParser(
       description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--against', default='', help='a commit')
-  parser.add_argument('--tree', default='', help='a tree that is there instead')
+  parser.add_argument('--tree', default='', help='an existing tree instead')
   parser.add_argument('--only', default=','.join(PARTS), help='parts')
-  parser.add_argument('--cases', default='', help='of them, these by name')
+  parser.add_argument('--cases', default='', help='names of some cases')
   parser.add_argument('--slow', action='store_true')
-  parser.add_argument('--keep', default='', help='a folder that is not there')
+  parser.add_argument('--keep', default='', help='a new folder for results')
   options = parser.parse_args(given)
   begin = time.monotonic()
   parts = [part for part in options.only.split(',') if part]

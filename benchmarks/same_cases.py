@@ -1,9 +1,9 @@
-"""What benchmarks.same asks of both trees: a table, a row each.
+"""The cases of benchmarks.same, one row each.
 
-Everything lies in folders beneath the one that a side runs in, under the same
-relative names on both sides: `caches/NAME`, `w/NAME`, `out/NAME`. Text and
-tasks (same_data) are shared, at one place, so that fingerprints of text, which
-have its paths and times in them, are the same too.
+Everything lies below the folder in which a side runs, under the same relative
+names on both sides: `caches/NAME`, `w/NAME`, `out/NAME`. Both share the text
+and tasks (same_data) at one path, so that fingerprints of text, which depend on
+paths and times, are equal too.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ FORMATS = ('full_sentences', 'doc_sentences', 'segment_pair', 'sentence_pair')
 DOORS = ('main', 'prepare', 'convert', 'report', 'aot', 'score', 'sweep',
          'paper')
 GLUE = ('cola', 'sst2', 'mrpc', 'stsb', 'qqp', 'mnli', 'qnli', 'rte', 'wnli')
-# Compiling is most of the time: so it takes 15 seconds a run and not 60.
+# Most of the time is compilation; this takes 15 seconds per run, not 60.
 XLA_FLAGS = ('--xla_backend_optimization_level=0 '
              '--xla_cpu_use_fusion_emitters=false')
 WRONG = 2  # The exit code of wrong input.
@@ -25,27 +25,26 @@ WRONG = 2  # The exit code of wrong input.
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """One thing that both trees do.
+  """One case, which both trees run.
 
   Attributes:
-    name: of it, a file name.
+    name: its name, valid as a file name.
     part: one of PARTS.
     argv: a door and its flags, or
-    call: a function of same_probe, with what it is
-    given.
-    code: the exit code that is right; another on both sides is an error of the
-      table.
-    files: folders and files that are compared.
-    hashed: hashes in what it says and writes are of its own folder.
-    like: (folder, other folder) of one side whose metrics, results and last
-      checkpoint must be the same: what was resumed, and what was not disturbed.
+    call: a function of same_probe, with
+    given: its arguments.
+    code: the right exit code; the table is wrong if both sides differ from it.
+    files: folders and files to compare.
+    hashed: hashes in its output depend on the side's own folder.
+    like: (folder, other folder) of one side that must have equal metrics,
+      results and last checkpoints: a resumed and an undisturbed run.
     needs: cases that come before.
-    round: those of a part's first round are done on both sides before its
-      second begins; then, of each
-    swap: (from, to), folders go to the other side, and of each
-    share: (from, to), one that the first side made goes to both.
-    slow: it takes more than half a minute, and is done only if asked for.
-    fresh: in a process of its own, as a person starts it, not in a fork.
+    round: both sides finish the first round of a part before its second begins;
+      then, for each
+    swap: (from, to), folders go to the other side, and for each
+    share: (from, to), a folder of the first side goes to both.
+    slow: it takes more than half a minute, and runs only on request.
+    fresh: it runs in a new process, as a person starts it, not in a fork.
     env, before, strike: see same_probe.
   """
   name: str
@@ -68,7 +67,7 @@ class Case:
   strike: tuple[int, str] | None = None
 
   def job(self) -> dict[str, Any]:
-    """As same_probe takes it."""
+    """The job for same_probe."""
     made: dict[str, Any] = {'name': self.name}
     for key in ('argv', 'call', 'given', 'fresh', 'env', 'before', 'strike'):
       if getattr(self, key):
@@ -76,7 +75,7 @@ class Case:
     return made if self.argv else made | {'given': self.given}
 
 
-# A model so small that compiling is all that it takes.
+# The model is so small that almost all of its time is compilation.
 TINY = {
     'data.workers': 1, 'data.sequence_length': 32, 'data.batch_size': 8,
     'tokenizer.vocab_size': 400, 'model.hidden_size': 16, 'model.num_layers': 2,
@@ -90,12 +89,12 @@ BERT = PAIRS | {'data.first_sequence_length': 16,
 
 
 def flags(values: dict[str, Any]) -> tuple[str, ...]:
-  """Of a door, for keys of its config."""
+  """A door's flags for config keys."""
   return tuple(f'--config.{key}={value}' for key, value in values.items())
 
 
 class Table:
-  """The cases over a folder of same_data's."""
+  """The cases, which use a folder of same_data."""
 
   def __init__(self, made: pathlib.Path):
     """Args:
@@ -140,12 +139,12 @@ class Table:
               *own.get(path, ())]})
 
   def _data(self, name: str, text: str = 'plain', **values) -> dict[str, Any]:
-    """Keys of a tiny run on a text, with a cache of its own."""
+    """The config keys of a tiny run on a text, with its own cache."""
     return TINY | {'data.corpora': self._text[text],
                    'data.cache_dir': f'caches/{name}'} | values
 
   def records(self) -> Iterator[Case]:
-    """Records of each format and tokenizer, and what else decides on bytes."""
+    """Records of each format and tokenizer, and options that affect bytes."""
     def case(name, values, *more, config='roberta_base', **keywords):
       cache = f'caches/{name}'
       return Case(name, 'records', (
@@ -173,7 +172,7 @@ class Table:
         'data.pair_negatives': 'bert', 'data.pair_short_rate': 0.3,
         'data.first_sequence_length': 16, 'data.first_sequence_steps': 4,
         'tokenizer.lowercase': False}, config='bert_base')
-    # The reader reads all of it, even where few documents are long enough.
+    # The reader reads everything, even if few documents are long enough.
     yield case('python', {
         'data.corpora': 'python', 'data.min_document_chars': 60_000}, slow=True)
     yield Case('verified', 'records', (
@@ -181,7 +180,7 @@ class Table:
         *flags(self._data('corpora') | corpora)), needs=('corpora',))
 
   def batches(self) -> Iterator[Case]:
-    """Batches of each format, mask, unit and backend, and of other laws."""
+    """Batches of each format, mask, unit, backend and masking law."""
     units = {'token': {}, 'whole_word': {},
              'span': {'data.span_length': 3, 'data.span_stdev': 1.0}}
     variants = {
@@ -248,7 +247,7 @@ class Table:
         'values': self._data(name) | values})
 
   def _tunings(self) -> Iterator[tuple[str, str, str | None, dict[str, Any]]]:
-    """Name, config file, its argument, keys: of each fine-tuning task."""
+    """(name, config file, its argument, keys) of each fine-tuning task."""
     glue = {'data.dir': f'{self._tasks}/glue'}
     for task in GLUE:
       yield task, 'glue', f'task={task}', glue
@@ -276,7 +275,7 @@ class Table:
 
   def pretraining(self, what: str, config: str, values: dict[str, Any],
                   workdir: str = '', **keywords) -> Case:
-    """A run of ten steps, all of whose workdir is compared."""
+    """A run of ten steps, whose whole workdir is compared."""
     workdir = workdir or f'w/{what}'
     return Case(**{
         'name': what, 'part': 'losses', 'files': (workdir,), 'argv': (
@@ -285,7 +284,7 @@ class Table:
                 self._data(what) | SHORT | values))} | keywords)
 
   def losses(self) -> Iterator[Case]:
-    """Ten steps of each family of configs that pretrain."""
+    """Ten steps of each family of pretraining configs."""
     yield self.pretraining('roberta_base', 'roberta_base.py', {})
     yield self.pretraining('quickstart', 'quickstart.py', {}, fresh=True)
     yield self.pretraining('reference', 'reference.py', {
@@ -299,7 +298,7 @@ class Table:
                        (2, 'doc_sentences'), (3, '32k'), (4, 'longest')):
       yield self.pretraining(
           f'paper-{table}-{row}', f'paper/table{table}.py:row={row}', PAIRS)
-    # Devices that share batch and parameters; a policy that looks at losses.
+    # Several devices, and a policy that depends on losses.
     yield self.pretraining('mesh', 'roberta_base.py', {
         'mesh.data': 2, 'mesh.fsdp': 2, 'mesh.zero1': True,
         'train.micro_batches': 2, 'optim.on_divergence': 'skip',
@@ -323,7 +322,7 @@ class Table:
             f'--workdir={workdir}', *flags(keys))} | keywords)
 
   def tasks(self) -> Iterator[Case]:
-    """Ten steps of each family of configs that fine-tune."""
+    """Ten steps of each family of fine-tuning configs."""
     alike = ('qnli_ranking', 'squad', 'wsc-margin', 'wnli_spans')
     trained = ('rte', 'stsb', 'squad2', 'race', 'wsc', 'own', *alike)
     for name, config, arg, values in self._tunings():
@@ -333,7 +332,7 @@ class Table:
                           slow=name in alike)
 
   def resume(self) -> Iterator[Case]:
-    """Killed and stopped runs, each gone on with by the other side."""
+    """Killed and stopped runs, which the other side resumes."""
     stop = (('killed', signal.SIGKILL, 'checkpoints/10'),
             ('stopped', signal.SIGTERM, 'checkpoints/5'))
     tuned = next(row for row in self._tunings() if row[0] == 'rte')
@@ -358,7 +357,7 @@ class Table:
             like=(theirs, whole))
 
   def doors(self) -> Iterator[Case]:
-    """Help of each, and what those that do not train give."""
+    """The help of each door, and the output of those that do not train."""
     for door in DOORS:
       yield Case(f'help-{door}', 'doors', (f'robertax.{door}', '--help'),
                  fresh=True)
@@ -497,12 +496,12 @@ class Table:
     for door, rows in table.items():
       for number, row in enumerate(rows):
         name = f'wrong-{door}-{number}'
-        # Nothing of a case before may be there: sides have other orders.
+        # No earlier case may leave files here, as the sides differ in order.
         row = row.replace('caches/wrong', f'caches/{name}').replace(
             'w/wrong', f'w/{name}')
         yield Case(name, 'doors', (f'robertax.{door}', *row.split()),
                    code=WRONG, fresh=number == len(rows) - 1)
-    # Of a run that is there: another key, another tokenizer.
+    # An existing run, with another key and another tokenizer.
     yield Case('wrong-changed', 'doors', (
         'robertax.main', '--config=configs/roberta_base.py',
         '--workdir=w/roberta_base', *flags(self._data('roberta_base') | SHORT),
@@ -512,12 +511,12 @@ class Table:
 
 def chosen(cases: list[Case], parts: Iterable[str], slow: bool = False
            ) -> list[Case]:
-  """The cases of these parts, and those that they need, in their order.
+  """Chooses the cases of these parts, and those that they need, in order.
 
   Args:
-    cases: all there are.
-    parts: of PARTS.
-    slow: those too that are.
+    cases: all cases.
+    parts: names in PARTS.
+    slow: whether to choose slow cases too.
   """
   known = {case.name: case for case in cases}
   if len(known) < len(cases):
@@ -537,9 +536,9 @@ def chosen(cases: list[Case], parts: Iterable[str], slow: bool = False
 
 
 def rounds(cases: list[Case]) -> list[list[Case]]:
-  """Cases that may follow each other without waiting for the other side.
+  """Groups cases that need not wait for the other side.
 
-  A case stands behind those that it needs.
+  A case comes after those that it needs.
   """
   groups: list[list[Case]] = []
   done: set[str] = set()

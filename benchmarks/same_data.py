@@ -1,5 +1,6 @@
-"""Made-up text and tasks in their official forms, of which benchmarks.same
-makes records and trains: the same bytes from each call.
+"""Made-up text and tasks in their official forms, for benchmarks.same.
+
+Each call writes the same bytes.
 """
 
 import bz2
@@ -16,24 +17,24 @@ THINGS = ('cat', 'dog', 'hen', 'fox', 'car', 'pen')
 PLACES = ('Rome', 'Oslo', 'Bern', 'Lima')
 WORDS = ('the a of and to in is was it for on with as at by from river stone '
          'green house walks sings under over small great seven eight').split()
-# What readers, splitters and tokenizers have laws for.
+# Text that readers, splitters and tokenizers treat specially.
 ODD = ('Zoé naïvely wrote “a day” — for 2,000 € — at www.example.org/x?y=1.',
        'Dr. Smith et al. (2019) say: "No." Is that so?! Yes... it is.',
        '日本語の文です。 Смешанный текст. \u00a0\u2003 e\u0301 \U0001f600 end.',
        'One word' + ' and another' * 90,  # Longer than a row.
        'x')
-# All files have one time: a fingerprint of a corpus has it in it.
+# All files have one time, because fingerprints of corpora contain it.
 TIME = 1_600_000_000
 
 
 def sentence(draw: random.Random) -> str:
-  """A few words, a capital, a full stop."""
+  """Makes a sentence: a few words, a capital, a full stop."""
   words = draw.choices(WORDS, k=draw.randint(3, 14))
   return ' '.join(words).capitalize() + draw.choice('...?!')
 
 
 def documents(seed: int, count: int) -> list[str]:
-  """Texts of one to a dozen sentences; some odd, some there twice."""
+  """Makes texts of one to a dozen sentences; some are odd, some repeated."""
   draw = random.Random(seed)
   found = []
   for number in range(count):
@@ -47,7 +48,7 @@ def documents(seed: int, count: int) -> list[str]:
 
 
 def write(folder: pathlib.Path):
-  """Everything, under `text` and `tasks` of a folder."""
+  """Writes everything, under `text` and `tasks` of a folder."""
   text, tasks = folder / 'text', folder / 'tasks'
   write_text(text)
   write_glue(tasks / 'glue')
@@ -66,18 +67,18 @@ def write(folder: pathlib.Path):
 
 
 def put(path: pathlib.Path, text: str):
-  """A file, and its folder."""
+  """Writes a file, and makes its folder."""
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text(text, encoding='utf-8')
 
 
 def json_lines(rows: Any) -> str:
-  """A JSON object a line."""
+  """Formats rows as one JSON object per line."""
   return ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows)
 
 
 def write_text(folder: pathlib.Path):
-  """Corpora in several forms, and wrong ones."""
+  """Writes corpora in several forms, and wrong ones."""
   put(folder / 'plain.txt', '\n\n'.join(documents(1, 120)) + '\n')
   put(folder / 'lines.jsonl', json_lines(
       {'text': text, 'title': str(n)}
@@ -93,7 +94,7 @@ def write_text(folder: pathlib.Path):
 
 
 def write_glue(folder: pathlib.Path):
-  """Nine tasks, a few dozen rows each."""
+  """Writes nine tasks of a few dozen rows each."""
   draw = random.Random(5)
   pick = lambda *values: draw.choice(values)
   say = lambda: sentence(draw)
@@ -137,7 +138,7 @@ def write_glue(folder: pathlib.Path):
 
 
 def wnli(draw: random.Random) -> tuple[str, str]:
-  """A sentence with a pronoun, and one in which a name stands for it."""
+  """Makes a sentence with a pronoun, and one with a name in its place."""
   first, second = draw.sample(NAMES, 2)
   verb = draw.choice(VERBS)
   return (f'{first} saw {second} and he {verb} at home .',
@@ -145,7 +146,7 @@ def wnli(draw: random.Random) -> tuple[str, str]:
 
 
 def write_squad(folder: pathlib.Path):
-  """Both versions: who has what where."""
+  """Writes both versions of SQuAD: who has what where."""
   draw = random.Random(6)
   for version in ('1.1', '2.0'):
     for split, count in (('train', 12), ('dev', 6)):
@@ -160,7 +161,7 @@ def write_squad(folder: pathlib.Path):
           qas.append(('Who lost it?', None))
         articles.append({'title': where, 'paragraphs': [{
             'context': context, 'qas': [{
-                # Of dev the same in both: one file of predictions does.
+                # Both versions share dev's ids, and so a file of predictions.
                 'id': f'{version if split == "train" else split}/{number}/{i}',
                 'question': question,
                 **({'is_impossible': not answer} if version == '2.0' else {}),
@@ -173,7 +174,7 @@ def write_squad(folder: pathlib.Path):
 
 
 def write_race(folder: pathlib.Path):
-  """Three splits of two parts: who has it?"""
+  """Writes RACE, three splits of two parts: who has it?"""
   draw = random.Random(7)
   for split, count in (('train', 4), ('dev', 2), ('test', 2)):
     for part in ('middle', 'high'):
@@ -189,7 +190,7 @@ def write_race(folder: pathlib.Path):
 
 
 def write_wsc(folder: pathlib.Path):
-  """Rows of two names and a pronoun."""
+  """Writes rows of two names and a pronoun."""
   draw = random.Random(8)
   for split, count in (('train', 24), ('val', 12), ('test', 8)):
     rows = []
@@ -207,7 +208,7 @@ def write_wsc(folder: pathlib.Path):
 
 
 def write_own(folder: pathlib.Path):
-  """Labels of one's own."""
+  """Writes a classification task with labels of its own."""
   draw = random.Random(9)
   for split, count in (('train', 40), ('dev', 20), ('test', 8)):
     put(folder / f'{split}.jsonl', json_lines(

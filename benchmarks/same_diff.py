@@ -1,9 +1,8 @@
-"""What two runs of the same thing left, compared: benchmarks.same's own logic.
+"""Compares the results of two runs, for benchmarks.same.
 
-Everything must be the same, byte for byte, but what is a time, a date or a
-folder: those are masked, by name (`is_time`, `masked_words`), and nothing else.
-A difference is a sentence: which file, which key or array, and both values
-where they differ first.
+Everything must be equal, byte for byte, except times, dates and folders, which
+are masked by name (`is_time`, `masked_words`). A difference is a sentence: it
+names the file, the key or array, and the first two values that differ.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,8 +19,8 @@ SHOWN = 3  # Differences of one file that are told; the rest is counted.
 LONGEST = 160  # Characters of a value that are told.
 TIMES = {'seconds', 'time', 'date', 'tokens_per_second', 'goodput', 'mfu',
          'minutes', 'stages', 'made', 'created'}
-# What C++ libraries log has times and thread numbers in it, and an entry of the
-# compile cache that another process is just writing is compiled once more.
+# Logs of C++ libraries contain times and thread numbers. A program that another
+# process is just writing into the compile cache is compiled again.
 _NOISE = re.compile(
     r'^([EWI]\d{4} |\d{4}-\d\d-\d\d \d\d:\d\d:\d\d|WARNING: All log|'
     r'.*persistent compilation cache|\s+warnings\.warn\()')
@@ -32,7 +31,7 @@ _DURATION = re.compile(
 _STAGE = re.compile(
     rf'\b(reading|splitting|tokenizing|packing|writing) {_NUMBER}')
 _BAR = re.compile(r': +\d+%\|')
-# Of what lies in a side's own folder, as names of runs and records have them.
+# Hashes that depend on a side's own folder, as in names of runs and records.
 _HASH = re.compile(r'(?<=-)[0-9a-f]{8}(?:[0-9a-f]{8})?\b')
 _STEP = re.compile(r'^step \d+/\d+, ')
 
@@ -51,14 +50,14 @@ def is_time(path: tuple[str, ...]) -> bool:
 
 def masked_words(text: str, folders: Iterable[str] = (), hashed: bool = False
                  ) -> list[str]:
-  """Lines that a command said, without times and folders.
+  """Masks times and folders in a command's output.
 
-  Of lines that a run shows from time to time the last one is kept.
+  Of progress lines only the last is kept.
 
   Args:
-    text: of stdout or stderr.
-    folders: each becomes <folder>.
-    hashed: hashes in names are masked too.
+    text: stdout or stderr.
+    folders: paths that become <folder>.
+    hashed: mask hashes in names too.
   """
   if hashed:
     text = _HASH.sub('<hash>', text)
@@ -79,7 +78,7 @@ def masked_words(text: str, folders: Iterable[str] = (), hashed: bool = False
 
 
 def leaves(value: Any, path: tuple[str, ...] = ()) -> dict[str, str]:
-  """Path -> value, of JSON; times are masked, their presence is not.
+  """Maps the path of each JSON value to its text, with times masked.
 
   >>> leaves({'a': [1, {'seconds': 2.5}]})
   {'a 0': '1', 'a 1 seconds': '<time>'}
@@ -99,10 +98,10 @@ def leaves(value: Any, path: tuple[str, ...] = ()) -> dict[str, str]:
 
 
 def unlike(a: dict[str, str], b: dict[str, str]) -> list[str]:
-  """Sentences on where two flat dicts differ, the first SHOWN of them."""
+  """Says where two flat dicts differ, in at most SHOWN sentences."""
   keys = [key for key in [*a, *(key for key in b if key not in a)]
           if a.get(key) != b.get(key)]
-  # What is gone or new says more than a number that is another.
+  # Missing and new keys say more than a changed number.
   keys.sort(key=lambda key: key in a and key in b)
   wrong = [f'{key}: {_short(a.get(key))}, now {_short(b.get(key))}'
            for key in keys]
@@ -123,7 +122,7 @@ def _few(wrong: list[str]) -> list[str]:
 
 
 def unlike_lines(a: list[str], b: list[str]) -> list[str]:
-  """A sentence on the first line that differs."""
+  """Says which line differs first."""
   for number, (x, y) in enumerate(zip(a, b), 1):
     if x != y:
       return [f'line {number}: {_short(repr(x))}, now {_short(repr(y))}']
@@ -136,7 +135,7 @@ def unlike_lines(a: list[str], b: list[str]) -> list[str]:
 
 def unlike_arrays(a: dict[str, np.ndarray], b: dict[str, np.ndarray]
                   ) -> list[str]:
-  """Sentences on arrays whose kind or bytes differ."""
+  """Says which arrays differ in type or bytes, in sentences."""
   wrong = []
   for key in [*a, *(key for key in b if key not in a)]:
     if key not in a or key not in b:
@@ -157,7 +156,7 @@ def unlike_arrays(a: dict[str, np.ndarray], b: dict[str, np.ndarray]
 
 
 def unlike_bytes(a: bytes, b: bytes) -> list[str]:
-  """A sentence on the first byte that differs."""
+  """Says which byte differs first."""
   if a == b:
     return []
   size = min(len(a), len(b))
@@ -233,9 +232,9 @@ def _text(name: str, a: pathlib.Path, b: pathlib.Path) -> list[str]:
 
 
 def _without_drawings(text: str) -> str:
-  """Of each <svg> its label alone, which tells the curves and where they end.
+  """Reduces each <svg> to its label, which names the curves and their ends.
 
-  How they are drawn is a library's, and may change with its version.
+  A library draws them, and its versions may draw differently.
   """
   return re.sub(r'<svg\b(?:[^>]*?aria-label="([^"]*)")?[^>]*>.*?</svg>',
                 r'<svg>\1</svg>', text, flags=re.DOTALL)
@@ -246,14 +245,14 @@ def _nothing(name: str, a: pathlib.Path, b: pathlib.Path) -> list[str]:
   return []
 
 
-# By what a name matches; the first row counts. Where none does, the bytes do.
+# The first row that matches a name counts; if none does, bytes are compared.
 KINDS: list[tuple[str, Callable[..., list[str]]]] = [
-    # Of a run: the last loss and the time, and when it was written.
+    # A run's page has the last loss, and times.
     (r'(^|/)(events\.out\.tfevents|\.lock)', _nothing),
-    # Checksums of arrays are in facts/metadata; names of the rest are drawn.
+    # facts/metadata has checksums of arrays; the other names are random.
     (r'(^|/)(checkpoints|best)/[^/]+/facts/metadata$', _json),
     (r'(^|/)(checkpoints|best)/', _nothing),
-    # Its curves are over times; out/*.html are of files that both sides have.
+    # Its curves depend on times; out/*.html use files that both sides have.
     (r'(^|/)report\.html$', _nothing),
     (r'\.jsonl$', _json_lines), (r'\.json$', _json), (r'\.npz$', _npz),
     (r'\.zip$', _zip), (r'\.safetensors$', _tensors),
@@ -262,12 +261,12 @@ KINDS: list[tuple[str, Callable[..., list[str]]]] = [
 
 def unlike_files(name: str, a: pathlib.Path, b: pathlib.Path,
                  hashed: bool = False) -> list[str]:
-  """Sentences on where two files differ.
+  """Says where two files differ, in sentences.
 
   Args:
-    name: decides what in them may (KINDS).
-    a, b: their paths.
-    hashed: they are texts, and hashes in names may differ.
+    name: the name decides what may differ (KINDS).
+    a, b: the paths.
+    hashed: whether hashes in names may differ, in text files.
   """
   if a.read_bytes() == b.read_bytes() or hashed and (
       _HASH.sub('', a.read_text()) == _HASH.sub('', b.read_text())):
@@ -283,15 +282,14 @@ def unlike_files(name: str, a: pathlib.Path, b: pathlib.Path,
 
 
 def listing(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
-  """Name -> files, of a folder and all below it, or of one file.
+  """Maps names to the files of a folder and all below it, or to one file.
 
-  Names that are drawn or have a time in them are cut: the rest of a
-  checkpoint's, and the time in an event file's.
+  Random parts and times in names are cut, as in checkpoints and event files.
   """
   if folder.is_file():
     return {folder.name: [folder]}
   found: dict[str, list[pathlib.Path]] = {}
-  # Those on top first: a run's numbers before its checkpoints.
+  # Files at the top come first: a run's metrics before its checkpoints.
   for path in sorted(folder.rglob('*'), key=lambda p: (len(p.parts), p)):
     if path.is_dir():
       continue
@@ -306,11 +304,11 @@ def listing(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
 
 def unlike_folders(a: pathlib.Path, b: pathlib.Path, hashed: bool = False
                    ) -> tuple[list[str], int]:
-  """Sentences on where two folders differ, and how many files were compared.
+  """Says where two folders differ, and counts the compared files.
 
   Args:
     a, b: folders, or files.
-    hashed: as of `unlike_files`.
+    hashed: as for `unlike_files`.
   """
   if not a.exists() or not b.exists():
     gone = [str(path) for path in (a, b) if not path.exists()]

@@ -1,21 +1,21 @@
-"""What benchmarks.same runs in each of two trees: doors, and a few functions.
+"""Runs doors and functions in one of the two trees of benchmarks.same.
 
-A server: it imports the libraries once, and then each job that it is given is a
-fork of it. So a job costs what robertax costs, and not eight seconds of jax and
-tensorflow. It is this very file for both trees, started with the folder of a
-side as cwd, from whose `robertax` everything of the project is imported.
+This file is a server. It imports the libraries once and forks for each job, so
+a job does not pay eight seconds of importing jax and tensorflow. Both trees use
+this file. Its working directory is the folder of a side, from whose `robertax`
+it imports everything of the project.
 
-A job is a JSON line on stdin, a result one on stdout:
+A job is a JSON line on stdin, and its result one on stdout:
 
   {"name": .., "argv": ["robertax.main", "--config=..."]}   a door
   {"name": .., "call": "batches", "given": {..}}            a function below
 
-Beside these a job may have `fresh` (in a new process, by `python -m`), `env`,
-`seconds` (at most so many), `before` (a function that is called first), and
-`strike`, [signal, ending of a path]: this process sends itself the signal when
-something is about to get such a name.
-What it says lies in said/NAME.out and .err; what a function gives in
-probe/NAME.json and, of arrays, in probe/NAME.npz.
+A job may also have `fresh` (run in a new process, with `python -m`), `env`,
+`seconds` (its time limit), `before` (a function to call first), and `strike`,
+[signal, ending of a path]: the process sends itself this signal just before a
+file with such a name appears.
+Output goes to said/NAME.out and .err, a function's result to probe/NAME.json
+and its arrays to probe/NAME.npz.
 """
 
 import importlib
@@ -28,19 +28,19 @@ import time
 import traceback
 from typing import Any
 
-# Of robertax, what has no stable door. The first of a row that can be imported
-# counts, so that a place that moves is a name more here.
+# Parts of robertax without a stable door. The first place that can be imported
+# counts, so a part that moves gets one more place here.
 PLACES = {
     'TASKS': ('robertax.tasks:TASKS', 'robertax.tasks.task_table:TASKS'),
     'parse': ('robertax.config:parse', 'robertax.train.config:parse'),
     'defaults': ('robertax.train.config:defaults',),
-    # The old place first: robertax.paper was a door, which defines its flags.
+    # The old place comes first: robertax.paper was a door, and defines flags.
     'SCALES': ('robertax.studies.paper_scales:SCALES',
                'robertax.paper.scales:SCALES'),
     'Recipe': ('robertax.studies.paper_scales:Recipe',
                'robertax.paper.scales:Recipe'),
 }
-# Loaded once. Those that a machine lacks are left out.
+# Imported once; missing ones are skipped.
 LIBRARIES = (
     'numpy', 'jax', 'jax.numpy', 'absl.app', 'ml_collections.config_flags',
     'tokenizers', 'optax', 'flax.nnx', 'orbax.checkpoint', 'matplotlib.pyplot',
@@ -51,10 +51,10 @@ SECONDS = 900.0  # Of a job; a busy machine is no difference.
 
 
 def place(name: str) -> Any:
-  """What PLACES says of a name.
+  """Imports the object that PLACES has for a name.
 
   Raises:
-    ImportError: none of its places is there.
+    ImportError: it is in none of its places.
   """
   tried = []
   for path in PLACES[name]:
@@ -67,12 +67,12 @@ def place(name: str) -> Any:
                     f'benchmarks/same_probe.py:PLACES. {"; ".join(tried)}')
 
 
-# What each of the functions below gives: plain values, and arrays by name.
+# Each function below returns plain values, and arrays by name.
 Given = tuple[Any, dict[str, Any]]
 
 
 def get_config(path: str, arg: str | None = None, **values) -> Any:
-  """The ConfigDict of a config file, with keys changed as flags change them."""
+  """The ConfigDict of a config file, with keys changed like by flags."""
   config = runpy.run_path(path)['get_config'](*[arg] if arg else [])
   with config.unlocked():
     config.update_from_flattened_dict(values)
@@ -80,7 +80,7 @@ def get_config(path: str, arg: str | None = None, **values) -> Any:
 
 
 def flat(values: Any, before: str = '') -> dict[str, Any]:
-  """Dotted key -> plain value, with its type: 1 and 1.0 differ."""
+  """Dotted key -> plain value with its type, as 1 and 1.0 differ."""
   found = {}
   for key, value in values.items():
     if hasattr(value, 'items'):
@@ -97,15 +97,17 @@ def defaults() -> Given:
 
 
 def config_file(path: str, args: list[str | None]) -> Given:
-  """What a config file gives, for each argument."""
+  """The config of a config file, for each argument."""
   return {arg or 'no argument': flat(get_config(path, arg))
           for arg in args}, {}
 
 
 def batches(config: str, variants: dict[str, dict[str, Any]],
             values: dict[str, Any], steps: int = 2) -> Given:
-  """Pretraining batches of variants of a config, each by its keys: the run's
-  first, those where its second epoch begins, and all of evaluation.
+  """Makes pretraining batches of variants of a config, each given by its keys.
+
+  These are the first of a run, the first of its second epoch, and all of the
+  evaluation.
   """
   import numpy as np
   found, arrays = {}, {}
@@ -135,7 +137,7 @@ def batches(config: str, variants: dict[str, dict[str, Any]],
 
 def tuning(config: str, values: dict[str, Any], arg: str | None = None,
            steps: int = 3) -> Given:
-  """Fine-tuning batches: of the first epochs, and of each split."""
+  """Makes fine-tuning batches of the first epochs and of each split."""
   import numpy as np
   parsed = place('parse')(get_config(config, arg, **values))
   task = place('TASKS')[parsed.task].of(parsed, 1)
@@ -154,7 +156,7 @@ def tuning(config: str, values: dict[str, Any], arg: str | None = None,
 
 
 def model(path: str, texts: list[str]) -> Given:
-  """What robertax.load says of texts."""
+  """The answers of robertax.load's model for texts."""
   import numpy as np
 
   import robertax
@@ -166,14 +168,14 @@ def model(path: str, texts: list[str]) -> Given:
 
 
 def classes(path: str, texts: list[Any]) -> Given:
-  """What a model that was fine-tuned for classes says of texts."""
+  """The answers of a fine-tuned classifier for texts."""
   import robertax
   texts = [tuple(text) if isinstance(text, list) else text for text in texts]
   return {'classify': repr(robertax.load(path).classify(texts))}, {}
 
 
 def shown(config: str, values: dict[str, Any], steps: list[int]) -> Given:
-  """robertax.show_batch of a config: rows and statistics of some steps."""
+  """The rows and statistics of robertax.show_batch for some steps."""
   import robertax
   found = {}
   for step in steps:
@@ -184,7 +186,7 @@ def shown(config: str, values: dict[str, Any], steps: list[int]) -> Given:
 
 
 def tiny_paper():
-  """Makes the scale `tiny` of robertax.paper a thousandth of what it is."""
+  """Shrinks the scale `tiny` of robertax.paper to a thousandth."""
   import dataclasses
   scales = place('SCALES')
   was = scales['tiny']
@@ -211,7 +213,7 @@ FUNCTIONS = {function.__name__: function for function in (
 
 
 def write(name: str, given: Given):
-  """What a function gave, in probe/."""
+  """Writes a function's result into probe/."""
   values, arrays = given
   os.makedirs('probe', exist_ok=True)
   if arrays:
@@ -222,15 +224,15 @@ def write(name: str, given: Given):
 
 
 def plain(value: Any) -> Any:
-  """Numbers of NumPy as Python's; whatever else as it prints itself."""
+  """Converts NumPy's numbers to Python's, and other values to text."""
   return value.item() if hasattr(value, 'item') else repr(value)
 
 
 def strike(number: int, ending: str):
-  """Sends this process a signal when a name that ends so is about to be given.
+  """Sends this process a signal just before a name with this ending appears.
 
-  At the same place in every run, which no clock gives: of a checkpoint, its
-  name is the last thing that it gets.
+  This happens at the same place in every run, unlike at a time by the clock. A
+  checkpoint gets its final name last.
   """
   def watch(event, args):
     if event == 'os.rename' and os.fspath(args[1]).endswith(ending):
@@ -239,7 +241,7 @@ def strike(number: int, ending: str):
 
 
 def work(job: dict[str, Any]):
-  """A job, in the process that is its own."""
+  """Runs a job in its own process."""
   os.setsid()
   null = os.open(os.devnull, os.O_RDONLY)
   os.dup2(null, 0)
@@ -272,9 +274,9 @@ def work(job: dict[str, Any]):
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-  """Forks a job and waits for it: its exit code, -n if signal n ended it.
+  """Forks a job and waits for it; returns its exit code, or -n for signal n.
 
-  Whoever ends this process ends the job.
+  Ending this process ends the job too.
   """
   begin, parent = time.monotonic(), os.getppid()
   child = os.fork()
@@ -303,7 +305,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def serve():
-  """Jobs in, results out, until stdin ends."""
+  """Reads jobs and writes results, until stdin ends."""
   sys.path.insert(0, os.getcwd())
   os.makedirs('said', exist_ok=True)
   for library in LIBRARIES:

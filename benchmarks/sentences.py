@@ -1,13 +1,12 @@
-"""Sentence splitters: how right, how fast, and where they differ.
+"""Compares sentence splitters: accuracy, speed, and differences.
 
   python -m benchmarks.sentences [--data=news.jsonl.zst,books/] [--differ=20]
 
-Each splitter of robertax, and each library of `CANDIDATES` that is installed
-(their rules and data all come in their wheels), on sentences whose ends are
-known (`sentences_gold.txt`) and, with --data, on text of yours: megabytes a
-second on one core, and how far its ends are those of `prose`. --differ prints
-places where splitters do not agree, for a person to judge. The last line is one
-JSON object.
+Runs each splitter of robertax, and each installed library of `CANDIDATES`
+(their wheels contain all rules and data), on sentences with known ends
+(`sentences_gold.txt`) and, with --data, on your text. Prints megabytes per
+second on one core, and the agreement with `prose`. --differ prints places where
+splitters disagree, for a person to judge. The last line is one JSON object.
 """
 
 from collections.abc import Callable, Iterator
@@ -65,7 +64,7 @@ CANDIDATES = dict(blingfire=blingfire, pysbd=pysbd, razdel=razdel,
 
 
 def installed() -> Iterator[tuple[str, str, Splitter]]:
-  """(name, version, function) of each; a line is a paragraph to all."""
+  """(name, version, function) of each splitter; a line is a paragraph."""
   for name, split in SPLITTERS.items():
     try:
       split('A. B.')
@@ -88,7 +87,7 @@ def _by_lines(split: Splitter, document: str) -> list[str]:
 
 
 def read_gold() -> dict[str, list[list[str]]]:
-  """{kind of text: paragraphs of sentences}."""
+  """Maps kinds of text to paragraphs of sentences."""
   found, kind = {}, None
   for paragraph in GOLD.read_text().split('\n\n'):
     sentences = []
@@ -102,16 +101,16 @@ def read_gold() -> dict[str, list[list[str]]]:
 
 
 def ends(sentences: list[str]) -> set[int]:
-  """Where sentences end but the last, in characters that are no space."""
+  """Sentence ends except the last, counted in characters without spaces."""
   places = itertools.accumulate(len(''.join(s.split())) for s in sentences)
   return set(list(places)[:-1])
 
 
 def scores(pairs) -> dict[str, float]:
-  """Precision, recall and F1 of the ends of sentences, in percent.
+  """Computes precision, recall and F1 of sentence ends, in percent.
 
   Args:
-    pairs: (sentences found, sentences wanted) of each paragraph.
+    pairs: (found sentences, wanted sentences) of each paragraph.
   """
   right = found = wanted = 0
   for given, gold in pairs:
@@ -126,12 +125,12 @@ def scores(pairs) -> dict[str, float]:
 
 
 def changed(sentences: list[str], text: str) -> bool:
-  """Whether more than space was lost, or anything was added."""
+  """Whether a splitter lost more than spaces, or added anything."""
   return ''.join(''.join(sentences).split()) != ''.join(text.split())
 
 
 def sample() -> list[str]:
-  """The first documents of each corpus of --data."""
+  """Reads the first documents of each corpus of --data."""
   texts = []
   for corpus in resolve(_DATA.value) if _DATA.value else []:
     size = 0
@@ -146,7 +145,7 @@ def sample() -> list[str]:
 
 def differences(texts: list[str], splitters: dict[str, Splitter],
                 number: int) -> Iterator[str]:
-  """Places at which some see an end and some do not, at random."""
+  """Random places where splitters disagree about an end."""
   rng, found = random.Random(0), []
   for text in rng.sample(texts, min(len(texts), 300)):
     for line in lines(text)[:40]:

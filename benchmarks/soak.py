@@ -1,13 +1,13 @@
-"""Whether a run grows: `python -m benchmarks.soak --minutes=20`.
+"""Tests whether a run's memory grows: `python -m benchmarks.soak --minutes=20`.
 
-A real training in one process, with evaluation and checkpoints at their times,
-of a model so tiny that minutes are tens of thousands of steps. From outside,
-every few seconds: memory (resident and proportional set size), file descriptors
-and threads. Memory's slope is that of a straight line through the second half
-of the samples, in MB (10^6 bytes) per 1,000 steps. The last line is one JSON
-object; `flat` says whether the slope of neither memory reaches 1 MB, and the
-most descriptors and threads of the last quarter are no more than those of the
-quarter before the second half.
+One process trains a model so tiny that minutes are tens of thousands of steps,
+with evaluations and checkpoints. Every few seconds, from outside, it samples
+memory (resident and proportional set size), file descriptors and threads. The
+slope of memory is that of a straight line through the second half of the
+samples, in MB (10^6 bytes) per 1,000 steps. The last line is one JSON object.
+`flat` is true if both slopes are below 1 MB, and the last quarter's peaks of
+descriptors and threads do not exceed those of the quarter before the second
+half.
 """
 
 import argparse
@@ -26,10 +26,10 @@ MOST_MB_PER_1000_STEPS = 1.0
 
 
 def sample(pid: int) -> dict[str, float]:
-  """Of a process: rss_mb, pss_mb, anonymous_mb, descriptors, threads.
+  """Samples a process: rss_mb, pss_mb, anonymous_mb, descriptors, threads.
 
   Raises:
-    OSError: it has ended.
+    OSError: the process has ended.
   """
   found = {}
   with open(f'/proc/{pid}/smaps_rollup') as f:
@@ -44,20 +44,20 @@ def sample(pid: int) -> dict[str, float]:
 
 
 def slope(samples: list[dict[str, float]], name: str) -> float:
-  """Of a straight line through it, per 1,000 steps."""
+  """The slope of a straight line, per 1,000 steps."""
   steps = [s['step'] / 1000 for s in samples]
   return statistics.linear_regression(
       steps, [s[name] for s in samples]).slope
 
 
 def judge(samples: list[dict[str, float]]) -> dict[str, float | bool]:
-  """What the samples say.
+  """Evaluates the samples.
 
   Args:
-    samples: with `step` and what `sample` gives, evenly spaced in time.
+    samples: dicts with `step` and the values of `sample`, at even intervals.
 
   Returns:
-    The JSON of the last line.
+    The JSON object of the last line.
   """
   half, quarter = len(samples) // 2, len(samples) // 4
   second = samples[half:]
@@ -79,12 +79,12 @@ def judge(samples: list[dict[str, float]]) -> dict[str, float | bool]:
 
 def measure(folder: pathlib.Path, minutes: float, every: float,
             backend: str) -> list[dict[str, float]]:
-  """Trains, looks, and stops the run by SIGTERM.
+  """Trains, takes samples, and stops the run with SIGTERM.
 
   Args:
-    folder: of the run; samples.jsonl there gets a line a sample.
-    minutes: from its first step on.
-    every: seconds from one sample to the next.
+    folder: folder of the run; each sample becomes a line of its samples.jsonl.
+    minutes: duration from the first step on.
+    every: seconds between samples.
     backend: data.backend.
 
   Raises:
@@ -125,10 +125,11 @@ def main(arguments: list[str] | None = None) -> None:
   signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--minutes', type=float, default=20)
-  parser.add_argument('--every', type=float, default=5, help='seconds')
+  parser.add_argument('--every', type=float, default=5,
+                      help='seconds between samples')
   parser.add_argument('--backend', choices=('tf', 'numpy'), default='tf')
   parser.add_argument('--out', type=pathlib.Path,
-                      help='folder that stays; default: a temporary one')
+                      help='folder to keep; default: a temporary one')
   given = parser.parse_args(arguments)
   with tempfile.TemporaryDirectory() as temporary:
     folder = given.out or pathlib.Path(temporary)

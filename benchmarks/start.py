@@ -1,26 +1,25 @@
-"""How a start compares with another build's.
+"""Compares the start of this build with another's.
 
   python -m benchmarks.start --against=COMMIT   (or --tree=DIR)
 
-Today's tree, changes that are not committed included, and a git worktree of
-COMMIT in a temporary folder take turns, A B A B, in the same environment. Each
-has a cache of its own, filled by a run that is not measured, so that records
-and compiled programs (train.compile_cache, which both are given, for on CPUs it
-is off by default) are at hand. Of processes of their own, seen from outside:
+This tree, with uncommitted changes, and a git worktree of COMMIT in a temporary
+folder take turns, A B A B, in the same environment. Each has a cache of its
+own, filled by an unmeasured run, so that records and compiled programs exist
+(both get train.compile_cache, which is off by default on CPUs). Measured from
+outside, each in a process of its own:
 
-  the quickstart's command, for a few steps: seconds until the line of step 1
-  stands in W/metrics.jsonl (the evaluation before it counts), seconds, memory
-  and processor seconds to its end; the same with data.backend='numpy';
+  the quickstart's command, for a few steps: seconds until W/metrics.jsonl has
+  step 1 (the evaluation before it counts), and seconds, memory and processor
+  seconds until its end; the same with data.backend='numpy';
   `--help`, and `--config=configs/quickstart.py --help`, which reads the config:
   seconds and memory;
   robertax.load(W) and one fill_mask: seconds and memory;
-  apart from all that, a cold start: nothing prepared, nothing compiled, no
-  cache of programs.
+  apart from these, a cold start without records, compiled programs or caches.
 
-Memory is the most that was resident at once (VmHWM; where there is no /proc,
-ru_maxrss), in MB (10^6 bytes).
-The last line is one JSON object; a ratio is ours / theirs, of medians. What
-stands behind `--` are flags of main, for both. Exit codes: 0, 2 wrong input.
+Memory is the peak resident size (VmHWM, or ru_maxrss if there is no /proc), in
+MB (10^6 bytes).
+The last line is one JSON object; a ratio is ours / theirs, of medians. Flags
+behind `--` are passed to main, for both. Exit codes: 0, 2 wrong input.
 """
 
 import argparse
@@ -47,7 +46,7 @@ _HELP = (0, 1)  # 1 of older builds.
 _LOAD = ('import sys, robertax; '
          'robertax.load(sys.argv[1]).fill_mask("The <mask> of a list.")')
 _CONFIG = '--config=configs/quickstart.py'
-# Name in the last line -> row of the table.
+# Name in the JSON line -> row of the table.
 RATIOS = {'seconds_ratio': 'start: first step, s',
           'memory_ratio': 'start: memory, MB',
           'help_memory_ratio': '--help: memory, MB',
@@ -63,10 +62,10 @@ class Side:
   """A build.
 
   Attributes:
-    name: to be printed.
+    name: name for the output.
     tree: folder that has robertax/ and configs/.
-    folder: for what its runs leave.
-    flags: of main.
+    folder: folder for its runs.
+    flags: flags of main.
   """
   name: str
   tree: pathlib.Path
@@ -74,12 +73,12 @@ class Side:
   flags: tuple[str, ...] = ()
 
   def run(self, workdir: str, *flags: str, cold: bool = False) -> Numbers:
-    """The quickstart's command, of a few steps.
+    """Runs the quickstart's command for a few steps.
 
     Args:
-      workdir: name of a folder that is not there yet.
-      *flags: more of main's.
-      cold: nothing is at hand.
+      workdir: name of a new folder.
+      *flags: more flags of main.
+      cold: use no existing cache.
     """
     place = self.folder / workdir
     kept = place if cold else self.folder
@@ -95,20 +94,20 @@ class Side:
 def watch(side: Side, arguments: list[str],
           happened: Callable[[], bool] | None = None,
           codes: tuple[int, ...] = (0,)) -> Numbers:
-  """Runs Python in a tree, to its end.
+  """Runs Python in a tree until it ends.
 
   Args:
-    side: whose tree.
-    arguments: of Python.
-    happened: what is waited for; seen within 5 ms.
-    codes: with which it may end.
+    side: the tree's side.
+    arguments: arguments of Python.
+    happened: condition whose time is measured, within 5 ms.
+    codes: allowed exit codes.
 
   Returns:
-    `s` and `processor s` of the process, `memory, MB`, and `first step, s`,
-    until it happened.
+    `s` and `processor s` of the process, `memory, MB`, and `first step, s`, the
+    time until the condition held.
 
   Raises:
-    RuntimeError: it failed, or ended before that.
+    RuntimeError: the process failed, or ended before that.
   """
   values = environment() | {'PYTHONPATH': str(side.tree)}
   for name in ('JAX_COMPILATION_CACHE_DIR', 'PYTHONDONTWRITEBYTECODE'):
@@ -142,7 +141,7 @@ def watch(side: Side, arguments: list[str],
       said.seek(0)
       raise RuntimeError(f'{side.name}: python {" ".join(arguments)} ended '
                          f'with {child.returncode}:\n{said.read()[-3000:]}')
-  # Of macOS in bytes.
+  # macOS counts in bytes.
   unit = 1 if sys.platform == 'darwin' else 1024
   most = most or used.ru_maxrss * unit
   return found | {'s': gone, 'memory, MB': most / 1e6,
@@ -150,9 +149,9 @@ def watch(side: Side, arguments: list[str],
 
 
 def resident(pid: int) -> int:
-  """Bytes that a process has had resident at most; 0: it cannot be told.
+  """The peak resident memory of a process in bytes; 0: unknown.
 
-  Linux's ru_maxrss is no less than what the process was forked from had.
+  Linux's ru_maxrss is at least that of the parent process at the fork.
   """
   try:
     with open(f'/proc/{pid}/status') as f:
@@ -163,18 +162,18 @@ def resident(pid: int) -> int:
 
 
 def warm(side: Side):
-  """Fills its caches, and leaves a workdir to be loaded."""
+  """Fills the side's caches, and makes a workdir to load."""
   side.run('warm')
   one(side, 'numpy', 'of numpy')
 
 
 def one(side: Side, what: str, workdir: str) -> Numbers:
-  """A measurement.
+  """Makes one measurement.
 
   Args:
-    side: of which.
+    side: the side to measure.
     what: a key of `WHAT`.
-    workdir: name of a folder that is not there yet; it is removed.
+    workdir: name of a new folder, which is removed.
   """
   try:
     return WHAT[what](side, workdir)
@@ -197,15 +196,15 @@ WHAT: dict[str, Callable[[Side, str], Numbers]] = {
 
 def take_turns(sides: list[Side], what: list[str], rounds: int
                ) -> dict[str, list[list[float]]]:
-  """Measures, side after side, round after round.
+  """Measures side after side, round after round.
 
   Args:
-    sides: in their order.
+    sides: the sides in order.
     what: keys of `WHAT`.
-    rounds: of them.
+    rounds: number of rounds.
 
   Returns:
-    For each row of the table, of each side, a number a round.
+    For each row of the table and each side, a number per round.
   """
   found: dict[str, list[list[float]]] = {}
   for number in range(rounds):
@@ -221,14 +220,14 @@ def take_turns(sides: list[Side], what: list[str], rounds: int
 
 
 def ratio(row: list[list[float]]) -> float:
-  """Ours / theirs, of medians."""
+  """The ratios ours / theirs of medians."""
   ours, theirs = map(statistics.median, row)
   return ours / theirs
 
 
 def table(found: dict[str, list[list[float]]], sides: list[Side]
           ) -> Iterator[str]:
-  """Lines: of each side median, min and max."""
+  """The table's lines: median, min and max of each side."""
   yield '  '.join(['median (min to max)'.ljust(28), *(
       side.name.rjust(31) for side in sides), 'ratio'.rjust(6)])
   for name, row in found.items():
@@ -240,7 +239,7 @@ def table(found: dict[str, list[list[float]]], sides: list[Side]
 
 def summary(found: dict[str, list[list[float]]], repeats: int
             ) -> dict[str, float | None]:
-  """The JSON of the last line."""
+  """The JSON object of the last line."""
   said = {name: round(ratio(found[row]), 4) if row in found else None
           for name, row in RATIOS.items()}
   mine = {name: round(statistics.median(found[row][0]), 3) for name, row in (
@@ -251,11 +250,11 @@ def summary(found: dict[str, list[list[float]]], repeats: int
 
 @contextlib.contextmanager
 def tree_of(commit: str, folder: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A git worktree, there for the `with`.
+  """Yields a git worktree of a commit.
 
   Args:
-    commit: any name of it.
-    folder: it is made in.
+    commit: any name of the commit.
+    folder: parent folder of the worktree.
 
   Raises:
     ValueError: there is no such commit here.
@@ -283,7 +282,7 @@ def compare(ours: pathlib.Path, theirs: pathlib.Path, folder: pathlib.Path,
 
   Args:
     ours, theirs: the trees.
-    folder: for what runs leave.
+    folder: folder for runs.
     given: the arguments: repeats, cold, flags.
   """
   sides = [Side(name, tree, folder / name, tuple(given.flags))
@@ -304,11 +303,12 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
   other = parser.add_mutually_exclusive_group(required=True)
   other.add_argument('--against', metavar='COMMIT')
   other.add_argument('--tree', type=pathlib.Path, metavar='DIR',
-                     help='a tree that is there, instead of a commit')
+                     help='an existing tree instead of a commit')
   parser.add_argument('--repeats', type=int, default=5)
   parser.add_argument('--cold', type=int, default=1,
-                      help='cold starts of each, minutes each; 0: none')
-  parser.add_argument('flags', nargs='*', help='of main, for both, behind --')
+                      help='cold starts of each side, which take minutes')
+  parser.add_argument('flags', nargs='*',
+                      help='flags of main for both, behind --')
   given = parser.parse_args(words)
   if given.repeats < 1 or given.cold < 0:
     parser.error('--repeats is at least 1, --cold at least 0')
@@ -319,7 +319,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 def main(words: list[str] | None = None) -> None:
   given = arguments(words)
-  # So that a worktree never stays behind.
+  # Without this, a worktree could stay behind.
   signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
   with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as s:
     folder = pathlib.Path(temporary)

@@ -1,16 +1,16 @@
-"""One train step, ours against Hugging Face's: `python -m benchmarks.step`.
+"""Compares our train step with Hugging Face's: `python -m benchmarks.step`.
 
-The same weights, arrays, optimizer and dropout; logits and losses are compared
-before anything is timed. Two ratios of tokens a second: R1 against Hugging
-Face's RobertaForMaskedLM as shipped, R2 against it at its best setting, with a
-head that is run on masked tokens only patched in. R2 is the headline: what R1
-has more is that head.
+Weights, arrays, optimizer and dropout are the same, and logits and losses are
+compared before the timing. There are two ratios of tokens per second: R1 to
+Hugging Face's RobertaForMaskedLM as shipped, and R2 to it at its best setting,
+patched so that its head runs on masked tokens only. R2 is the headline; R1 also
+contains the gain of that head.
 
-On a CPU the sides take turns in one process, A B C C B A a round, and a ratio
+On a CPU the sides take turns in one process, A B C C B A per round, and a ratio
 is the median over rounds. On a GPU (or with --apart) each has a process of its
-own, one at a time: ceilings, torch, robertax, torch again, whose two results
-must agree within 2 %. Needs jax, flax, optax, orbax and numpy; without torch
-and transformers ours is timed alone. The last line is one JSON object.
+own, one at a time: ceilings, torch, robertax, torch again, and the two torch
+results must agree within 2 %. Needs jax, flax, optax, orbax and numpy; without
+torch and transformers only ours is timed. The last line is one JSON object.
 """
 
 import argparse
@@ -30,12 +30,12 @@ from benchmarks.step_case import SIZES, Case
 
 MOST_BUSY = 0.05  # of all cores, by other programs
 MOST_DRIFT = 0.02
-# What of ours is tried on a GPU; the micro-batches are tried besides.
+# Our settings to try on a GPU, besides micro-batches.
 OURS = ({'attention': 'fused'}, {'attention': 'xla'})
 
 
 class Others:
-  """What other programs take of this machine's cores (Linux), from now on."""
+  """Measures how busy other programs keep the cores (Linux), from now on."""
 
   def __init__(self):
     self._begin = self._now()
@@ -47,12 +47,12 @@ class Others:
         fields = [int(x) for x in file.readline().split()[1:9]]
     except OSError:
       return None
-    # idle and iowait are nobody's; steal is another machine's.
+    # idle and iowait are unused; another machine has steal.
     busy = sum(fields) - fields[3] - fields[4]
     return busy / os.sysconf('SC_CLK_TCK'), sum(os.times()[:4]), time.time()
 
   def share(self) -> float | None:
-    """0 to 1; None: cannot be told here."""
+    """The share, from 0 to 1; None: unknown."""
     now = self._now()
     if now is None:
       return None
@@ -61,10 +61,10 @@ class Others:
 
 
 def refuse_if_busy(anyway: bool) -> bool:
-  """Whether others are at work here.
+  """Ends the program if other programs use the cores, unless told to go on.
 
   Raises:
-    SystemExit: they are, and it is not to be timed anyway.
+    SystemExit: the machine is busy.
   """
   others = Others()
   time.sleep(2)
@@ -80,7 +80,7 @@ def refuse_if_busy(anyway: bool) -> bool:
 
 
 def take_turns(sides: dict[str, Any], rounds: int) -> dict[str, list[float]]:
-  """Seconds a step of each side, a number a round: there and back."""
+  """Seconds per step of each side, a number per round, in both orders."""
   prepared = {name: step_worker.warm(side) for name, side in sides.items()}
   found = {name: [] for name in sides}
   for number in range(rounds):
@@ -96,7 +96,7 @@ def take_turns(sides: dict[str, Any], rounds: int) -> dict[str, list[float]]:
 
 
 def beside(case: Case, given) -> dict[str, Any]:
-  """Both sides in this process."""
+  """Measures both sides in this process."""
   from benchmarks import step_ours
   own = json.loads(given.ours)
   found = {'ours': own, **step_ours.device()}
@@ -125,7 +125,7 @@ def beside(case: Case, given) -> dict[str, Any]:
 
 
 def fastest(case: Case) -> dict[str, Any]:
-  """The reference's best setting here: the shortest of three steps of each."""
+  """The reference's best setting here, by the shortest of three steps."""
   from benchmarks import step_torch
   best, least = None, float('inf')
   for setting in step_torch.candidates(on_gpu=False):
@@ -134,7 +134,8 @@ def fastest(case: Case) -> dict[str, Any]:
       prepared = step_worker.warm(side)
       taken = min(step_worker.seconds(side, prepared, 1) for _ in range(3))
     except Exception as e:  # Such as no C++ compiler for torch.compile.
-      print(f'{setting}: not here: {str(e).strip()[:200]}', flush=True)
+      print(f'{setting}: not available here: {str(e).strip()[:200]}',
+            flush=True)
       continue
     finally:
       side = prepared = None
@@ -145,13 +146,13 @@ def fastest(case: Case) -> dict[str, Any]:
 
 
 def apart(case: Case, given) -> dict[str, Any]:
-  """Each side in a process of its own, one at a time."""
+  """Measures each side in a process of its own, one at a time."""
   rows = [int(x) for x in given.micro_batches.split(',')]
   request = {'case': dataclasses.asdict(case), 'steps': given.steps,
              'rounds': given.rounds}
 
   def best_of(module, **runs):
-    """The fastest run of each list, all of them in one process."""
+    """The fastest run of each list; all run in one process."""
     answer = step_worker.ask(module, **request, runs=[
         run for listed in runs.values() for run in listed])
     found = {}
@@ -183,7 +184,7 @@ def apart(case: Case, given) -> dict[str, Any]:
     middle = rows[len(rows) // 2]
     tried = ([json.loads(given.best)] if given.best
              else candidates(found['platform'] == 'gpu'))
-    # The best setting at one size; then the best size of that.
+    # First the best setting at one size, then its best size.
     best = tried[0] if len(tried) == 1 else best_of('step_torch', r2=[
         {'rows': middle, 'settings': setting} for setting in tried])[
             'r2']['settings']
@@ -209,7 +210,7 @@ def apart(case: Case, given) -> dict[str, Any]:
 
 
 def summary(case: Case, found: dict[str, Any]) -> dict[str, Any]:
-  """The JSON line; a side's FLOP are those of its own head."""
+  """The JSON line; a side's FLOP are those of its head."""
   seconds = found['seconds']
   flops = {name: case.flops(masked_head=name != 'r1') / x
            for name, x in seconds.items()}
@@ -237,18 +238,19 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
   parser.add_argument('--dropout', type=float, default=0.1)
   parser.add_argument('--rounds', type=int, default=7)
   parser.add_argument('--steps', type=int, default=10,
-                      help='a round, with --apart')
+                      help='steps per round, with --apart')
   parser.add_argument('--ours', default='{}',
-                      help='our model section, JSON: {"layers_unrolled": 12}')
-  parser.add_argument('--best', help='the setting for R2, JSON: not looked for')
+                      help='our model section as JSON: {"layers_unrolled": 12}')
+  parser.add_argument('--best',
+                      help='the setting for R2 as JSON, instead of a search')
   parser.add_argument('--alone', dest='reference', action='store_false',
                       help='without the reference')
   parser.add_argument('--anyway', action='store_true',
-                      help='on a busy machine too')
+                      help='measure on a busy machine too')
   parser.add_argument('--apart', action=argparse.BooleanOptionalAction,
                       help='a process for each side; default: on a GPU')
   parser.add_argument('--micro_batches', default='16,32,64,96,128',
-                      help='rows tried, with --apart')
+                      help='numbers of rows to try, with --apart')
   parser.add_argument('--ceiling', type=int, default=8192,
                       help='side of the largest product, with --apart')
   parser.add_argument('--drift', type=float, default=MOST_DRIFT)
@@ -268,7 +270,7 @@ def main(words: list[str] | None = None) -> None:
   busy = refuse_if_busy(given.anyway)
   others = Others()
   if given.apart is None:
-    # Asked in a process of its own: this one must not hold the GPU.
+    # This runs in a process of its own, so that this one does not hold the GPU.
     given.apart = step_worker.ask(
         'step_ours', case=dataclasses.asdict(case))['platform'] == 'gpu'
   found = summary(case, (apart if given.apart else beside)(case, given))

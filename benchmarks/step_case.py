@@ -1,6 +1,6 @@
-"""What the two sides of benchmarks.step are given alike: NumPy alone.
+"""The sizes, weights, batches and model FLOP of both sides of benchmarks.step.
 
-Sizes, weights, batches, and the count of model FLOP.
+This file needs NumPy only.
 """
 
 import dataclasses
@@ -14,14 +14,14 @@ FIRST_ID = 5  # behind the special tokens
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A model, a batch and the law of the update.
+  """A model, a batch and an optimizer.
 
   Attributes:
     vocab_size, hidden_size, num_layers, num_heads, mlp_size, max_positions: as
       in robertax.config.ModelConfig.
     rows, tokens: of a batch; every row is full.
     dtype: of activations; weights, moments and the update are float32.
-    dropout: of states and of attention probabilities.
+    dropout: rate for hidden states and attention probabilities.
     learning_rate, b1, b2, eps, weight_decay: AdamW's, on all parameters.
   """
   vocab_size: int = 50265
@@ -42,7 +42,7 @@ class Case:
 
   @property
   def masked(self) -> int:
-    """Masked tokens a row."""
+    """Masked tokens per row."""
     return max(1, int(RATE * self.tokens))
 
   @property
@@ -50,10 +50,10 @@ class Case:
     return self.rows * self.tokens
 
   def flops(self, masked_head: bool = True) -> float:
-    """Of one step, as MFU counts: matrix products, forward and backward.
+    """Counts the FLOP of a step as MFU does: products, forward and backward.
 
     Args:
-      masked_head: the head is run on masked tokens only, else on all.
+      masked_head: whether the head runs on masked tokens only, or on all.
     """
     encoder = self.num_layers * (
         4 * self.hidden_size**2 + 2 * self.hidden_size * self.mlp_size)
@@ -75,7 +75,7 @@ SIZES = {
 def weights(case: Case) -> dict[str, Any]:
   """Random parameters in the layout of robertax.model.create, by seed.
 
-  Every one matters: biases are not 0, nor scales 1.
+  Biases are not 0 and scales not 1, so that every parameter matters.
   """
   random = np.random.default_rng(0)
   n, d, f = case.num_layers, case.hidden_size, case.mlp_size
@@ -110,7 +110,7 @@ def weights(case: Case) -> dict[str, Any]:
 def batch(case: Case, number: int = 0) -> dict[str, np.ndarray]:
   """Random tokens: input_ids [B,T], and positions and targets [B,M].
 
-  Of fewer rows they are the first of the same.
+  Smaller batches have the first rows of larger ones.
   """
   of_ids, of_masks = (np.random.default_rng((number, n)) for n in (1, 2))
   ids = of_ids.integers(FIRST_ID, case.vocab_size, (case.rows, case.tokens))

@@ -1,4 +1,4 @@
-"""robertax's side of benchmarks.step: the train step that a run takes."""
+"""robertax's side of benchmarks.step: the train step of a run."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ NAME = 'robertax'
 
 
 class Ours:
-  """A state, and the compiled step that replaces it.
+  """The state and the compiled step that replaces it.
 
   Attributes:
     case: as given.
@@ -46,11 +46,11 @@ class Ours:
                              1_000)
     self._seed, self._rate = seed_words(0), np.float32(case.learning_rate)
     task = MaskedLM(self._config)
-    # One device: the two sides are compared, not the mesh.
+    # One device, because the sides are compared and not the mesh.
     self._mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     own = weights(case)
     make = step.state_maker(lambda key: own, tx)
-    # float32 is torch's, not TF32, where the two are compared in it.
+    # Like torch, compute true float32, not TF32, in comparisons.
     precise = jax.default_matmul_precision(
         'highest' if case.dtype == 'float32' else None)
     with jax.set_mesh(self._mesh), precise:
@@ -68,7 +68,7 @@ class Ours:
       ).lower(self._state, self._batch, self._seed, self._rate).compile()
 
   def prepare(self, given: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """A batch as a run feeds it, on the device."""
+    """Puts a batch on the device, like a run."""
     whole = given | {
         'segment_ids': np.ones_like(given['input_ids']),
         'mlm_weights': np.ones(given['mlm_targets'].shape, np.float32)}
@@ -77,19 +77,19 @@ class Ours:
         batch_sharding(self._mesh, micro_batches=True))
 
   def step(self, prepared: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """One update; what it gives may not be there yet (`read`)."""
+    """Makes one update; its result may not be ready yet (see `read`)."""
     with jax.set_mesh(self._mesh):
       self._state, sums = self._step(self._state, prepared, self._seed,
                                      self._rate)
     return sums
 
   def read(self, sums: dict[str, jax.Array]) -> float:
-    """Waits; the mean loss of the masked tokens, in nats."""
+    """Waits, and returns the mean loss of masked tokens, in nats."""
     jax.block_until_ready(self._state)
     return float(sums['loss_sum']) / float(sums['weight_sum'])
 
   def logits(self, given: dict[str, np.ndarray]) -> np.ndarray:
-    """float32[B, M, V] at the masked tokens, without dropout."""
+    """Logits float32[B, M, V] at the masked tokens, without dropout."""
     @jax.jit
     def run(params, ids, positions):
       encoder = model.bind(self._config, params)
@@ -102,7 +102,7 @@ class Ours:
 
 
 def device() -> dict[str, Any]:
-  """Its name, the peak that its maker claims (None: not known), versions."""
+  """The device's name, nominal peak (None: unknown) and versions."""
   kind = jax.devices()[0].device_kind
   chip = chips.chip_of(kind)
   return {'device': kind, 'platform': jax.default_backend(),
@@ -110,7 +110,7 @@ def device() -> dict[str, Any]:
 
 
 def ceilings(size: int) -> dict[str, float]:
-  """What the device gives at best here: FLOP/s of products, bytes/s of a copy.
+  """Measures the device's best rates: FLOP/s of products, bytes/s of a copy.
 
   Args:
     size: side of the square product, 8192 on a GPU.

@@ -16,15 +16,13 @@ from benchmarks.step_case import Case, batch, weights  # noqa: F401
 
 BACKENDS = {'flash': 'FLASH_ATTENTION', 'cudnn': 'CUDNN_ATTENTION',
             'efficient': 'EFFICIENT_ATTENTION'}
-# As shipped, R1: Hugging Face's defaults, torch's defaults.
+# As shipped, for R1: the defaults of Hugging Face and torch.
 SHIPPED = {'attention': 'sdpa', 'backend': '', 'head': 'all', 'fused': False,
            'compiled': False}
 
 
 def candidates(on_gpu: bool) -> list[dict[str, Any]]:
-  """Settings among which the best is looked for, R2: each with a head that is
-  run on masked tokens only.
-  """
+  """The settings for R2, each with a head that runs on masked tokens only."""
   attentions = ([('sdpa', backend) for backend in ('', *BACKENDS)] if on_gpu
                 else [('sdpa', ''), ('eager', '')])
   return [{'attention': name, 'backend': backend, 'head': 'masked',
@@ -60,7 +58,7 @@ class Reference:
                   else self._forward)
 
   def prepare(self, given: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    """A batch on the device: rows are full, so there is no attention_mask."""
+    """Puts a batch on the device; full rows need no attention_mask."""
     ids, positions, targets = (
         torch.tensor(given[name], dtype=torch.long)
         for name in ('input_ids', 'mlm_positions', 'mlm_targets'))
@@ -76,7 +74,7 @@ class Reference:
     return functional.cross_entropy(self._head(ids, flat).float(), targets)
 
   def _head(self, ids, flat):
-    """The patch: only masked tokens meet the V-wide product."""
+    """Patches the head: only masked tokens go through the V-wide product."""
     states = self._model.roberta(input_ids=ids)[0]
     return self._model.lm_head(states.flatten(0, 1)[flat])
 
@@ -91,7 +89,7 @@ class Reference:
       yield
 
   def step(self, prepared: dict[str, torch.Tensor]) -> torch.Tensor:
-    """One update; what it gives may not be there yet (`read`)."""
+    """Makes one update; its result may not be ready yet (see `read`)."""
     with self._entered():
       loss = self._loss(**prepared)
       loss.backward()
@@ -100,13 +98,13 @@ class Reference:
     return loss.detach()
 
   def read(self, loss: torch.Tensor) -> float:
-    """Waits; the mean loss of the masked tokens, in nats."""
+    """Waits, and returns the mean loss of masked tokens, in nats."""
     if self._where == 'cuda':
       torch.cuda.synchronize()
     return loss.item()
 
   def logits(self, given: dict[str, np.ndarray]) -> np.ndarray:
-    """float32[B, M, V] at the masked tokens, without dropout."""
+    """Logits float32[B, M, V] at the masked tokens, without dropout."""
     prepared = self.prepare(given)
     self._model.eval()
     with torch.no_grad(), self._entered():
@@ -121,7 +119,7 @@ class Reference:
 
 
 def _model(case, params, attention):
-  """Our weights under their names. Token types are zero and stay so."""
+  """Our weights under their names; token types are and stay zero."""
   with torch.device('meta'):
     model = transformers.RobertaForMaskedLM(transformers.RobertaConfig(
         vocab_size=case.vocab_size, hidden_size=case.hidden_size,
@@ -164,7 +162,7 @@ def _model(case, params, attention):
   norm('lm_head.layer_norm', head['norm'])
   own['lm_head.bias'] = head['bias']
   model = model.to_empty(device='cpu')
-  # What is no parameter was empty too.
+  # Buffers were empty too.
   for module in model.modules():
     if hasattr(module, 'position_ids'):
       module.position_ids.copy_(torch.arange(case.max_positions + 2))
@@ -182,14 +180,14 @@ def _model(case, params, attention):
 
 
 def device() -> dict[str, Any]:
-  """Its name and the versions."""
+  """The device's name and the versions."""
   name = (torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu')
   return {'device': name, 'torch': torch.__version__,
           'transformers': transformers.__version__}
 
 
 def ceilings(size: int) -> dict[str, float]:
-  """As benchmarks.step_ours.ceilings: measured once, there."""
+  """Does nothing: benchmarks.step_ours.ceilings measures them."""
   del size
   return {}
 

@@ -1,8 +1,8 @@
-"""How benchmarks.step runs a side: in this process, or in one of its own.
+"""Runs a side of benchmarks.step, in this process or in one of its own.
 
-A side is made from a Case and settings, and has `prepare(batch)`,
-`step(prepared)`, which need not wait, `read(what step gave)`, which waits and
-gives the loss, and `logits(batch)` without dropout.
+A side is made from a Case and settings. It has `prepare(batch)`,
+`step(prepared)`, which need not wait, `read(result of step)`, which waits and
+returns the loss, and `logits(batch)` without dropout.
 """
 
 from collections.abc import Callable
@@ -21,13 +21,13 @@ from benchmarks.step_case import Case, batch
 
 CHECKED_STEPS, CHECKED_ROWS = 3, 2
 
-# Differences, of logits and of nats.
+# The largest differences, of logits and of losses in nats.
 MOST = {'logits': 1e-4, 'losses': 1e-4, 'rounded': 2e-2, 'dropped': .2}
 
 
 def shortest(function: Callable, wait: Callable, *arguments,
              calls: int = 10, rounds: int = 5) -> float:
-  """Seconds of a call, of the fastest round."""
+  """Seconds per call, in the fastest round."""
   wait(function(*arguments))
   times = []
   for _ in range(rounds):
@@ -40,7 +40,7 @@ def shortest(function: Callable, wait: Callable, *arguments,
 
 
 def seconds(side, prepared, steps: int) -> float:
-  """Of one step, over `steps` of them."""
+  """Seconds per step, over `steps` steps."""
   begin = time.perf_counter()
   for _ in range(steps):
     out = side.step(prepared)
@@ -49,7 +49,7 @@ def seconds(side, prepared, steps: int) -> float:
 
 
 def warm(side) -> Any:
-  """Runs a step, so that nothing is compiled later; the batch, prepared."""
+  """Runs a step, to compile everything; returns the prepared batch."""
   prepared = side.prepare(batch(side.case))
   side.read(side.step(prepared))
   return prepared
@@ -57,13 +57,13 @@ def warm(side) -> Any:
 
 def checked(make: Callable, case: Case, settings: dict[str, Any] | None
             ) -> dict[str, np.ndarray]:
-  """What the two sides must have alike, on the first rows of the batches.
+  """Computes what both sides must have alike, on the first rows of the batches.
 
   Returns:
-    `logits` [B, M, V] of the weights as given and `losses` of CHECKED_STEPS
+    `logits` [B, M, V] of the given weights, and `losses` of CHECKED_STEPS
     updates, each on a batch of its own, both in float32 without dropout;
     `rounded`, the losses in the case's own dtype; `dropped`, the first with the
-    case's dropout too, which is alike in the mean only.
+    case's dropout too, which agrees only on average.
   """
   case = dataclasses.replace(case, rows=min(case.rows, CHECKED_ROWS))
   found = {}
@@ -88,7 +88,7 @@ def checked(make: Callable, case: Case, settings: dict[str, Any] | None
 
 def compare(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]
             ) -> dict[str, float]:
-  """The largest differences; ends the program where they are too large."""
+  """The largest differences; ends the program if they are too large."""
   found = {name: float(np.abs(ours[name] - theirs[name]).max())
            for name in ours}
   for name, off in found.items():
@@ -100,7 +100,7 @@ def compare(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]
 
 def serve(make: Callable, device: Callable, ceilings: Callable,
           request: dict[str, Any]) -> None:
-  """Does what a request asks, and prints the answer as its last line.
+  """Answers a request, and prints the answer as its last line.
 
   Args:
     make: (Case, settings) -> side.
@@ -139,7 +139,7 @@ def ask(module: str, **request) -> dict[str, Any]:
   """Runs a side in a process of its own, alone on the device.
 
   Raises:
-    SystemExit: it failed.
+    SystemExit: the process failed.
   """
   done = subprocess.run(
       [sys.executable, '-m', f'benchmarks.{module}', json.dumps(request)],

@@ -1,8 +1,8 @@
-"""A real training of a tiny model, by its command, watched from outside.
+"""Trains a tiny model with the real command, and watches it from outside.
 
-What benchmarks.chaos and benchmarks.soak share: text made up from a seed,
-records and compiled programs kept for the next start, and the processes of a
-run with what they say.
+benchmarks.chaos and benchmarks.soak share this: text made from a seed, records
+and compiled programs for the next start, and a run's processes and their
+output.
 """
 
 import json
@@ -17,17 +17,17 @@ import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-# A process of a run of several, that knows it is one.
+# A process of a run of several.
 PORT_HOST = '127.0.0.1'
 
 
 def write_text(path: pathlib.Path, documents: int = 300, seed: int = 0):
-  """JSON lines of made-up sentences: a word is likely to follow few others.
+  """Writes JSON lines of made-up sentences, in which few words follow a word.
 
   Args:
-    path: where.
-    documents: how many, of about 90 words.
-    seed: the same gives the same.
+    path: the file.
+    documents: number of documents, of about 90 words each.
+    seed: equal seeds give equal text.
   """
   draw = random.Random(seed)
   syllables = [a + b for a in 'bdfgklmnprstv' for b in 'aeiou']
@@ -47,10 +47,10 @@ def write_text(path: pathlib.Path, documents: int = 300, seed: int = 0):
 
 
 def flags(folder: pathlib.Path, **values) -> list[str]:
-  """Flags of main for a tiny model on the text of a folder.
+  """Gives flags of main for a tiny model on the text of a folder.
 
   Args:
-    folder: holds what runs share: text, records, compiled programs.
+    folder: folder that runs share: text, records, compiled programs.
     **values: more keys, with `__` for the dot, such as train__steps=100.
   """
   folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def flags(folder: pathlib.Path, **values) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-  """Of a run: one CPU device a process, and even short compiling is kept."""
+  """A run's environment: one CPU device per process, all programs cached."""
   return os.environ | {
       'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '', 'PYTHONUNBUFFERED': '1',
       'TF_CPP_MIN_LOG_LEVEL': '2', 'PYTHONPATH': str(ROOT),
@@ -80,7 +80,7 @@ def environment() -> dict[str, str]:
 
 
 def last_step(workdir: pathlib.Path) -> int:
-  """Of the last whole line of metrics.jsonl; -1: there is none."""
+  """The step of the last whole line of metrics.jsonl; -1: there is none."""
   try:
     with open(workdir / 'metrics.jsonl', 'rb') as f:
       f.seek(max(0, f.seek(0, os.SEEK_END) - 8192))
@@ -91,21 +91,21 @@ def last_step(workdir: pathlib.Path) -> int:
 
 
 class Running:
-  """One start of a run: its processes, and what they have said.
+  """One start of a run: its processes and their output.
 
   Attributes:
-    workers: the processes, in their order.
-    codes: exit codes, once `wait` or `kill` has been called.
+    workers: the processes, in order.
+    codes: exit codes, after `wait` or `kill`.
   """
 
   def __init__(self, arguments: list[str], workdir: pathlib.Path,
                processes: int = 1):
-    """Starts it.
+    """Starts the processes.
 
     Args:
       arguments: flags of main.
       workdir: W.
-      processes: of the run.
+      processes: number of processes.
     """
     self.codes: list[int | None] = []
     self._said: list[str] = []
@@ -123,7 +123,7 @@ class Running:
         cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         errors='replace') for i in range(processes)]
-    # Read, so that no pipe is ever full; and a disk that is has no part in it.
+    # The output is read, so no pipe is ever full, and needs no disk space.
     self._readers = [threading.Thread(
         target=self._listen, args=(worker,), daemon=True)
                      for worker in self.workers]
@@ -137,24 +137,24 @@ class Running:
         self._more.notify_all()
 
   def said(self, *words: str) -> int:
-    """How many lines have one of the words in them."""
+    """The number of lines that contain one of the words."""
     return sum(any(word in line for word in words) for line in self.lines())
 
   def lines(self) -> list[str]:
-    """All that was said so far."""
+    """The output so far."""
     with self._more:
       return list(self._said)
 
   def alive(self) -> bool:
-    """Whether none has ended."""
+    """Whether all processes are alive."""
     return all(worker.poll() is None for worker in self.workers)
 
   def until(self, happened, seconds: float) -> bool:
-    """Waits until happened() or one of them has ended.
+    """Waits until happened() is true, or a process has ended.
 
     Args:
-      happened: a function that is true or false.
-      seconds: at most.
+      happened: the condition.
+      seconds: time limit.
 
     Returns:
       Whether it happened.
@@ -167,7 +167,7 @@ class Running:
     return True
 
   def signal(self, number: int, *which: int):
-    """Sends it to those processes, by default to all of them."""
+    """Sends a signal to these processes, by default to all."""
     for i in which or range(len(self.workers)):
       try:
         self.workers[i].send_signal(number)
@@ -175,11 +175,11 @@ class Running:
         pass
 
   def wait(self, seconds: float, which: tuple[int, ...] = ()) -> bool:
-    """Waits for their end.
+    """Waits until the processes end.
 
     Args:
-      seconds: at most.
-      which: of them; by default all.
+      seconds: time limit.
+      which: the processes, by default all.
 
     Returns:
       Whether they have ended.
@@ -193,13 +193,13 @@ class Running:
     return True
 
   def kill(self):
-    """Ends whoever is left, stopped ones too, and collects exit codes."""
+    """Kills all remaining processes, and collects exit codes."""
     left = [worker.poll() is None for worker in self.workers]
     self.signal(signal.SIGKILL)
     for worker, reader in zip(self.workers, self._readers):
       worker.wait()
       reader.join(10)
       worker.stdout.close()
-    # None: it was ended here, and said nothing by that.
+    # None: it was killed here, so its code means nothing.
     self.codes = [None if was else worker.returncode
                   for was, worker in zip(left, self.workers)]

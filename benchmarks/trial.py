@@ -1,4 +1,4 @@
-"""One run under faults: benchmarks.chaos compares it when it is at its end."""
+"""One run under faults, which benchmarks.chaos compares at its end."""
 
 import time
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 from benchmarks import faults
 from benchmarks.training import Running, last_step
 
-# With which a scheduler starts a run again though nobody did anything to it:
-# a busy machine can make a process look dead.
+# Codes after which a scheduler restarts a run, although no fault happened: a
+# busy machine can make a process look dead.
 BEGIN_AGAIN = {faults.GONE, 76, faults.ABORTED}
 
 
 class Fatal(Exception):
-  """The run did what it must not."""
+  """The run broke a promise."""
 
 
 class Trial:
@@ -20,16 +20,16 @@ class Trial:
 
   Attributes:
     records: a dict for each fault.
-    unprovoked: ends that nobody caused.
+    unprovoked: number of ends without a fault.
   """
 
   def __init__(self, scene: faults.Scene, end: float, processes: int):
-    """Nothing is started yet.
+    """Prepares a trial; nothing is started yet.
 
     Args:
       scene: with an empty workdir.
-      end: on time.monotonic: from there on it is left alone.
-      processes: of the run.
+      end: time by time.monotonic after which the run is left alone.
+      processes: number of processes.
     """
     self._scene, self._end, self._processes = scene, end, processes
     self.records: list[dict[str, Any]] = []
@@ -38,10 +38,10 @@ class Trial:
     self._live, self._resting = [], []
 
   def go(self):
-    """To the end of the run.
+    """Runs until the end.
 
     Raises:
-      Fatal: with what was said.
+      Fatal: the run failed, with its output.
     """
     scene, reached, newest = self._scene, None, 0
     while True:
@@ -68,9 +68,9 @@ class Trial:
       self._rest()
 
   def _resumed(self, running) -> int | None:
-    """The step that it goes on from; None: it ended before it said so."""
+    """The step from which it resumes; None: it ended before it said so."""
     running.until(lambda: running.said('M parameters, '), 300)
-    # That line comes behind the other, if it comes.
+    # That line comes after the other, if at all.
     running.until(lambda: running.said('resuming at step '), 0.3)
     if not running.said('M parameters, '):
       return None
@@ -78,18 +78,18 @@ class Trial:
                  if line.startswith('resuming at step ')), 0)
 
   def _lost(self, running) -> int:
-    """Lines of steps that were taken and could not be written."""
+    """The number of logged lines that could not be written."""
     for line in running.lines():
       if 'lines could not be written, and are lost' in line:
         return int(line.split('the last ')[1].split()[0])
     return 0
 
   def _trouble(self, running: Running):
-    """Faults, until one of them ends it; the exit codes that are right."""
+    """Causes faults until one ends the run; returns the right exit codes."""
     scene = self._scene
     while True:
       at = last_step(scene.workdir)
-      # Behind it there is no more to lose, so that it may be any moment.
+      # After the last save nothing can be lost, so any moment will do.
       target = at + scene.draw.randint(1, 3 * scene.every)
       running.until(lambda target=target: last_step(scene.workdir) >= target,
                     300)
@@ -112,14 +112,14 @@ class Trial:
       if codes is not None:
         return codes
       if not running.alive():
-        # A run that came to its end meanwhile has survived it too.
+        # A run that has finished meanwhile has survived it too.
         running.wait(faults.PATIENCE)
         return (None if not any(worker.returncode
                                 for worker in running.workers)
                 else frozenset())
 
   def _judge(self, running, codes):
-    """Raises Fatal where it ended as it must not."""
+    """Raises Fatal if the run ended with a wrong code."""
     ended = {code for code in running.codes if code is not None}
     if codes and ended <= codes | {0}:
       return
@@ -130,7 +130,7 @@ class Trial:
                 f'{sorted(codes or {0})}:\n' + '\n'.join(running.lines()))
 
   def _rest(self):
-    """Perhaps a fault between two starts."""
+    """Causes a fault between two starts, sometimes."""
     scene = self._scene
     while scene.draw.random() < 0.5 and time.monotonic() < self._end:
       name, function = self._draw(self._resting, faults.RESTING)
@@ -148,7 +148,7 @@ class Trial:
       self._damaged |= name in faults.DAMAGE
 
   def _account(self, reached, newest, resumed):
-    """Says which fault cost which steps."""
+    """Records which steps a fault cost."""
     ended = next((r for r in reversed(self.records)
                   if r['kind'] not in faults.RESTING), None)
     damage = next((r for r in reversed(self.records)
@@ -163,7 +163,7 @@ class Trial:
                   f'the run went on from step {resumed}')
 
   def _draw(self, deck, kinds):
-    """All kinds equally often, in any order."""
+    """Draws all kinds equally often, in random order."""
     if not deck:
       deck.extend(kinds)
       self._scene.draw.shuffle(deck)

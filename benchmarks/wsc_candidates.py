@@ -1,12 +1,12 @@
-"""How many of WSC's phrases a chunker finds:
+"""Measures how many of WSC's phrases a chunker finds.
 
   python -m benchmarks.wsc_candidates --data=WSC [--chunker=rules|spacy]
 
-For each split of SuperGLUE's WSC: the share of the queries (span1_text) that
-are among the noun phrases of their sentence, of all rows and of the positive
-ones; the same without determiners; and how many candidates a row has beside its
-query. The rules were written looking at train only. The last line is one JSON
-object.
+For each split of SuperGLUE's WSC it prints the share of the queries
+(span1_text) that are among the noun phrases of their sentence, for all rows and
+for the positive ones; the same without determiners; and the number of
+candidates per row besides its query. The rules were written with only train in
+view. The last line is one JSON object.
 """
 
 import argparse
@@ -20,17 +20,17 @@ from robertax.tasks.wsc import CHUNKERS, find_candidates
 
 
 def bare(phrase: str) -> str:
-  """Lower case, without a determiner."""
+  """Removes a determiner, and makes text lower case."""
   words = phrase.lower().split()
   return ' '.join(words[len(words) > 1 and words[0] in DETERMINERS:])
 
 
 def measure(folder: str, split: str, chunker: str) -> dict[str, float]:
-  """Shares in percent, and means.
+  """Computes shares in percent, and means.
 
   Args:
-    folder: of WSC.
-    split: of pronouns.SPLITS.
+    folder: WSC's folder.
+    split: one of pronouns.SPLITS.
     chunker: a row of CHUNKERS.
   """
   rows = wsc.read_sentences(folder, split).sentences

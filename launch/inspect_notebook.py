@@ -1,8 +1,8 @@
-"""What inspect.ipynb shows: the code of its cells that needs more than a line.
+"""The functions that the cells of inspect.ipynb call.
 
-Learning curves, the attention of a text, a cloze test, corpora and their most
-frequent tokens, neighbours in the embedding table, and how parameters are
-sharded over a mesh.
+They show learning curves, the attention of a text, a cloze test, corpora and
+their most frequent tokens, neighbours in the embedding table, and the sharding
+of parameters over a mesh.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,26 +22,21 @@ from robertax.data.source import open_source
 from robertax.errors import InputError
 from robertax.inspection import page, run_log
 from robertax.inspection.batches import Marker
-from robertax.inspection.model import (
-    MASK,
-    Model,
-    masked_text,
-    target_id,
-)
+from robertax.inspection.model import MASK, Model, masked_text, target_id
 from robertax.inspection.network import row_batches, with_ends
 from robertax.inspection.page import Table
 from robertax.parallel.mesh import BATCH_AXES, param_shardings
 from robertax.train import workdir
 
 COUNTED = 16_384  # Rows of a corpus whose tokens are counted.
-# Parameters in a picture of a mesh: one of each kind of sharding.
+# The parameters in a picture of a mesh, one of each kind of sharding.
 SHOWN = ('embeddings/tokens', 'layers/attention/query/kernel',
          'layers/attention/output/kernel', 'layers/mlp_in/kernel',
          'layers/mlp_out/kernel', 'layers/mlp_norm/scale')
 
 
 class Curves:
-  """Figures to be looked at: a notebook shows them, `figures` are HTML."""
+  """Figures that a notebook shows, as HTML."""
 
   def __init__(self, figures: Sequence[str]):
     self.figures = tuple(filter(None, figures))
@@ -53,12 +48,12 @@ class Curves:
 
 
 def learning_curves(*workdirs: str) -> Curves:
-  """What runs have logged; several are laid over each other.
+  """Draws the metrics of runs, with several runs in one figure.
 
   >>> learning_curves('runs/a', 'runs/b')
 
   Raises:
-    InputError: one is no workdir with logged steps.
+    InputError: a path is not a workdir with logged steps.
   """
   runs = [run_log.read_run(path) for path in workdirs]
   return Curves(run_log.run_figures(runs[0]) if len(runs) == 1 else
@@ -67,18 +62,18 @@ def learning_curves(*workdirs: str) -> Curves:
 
 @dataclasses.dataclass(frozen=True)
 class AttentionMap:
-  """Attention of one text; a notebook shows all layers and heads.
+  """The attention of one text; a notebook shows all layers and heads.
 
   Attributes:
     tokens: the text's T tokens, <s> and </s> included.
-    probabilities: float32[N, H, T, T]: [n, h, t] are the weights of head h of
-      layer n by which token t attends to each token; they sum to 1.
+    probabilities: float32[N, H, T, T]: [n, h, t] are the weights with which
+      token t attends to each token in head h of layer n; they sum to 1.
   """
   tokens: list[str]
   probabilities: np.ndarray
 
   def picture(self, layer: int, head: int) -> page.Picture:
-    """One head, with its tokens; negative numbers count from the last.
+    """Draws one head with its tokens; negative numbers count from the last.
 
     Raises:
       InputError: there is no such layer or head.
@@ -102,7 +97,7 @@ class AttentionMap:
     return page.Picture(figure)
 
   def overview(self) -> page.Picture:
-    """All heads as small maps: a row a layer, a column a head."""
+    """Draws all heads as small maps: a row per layer, a column per head."""
     layers, heads = self.probabilities.shape[:2]
     figure = page.blank_figure(min(1.25 * heads + .8, 16),
                                min(1.25 * layers + .8, 24))
@@ -125,17 +120,17 @@ class AttentionMap:
 
 
 def attention(model: Model, text: str) -> AttentionMap:
-  """The attention of every layer and head for one text.
+  """Computes the attention of every layer and head for one text.
 
-  The kernels never hold these numbers: they are computed again here from each
-  layer's input, as `kernels.attention.xla` defines them.
+  The kernels never store these numbers, so they are recomputed here from each
+  layer's input, as in `kernels.attention.xla`.
 
   Args:
     model: from `robertax.load`.
-    text: may have masks.
+    text: the text, which may have masks.
 
   Raises:
-    InputError: more tokens than the model has positions.
+    InputError: the text has more tokens than the model has positions.
   """
   tok = model.tokenizer
   for name in tok.mask_texts:
@@ -163,17 +158,17 @@ def attention(model: Model, text: str) -> AttentionMap:
 
 
 def cloze(model: Model, questions: Iterable[tuple[str, str]]) -> Table:
-  """How likely the right word is, and its rank in the vocabulary.
+  """Gives the right words' probabilities, and their ranks in the vocabulary.
 
   >>> cloze(model, [('The capital of <mask> is Paris.', 'France')])
 
   Args:
     model: from `robertax.load`.
-    questions: (text with one mask, the word). A word that is not one token of
-      this model has no rank: it cannot be guessed, and is not counted.
+    questions: (text with one mask, the word). A word of several tokens cannot
+      be guessed; it has no rank and is not counted.
 
   Raises:
-    InputError: a text without exactly one mask, or too long.
+    InputError: a text is too long, or does not have exactly one mask.
   """
   tok, rows, ranks = model.tokenizer, [], []
   for text, word in questions:
@@ -208,28 +203,29 @@ def cloze(model: Model, questions: Iterable[tuple[str, str]]) -> Table:
 
 class CorpusView(NamedTuple):
   """Tables of a run's corpora."""
-  sizes: Table  # A row a corpus: documents, sentences, rows, tokens, padding.
-  examples: Table  # Of the eval split, as the tokenizer decodes them.
-  tokens: Table  # The most frequent ones of each corpus.
+  sizes: Table  # Documents, sentences, rows, tokens and padding per corpus.
+  examples: Table  # Decoded examples of the eval split.
+  tokens: Table  # The most frequent tokens of each corpus.
 
 
 def corpora(path: str, examples: int = 3, top_k: int = 20) -> CorpusView:
-  """What a run reads; records that are missing are prepared first.
+  """Shows the corpora of a run, after preparing missing records.
 
   Args:
     path: the workdir.
-    examples: rows of each corpus's eval split, spread evenly.
-    top_k: tokens of each corpus.
+    examples: number of examples from each corpus's eval split, evenly spread.
+    top_k: number of tokens of each corpus.
 
   Raises:
-    InputError: no workdir, one of a task without corpora, or its text is gone.
+    InputError: the path is not a workdir, its task has no corpora, or its text
+      is gone.
   """
   config = workdir.read_config(path)
   if config is None:
     raise InputError(f'{path!r} is not a workdir of robertax: it has no '
                      'config.json.')
   if config.task != 'pretrain':
-    raise InputError(f'{path!r} is of task {config.task!r}: only pretraining '
+    raise InputError(f'{path!r} has task {config.task!r}: only pretraining '
                      'reads corpora.')
   prepared = corpus.prepare(config.data, config.tokenizer,
                             vocab_size=config.model.vocab_size)
@@ -263,18 +259,18 @@ def corpora(path: str, examples: int = 3, top_k: int = 20) -> CorpusView:
 
 
 def nearest(model: Model, words: str | Sequence[str], top_k: int = 8) -> Table:
-  """The tokens nearest to words, by the cosine of their embeddings.
+  """Finds the tokens nearest to words, by the cosine of their embeddings.
 
   Special tokens are left out.
 
   Args:
     model: from `robertax.load`.
-    words: one or several, each as it stands behind a space; the table says
-      which are no single token of this model.
-    top_k: how many of each.
+    words: one word or several, each tokenized as after a space; the table says
+      which have several tokens.
+    top_k: number of tokens per word.
 
   Raises:
-    InputError: top_k is not from 1 to the size of the vocabulary.
+    InputError: top_k is not from 1 to the size of the vocabulary - 1.
   """
   tok = model.tokenizer
   if not 1 <= top_k < model.config.vocab_size:
@@ -301,30 +297,30 @@ def nearest(model: Model, words: str | Sequence[str], top_k: int = 8) -> Table:
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-  """How one array is sharded over a mesh."""
+  """The sharding of one array over a mesh."""
   path: str  # Such as 'embeddings/tokens'.
-  shape: tuple[int, ...]  # Of the whole array.
-  axes: tuple[tuple[str, ...], ...]  # Of each dim, the mesh axes that cut it.
+  shape: tuple[int, ...]  # The shape of the whole array.
+  axes: tuple[tuple[str, ...], ...]  # The mesh axes that split each dim.
   mesh: dict[str, int]  # {'data': 1, 'fsdp': 16, 'model': 16}.
 
   @property
   def split(self) -> tuple[int, ...]:
-    """Parts along each dim."""
+    """The number of parts along each dim."""
     return tuple(math.prod(self.mesh[a] for a in axes) for axes in self.axes)
 
   @property
   def part(self) -> tuple[int, ...]:
-    """Shape of what one device holds."""
+    """The shape of one device's part."""
     return tuple(n // k for n, k in zip(self.shape, self.split))
 
   @property
   def parts(self) -> int:
-    """Different parts."""
+    """The number of different parts."""
     return math.prod(self.split)
 
   @property
   def copies(self) -> int:
-    """Devices that hold the same part."""
+    """The number of devices that hold the same part."""
     return math.prod(self.mesh.values()) // self.parts
 
   def places(self) -> np.ndarray:
@@ -347,14 +343,14 @@ class Placement:
 
 def placements(config: ModelConfig, data: int = 1, fsdp: int = 1,
                model: int = 1) -> list[Placement]:
-  """The placements of all parameters, vocabulary padded as it is in a run.
+  """The placements of all parameters, with the vocabulary padded as in a run.
 
   Args:
-    config: with vocab_size filled in.
+    config: the `model` section, with vocab_size filled in.
     data, fsdp, model: devices along each axis of the mesh.
 
   Raises:
-    InputError: names a parameter that these numbers do not divide.
+    InputError: these numbers do not divide a parameter, which it names.
   """
   mesh = AbstractMesh((data, fsdp, model), AXES)
   shapes = jax.eval_shape(lambda: modelling.pad_vocabulary(
@@ -371,14 +367,14 @@ def placements(config: ModelConfig, data: int = 1, fsdp: int = 1,
 
 def placement_table(config: ModelConfig, data: int = 1, fsdp: int = 1,
                     model: int = 1) -> Table:
-  """All parameters with shape, part and MiB in float32; see `placements`."""
+  """Lists all parameters with shape, part and float32 MiB; see `placements`."""
   found = placements(config, data, fsdp, model)
   rows = [(p.path, list(p.shape), _sharding_text(p), list(p.part), p.copies,
            f'{4 * math.prod(p.part) / 2**20:,.3f}') for p in found]
   whole = sum(math.prod(p.shape) for p in found)
   each = sum(math.prod(p.part) for p in found)
   return Table(
-      ('parameter', 'shape', 'shared out along', 'part', 'copies', 'MiB'),
+      ('parameter', 'shape', 'split along', 'part', 'copies', 'MiB'),
       rows,
       f'{whole / 1e6:,.1f}M parameters, {4 * whole / 2**20:,.1f} MiB; on each '
       f'of {data * fsdp * model} devices {4 * each / 2**20:,.1f} MiB. Adam '
@@ -388,15 +384,15 @@ def placement_table(config: ModelConfig, data: int = 1, fsdp: int = 1,
 def placement_picture(config: ModelConfig, data: int = 1, fsdp: int = 1,
                       model: int = 1,
                       paths: Sequence[str] = SHOWN) -> page.Picture:
-  """The mesh as a grid of devices, once for each array.
+  """Draws the mesh as a grid of devices, once for each array.
 
-  Devices of one colour hold the same part. The grid is the mesh as it is named
-  in a config, not how the chips are wired: rows are data and fsdp, columns are
-  model; without a model axis rows are data, columns fsdp.
+  Devices with the same colour hold the same part. The grid follows the config's
+  mesh, not the wiring of the chips: rows are data and fsdp, columns are model;
+  without a model axis rows are data and columns fsdp.
 
   Args:
     config, data, fsdp, model: as for `placements`.
-    paths: parameters that are drawn; a batch comes last.
+    paths: parameters to draw; a batch comes last.
   """
   found = {p.path: p for p in placements(config, data, fsdp, model)}
   drawn = [found[path] for path in paths if path in found]
@@ -431,7 +427,7 @@ def placement_picture(config: ModelConfig, data: int = 1, fsdp: int = 1,
 def _placement_colours(placement: Placement) -> np.ndarray:
   """float[data, fsdp, model, 3]: each part has its own colour.
 
-  The first dim that is cut says the hue, the others how pale it is.
+  The first dim that is split gives the hue, the others make it paler.
   """
   from matplotlib import colormaps
   first, paler = np.zeros((2, *placement.numbers().shape))

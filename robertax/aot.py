@@ -1,13 +1,12 @@
-"""Compiles a config's train step for devices that are not here.
+"""Compiles a config's train step for devices that this machine lacks.
 
   python -m robertax.aot --config=configs/roberta_large.py \
       --topology=v5e:16x16
 
-prints what the compiler says: memory, collectives, time, and ends in one JSON
-line. `2xv5e:16x16` are two slices, `cuda:h200:1x1x8` GPUs (slices x hosts x
-GPUs of a host; memory only). --search tries remat policies and micro-batches,
-says which fit, and finds the largest micro-batch. Nothing runs: all of it is a
-static estimate.
+prints the compiler's estimates of memory, collectives and time, and last one
+JSON line. Nothing runs. `2xv5e:16x16` means two slices, `cuda:h200:1x1x8` GPUs
+(slices x hosts x GPUs per host; memory only). --search tries remat policies and
+micro-batches, prints which fit, and finds the largest micro-batch.
 """
 
 import dataclasses
@@ -25,24 +24,23 @@ _TOPOLOGY = flags.DEFINE_string(
     'topology', None, 'Chip and slice, such as v5e:16x16, 2xv5e:16x16 '
     'or cuda:h200:1x1x8.')
 _SEARCH = flags.DEFINE_bool(
-    'search', False, 'Try remat policies and micro-batches; the fastest that '
-    'fits is the one reported, with the largest micro-batch.')
-_TOP = flags.DEFINE_integer('top', 8, 'Dearest operations to print.')
+    'search', False, 'Try remat policies and micro-batches; report the fastest '
+    'that fits, and the largest micro-batch.')
+_TOP = flags.DEFINE_integer('top', 8, 'Costliest operations to print.')
 _EXAMPLE = ('python -m robertax.aot --config=configs/roberta_large.py '
             '--topology=v5e:16x16')
 
 
 def main(argv):
-  """Exit code 0: it fits; 1: it does not; 2: wrong input."""
+  """Exits with 0 (it fits), 1 (it does not) or 2 (wrong input)."""
   del argv
   values = given(_CONFIG, _EXAMPLE)
   if not _TOPOLOGY.value:
     raise InputError(f'--topology=CHIP:SHAPE is needed, such as: {_EXAMPLE}')
-  # No device of this machine is asked for, nor waited for.
+  # JAX need not look for an accelerator, nor wait for one.
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   from robertax.config import parse
   from robertax.studies import estimate
-
   parsed = parse(values)
   largest = None
   if _SEARCH.value:

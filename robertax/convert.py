@@ -1,4 +1,4 @@
-"""robertax <-> Hugging Face, and fairseq -> robertax.
+"""Converts models from and to Hugging Face, and from fairseq.
 
   python -m robertax.convert --source=runs/mine --target=hf:exported --verify
   python -m robertax.convert --source=hf:roberta-base --target=runs/base
@@ -6,8 +6,8 @@
 --source: a workdir, hf:FOLDER (safetensors, whole or in parts, or .bin) or
 fairseq:FILE (a model.pt with dict.txt, encoder.json and vocab.bpe beside it).
 --target: hf:FOLDER, for AutoModelForMaskedLM, AutoTokenizer and pipeline, or a
-workdir, for robertax.load and init_from. --verify compares the logits of both
-on real sentences first, and writes nothing where they differ.
+workdir, for robertax.load and init_from. --verify first compares the logits of
+both models on real sentences, and writes nothing if they differ.
 """
 
 from absl import flags
@@ -16,24 +16,23 @@ from robertax.errors import InputError
 from robertax.flags import run
 
 _SOURCE = flags.DEFINE_string('source', '', 'A workdir, hf:DIR, fairseq:FILE.')
-_TARGET = flags.DEFINE_string('target', '', 'hf:DIR or a workdir, not there.')
+_TARGET = flags.DEFINE_string('target', '', 'hf:DIR or a workdir to create.')
 _VERIFY = flags.DEFINE_bool('verify', False, 'Compare logits, then write.')
 _POSITIONS = flags.DEFINE_integer(
-    'max_positions', 0, 'Make the position table that long, by copies.')
+    'max_positions', 0, 'Extend the position table to this length, by copies.')
 _TOKENS = flags.DEFINE_string(
-    'add_tokens', '', 'A file with a new token a line.')
+    'add_tokens', '', 'A file with one new token per line.')
 
 
 def main(argv):
-  """Exit code 0: written; 2: wrong input, or logits that differ."""
+  """Exits with 0 (written) or 2 (wrong input, or logits that differ)."""
   del argv
   for flag in (_SOURCE, _TARGET):
     if not flag.value:
       raise InputError(f'--{flag.name} is needed, such as: python -m '
                        'robertax.convert --source=runs/quickstart '
                        '--target=hf:exported --verify')
-  # Imported here: a wrong flag is answered at once, without loading JAX.
-  from robertax.inspection import conversion
+  from robertax.inspection import conversion  # Not before: it loads JAX.
   for line in conversion.convert(_SOURCE.value, _TARGET.value, _VERIFY.value,
                                  _POSITIONS.value, _TOKENS.value):
     print(line)

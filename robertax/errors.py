@@ -1,9 +1,9 @@
-"""Errors for people, and the doors that turn them into one line.
+"""Errors for people, which the doors print as one line.
 
-Floor 0, beside no room: every room may raise an `InputError`.
+Floor 0, beside the rooms: every room may raise an `InputError`.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 import contextlib
 import difflib
 import errno
@@ -14,36 +14,34 @@ import sys
 
 from robertax.progress import say
 
-INTERRUPTED = ('robertax: interrupted; the same command goes on from what is '
+INTERRUPTED = ('robertax: interrupted; the same command resumes from what is '
                'finished.')
-# Exit codes of robertax.main, beside 0 and 128 + n. A scheduler starts a run
-# again after any code but 0 and these two:
-WRONG_INPUT, DIVERGED = 2, 3  # Another start would end in the same way.
+# Exit codes of robertax.main, besides 0 and 128 + n. A scheduler restarts a run
+# after any code but 0, 2 and 3, after which a restart would end the same way.
+WRONG_INPUT, DIVERGED = 2, 3
 PEER_GONE = 75  # Another process of the run is gone (sysexits' EX_TEMPFAIL).
-STALLED = 76  # Nothing went on for train.watchdog_seconds.
-MANY = 30  # Known names: a longer list hides the one that was meant.
+STALLED = 76  # The run made no progress for train.watchdog_seconds.
+MANY = 30  # A longer list of names would hide the one that was meant.
 
 
 class InputError(ValueError):
-  """Something a person gave is wrong; it ends a command with `exit_code`.
+  """The user's input is wrong, and the command ends with `exit_code`.
 
-  The message names the file, line or key, what was found there, and what would
-  do. It is printed without a traceback.
+  The message, printed without a traceback, names the file, line or key, what
+  was found there, and what would be right.
   """
 
   exit_code = WRONG_INPUT
 
 
 class Diverged(InputError):
-  """A loss or a gradient is not finite, or far from those before it.
+  """A loss or gradient is not finite, or far from earlier ones.
 
-  Attributes:
-    step: the bad update, the first is 1.
-    agreed: all processes raise it, because they see the same numbers.
+  The first `step` is 1.
   """
 
   exit_code = DIVERGED
-  agreed = True
+  agreed = True  # All processes raise it, because they see the same numbers.
 
   def __init__(self, message: str, step: int):
     super().__init__(message)
@@ -51,26 +49,25 @@ class Diverged(InputError):
 
 
 class TakenOver(InputError):
-  """Another run has the workdir now, and this one must not write any more."""
+  """Another run has taken the workdir; this run must not write any more."""
 
 
 @contextlib.contextmanager
 def writing(path):
-  """Names `path`, which the body writes, in the operating system's errors.
+  """Explains the operating system's errors in a body that writes `path`.
 
   Raises:
-    InputError: full disk, no permission, read-only or vanished folder. Any
-      other error, and one of another file, passes through unchanged.
+    InputError: the disk is full, the folder is read-only or gone, or there is
+      no permission. Other errors, and those of other files, pass unchanged.
   """
+  again = ('free some space, or choose another place, and run the same command '
+           'again')
+  denied = ('no permission to write there: choose another place, or change its '
+            'permissions')
   path, advice = os.fspath(path), {
-      errno.ENOSPC: 'the disk is full: free some space, or choose another '
-                    'place, and run the same command again',
-      errno.EDQUOT: 'the disk quota is used up: free some space, or choose '
-                    'another place, and run the same command again',
-      errno.EACCES: 'no permission to write there: choose another place, or '
-                    'change its permissions',
-      errno.EPERM: 'no permission to write there: choose another place, or '
-                   'change its permissions',
+      errno.ENOSPC: f'the disk is full: {again}',
+      errno.EDQUOT: f'the disk quota is used up: {again}',
+      errno.EACCES: denied, errno.EPERM: denied,
       errno.EROFS: 'the file system is read-only: choose another place',
       errno.ENOTDIR: 'a part of this path is a file, not a folder',
       errno.EEXIST: 'a file of that name is in the way of a folder',
@@ -85,28 +82,28 @@ def writing(path):
   except InputError:
     raise
   except Exception as e:
-    code = next((code for code in map(
-        functools.partial(_failed_write, path, advice), _causes(e)) if code),
-        None)
-    if code is None:
-      raise
-    raise InputError(f'cannot write {path}: {advice[code]}') from e
+    cause = e
+    while cause is not None:
+      if code := _failed_write(path, advice, cause):
+        raise InputError(f'cannot write {path}: {advice[code]}') from e
+      cause = cause.__cause__
+    raise
 
 
-# What no reading ends with. An error of writing to an open file has no name.
+# Errors that only writing raises. In an open file, they do not name the file.
 _WRITES_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 def _failed_write(path: str, codes: Iterable[int], error: BaseException
                   ) -> int | None:
-  """The code of an error that says that `path` cannot be written."""
+  """The code of an error, if it means that `path` cannot be written."""
   if isinstance(error, OSError):
     names = [os.fsdecode(name) for name in (error.filename, error.filename2)
              if isinstance(name, (str, bytes, os.PathLike))]
     ours = (any(_is_of(path, name) for name in names) if names
             else error.errno in _WRITES_ONLY)
     return error.errno if ours and error.errno in codes else None
-  # Libraries in C++ pass on the system's words, not its number.
+  # C++ libraries pass on the system's message without its number.
   words = str(error)
   named = any(re.search(rf'{re.escape(place)}(?!\w)', words) for place in (
       _real(path), os.path.abspath(path), path) if '/' in place)
@@ -115,8 +112,7 @@ def _failed_write(path: str, codes: Iterable[int], error: BaseException
 
 
 def _is_of(path: str, name: str) -> bool:
-  """Whether a file is `path`, in it, above it, or what will be renamed to it.
-  """
+  """Whether a file is `path`, in it, above it, or to be renamed to it."""
   path, name = _real(path), _real(name)
   return name.startswith((f'{path}/', f'{path}.')) or f'{path}/'.startswith(
       f'{name.rstrip("/")}/')
@@ -126,20 +122,14 @@ def _real(path: str) -> str:
   return path.rstrip('/') if '://' in path else os.path.realpath(path)
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-  while error is not None:
-    yield error
-    error = error.__cause__
-
-
 def first_line(error: BaseException) -> str:
-  """The first line of an error's message; its repr where it has none."""
+  """The first line of an error's message, or its repr if it has none."""
   return (str(error).strip().splitlines() or [repr(error)])[0]
 
 
 @contextlib.contextmanager
 def beside(work: str):
-  """Around what a run makes when its work is saved: an error is one line."""
+  """Turns an error, after a run's work is saved, into a line on stderr."""
   try:
     yield
   except Exception as e:
@@ -149,17 +139,17 @@ def beside(work: str):
 
 
 def print_result(text: str):
-  """Prints on stdout when all work is saved: that it is full is one line."""
+  """Prints after all work is saved; a full or closed stdout is no failure."""
   try:
     print(text, flush=True)
   except OSError as e:
     print(f'robertax: all is done and saved, but stdout: {e}', file=sys.stderr)
-    # Python would try once more at its end, and end with another code.
+    # Python would try again at exit, and change the exit code.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def door(main: Callable) -> Callable:
-  """Wraps a command's main: an InputError becomes a line and its exit code."""
+  """Wraps a command's main: prints an InputError, exits with its code."""
   @functools.wraps(main)
   def wrapped(argv):
     try:
@@ -176,7 +166,7 @@ def door(main: Callable) -> Callable:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
-  """The error for a name that is in no table: says what is known and close."""
+  """The error for an unknown name, with the known ones and the closest."""
   known = sorted(known)
   close = difflib.get_close_matches(name, known, n=1)
   hint = f' Did you mean {close[0]!r}?' if close else ''

@@ -1,16 +1,16 @@
-"""Files: on this machine, or behind any URL that etils.epath reads.
+"""Files on this machine, or behind any URL that etils.epath reads.
 
-Floor 0, beside no room. Paths of text, records, configs and runs go through
-here: `gs://bucket/x` as well as `/data/x`. The functions are those of `os`,
-`shutil` and `glob`, and so are their errors: what the library of a remote file
-system raises becomes an OSError, and a package that it lacks an InputError that
-names the package. This chapter also knows how a file is written
-(`writing_whole`), how one is found to be damaged (`checksum`, `find_damage`),
-and how one process at a time fills a folder (`locked`).
+Floor 0, beside the rooms. All paths of text, records, configs and runs may be
+`gs://bucket/x` as well as `/data/x`. The functions work like those of `os`,
+`shutil` and `glob`, and raise the same errors: an error of a remote file
+system's library becomes an OSError, and a missing package an InputError that
+names it. Files are written whole (`writing_whole`), checked for damage
+(`checksum`, `find_damage`), and folders are filled by one process at a time
+(`locked`).
 """
 
 import builtins
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 import contextlib
 import errno
 import functools
@@ -23,41 +23,40 @@ import shutil
 import sys
 import tempfile
 import time
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple
 import zlib
 
 from robertax import errors
 from robertax.errors import InputError, first_line
 
-T = TypeVar('T')
 CHUNK = 8 << 20  # Bytes in memory while a file is copied.
-PIECE = 1 << 20  # Bytes that share a CRC-32.
+PIECE = 1 << 20  # Bytes per CRC-32.
 DAMAGE_ADVICE = 'delete its folder and prepare again'
 # Two machines may write the same file at once (Beam's spare workers).
 _OWN = secrets.token_hex(4)
-# What fsspec reads a scheme with, where tensorflow does not.
+# The packages with which fsspec reads a scheme that tensorflow does not read.
 _PACKAGES = {'gs': 'gcsfs', 's3': 's3fs', 'az': 'adlfs',
              'hf': 'huggingface_hub'}
-# Whose ranges tensorstore reads: exactly the bytes asked for, where
-# tensorflow's files read half a megabyte at the least.
+# Schemes whose ranges tensorstore reads. It reads exactly the requested bytes;
+# tensorflow reads at least half a megabyte.
 _KV_SCHEMES = ('gs', 's3')
-_KV_SECONDS = 60.0  # For what it writes or reads under a condition.
+_KV_SECONDS = 60.0  # The timeout of reading and writing a version.
 _TRIES = 4
 
 
 class Stat(NamedTuple):
-  """Attributes: size in bytes; modified, nanoseconds since 1970."""
-  size: int
-  modified: int
+  """What `stat` knows about a file."""
+  size: int  # Bytes.
+  modified: int  # Nanoseconds since 1970.
 
 
 def is_remote(path: str | os.PathLike) -> bool:
-  """Whether it is a URL, such as gs://bucket/x."""
+  """Whether a path is a URL, such as gs://bucket/x."""
   return '://' in os.fspath(path)
 
 
 def join(folder: str, *names: str) -> str:
-  """As os.path.join, of a URL too."""
+  """Works like os.path.join, for URLs too."""
   if is_remote(folder):
     return '/'.join((os.fspath(folder).rstrip('/'), *names))
   return os.path.join(folder, *names)
@@ -65,66 +64,59 @@ def join(folder: str, *names: str) -> str:
 
 @contextlib.contextmanager
 def _remote_errors(path: str) -> Iterator[None]:
-  """Turns what libraries of remote file systems raise into errors of `os`.
-
-  Raises:
-    InputError: a package or setting is missing, with what would do.
-    OSError: all else; FileNotFoundError where there is no such file.
-  """
+  """Turns errors of remote file systems into OSErrors and InputErrors."""
+  scheme = path.partition('://')[0]
   try:
     yield
   except (OSError, InputError, UnicodeError):  # The last is the file's fault.
     raise
   except ImportError as e:
-    scheme = path.partition('://')[0]
     package = _PACKAGES.get(scheme, 'etils[epath]')
     raise InputError(
         f'{path}: reading {scheme}:// needs the package {package}: pip '
         f'install {package}'
         f'{" (or tensorflow)" if scheme == "gs" else ""}. ({e})') from e
   except Exception as e:
-    kind = type(e).__name__
-    words = first_line(e)
-    if kind == 'UnimplementedError':  # Of tensorflow, which is not imported.
-      scheme = path.partition('://')[0]
+    kind = type(e).__name__  # tensorflow's classes are not imported here.
+    if kind == 'UnimplementedError':
       package = _PACKAGES.get(scheme, 'a package of fsspec')
       raise InputError(
-          f'{path}: tensorflow, which is asked first, does not read '
+          f'{path}: tensorflow, which is tried first, does not read '
           f'{scheme}://. Set EPATH_USE_TF=no in the environment, and pip '
           f'install {package}.') from e
     code = {'NotFoundError': errno.ENOENT,
             'PermissionDeniedError': errno.EACCES,
             'UnauthenticatedError': errno.EACCES}.get(kind, errno.EIO)
-    raise OSError(code, words, path) from e
+    raise OSError(code, first_line(e), path) from e
 
 
 def to_epath(path: str):
   """The epath.Path of a URL, or of a local path made absolute.
 
-  Its own `absolute` and `resolve` turn gs://bucket/x into $PWD/gs:/bucket/x.
+  epath's own `absolute` and `resolve` make $PWD/gs:/bucket/x of gs://bucket/x.
 
   Raises:
-    InputError: a scheme that nothing here reads.
+    InputError: no installed library reads the scheme.
   """
-  from etils import epath  # Only where there is a remote path.
+  from etils import epath  # It is slow to import, and local paths need none.
   try:
     return epath.Path(path if is_remote(path) else os.path.abspath(path))
   except KeyError as e:
     raise InputError(
         f'{path}: nothing here reads {path.partition("://")[0]}://. Known are '
-        'local paths, gs://, s3://, az://, hf://, and what '
-        'etils.epath.register_path_cls was told of.') from e
+        'local paths, gs://, s3://, az://, hf://, and the schemes that '
+        'etils.epath.register_path_cls has registered.') from e
 
 
 def absolute(path: str) -> str:
-  """An absolute path, `~` replaced; a URL stays as it is."""
+  """The absolute path, with `~` expanded; a URL stays a URL."""
   if is_remote(path):
     return path.rstrip('/')
   return os.path.abspath(os.path.expanduser(path))
 
 
 def open(path: str, mode: str = 'r') -> IO:
-  """As the builtin; text is UTF-8. A remote file appears when it is closed."""
+  """Works like the builtin, with UTF-8. Remote files appear when closed."""
   if is_remote(path):
     return _RemoteFile(path, mode)
   return builtins.open(path, mode, encoding=None if 'b' in mode else 'utf-8')
@@ -137,10 +129,10 @@ class _RemoteFile(contextlib.AbstractContextManager):
     self._path = path
     with _remote_errors(path):
       self._context = to_epath(path).open(mode)
-      # tensorflow's is a context manager, and no file before it is entered.
+      # tensorflow's context manager is not a file before it is entered, and
+      # opens the file only when it is first used.
       self._file = self._context.__enter__()
       if 'r' in mode:
-        # tensorflow opens a file when it is first read.
         getattr(self._file, 'tell', lambda: 0)()
 
   def __exit__(self, *error):
@@ -161,7 +153,6 @@ class _RemoteFile(contextlib.AbstractContextManager):
     found = getattr(self._file, name)
     if not callable(found):
       return found
-
     def called(*args):
       with _remote_errors(self._path):
         return found(*args)
@@ -191,7 +182,7 @@ def stat(path: str) -> Stat:
 
 
 def listdir(path: str) -> list[str]:
-  """Names in a folder, sorted."""
+  """The names in a folder, sorted."""
   if is_remote(path):
     with _remote_errors(path):
       return sorted(child.name for child in to_epath(path).iterdir())
@@ -199,17 +190,16 @@ def listdir(path: str) -> list[str]:
 
 
 def glob(pattern: str) -> list[str]:
-  """Paths that match, sorted.
+  """The paths that match, sorted.
 
   Raises:
-    InputError: `**` of a remote path, which would list a whole bucket.
+    InputError: a remote pattern has `**`, which would list a whole bucket.
   """
   if is_remote(pattern):
     if '**' in pattern:
       raise InputError(f'{pattern}: ** is for local paths; name a folder (all '
                        'below it is read), or use * for each level.')
-    # The scheme and the bucket are no pattern.
-    scheme, _, rest = pattern.partition('://')
+    scheme, _, rest = pattern.partition('://')  # No pattern, nor is the bucket.
     root, _, inside = rest.partition('/')
     with _remote_errors(pattern):
       return sorted(map(str, to_epath(f'{scheme}://{root}').glob(inside)))
@@ -217,7 +207,7 @@ def glob(pattern: str) -> list[str]:
 
 
 def walk(path: str, onerror=None) -> Iterator[tuple[str, list[str], list[str]]]:
-  """(folder, its folders, its files), as os.walk."""
+  """Yields (folder, its folders, its files), like os.walk."""
   if is_remote(path):
     with _remote_errors(path):
       yield from ((str(folder), [name.rstrip('/') for name in folders], files)
@@ -227,73 +217,63 @@ def walk(path: str, onerror=None) -> Iterator[tuple[str, list[str], list[str]]]:
 
 
 def makedirs(path: str) -> None:
-  """Makes a folder and those above it; they may exist."""
-  if is_remote(path):
-    _remote(path, 'mkdir', parents=True, exist_ok=True)
-  else:
-    os.makedirs(path, exist_ok=True)
+  """Makes a folder and its parents, unless they exist."""
+  return (_remote(path, 'mkdir', parents=True, exist_ok=True)
+          if is_remote(path) else os.makedirs(path, exist_ok=True))
 
 
 def replace(path: str, target: str) -> None:
-  """Renames a file, in place of any file of the new name."""
-  if is_remote(path):
-    _remote(path, 'replace', target)
-  else:
-    os.replace(path, target)
+  """Renames a file and replaces any file with the new name."""
+  return (_remote(path, 'replace', target) if is_remote(path)
+          else os.replace(path, target))
 
 
 def remove(path: str) -> None:
-  if is_remote(path):
-    _remote(path, 'unlink')
-  else:
-    os.remove(path)
+  return _remote(path, 'unlink') if is_remote(path) else os.remove(path)
 
 
 def rmtree(path: str) -> None:
-  if is_remote(path):
-    _remote(path, 'rmtree')
-  else:
-    shutil.rmtree(path)
+  return _remote(path, 'rmtree') if is_remote(path) else shutil.rmtree(path)
 
 
 def copy(path: str, target: str) -> None:
-  """Copies a file from anywhere to anywhere; the target appears whole."""
+  """Copies a local or remote file; the target appears whole."""
   writing = open if is_remote(target) else writing_whole
   with open(path, 'rb') as source, writing(target, 'wb') as out:
     shutil.copyfileobj(source, out, CHUNK)
 
 
 def staging(path: str) -> str:
-  """Where to write the file that `publish` will give the name `path`.
+  """The path under which to write the file that `publish` will name `path`.
 
-  Beside it, or, for a URL, on this machine: libraries in C++ write nowhere
-  else. What a killed process has left there, the next one removes.
+  It is beside `path`, or on this machine for a URL, where C++ libraries cannot
+  write. The next process removes what a killed one has left.
   """
   if not is_remote(path):
     return f'{path}.{_OWN}.partial'
   folder = tempfile.gettempdir()
   if not _staged:
     for left in glob_lib.glob(f'{glob_lib.escape(folder)}/{_STAGED}*'):
-      with contextlib.suppress(OSError):  # Another user's.
+      with contextlib.suppress(OSError):  # It may be another user's.
         held, ours = lock(left)
         if ours:
           os.remove(left)
           held.release()
   handle, partial = tempfile.mkstemp(prefix=_STAGED, dir=folder)
   os.close(handle)
-  # Made again if another process takes it for one that was left, just now.
+  # If another process has just removed it as left over, this makes it again.
   _staged[partial], _ = lock(partial, wait=1)
   return partial
 
 
 _STAGED = 'robertax-staged-'
-_staged: dict[str, Any] = {}  # This process's, each locked while it is written.
+_staged: dict[str, Any] = {}  # Locks of files that this process is writing.
 
 
 def publish(partial: str, path: str) -> None:
-  """Gives a closed file or folder its name, once it is on the disk.
+  """Syncs a closed file or folder to the disk, then renames it to `path`.
 
-  Else a machine that loses power may keep the name and not the bytes.
+  Otherwise a machine that loses power may keep the name but not the bytes.
   """
   for folder, _, names in os.walk(partial):
     for name in names:
@@ -310,9 +290,9 @@ def publish(partial: str, path: str) -> None:
 
 
 def _sync(path: str) -> None:
-  """Returns when a file is on the disk, or, of a folder, its names."""
+  """Syncs a file, or the names in a folder, to the disk."""
   with contextlib.ExitStack() as held:
-    if os.path.isdir(path):  # Some disks, and Windows, sync no folders.
+    if os.path.isdir(path):  # Some disks, and Windows, cannot sync folders.
       held.enter_context(contextlib.suppress(OSError))
     handle = os.open(path, os.O_RDONLY)
     held.callback(os.close, handle)
@@ -320,7 +300,7 @@ def _sync(path: str) -> None:
 
 
 def discard(partial: str) -> None:
-  """Removes a file of `staging`, if there is one, after an error."""
+  """Removes a file of `staging` after an error, if it exists."""
   if os.path.exists(partial):
     os.remove(partial)
   if partial in _staged:
@@ -329,15 +309,13 @@ def discard(partial: str) -> None:
 
 @contextlib.contextmanager
 def writing_whole(path: str, mode: str = 'w') -> Iterator[IO]:
-  """Opens a file that appears whole or not at all, and stays after a kill.
+  """Opens a file that appears whole or not at all, even after a power loss.
 
-  Args:
-    path: local or remote; a file of that name is replaced at the end.
-    mode: 'w' (UTF-8) or 'wb'.
+  It replaces an existing file at the end; an error in the body of the `with`
+  leaves that as it was. `mode` is 'w' (UTF-8) or 'wb'.
 
   Raises:
-    OSError: it cannot be written. After this, or any error of the body of the
-      `with`, the file is what it was before.
+    OSError: the file cannot be written.
   """
   partial = staging(path)
   try:
@@ -350,29 +328,38 @@ def writing_whole(path: str, mode: str = 'w') -> Iterator[IO]:
 
 
 def write_text(path: str, text: str) -> None:
-  """Writes a file of UTF-8 that appears whole, as by `writing_whole`."""
+  """Writes a file whole, like `writing_whole`, in UTF-8."""
   write_bytes(path, text.encode())
 
 
 def write_bytes(path: str, data: bytes) -> None:
-  """Writes a file that appears whole, as by `writing_whole`."""
-  # A remote object that is written at once appears whole by itself.
+  """Writes a file whole, like `writing_whole`."""
+  # A remote object that is written at once always appears whole.
   with (open if is_remote(path) else writing_whole)(path, 'wb') as f:
     f.write(data)
 
 
 def read_range(path: str, start: int, stop: int) -> bytes:
-  """The bytes start <= i < stop of a file, without reading any others.
+  """Reads the bytes start <= i < stop of a file, and no others.
 
-  Many threads may call it at once. What a remote file system refuses is asked
-  for again a few times, later and later.
+  Many threads may call it at once. Failed remote reads are retried a few times,
+  with growing waits.
 
   Raises:
-    OSError: as `open`; EIO also where the file ends before `stop`.
+    OSError: as for `open`, or EIO where the file ends before `stop`.
   """
   if start >= stop:
     return b''
-  data = _patiently(path, lambda: _read_range(path, start, stop))
+  for number in range(_TRIES):
+    try:
+      data = _read_range(path, start, stop)
+      break
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
+      raise
+    except OSError:
+      if number == _TRIES - 1 or not is_remote(path):
+        raise
+      time.sleep(0.25 * 4 ** number)
   if len(data) != stop - start:
     raise OSError(errno.EIO, f'ends before byte {stop}', path)
   return data
@@ -392,18 +379,18 @@ def _read_range(path: str, start: int, stop: int) -> bytes:
 
 @functools.cache
 def _key_values(root: str):
-  import tensorstore  # Orbax brings it; it reads without Python's lock.
+  import tensorstore  # Orbax needs it; it reads without holding Python's lock.
   return tensorstore.KvStore.open(root).result()
 
 
 class Version(NamedTuple):
-  """What a file holds, or None; `mark` changes whenever it is written."""
-  data: bytes | None
+  """A file's content, and a mark that changes whenever it is written."""
+  data: bytes | None  # None: there is no such file.
   mark: Any
 
 
 def read_version(path: str) -> Version:
-  """What a file holds now; an OSError where that cannot be known."""
+  """Reads a file, which may be missing; an OSError if that is unknown."""
   if store := _versions(path):
     with _remote_errors(path):
       found = store[0].read(store[1]).result(timeout=_KV_SECONDS)
@@ -414,21 +401,21 @@ def read_version(path: str) -> Version:
       data = f.read()
   except FileNotFoundError:
     if not is_remote(path):
-      os.stat(os.path.dirname(path) or '.')  # Else its disk is away.
+      os.stat(os.path.dirname(path) or '.')  # Fails if its disk is gone.
     data = None
   return Version(data, data)
 
 
 def write_version(path: str, data: bytes | None, seen: Version
                   ) -> Version | None:
-  """Writes a file, or removes it (None), if it is as it was seen.
+  """Writes a file, or removes it (None), unless it has changed since `seen`.
 
-  At gs:// and s3:// the storage itself sees to that. Elsewhere the file is
-  read, compared and written, so each writer must write other bytes, and one
-  that comes just between the two is not noticed.
+  At gs:// and s3:// the storage makes this check atomic. Elsewhere the file is
+  read, compared and written, so each writer must write different bytes, and a
+  writer in between goes unnoticed.
 
   Returns:
-    What is there now; None: somebody else has written, and nothing was done.
+    The new version; None: somebody else has written, and nothing was done.
   """
   if store := _versions(path):
     with _remote_errors(path):
@@ -445,7 +432,7 @@ def write_version(path: str, data: bytes | None, seen: Version
 
 
 def _versions(path: str) -> tuple[Any, str] | None:
-  """The tensorstore and key of a file whose storage tells versions apart."""
+  """The tensorstore and key of a file whose storage has versions."""
   scheme, _, rest = path.partition('://')
   if scheme not in _KV_SCHEMES or not rest:
     return None
@@ -453,39 +440,27 @@ def _versions(path: str) -> tuple[Any, str] | None:
   return _key_values(f'{scheme}://{bucket}/'), key
 
 
-def _patiently(path: str, read: Callable[[], T]) -> T:
-  for number in range(_TRIES):
-    try:
-      return read()
-    except (FileNotFoundError, PermissionError, IsADirectoryError):
-      raise
-    except OSError:
-      if number == _TRIES - 1 or not is_remote(path):
-        raise
-      time.sleep(0.25 * 4 ** number)
+def read_json(path: str) -> Any:
+  """Reads a JSON file."""
+  with open(path) as f:
+    return json.load(f)
 
 
 def json_hash(values: Any, **options: Any) -> str:
-  """The SHA-256 of what json.dumps makes of values, hexadecimal."""
+  """The SHA-256 of `json.dumps(values, **options)`, hexadecimal."""
   return hashlib.sha256(json.dumps(values, **options).encode()).hexdigest()
 
 
-# Checksums, as manifests hold them. The SHA-256 says whether a file is the one
-# that was written; the CRC-32 of each piece says where it is damaged, and lets
+# Checksums, as manifests hold them. The SHA-256 tells whether a file is the one
+# that was written. The CRC-32 of each piece tells where it is damaged, and lets
 # a reader check the part that it reads.
 
 
 class Checksum(NamedTuple):
-  """The checksum of one file.
-
-  Attributes:
-    size: bytes.
-    sha256: hexadecimal.
-    pieces: the CRC-32 of each `PIECE` bytes, 8 hexadecimal digits each.
-  """
-  size: int
-  sha256: str
-  pieces: str
+  """The checksum of one file."""
+  size: int  # Bytes.
+  sha256: str  # Hexadecimal.
+  pieces: str  # The CRC-32 of each PIECE bytes, 8 hexadecimal digits each.
 
   def piece(self, index: int) -> int:
     """The CRC-32 of the piece that begins at byte index * PIECE."""
@@ -493,17 +468,12 @@ class Checksum(NamedTuple):
 
 
 class Damage(NamedTuple):
-  """A file that is not what it was.
-
-  Attributes:
-    path: the file.
-    offset: byte where it first differs, ends too early or should have ended;
-      None: the whole file is missing, or should not be there.
-    why: what is wrong, in words.
-  """
+  """A damaged file."""
   path: str
+  # Byte where the file first differs, ends too early or should have ended;
+  # None: the whole file is missing, or should not exist.
   offset: int | None
-  why: str
+  why: str  # What is wrong, in words.
 
   def __str__(self) -> str:
     place = '' if self.offset is None else f' at byte {self.offset:,}'
@@ -517,7 +487,7 @@ def _pieces(path: str) -> Iterator[bytes]:
 
 
 def checksum(path: str) -> Checksum:
-  """Reads a file and gives its checksum, in constant memory."""
+  """Computes the checksum of a file, in constant memory."""
   size, whole, pieces = 0, hashlib.sha256(), []
   for piece in _pieces(path):
     size += len(piece)
@@ -527,7 +497,7 @@ def checksum(path: str) -> Checksum:
 
 
 def checksums(folder: str, names) -> dict[str, Checksum]:
-  """The checksum of each file of a folder, by its name."""
+  """The checksums of files in a folder, by name."""
   return {name: checksum(os.path.join(folder, name)) for name in sorted(names)}
 
 
@@ -541,19 +511,18 @@ def checksums_to_json(values: dict[str, Checksum]) -> dict[str, Any]:
 
 
 def find_damage(path: str, expected: Checksum) -> Damage | None:
-  """Reads a file, and says what is wrong with it, or None."""
+  """Compares a file with its checksum, and returns what is wrong, or None."""
   at, whole = 0, hashlib.sha256()
   try:
     for index, piece in enumerate(_pieces(path)):
       if at + len(piece) > expected.size:
         return Damage(path, expected.size, 'longer than it was written: '
-                      f'{stat(path).size:,} bytes, not '
-                      f'{expected.size:,}')
+                      f'{stat(path).size:,} bytes, not {expected.size:,}')
       whole.update(piece)
       short = len(piece) < min(PIECE, expected.size - at)
       if not short and zlib.crc32(piece) != expected.piece(index):
-        return Damage(path, at, 'damaged somewhere in the '
-                      f'{len(piece):,} bytes from there on')
+        return Damage(path, at, f'damaged somewhere in the {len(piece):,} '
+                      'bytes from there on')
       at += len(piece)
   except FileNotFoundError:
     return Damage(path, None, 'missing')
@@ -568,21 +537,19 @@ def find_damage(path: str, expected: Checksum) -> Damage | None:
   return None
 
 
-# How flock fails on a disk that knows no locks.
+# The errors of flock on a disk without locks.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 def lock(path: str, wait: float = 0) -> tuple[Any, bool | None]:
-  """Locks a local file, which is made if needed; what it holds stays.
+  """Locks a local file, makes it if needed, and keeps its content.
 
-  The lock is the kernel's and ends with the process, however that ends.
-
-  Args:
-    wait: seconds until no other process has it; -1: as long as it takes.
+  The kernel releases the lock when the process ends, however it ends. `wait`
+  is in seconds; -1 waits without limit.
 
   Returns:
-    The filelock.FileLock, to be kept and released; True: it is locked; False:
-    another process has it; None: this disk knows no locks.
+    (the filelock.FileLock, to be kept and released; True: it is locked, False:
+    another process holds it, None: this disk has no locks).
   """
   import filelock
   found = filelock.FileLock(path, wait, thread_local=False,
@@ -600,9 +567,9 @@ def lock(path: str, wait: float = 0) -> tuple[Any, bool | None]:
 
 @contextlib.contextmanager
 def locked(folder: str) -> Iterator[None]:
-  """Makes a folder and holds it, once no other process does.
+  """Makes a folder, and waits until this process alone may fill it.
 
-  A bucket has no locks: there two preparations both write the same bytes.
+  A bucket has no locks: there two preparations write the same bytes twice.
 
   Raises:
     InputError: the folder cannot be made or written.
@@ -615,7 +582,7 @@ def locked(folder: str) -> Iterator[None]:
     os.makedirs(folder, exist_ok=True)
     held, ours = lock(path)
   if ours is False:
-    print(f'Another process prepares {folder}: waiting for it.',
+    print(f'Waiting for another process that prepares {folder}.',
           file=sys.stderr)
     held, _ = lock(path, wait=-1)
   try:

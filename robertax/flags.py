@@ -1,7 +1,7 @@
-"""What the doors share: --config, and one clear line for a wrong flag.
+"""The flags that the doors share, and one clear line for a wrong flag.
 
-Floor 6, beside the doors. A config file is a person's own code, and may be
-remote: then it is copied here before absl reads it.
+Floor 6, beside the doors. A config file is the user's own code. If it is
+remote, it is copied to this machine before absl reads it.
 """
 
 import atexit
@@ -24,7 +24,7 @@ from robertax.errors import INTERRUPTED, InputError, door
 
 
 def config_flag() -> flags.FlagHolder:
-  """Defines --config=FILE.py[:key=value,...] and a flag for each key of it."""
+  """Defines --config=FILE.py[:key=value,...] and a flag for each key."""
   return config_flags.DEFINE_config_file(
       'config', None, 'A config file, such as configs/quickstart.py, with '
       'arguments behind a colon.')
@@ -33,21 +33,17 @@ def config_flag() -> flags.FlagHolder:
 def process_flags() -> tuple[flags.FlagHolder, ...]:
   """Defines --coordinator, --num_processes, --process_id, in that order."""
   return (
-      flags.DEFINE_string('coordinator', '', 'HOST:PORT of process 0, where a '
-                          'run has several and nothing else names it.'),
-      flags.DEFINE_integer('num_processes', 0, 'Processes of the run.'),
-      flags.DEFINE_integer('process_id', -1, 'Which of them this is, from 0.'))
+      flags.DEFINE_string('coordinator', '', 'HOST:PORT of process 0, for runs '
+                          'of several processes that cannot find each other.'),
+      flags.DEFINE_integer('num_processes', 0, 'Number of these processes.'),
+      flags.DEFINE_integer('process_id', -1, 'Number of this one, from 0.'))
 
 
 def given(flag: flags.FlagHolder, example: str) -> ConfigDict:
-  """The value of --config.
-
-  Args:
-    flag: from `config_flag`.
-    example: a whole command that would do.
+  """Reads the value of --config; `example` is a command for the error.
 
   Raises:
-    InputError: none was given, or the file is not there or gives no config.
+    InputError: no file was given, it does not exist, or it gives no config.
   """
   if not flag.present:
     raise InputError(f'--config=FILE is needed, such as: {example}')
@@ -58,16 +54,12 @@ def given(flag: flags.FlagHolder, example: str) -> ConfigDict:
   except AttributeError as e:
     raise InputError(
         '--config: get_config() of that file gives a value of type '
-        f'{type(flag.value).__name__}, not a ConfigDict. One begins with '
+        f'{type(flag.value).__name__}, not a ConfigDict. Start from '
         'robertax.config.defaults().') from e
 
 
 def named(flag: flags.FlagHolder) -> frozenset[str]:
-  """The keys that the command line sets, such as 'train.steps'.
-
-  Args:
-    flag: from `config_flag`.
-  """
+  """The keys that the command line sets, such as 'train.steps'."""
   from robertax.config import arg_keys
   _, arg = _split(_config_text(sys.argv))
   return frozenset(config_flags.get_override_values(flags.FLAGS[flag.name])
@@ -75,18 +67,16 @@ def named(flag: flags.FlagHolder) -> frozenset[str]:
 
 
 def run(main: Callable[[Sequence[str]], None]):
-  """Parses the flags and runs a door; wrong input is one line and exit code 2.
-  """
-  # What libraries tell each other at their start is no news to a person;
-  # both must be set before tensorflow is imported.
+  """Parses the flags and runs a door; a wrong flag ends it with exit code 2."""
+  # These silence tensorflow, and must be set before it is imported.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
   signal.signal(signal.SIGINT, _leave)
   try:
     app.run(door(main), flags_parser=_parse)
   except SystemExit as e:
-    # All is written by now. At the interpreter's own end threads of native
-    # libraries have been seen to crash, which changes the exit code.
+    # Everything is written. If the interpreter exited by itself, threads of
+    # native libraries could crash and so change the exit code.
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -94,22 +84,19 @@ def run(main: Callable[[Sequence[str]], None]):
 
 
 def one_heap():
-  """Lets all threads share malloc's main heap, where the C library is glibc.
+  """Lets all threads share malloc's main heap, if the C library is glibc.
 
-  By default each thread gets a heap of its own and keeps what it once used:
-  a tenth of a small run's memory. To be called before there are threads.
+  By default each thread has its own heap and returns nothing, which takes a
+  tenth of a small run's memory. Call this before any thread starts.
   """
   if mallopt := getattr(ctypes.CDLL(None), 'mallopt', None):
     mallopt(-8, 1)  # M_ARENA_MAX, of malloc.h.
 
 
 def _leave(number: int, frame):
-  """Ctrl-C outside the training loop, which has its own way to stop.
-
-  Leaves at once: a KeyboardInterrupt may come up in the middle of an import,
-  where it is swallowed, or passes for a library that is not installed. What is
-  unfinished on disk looks so, whatever ends this process.
-  """
+  """Exits at once on Ctrl-C; the training loop has a handler of its own."""
+  # An import may swallow a KeyboardInterrupt, or take it for a library that is
+  # not installed. Unfinished files are recognized, however this process ends.
   del number, frame
   os.write(2, f'\n{INTERRUPTED}\n'.encode())
   os._exit(130)
@@ -137,7 +124,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _help(parse: Callable[[str], None], arg: str):
-  """Parses a flag that prints help, behind which absl ends with 1."""
+  """Parses a flag that prints help; absl would then exit with 1."""
   try:
     parse(arg)
   except SystemExit:
@@ -146,7 +133,7 @@ def _help(parse: Callable[[str], None], arg: str):
 
 @contextlib.contextmanager
 def _local_config(argv: Sequence[str]) -> Iterator[list[str]]:
-  """The same arguments, with --config's file copied here if it is remote."""
+  """Yields the arguments, with --config's file copied here if it is remote."""
   text = _config_text(argv)
   path, arg = _split(text)
   if not files.is_remote(path):
@@ -165,7 +152,7 @@ def _local_config(argv: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _split(text: str) -> tuple[str, str]:
-  """The file and its arguments; the first colon of a URL is its own.
+  """Splits a file from its arguments, behind the colon that follows a URL's.
 
   >>> _split('gs://b/x.py:steps=2'), _split('x.py')
   (('gs://b/x.py', 'steps=2'), ('x.py', ''))
@@ -182,7 +169,7 @@ def _config_path(argv: Sequence[str]) -> str:
 
 
 def _config_text(argv: Sequence[str]) -> str:
-  """What --config says: a file and its arguments."""
+  """The value of --config: a file and its arguments."""
   for flag, following in zip(argv, [*argv[1:], '']):
     name, equals, value = flag.partition('=')
     if name in ('--config', '-config'):
@@ -191,13 +178,8 @@ def _config_text(argv: Sequence[str]) -> str:
 
 
 def _why(error: Exception, path: str) -> str | None:
-  """A line on an error from parsing the flags; None: it is no one's input.
-
-  Args:
-    error: what was raised; libraries wrap what a config file raises.
-    path: of the config file.
-  """
-  chain = [error]
+  """Explains an error of parsing the flags; None: no input caused it."""
+  chain = [error]  # Libraries wrap what a config file raises.
   while inner := chain[-1].__cause__ or chain[-1].__context__:
     chain.append(inner)
   for e in reversed(chain):
@@ -215,7 +197,7 @@ def _why(error: Exception, path: str) -> str | None:
     if isinstance(e, KeyError):  # ml_collections: `--config.train.stepz=3`.
       words = ' '.join(str(e.args[0]).split())
       return f'unknown config key in a --config.* flag: {words}'
-  if isinstance(error, OSError):  # Raised late, from what reading it raised.
+  if isinstance(error, OSError):  # The first error of the chain has the reason.
     why = getattr(chain[-1], 'strerror', None) or 'no such file'
     return f'cannot read --config={path}: {why}.'
   if isinstance(error, AttributeError) and error.name == 'get_config':
@@ -226,8 +208,8 @@ def _why(error: Exception, path: str) -> str | None:
 
 
 def _last_words(message: str) -> str:
-  """What an error in a config file says, without its traceback."""
-  # absl keeps the text alone of what is raised while flags are parsed.
+  """The message of an error in a config file, without its traceback."""
+  # absl keeps only the text of errors that are raised while it parses flags.
   raised = re.findall(r'^\s*[\w.]*(?:Error|Exception): (.+)$', message, re.M)
   return ' '.join((raised[-1] if raised else message).split())
 

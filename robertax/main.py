@@ -1,12 +1,12 @@
-"""Prepares what is missing, then trains, evaluates, says what to do next.
+"""Prepares missing data, trains, evaluates, and suggests what to do next.
 
   python -m robertax.main --config=configs/quickstart.py --workdir=runs/first
 
-Run again, it resumes. A config file takes arguments behind a colon
+The same command resumes a run. A config file takes arguments behind a colon
 (`--config=configs/roberta_base.py:batch_size=2048,steps=125000`), and any key
-is a flag (`--config.train.steps=1000`). Over several machines it is started on
-each; in a pod, a SLURM or a Kubernetes job they find each other, elsewhere
---coordinator=HOST:PORT --num_processes=N --process_id=I say who they are.
+is a flag (`--config.train.steps=1000`). To train on several machines, start it
+on each. In a TPU pod, a SLURM or a Kubernetes job they find each other;
+elsewhere give --coordinator=HOST:PORT --num_processes=N --process_id=I.
 """
 
 import sys
@@ -18,14 +18,14 @@ from robertax.flags import config_flag, given, named, process_flags, run
 
 _CONFIG = config_flag()
 _WORKDIR = flags.DEFINE_string(
-    'workdir', None, 'Folder of this run: checkpoints, metrics, tokenizer.')
+    'workdir', None, 'Folder for checkpoints, metrics and tokenizer.')
 _PROCESSES = process_flags()
 _EXAMPLE = ('python -m robertax.main --config=configs/quickstart.py '
             '--workdir=runs/quickstart')
 
 
 def main(argv):
-  """Exit code 0: done; 128 + n: stopped by signal n, saved; else see errors."""
+  """Exits with 0 (done), 128 + n (saved, signal n), or a code of `errors`."""
   del argv
   values = given(_CONFIG, _EXAMPLE)
   if not _WORKDIR.value:
@@ -35,18 +35,16 @@ def main(argv):
   wanted = parse(values)
   if wanted.data.backend == 'numpy':
     one_heap()
-  # Imported here: a wrong flag is answered at once, without loading JAX.
-  import jax
+  import jax  # Not before: a wrong flag gets its answer without loading JAX.
 
   from robertax.inspection import epilogue
   from robertax.parallel import processes
   from robertax.train import loop
-
   processes.start(*(flag.value for flag in _PROCESSES),
                   heartbeat_seconds=wanted.train.peer_timeout_seconds)
   with processes.as_one():
     ended = loop.run(wanted, _WORKDIR.value, named(_CONFIG))
-    # The step's programs are of no more use; what follows compiles its own.
+    # The step's programs are no longer needed, and take memory.
     jax.clear_caches()
     if processes.first():
       print_result(epilogue.last_words(

@@ -1,7 +1,4 @@
-"""What config files of earlier versions import; see robertax.config.
-
-Floor 0, beside no room.
-"""
+"""Names that config files of earlier versions import. Floor 0."""
 
 from robertax.config import take_arg
 from robertax.errors import unknown

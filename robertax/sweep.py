@@ -1,10 +1,10 @@
-"""The paper's sweep of a fine-tuning task, in one process, resumable.
+"""Runs the paper's sweep of a fine-tuning task in one process.
 
   python -m robertax.sweep --config=configs/glue.py:task=rte \
       --workdir=runs/rte --config.init_from=runs/base --config.data.dir=GLUE
 
-Ends in a table, W/sweep.txt, and W/results.json. Run again, it goes on with the
-run that was interrupted; each run's own workdir is W/runs/RATE-BATCH-SEED.
+writes a table, W/sweep.txt, and W/results.json. The same command resumes an
+interrupted sweep. Each run has its own workdir, W/runs/RATE-BATCH-SEED.
 """
 
 import sys
@@ -18,41 +18,39 @@ _CONFIG = config_flag()
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the sweep.')
 _RATES = flags.DEFINE_list('rates', ['1e-5', '2e-5', '3e-5'],
                            'Peaks of the learning rate.')
-_BATCHES = flags.DEFINE_list('batches', ['16', '32'], 'Examples an update.')
-_SEEDS = flags.DEFINE_integer('seeds', 5, 'Runs of each setting.')
+_BATCHES = flags.DEFINE_list('batches', ['16', '32'], 'Examples per update.')
+_SEEDS = flags.DEFINE_integer('seeds', 5, 'Runs per setting.')
 _BEST = flags.DEFINE_integer(
-    'best', 0, 'So many of the best runs of the best setting answer together.')
+    'best', 0, 'Size of an ensemble of the best runs of the best setting.')
 _EXAMPLE = ('python -m robertax.sweep --config=configs/glue.py:task=rte '
             '--workdir=runs/rte --config.init_from=runs/base '
             '--config.data.dir=GLUE')
 
 
 def main(argv):
-  """Exit code 0: done; 2: wrong input; 128 + n: stopped by signal n, saved."""
+  """Exits with 0 (done), 2 (wrong input) or 128 + n (saved, signal n)."""
   del argv
   values = given(_CONFIG, _EXAMPLE)
   if not _WORKDIR.value:
     raise InputError(f'--workdir=FOLDER is needed, such as: {_EXAMPLE}')
   from robertax.config import parse
   from robertax.studies import sweep
-
   ended = sweep.sweep(
-      parse(values), _WORKDIR.value, _numbers('rates', _RATES, float),
-      _numbers('batches', _BATCHES, int), _SEEDS.value, _BEST.value,
-      named(_CONFIG))
+      parse(values), _WORKDIR.value, _numbers(_RATES, float),
+      _numbers(_BATCHES, int), _SEEDS.value, _BEST.value, named(_CONFIG))
   if ended.signal:
-    print('Stopped; the same command goes on.')
+    print('Stopped; the same command resumes.')
     sys.exit(128 + ended.signal)
   print_result(sweep.sweep_table(ended.results).rstrip('\n'))
   sys.exit(0)
 
 
-def _numbers(name: str, flag: flags.FlagHolder, kind: type) -> list:
+def _numbers(flag: flags.FlagHolder, kind: type) -> list:
   try:
     return [kind(text) for text in flag.value]
   except ValueError as e:
-    raise InputError(f'--{name}={",".join(flag.value)}: numbers with commas '
-                     'between.') from e
+    raise InputError(f'--{flag.name}={",".join(flag.value)}: give numbers, '
+                     'separated by commas.') from e
 
 
 if __name__ == '__main__':

@@ -1,8 +1,8 @@
-"""Tables whose rows are imported when they are chosen.
+"""Tables whose rows are imported only when they are chosen.
 
-Floor 0, beside the rooms. A task, reader, format, splitter or source of weights
-is one class or function and one row: a run that reads plain text does not
-import the reader of web archives.
+Floor 0, beside the rooms. A task, reader, format or splitter is one class or
+function and one row. A run that reads plain text does not import the reader of
+web archives.
 """
 
 from collections.abc import Iterator, Mapping

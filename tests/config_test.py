@@ -241,7 +241,7 @@ def test_defaults_are_fine():
     ({'span_stdev': float('nan')}, 'data.span_stdev=nan'),
     ({'masking_law': 'bert', 'masking_unit': 'span'}, 'BERT has no spans'),
     ({'max_predictions': -1}, 'data.max_predictions=-1'),
-    ({'max_predictions': 20}, "data.masking_law='fairseq' has none"),
+    ({'max_predictions': 20}, "data.masking_law='fairseq' has no such"),
     ({'masking_ops': 'tensorflow', 'backend': 'numpy'}, "data.backend='tf'"),
     ({'masking_ops': 'tensorflow', 'masking_unit': 'span'},
      "data.masking_unit='token'"),
@@ -307,9 +307,9 @@ def test_a_retired_key_at_its_default_is_dropped_and_said(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize('old, named', [
-    ({'train': {'gone': 0.25}}, r"^train\.gone=0\.25: .*default 0\.5 would"),
+    ({'train': {'gone': 0.25}}, r"^train\.gone=0\.25: .*default 0\.5 is"),
     ({'train': {'gone': 'much'}}, r"^train\.gone='much': expected float"),
-    ({'lost': 'y'}, r"^lost='y': .*default 'x' would")])
+    ({'lost': 'y'}, r"^lost='y': .*default 'x' is")])
 def test_a_retired_key_with_another_value_is_refused(monkeypatch, old, named):
   monkeypatch.setattr(config, 'RETIRED', {'train.gone': 0.5, 'lost': 'x'})
   with pytest.raises(InputError, match=named) as e:

@@ -61,7 +61,7 @@ def test_ctrl_c_in_the_middle_of_an_import_is_not_lost(tmp_path):
   process.send_signal(signal.SIGINT)
   err = process.communicate(timeout=50)[1]
   assert process.returncode == 128 + signal.SIGINT
-  assert err == ('\nrobertax: interrupted; the same command goes on from what '
+  assert err == ('\nrobertax: interrupted; the same command resumes from what '
                  'is finished.\n')
 
 

@@ -26,7 +26,7 @@ def test_the_second_waits_for_the_first(tmp_path):
   first = start(tmp_path / 'a', 'input()')
   assert first.stdout.readline() == 'held\n'
   second = start(tmp_path / 'a', 'pass')
-  assert 'waiting for it' in second.stderr.readline()
+  assert 'Waiting for another' in second.stderr.readline()
   assert second.poll() is None
   first.kill()  # However it ends, the lock goes with it.
   assert second.communicate(timeout=20)[0] == 'held\n'

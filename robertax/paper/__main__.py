@@ -1,15 +1,15 @@
-"""A table of the paper: pretrains, fine-tunes, prints ours beside the paper's.
+"""Reproduces a table of the paper: pretrains, fine-tunes, prints the results.
 
   python -m robertax.paper --table=2 --scale=tiny --data=DIR --workdir=runs/t2
 
-Tables are 1 to 8 and `encoding` (section 4.4). DIR holds pretrain/, glue/,
-squad/ and race/ (docs/paper.md); without it TFDS is asked. Ends in W/table.md,
-W/table.png and W/results.json. Run again, it goes on; tables with the same
---models share what they pretrain.
+makes table 1 to 8 or `encoding` (section 4.4), and writes W/table.md,
+W/table.png and W/results.json. DIR holds pretrain/, glue/, squad/ and race/
+(docs/paper.md); without it, the data come from TFDS. The same command resumes.
+Tables with the same --models share pretrained models.
 
   python -m robertax.paper --table=all --scale=paper --dry_run
 
-compiles every row for its slice and prints chip-hours: nothing runs.
+compiles every row for its TPU slice and prints chip-hours. Nothing runs.
 """
 
 import json
@@ -22,12 +22,12 @@ from robertax import files
 from robertax.errors import InputError, print_result, unknown
 from robertax.flags import process_flags, run
 
-# The name of this command in what --help prints, as when it was one file.
+# --help names the command paper.py, as when it was one file.
 sys.argv[0] = sys.argv[0].replace(os.path.join('paper', '__main__.py'),
                                   'paper.py')
 
 _TABLE = flags.DEFINE_string(
-    'table', '', '1 to 8, encoding, several with commas between, or all.')
+    'table', '', '1 to 8 or encoding; several, separated by commas; or all.')
 _SCALE = flags.DEFINE_string(
     'scale', 'tiny', 'tiny: minutes on two cores. paper: a pod.')
 _DATA = flags.DEFINE_string(
@@ -38,24 +38,22 @@ _MODELS = flags.DEFINE_string(
     'models', '', 'Folder of runs, text and records, which tables may share; '
     'else W/models.')
 _DRY_RUN = flags.DEFINE_bool(
-    'dry_run', False, 'Build and compile everything, run nothing; of --scale='
-    'paper.')
+    'dry_run', False, 'Build and compile everything, run nothing; for '
+    '--scale=paper.')
 _TOPOLOGY = flags.DEFINE_string(
-    'topology', '', "Of --dry_run: for this slice instead of each row's own.")
+    'topology', '', "For --dry_run: this slice instead of each row's own.")
 _PROCESSES = process_flags()
 
 
 def main(argv):
-  """Exit code 0: done; 1: --dry_run, and something does not fit; 2: wrong
-  input; 128 + n: stopped by signal n, saved.
+  """Exits with 0 (done), 1 (--dry_run: something does not fit), 2 (wrong input)
+  or 128 + n (saved, stopped by signal n).
   """
   del argv
   if _DRY_RUN.value:
-    # No device of this machine is asked for, nor waited for.
+    # JAX need not look for an accelerator, nor wait for one.
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-  # Imported here: a wrong flag is answered at once, without loading JAX.
   from robertax.paper import scales
-
   names = scales.table_names(_TABLE.value)
   if _SCALE.value not in scales.SCALES:
     raise unknown('--scale', _SCALE.value, scales.SCALES)
@@ -68,10 +66,10 @@ def main(argv):
     print(json.dumps(sums))
     sys.exit(0 if sums['fits'] else 1)
   if _TOPOLOGY.value:
-    raise InputError('--topology is of --dry_run: a run takes what is here.')
+    raise InputError('--topology goes only with --dry_run: a run uses the '
+                     'devices that it finds.')
   from robertax.paper.run import Study, run_table
   from robertax.parallel import processes
-
   processes.start(*(flag.value for flag in _PROCESSES))
   with processes.as_one():
     for name in names:
@@ -79,19 +77,19 @@ def main(argv):
       models = _MODELS.value or f'{_workdir("", len(names))}/models'
       ended = run_table(Study(name, scale, _DATA.value, workdir, models))
       if ended.signal:
-        print('Stopped; the same command goes on.')
+        print('Stopped; the same command resumes.')
         sys.exit(128 + ended.signal)
       if ended.results:
         with files.open(f'{workdir}/table.md') as f:
           print_result(f.read())
         picture = (f', {workdir}/table.png is its picture'
                    if 'table.png' in ended.results['files'] else '')
-        print_result(f'{workdir}/results.json has all of it{picture}.')
+        print_result(f'{workdir}/results.json has all results{picture}.')
   sys.exit(0)
 
 
 def _workdir(name: str, tables: int) -> str:
-  """W of one table; of several, a folder in it for each."""
+  """W of a single table, or a folder in it for each of several."""
   whole = _WORKDIR.value
   if whole and tables == 1:
     return whole

@@ -1,18 +1,18 @@
-"""What a table is made of: the text and tasks of --data, and their stand-ins.
+"""The text and tasks of a table: what --data has, and what replaces the rest.
 
   DIR/pretrain/   text: files whose names begin with wiki or book are Books +
-                  Wikipedia, all together the five corpora
+                  Wikipedia; all files together are the five corpora
   DIR/glue/       CoLA, SST-2, MRPC, STS-B, QQP, MNLI, QNLI, RTE, WNLI, each
                   with the official files
   DIR/squad/      train-v1.1.json, dev-v1.1.json, train-v2.0.json, dev-v2.0.json
   DIR/race/       the official folders, or {train,dev,test}-{middle,high}.jsonl
                   (.zst, .gz)
   DIR/bpe/        optional: GPT-2's encoder.json and vocab.bpe with fairseq's
-                  dict.txt, and BERT's vocabulary in a .txt; without it
-                  tokenizers are trained
+                  dict.txt, and BERT's vocab.txt; without them tokenizers are
+                  trained
 
-Without DIR, text and GLUE are TFDS's, as far as it has them. At a small scale
-models are trained on slices of the corpora.
+Without DIR, text and GLUE come from TFDS, as far as it has them. Small scales
+train on slices of the corpora.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import hashlib
 import json
-from typing import Any
+from typing import Any, NamedTuple
 import zlib
 
 import jax
@@ -35,15 +35,8 @@ from robertax.data.masking import Masking
 from robertax.data.pipeline import eval_batches
 from robertax.data.source import open_source
 from robertax.errors import InputError, writing
-from robertax.paper.scales import (
-    GLUE,
-    PAPER_TASKS,
-    RACE,
-    Scale,
-    TrainingText,
-    pretraining_config,
-    with_values,
-)
+from robertax.paper import scales
+from robertax.paper.scales import Scale, pretraining_config, with_values
 from robertax.paper.tables import FIVE, PAIR, Row, Table
 from robertax.tasks import TASKS, squad_files
 from robertax.tasks.glue_files import GLUE as GLUE_TASKS
@@ -52,9 +45,8 @@ from robertax.tasks.squad_files import Question, normalize
 from robertax.train.initial import open_weights
 from robertax.train.step import eval_step
 
-# Names of files that are Books + Wikipedia begin so.
-BOOKS_AND_WIKIPEDIA = ('wiki', 'book')
-# TFDS has no BookCorpus, OpenWebText or Stories; C4's parts are the nearest.
+BOOKS_AND_WIKIPEDIA = ('wiki', 'book')  # Their files' names begin with these.
+# TFDS has no BookCorpus, OpenWebText or Stories; parts of C4 are the closest.
 TFDS = {PAIR: 'tfds:wikipedia/20230601.en',
         FIVE: 'tfds:wikipedia/20230601.en,tfds:c4/realnewslike,'
               'tfds:c4/webtextlike'}
@@ -64,8 +56,7 @@ TFDS_STAND_IN = (
 
 
 def paper_corpora(folder: str) -> tuple[dict[str, str], str]:
-  """({PAIR: data.corpora, FIVE: likewise}, what stands in for what, in words).
-  """
+  """Finds data.corpora of PAIR and FIVE, and says which stand-ins are used."""
   if not folder:
     return TFDS, TFDS_STAND_IN
   folder = f'{folder}/pretrain'
@@ -87,11 +78,11 @@ def paper_corpora(folder: str) -> tuple[dict[str, str], str]:
 
 
 def paper_tokenizers(folder: str, scale: Scale) -> dict[str, str]:
-  """kind -> tokenizer in DIR/bpe, at a scale that takes official ones."""
-  folder = f'{folder}/bpe' if folder else ''
-  if not folder or not scale.official_pieces or not files.isdir(folder):
+  """Finds the tokenizers in DIR/bpe by kind, if the scale uses them."""
+  if not folder or not scale.official_pieces:
     return {}
-  names, found = files.listdir(folder), {}
+  folder = f'{folder}/bpe'
+  names, found = files.listdir(folder) if files.isdir(folder) else (), {}
   if 'encoder.json' in names:
     found['byte_bpe'] = folder
   vocab = [name for name in names if name.endswith('vocab.txt')]
@@ -100,22 +91,18 @@ def paper_tokenizers(folder: str, scale: Scale) -> dict[str, str]:
   return found
 
 
-# Two slices of each corpus, of different documents: one to train on, one that
-# is held out.
-
+# Each corpus has two slices of different documents, one of them held out.
 SLICE_PARTS = ('train', 'heldout')
-# Characters that a slice takes of a document, so that it has many documents; of
-# a corpus of few long ones (books) twice as many, or four times, ...
+# A slice takes this many characters of each document, to have many documents;
+# this is doubled until there is enough text in a corpus of few long books.
 SLICE_LONGEST = 4_000
-SLICES_VERSION = 1  # Raised whenever a slice would be another.
+SLICES_VERSION = 1  # Raised whenever slices would change.
 
 
 def write_slices(corpora: str, folder: str, characters: int) -> None:
   """Writes train/<corpus>.jsonl and heldout/<corpus>.jsonl, unless they exist.
 
-  Args:
-    corpora: as data.corpora.
-    characters: of each slice, whose last document is whole.
+  Each has this many characters; its last document stays whole.
 
   Raises:
     InputError: a corpus has too little text, or a slice cannot be written.
@@ -133,13 +120,13 @@ def write_slices(corpora: str, folder: str, characters: int) -> None:
 
 def _beginnings(corpus: Corpus, longest: int) -> Iterator[str]:
   for text in corpus.documents():
-    if len(text) > longest:  # Down to its last whole line.
+    if len(text) > longest:  # Cut at the last whole line.
       text = text[:longest].rpartition('\n')[0] or text[:longest]
     yield text
 
 
 def _longest(corpus: Corpus, characters: int) -> int:
-  """The least SLICE_LONGEST x 2**n of which two slices can be made."""
+  """The smallest SLICE_LONGEST x 2**n that gives two full slices."""
   longest = SLICE_LONGEST
   while True:
     documents = _beginnings(corpus, longest)
@@ -148,13 +135,13 @@ def _longest(corpus: Corpus, characters: int) -> int:
       return longest
     if max(map(len, corpus.documents()), default=0) <= longest:
       raise InputError(
-          f'the corpus {corpus.name}: two slices of {characters:,} characters, '
-          'of different documents, are more than it has: more text is needed.')
+          f'the corpus {corpus.name}: two slices of {characters:,} characters '
+          'from different documents do not fit: more text is needed.')
     longest *= 2
 
 
 def _take(documents: Iterator[str], characters: int) -> Iterator[str]:
-  """Documents until they have so many characters, or there are no more."""
+  """Yields documents until they have this many characters, or end."""
   taken = 0
   while taken < characters and (text := next(documents, None)) is not None:
     taken += len(text)
@@ -163,49 +150,43 @@ def _take(documents: Iterator[str], characters: int) -> Iterator[str]:
 
 @dataclasses.dataclass(frozen=True)
 class TaskData:
-  """Where a task's data are.
-
-  Attributes:
-    values: keys of its config.
-    stand_in: what stands in for the official data; '': nothing does.
-    missing: why the task cannot be run; '': it can.
-  """
+  """Where a task's data are, as keys of its config."""
   values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  stand_in: str = ''
-  missing: str = ''
+  stand_in: str = ''  # What replaces official data; '': nothing does.
+  missing: str = ''  # Why the task cannot run; '': it can.
 
 
 def task_data(name: str, folder: str, made: str, scale: Scale) -> TaskData:
-  """Finds the data of a task; writes into `made` what stands in for them."""
-  task = PAPER_TASKS[name]
+  """Finds a task's data, and writes stand-ins for missing ones into `made`."""
+  task = scales.PAPER_TASKS[name]
   if not folder:
-    if task.folder == GLUE:
+    if task.folder == scales.GLUE:
       return TaskData({'data.dir': 'tfds:'})
     return TaskData(missing=f'no --data with {task.folder}/')
   where = f'{folder}/{task.folder}'
-  if task.folder == GLUE:
+  if task.folder == scales.GLUE:
     return _glue(name, where, folder, made)
   if not files.isdir(where):
     return TaskData(missing=f'no {where}')
-  if task.folder == RACE:
+  if task.folder == scales.RACE:
     return _race(where, made, scale.scored.get(name, 0))
   return _squad(where, '1.1' if name == 'squad1' else '2.0')
 
 
 def _squad(where: str, version: str) -> TaskData:
   values = {'data.dir': where}
-  needed = [f'train-v{version}.json', f'dev-v{version}.json']
-  lacks = [x for x in needed if not files.exists(f'{where}/{x}')]
+  train, dev, other = (
+      f'train-v{version}.json', f'dev-v{version}.json', 'train-v1.1.json')
+  lacks = [x for x in (train, dev) if not files.exists(f'{where}/{x}')]
   if not lacks:
     return TaskData(values)
-  parts = ('train-v1.1.json', 'dev-v2.0.json')
-  if lacks != [needed[0]] or version == '1.1' or not files.exists(
-      f'{where}/{parts[0]}'):
+  if lacks != [train] or version == '1.1' or not files.exists(
+      f'{where}/{other}'):
     return TaskData(missing=f'no {lacks[0]} in {where}')
-  # Trained and scored on different articles.
+  # Articles for training and for scoring are different.
   return TaskData(
-      values | {'data.train_files': f'{parts[0]}[::12],{parts[1]}[::2]',
-                'data.eval_files': f'{parts[1]}[1::2]'},
+      values | {'data.train_files': f'{other}[::12],{dev}[::2]',
+                'data.eval_files': f'{dev}[1::2]'},
       'there is no train-v2.0.json: trained on every 12th article of '
       'train-v1.1 and every other one of dev-v2.0, scored on articles of the '
       'other half')
@@ -214,11 +195,9 @@ def _squad(where: str, version: str) -> TaskData:
 def _glue(name: str, where: str, folder: str, made: str) -> TaskData:
   official = GLUE_TASKS[name]
   inside = f'{where}/{official.folder}'
-
   def find(split: str) -> str:
     return next((path for ending in ('tsv', 'jsonl') if files.exists(
         path := f'{inside}/{split}.{ending}')), '')
-
   train, dev = find('train'), find(official.dev[0])
   if train and dev:
     return TaskData({'data.dir': where})
@@ -240,10 +219,7 @@ def _glue(name: str, where: str, folder: str, made: str) -> TaskData:
 
 
 def _cut_in_two(dev: str, folder: str) -> None:
-  """By premise, so that none is on both sides; JSON lines or the official TSV.
-
-  Rows are copied as they are: GLUE's reader says what is wrong in one.
-  """
+  """Splits rows by premise, of JSON lines or TSV; GLUE's reader checks them."""
   ending = dev.rpartition('.')[2]
   sides, header = {'train': [], 'dev_matched': []}, []
   with files.open(dev) as f:
@@ -270,7 +246,7 @@ def _json_line(line: str) -> dict[str, Any]:
 
 
 def _pairs_of(squad: str, dev: str, folder: str) -> None:
-  """QNLI-like pairs to train on, and the official dev beside them."""
+  """Writes QNLI-like training pairs, with the official dev beside them."""
   if not files.exists(f'{folder}/train.tsv'):
     files.makedirs(folder)
     pairs, _ = qnli_pairs(squad_files.read_questions(squad, '1.1')[::5])
@@ -281,7 +257,7 @@ def _pairs_of(squad: str, dev: str, folder: str) -> None:
 
 
 def _race(where: str, made: str, scored: int) -> TaskData:
-  """All of it, or the first questions of dev and test."""
+  """Takes all of RACE, or the first questions of dev and test."""
   packed = {(split, part): path for split in SPLITS for part in ALL_PARTS
             for ending in ('', '.zst', '.gz') if files.exists(
                 path := f'{where}/{split}-{part}.jsonl{ending}')}
@@ -300,7 +276,7 @@ def _race(where: str, made: str, scored: int) -> TaskData:
 
 
 def _files_mark(*sources: str) -> str:
-  """A hash of paths, sizes and dates, for the name of what is made of them."""
+  """A hash of paths, sizes and dates, for the name of a derived folder."""
   return _mark([(files.absolute(path), *files.stat(path)) for path in sources])
 
 
@@ -309,23 +285,21 @@ def _mark(facts: Any) -> str:
 
 
 def _write_new(path: str, text: str) -> None:
-  """Writes a file unless it exists: records are known by a file's date."""
+  """Writes a file unless it exists, because its date identifies records."""
   if not files.exists(path):
     with writing(path):
       files.makedirs(path.rpartition('/')[0])
       files.write_text(path, text)
 
 
-# QNLI was made from SQuAD (Wang et al. 2019, section 2.3): a question with each
-# sentence of its paragraph, pairs with little in common left out. The exact
-# filter was not published; here each question has its answer's sentence and the
-# other one that shares the most words with it, so classes are even.
+# QNLI was made from SQuAD (Wang et al. 2019, section 2.3): it pairs a question
+# with each sentence of its paragraph, and drops pairs with little in common.
+# The exact filter is unpublished. Here a question is paired with its answer's
+# sentence and the other sentence with the most common words, which balances the
+# classes.
 
-QNLI_HEADER = ('index', 'question', 'sentence', 'label')
 
-
-@dataclasses.dataclass(frozen=True)
-class QnliPair:
+class QnliPair(NamedTuple):
   """A row of QNLI; label is `entailment` or `not_entailment`."""
   question: str
   sentence: str
@@ -333,7 +307,7 @@ class QnliPair:
 
 
 def paragraph_sentences(context: str) -> list[tuple[int, str]]:
-  """(offset, sentence) of each sentence of a paragraph."""
+  """The (offset, sentence) of each sentence of a paragraph."""
   found, at = [], 0
   for sentence in prose(context):
     at = context.index(sentence, at)
@@ -343,19 +317,15 @@ def paragraph_sentences(context: str) -> list[tuple[int, str]]:
 
 
 def qnli_pairs(questions: Iterable[Question]) -> tuple[list[QnliPair], int]:
-  """Makes two pairs of each question, with its answer's sentence and another.
+  """Pairs each question with its first answer's sentence and another one.
 
-  The answer is the first gold one. The other sentence is the one that shares
-  the most words with the question, articles, punctuation and case aside; of
-  equal ones the first.
-
-  Args:
-    questions: from squad_files.read_questions.
+  The other sentence is the first of those that share the most words with the
+  question, ignoring articles, punctuation and case.
 
   Returns:
-    (the pairs in the questions' order, entailment first; how many questions
-    are left out: without an answer, with an answer across two sentences, or on
-    a paragraph of one sentence).
+    (the pairs in the questions' order, entailment first; the number of dropped
+    questions, which have no answer, an answer across two sentences, or a
+    paragraph of one sentence).
   """
   pairs, left_out, sentences = [], 0, {}
   for question in questions:
@@ -370,59 +340,49 @@ def qnli_pairs(questions: Iterable[Question]) -> tuple[list[QnliPair], int]:
     words = set(normalize(question.question).split())
     others = [sentence for i, (_, sentence) in enumerate(split)
               if i != where[0]]
-    likest = max(others, key=lambda s: len(words & set(normalize(s).split())))
+    closest = max(others, key=lambda s: len(words & set(normalize(s).split())))
     for sentence, label in ((split[where[0]][1], 'entailment'),
-                            (likest, 'not_entailment')):
+                            (closest, 'not_entailment')):
       pairs.append(QnliPair(question.question.strip(), sentence, label))
   return pairs, left_out
 
 
 def write_qnli(pairs: Sequence[QnliPair], path: str) -> None:
-  """Writes pairs as GLUE's QNLI has them: a train.tsv or dev.tsv.
-
-  Raises:
-    InputError: it cannot be written.
-  """
-  lines = ['\t'.join(QNLI_HEADER)]
-  for index, pair in enumerate(pairs):
-    # A tab or a line's end would be another column or row.
+  """Writes pairs as a train.tsv or dev.tsv of GLUE's QNLI."""
+  lines = ['index\tquestion\tsentence\tlabel']
+  for index, pair in enumerate(pairs):  # Without tabs and line ends.
     lines.append('\t'.join([str(index), *(
-        ' '.join(text.split()) for text in dataclasses.astuple(pair))]))
+        ' '.join(text.split()) for text in pair)]))
   with writing(path):
     files.write_text(path, '\n'.join(lines) + '\n')
 
 
 # Models of any format are measured on the same held-out rows and masks.
-
 HELDOUT_BATCH = 64  # Rows.
+_PLAIN = ('format', 'masks', 'masking_law', 'specials', 'masking_unit',
+          'mask_rate', 'max_predictions', 'mixture', 'first_sequence_length',
+          'first_sequence_steps')
 
 
 def heldout_config(config: Config, corpora: str) -> Config:
-  """A run's config for held-out corpora: FULL-SENTENCES, plain masks."""
-  blank = DataConfig()
-  return dataclasses.replace(
-      config, seed=0, model=dataclasses.replace(
-          config.model, num_types=0, nsp_head=False),
-      data=dataclasses.replace(
-          config.data, corpora=corpora, format=blank.format, masks=blank.masks,
-          masking_law=blank.masking_law, specials=blank.specials,
-          masking_unit=blank.masking_unit, mask_rate=blank.mask_rate,
-          max_predictions=0, mixture='', first_sequence_length=0,
-          first_sequence_steps=0))
+  """A run's config for held-out corpora: FULL-SENTENCES with default masks."""
+  plain = {f'data.{name}': getattr(DataConfig(), name) for name in _PLAIN}
+  return with_values(config, plain | {
+      'seed': 0, 'data.corpora': corpora, 'model.num_types': 0,
+      'model.nsp_head': False})
 
 
 def measure_heldout(workdir: str, config: Config, split: str = 'eval'
                     ) -> dict[str, float]:
-  """Measures a pretrained model; each masked token counts once.
+  """Measures a pretrained model on held-out text.
 
   Args:
-    workdir: of its run.
     config: from `heldout_config`.
-    split: of the records that `config` prepares.
+    split: split of the records that `config` prepares.
 
   Returns:
-    loss (nats), perplexity, accuracy, bits_per_character (nats x masked tokens
-    in proportion / characters / ln 2), loss/<corpus> for each.
+    loss (nats, the mean over masked tokens), perplexity, accuracy,
+    bits_per_character (loss / ln 2 x tokens / characters), and loss/<corpus>.
   """
   manifests = corpus.prepare(config.data, config.tokenizer,
                              progress=False).manifests
@@ -451,7 +411,7 @@ def measure_heldout(workdir: str, config: Config, split: str = 'eval'
 def heldout_sums(params: Any, task: Any, config: Config,
                  manifest: corpus.Manifest, split: str
                  ) -> Iterator[dict[str, float]]:
-  """What a task's loss counts in each batch of a split of a corpus."""
+  """Yields the sums of a task's loss for each batch of a corpus's split."""
   step = eval_step(task.objective)
   source = open_source([manifest], split, config.data.backend,
                        task.tokenizer.pad_id)
@@ -465,7 +425,8 @@ def heldout_sums(params: Any, task: Any, config: Config,
 
 
 def plain_params(params: dict[str, Any]) -> dict[str, Any]:
-  """A pair model's weights as a RoBERTa's: all is segment A, no NSP head."""
+  """Turns a pair model's weights into RoBERTa's: segment A only, no NSP head.
+  """
   params = {name: dict(part) for name, part in params.items()
             if name != 'nsp_head'}
   types = params['embeddings'].pop('types', None)
@@ -478,19 +439,18 @@ def plain_params(params: dict[str, Any]) -> dict[str, Any]:
 @dataclasses.dataclass(frozen=True)
 class TableText:
   """The text of one table."""
-  text: TrainingText  # With tokenizers.
+  text: scales.TrainingText  # With tokenizers.
   heldout: str  # data.corpora of the held-out text.
-  split: str  # Of its records.
-  stand_in: str  # What stands in for what, in words.
+  split: str  # The split of its records that is held out.
+  stand_in: str  # Which text replaces which, in words.
 
 
 def make_ready(name: str, table: Table, scale: Scale, folder: str, models: str
                ) -> TableText:
-  """Takes slices where the scale has them, and makes the tokenizers.
+  """Makes slices, if the scale has them, and tokenizers.
 
-  All rows of a table have one vocabulary, made of all the text that some row
-  has, as GPT-2's is one for all rows of the paper: else their losses would be
-  of other tokens.
+  All rows of a table share one vocabulary, trained on the text of all rows, as
+  the paper's rows share GPT-2's. Otherwise their losses could not be compared.
   """
   corpora, stand_in = paper_corpora(folder)
   rows = [row for row in table.made if row.recipe]
@@ -508,8 +468,8 @@ def make_ready(name: str, table: Table, scale: Scale, folder: str, models: str
                         for c in resolve(corpora[kind]))
          for kind in {row.corpora for row in rows}} for part in SLICE_PARTS)
     corpora, heldout, split = train, held[wanted], 'train'
-  text = TrainingText(corpora, f'{models}/cache',
-                      paper_tokenizers(folder, scale))
+  text = scales.TrainingText(corpora, f'{models}/cache',
+                             paper_tokenizers(folder, scale))
   tokenizers: dict[str, str] = {}
   for row in rows:
     config = heldout_config(pretraining_config(row, scale, text),
@@ -525,11 +485,11 @@ def make_ready(name: str, table: Table, scale: Scale, folder: str, models: str
 class RunBudget:
   """How long a row is trained."""
   config: Config  # With its steps.
-  tokens: int  # Of all steps, padding not counted: mean of a record x rows.
+  tokens: int  # In all steps, without padding: mean of a record x rows.
   passes: float  # Over its records.
 
   def facts(self) -> dict[str, str | float]:
-    """What results.json says of it."""
+    """The entries of results.json."""
     model = self.config.model
     return {'shape': f'{model.num_layers} x {model.hidden_size}',
             'steps': self.config.train.steps,
@@ -537,11 +497,11 @@ class RunBudget:
             'tokens': self.tokens, 'passes': round(self.passes, 2)}
 
 
-def run_budget(row: Row, scale: Scale, text: TrainingText,
+def run_budget(row: Row, scale: Scale, text: scales.TrainingText,
                seed: int) -> RunBudget:
-  """A row's config; where its recipe counts tokens, with the steps to see them.
+  """A row's config, with steps from its recipe's tokens if it counts these.
 
-  Formats with padding, or with shorter rows, have more steps: equal tokens.
+  Formats with padding or shorter rows then train for more steps.
   """
   config = pretraining_config(row, scale, text, seed)
   splits = [m.splits['train'] for m in corpus.prepare(

@@ -1,8 +1,7 @@
-"""A table of the paper as markdown and as a picture: ours beside the paper's.
+"""Writes a table as markdown and as a picture, with the paper's figures.
 
-What may be concluded is computed, not written: a row differs from another where
-the interval of their difference over seeds leaves out 0. `found` is what
-results.json of a table holds.
+Conclusions are computed: two rows differ if the confidence interval of their
+difference over seeds excludes 0. `found` is the content of results.json.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,11 +20,9 @@ Found = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-  """The mean of one row less that of another.
+  """The difference of two means, with Welch's t interval at CONFIDENCE.
 
-  Attributes:
-    low, high: Welch's t interval of it at CONFIDENCE; None where a row has one
-      seed only, and nothing can be said.
+  The interval is None where a row has only one seed.
   """
   mean: float
   low: float | None
@@ -33,7 +30,7 @@ class Difference:
 
   @property
   def apart(self) -> bool | None:
-    """Whether the interval leaves out 0; None: not known."""
+    """Whether the interval excludes 0; None: unknown."""
     if self.low is None or self.high is None or math.isnan(self.low):
       return None
     return not self.low <= 0 <= self.high
@@ -44,18 +41,15 @@ def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
 
   >>> difference([1., 2., 3.], [11., 12., 13.])
   Difference(mean=10.0, low=7.73..., high=12.26...)
-
-  Args:
-    first, second: one value for each seed.
   """
   from scipy import stats
   mean = statistics.mean(second) - statistics.mean(first)
   if min(len(first), len(second)) < 2:
     return Difference(mean, None, None)
-  if not math.isfinite(mean):  # A run diverged: NaN is apart from nothing.
+  if not math.isfinite(mean):  # A run diverged.
     return Difference(mean, math.nan, math.nan)
   errors = [statistics.variance(one) / len(one) for one in (first, second)]
-  if not sum(errors):  # Seeds that do not differ at all.
+  if not sum(errors):  # All seeds gave the same value.
     return Difference(mean, mean, mean)
   freedom = sum(errors)**2 / sum(
       error**2 / (len(one) - 1) for error, one in zip(errors, (first, second)))
@@ -69,7 +63,7 @@ def comparisons(table: Table, found: Found) -> list[dict[str, Any]]:
 
   Returns:
     {'row', 'than', 'column', 'mean', 'low', 'high', 'apart', 'paper'} for each;
-    `paper` is the difference of the paper's figures, None where one is missing.
+    `paper` is the difference of the paper's figures, or None.
   """
   rows = {row['name']: row for row in found['rows']}
   base, compared = rows[table.baseline], []
@@ -88,12 +82,12 @@ def comparisons(table: Table, found: Found) -> list[dict[str, Any]]:
 
 
 def _values(row: Found, column: str) -> list[float]:
-  """One for each seed; empty where the row has none in that column."""
+  """The row's values in a column, one per seed, or none."""
   return row.get('values', {}).get(column, [])
 
 
 def table_markdown(table: Table, found: Found) -> str:
-  """The grid, what may be concluded, and what was measured on what."""
+  """Writes the grid, the conclusions, and what was measured on which data."""
   lines = [f'## {found["title"]}', '', *_markdown_grid(found), '']
   if table.note:
     lines += [table.note, '']
@@ -141,7 +135,7 @@ def _markdown_cell(row: Found, column: str) -> str:
 
 
 def _number(value: float | None, column: str, sign: str = '') -> str:
-  """Scores in percent have one digit behind the point, losses three."""
+  """Formats a score in percent with one decimal, a loss with three."""
   if value is None:
     return ''
   digits = 1 if COLUMNS[column].task else 2 if column == 'perplexity' else 3
@@ -179,7 +173,7 @@ def _conclusions(found: Found) -> list[str]:
 
 
 def _measurements(found: Found) -> list[str]:
-  """What each task was trained and scored on, stand-ins and missing data."""
+  """Lists the data on which each task was trained and scored."""
   lines, seen = [], set()
   if found['text']:
     lines.append(f'- text: {found["text"]}.')
@@ -214,8 +208,8 @@ def _measurements(found: Found) -> list[str]:
 
 
 def draw_table(found: Found) -> bytes:
-  """A PNG of two panels a column: our seeds with a bar for their mean, and the
-  paper's figures on an axis of their own, for sizes differ.
+  """Draws a PNG with two panels per column: our seeds with their mean, and the
+  paper's figures on an axis of their own, because the model sizes differ.
   """
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
@@ -252,6 +246,6 @@ def draw_table(found: Found) -> bytes:
         axis.text(0.5, 0.5, 'none', transform=axis.transAxes, ha='center',
                   color='#888888')
   out = io.BytesIO()
-  # Without version or date: the same table is the same picture.
+  # Without version or date, equal tables give equal bytes.
   figure.savefig(out, format='png', metadata={'Software': None})
   return out.getvalue()

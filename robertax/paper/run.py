@@ -1,10 +1,10 @@
-"""Makes a table: pretrains, measures and fine-tunes what is missing of it.
+"""Makes a table: pretrains, measures and fine-tunes whatever is missing.
 
-Stage by stage (all pretraining, then one task after another), so that runs of
-one shape follow each other and compile once. Whatever has ended has left its
-file: a run of pretraining its last checkpoint and heldout.json, a fine-tuning
-run its results.json; what was interrupted goes on from its own checkpoint. So
-the table of a study that was killed is the undisturbed one's.
+All pretraining comes first, then one task after another, so runs of one shape
+follow each other and compile once. A finished pretraining run has left its last
+checkpoint and heldout.json, a finished fine-tuning run its results.json; an
+interrupted run resumes from its checkpoint. A killed study therefore ends with
+the same table as an undisturbed one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,24 +23,11 @@ from robertax.paper.scales import PAPER_TASKS, Scale
 from robertax.paper.tables import COLUMNS, TABLES, Row, Table
 from robertax.parallel import processes
 from robertax.progress import say
-from robertax.studies.sweep import sweep
+from robertax.studies.sweep import Swept, sweep
 from robertax.tasks.task import RESULTS, write_results
 from robertax.train import loop
 
 HELDOUT = 'heldout.json'
-
-
-@dataclasses.dataclass(frozen=True)
-class Ended:
-  """How a call ended.
-
-  Attributes:
-    results: content of W/results.json; None where it was stopped, or where
-      several processes have pretrained and one machine is to do the rest.
-    signal: that stopped it; 0: it came to its end.
-  """
-  results: dict[str, Any] | None
-  signal: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +37,7 @@ class Study:
   scale: Scale
   data: str  # The folder DIR; '': TFDS.
   workdir: str
-  models: str  # Folder of runs and text; tables with the same one share them.
+  models: str  # Folder of runs and text, which other tables may share.
 
   @property
   def table(self) -> Table:
@@ -63,7 +50,8 @@ class Study:
 
   @property
   def tasks(self) -> list[str]:
-    """Tasks of the columns, first those whose models others begin with."""
+    """The columns' tasks; those that start from another task's model are last.
+    """
     names = dict.fromkeys(COLUMNS[c].task for c in self.columns)
     return sorted(filter(None, names),
                   key=lambda name: bool(PAPER_TASKS[name].after))
@@ -71,50 +59,53 @@ class Study:
 
 @dataclasses.dataclass
 class _Run:
-  """A row with a seed. Random weights are fine-tuned only."""
+  """A row with a seed."""
   row: Row
   seed: int
   budget: RunBudget
-  workdir: str  # Of the pretrained model.
+  workdir: str  # The pretrained model's.
   # Task -> (workdir of its sweep, the sweep's results).
   tuned: dict[str, tuple[str, dict[str, Any]]] = dataclasses.field(
       default_factory=dict)
 
 
-def run_table(study: Study) -> Ended:
-  """Runs what is missing; writes W/results.json, table.md and table.png."""
+def run_table(study: Study) -> Swept:
+  """Makes missing runs, and writes W/results.json, table.md and table.png.
+
+  Returns:
+    The results; None after a signal, or if several processes have pretrained
+    and one machine must do the rest.
+  """
   def prepare():
     text = inputs.make_ready(study.name, study.table, study.scale, study.data,
                              study.models)
     tasks = {name: inputs.task_data(name, study.data, f'{study.models}/data',
                                     study.scale) for name in study.tasks}
     return text, _table_runs(study, text), tasks
-
   text, runs, tasks = processes.in_turn(f'{study.models}/cache', prepare)
   for name, task in tasks.items() if processes.first() else ():
     for note in filter(None, (task.stand_in, task.missing)):
       say(f'{name}: {note}')
   for one in _announce(study, 'pretraining', [r for r in runs if r.row.recipe]):
     if signal := _pretrain(text, one):
-      return Ended(None, signal)
+      return Swept(None, signal)
   if jax.process_count() > 1:
     if processes.first():
-      print('All models are pretrained. The same command on one machine, with '
-            'the same folders, fine-tunes and makes the table.')
-    return Ended(None)
+      print('All models are pretrained. Run the same command on one machine, '
+            'with the same folders, to fine-tune and make the table.')
+    return Swept(None)
   found = _write_table(study, text, runs, tasks)
   for name, task in tasks.items():
     if task.missing:
       continue
     for one in _announce(study, name, runs):
       if signal := _fine_tune(study, one, name, task):
-        return Ended(None, signal)
+        return Swept(None, signal)
     found = _write_table(study, text, runs, tasks)
-  return Ended(found)
+  return Swept(found)
 
 
 def _table_runs(study: Study, text: TableText) -> list[_Run]:
-  """Row by row, seed by seed."""
   runs = []
   for row in study.table.made:
     source = study.table.row(row.random_of) if row.random_of else row
@@ -133,7 +124,7 @@ def _announce(study: Study, what: str, runs: Sequence[_Run]) -> Iterator[_Run]:
 
 
 def _pretrain(text: TableText, one: _Run) -> int:
-  """Pretrains and measures; the signal that stopped it, or 0."""
+  """Pretrains and measures; returns the signal that stopped it, or 0."""
   path = f'{one.workdir}/{HELDOUT}'
   if files.exists(path):
     return 0
@@ -149,7 +140,7 @@ def _pretrain(text: TableText, one: _Run) -> int:
 
 
 def _fine_tune(study: Study, one: _Run, name: str, task: TaskData) -> int:
-  """The runs of a task; the signal that stopped one, or 0."""
+  """Runs the sweep of a task; returns the signal that stopped it, or 0."""
   init_from = one.workdir
   after = one.tuned.get(PAPER_TASKS[name].after)
   if after and not one.row.random_of:
@@ -158,7 +149,7 @@ def _fine_tune(study: Study, one: _Run, name: str, task: TaskData) -> int:
                                 one.seed, random=bool(one.row.random_of))
   rates, batches = scales.sweep_settings(name, study.scale)
   workdir = f'{one.workdir}/tuned/{scales.run_name(config)}'
-  # Another table, which shares these runs, may begin with the best one.
+  # A task of another table that shares these runs may start from the best one.
   best = int(any(other.after == name for other in PAPER_TASKS.values()))
   ended = sweep(config, workdir, rates or (config.optim.learning_rate,),
                 batches or (config.data.batch_size,), study.scale.tuning_seeds,
@@ -170,7 +161,7 @@ def _fine_tune(study: Study, one: _Run, name: str, task: TaskData) -> int:
 
 def _write_table(study: Study, text: TableText, runs: Sequence[_Run],
                  tasks: dict[str, TaskData]) -> dict[str, Any]:
-  """Writes the table as far as it is known; returns what results.json holds."""
+  """Writes the table from the finished runs; returns results.json."""
   found = {
       'table': study.name, 'title': study.table.title, 'task': 'paper',
       'scale': study.scale.name, 'text': text.stand_in,
@@ -201,7 +192,7 @@ def _table_row(study: Study, row: Row, runs: Sequence[_Run]) -> dict[str, Any]:
   for task in study.tasks:
     sweeps = [one.tuned[task][1] for one in runs if task in one.tuned]
     if sweeps:
-      # Runs at chance count where their values are shown: of the best setting.
+      # Only the values of the best setting are shown, so count its runs alone.
       found['at_chance'][task] = sum(
           len(setting['degenerate']) for swept in sweeps
           for setting in swept['settings']
@@ -216,7 +207,7 @@ def _table_row(study: Study, row: Row, runs: Sequence[_Run]) -> dict[str, Any]:
           one.tuned[column.task] for one in runs if column.task in one.tuned])
     else:
       values = [] if row.random_of else [
-          _read_json(f'{one.workdir}/{HELDOUT}')[column.heldout]
+          files.read_json(f'{one.workdir}/{HELDOUT}')[column.heldout]
           for one in runs]
     if values:
       found['values'][name] = values
@@ -225,14 +216,15 @@ def _table_row(study: Study, row: Row, runs: Sequence[_Run]) -> dict[str, Any]:
 
 def _task_scores(study: Study, path: Sequence[str],
                  tuned: Sequence[tuple[str, dict[str, Any]]]) -> list[float]:
-  """One value for each seed of pretraining: the median over its best setting's
-  seeds; with a single seed of pretraining, one for each seed of fine-tuning.
+  """Gives one value per seed of pretraining, a median over fine-tuning seeds.
+
+  If there is one pretraining seed only, it gives each fine-tuning seed's value.
   """
   found = []
   for workdir, swept in tuned:
     values = []
     for seed in swept['seed']:
-      value: Any = _read_json(f'{workdir}/runs/{swept["learning_rate"]:g}-'
+      value: Any = files.read_json(f'{workdir}/runs/{swept["learning_rate"]:g}-'
                               f'{swept["batch_size"]}-{seed}/{RESULTS}')
       for key in path:
         value = value.get(key) if isinstance(value, dict) else None
@@ -243,8 +235,3 @@ def _task_scores(study: Study, path: Sequence[str],
   if study.scale.seeds == 1:
     return found[0] if found else []
   return [statistics.median(values) for values in found]
-
-
-def _read_json(path: str) -> Any:
-  with files.open(path) as f:
-    return json.load(f)

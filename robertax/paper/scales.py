@@ -1,10 +1,10 @@
-"""How large the paper's rows are made, the config of each, and what it costs.
+"""The sizes of the paper's rows, their configs, and their costs.
 
-A scale is data: `paper` has the paper's numbers, for a pod; where the paper
-names none (the warm-up of Table 3, for one) the comment says whose they are.
-`tiny` is for two cores: a model of a million parameters, rates that were chosen
-beforehand and not tuned, three seeds of pretraining, and text enough for no
-more than to compare (docs/paper.md has its minutes).
+A scale is data. `paper` has the paper's numbers, for a pod; where the paper
+gives none (such as the warm-up of Table 3), a comment names the source. `tiny`
+is for two cores: a model of a million parameters, rates that were chosen in
+advance and not tuned, three seeds of pretraining, and just enough text for
+comparisons (docs/paper.md lists its minutes).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from robertax.config import (
     FREE_ON_RESUME,
     Config,
-    TokenizerConfig,
-    defaults,
+      defaults,
     flatten,
     to_dict,
     with_arg,
@@ -26,7 +25,7 @@ from robertax.errors import InputError, unknown
 from robertax.paper.tables import COLUMNS, FIVE, PAIR, TABLES, Row
 from robertax.progress import say
 
-if TYPE_CHECKING:  # Config files import this module: it loads no JAX by itself.
+if TYPE_CHECKING:  # Config files import this module, so it must not load JAX.
   from ml_collections import ConfigDict
 
   from robertax.studies.estimate import Estimate
@@ -34,64 +33,42 @@ if TYPE_CHECKING:  # Config files import this module: it loads no JAX by itself.
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """Batch, length and rate of a pretraining.
-
-  Attributes:
-    batch_size: sequences a step.
-    learning_rate: the peak.
-    steps: updates; 0: as many as see `tokens`.
-    tokens: that a run sees, padding not counted.
-    changes: other keys of the config.
-    topology: slice that --dry_run compiles for.
-  """
-  batch_size: int
-  learning_rate: float
-  steps: int = 0
-  tokens: int = 0
+  """Batch, length and rate of a pretraining run."""
+  batch_size: int  # Sequences per step.
+  learning_rate: float  # The peak.
+  steps: int = 0  # Updates; 0: `tokens` determines them.
+  tokens: int = 0  # Tokens in all steps, without padding.
+  # Other keys of the config.
   changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  topology: str = 'v5e:16x16'
+  topology: str = 'v5e:16x16'  # TPU slice for which --dry_run compiles.
 
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-  """How large the rows are made.
-
-  Attributes:
-    name: key of SCALES.
-    seeds: pretraining runs of each row.
-    shapes: 'base' and 'large' -> keys of `model`.
-    recipes: name -> Recipe.
-    changes: keys of every pretraining's config.
-    pieces: kind of tokenizer -> size of a vocabulary that is trained.
-    official_pieces: whether GPT-2's and BERT's vocabularies are taken from
-      --data.
-    characters: table -> characters of each corpus that are trained on, and as
-      many others that are held out; empty: all text, of which each corpus's own
-      eval split is held out.
-    columns: table -> its columns at this scale; a missing table: all of them.
-    tuning: keys of every fine-tuning's config.
-    tasks: task -> keys of its config.
-    scored: task -> how many questions of each part are scored; a missing task:
-      all.
-    sweep: whether tasks of GLUE are swept over rates and batches.
-    tuning_seeds: fine-tuning runs of each setting.
-  """
-  name: str
-  seeds: int
+  """The sizes of all rows."""
+  name: str  # Key of SCALES.
+  seeds: int  # Pretraining runs of each row.
+  # 'base' and 'large' -> keys of the config's `model`.
   shapes: Mapping[str, Mapping[str, Any]]
-  recipes: Mapping[str, Recipe]
-  changes: Mapping[str, Any]
-  pieces: Mapping[str, int]
-  official_pieces: bool = False
+  recipes: Mapping[str, Recipe]  # Name -> Recipe.
+  changes: Mapping[str, Any]  # Keys of every pretraining's config.
+  pieces: Mapping[str, int]  # Kind of tokenizer -> trained vocabulary size.
+  official_pieces: bool = False  # Use GPT-2's and BERT's from --data.
+  # Table -> characters of each corpus to train on, and as many others to hold
+  # out; empty: all text, with each corpus's eval split held out.
   characters: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  # Table -> its columns at this scale; all, if a table is missing.
   columns: Mapping[str, tuple[str, ...]] = dataclasses.field(
       default_factory=dict)
+  # Keys of every fine-tuning's config.
   tuning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  # Task -> keys of its config.
   tasks: Mapping[str, Mapping[str, Any]] = dataclasses.field(
       default_factory=dict)
+  # Task -> the number of questions to score per part; all, if it is missing.
   scored: Mapping[str, int] = dataclasses.field(default_factory=dict)
-  sweep: bool = False
-  tuning_seeds: int = 1
+  sweep: bool = False  # Whether GLUE tasks sweep over rates and batches.
+  tuning_seeds: int = 1  # Fine-tuning runs per setting.
 
 
 _ADAM = {
@@ -118,19 +95,19 @@ PAPER = Scale(
         'large': dict(hidden_size=1024, num_layers=24, num_heads=16,
                       mlp_size=4096, max_positions=512)},
     recipes={
-        # Table 2's caption: 1M steps of 256 sequences; so are Table 1's. The
+        # Table 2's caption, also for Table 1: 1M steps of 256 sequences. The
         # warm-up is BERT's.
         'formats': _FIRST, '256': _FIRST,
-        # fairseq's warm-up for 2K x 125K; 6 % of the run.
+        # fairseq's warm-up for 2K x 125K; below, 6 % of the run.
         '2k': Recipe(2048, 7e-4, 125_000, changes=_warmup(10_000),
                      topology=_64_CHIPS),
         '8k': Recipe(8192, 1e-3, 31_000, changes=_warmup(1_860)),
-        # You et al. 2020 for 32K; micro-batches for its memory.
+        # You et al. 2020 for 32K; micro-batches save memory.
         'lamb': Recipe(32768, 5e-3, 7_812, changes=_LAMB | _warmup(1_562) | {
             'train.micro_batches': 2}),
         'large': Recipe(8192, 4e-4, 100_000, changes=_warmup(30_000)),
         'base': Recipe(8192, 6e-4, 100_000, changes=_warmup(24_000)),
-        # Section 4.4 names neither; as the second row of Table 3.
+        # Section 4.4 names neither; this is the second row of Table 3.
         'encoding': Recipe(2048, 7e-4, 125_000, changes=_warmup(10_000),
                            topology=_64_CHIPS)},
     changes=_ADAM | {
@@ -141,8 +118,10 @@ PAPER = Scale(
     pieces={'byte_bpe': 50_265, 'wordpiece': 30_522}, official_pieces=True,
     sweep=True, tuning_seeds=5)
 
-_ROWS = 128  # Tokens of a row.
+_ROWS = 128  # Tokens per row.
 _NEVER = 1 << 30
+_FEW = {'finetune.max_train_examples': 512, 'finetune.epochs': 2}
+_TINY_SQUAD = _FEW | {'data.doc_stride': 32, 'data.question_length': 24}
 
 TINY = Scale(
     'tiny', seeds=3,
@@ -153,7 +132,7 @@ TINY = Scale(
                       max_positions=_ROWS, layers_unrolled=3)},
     recipes={
         'formats': Recipe(8, 2e-3, tokens=1_500_000),
-        # The paper's batches over 64; rates about as their square roots.
+        # The paper's batches / 64; rates grow about with their square roots.
         '256': Recipe(4, 1e-3, tokens=1_500_000),
         '2k': Recipe(32, 3e-3, tokens=1_500_000),
         '8k': Recipe(128, 4e-3, tokens=1_500_000),
@@ -168,10 +147,10 @@ TINY = Scale(
         'model.attention_dropout_rate': 0.1, 'train.log_every': 50,
         'train.eval_every': _NEVER, 'train.eval_examples': 64,
         'train.checkpoint_every': 500, 'train.keep_checkpoints': 1},
-    # Two ids in fifty of the paper's.
+    # About a 25th of the paper's.
     pieces={'byte_bpe': 2_048, 'wordpiece': 1_244},
-    # So little for 1 and 2 that it is read 40 times, as in the paper: each of
-    # ten static masks is seen four times.
+    # Tables 1 and 2 read their text 40 times, as in the paper, so each of ten
+    # static masks is seen four times.
     characters={'1': 60_000, '2': 60_000, '3': 1_000_000, '4': 300_000,
                 '5': 300_000, '6': 300_000, '7': 300_000, '8': 300_000,
                 'encoding': 500_000},
@@ -181,57 +160,42 @@ TINY = Scale(
              '4': ('loss', 'mnli', 'sst2'),
              '5': ('mnli', 'qnli', 'rte', 'sst2', 'cola', 'stsb'),
              '8': ('mnli', 'sst2', 'cola')},
-    # One evaluation, the last: nothing is chosen by what is reported.
+    # The only evaluation is the last, so reported scores select nothing.
     tuning={'optim.learning_rate': 3e-4, 'data.batch_size': 32,
             'data.sequence_length': _ROWS, 'data.backend': 'numpy',
             'train.eval_every': _NEVER, 'train.checkpoint_every': _NEVER,
             'train.log_every': 20, 'finetune.epochs': 3,
             'finetune.max_train_examples': 1_024},
     tasks={
-        'squad1': {'data.doc_stride': 32, 'data.question_length': 24,
-                   'data.eval_files': 'dev-v1.1.json[::16]',
-                   'finetune.max_train_examples': 512, 'finetune.epochs': 2},
-        'squad2': {'data.doc_stride': 32, 'data.question_length': 24,
-                   'data.eval_files': 'dev-v2.0.json[1::6]',
-                   'finetune.max_train_examples': 512, 'finetune.epochs': 2},
-        'race': {'finetune.max_train_examples': 512, 'finetune.epochs': 2}},
+        'squad1': _TINY_SQUAD | {'data.eval_files': 'dev-v1.1.json[::16]'},
+        'squad2': _TINY_SQUAD | {'data.eval_files': 'dev-v2.0.json[1::6]'},
+        'race': _FEW},
     scored={'race': 400})
 
 SCALES = {scale.name: scale for scale in (TINY, PAPER)}
 
 
-# What the models are fine-tuned on. The numbers are from the paper's appendix,
-# Table 10, and fairseq's examples/roberta/config/finetuning, for one run by
-# itself; configs/glue.py takes them from here.
-
+# The fine-tuning tasks, with the numbers of single runs in Table 10 of the
+# paper's appendix and in fairseq's examples/roberta/config/finetuning.
+# configs/glue.py uses them too.
 GLUE, SQUAD, RACE = 'glue', 'squad', 'race'  # Folders below --data.
 
 
 @dataclasses.dataclass(frozen=True)
 class PaperTask:
-  """A fine-tuning.
-
-  Attributes:
-    task: key of tasks.TASKS.
-    folder: below --data.
-    rate, batch: of a run that is not swept.
-    tokens: of an epoch of the training split (expected: official rows x mean
-      tokens by GPT-2's pieces, for the cost).
-    epochs: passes over it.
-    weight_decay: decoupled.
-    warmup: share of the steps.
-    after: the task whose model it begins with, in the paper.
-    changes: other keys of the config.
-  """
-  task: str
-  folder: str
-  rate: float
-  batch: int
+  """How the paper fine-tunes on a task."""
+  task: str  # Key of tasks.TASKS.
+  folder: str  # Below --data.
+  rate: float  # Learning rate of a run outside a sweep.
+  batch: int  # Its batch size.
+  # Expected tokens of an epoch, for the cost: official rows x their mean number
+  # of GPT-2's tokens.
   tokens: float
   epochs: int = 10
-  weight_decay: float = 0.1
-  warmup: float = 0.06
-  after: str = ''
+  weight_decay: float = 0.1  # Decoupled.
+  warmup: float = 0.06  # Share of the steps.
+  after: str = ''  # The task from whose model the paper starts.
+  # Other keys of the config.
   changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -247,7 +211,7 @@ PAPER_TASKS = {
     'cola': PaperTask('glue/cola', GLUE, 1e-5, 16, 8_551 * 11),
     'stsb': PaperTask('glue/stsb', GLUE, 2e-5, 16, 5_749 * 31, after='mnli'),
     'wnli': PaperTask('glue/wnli', GLUE, 1e-5, 16, 635 * 38),
-    # Windows of 173 tokens in the mean; 2.0 has half as many questions again.
+    # Windows have 173 tokens on average; 2.0 has 1.49 times the questions.
     'squad1': PaperTask('squad', tokens=88_000 * 173, **_SQUAD),
     'squad2': PaperTask('squad2', tokens=1.49 * 88_000 * 173, **_SQUAD),
     'race': PaperTask('race', RACE, 1e-5, 16, 87_866 * 4 * 346, epochs=4,
@@ -257,13 +221,13 @@ PAPER_TASKS = {
 
 def tuning_config(name: str, scale: Scale, data: Mapping[str, Any],
                   init_from: str, seed: int, random: bool = False) -> Config:
-  """The Config of a fine-tuning: the paper's numbers, then the scale's.
+  """The Config of a fine-tuning run: the paper's numbers, then the scale's.
 
   Args:
     name: key of PAPER_TASKS.
-    data: keys of where its data are (inputs.TaskData.values).
+    data: config keys of its data (inputs.TaskData.values).
     init_from: workdir of the pretrained model.
-    seed: of the first run.
+    seed: seed of the first run.
     random: take only that model's shape and tokenizer, not its weights.
   """
   task = PAPER_TASKS[name]
@@ -283,41 +247,41 @@ def tuning_config(name: str, scale: Scale, data: Mapping[str, Any],
 
 def sweep_settings(name: str, scale: Scale) -> tuple[tuple[float, ...],
                                                      tuple[int, ...]]:
-  """Rates and batches that are tried; empty: the config's own alone."""
+  """The rates and batches of the sweep; empty: only the config's own."""
   from robertax.studies.sweep import BATCHES, RATES
   swept = scale.sweep and PAPER_TASKS[name].folder == GLUE
   return (RATES, BATCHES) if swept else ((), ())
 
 
 def tuning_runs(name: str, scale: Scale) -> int:
-  """Fine-tuning runs of a task from one pretrained model."""
+  """The number of a task's fine-tuning runs per pretrained model."""
   rates, batches = sweep_settings(name, scale)
   return max(1, len(rates) * len(batches)) * scale.tuning_seeds
 
 
 def tuning_tokens(name: str, scale: Scale) -> float:
-  """Tokens that these runs train on (expected)."""
+  """The expected number of tokens in these runs."""
   task = PAPER_TASKS[name]
   return task.tokens * task.epochs * tuning_runs(name, scale)
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingText:
-  """What models are pretrained on."""
+  """The text and tokenizers for pretraining."""
   corpora: Mapping[str, str]  # PAIR and FIVE -> data.corpora.
   cache_dir: str = ''
   # Kind -> path; a missing kind is trained.
   tokenizers: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-# Names alone, for configs that are built before there is text.
+# Placeholders, for configs that are built without text.
 NO_TEXT = TrainingText({PAIR: 'wiki.jsonl.zst,books.jsonl.zst',
                         FIVE: 'wiki.jsonl.zst,books.jsonl.zst,news.jsonl.zst,'
                               'web.jsonl.zst,stories.jsonl.zst'})
 
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
-  """Replaces values: {'data.format': 'doc_sentences', 'seed': 3}."""
+  """Replaces values, such as {'data.format': 'doc_sentences', 'seed': 3}."""
   sections: dict[str, dict[str, Any]] = {}
   for key, value in values.items():
     section, _, name = key.rpartition('.')
@@ -329,10 +293,9 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
 
 def pretraining_config(row: Row, scale: Scale, text: TrainingText = NO_TEXT,
                        seed: int = 0) -> Config:
-  """The Config of a row.
+  """The Config of a row, without train.steps if the recipe counts tokens.
 
-  Where the recipe counts tokens, inputs.run_budget fills in train.steps: rows
-  of some formats are fuller than those of others.
+  inputs.run_budget then computes the steps, because padding depends on formats.
   """
   recipe = scale.recipes[row.recipe]
   values = dict(scale.changes) | {
@@ -347,13 +310,13 @@ def pretraining_config(row: Row, scale: Scale, text: TrainingText = NO_TEXT,
   values |= dict(recipe.changes) | dict(row.changes)
   config = with_values(Config(), values)
   kind = config.tokenizer.kind
-  return dataclasses.replace(config, tokenizer=TokenizerConfig(
-      kind=kind, path=text.tokenizers.get(kind, ''),
-      vocab_size=scale.pieces[kind]))
+  return with_values(config, {
+      'tokenizer.path': text.tokenizers.get(kind, ''),
+      'tokenizer.vocab_size': scale.pieces[kind]})
 
 
 def run_name(config: Config) -> str:
-  """The name of a workdir: tables that need the same model share it."""
+  """The name of a run's workdir, which tables with the same model share."""
   values = {key: value for key, value in flatten(to_dict(config)).items()
             if key not in FREE_ON_RESUME and key != 'seed'}
   name = hashlib.sha256(
@@ -367,16 +330,13 @@ def run_name(config: Config) -> str:
 
 def row_file(table: str, row: str, arg: str | None,
              changes: Mapping[str, Any] | None = None) -> 'ConfigDict':
-  """What a config file of a row gives, at the paper's scale.
+  """The ConfigDict for a config file of a row, at the paper's scale.
 
-  Args:
-    table: key of TABLES.
-    row: name of one of its rows.
-    arg: what stands behind the file's colon.
-    changes: keys in which the file differs from the row, and their values.
+  `arg` is the text behind the file's colon, and `changes` has keys in which the
+  file differs from the row.
 
   Raises:
-    InputError: there is no such row, or no such key as `arg` has.
+    InputError: the table has no such row, or `arg` has an unknown key.
   """
   rows = {row.name: row for row in TABLES[table].made if row.recipe}
   if row not in rows:
@@ -400,15 +360,14 @@ def table_names(numbers: str) -> list[str]:
   return names
 
 
-# What a table costs on a pod. Every config is built; every pretraining step is
-# compiled for its topology and never run (rows whose step has the same shapes
-# share it, and tables share rows); fine-tuning is arithmetic.
-
+# The cost of a table on a pod. Every config is built, and every pretraining
+# step is compiled for its topology but never run; rows whose steps have equal
+# shapes share it. The cost of fine-tuning is computed from its tokens.
 TUNING_CHIP = 'v5e'
-# Share of the data sheet's peak that fine-tuning reaches: an assumption, a
-# little above what is compiled for pretraining (base 35 %, large 41 %).
+# The share of the data sheet's peak that fine-tuning is assumed to reach; the
+# compiler's estimates for pretraining are 35 % (base) and 41 % (large).
 TUNING_MFU = 0.4
-# Keys of a config that a compiled step does not depend on.
+# Config keys on which a compiled step does not depend.
 _OF_NO_SHAPE = ('seed', 'data.corpora', 'data.cache_dir', 'data.masks',
                 'data.num_static_masks', 'optim.learning_rate',
                 'optim.warmup_steps', 'optim.warmup_rate', 'train.steps',
@@ -419,16 +378,16 @@ _MOST_PARTS = 64
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-  """What a row costs."""
+  """The cost of a row."""
   table: str
   row: str
   config: Config  # With as many micro-batches as it needs to fit.
   topology: str
   found: 'Estimate | None'  # None: nothing is pretrained for this row.
-  model: str  # Its run_name: rows with the same need it once.
+  model: str  # Its run_name; rows with the same name share the model.
   pretraining: float  # Chip-hours (compiled); 0 on GPUs, whose time is unknown.
   tunings: Mapping[str, tuple[float, int]]  # Task -> (chip-hours, runs).
-  begins: tuple[str, bool]  # What is fine-tuned: (model, random weights).
+  begins: tuple[str, bool]  # Start of fine-tuning: (model, random weights).
 
   @property
   def fits(self) -> bool:
@@ -445,7 +404,7 @@ class Cost:
 
 def table_costs(names: Sequence[str], scale: Scale,
                 topology: str = '') -> list[Cost]:
-  """Compiles the rows of some tables for `topology`; '': for each row's own."""
+  """Compiles the rows of tables for `topology`, or '' for each row's own."""
   known: dict[Any, tuple[Config, Estimate]] = {}
   found = []
   for name in names:
@@ -470,7 +429,7 @@ def table_costs(names: Sequence[str], scale: Scale,
 def _compiled_step(name: str, row: Row, config: Config, where: str,
                    known: dict[Any, 'tuple[Config, Estimate]']
                    ) -> 'tuple[Config, Estimate]':
-  """With the fewest micro-batches that fit, from the config's own on."""
+  """Doubles the config's micro-batches until the compiled step fits."""
   from robertax.studies.estimate import estimate
   values = flatten(to_dict(config))
   key = (where, *((k, v) for k, v in values.items() if k not in _OF_NO_SHAPE))
@@ -491,14 +450,14 @@ def _compiled_step(name: str, row: Row, config: Config, where: str,
 
 def _tuning_hours(name: str, config: Config, random: bool, scale: Scale
                   ) -> dict[str, tuple[float, int]]:
-  """task -> (chip-hours, runs): 6 FLOP a parameter of the layers and token."""
+  """Task -> (chip-hours, runs), at 6 FLOP per layer parameter and token."""
   from robertax.parallel.chips import CHIPS
   model, found = config.model, {}
   parameters = model.num_layers * (
       4 * model.hidden_size**2 + 2 * model.hidden_size * model.mlp_size)
   for task in dict.fromkeys(
       COLUMNS[c].task for c in TABLES[name].columns if COLUMNS[c].task):
-    # Built, so that a wrong one is found here.
+    # This only checks that the config is valid.
     tuning_config(task, scale, {'data.dir': task}, run_name(config), 0, random)
     tokens = tuning_tokens(task, scale) * scale.seeds
     seconds = 6 * parameters * tokens / (CHIPS[TUNING_CHIP].flops * TUNING_MFU)
@@ -507,9 +466,7 @@ def _tuning_hours(name: str, config: Config, random: bool, scale: Scale
 
 
 def cost_table(found: Sequence[Cost]) -> str:
-  """A line for each row, and the sums, in which a model that several rows need
-  counts once, and so does a task of it.
-  """
+  """Writes a line per row and the sums, which count shared runs once."""
   lines = ['Pretraining: a static estimate by the compiler, nothing was run. '
            'Fine-tuning: arithmetic '
            f'(expected, {TUNING_CHIP} at {TUNING_MFU:.0%} of its peak).', '',
@@ -545,7 +502,7 @@ def cost_table(found: Sequence[Cost]) -> str:
 
 
 def cost_json(found: Sequence[Cost]) -> dict[str, Any]:
-  """The JSON line: sums as in `cost_table`; `fits`: whether all rows do."""
+  """The sums of `cost_table` for the JSON line; `fits`: whether all rows do."""
   models = {cost.model: cost.pretraining for cost in found if cost.model}
   tunings = {(cost.begins, task): one for cost in found
              for task, one in cost.tunings.items()}.values()
@@ -570,4 +527,4 @@ def check_scale(scale: Scale) -> None:
   """Raises an InputError for a scale whose recipes count tokens, not steps."""
   if any(recipe.steps == 0 for recipe in scale.recipes.values()):
     raise InputError(f'--dry_run with --scale={scale.name}: its steps depend '
-                     'on the text. --scale=paper is what costs.')
+                     'on the text. Use --scale=paper.')

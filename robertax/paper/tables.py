@@ -1,9 +1,8 @@
-"""The paper's tables as data: what is compared, and what the paper found.
+"""The paper's tables as data: their rows, columns and figures.
 
 Figures are from Tables 1 to 8 of Liu et al. 2019 (arXiv:1907.11692). A row is a
-way to pretrain (its text, its recipe, its changes to a config), a column is
-what is measured of its model. A new table is one entry of TABLES; how large a
-row is made is in scales.
+way to pretrain (text, recipe, changes to a config), and a column a measurement
+of its model. A new table is one entry of TABLES; sizes are in scales.
 """
 
 from collections.abc import Mapping
@@ -15,74 +14,48 @@ PAIR, FIVE = 'pair', 'five'  # Books + Wikipedia; all five corpora.
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-  """What is measured of a model.
-
-  Attributes:
-    shown: its head in the table.
-    task: name in scales.PAPER_TASKS of what is fine-tuned; '': held-out text.
-    value: path to the value in results.json of a run of the task.
-    heldout: key of inputs.measure_heldout, where it is held-out text.
-    down: whether smaller is better.
-  """
-  shown: str
-  task: str = ''
-  value: tuple[str, ...] = ('value',)
-  heldout: str = ''
-  down: bool = False
+  """A measurement of a model."""
+  shown: str  # The column's head.
+  task: str = ''  # Key of scales.PAPER_TASKS; '': measured on held-out text.
+  value: tuple[str, ...] = ('value',)  # Path in results.json of a task's run.
+  heldout: str = ''  # Key of inputs.measure_heldout.
+  down: bool = False  # Whether smaller is better.
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """A way to pretrain.
-
-  Attributes:
-    name: unique in its table.
-    shown: its head in the table.
-    recipe: key of Scale.recipes; '': the row has figures only, published by
-      others or impossible to reproduce here.
-    paper: the paper's figures by column.
-    shape: key of Scale.shapes.
-    corpora: PAIR or FIVE.
-    changes: keys of the config and their values.
-    length: multiple of the recipe's steps or tokens.
-    random_of: name of a row whose shape and tokenizer are taken with random
-      weights: nothing is pretrained.
-    beyond: whether the paper has no such row.
-  """
-  name: str
-  shown: str
+  """A way to pretrain."""
+  name: str  # Unique in its table.
+  shown: str  # The row's head.
+  # Key of Scale.recipes; '': only figures, which others have published or which
+  # cannot be reproduced here.
   recipe: str = ''
+  # The paper's figures by column.
   paper: Mapping[str, float] = dataclasses.field(default_factory=dict)
-  shape: str = 'base'
-  corpora: str = PAIR
+  shape: str = 'base'  # Key of Scale.shapes.
+  corpora: str = PAIR  # PAIR or FIVE.
+  # Config keys and their values.
   changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  length: int = 1
-  random_of: str = ''
-  beyond: bool = False
+  length: int = 1  # Multiple of the recipe's steps or tokens.
+  random_of: str = ''  # Row whose shape and tokenizer get random weights.
+  beyond: bool = False  # Whether the paper has no such row.
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """Rows and columns, in order.
-
-  Attributes:
-    title: the paper's.
-    columns: names of COLUMNS.
-    baseline: name of the row that the others are compared with.
-    note: what a reader must know.
-  """
+  """Rows and columns, in order."""
   title: str
-  columns: tuple[str, ...]
+  columns: tuple[str, ...]  # Keys of COLUMNS.
   rows: tuple[Row, ...]
-  baseline: str
-  note: str = ''
+  baseline: str  # Name of the row with which the others are compared.
+  note: str = ''  # For the reader of the table.
 
   def row(self, name: str) -> Row:
     return next(row for row in self.rows if row.name == name)
 
   @property
   def made(self) -> tuple[Row, ...]:
-    """Rows that are made here."""
+    """The rows that are made here, with or without pretraining."""
     return tuple(row for row in self.rows if row.recipe or row.random_of)
 
 
@@ -106,13 +79,13 @@ COLUMNS = {
     'qnli': Column('QNLI', 'qnli'), 'qqp': Column('QQP', 'qqp'),
     'rte': Column('RTE', 'rte'), 'mrpc': Column('MRPC', 'mrpc'),
     'stsb': Column('STS-B', 'stsb'), 'wnli': Column('WNLI', 'wnli'),
-    # Table 7 is of the test set, whose answers are public; dev chose the epoch.
+    # Table 7 scores the public test set; dev chose the epoch.
     'race': Column('RACE test', 'race', ('test_scores', 'test', 'accuracy')),
     'race_middle': Column('RACE test, middle', 'race',
                           ('test_scores', 'test', 'middle')),
     'race_high': Column('RACE test, high', 'race',
                         ('test_scores', 'test', 'high')),
-    # Table 2 is of dev.
+    # Table 2 scores dev.
     'race_dev': Column('RACE', 'race'),
 }
 

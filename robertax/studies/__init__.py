@@ -1,6 +1,6 @@
-"""studies: many runs, or none. Floor 5.
+"""Studies that make many runs, or none. Floor 5.
 
-Knows what the compiler says of a config's train step on devices that are not
-here (estimate, from what compiled_program reads), and how a task is swept over
-rates, batches and seeds (sweep).
+`estimate` compiles a train step for devices that this machine lacks,
+`compiled_program` reads the result, and `sweep` runs a fine-tuning task over
+rates, batches and seeds.
 """

@@ -1,12 +1,12 @@
-"""What a compiled program does: its operations and what its kernels cost.
+"""Counts the operations of a compiled program, and the cost of its kernels.
 
-Operations and collectives are counted in the optimized HLO text, loops
-expanded. The compiler's estimate leaves kernels out, so each Pallas call is
-found in the jaxpr, and what one run of its body does is counted: products of
-the matrix unit, and elementwise operations of the vector unit, whose elements
-are what a hash or an exponential costs.
+Operations and collectives are counted in the optimized HLO text, with loops
+expanded. The compiler's estimate omits kernels, so the body of each Pallas call
+is read from the jaxpr: products for the matrix unit, and elementwise operations
+for the vector unit, where hashes and exponentials cost their time.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 import dataclasses
 import math
@@ -22,7 +22,7 @@ BYTES = {'f64': 8, 's64': 8, 'u64': 8, 'f32': 4, 's32': 4, 'u32': 4, 'bf16': 2,
 _ARRAY = re.compile(r'\b([a-z]+\d*)\[([\d,]*)\]')
 _COLLECTIVE = re.compile(r' (all-reduce|all-gather|reduce-scatter|all-to-all|'
                          r'collective-permute)(-start)?\(')
-# What goes from one slice to another leaves by the hosts' network.
+# Data for another slice leave through the hosts' network.
 _BETWEEN_SLICES = re.compile(r' send\(.*_handler_name="xla_megascale_runtime"')
 _WHILE = re.compile(r' while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)')
 _CALLED = re.compile(r'(?:calls|to_apply)=%?([\w.\-]+)')
@@ -33,27 +33,25 @@ SLICES = 'send-between-slices'
 
 @dataclasses.dataclass
 class Program:
-  """What one run of a program does on one device."""
-  # The compiler's own estimate (TPU), without kernels and collectives; in all,
-  # and of each operation of the source.
+  """The work of one run of a program on one device."""
+  # The compiler's own estimate (TPU), without kernels and collectives, in total
+  # and per operation of the source.
   cycles: float = 0
-  cycles_by_source: dict[str, float] = dataclasses.field(default_factory=dict)
-  # Kind -> [times, bytes]: of a reduce-scatter the bytes that go in, else those
-  # that come out. SLICES is what a device sends to other slices.
+  cycles_by_source: Counter[str] = dataclasses.field(default_factory=Counter)
+  # Kind -> [times, bytes]: input bytes of a reduce-scatter, output bytes of the
+  # others. SLICES counts what a device sends to other slices.
   collectives: dict[str, list[float]] = dataclasses.field(default_factory=dict)
   # Custom calls of Mosaic and Triton, name -> times.
-  kernels: dict[str, float] = dataclasses.field(default_factory=dict)
+  kernels: Counter[str] = dataclasses.field(default_factory=Counter)
 
 
 def read_program(text: str) -> Program:
-  """Walks `compiled.as_text()`, the body of each loop as often as it runs.
+  """Reads `compiled.as_text()`, and counts a loop's body once per iteration.
 
   Raises:
-    ValueError: a loop whose number of turns is unknown: it would be counted
-      once, in silence.
+    ValueError: the number of iterations of a loop is unknown.
   """
   computations, program = _computations(text), Program()
-
   def walk(name: str, times: int):
     for line in computations[name]:
       if loop := _WHILE.search(line):
@@ -67,20 +65,19 @@ def read_program(text: str) -> Program:
       elif re.search(r' (call|async-start|conditional)\(', line):
         for inner in _CALLED.findall(line):
           walk(inner, times)
-
   walk('ENTRY', 1)
   return program
 
 
 def named_arrays(text: str) -> Iterator[tuple[str, tuple[int, ...]]]:
-  """(dtype, shape) of every array that the text names."""
+  """The (dtype, shape) of every array that the text names."""
   for dtype, dims in _ARRAY.findall(text):
     if dtype in BYTES:
       yield dtype, _shape_dims(dims)
 
 
 def _computations(text: str) -> dict[str, list[str]]:
-  """Name -> lines; the first to run is ENTRY."""
+  """Name -> lines of each computation; the main one is ENTRY."""
   found, name = {}, None
   for line in text.splitlines():
     if line.endswith('{') and not line.startswith((' ', 'HloModule')):
@@ -93,7 +90,7 @@ def _computations(text: str) -> dict[str, list[str]]:
 
 
 def _loop_turns(line: str, condition: list[str]) -> int:
-  """CPU and GPU programs say it; a TPU's compares with a constant."""
+  """Finds a loop's count: given on CPU and GPU, compared with on TPU."""
   if known := re.search(r'known_trip_count":\{"n":"(\d+)"', line):
     return int(known[1])
   body = '\n'.join(condition)
@@ -110,11 +107,10 @@ def _count_line(program: Program, line: str, times: int):
     source = re.search(r'op_name="([^"]*)"', line)
     source = source[1] if source else '?'
     program.cycles += cost
-    program.cycles_by_source[source] = (
-        program.cycles_by_source.get(source, 0) + cost)
+    program.cycles_by_source[source] += cost
   if 'custom_call_target="tpu_custom_call"' in line or 'triton' in line:
     if name := re.search(r'%?([\w\-]+?)(?:\.\d+)* = ', line.strip()):
-      program.kernels[name[1]] = program.kernels.get(name[1], 0) + times
+      program.kernels[name[1]] += times
   _count_collective(program, line, times)
 
 
@@ -128,7 +124,7 @@ def _count_collective(program: Program, line: str, times: int):
         found[0])[0])
     sizes = [BYTES.get(dtype, 4) * math.prod(_shape_dims(dims))
              for dtype, dims in _ARRAY.findall(result)]
-    # What a start gives holds its input too.
+    # The result of a start also contains its input.
     size = (max(sizes, default=0) if start else sum(sizes)) * (
         _collective_group(line) if kind == 'reduce-scatter' else 1)
   else:
@@ -139,7 +135,7 @@ def _count_collective(program: Program, line: str, times: int):
 
 
 def _collective_group(line: str) -> int:
-  """Devices that a collective brings together."""
+  """The number of devices in each group of a collective."""
   if iota := re.search(r'replica_groups=\[(\d+),(\d+)\]', line):
     return int(iota[2])
   listed = re.search(r'replica_groups=\{\{([\d,]*)\}', line)
@@ -150,15 +146,13 @@ def _shape_dims(dims: str) -> tuple[int, ...]:
   return tuple(map(int, filter(None, dims.split(','))))
 
 
-# What kernels cost.
-
-
+# The cost of kernels.
 # Shares of a data sheet's rate that good kernels reach.
 MATRIX_SHARE, MEMORY_SHARE = 0.7, 0.8
-# Vector operations of one element; what is not here counts once, or is free.
+# Vector operations per element; all others count once or are FREE.
 EXPENSIVE = {'exp': 4, 'exp2': 3, 'log': 4, 'div': 4, 'rsqrt': 4, 'erf': 12,
              'tanh': 6, 'logistic': 6}
-# Layout and bookkeeping: no work of the vector unit worth counting.
+# Layout and bookkeeping, which hardly use the vector unit.
 FREE = frozenset({
     'broadcast_in_dim', 'reshape', 'transpose', 'slice', 'squeeze', 'get',
     'swap', 'load', 'store', 'iota', 'concatenate', 'bitcast_convert_type',
@@ -168,35 +162,31 @@ FREE = frozenset({
 
 @dataclasses.dataclass
 class KernelCost:
-  """What all calls of one kernel in a program cost, on one device."""
+  """The cost of all calls of one kernel in a program, on one device."""
   calls: float = 0
-  flops: float = 0  # Of products filled up to whole tiles of the matrix unit.
+  flops: float = 0  # Of products padded to whole tiles of the matrix unit.
   vector: float = 0  # Elementwise operations.
   bytes: float = 0  # Of its arguments and results in memory.
 
   def scale(self, factor: float):
-    """As many times the calls."""
+    """Multiplies the number of calls."""
     for field in dataclasses.fields(self):
       setattr(self, field.name, getattr(self, field.name) * factor)
 
   def seconds(self, chip: Chip) -> float:
-    """The slowest of the three, that being what the others hide behind."""
+    """The longest of the three times, which overlap."""
     return max(self.flops / (chip.flops * MATRIX_SHARE),
                self.bytes / (chip.bandwidth * MEMORY_SHARE),
                self.vector / chip.vector if chip.vector else 0)
 
 
 def kernel_costs(jaxpr: Any, tile: int = 128) -> dict[str, KernelCost]:
-  """The cost of each kernel by name, loops expanded.
+  """The cost of each kernel by name, with loops expanded.
 
-  Inside a shard_map shapes are one device's, and so are the counts.
-
-  Args:
-    jaxpr: a ClosedJaxpr, of the whole step after differentiation.
-    tile: side of the matrix unit.
+  Shapes inside a shard_map are one device's, and so are the counts. `jaxpr` is
+  the ClosedJaxpr of the differentiated step, `tile` the matrix unit's side.
   """
   costs: dict[str, KernelCost] = {}
-
   def walk(jaxpr: core.Jaxpr, times: int):
     for equation in jaxpr.eqns:
       name = equation.primitive.name
@@ -206,7 +196,6 @@ def kernel_costs(jaxpr: Any, tile: int = 128) -> dict[str, KernelCost]:
       turns = equation.params['length'] if name == 'scan' else 1
       for inner in _inner_jaxprs(equation):
         walk(inner, times * turns)
-
   walk(jaxpr.jaxpr, 1)
   return costs
 
@@ -248,8 +237,7 @@ def _jaxpr_work(jaxpr: core.Jaxpr, tile: int) -> tuple[float, float]:
     elif inner:
       found = [_jaxpr_work(part, tile) for part in inner]
       times = equation.params.get('length', 1) if name == 'scan' else 1
-      # Of a branch the dearer side.
-      pick = max if name == 'cond' else sum
+      pick = max if name == 'cond' else sum  # The costlier branch.
       flops += times * pick(f for f, _ in found)
       vector += times * pick(v for _, v in found)
     elif name.startswith('reduce'):
@@ -260,13 +248,11 @@ def _jaxpr_work(jaxpr: core.Jaxpr, tile: int) -> tuple[float, float]:
 
 
 def _product_flops(equation: Any, tile: int) -> float:
-  """2 M N K; what is narrower than the matrix unit pays for all its width."""
+  """2 M N K, with N and K rounded up to the width of the matrix unit."""
   (left, right), (left_batch, _) = equation.params['dimension_numbers']
   x, y = (v.aval for v in equation.invars)
-
   def full(size: int) -> int:
     return -(-size // tile) * tile
-
   batch = math.prod(x.shape[d] for d in left_batch)
   inner = math.prod(x.shape[d] for d in left)
   rows, columns = x.size // batch // inner, y.size // batch // inner

@@ -1,11 +1,10 @@
 """The paper's sweep: rates x batches x seeds, medians of the best epoch on dev.
 
 Section 5.1: rates {1e-5, 2e-5, 3e-5}, batches {16, 32}, ten epochs, "the median
-results over five random initializations". All runs of a sweep are runs of
-train.loop in one process, one after another, each in a workdir of its own: so
-that what has ended is there when the sweep is started again, what was
-interrupted goes on, and the step is compiled once for each shape of batch. The
-best runs of the best setting may answer together, as an ensemble.
+results over five random initializations". The runs follow each other in one
+process, each with train.loop and a workdir of its own. So a restarted sweep
+keeps finished runs and resumes the interrupted one, and the step is compiled
+once per batch shape. The best runs of the best setting may form an ensemble.
 """
 
 from collections.abc import Collection, Sequence
@@ -43,25 +42,25 @@ RATES, BATCHES, SEEDS = (1e-5, 2e-5, 3e-5), (16, 32), 5
 
 @dataclasses.dataclass(frozen=True)
 class Swept:
-  """How a sweep ended."""
-  results: dict[str, Any] | None  # W/results.json; None where it was stopped.
-  signal: int = 0  # What stopped it; 0: it came to its end.
+  """How a sweep, or a table of sweeps, ended."""
+  results: dict[str, Any] | None  # W/results.json; None if it was stopped.
+  signal: int = 0  # The signal that stopped it, or 0.
 
 
 def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
           batches: Sequence[int] = BATCHES, seeds: int = SEEDS,
           best: int = 0, named: Collection[str] = ()) -> Swept:
-  """Runs what is missing, and makes the table.
+  """Makes missing runs, and writes the table.
 
   Args:
-    config: of a task that fine-tunes; its seed is the first of the seeds.
-    folder: W; runs are in W/runs/.
+    config: of a fine-tuning task, with the first seed.
+    folder: W; the workdirs of runs are in W/runs/.
     rates: peaks of the learning rate.
-    batches: examples an update.
-    seeds: runs of each setting.
-    best: runs of the best setting that answer together, the best on dev
-      (fairseq #984: 7 of 15); 0: none do. Their weights are kept.
-    named: keys that a person has set, as for `loop.run`.
+    batches: examples per update.
+    seeds: runs per setting.
+    best: runs in the ensemble, which are the best of the best setting on dev
+      (fairseq #984: 7 of 15) and keep their weights; 0: no ensemble.
+    named: keys that the user has set, as for `loop.run`.
 
   Raises:
     InputError: wrong input of any kind.
@@ -70,8 +69,8 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
     if not values or len(set(values)) < len(values):
       raise InputError(f'{name}={list(values)}: at least one, each once.')
   if not 0 <= best <= seeds or seeds < 1:
-    raise InputError(f'seeds={seeds}, of which the best {best}: at least 1 '
-                     'seed, and no more of them together than there are.')
+    raise InputError(f'seeds={seeds}, best={best}: give at least 1 seed, and '
+                     'at most that many best runs.')
   if best:
     check_task(config.task)
   if files.is_remote(folder):
@@ -83,8 +82,7 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
         config, seed=config.seed + seed,
         optim=dataclasses.replace(
             config.optim, learning_rate=rate,
-            # A rate that is too high is found out by its score; the others
-            # are still to be tried.
+            # A rate that diverges gets a bad score; the sweep must go on.
             on_divergence=config.optim.on_divergence.replace('stop', 'go_on')),
         data=dataclasses.replace(config.data, batch_size=batch))
     path = f'{folder}/runs/{rate:g}-{batch}-{one.seed}'
@@ -98,8 +96,7 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
   summary = summarize_sweep(found, best)
   kept = sorted(set(summary.pop('together', ())))
   for path in kept:
-    if workdir.weights_step(path) is None:
-      # It is of a sweep without `best`.
+    if workdir.weights_step(path) is None:  # An earlier sweep had no `best`.
       ended = _run_again(configs[path], path, named,
                          'its weights were not kept')
       if isinstance(ended, int):
@@ -116,7 +113,7 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
 
 def _run_once(config: Config, path: str, named: Collection[str]
               ) -> dict[str, Any] | int:
-  """results.json of a run, or the signal that stopped it."""
+  """Makes a run unless it is finished; returns results.json or a signal."""
   results = f'{path}/{RESULTS}'
   if os.path.exists(results):
     workdir.check_config(path, initial_config(config, named))
@@ -129,42 +126,38 @@ def _run_once(config: Config, path: str, named: Collection[str]
     if ended.signal:
       return ended.signal
     say(describe_results(ended.results))
-  # No one goes on with it, and the optimizer's numbers are the most of it.
+  # Nothing will resume the run, and its optimizer state is large.
   shutil.rmtree(f'{path}/checkpoints', ignore_errors=True)
-  return _read_json(results)
+  return files.read_json(results)
 
 
 def _run_again(config: Config, path: str, named: Collection[str], why: str
                ) -> dict[str, Any] | int:
-  """The same run, for what was not kept of it."""
+  """Repeats a run whose files lack something."""
   say(f'{path} is run again: {why}.')
   shutil.rmtree(path)
   return _run_once(config, path, named)
 
 
-def _read_json(path: str) -> Any:
-  with open(path, encoding='utf-8') as f:
-    return json.load(f)
-
-
 def summarize_sweep(found: dict[tuple[float, int, int],
                                 tuple[dict[str, Any], str]],
                     best: int = 0) -> dict[str, Any]:
-  """Median and spread of each setting, and the best of them.
+  """Computes each setting's median and spread, and chooses the best setting.
 
   Args:
     found: (rate, batch, seed) -> (results.json, workdir).
     best: as for `sweep`.
 
   Returns:
-    What results.json holds, and, with `best`, `together`: their workdirs.
+    The content of results.json and, with `best`, `together`: the workdirs of
+    the ensemble.
   """
   first = next(iter(found.values()))[0]
   settings = []
   for rate, batch in dict.fromkeys((r, b) for r, b, _ in found):
     runs = {s: x[0] for (r, b, s), x in found.items()
             if (r, b) == (rate, batch)}
-    # A run without a score is below all others; in JSON it has null again.
+    # A run without a score ranks below all others; JSON stores it as null.
     values = [run['value'] if workdir.is_value(run['value']) else -math.inf
               for run in runs.values()]
     settings.append({
@@ -174,7 +167,7 @@ def summarize_sweep(found: dict[tuple[float, int, int],
         'deviation': (math.nan if -math.inf in values else
                       statistics.pstdev(values)),
         'degenerate': [s for s, run in runs.items() if run['degenerate']]})
-  # Of equal ones the first: the order of the sweep, whatever ran when.
+  # The first of equal settings, in the order of the sweep.
   chosen = max(settings, key=lambda s: s['median'])
   kept = ('task', 'metric', 'split', 'rows', 'data', 'train_rows',
           'train_data', 'init_from', 'init_step', 'labels')
@@ -194,7 +187,7 @@ def summarize_sweep(found: dict[tuple[float, int, int],
 
 
 def sweep_table(summary: dict[str, Any]) -> str:
-  """The sweep for people: a line for each setting."""
+  """Writes the sweep as a table with a line per setting."""
   lines = [
       f'{summary["task"]}: {summary["metric"]} on {summary["split"]} '
       f'({summary["rows"]} rows of {summary["data"]}), best epoch of each run, '
@@ -207,8 +200,7 @@ def sweep_table(summary: dict[str, Any]) -> str:
         f'{row["learning_rate"]:>8g} {row["batch_size"]:>6} '
         f'{score_text(row["median"]):>8} {score_text(row["lowest"]):>8} '
         f'{score_text(row["highest"]):>8} {score_text(row["deviation"]):>10} '
-        f'{len(row["degenerate"]):>10}  '
-        f'{seeds[0]} to {seeds[-1]}')
+        f'{len(row["degenerate"]):>10}  {seeds[0]} to {seeds[-1]}')
   lines.append(f'best median: {score_text(summary["value"])} with rate '
                f'{summary["learning_rate"]:g} and batch '
                f'{summary["batch_size"]}')
@@ -222,37 +214,31 @@ def sweep_table(summary: dict[str, Any]) -> str:
   return '\n'.join(lines) + '\n'
 
 
-# Several runs of one GLUE task answer together: probabilities are averaged, of
-# STS-B scores (fairseq #984).
-
-
+# An ensemble of runs of one GLUE task averages probabilities, or scores for
+# STS-B (fairseq #984).
 def check_task(task: str):
-  """Refuses tasks whose answers are not averaged.
-
-  Raises:
-    InputError: not a row of GLUE.
-  """
+  """Raises an InputError unless a task is of GLUE."""
   if task.removeprefix('glue/') not in GLUE or not task.startswith('glue/'):
-    raise InputError(f'task={task!r}: runs of GLUE answer together, of other '
-                     'tasks they do not.')
+    raise InputError(f'task={task!r}: only runs of GLUE tasks can form an '
+                     'ensemble.')
 
 
 def ensemble_answers(workdirs: Sequence[str]
                      ) -> tuple[dict[str, Any], dict[str, bytes]]:
-  """One answer of several finished runs of one task.
+  """Combines the answers of several finished runs of one task.
 
   Returns:
-    ({'runs', 'scores': {split: {metric: percent}}}, content by name of file).
+    ({'runs', 'scores': {split: {metric: percent}}}, content by file name).
 
   Raises:
-    InputError: they are of different tasks or answered different rows.
+    InputError: the runs have different tasks or answered different rows.
   """
-  found = [_read_json(f'{path}/{RESULTS}') for path in workdirs]
+  found = [files.read_json(f'{path}/{RESULTS}') for path in workdirs]
   name = found[0]['task']
   check_task(name)
   if {f['task'] for f in found} != {name}:
-    raise InputError(f'{", ".join(workdirs)}: of different tasks; runs of one '
-                     'answer together.')
+    raise InputError(f'{", ".join(workdirs)}: their tasks differ; an ensemble '
+                     'has runs of one task.')
   task = GLUE[name.removeprefix('glue/')]
   scores, content, tables = {}, {}, {}
   submissions = dict(task.tests)
@@ -286,7 +272,7 @@ def ensemble_answers(workdirs: Sequence[str]
 
 
 def combine_logits(logits: np.ndarray) -> np.ndarray:
-  """[R, E, C] of R runs -> [E, C]: mean probabilities; of one logit, mean."""
+  """Averages R runs, [R, E, C] -> [E, C]: probabilities, or values if C = 1."""
   logits = np.asarray(logits, np.float64)
   if logits.shape[-1] == 1:
     return logits.mean(0)

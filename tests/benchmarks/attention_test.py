@@ -13,7 +13,7 @@ def test_the_last_line_is_json(capsys):
   results = found['implementations']
   # Neither has dropout.
   assert results.pop('cudnn') is None and results.pop('splash') is None
-  assert sum('not here' in line for line in lines) == 2
+  assert sum('not available here' in line for line in lines) == 2
   for name in ('xla', 'fused'):
     assert results[name]['error'] < 1e-5
     assert all(value > 0 for key, value in results[name].items()

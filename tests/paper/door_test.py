@@ -14,7 +14,7 @@ from tests.paper import tiny_paper
     (('--table=9',), '--table=9: 1, 2'),
     (('--table=1', '--scale=huge'), "unknown --scale 'huge'"),
     (('--table=1', '--dry_run'), '--scale=tiny: its steps'),
-    (('--table=1', '--topology=v5e:2x2'), '--topology is of --dry_run')])
+    (('--table=1', '--topology=v5e:2x2'), '--topology goes only with')])
 def test_wrong_flags_are_one_line(flags, message, capsys):
   """In this process, which has JAX already."""
   from absl import flags as absl_flags

@@ -120,7 +120,7 @@ def test_an_ensemble_averages_probabilities(tmp_path):
   assert said['prediction'] == 'not_entailment'
   assert said['probabilities'][0] == pytest.approx(wanted)
   other = run_folder(tmp_path / 'other', lines(1), 'glue/qnli')
-  with pytest.raises(InputError, match='of different tasks'):
+  with pytest.raises(InputError, match='their tasks differ'):
     sweep.ensemble_answers([folders[0], other])
   with pytest.raises(InputError, match="task='squad'"):
     sweep.check_task('squad')

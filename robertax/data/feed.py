@@ -130,11 +130,7 @@ class Feed(Prefetch[dict[str, jax.Array]]):
 
   def __init__(self, batches: Iterable[Batch],
                sharding: jax.sharding.Sharding, depth: int = 2):
-    """Starts the thread, `depth` batches ahead.
-
-    `batches` has this host's rows of each batch and is closed with the feed;
-    every field is laid out by `sharding`.
-    """
+    """Takes this host's rows of each batch; closes `batches` with the feed."""
     super().__init__(batches, depth, lambda batch: {
         name: jax.make_array_from_process_local_data(sharding, value)
         for name, value in batch.items() if name not in HOST_ONLY})
@@ -181,19 +177,11 @@ def local_rows(sharding: jax.sharding.Sharding, batch_size: int,
                micro_batches: int) -> np.ndarray:
   """int64[b]: the rows of the global batch that this process's devices keep.
 
-  They are `host_rows` where the devices are neighbours on the mesh, which is
-  not always so: JAX lays a mesh along a TPU's links. Where several processes
-  share the work of a row (mesh.model), each of them makes it.
-
-  Args:
-    sharding: the batch's, cut into micro-batches.
-    batch_size: the global one.
-
-  Returns:
-    Row numbers in the order of make_array_from_process_local_data.
-
-  Raises:
-    InputError: the micro-batches x devices do not divide the batch.
+  They are in the order of make_array_from_process_local_data. They are
+  `host_rows` if the devices are neighbours on the mesh, which is not always so,
+  since JAX lays a mesh along a TPU's links. If several processes share the work
+  of a row (mesh.model), each makes it. `sharding` is that of micro-batches;
+  InputError if these and the devices do not divide the global batch.
   """
   processes = len({d.process_index for d in sharding.device_set})
   if processes == 1:

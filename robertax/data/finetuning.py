@@ -55,8 +55,7 @@ class Examples:
   """E examples in G groups.
 
   Classes:  Examples.of(sequences, values={'class_targets': int32[E]})
-  Spans:    Examples.of(sequences, marks={'span_starts': int32[E],
-                                          'span_ends': int32[E]})
+  Spans:    Examples.of(sequences, marks={'span_starts': int32[E], ...})
   Groups:   Examples.of(sequences, groups=int32[E],
                         group_values={'group_targets': int32[G]})
 
@@ -104,12 +103,11 @@ class Examples:
         {k: np.asarray(v) for k, v in (group_values or {}).items()},
         lengths if second_starts is None else np.asarray(
             second_starts, np.int32))
-    for name, size, arrays in (('example', count, found.values | found.marks),
-                               ('group', found.num_groups,
-                                found.group_values)):
-      for key, array in arrays.items():
-        if len(array) != size:
-          raise ValueError(f'{key}: {len(array)} values, {size} {name}s')
+    wanted = dict.fromkeys(found.values | found.marks, count)
+    wanted |= dict.fromkeys(found.group_values, found.num_groups)
+    for key, array in (found.values | found.marks | found.group_values).items():
+      if len(array) != wanted[key]:
+        raise ValueError(f'{key}: {len(array)} values, {wanted[key]} expected')
     return found
 
   def __len__(self) -> int:
@@ -154,7 +152,6 @@ class Examples:
 #
 # Only the empty row groups at a batch's end depend on the devices.
 
-
 @dataclasses.dataclass(frozen=True)
 class Placed:
   """Where a batch's examples are: arrays int64[examples] and int64[groups]."""
@@ -173,10 +170,7 @@ class RowGroups:
   """Lays out the groups of one split; `rows` is K and `members` is M."""
 
   def __init__(self, examples: Examples, max_length: int, unit: int):
-    """Reads only lengths, none of which may exceed `max_length`.
-
-    The number of row groups is a multiple of `unit`, the number of devices that
-    share a micro-batch times that of micro-batches.
+    """Reads lengths, at most `max_length`; row groups are a multiple of `unit`.
     """
     self._lengths, self.firsts = examples.lengths, examples.firsts
     self._unit, self.members = unit, examples.members
@@ -261,9 +255,8 @@ class _Packer:
     sizes = self._layout.sizes(group)
     for number, free in enumerate(self.free):
       taken = self._taken[number]
-      if taken + self._layout.members > self._slots:
-        continue
-      rows = _first_fit(sizes, free)
+      full = taken + self._layout.members > self._slots
+      rows = [] if full else _first_fit(sizes, free)
       if not rows:
         continue
       first = int(self._layout.firsts[group])
@@ -331,10 +324,10 @@ class TuningBatches:
   def __init__(self, examples: Examples, *, batch_size: int, seed: int,
                max_length: int, unit: int = 1, pad_id: int = 1,
                types: bool = False):
-    """Makes no batch yet.
+    """Makes no batch yet; `types` says whether the model has type_ids.
 
-    `batch_size` counts groups, `seed` gives their order, the number of rows is
-    a multiple of K x `unit`, and `types` says whether there are type_ids.
+    `unit` is the number of micro-batches times that of the devices that share
+    one: the number of row groups is a multiple of it.
     """
     self.examples, self._batch_size = examples, batch_size
     self._layout = RowGroups(examples, max_length, unit)
@@ -430,17 +423,11 @@ class TuningBatches:
 def collect_answers(examples: Examples, outputs: Iterator[tuple[Batch, Batch]],
                     token_outputs: frozenset[str] = frozenset()
                     ) -> dict[str, np.ndarray]:
-  """A model's outputs for each example of a split, in the examples' order.
+  """A model's outputs for each example of a split: name -> [E, ...].
 
-  Args:
-    examples: the split's.
-    outputs: pairs of a whole evaluation batch and the outputs by name, [B / K,
-      Q, ...] for slots or [B, T, ...] for tokens.
-    token_outputs: names of the outputs for tokens.
-
-  Returns:
-    name -> [E, ...]; for tokens, [tokens, ...] in the order of `examples.ids`,
-    so that those of example e are at starts[e]:starts[e + 1].
+  `outputs` are pairs of a whole evaluation batch and its outputs by name, [B /
+  K, Q, ...] for slots or, if `token_outputs` names them, [B, T, ...]. The
+  latter become [tokens, ...] in the order of `examples.ids`.
   """
   result = {}
   for batch, found in outputs:
@@ -466,15 +453,10 @@ def collect_answers(examples: Examples, outputs: Iterator[tuple[Batch, Batch]],
 
 def read_tfds_rows(name: str, split: str, data_dir: str = ''
                    ) -> list[dict[str, Any]] | None:
-  """All rows of a TFDS split as Python's str and numbers; None if it has none.
+  """All rows of a TFDS split such as `glue/rte`, `validation`; None if missing.
 
-  Args:
-    name, split: such as `glue/rte` and `validation`.
-    data_dir: where TFDS keeps prepared data; empty: its own folder.
-
-  Raises:
-    InputError: TFDS is not installed, or the data set can neither be read nor
-      downloaded.
+  Values are str and Python numbers. `data_dir` is where TFDS keeps its data, if
+  not in its own folder. InputError if it can be neither read nor downloaded.
   """
   tfds = import_tfds(f'tfds:{name}')
   import_tensorflow()

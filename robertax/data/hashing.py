@@ -36,10 +36,7 @@ def mix64(x: np.ndarray) -> np.ndarray:
 
 
 def fold_key(key: np.ndarray, word: np.ndarray | int) -> np.ndarray:
-  """uint64[...]: the key of `word` under `key`, unrelated to other words' keys.
-
-  Words are integers that broadcast against keys; negative ones wrap around.
-  """
+  """uint64[...]: keys for integer words, which broadcast, under other keys."""
   return mix64(key ^ mix64(np.asarray(word).astype(np.uint64)))
 
 
@@ -51,17 +48,13 @@ def text_key(text: str) -> np.ndarray:
 
 def train_keys(seed: int, epochs: np.ndarray, example_ids: np.ndarray
                ) -> np.ndarray:
-  """uint32[B,P,2]: keys of training masks, new ones in every epoch int64[B].
-
-  `seed` is the run's seed, and `example_ids` int64[B,P] are those of Rows.
-  """
+  """uint32[B,P,2]: keys of training masks by epoch int64[B] and example id."""
   key = fold_key(text_key('train masks'), seed)
   return _key_words(fold_key(fold_key(key, epochs)[:, None], example_ids))
 
 
 def eval_keys(name: str, example_ids: np.ndarray) -> np.ndarray:
-  """uint32[B,P,2]: keys of an evaluation set's masks, by its name and example.
-  """
+  """uint32[B,P,2]: keys of an evaluation set's masks, by example id."""
   return _key_words(fold_key(fold_key(text_key('eval masks'), text_key(name)),
                              example_ids))
 
@@ -87,11 +80,7 @@ def _key_words(keys: np.ndarray) -> np.ndarray:
 
 
 class NumPyArrays:
-  """NumPy's operations, the faster of the two.
-
-  Operators (+, *, ^, <, &) are used directly, since they mean the same on NumPy
-  arrays and on tf.Tensors.
-  """
+  """NumPy's operations, apart from operators, which tf.Tensors have too."""
 
   where = staticmethod(np.where)
   reshape = staticmethod(np.reshape)

@@ -83,10 +83,7 @@ LAWS = {
 
 
 def quotas(law: Law, rate: Fraction, length: int, most: int = 0) -> np.ndarray:
-  """int64[T + 1]: floor(n * 2^32) for L = 0 .. T, before u is added.
-
-  If `most` is not 0, n is at most that.
-  """
+  """int64[T + 1]: floor(n * 2^32) for L = 0 .. T, before u; n <= `most` > 0."""
   numbers = (law.number(rate, n) for n in range(length + 1))
   if most:
     numbers = (min(number, most) for number in numbers)
@@ -117,7 +114,6 @@ def quotas(law: Law, rate: Fraction, length: int, most: int = 0) -> np.ndarray:
 # larger than for tokens, floor(rate * T) + length * P, since otherwise examples
 # shorter than length / rate could never hold a span.
 
-
 def word_begins(ids: np.ndarray, segment_ids: np.ndarray,
                 word_starts: np.ndarray, special: np.ndarray) -> np.ndarray:
   """bool[B,T]: where words begin; padding and specials are words of their own.
@@ -125,10 +121,7 @@ def word_begins(ids: np.ndarray, segment_ids: np.ndarray,
   A sentence is stripped before it is encoded, so that its first piece has no
   space in front. Therefore any token after a special token begins a word.
 
-  Args:
-    ids, segment_ids: int32[B,T].
-    word_starts, special: bool[V]: which pieces begin a word, and which ids are
-      special.
+  ids and segment_ids are int32[B,T], word_starts and special bool[V].
   """
   apart = special[ids] | (segment_ids == 0)
   begins = word_starts[ids] | apart
@@ -138,10 +131,8 @@ def word_begins(ids: np.ndarray, segment_ids: np.ndarray,
 
 
 def span_lengths(length: int, stdev: float) -> np.ndarray:
-  """int64[K]: 32 random bits u give a span of as many tokens as entries <= u.
-
-  Lengths are normal and rounded, as fairseq draws them; 0 means no span.
-  """
+  """int64[K]: random bits u give a span of as many tokens as entries <= u."""
+  # Lengths are normal and rounded, as fairseq draws them; 0 means no span.
   if not stdev:
     return np.zeros(length, np.int64)
   below = NormalDist(length, stdev).cdf
@@ -155,10 +146,9 @@ def choose_units(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
   """Chooses whole words or spans; takes the arguments of `Masking.numpy`.
 
-  Returns:
-    chosen bool[B,T]; starts int64[B,P], where each example starts in its row;
-    deciding int64[B,T], the position whose draw decides what replaces a token,
-    or None if each token has its own draw.
+  Returns chosen bool[B,T]; starts int64[B,P], where examples start in the row;
+  and int64[B,T], the position whose draw decides what replaces a token, or None
+  if each token has its own draw.
   """
   o, length = NumPyArrays(), ids.shape[1]
   shape = keys.shape[:2]
@@ -270,10 +260,7 @@ def _choose_spans(at, segment_ids, candidate, lengths, walk):
 
 
 def _shuffled(which, scores, found):
-  """int64[E,W]: units by ascending score; the first found[e] of row e are real.
-
-  `which` int64[U] is the example of each unit, in ascending order.
-  """
+  """int64[E,W]: units by ascending score; found[e] of row e are real."""
   first = np.cumsum(found) - found
   number = np.arange(len(which)) - first[which]
   # The number in the low bits decides between equal scores.
@@ -329,10 +316,7 @@ class Masking:
 
     The tokenizer is a text.Tokenizer, or an object with its vocab_size,
     mask_id, special_ids, first_random_id and, for whole words, word_starts
-    bool[V], which says whether a piece begins a word.
-
-    Raises:
-      InputError: whole words with a tokenizer that has no word_starts.
+    bool[V], which says whether a piece begins a word; without it, InputError.
     """
     return cls(
         mask_rate=config.mask_rate, random_rate=config.replace_random_rate,
@@ -387,10 +371,7 @@ class Masking:
     return self._hide(o, ids, segment_ids, keys, *chosen)
 
   def tf(self, ids, segment_ids, keys, quotas=None):
-    """Does what `numpy` does on tf.Tensors (T and P static), for tokens only.
-
-    `quotas` int64[T + 1] are those of the step; None means step 0.
-    """
+    """`numpy` for tf.Tensors (T and P static), for tokens; quotas of a step."""
     if self.unit != 'token':
       raise InputError(f'data.masking_unit={self.unit!r}: there are no '
                        "TensorFlow ops for it; set data.masking_ops='numpy'.")

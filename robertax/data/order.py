@@ -40,7 +40,7 @@ class Order:
 
   def __init__(self, num_records: int | Sequence[int], seed: int,
                block: int = 64, window: int = 128, lanes: int = 1):
-    """Computes nothing yet.
+    """Computes nothing yet; InputError for numbers below 1 or too many lanes.
 
     Args:
       num_records: of the corpus, or of each of its D duplicates. Epoch e has
@@ -50,9 +50,6 @@ class Order:
       block: contiguous records of a chunk, which stay in one window.
       window: chunks whose records are mixed.
       lanes: L, parts of the records that are read separately.
-
-    Raises:
-      InputError: a number below 1, or more lanes than records.
     """
     lengths = np.atleast_1d(np.asarray(num_records, np.int64))
     for name, value in (('the number of records', lengths.min()),
@@ -78,10 +75,7 @@ class Order:
                            for lane in range(lanes)], np.uint64)
 
   def locate(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs and records, int64[count] each, at places start, start + 1, ...
-
-    Step k of batches of B records starts at place k * B.
-    """
+    """Epochs and records, int64[count] each, at places start, start + 1, ..."""
     return self.at(np.arange(start, start + count, dtype=np.int64))
 
   def at(self, places: np.ndarray, lanes: np.ndarray | int = 0
@@ -243,12 +237,9 @@ def mixture_weights(mixture: str, names: Sequence[str],
   [10.0, 20.0]
 
   Args:
-    mixture: the value of data.mixture, not empty.
+    mixture: the value of data.mixture, not empty; InputError if it is wrong.
     names: of the corpora, in their order.
     sizes: tokens of each, for 'alpha='; None (not known yet) makes all 1.
-
-  Raises:
-    InputError: the mixture has another form, or does not fit the names.
   """
   def wrong(what: str) -> InputError:
     return InputError(f'data.mixture={mixture!r}: {what} (the corpora: '
@@ -297,9 +288,7 @@ class Mixture:
     """Takes Order's arguments for several corpora with different names.
 
     `num_records` is int[K], one for each corpus, or int[D,K] with one for each
-    of its duplicates; records are numbered through all of them, row by row. The
-    lanes share `batch_size` rows. A corpus with a weight but no record is an
-    InputError.
+    of its duplicates; records are numbered through all of them, row by row.
     """
     self.names = tuple(names)
     self.shares = np.array(weights, np.float64) / sum(weights)
@@ -331,10 +320,8 @@ class Mixture:
     ]
 
   def counts(self, places: np.ndarray) -> np.ndarray:
-    """int64[n,K]: how many of the first `places` int64[n] each corpus has.
-
-    Exact at the ends of windows. Rows sum to places, and columns never fall.
-    """
+    """int64[n,K]: how many of the first `places` int64[n] each corpus has."""
+    # Rows sum to places, and columns never fall.
     left = np.asarray(places, np.int64)
     counts = []
     for part in self._parts:
@@ -417,12 +404,7 @@ class AsTheyAre:
 
 def open_order(source: Source, config: DataConfig,
                seed: int) -> Mixture | AsTheyAre:
-  """The order that a config's mixture, shuffle_* and batch_size give.
-
-  Raises:
-    InputError: the mixture does not fit the corpora, or the lanes do not fit
-      the batch or the records.
-  """
+  """The order that a config's mixture, shuffle_* and batch_size give."""
   shuffle = (seed, config.shuffle_block, config.shuffle_window,
              config.shuffle_lanes, config.batch_size)
   if not config.mixture:

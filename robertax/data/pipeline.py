@@ -67,13 +67,11 @@ def type_ids(lengths: np.ndarray, first_lengths: np.ndarray, length: int
 def pair_fields(rows: Rows) -> dict[str, np.ndarray]:
   """The fields of a batch that only pair formats have.
 
-  Returns:
-    type_ids int32[B,T]; nsp_positions int32[B,P], where each example starts;
-    nsp_targets int32[B,P], as in BERT: 0 where B follows A, 1 where it is
-    random; nsp_weights float32[B,P]. The last three are 0 for empty slots.
+  They are type_ids int32[B,T]; nsp_positions int32[B,P], where examples start;
+  nsp_targets int32[B,P], as in BERT: 0 if B follows A, 1 if it is random; and
+  nsp_weights float32[B,P]. The last three are 0 for empty slots.
   """
-  lengths = rows.lengths
-  has = lengths > 0
+  lengths, has = rows.lengths, rows.lengths > 0
   starts = np.cumsum(lengths, -1, dtype=np.int32) - lengths
   return {
       'type_ids': type_ids(lengths, rows.first_lengths, rows.ids.shape[1]),
@@ -97,16 +95,13 @@ class Pipeline:
   def __init__(self, source: Source, config: DataConfig, masking: Masking, *,
                seed: int, rows: np.ndarray | None = None,
                first_step: int = 0):
-    """Reads no record yet.
+    """Reads no record yet; InputError if there are none.
 
     Args:
       source, config, masking: for the training records; batch_size is global.
       seed: of the order and the masks.
       rows: numbers of the rows that this host makes, in its order; None: all.
       first_step: the step that has the first batch of the order.
-
-    Raises:
-      InputError: there is no record, or data.mixture does not fit the corpora.
     """
     if not source.records_DK.sum(1).min():
       raise InputError(
@@ -131,11 +126,10 @@ class Pipeline:
   def make_batch(self, step: int) -> Batch:
     """Batch `step`, counted from 0; InputError if a file is damaged or missing.
 
-    Returns:
-      input_ids int32[b,T], segment_ids int32[b,T] (1 .. P, 0 for padding),
-      mlm_positions int32[b,M], mlm_targets int32[b,M], mlm_weights
-      float32[b,M], example_ids int64[b,P] (for the host only; -1 for none), and
-      for pair formats the fields of `pair_fields`.
+    It has input_ids int32[b,T], segment_ids int32[b,T] (1 .. P, 0 for padding),
+    mlm_positions int32[b,M], mlm_targets int32[b,M], mlm_weights float32[b,M],
+    example_ids int64[b,P] (for the host only; -1 for none), and for pair
+    formats the fields of `pair_fields`.
     """
     return _masked(*self.read(step), self._masking, step)
 
@@ -185,9 +179,6 @@ def eval_batches(source: Source, config: DataConfig, masking: Masking, *,
     max_examples: about how many examples are read, in whole rows spread evenly
       over the set; 0: all.
     rows: numbers of the rows that this host makes; None: all.
-
-  Raises:
-    InputError: a file is damaged or missing.
   """
   batch_size = batch_size or config.batch_size
   rows = np.arange(batch_size) if rows is None else np.asarray(rows)
@@ -208,10 +199,7 @@ def eval_batches(source: Source, config: DataConfig, masking: Masking, *,
 
 def unigram_counts(source: Source, vocab_size: int, max_records: int = 0
                    ) -> np.ndarray:
-  """int64[vocab_size]: how often each token occurs in a source.
-
-  About `max_records` rows are read, in evenly spread runs; 0: all.
-  """
+  """int64[vocab_size]: how often tokens occur in about `max_records` rows."""
   total = source.num_records
   count = min(max_records or total, total)
   counts = np.zeros(vocab_size, np.int64)
@@ -253,10 +241,7 @@ def _numpy_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
 
 def _late_tf_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
                      ) -> Iterator[Batch]:
-  """NumPy's batches until tensorflow is imported, then the same by tf.data.
-
-  The import takes seconds, for which the first step need not wait.
-  """
+  # tensorflow takes seconds to import. NumPy makes the same batches meanwhile.
   step, importing = start_step, None
   if (pipeline._config.masking_ops == 'numpy'
       and 'tensorflow' not in sys.modules
@@ -283,7 +268,7 @@ def _tf_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
   failures = []
 
   def call(function, signature):
-    """A map that keeps Python errors, of which TensorFlow passes only text."""
+    # TensorFlow passes only the text of Python's errors, so they are kept.
     def kept(step):
       try:
         values = function(int(step))
@@ -368,8 +353,7 @@ class Phases:
 
   BERT trains on 128 tokens for the first 90 % of its updates and on 512 for the
   rest (Devlin et al. 2018, appendix A.2); RoBERTa does not (Liu et al. 2019,
-  section 3.1). Each phase has its own records and order, and the batch of a
-  step is still found by arithmetic.
+  section 3.1). Each phase has its own records and order.
   """
 
   def __init__(self, phases: Sequence[Phase]):
@@ -382,10 +366,7 @@ class Phases:
                 if stop is None or step < stop)
 
   def batches(self, start_step: int = 0) -> Iterator[Batch]:
-    """Yields batches from `start_step` on, without end; close it after use.
-
-    No batch of a phase is made before the phase begins.
-    """
+    """Yields batches from `start_step` on, without end; close it after use."""
     step = start_step
     for pipeline, stop in self._phases:
       if stop is not None and step >= stop:

@@ -101,11 +101,7 @@ class ChunkCache:
     self._held.close()
 
   def pin(self, chunk: Chunk, share: float = 1.0) -> Entry | None:
-    """Keeps a chunk until `unpin`, and begins to fetch it if needed.
-
-    Returns None if it does not fit, beside pinned chunks, into this share of
-    the limit.
-    """
+    """Keeps, and fetches, a chunk until `unpin`; None if the share is full."""
     with self.changed:
       entry = self._entries.get(chunk.name)
       size = entry.size if entry else chunk.size
@@ -244,8 +240,7 @@ def _mapped(path: str) -> np.ndarray | None:
 
 
 def _own_folder(folder: str, held: contextlib.ExitStack) -> str:
-  """A folder that no other live process uses, locked as long as `held` lasts.
-  """
+  """A folder of this process alone, which is locked as long as `held` lasts."""
   for number in itertools.count():
     path = os.path.join(folder, str(number))
     os.makedirs(path, exist_ok=True)
@@ -325,8 +320,7 @@ class Remote:
 
   def fill(self, local: np.ndarray, places: np.ndarray, rows: Rows,
            spans: np.ndarray) -> None:
-    """Copies rows `local`, which are in chunks `spans`, to `places` of `rows`.
-    """
+    """Copies rows `local` of chunks `spans` to `places` in `rows`."""
     order = np.argsort(local, kind='stable')
     local, places = local[order], places[order]
     cuts = np.flatnonzero(np.diff(spans[order, 0], prepend=-1))
@@ -359,9 +353,9 @@ class Remote:
               and (np.diff(starts) >= 0).all()):
         raise InputError(f'{self._manifest.folder}: its memory-mapped records '
                          f'are damaged: {PREPARE_AGAIN}')
-    slots = [self._read(name, *examples[[0, -1]]) for name in (
-        'lengths', 'documents', *(('first_lengths', 'second_documents')
-                                  if self._pairs else ()))]
+    pairs = ('first_lengths', 'second_documents') if self._pairs else ()
+    slots = [self._read(name, *examples[[0, -1]])
+             for name in ('lengths', 'documents', *pairs)]
     return [rows - rows[0], examples - examples[0], *slots,
             self._read('ids', *rows[[0, -1]])]
 
@@ -412,9 +406,7 @@ LOOKAHEAD_SHARE = 0.75
 class Lookahead(contextlib.AbstractContextManager):
   """A thread that pins the chunks of coming steps; close it after use.
 
-  It goes as far ahead as the cache has room, so that a chunk is fetched long
-  before it is read and stays until its step has passed. Without a cache
-  nothing is remote, and it does nothing.
+  It goes as far ahead as the cache has room. Without a cache it does nothing.
   """
 
   def __init__(self, cache: ChunkCache | None,

@@ -92,8 +92,7 @@ def copy_rows(arrays: shards.MappedArrays, slotted: list[str], folder: str,
 class BadRecords:
   """Stops at a damaged record or leaves it out, as data.bad_records says.
 
-  A row that is left out becomes padding. No other row takes its place, so that
-  every other row of every batch stays the same.
+  A row that is left out becomes padding, so that all other rows stay the same.
   """
 
   def __init__(self, policy: str = 'stop'):
@@ -154,8 +153,7 @@ class Damaged(Exception):
 class Fields:
   """Finds the features of each record.
 
-  `data` uint8[n] holds the records' bytes one after another, and `parts` maps
-  each feature to its (starts int64[R], sizes int64[R]) in `data`.
+  `parts` maps each to its (starts int64[R], sizes int64[R]) in `data` uint8[n].
   """
 
   def __init__(self, examples: list[bytes], names: Sequence[str]):

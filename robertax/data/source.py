@@ -81,11 +81,7 @@ class Source:
                         if isinstance(part, Remote)), None)
 
   def gather(self, numbers: np.ndarray, chunks: Chunks = grid) -> Rows:
-    """Reads rows by number int64[B]; InputError for damaged or missing files.
-
-    Numbers may have any order and may repeat. `chunks` says which remote rows
-    are read together.
-    """
+    """Reads rows by number int64[B]; `chunks` groups reads of remote rows."""
     numbers = np.asarray(numbers, np.int64)
     if len(numbers) and not (0 <= numbers.min()
                              and numbers.max() < self.num_records):
@@ -146,18 +142,10 @@ class Source:
 def open_source(manifests: Sequence[Manifest | str], split: str,
                 backend: str = 'tf', pad_id: int = 1,
                 config: DataConfig | None = None) -> Source:
-  """Opens the prepared rows of a split.
+  """Opens the prepared rows of a split; InputError if they cannot be read.
 
-  Args:
-    manifests: of the corpora, or their folders.
-    split: 'train' or 'eval'.
-    backend: data.backend.
-    pad_id: fills rows up.
-    config: gives remote_* and bad_records; None: the defaults.
-
-  Raises:
-    InputError: manifests differ (the keys are named), a file is missing, or a
-      form was not prepared.
+  `manifests` are those of the corpora, or their folders; `split` is 'train' or
+  'eval', and `config` gives remote_* and bad_records.
   """
   if backend not in BACKENDS:
     raise unknown('data.backend', backend, BACKENDS)

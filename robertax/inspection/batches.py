@@ -129,9 +129,6 @@ def show_batch(config: str | os.PathLike | Config | Mapping[str, Any],
     rows: how many of the batch's rows are shown, from the first; 0: all.
     cache_dir: replaces data.cache_dir.
     named: keys set on the command line; see train.initial.initial_config.
-
-  Raises:
-    InputError: a number is negative, or a run of the config would raise it.
   """
   for name, value in (('step', step), ('rows', rows)):
     if not isinstance(value, int | np.integer) or value < 0:
@@ -190,10 +187,7 @@ def _config_of(config: Config | Mapping[str, Any], path: str,
 
 def batch_of(config: Config, task: PretrainingTask, step: int, shown: int,
              passed: PassedOver | None = None) -> Batch:
-  """The batch that `show_batch` gives, for a task whose data is open.
-
-  `passed` has the batches that the run has passed over.
-  """
+  """The batch that `show_batch` gives, for a task whose data is open."""
   batch = passed.batch(step) if passed else step
   pipeline = task.pipeline(batch)
   rows, _ = pipeline.read(batch)
@@ -207,23 +201,24 @@ def batch_of(config: Config, task: PretrainingTask, step: int, shown: int,
       'corpora': _corpus_statistics(task.corpora, rows, epochs)}
   marker = Marker(task.tokenizer)
   found, texts = [], []
-  starts = np.cumsum(rows.lengths, -1) - rows.lengths
+  ends = np.cumsum(rows.lengths, -1)
   for row, slot in zip(*np.nonzero(rows.lengths[:shown or None])):
-    at = slice(starts[row, slot], starts[row, slot] + rows.lengths[row, slot])
-    example_id = int(rows.example_ids[row, slot])
+    which, length = (row, slot), int(rows.lengths[row, slot])
+    at = row, slice(ends[which] - length, ends[which])
+    example_id = int(rows.example_ids[which])
     facts = {
         'row': int(row), 'example': int(slot),
         'corpus': task.corpora[example_id >> 48],
-        'document': int(rows.documents[row, slot]),
+        'document': int(rows.documents[which]),
         'record': example_id >> 8 & _RECORD, 'epoch': int(epochs[row]),
-        'length': int(rows.lengths[row, slot])}
-    ids, input_ids = rows.ids[row, at], masked['input_ids'][row, at]
-    here, borders = kinds[row, at], []
+        'length': length}
+    ids, input_ids, here = rows.ids[at], masked['input_ids'][at], kinds[at]
+    borders = []
     if rows.first_lengths is not None:
-      borders = [int(rows.first_lengths[row, slot])]
+      borders = [int(rows.first_lengths[which])]
       facts |= {'first_length': borders[0],
-                'second_document': int(rows.second_documents[row, slot]),
-                'random_next': bool(masked['nsp_targets'][row, slot])}
+                'second_document': int(rows.second_documents[which]),
+                'random_next': bool(masked['nsp_targets'][which])}
     segments = [marker(*segment) for segment in zip(*(
         np.split(x, borders) for x in (ids, input_ids, here)))]
     found.append({
@@ -278,23 +273,22 @@ def _batch_statistics(config: Config, masking: Masking, step: int,
   if masking.unit == 'whole_word':
     begins = word_begins(rows.ids, masked['segment_ids'], masking.word_starts,
                          masking.is_special)
-    found['words'] = int((begins & maskable).sum())
-    found['predicted_words'] = int((begins & predicted).sum())
-    found['predicted_words_share'] = _share(
-        found['predicted_words'], found['words'])
+    words, chosen = (begins & maskable).sum(), (begins & predicted).sum()
+    found |= {'words': int(words), 'predicted_words': int(chosen),
+              'predicted_words_share': _share(chosen, words)}
     if masking.law.counts_words:
       asked['predicted_words_share'] = rate
   elif masking.unit == 'span':
     before = np.pad(predicted, ((0, 0), (1, 0)))[:, :-1]
     same = np.diff(masked['segment_ids'], axis=1, prepend=0) == 0
-    found['predicted_runs'] = int((predicted & ~(before & same)).sum())
-    found['mean_run_length'] = _share(number, found['predicted_runs'])
+    runs = int((predicted & ~(before & same)).sum())
+    found |= {'predicted_runs': runs, 'mean_run_length': _share(number, runs)}
     asked['mean_run_length'] = section.span_length
   if 'nsp_weights' in masked:
-    found['pairs'] = int(masked['nsp_weights'].sum())
-    found['random_pairs'] = int(
-        (masked['nsp_targets'] * masked['nsp_weights']).sum())
-    found['random_pairs_share'] = _share(found['random_pairs'], found['pairs'])
+    pairs = int(masked['nsp_weights'].sum())
+    drawn = int((masked['nsp_targets'] * masked['nsp_weights']).sum())
+    found |= {'pairs': pairs, 'random_pairs': drawn,
+              'random_pairs_share': _share(drawn, pairs)}
     asked['random_pairs_share'] = 0.5
   return found | {'asked': asked}
 
@@ -318,7 +312,6 @@ def _share(part: int, whole: int) -> float:
 
 
 # Text with marks.
-
 
 _SURROGATES = 'utf-8', 'surrogateescape'
 _SYNTAX = re.compile(r'\]|<-')
@@ -428,7 +421,6 @@ def _unfinished(raw: bytes) -> bool:
 
 
 # A batch as plain text, in a terminal's colours, and in a notebook.
-
 
 # rich's style of each kind, and a notebook's tag and style. All kinds can be
 # told apart without colours too.
@@ -571,8 +563,8 @@ def _labels(marked: list) -> tuple[str, ...]:
 def batch_title(batch: Batch) -> str:
   """The title line of a batch."""
   s = batch.statistics
-  late = ('' if s['step'] < s['train_steps'] else
-          f' (the run has {s["train_steps"]:,})')
+  late = (f' (the run has {s["train_steps"]:,})'
+          if s['step'] >= s['train_steps'] else '')
   shown = len({row['row'] for row in batch.rows})
   return (f'Step {s["step"]:,}{late}: {s["rows"]:,} rows of '
           f'{s["sequence_length"]} tokens, {shown:,} shown')

@@ -42,9 +42,7 @@ def convert(source: str, target: str, verify: bool = False,
 
   Returns:
     Lines for a person that say what was left unused and what was compared.
-
-  Raises:
-    InputError: some input is wrong, or logits differ.
+    InputError if some input is wrong, or if logits differ.
   """
   if target.startswith('fairseq:'):
     raise InputError(f'--target={target}: hf:DIR or a workdir; fairseq is only '
@@ -104,7 +102,6 @@ def appearing(folder: str) -> Iterator[str]:
 
 # The check that both sides give the same logits.
 
-
 # Long and short, so that there is padding; some are not plain English.
 SENTENCES = (
     'The committee adjourned at noon, having approved the budget of 1,250,000 '
@@ -146,11 +143,7 @@ def _verify(original: Pretrained, changed: Pretrained, source: str,
 
 def sentence_batch(tokenizer: Tokenizer,
                    config: ModelConfig) -> dict[str, np.ndarray]:
-  """The sentences as rows with one masked token each.
-
-  input_ids, segment_ids (0 at padding) and type_ids are int32[B, T]. If the
-  model has several types, they change in the middle of a row.
-  """
+  """The sentences as int32[B, T], with a masked token and two types per row."""
   most = min(MOST_TOKENS, config.max_positions)
   rows = [np.concatenate([[tokenizer.bos_id],
                           tokenizer.encode(text)[:max(0, most - 2)],
@@ -274,8 +267,7 @@ def compare_outputs(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray],
 
 
 def compare_tokenizers(tokenizer: Tokenizer, folder: str) -> str:
-  """Compares our ids with AutoTokenizer's; InputError, with the text, if not.
-  """
+  """Compares our ids with AutoTokenizer's; InputError if they differ."""
   import transformers
   with _quiet_transformers():
     theirs = transformers.AutoTokenizer.from_pretrained(folder)

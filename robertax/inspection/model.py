@@ -96,11 +96,8 @@ class Model(Network):
     Returns:
       A list of `Filled` for a text with one mask. For a text with several
       masks, which are guessed at the same time, a list of such lists. For a
-      list of texts, a list of these.
-
-    Raises:
-      InputError: there is no mask, a text has more tokens than positions, a
-        target is not one token, or the model predicts no tokens.
+      list of texts, a list of these. InputError if there is no mask, a text
+      has too many tokens, or a target is not one token.
     """
     if not 1 <= top_k <= self.config.vocab_size:
       raise InputError(f'top_k={top_k}: from 1 to {self.config.vocab_size}.')
@@ -141,10 +138,7 @@ class Model(Network):
     Returns:
       float32[T, D] for one text or, pooled, float32[D]; for a list, a list of
       arrays or, pooled, one array with a row per text. With `words`, `Words`
-      or a list of them.
-
-    Raises:
-      InputError: a value is unknown, or a text has more tokens than positions.
+      or a list of them. InputError if a text has too many tokens.
     """
     if layers not in LAYERS:
       raise unknown('layers', layers, LAYERS)
@@ -289,7 +283,6 @@ def _text_list(texts: str | Sequence[str]) -> list[str]:
 # Masks. The space before a mask belongs to the guess (fairseq models/roberta/
 # hub_interface.py, `fill_mask`): the text is cut at the masks, and each part is
 # encoded separately, without the spaces at its end.
-
 
 class MaskedText(NamedTuple):
   """A text with masks, as ids."""

@@ -64,12 +64,8 @@ def _next_power(count: int) -> int:
 class Network:
   """Weights, shape and tokenizer of a model.
 
-  Attributes:
-    params: nested dict of float32 arrays.
-    config, tokenizer: the ModelConfig and the text.Tokenizer.
-    step: how many updates the weights have had.
-    labels: names of the classes; empty if there are none.
-    longest: the most tokens of a text to classify, as in fine-tuning.
+  `step` is how many updates the weights have had, `labels` are the names of
+  classes, if any, and `longest` is the most tokens of a text to classify.
   """
 
   def __init__(self, params: Any, config: ModelConfig,

@@ -87,7 +87,6 @@ def _cell_text(value: Any) -> str:
 
 # Charts, drawn by matplotlib as SVG inside the page.
 
-
 # The defaults of CSS variables, so that a page may change them in dark mode and
 # a notebook need not define them. They are Okabe and Ito's colours, which
 # people with any colour vision can tell apart.
@@ -117,10 +116,7 @@ class ChartLine(NamedTuple):
 
 def chart_figure(title: str, unit: str, lines: Sequence[ChartLine], *,
                  zero: bool = False, note: str = '') -> str:
-  """A chart by step as a <figure>; '' if no line has a finite value.
-
-  Lines are drawn in their order; with `zero` the axis begins at 0.
-  """
+  """A chart by step as a <figure>; '' if no line has a finite value."""
   lines = [ChartLine(line.label, np.asarray(line.steps, np.float64),
                      np.asarray(line.values, np.float64), *line[3:])
            for line in lines]
@@ -128,8 +124,7 @@ def chart_figure(title: str, unit: str, lines: Sequence[ChartLine], *,
   if not lines:
     return ''
   every = np.concatenate([line.values for line in lines])
-  lost = int((~np.isfinite(every)).sum())
-  every = every[np.isfinite(every)]
+  lost, every = (~np.isfinite(every)).sum(), every[np.isfinite(every)]
   # The axis is logarithmic if some values are far above the others.
   log = bool(not zero and every.min() > 0
              and every.max() > 50 * np.median(every))
@@ -138,9 +133,9 @@ def chart_figure(title: str, unit: str, lines: Sequence[ChartLine], *,
   ends = [(line, _short_number(line.values[np.isfinite(line.values)][-1]))
           for line in lines if line.label]
   caption = '; '.join(f'{line.label} ends at {value}' for line, value in ends)
-  legend = ''.join(_legend_key(line.colour, line.style,
-                               f'{line.label}: {value}')
-                   for line, value in ends)
+  legend = ''.join(
+      _legend_key(line.colour, line.style, f'{line.label}: {value}')
+      for line, value in ends)
   return (
       f'<figure><figcaption>{escape(title)} <small>'
       f'{escape(", ".join(filter(None, [unit, "logarithmic" * log])))}</small>'
@@ -152,10 +147,7 @@ def chart_figure(title: str, unit: str, lines: Sequence[ChartLine], *,
 
 
 def smooth_values(values: np.ndarray, width: int) -> np.ndarray:
-  """The mean of the `width` values around each, fewer at the ends.
-
-  Values that are not finite are left out of the means and stay gaps.
-  """
+  """The mean of up to `width` finite values around each; gaps stay gaps."""
   finite = np.isfinite(values)
   sums = np.cumsum(np.concatenate([[0.], np.where(finite, values, 0)]))
   counts = np.cumsum(np.concatenate([[0], finite]))
@@ -248,11 +240,7 @@ def _draw_line(axes: Any, line: ChartLine) -> Iterator[str]:
 
 def _inline_svg(text: str, said: Sequence[str], title: str, caption: str
                 ) -> str:
-  """Turns matplotlib's SVG file into an element of a page.
-
-  Groups of dots have the id `dots` in it. `said` has the words of each dot, and
-  `title` and `caption` are for screen readers.
-  """
+  """Turns matplotlib's SVG into an element of a page; dots say `said`."""
   root = ElementTree.fromstring(text)
   colours = {_INK: 'currentColor'} | {
       colour: css_colour(n) for n, colour in enumerate(LIGHT)}
@@ -334,7 +322,6 @@ def _legend_key(colour: int | None, style: str, caption: str) -> str:
 
 # Pictures by matplotlib, which is imported when one is drawn.
 
-
 class Picture:
   """A figure that can be saved, and that a notebook shows with any backend."""
 
@@ -369,11 +356,7 @@ def blank_figure(width: float, height: float) -> Any:
 
 
 def learning_curve(workdir: str) -> str:
-  """Draws the losses of training, held-out text and the unigram by step.
-
-  Returns the path of the picture, W/learning_curve.png. InputError if there are
-  no metrics or the picture cannot be written.
-  """
+  """Draws W/learning_curve.png, the losses by step, and returns its path."""
   path = f'{workdir}/metrics.jsonl'
   if not files.exists(path):
     raise InputError(f'{path} does not exist: nothing to draw.')
@@ -401,7 +384,6 @@ def learning_curve(workdir: str) -> str:
 
 
 # A whole page. By this policy browsers refuse whatever is not in it.
-
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _STYLE = '''
@@ -453,18 +435,13 @@ details summary{cursor:pointer;color:var(--soft);margin:10px 0}
 
 
 def page_html(title: str, below: str, parts: Sequence[tuple[str, str]]) -> str:
-  """A whole document.
-
-  `title` is text and `below` the HTML that follows it. `parts` are (heading as
-  text, HTML); empty parts are left out.
-  """
+  """A document of a title, HTML below it, and (heading, HTML) if not empty."""
   style = _STYLE
   for name, colours in (('LIGHT', LIGHT), ('DARK', DARK)):
     style = style.replace(
         name, ';'.join(f'--c{n}:{c}' for n, c in enumerate(colours)))
-  body = ''.join(
-      f'<section><h2>{escape(heading)}</h2>{html}</section>\n'
-      for heading, html in parts if html)
+  body = ''.join(f'<section><h2>{escape(heading)}</h2>{html}</section>\n'
+                 for heading, html in parts if html)
   return (
       '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
       '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -485,7 +462,7 @@ def tiles_html(facts: Sequence[tuple[str, str]]) -> str:
 def charts_html(figures: Sequence[str]) -> str:
   """Figures beside each other if there is room."""
   found = ''.join(figures)
-  return f'<div class="charts">{found}</div>' if found else ''
+  return found and f'<div class="charts">{found}</div>'
 
 
 def folded_html(summary: str, html: str) -> str:

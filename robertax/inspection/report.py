@@ -34,11 +34,7 @@ _KINDS = {'start': 'preparing, restoring, compiling',
 
 def write_report(workdir: str, others: Sequence[str] = (),
                  out: str = '') -> str:
-  """Writes the report of a workdir, compared with others; returns its path.
-
-  It is `out` or W/report.html. InputError if a workdir has no logged step or a
-  damaged file, or if the report cannot be written.
-  """
+  """Writes a workdir's report to `out`, or W/report.html; returns its path."""
   run = run_log.read_run(workdir)
   html = report_html(run, [run_log.read_run(path) for path in others])
   path = out or f'{workdir}/{REPORT}'
@@ -185,7 +181,6 @@ def _date(seconds: float) -> str:
 
 # Comparison of runs: curves, last numbers, keys that differ.
 
-
 # Last numbers that are compared if any of the runs has them.
 NUMBERS = ('eval/loss', 'eval/unigram_loss', 'eval/bits', 'eval/perplexity',
            'eval/accuracy', 'train/loss', 'train/epoch',
@@ -239,7 +234,6 @@ def _run_score(run: RunLog) -> str:
 
 
 # What a run keeps for its report.
-
 
 SAMPLES = 'samples.json'
 SAMPLE_ROWS = 2  # Of a batch; a row has up to 512 tokens.

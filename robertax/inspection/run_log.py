@@ -212,11 +212,7 @@ def run_figures(run: RunLog) -> list[str]:
 
 
 def compared_figures(runs: Sequence[RunLog]) -> list[str]:
-  """The figures of several runs, one colour each.
-
-  Runs whose losses cannot be compared with the first one's are dotted, and a
-  note says why.
-  """
+  """The figures of several runs, dotted if not comparable with the first."""
   first, names = runs[0], distinct_names(runs)
   scores = [key for key in first.metrics if first.results
             and key.startswith('eval/') and key.count('/') == 1

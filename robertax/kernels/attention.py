@@ -34,10 +34,8 @@ CUDNN_DTYPES = (jnp.bfloat16, jnp.float16)
 
 
 def platform() -> str:
-  """'cpu', 'gpu' or 'tpu', by the mesh that is set, else the default device.
-
-  They differ when a program is compiled for devices that are not present.
-  """
+  """'cpu', 'gpu' or 'tpu', by the mesh that is set, else the default device."""
+  # They differ when a program is compiled for devices that are not present.
   device = getattr(jax.sharding.get_abstract_mesh(), 'abstract_device', None)
   found = getattr(device, 'platform', None) or jax.default_backend()
   return 'gpu' if found in ('cuda', 'rocm') else found
@@ -52,7 +50,7 @@ class SharedAxes:
 
   @property
   def activations(self) -> P:
-    """The spec of [B, T, H, K]."""
+    """The PartitionSpec of [B, T, H, K]."""
     return P(self.rows or None, None, self.heads, None)
 
   @property
@@ -102,7 +100,6 @@ def shards(rows: int, heads: int) -> SharedAxes:
 
 
 # The platforms' own kernels, which have no dropout.
-
 
 def cudnn_takes(q_BTHK) -> bool:
   """Whether cuDNN has a kernel for this shape and dtype, gradients too."""
@@ -183,7 +180,6 @@ def _no_dropout(name, dropout_key, dropout_rate):
 
 # Our own kernels, for any platform and mesh.
 
-
 def fused(q_BTHK, k_BTHK, v_BTHK, *, segment_ids, dropout_key, dropout_rate):
   """Computes what `xla` does, with scores in fast memory only.
 
@@ -208,10 +204,7 @@ def fused(q_BTHK, k_BTHK, v_BTHK, *, segment_ids, dropout_key, dropout_rate):
 
 
 def _kernels(where):
-  """The module with a platform's `forward` and `backward`.
-
-  It is imported on use, since Pallas is slow to import and `xla` needs none.
-  """
+  # Imported on use, since Pallas is slow to import and `xla` does not need it.
   return importlib.import_module('robertax.kernels.' + (
       'attention_gpu' if where == 'gpu' else 'attention_tpu'))
 
@@ -292,8 +285,8 @@ def xla(q_BTHK, k_BSHK, v_BSHK, *, segment_ids, dropout_key, dropout_rate):
 def auto(q_BTHK, k_BSHK, v_BSHK, *, segment_ids, dropout_key, dropout_rate):
   """The best known one for the platform, which it names once on stderr.
 
-  On a TPU it is `fused`. On a GPU it is `cudnn` if it has a kernel for the shape
-  and there is no dropout (`fused` has not been measured). Else it is `xla`.
+  On a TPU it is `fused`. On a GPU it is `cudnn` without dropout, if that has a
+  kernel for the shape; `fused` has not been measured there. Else it is `xla`.
   """
   where, name = platform(), 'xla'
   if where == 'tpu':
@@ -336,11 +329,8 @@ def attention(q_BTHK: jax.Array, k_BSHK: jax.Array, v_BSHK: jax.Array, *,
     implementation: a name in IMPLEMENTATIONS.
 
   Returns:
-    [B, T, H, K] in q's dtype.
-
-  Raises:
-    InputError: the implementation is unknown, does not support the platform,
-      dtype, shape or dropout, or a row has over 2^32 probabilities to drop.
+    [B, T, H, K] in q's dtype. InputError if the implementation is unknown or
+    does not support the platform, dtype, shape or dropout.
   """
   if implementation not in IMPLEMENTATIONS:
     raise unknown('attention', implementation, IMPLEMENTATIONS)

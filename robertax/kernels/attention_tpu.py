@@ -44,13 +44,9 @@ def forward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, *, rate,
             interpret=False):
   """([B, T, H, K] in q's dtype, None); the backward pass needs only the inputs.
 
-  Args:
-    q_BTHK, k_BTHK, v_BTHK: unscaled.
-    segment_ids: int32[B, T], none of them -1.
-    keys: uint32[B, 2], or None with rate 0.
-    first_head: int32[], the index of head 0 among all heads of the model.
-    rate: of dropout.
-    interpret: whether Pallas's interpreter runs it, on any platform.
+  q, k and v are unscaled, segment_ids are int32[B, T] and none is -1, and keys
+  are uint32[B, 2], or None with rate 0. `first_head` int32[] is the index of
+  head 0 among all heads of the model. `interpret` works on any platform.
   """
   call = _Call(q_BTHK, keys, rate)
   (out,) = call(

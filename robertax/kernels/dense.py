@@ -39,20 +39,14 @@ add_bias.defvjp(_add_bias_forward, _add_bias_backward)
 
 
 def product(x: jax.Array, kernel: jax.Array, num_inputs: int = 1) -> jax.Array:
-  """Contracts the last dims of x with the first dims of a kernel.
+  """Contracts the last `num_inputs` dims of x with the first ones of a kernel.
+
+  x is [*rows, *inputs], and the kernel [*inputs, *outputs] has the same dtype.
 
   On a CPU all other dims are flattened, so that both passes are products of two
   matrices and the kernel's gradient is x' dy. JAX would derive (dy' x)', for
   which XLA for CPU first transposes dy, and the GELU's gradient with it. XLA
   for TPU transposes while it multiplies, and flattened dims are slower there.
-
-  Args:
-    x: [*rows, *inputs].
-    kernel: [*inputs, *outputs], in x's dtype.
-    num_inputs: how many dims `inputs` has.
-
-  Returns:
-    [*rows, *outputs], in x's dtype.
   """
   num_rows = x.ndim - num_inputs
   if platform() != 'cpu':

@@ -34,7 +34,6 @@ PROBABILITIES, ATTENTION, MLP = 0, 1, 2
 # `init_bert_params`): all matrices and tables N(0, .02), not truncated, biases
 # 0, and LayerNorm 1 and 0.
 
-
 def gaussian(key, shape: tuple[int, ...], std: float) -> nnx.Param:
   """N(0, std), not truncated, float32."""
   return nnx.Param(std * jax.random.normal(key, shape, jnp.float32))

@@ -25,14 +25,9 @@ def mlm_loss(logits_BMV: jax.Array, targets_BM: jax.Array,
              weights_BM: jax.Array) -> Sums:
   """Cross-entropy over masked tokens (fairseq criterions/masked_lm.py).
 
-  Args:
-    logits_BMV: any float; computed in float32. V may be sharded.
-    targets_BM: int32.
-    weights_BM: 1 for a masked token, 0 for filler.
-
-  Returns:
-    Three float32 scalars: `loss_sum` in nats, `weight_sum`, and `correct_sum`,
-    the weight of the targets with the largest logit.
+  Weights are 1 for a masked token and 0 for filler; V may be sharded. It gives
+  float32 scalars: `loss_sum` in nats, `weight_sum`, and `correct_sum`, the
+  weight of the targets with the largest logit.
   """
   return _cross_entropy(logits_BMV, targets_BM, weights_BM, '')
 

@@ -68,15 +68,13 @@ class Roberta(nnx.Module):
              dropout_key=None):
     """The last layer's states: x_BTD in config.dtype, meaningless at padding.
 
+    InputError if there are more tokens than positions.
+
     Args:
       input_ids_BT: int32.
       segment_ids_BT: int32, 1.. for the packed examples of a row, 0 padding.
       type_ids_BT: int32, below config.num_types; None if that is 0.
       dropout_key: uint32[B, 2] from kernels.row_keys; None: no dropout.
-
-    Raises:
-      InputError: there are more tokens than positions, or types that the model
-        lacks, or no types although it has them.
     """
     return encoder.encode(self.embeddings, self.layers, input_ids_BT,
                           segment_ids_BT, type_ids_BT, dropout_key)

@@ -68,13 +68,9 @@ def make_mesh(config: MeshConfig | None = None,
   Its axes are Auto. With Explicit, jax.make_mesh's own default, plain indexing
   of a sharded table raises.
 
-  Args:
-    config: sizes; None puts all devices along `data`.
-    devices: jax.devices() if None.
-
-  Raises:
-    InputError: the product of the sizes is not the number of devices, or `data`
-      is not a multiple of the number of slices.
+  `config` has the sizes (None: all devices along `data`), and `devices` are
+  jax.devices() by default. InputError if the product of the sizes is not the
+  number of devices, or if the number of slices does not divide `data`.
   """
   config = config or MeshConfig()
   devices = list(jax.devices() if devices is None else devices)
@@ -100,8 +96,7 @@ def make_mesh(config: MeshConfig | None = None,
 
 
 def parameter_spec(path: str) -> P:
-  """The PartitionSpec of the parameter at 'a/b/c'; InputError without a rule.
-  """
+  """The PartitionSpec of the parameter at 'a/b/c', which must have one rule."""
   found = [(rule, axes) for rule, axes in RULES if re.fullmatch(rule, path)]
   if len(found) != 1:
     raise InputError(

@@ -73,10 +73,7 @@ def start(coordinator: str = '', num_processes: int = 0, process_id: int = -1,
 
   Returns:
     'flags', 'environment' or a key of CLUSTERS, by what named the others; '' if
-    this process is alone.
-
-  Raises:
-    InputError: values are missing, or process 0 does not answer.
+    this process is alone. InputError if process 0 does not answer.
   """
   place, where = (coordinator, num_processes, process_id), 'flags'
   if place == ('', 0, -1):
@@ -154,8 +151,7 @@ def _join_run(place: tuple[str, int, int] | None, where: str,
 
 
 def _number_lines() -> None:
-  """Puts this process's number before each line on stderr, logging included.
-  """
+  """Puts this process's number before each line on stderr, also of logging."""
   before = sys.stderr
   progress.leave_talking(f'[process {jax.process_index()}] ')
   for name in ('', *logging.Logger.manager.loggerDict):
@@ -208,10 +204,7 @@ def gather(value: Any) -> list[Any]:
 
 def together(function: Callable[[], T],
              kind: type[InputError] = InputError) -> T:
-  """function()'s result; an InputError in one process is raised in all.
-
-  It is the first process's error, of this `kind` if it was.
-  """
+  """function()'s result; the first process's InputError is raised in all."""
   result, error = None, ['', False]
   try:
     result = function()
@@ -343,8 +336,7 @@ def _leave(error: BaseException) -> NoReturn:
 def says_peer_is_gone(error: BaseException) -> bool:
   """Whether JAX's runtime raised the error, or its cause, for a lost peer.
 
-  An error that Python code raised is never one, whatever its text says. JAX
-  raises JaxRuntimeError while it waits for a result or for process 0, but
+  JAX raises JaxRuntimeError while it waits for a result or for process 0, but
   jaxlib 0.10 raises ValueError while it starts a program.
   """
   while error is not None:
@@ -378,10 +370,8 @@ def linger_as_first() -> None:
 
 
 def end_without_peers(gone: str) -> NoReturn:
-  """Ends this process because others, which `gone` names, are gone.
-
-  No exception can reach the main thread if it waits in a collective.
-  """
+  """Ends this process because others, which `gone` names, are gone."""
+  # No exception could reach the main thread if it waits in a collective.
   call_out(f'process {jax.process_index()} of {jax.process_count()}: {gone}. '
            'This one ends too; the same command on all of them goes on from '
            'the last checkpoint.')
@@ -457,11 +447,9 @@ class Silence:
       self._ages[process] += seconds
 
   def missing(self, limit: float | None = None) -> dict[int, float]:
-    """{process: seconds} of the processes that are silent for too long.
-
-    If no message comes at all, process 0 is missing, which passes them on.
-    """
+    """{process: seconds} of the processes that are silent for too long."""
     limit = self._limit if limit is None else limit
+    # If no message comes at all, process 0 is missing, which passes them on.
     if self._round >= limit and self._me and self._ages:
       return {0: self._round}
     return {process: age for process, age in sorted(self._ages.items())
@@ -482,8 +470,7 @@ class Silence:
     message = self.last(process)
     words = f'process {process}'
     if 'host' in message:
-      words += (f' (host {message["host"]}, pid {message["pid"]}; '
-                f'{message["doing"]})')
+      words += ' (host {host}, pid {pid}; {doing})'.format(**message)
     if message.get('gone'):
       return f'{words} has ended: {message["gone"]}'
     return f'{words}, silent for {self._ages.get(process, self._round):.0f} s'
@@ -497,10 +484,7 @@ class Peers:
   """
 
   def __init__(self, timeout: float, doing: Callable[[], str] = lambda: ''):
-    """Ends this process `timeout` seconds after another one died.
-
-    `doing` tells the other processes what this one is doing.
-    """
+    """Takes the `timeout` in seconds; `doing` says what this process does."""
     self._doing = doing
     self._interval = min(max(timeout / _BEATS, 0.1), 2.0)
     self._silence = Silence(jax.process_index(), _SILENT * timeout)
@@ -567,8 +551,7 @@ class Peers:
                      for process in dict.fromkeys(gone))
 
   def who_is_gone(self) -> str:
-    """Waits for some beats; describes the processes that missed them, or ''.
-    """
+    """Waits some beats, and describes processes that missed them, or ''."""
     seconds = _MISSED * self._interval
     for _ in range(3 * _MISSED):
       time.sleep(self._interval / 2)

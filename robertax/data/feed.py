@@ -1,7 +1,7 @@
-"""Host batches -> arrays on the mesh, ahead of the step that needs them.
+"""Lays host batches on the mesh before the step that needs them.
 
-`Prefetch` runs any iterator ahead in a thread of its own, `Feed` one of batches
-which it lays on the devices. `fetch_behind` takes results back. `local_rows`
+`Prefetch` runs any iterator ahead in its own thread, and `Feed` lays batches on
+the devices there. `fetch_behind` brings results back to the host. `local_rows`
 says which rows of the global batch this process makes.
 """
 
@@ -29,20 +29,21 @@ HOST_ONLY = frozenset({'example_ids'})
 
 
 class Prefetch(contextlib.AbstractContextManager, Generic[T]):
-  """Runs `depth` items ahead; `waited_seconds` is its consumer's time so far.
+  """Runs an iterator `depth` items ahead in a thread; close it after use.
 
-  `__next__` raises the thread's own error, after the items made before it. To
-  be closed (or used in a `with`): then the thread has ended, and the iterator
-  beneath is closed too.
+  `waited_seconds` is how long its consumer has waited so far. `__next__` raises
+  the thread's own error after the items that were made before it. After `close`
+  (or `with`) the thread has ended and the iterator beneath is closed too.
   """
 
   def __init__(self, items: Iterable[Any], depth: int,
                convert: Callable[[Any], T] = lambda item: item):
-    """Starts the thread; `items` and `convert` run in it."""
+    """Starts the thread, which runs both `items` and `convert`."""
     self.waited_seconds = 0.0
     self._queue = queue.Queue(max(depth, 1))
     self._stop = threading.Event()
-    # The thread holds no reference to self: a forgotten Prefetch is collected.
+    # The thread keeps no reference to self, so that a forgotten Prefetch is
+    # garbage-collected.
     self._thread = threading.Thread(
         target=_run_thread, args=(items, convert, self._queue, self._stop),
         name='robertax-prefetch', daemon=True)
@@ -58,17 +59,14 @@ class Prefetch(contextlib.AbstractContextManager, Generic[T]):
     start = time.perf_counter()
     item, error = self._queue.get()
     self.waited_seconds += time.perf_counter() - start
-    if error is not None:
+    if error is not None or item is _END:
       self.close()
-      raise error
-    if item is _END:
-      self.close()
-      raise StopIteration
+      raise error or StopIteration
     advance()
     return item
 
   def close(self) -> None:
-    """Ends the thread; may be called again."""
+    """Ends the thread; a second call does nothing."""
     self._stop.set()
     self._thread.join()
 
@@ -88,7 +86,6 @@ def _run_thread(items: Iterable[Any], convert: Callable[[Any], Any],
         return out.put((item, error), timeout=0.05)
       except queue.Full:
         pass
-
   try:
     for item in items:
       put(convert(item), None)
@@ -96,11 +93,11 @@ def _run_thread(items: Iterable[Any], convert: Callable[[Any], Any],
         break
     else:
       put(_END, None)
-  except BaseException as e:  # Raised again where the consumer is.
+  except BaseException as e:  # The consumer raises it again.
     put(None, e)
   finally:
     try:
-      # Closed in the thread that ran it: no other can be inside it.
+      # Closed in the thread that ran it, since no other can be inside it.
       getattr(items, 'close', lambda: None)()
     finally:
       _RUNNING.pop(threading.current_thread(), None)
@@ -109,7 +106,7 @@ def _run_thread(items: Iterable[Any], convert: Callable[[Any], Any],
 
 
 def _wake_thread(out: queue.Queue) -> None:
-  """Lets a consumer that waits for a stopped thread see the end."""
+  """Wakes a consumer that waits for a stopped thread."""
   try:
     while True:
       out.get_nowait()
@@ -120,7 +117,7 @@ def _wake_thread(out: queue.Queue) -> None:
 @atexit.register
 def _stop_all() -> None:
   # TensorFlow aborts the process if its threads still call Python when the
-  # interpreter ends: an iterator that was left open is closed here.
+  # interpreter ends, so iterators that were left open are closed here.
   running = list(_RUNNING.items())
   for _, stop in running:
     stop.set()
@@ -129,32 +126,23 @@ def _stop_all() -> None:
 
 
 class Feed(Prefetch[dict[str, jax.Array]]):
-  """Lays batches on devices in a thread of its own.
-
-  Iterating gives dicts of global jax.Arrays without the fields of `HOST_ONLY`.
-  """
+  """Yields batches as global jax.Arrays, without the fields of `HOST_ONLY`."""
 
   def __init__(self, batches: Iterable[Batch],
                sharding: jax.sharding.Sharding, depth: int = 2):
-    """Starts the thread, `depth` batches ahead.
-
-    `batches` has this host's rows of each batch, and is closed with the feed;
-    `sharding` is that of every field.
-    """
-    def place(batch: Batch) -> dict[str, jax.Array]:
-      return {name: jax.make_array_from_process_local_data(sharding, value)
-              for name, value in batch.items() if name not in HOST_ONLY}
-
-    super().__init__(batches, depth, place)
+    """Takes this host's rows of each batch; closes `batches` with the feed."""
+    super().__init__(batches, depth, lambda batch: {
+        name: jax.make_array_from_process_local_data(sharding, value)
+        for name, value in batch.items() if name not in HOST_ONLY})
 
 
 def fetch_behind(batches: Iterable[T], start: Callable[[T], Any], behind: int
                  ) -> Iterator[tuple[T, Any]]:
   """Yields each batch with its result, fetched to the host.
 
-  `start` begins to compute the result of a batch, a pytree of jax.Arrays. It is
-  fetched when `behind` later ones are begun: the devices need not wait for the
-  host, unless two programs must not run at once (parallel.mesh.steps_ahead).
+  `start` begins to compute the result of a batch, a pytree of jax.Arrays. The
+  result is fetched once `behind` later ones have begun, so that the devices do
+  not wait for the host (see parallel.mesh.steps_ahead for when they must).
   """
   under_way = deque()
   for batch in batches:
@@ -170,9 +158,9 @@ def host_rows(batch_size: int, micro_batches: int, process_index: int,
               process_count: int) -> np.ndarray:
   """int64[B / process_count]: the rows of the global batch that a host makes.
 
-  Row r belongs to micro-batch r // (B / A), and within that to the host in
-  whose part it lies: cut by `split_micro_batches`, a host's rows are those that
-  PartitionSpec(None, ('data', 'fsdp')) keeps on its devices.
+  Row r belongs to micro-batch r // (B / A), and each host makes its share of
+  every micro-batch. After `split_micro_batches`, these are the rows that
+  PartitionSpec(None, ('data', 'fsdp')) keeps on the host's devices.
 
   >>> host_rows(8, 2, process_index=1, process_count=2)
   array([2, 3, 6, 7])
@@ -187,21 +175,13 @@ def host_rows(batch_size: int, micro_batches: int, process_index: int,
 
 def local_rows(sharding: jax.sharding.Sharding, batch_size: int,
                micro_batches: int) -> np.ndarray:
-  """The rows of the global batch that this process's devices keep.
+  """int64[b]: the rows of the global batch that this process's devices keep.
 
-  Where its devices are neighbours on the mesh, these are `host_rows`. They need
-  not be (JAX lays a mesh along a TPU's links), and where a row's work is shared
-  out over processes (mesh.model), several make the same.
-
-  Args:
-    sharding: of the batch, cut into micro-batches.
-    batch_size, micro_batches: B, global, and A.
-
-  Returns:
-    int64[b], in the order of make_array_from_process_local_data.
-
-  Raises:
-    InputError: B is not a multiple of A x the devices that share it.
+  They are in the order of make_array_from_process_local_data. They are
+  `host_rows` if the devices are neighbours on the mesh, which is not always so,
+  since JAX lays a mesh along a TPU's links. If several processes share the work
+  of a row (mesh.model), each makes it. `sharding` is that of micro-batches;
+  InputError if these and the devices do not divide the global batch.
   """
   processes = len({d.process_index for d in sharding.device_set})
   if processes == 1:
@@ -211,7 +191,7 @@ def local_rows(sharding: jax.sharding.Sharding, batch_size: int,
     parts = sharding.addressable_devices_indices_map(shape).values()
   except ValueError as e:
     raise InputError(
-        f'data.batch_size={batch_size} does not come out even in '
+        f'data.batch_size={batch_size} cannot be divided evenly into '
         f'{micro_batches} micro-batches over {sharding.num_devices} devices '
         f'({e}).') from e
   columns = np.unique(np.concatenate(
@@ -220,6 +200,6 @@ def local_rows(sharding: jax.sharding.Sharding, batch_size: int,
 
 
 def split_micro_batches(batch: Batch, micro_batches: int) -> Batch:
-  """A host's rows [b, ...] -> [A, b / A, ...] for every field."""
+  """Reshapes every field from a host's rows [b, ...] to [A, b / A, ...]."""
   return {name: value.reshape(micro_batches, -1, *value.shape[1:])
           for name, value in batch.items()}

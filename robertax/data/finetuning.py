@@ -1,16 +1,16 @@
 """Batches for fine-tuning: batch k is a pure function of the seed and k.
 
-The examples of a split, encoded, are all in memory (`Examples`). A *group* is
-the examples that are scored together: one (GLUE, a window of SQuAD), the four
-options of a question (RACE), a query and its candidates (WSC). A batch counts
-groups; its rows come in *row groups* of K rows and Q slots, which hold whole
-groups (`RowGroups`).
+All encoded examples of a split are in memory (`Examples`). A *group* is the
+examples that are scored together: one example (GLUE, a window of SQuAD), the
+four options of a question (RACE), or a query and its candidates (WSC). Batch
+sizes count groups. The rows of a batch come in *row groups* of K rows and Q
+slots, which hold whole groups (`RowGroups`).
 
-Fields, with B rows of T tokens in B / K row groups (where no group is longer
-than a row, K is 1, and Q the slots of a row):
+A batch has B rows of T tokens in B / K row groups; K is 1 where every group
+fits into a row. Its fields:
 
   input_ids, segment_ids    int32[B, T]; segment q + 1 is slot q; 0 is padding
-  type_ids                  int32[B, T], of models with types: 1 in B of a pair
+  type_ids                  int32[B, T], for models with types: 1 in B of pairs
   class_positions           int32[B / K, Q]: each example's <s>, counted through
                             the row group (row x T + column), 0 in an empty slot
   class_weights             float32[B / K, Q]: 1 for an example, 0 if empty
@@ -22,11 +22,12 @@ and, where groups have several examples (G = Q / M groups a row group),
   group_weights             float32[B / K, G]
   <name> of .group_values   [B / K, G, ...]
 
-A loss over groups reshapes [B / K, Q] to [B / K, G, M] and leaves out (by
-model.heads.OUTSIDE) what has no weight. Each epoch has all groups in another
-order, the last batch of an epoch what is left: batches do not run over its end.
+A loss over groups reshapes [B / K, Q] to [B / K, G, M] and masks slots without
+weight (by model.heads.OUTSIDE). Each epoch has all groups in a new order, and
+its last batch holds what is left, so that no batch spans two epochs.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
@@ -43,8 +44,8 @@ from robertax.data.order import Order
 from robertax.errors import InputError, first_line
 
 Arrays = Mapping[str, np.ndarray]
-# Lengths of rows. Rows that hold four examples or more are filled well; beyond
-# ENOUGH_LENGTHS longer ones cost more attention than padding saves.
+# Lengths of rows. Rows with four examples or more have little padding; beyond
+# ENOUGH_LENGTHS longer rows cost more attention than they save padding.
 ROW_LENGTHS = (32, 64, 96, 128, 192, 256, 384, 512)
 ENOUGH_LENGTHS = 128
 
@@ -54,21 +55,20 @@ class Examples:
   """E examples in G groups.
 
   Classes:  Examples.of(sequences, values={'class_targets': int32[E]})
-  Spans:    Examples.of(sequences, marks={'span_starts': int32[E],
-                                          'span_ends': int32[E]})
+  Spans:    Examples.of(sequences, marks={'span_starts': int32[E], ...})
   Groups:   Examples.of(sequences, groups=int32[E],
                         group_values={'group_targets': int32[G]})
 
   Attributes:
     ids: uint[tokens], one example after another.
-    starts: int64[E + 1], where each begins in `ids`, and the end.
+    starts: int64[E + 1], where each example begins in `ids`, and the end.
     firsts: int64[G + 1], the first example of each group, and the end.
-    values: name -> [E, ...], fields of the batch as they are.
-    marks: name -> int32[E, ...], places in the example, which become places in
-      the row; -1: none.
+    values: name -> [E, ...], fields that the batch copies.
+    marks: name -> int32[E, ...], positions in the example, which the batch
+      turns into positions in the row; -1: none.
     group_values: name -> [G, ...], such as the number of the right option.
-    second_starts: int32[E], the place of the first token of type 1 (B of a
-      pair), the length where there is none.
+    second_starts: int32[E], the position of the first token of type 1 (B of a
+      pair), or the length where there is none.
   """
   ids: np.ndarray
   starts: np.ndarray
@@ -83,14 +83,13 @@ class Examples:
          groups: np.ndarray | None = None, values: Arrays | None = None,
          marks: Arrays | None = None, group_values: Arrays | None = None,
          second_starts: np.ndarray | None = None) -> 'Examples':
-    """From the ids of each example, int[n], special tokens included.
+    """Takes the ids int[n] of each example, with its special tokens.
 
-    `groups` int[E] has the group of each example, 0, 0, 1, ...: ascending
-    without a gap; None: each example is a group of its own.
+    `groups` int[E] numbers the group of each example, ascending without a gap
+    (0, 0, 1, ...); None makes each example a group of its own.
     """
     count = len(sequences)
-    starts = np.concatenate([[0], np.cumsum(
-        [len(s) for s in sequences], dtype=np.int64)]).astype(np.int64)
+    starts = np.cumsum([0, *map(len, sequences)], dtype=np.int64)
     groups = np.arange(count) if groups is None else np.asarray(groups)
     steps = np.diff(groups, prepend=-1)
     if not np.isin(steps, (0, 1)).all() or (count and not steps[0]):
@@ -104,12 +103,11 @@ class Examples:
         {k: np.asarray(v) for k, v in (group_values or {}).items()},
         lengths if second_starts is None else np.asarray(
             second_starts, np.int32))
-    for name, size, arrays in (('example', count, found.values | found.marks),
-                               ('group', found.num_groups,
-                                found.group_values)):
-      for key, array in arrays.items():
-        if len(array) != size:
-          raise ValueError(f'{key}: {len(array)} values, {size} {name}s')
+    wanted = dict.fromkeys(found.values | found.marks, count)
+    wanted |= dict.fromkeys(found.group_values, found.num_groups)
+    for key, array in (found.values | found.marks | found.group_values).items():
+      if len(array) != wanted[key]:
+        raise ValueError(f'{key}: {len(array)} values, {wanted[key]} expected')
     return found
 
   def __len__(self) -> int:
@@ -134,18 +132,18 @@ class Examples:
     return self.ids[self.starts[number]:self.starts[number + 1]]
 
 
-# How groups of examples are laid out in rows, so that padding is not paid for.
+# How groups of examples are packed into rows to avoid padding.
 #
-# Short examples are packed into rows, each with a segment number of its own, as
-# in pretraining: attention and positions begin anew in each, so that an
-# example's states are those it has alone. Rows are as long as the longest
-# example of the batch needs (a ladder of lengths), and there are as many as are
-# filled (a ladder of counts), so that few shapes are compiled.
+# As in pretraining, each example of a row has its own segment number, and
+# attention and positions start anew in each, so that an example's states are
+# those it has alone. Rows are as long as the longest example of the batch needs
+# (a ladder of lengths), and their number is rounded up (a ladder of counts), so
+# that few shapes are compiled.
 #
 # K, the rows of a row group, is 1 unless one row of the greatest length cannot
-# hold some group. Each of its Q slots is for one example; a group takes M
-# consecutive slots, M being the examples of the largest group, and leaves the
-# last ones empty if it is smaller. Slot q is segment q + 1 of its row.
+# hold some group. Each of the Q slots is for one example. A group takes M
+# consecutive slots, where M is the size of the largest group; a smaller group
+# leaves the last of them empty. Slot q is segment q + 1 of its row.
 #
 # Example: T = 8, K = 1, groups (a b), (c d) and (e), of 2, 2, 1, 3, 2 tokens:
 #
@@ -154,12 +152,11 @@ class Examples:
 #
 # Only the empty row groups at a batch's end depend on the devices.
 
-
 @dataclasses.dataclass(frozen=True)
 class Placed:
-  """Where the examples of a batch lie: arrays are int64[examples], [groups]."""
+  """Where a batch's examples are: arrays int64[examples] and int64[groups]."""
   length: int  # T.
-  row_groups: int  # How many, empty ones at the end included.
+  row_groups: int  # Their number, with the empty ones at the end.
   slots: int  # Q.
   examples: np.ndarray
   row_group: np.ndarray  # Of each example.
@@ -170,18 +167,13 @@ class Placed:
 
 
 class RowGroups:
-  """How the groups of one split are laid out; `rows` is K, `members` M."""
+  """Lays out the groups of one split; `rows` is K and `members` is M."""
 
   def __init__(self, examples: Examples, max_length: int, unit: int):
-    """Reads lengths only, of which none may pass `max_length`.
-
-    Row groups come in multiples of `unit`: the devices that share a micro-batch
-    x micro-batches.
+    """Reads lengths, at most `max_length`; row groups are a multiple of `unit`.
     """
-    self._lengths = examples.lengths
-    self.firsts = examples.firsts
-    self._unit = unit
-    self.members = examples.members
+    self._lengths, self.firsts = examples.lengths, examples.firsts
+    self._unit, self.members = unit, examples.members
     longest = int(self._lengths.max(initial=1))
     if longest > max_length:
       raise ValueError(
@@ -197,12 +189,12 @@ class RowGroups:
 
   def slots(self, length: int) -> int:
     """Q of row groups whose rows have this length."""
-    # For half as many again as a row holds on average.
+    # Half as many again as a row holds on average.
     wanted = math.ceil(1.5 * self.rows * length / self._mean)
     return self.members * max(1, math.ceil(wanted / self.members))
 
   def place(self, groups: Sequence[int]) -> Placed:
-    """A batch of these groups: by first fit, the largest first."""
+    """Packs these groups into a batch by first fit, the largest first."""
     order = self._by_size(groups)
     length = self._need(order[0])
     packer = _Packer(self, length)
@@ -213,10 +205,7 @@ class RowGroups:
     return packer.placed(ladder(len(packer.free), self._unit))
 
   def cut(self, tokens: int) -> Iterable[Placed]:
-    """All groups, in batches of about so many tokens.
-
-    The longest come first, so that no batch has longer rows than it needs.
-    """
+    """Packs all groups into batches of about `tokens` tokens, longest first."""
     order = self._by_size(range(len(self.firsts) - 1))
     at = 0
     while at < len(order):
@@ -234,7 +223,7 @@ class RowGroups:
       yield packer.placed(min(most, ladder(len(packer.free), self._unit)))
 
   def sizes(self, group: int) -> np.ndarray:
-    """Tokens of each example of a group."""
+    """The number of tokens of each example of a group."""
     return self._lengths[self.firsts[group]:self.firsts[group + 1]]
 
   def _by_size(self, groups: Iterable[int]) -> list[int]:
@@ -242,7 +231,7 @@ class RowGroups:
         -self._need(g), -int(self.sizes(g).sum()), g))
 
   def _need(self, group: int) -> int:
-    """The smallest length of rows in which a row group holds the group."""
+    """The smallest row length with which a row group can hold the group."""
     sizes = self.sizes(group)
     return next((length for length in self._ladder
                  if _first_fit(sizes, [length] * self.rows)), self._ladder[-1])
@@ -262,13 +251,12 @@ class _Packer:
     self._taken.append(0)
 
   def add(self, group: int) -> bool:
-    """Into the first row group that has room; False: none has."""
+    """Adds a group to the first row group with room; False if none has."""
     sizes = self._layout.sizes(group)
     for number, free in enumerate(self.free):
       taken = self._taken[number]
-      if taken + self._layout.members > self._slots:
-        continue
-      rows = _first_fit(sizes, free)
+      full = taken + self._layout.members > self._slots
+      rows = [] if full else _first_fit(sizes, free)
       if not rows:
         continue
       first = int(self._layout.firsts[group])
@@ -290,7 +278,7 @@ class _Packer:
 
 
 def _first_fit(sizes: np.ndarray, free: Sequence[int]) -> list[int]:
-  """The row of each, by first fit in their order; [] where they do not fit."""
+  """The row of each size, by first fit in order; [] where they do not fit."""
   left, rows = list(free), []
   for size in sizes:
     row = next((r for r, room in enumerate(left) if room >= size), -1)
@@ -302,7 +290,7 @@ def _first_fit(sizes: np.ndarray, free: Sequence[int]) -> list[int]:
 
 
 def ladder(count: int, unit: int) -> int:
-  """The smallest of unit x (1, 2, 3, 4, 6, 8, 12, ...) that is not less.
+  """The smallest of unit x (1, 2, 3, 4, 6, 8, 12, ...) that is at least count.
 
   >>> [ladder(n, 1) for n in (1, 3, 5, 7, 9, 13)], ladder(5, 4)
   ([1, 3, 6, 8, 12, 16], 8)
@@ -313,15 +301,15 @@ def ladder(count: int, unit: int) -> int:
                  else power)
 
 
-# From the size of a global batch to a host's rows.
+# Maps the size of a global batch to the rows that a host makes.
 HostRows = Callable[[int], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchSurvey:
   """The shapes of some batches."""
-  shapes: dict[tuple[int, int], int]  # How often each (rows, tokens) was met.
-  padding_fraction: float  # Of all places.
+  shapes: dict[tuple[int, int], int]  # How often each (rows, tokens) occurs.
+  padding_fraction: float
 
   def __str__(self) -> str:
     found = ', '.join(f'{rows} x {tokens}' for rows, tokens in sorted(
@@ -331,72 +319,60 @@ class BatchSurvey:
 
 
 class TuningBatches:
-  """The training and evaluation batches of a split: `epoch_steps` an epoch."""
+  """The training and evaluation batches of a split, `epoch_steps` an epoch."""
 
   def __init__(self, examples: Examples, *, batch_size: int, seed: int,
                max_length: int, unit: int = 1, pad_id: int = 1,
                types: bool = False):
-    """Makes nothing yet.
+    """Makes no batch yet; `types` says whether the model has type_ids.
 
-    Args:
-      batch_size: groups a batch.
-      seed: of the order.
-      max_length: longest row.
-      unit: rows come in multiples of K x this.
-      types: whether there are type_ids.
+    `unit` is the number of micro-batches times that of the devices that share
+    one: the number of row groups is a multiple of it.
     """
     self.examples, self._batch_size = examples, batch_size
     self._layout = RowGroups(examples, max_length, unit)
     self._pad_id, self._types = pad_id, types
-    count = max(1, examples.num_groups)
-    self._count, self._cuts = count, {}
-    self._order = Order(count, seed, block=1, window=count)
-    self.epoch_steps = -(-count // batch_size)
+    self._count, self._cuts = max(1, examples.num_groups), {}
+    self._order = Order(self._count, seed, block=1, window=self._count)
+    self.epoch_steps = -(-self._count // batch_size)
 
   def groups(self, step: int) -> np.ndarray:
-    """int64[n]: the groups of batch `step`, the first is 0."""
+    """int64[n]: the groups of batch `step`, counted from 0."""
     epoch, number = divmod(step, self.epoch_steps)
     first = number * self._batch_size
     count = min(self._batch_size, self._count - first)
     return self._order.locate(epoch * self._count + first, count)[1]
 
   def make_batch(self, step: int) -> Batch:
-    """Batch `step`, all rows of it."""
+    """Batch `step` with all of its rows."""
     return self._fill(self._layout.place(self.groups(step)))
 
   def train(self, start_step: int, rows: HostRows) -> Iterator[Batch]:
-    """Batches from `start_step` on, without end, only a host's rows of each."""
+    """Yields a host's rows of each batch from `start_step` on, without end."""
     for step in itertools.count(start_step):
       yield self.of_host(self.make_batch(step), rows)
 
   def evaluation(self, tokens: int) -> Iterator[Batch]:
-    """All groups once, in batches of about so many tokens."""
+    """Yields all groups once, in batches of about `tokens` tokens."""
     if tokens not in self._cuts:
       self._cuts[tokens] = list(self._layout.cut(tokens))
-    for placed in self._cuts[tokens]:
-      yield self._fill(placed)
+    yield from map(self._fill, self._cuts[tokens])
 
   def of_host(self, batch: Batch, rows: HostRows) -> Batch:
-    """A host's part: whole row groups, of all fields."""
+    """A host's row groups of all fields."""
     count = len(batch['class_positions'])
     kept = rows(count)
-
-    def part(value: np.ndarray) -> np.ndarray:
-      if len(value) == count:
-        return value[kept]
-      row_groups = value.reshape(count, -1, *value.shape[1:])[kept]
-      return row_groups.reshape(-1, *value.shape[1:])
-    return {name: part(value) for name, value in batch.items()}
+    return {name: value.reshape(count, -1, *value.shape[1:])[kept].reshape(
+        -1, *value.shape[1:]) for name, value in batch.items()}
 
   def survey(self, steps: int) -> BatchSurvey:
-    """The shapes of so many steps from the first on; fills no batch."""
-    shapes, places, tokens = {}, 0, 0
+    """Counts the shapes of the first `steps` batches without filling any."""
+    shapes, tokens = Counter(), 0
     for step in range(steps):
       placed = self._layout.place(self.groups(step))
-      shape = placed.row_groups * self._layout.rows, placed.length
-      shapes[shape] = shapes.get(shape, 0) + 1
-      places += shape[0] * shape[1]
+      shapes[placed.row_groups * self._layout.rows, placed.length] += 1
       tokens += int(self.examples.lengths[placed.examples].sum())
+    places = sum(rows * length * n for (rows, length), n in shapes.items())
     return BatchSurvey(shapes, 1 - tokens / max(places, 1))
 
   def _fill(self, placed: Placed) -> Batch:
@@ -417,7 +393,6 @@ class TuningBatches:
       field = np.zeros((*shape, *np.shape(values)[1:]), dtype)
       field.reshape(-1, *np.shape(values)[1:])[places] = values
       return field
-
     flat = np.ravel_multi_index((placed.row_group, placed.slot), slots)
     batch = {'input_ids': ids.reshape(-1, length),
              'segment_ids': segments.reshape(-1, length)}
@@ -448,17 +423,11 @@ class TuningBatches:
 def collect_answers(examples: Examples, outputs: Iterator[tuple[Batch, Batch]],
                     token_outputs: frozenset[str] = frozenset()
                     ) -> dict[str, np.ndarray]:
-  """A model's outputs for each example, in the order of the examples.
+  """A model's outputs for each example of a split: name -> [E, ...].
 
-  Args:
-    examples: of the split.
-    outputs: pairs of a whole evaluation batch and the outputs by name: [B / K,
-      Q, ...] of slots; [B, T, ...] of tokens.
-    token_outputs: names of those of tokens.
-
-  Returns:
-    name -> [E, ...]; of tokens, [tokens, ...] laid out as `examples.ids`, so
-    that those of example e are at starts[e]:starts[e + 1].
+  `outputs` are pairs of a whole evaluation batch and its outputs by name, [B /
+  K, Q, ...] for slots or, if `token_outputs` names them, [B, T, ...]. The
+  latter become [tokens, ...] in the order of `examples.ids`.
   """
   result = {}
   for batch, found in outputs:
@@ -484,18 +453,10 @@ def collect_answers(examples: Examples, outputs: Iterator[tuple[Batch, Batch]],
 
 def read_tfds_rows(name: str, split: str, data_dir: str = ''
                    ) -> list[dict[str, Any]] | None:
-  """All rows of a TFDS split: bytes as str, NumPy's numbers as Python's.
+  """All rows of a TFDS split such as `glue/rte`, `validation`; None if missing.
 
-  Args:
-    name, split: such as `glue/rte`, `validation`.
-    data_dir: where TFDS keeps prepared data; empty: its own folder.
-
-  Returns:
-    None where the data set has no such split.
-
-  Raises:
-    InputError: TFDS is not installed, or the data set can neither be read nor
-      downloaded.
+  Values are str and Python numbers. `data_dir` is where TFDS keeps its data, if
+  not in its own folder. InputError if it can be neither read nor downloaded.
   """
   tfds = import_tfds(f'tfds:{name}')
   import_tensorflow()
@@ -505,11 +466,11 @@ def read_tfds_rows(name: str, split: str, data_dir: str = ''
     if split not in builder.info.splits:
       return None
     rows = list(tfds.as_numpy(builder.as_dataset(split=split)))
-  except Exception as e:  # TFDS has many, for no network and no such name.
+  except Exception as e:  # TFDS raises many kinds, such as without a network.
     raise InputError(
         f'TFDS {name}{f" in {data_dir}" if data_dir else ""}: cannot be read '
-        f'({type(e).__name__}: {first_line(e)}). It must be prepared there, or '
-        'the network be there to download it.') from e
+        f'({type(e).__name__}: {first_line(e)}). Prepare it there, or connect '
+        'to the network so that it can be downloaded.') from e
   return [{key: _plain_value(value) for key, value in row.items()}
           for row in rows]
 

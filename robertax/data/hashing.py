@@ -1,10 +1,10 @@
-"""Integer hashes, and the array operations that masking needs of them.
+"""Integer hashes, and the array operations that masking needs.
 
-Hashes are the only source of randomness in this room: a value is random and yet
-a pure function of its purpose, so no generator has a state that would have to
+Hashes are the only source of randomness in this room. A random value is a pure
+function of its purpose, so that there is no generator whose state would have to
 be saved, skipped over, or split among hosts. Masking (masking.py) is written
-once against NumPyArrays and TensorFlowArrays, and since all of it is integer
-arithmetic, both give the same bits.
+once against NumPyArrays and TensorFlowArrays. Both give the same bits, because
+all of it is integer arithmetic.
 """
 
 import hashlib
@@ -12,8 +12,8 @@ from types import ModuleType
 
 import numpy as np
 
-# The random numbers of a token: hashed as position + one of these, so positions
-# must stay below config.MAX_LENGTH.
+# A token's random numbers are hashes of its position + one of these, so
+# positions must stay below config.MAX_LENGTH.
 COUNT, SCORE, ACTION, RANDOM, LENGTH = (i << 16 for i in range(5))
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -24,7 +24,7 @@ def mix64(x: np.ndarray) -> np.ndarray:
   A bijection of uint64 in which every output bit depends on every input bit.
   """
   x = np.asarray(x, np.uint64)
-  if not x.ndim:  # NumPy warns where scalars wrap, which is meant here.
+  if not x.ndim:  # NumPy would warn about scalars that wrap, as they should.
     return mix64(x[None])[0]
   x = x + _GOLDEN
   x ^= x >> np.uint64(30)
@@ -36,31 +36,25 @@ def mix64(x: np.ndarray) -> np.ndarray:
 
 
 def fold_key(key: np.ndarray, word: np.ndarray | int) -> np.ndarray:
-  """uint64[...]: a key for `word` under `key`; other words, unrelated keys.
-
-  Words are integers that broadcast against keys; negative ones wrap around.
-  """
+  """uint64[...]: keys for integer words, which broadcast, under other keys."""
   return mix64(key ^ mix64(np.asarray(word).astype(np.uint64)))
 
 
 def text_key(text: str) -> np.ndarray:
-  """uint64[]: a key from a name, the same on every machine and Python."""
+  """uint64[]: the key of a name, the same on every machine and Python."""
   digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
   return np.frombuffer(digest, '<u8')[0]
 
 
 def train_keys(seed: int, epochs: np.ndarray, example_ids: np.ndarray
                ) -> np.ndarray:
-  """uint32[B,P,2]: keys of training masks, others in every epoch int64[B].
-
-  `seed` is the run's, `example_ids` int64[B,P] are those of Rows.
-  """
+  """uint32[B,P,2]: keys of training masks by epoch int64[B] and example id."""
   key = fold_key(text_key('train masks'), seed)
   return _key_words(fold_key(fold_key(key, epochs)[:, None], example_ids))
 
 
 def eval_keys(name: str, example_ids: np.ndarray) -> np.ndarray:
-  """uint32[B,P,2]: keys of an evaluation set's masks, by set and example."""
+  """uint32[B,P,2]: keys of an evaluation set's masks, by example id."""
   return _key_words(fold_key(fold_key(text_key('eval masks'), text_key(name)),
                              example_ids))
 
@@ -68,8 +62,8 @@ def eval_keys(name: str, example_ids: np.ndarray) -> np.ndarray:
 def bits32(o, key0, key1, counter):
   """32 random bits: two keyed rounds of `lowbias32` (Wellons 2018).
 
-  The key's words are uint32, the counter, another for each purpose, is that or
-  an int. Here and below, `o` is NumPyArrays or TensorFlowArrays.
+  The key's words are uint32; the counter, uint32 or int, differs from purpose
+  to purpose. Here and below, `o` is NumPyArrays or TensorFlowArrays.
   """
   return _mix32(o, _mix32(o, key0 ^ counter) ^ key1)
 
@@ -86,11 +80,7 @@ def _key_words(keys: np.ndarray) -> np.ndarray:
 
 
 class NumPyArrays:
-  """NumPy, compiled for this machine's vectors: the faster of the two.
-
-  Operators (+, *, ^, <, &) are used directly: they mean the same on NumPy
-  arrays and on tf.Tensors.
-  """
+  """NumPy's operations, apart from operators, which tf.Tensors have too."""
 
   where = staticmethod(np.where)
   reshape = staticmethod(np.reshape)
@@ -112,7 +102,7 @@ class NumPyArrays:
     return x >> x.dtype.type(bits)
 
   def take(self, x, indices):
-    """x[indices], along the first dim."""
+    """x[indices] along the first dim."""
     return np.take(x, indices, axis=0)
 
   def sum(self, x):
@@ -124,43 +114,43 @@ class NumPyArrays:
     return np.cumsum(x, -1) - x
 
   def count(self, numbers, below: int):
-    """How often 0 .. below - 1 stand in each row: [B,T] -> int64[B,below]."""
+    """How often 0 .. below - 1 occur in each row: [B,T] -> int64[B,below]."""
     rows = len(numbers)
     flat = numbers + below * np.arange(rows)[:, None]
     return np.bincount(flat.ravel(), minlength=rows * below).reshape(
         rows, below)
 
   def smallest(self, x, n: int):
-    """The n smallest of each row, ascending."""
+    """The n smallest numbers of each row, ascending."""
     if n < x.shape[-1]:
       x = np.partition(x, n - 1, -1)[:, :n]
     return np.sort(x, -1)
 
   def nonzero(self, x):
-    """Rows and columns of what is true, in reading order."""
+    """The rows and columns of true elements, in reading order."""
     return np.divmod(np.flatnonzero(x), x.shape[-1])
 
   def scatter(self, flat_indices, values, shape):
-    """Zeros of `shape`, but `values` at indices of the flattened array."""
+    """Zeros of `shape` with `values` at indices of the flattened array."""
     out = np.zeros(shape, values.dtype)
     out.ravel()[flat_indices] = values
     return out
 
   def update(self, x, rows, columns, values):
-    """A copy of x [B,T] with `values` at (rows, columns)."""
+    """A copy of x[B,T] with `values` at (rows, columns)."""
     x = x.copy()
     x[rows, columns] = values
     return x
 
   def demand(self, true, message: str, results):
-    """`results`, once `true` holds everywhere."""
+    """`results`; ValueError unless `true` holds everywhere."""
     if not np.all(true):
       raise ValueError(message)
     return results
 
 
 class TensorFlowArrays:
-  """The same in TensorFlow ops, for use inside a tf.data pipeline."""
+  """The same operations in TensorFlow, for use inside a tf.data pipeline."""
 
   def __init__(self, tf: ModuleType):
     self._tf = tf
@@ -171,12 +161,12 @@ class TensorFlowArrays:
     return self._tf.cast(x, dtype)
 
   def where(self, true, x, y):
-    # A Python number would become an int32, whatever the other's type.
+    # TensorFlow makes a Python number an int32, whatever the other's type is.
     y = self._tf.convert_to_tensor(y, getattr(x, 'dtype', None))
     return self._tf.where(true, self._tf.convert_to_tensor(x, y.dtype), y)
 
   def arange(self, n, dtype: str):
-    # There is no uint32 kernel of range.
+    # TensorFlow has no uint32 kernel for range.
     return self._tf.cast(self._tf.range(n), dtype)
 
   def size(self, x, axis: int):
@@ -223,7 +213,7 @@ class TensorFlowArrays:
 
 
 def counts(o, segment_ids, which, examples: int):
-  """int64[B,P]: how many of `which` bool[B,T] lie in each of P examples."""
+  """int64[B,P]: how many of `which` bool[B,T] are in each of P examples."""
   if examples == 1:
     return o.sum(which)[:, None]
   numbers = o.where(which, segment_ids, 0)
@@ -231,7 +221,7 @@ def counts(o, segment_ids, which, examples: int):
 
 
 def flat_examples(o, segment_ids, examples: int):
-  """int64[B,T]: index of a token's example among all B * P of the batch."""
+  """int64[B,T]: the index of a token's example among all B * P of the batch."""
   rows = o.arange(o.size(segment_ids, 0), 'int64')[:, None]
   example = o.cast(segment_ids, 'int64') - 1
   return rows * examples + o.where(example < 0, 0, example)

@@ -1,20 +1,22 @@
-"""Which tokens are hidden, and behind what (Devlin et al. 2018, section 3.1).
+"""Masks tokens for masked-language modelling (Devlin et al. 2018, section 3.1).
 
-Example by example, by fairseq's law (lines of its data/mask_tokens_dataset.py;
-LAWS has BERT's too):
+Each example is masked by fairseq's rule (lines of its
+data/mask_tokens_dataset.py), or by BERT's, which is also in LAWS:
 
-1. n = int(rate * L + u) tokens are chosen, u uniform on [0, 1): on average
+1. n = int(rate * L + u) tokens are chosen, with u uniform on [0, 1): on average
    exactly `rate` of the L tokens (:141-145).
 2. They are n distinct positions, each set of n equally likely (:148), or whole
    words or spans (`choose_units`).
-3. A chosen token becomes <mask>, or a random token, or stays (:188-203); a
-   random one is uniform over the vocabulary without its first 4 ids (:95-101).
+3. A chosen token becomes <mask>, becomes a random token, or stays (:188-203).
+   Random tokens are uniform over the vocabulary without its first 4 ids
+   (:95-101).
 4. The original tokens are predicted at all chosen positions, also where they
    stayed.
 
-Every number comes from a hash of the example's key and the token's position in
+Every random number is a hash of the example's key and the token's position in
 its example. So a mask depends on neither the batch nor the row that an example
-is in, and NumPy and TensorFlow give the same bits: all is integer arithmetic.
+is in. All of it is integer arithmetic, and NumPy and TensorFlow give the same
+bits.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,18 +28,8 @@ from typing import NamedTuple
 import numpy as np
 
 from robertax.config import MASKING_UNITS, SPECIALS, DataConfig
-from robertax.data.hashing import (
-    ACTION,
-    COUNT,
-    LENGTH,
-    RANDOM,
-    SCORE,
-    NumPyArrays,
-    TensorFlowArrays,
-    bits32,
-    counts,
-    flat_examples,
-)
+from robertax.data import hashing
+from robertax.data.hashing import NumPyArrays, bits32, counts, flat_examples
 from robertax.errors import InputError, unknown
 
 Batch = dict[str, np.ndarray]
@@ -45,16 +37,17 @@ PROBABILITY_ONE = 1 << 32  # Probabilities are integers over this.
 
 
 def exact(rate: float) -> Fraction:
-  """The decimal number that a person wrote: 0.15 is 3/20, not 0.1499999..."""
+  """The decimal number that was written: 0.15 is 3/20, not 0.1499999..."""
   return Fraction(repr(float(rate)))
 
 
 def num_masked(rate: float | Fraction, length: int, max_examples: int,
                longest: int = 1) -> int:
-  """M: most tokens that can be chosen in a row, floor(rate * T) + P.
+  """M, the most tokens that can be chosen in a row: floor(rate * T) + P.
 
-  Each example is rounded up by less than one, so M is never exceeded. Spans of
-  up to `longest` tokens are rounded up to whole ones, + longest * P.
+  Rounding adds less than one token to each example, so M is never exceeded.
+  Spans of up to `longest` tokens are rounded up to whole spans, which adds
+  longest * P instead.
 
   >>> num_masked(0.15, 512, 1)
   77
@@ -64,24 +57,24 @@ def num_masked(rate: float | Fraction, length: int, max_examples: int,
 
 
 class Law(NamedTuple):
-  """How many tokens are chosen, and which random tokens stand for them."""
-  # (rate, L) -> n before u is added; u changes nothing at a whole number.
+  """How many tokens are chosen, and which random tokens may replace them."""
+  # (rate, L) -> n before u is added; u does not change a whole number.
   number: Callable[[Fraction, int], Fraction | int]
   masks_specials: bool  # Whether `data.specials` may allow <s> and </s>.
   whole_vocabulary: bool  # Whether a random token may be any id.
-  # Of whole words: whether n and L count words, and one draw decides for all
+  # With whole words, whether n and L count words and one draw decides for all
   # pieces of a word; else they count tokens, and each piece has its own draw.
   counts_words: bool
 
 
-# law      n of an example of L tokens           <s> </s>   random tokens
+# law      n for an example of L tokens          <s> </s>   random tokens
 # fairseq  int(rate * L + u), u uniform [0, 1)   maskable   ids from 4 on
 # bert     min(max_predictions,                  never      all ids
 #              max(1, round(rate * L)))
 #
-# BERT: google-research/bert create_pretraining_data.py,
-# create_masked_lm_predictions. Its L counts <s> and </s>, which it never
-# chooses; fairseq's counts the tokens that may be chosen.
+# BERT's rule is create_masked_lm_predictions in google-research/bert
+# create_pretraining_data.py. Its L counts <s> and </s>, which it never chooses;
+# fairseq's L counts the tokens that may be chosen.
 LAWS = {
     'fairseq': Law(lambda rate, length: rate * length, True, False, True),
     'bert': Law(lambda rate, length: max(1, round(rate * length)),
@@ -90,10 +83,7 @@ LAWS = {
 
 
 def quotas(law: Law, rate: Fraction, length: int, most: int = 0) -> np.ndarray:
-  """int64[T + 1]: floor(n * 2^32) for L = 0 .. T, before u is added.
-
-  n is at most `most`; 0: no limit.
-  """
+  """int64[T + 1]: floor(n * 2^32) for L = 0 .. T, before u; n <= `most` > 0."""
   numbers = (law.number(rate, n) for n in range(length + 1))
   if most:
     numbers = (min(number, most) for number in numbers)
@@ -101,40 +91,37 @@ def quotas(law: Law, rate: Fraction, length: int, most: int = 0) -> np.ndarray:
                    for number in numbers], np.int64)
 
 
-# Whole words and spans: tokens that are chosen together.
+# Whole words and spans are units of tokens that are chosen together.
 #
 # An example's units are put in a random order, by the hash of where each
-# starts, and walked through until n are chosen. The budget of an example caps
-# this: a unit that would not fit is passed over, and the walk goes on (as
-# BERT's does), so nothing that was chosen is ever dropped.
+# starts, and taken in that order until n are chosen. Each example also has a
+# budget of tokens. A unit that exceeds it is skipped and the next one is tried
+# (as BERT does), so that no chosen unit is ever dropped.
 #
 # Whole words (fairseq data/mask_tokens_dataset.py; `mask_whole_words`): n =
-# int(rate * W + u) of an example's W words, in at most floor(rate * L) + 1
-# tokens. This cap binds in about every second example: words drawn at random
-# are as often above the rate as below. Of English in RoBERTa's BPE 14.6 % is
-# chosen instead of 15 % in examples of 512 tokens, 13.3 % in examples of 32,
-# and long words are passed over a little more often than short ones. By BERT's
-# law: n tokens, in as many words as fit.
+# int(rate * W + u) of an example's W words are chosen, in at most
+# floor(rate * L) + 1 tokens. This budget is reached in about every second
+# example, since words drawn at random exceed the rate as often as not. Of
+# English in RoBERTa's BPE 14.6 % is chosen instead of 15 % in examples of 512
+# tokens and 13.3 % in examples of 32, and long words are skipped a little more
+# often than short ones. BERT's rule chooses n tokens, in as many words as fit.
 #
 # Spans (fairseq, `mask_multiple_length`, `mask_stdev`): n = int(rate * L /
-# length + u) distinct starts; a span ends with its example; where spans
-# overlap, a token counts once: with 10 tokens a span, 14.1 % of 512 is covered.
-# The budget, floor(rate * L) + length tokens, never binds where all spans are
-# of one length; with a deviation it passes over a span that would be too much.
-# M is larger than for tokens, floor(rate * T) + length * P, because an example
-# that is shorter than length / rate could else never hold a span.
-
+# length + u) distinct starts are chosen. A span ends with its example, and a
+# token that several spans cover counts once: spans of 10 tokens cover 14.1 % of
+# 512. The budget of floor(rate * L) + length tokens is never reached where all
+# spans have one length; with a deviation it excludes spans that exceed it. M is
+# larger than for tokens, floor(rate * T) + length * P, since otherwise examples
+# shorter than length / rate could never hold a span.
 
 def word_begins(ids: np.ndarray, segment_ids: np.ndarray,
                 word_starts: np.ndarray, special: np.ndarray) -> np.ndarray:
   """bool[B,T]: where words begin; padding and specials are words of their own.
 
-  A sentence is stripped before it is encoded, so its first piece has no space
-  in front: any token behind a special token begins a word.
+  A sentence is stripped before it is encoded, so that its first piece has no
+  space in front. Therefore any token after a special token begins a word.
 
-  Args:
-    ids, segment_ids: int32[B,T].
-    word_starts, special: bool[V], the pieces that begin a word; the specials.
+  ids and segment_ids are int32[B,T], word_starts and special bool[V].
   """
   apart = special[ids] | (segment_ids == 0)
   begins = word_starts[ids] | apart
@@ -144,10 +131,8 @@ def word_begins(ids: np.ndarray, segment_ids: np.ndarray,
 
 
 def span_lengths(length: int, stdev: float) -> np.ndarray:
-  """int64[K]: 32 random bits u mean a span of as many tokens as entries <= u.
-
-  Lengths are normal, rounded, as fairseq draws them (0 is no span at all).
-  """
+  """int64[K]: random bits u give a span of as many tokens as entries <= u."""
+  # Lengths are normal and rounded, as fairseq draws them; 0 means no span.
   if not stdev:
     return np.zeros(length, np.int64)
   below = NormalDist(length, stdev).cdf
@@ -159,12 +144,11 @@ def choose_units(
     masking: 'Masking', ids: np.ndarray, segment_ids: np.ndarray,
     keys: np.ndarray, rate: Fraction
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-  """Whole words or spans of a batch; arguments as of `Masking.numpy`.
+  """Chooses whole words or spans; takes the arguments of `Masking.numpy`.
 
-  Returns:
-    chosen bool[B,T]; starts int64[B,P], where each example starts in its row;
-    deciding int64[B,T], the place whose draw decides what becomes of a token,
-    None: its own.
+  Returns chosen bool[B,T]; starts int64[B,P], where examples start in the row;
+  and int64[B,T], the position whose draw decides what replaces a token, or None
+  if each token has its own draw.
   """
   o, length = NumPyArrays(), ids.shape[1]
   shape = keys.shape[:2]
@@ -181,13 +165,13 @@ def choose_units(
   longest = masking.span_length if masking.unit == 'span' else 1
 
   def draw(stream: int, at: np.ndarray) -> np.ndarray:
-    """Random bits of tokens, given by where they are in the flat batch."""
+    """Random bits for tokens, given by their index in the flattened batch."""
     which = example[at]
     return bits32(o, words[0][which], words[1][which],
                   (place[at] + stream).astype(np.uint32))
 
   def walk(at: np.ndarray) -> _Walk:
-    """Through the units that begin at `at`."""
+    """Starts a walk through the units that begin at `at`."""
     which = example[at]
     found = np.bincount(which, minlength=keys[..., 0].size)
     quotas = masking.quotas_of(length, rate)
@@ -197,12 +181,12 @@ def choose_units(
     if not masking.law.counts_words:
       number, tokens = np.full_like(number, length), masking.number(
           o, quotas, keys, totals, candidates).ravel()
-    return _Walk(_shuffled(which, draw(SCORE, at), found), found, number,
-                 tokens.copy())
+    order = _shuffled(which, draw(hashing.SCORE, at), found)
+    return _Walk(order, found, number, tokens.copy())
 
   if masking.unit == 'span':
-    lengths = lambda at: np.searchsorted(masking.span_lengths, draw(LENGTH, at),
-                                         'right')
+    lengths = lambda at: np.searchsorted(
+        masking.span_lengths, draw(hashing.LENGTH, at), 'right')
     at = np.flatnonzero(candidate)
     chosen = _choose_spans(at, segment_ids, candidate, lengths, walk(at))
     return chosen, starts, None
@@ -216,18 +200,18 @@ def choose_units(
 
 
 class _Walk:
-  """Through the units of all E examples at once, in random order."""
+  """Walks through the units of all E examples at once, in random order."""
 
   def __init__(self, order: np.ndarray, found: np.ndarray, left: np.ndarray,
                tokens: np.ndarray):
-    """Of row e of `order` int64[E,W], the first found[e] are units; left[e] of
-    them and tokens[e] tokens may still be chosen.
+    """The first found[e] entries of row e of `order` int64[E,W] are units, of
+    which left[e], and tokens[e] tokens, may still be chosen.
     """
     self.left, self.tokens = left, tokens
     self._order, self._found = order, found
 
   def __iter__(self):
-    """(examples, units): the next unit of each example that has too few."""
+    """Yields (examples, units): the next unit of each unfinished example."""
     live = np.arange(len(self._found))
     for step in range(self._order.shape[1]):
       live = live[(self.left[live] > 0) & (self.tokens[live] > 0)
@@ -238,7 +222,7 @@ class _Walk:
 
 
 def _choose_words(at, sizes, shape, walk):
-  """Words from int64[U] of int64[U] tokens -> bool[B,T], the chosen tokens."""
+  """Chooses words, which start `at` with `sizes` tokens: bool[B,T]."""
   taken = np.zeros(len(at), bool)
   for live, units in walk:
     fits = sizes[units] <= walk.tokens[live]
@@ -249,12 +233,12 @@ def _choose_words(at, sizes, shape, walk):
   at, sizes = at[taken], sizes[taken]
   change = np.zeros(shape[0] * shape[1] + 1, np.int8)
   change[at] = 1
-  change[at + sizes] -= 1  # Where one ends, another may begin.
+  change[at + sizes] -= 1  # Another word may begin where one ends.
   return np.cumsum(change[:-1], dtype=np.int8).reshape(shape) > 0
 
 
 def _choose_spans(at, segment_ids, candidate, lengths, walk):
-  """Spans from int64[U] -> bool[B,T], the candidates that they cover."""
+  """Chooses spans, which start `at`: bool[B,T], the candidates they cover."""
   segments, row_length = segment_ids.ravel(), segment_ids.shape[1]
   free = candidate.flatten()  # Candidates that no span covers yet.
   for live, units in walk:
@@ -276,13 +260,10 @@ def _choose_spans(at, segment_ids, candidate, lengths, walk):
 
 
 def _shuffled(which, scores, found):
-  """int64[E,W]: units by ascending score; the first found[e] of row e are real.
-
-  `which` int64[U], the example of each unit, ascends.
-  """
+  """int64[E,W]: units by ascending score; found[e] of row e are real."""
   first = np.cumsum(found) - found
   number = np.arange(len(which)) - first[which]
-  # The number behind the score decides between equal scores.
+  # The number in the low bits decides between equal scores.
   rank = np.full((len(found), found.max()), np.iinfo(np.int64).max)
   rank[which, number] = scores.astype(np.int64) << 16 | number
   rank.sort(-1)
@@ -290,7 +271,7 @@ def _shuffled(which, scores, found):
 
 
 class Masking:
-  """ids -> ids with some hidden, and the tokens that they were."""
+  """Hides some ids of a batch, and remembers which tokens they were."""
 
   def __init__(self, *, mask_rate: float, random_rate: float,
                keep_rate: float, specials: str, vocab_size: int, mask_id: int,
@@ -299,7 +280,7 @@ class Masking:
                unit: str = 'token', word_starts: np.ndarray | None = None,
                span_length: int = 10, span_stdev: float = 0.0,
                mask_rate_end: float = -1.0, mask_rate_steps: int = 0):
-    """Takes DataConfig's values, and of the tokenizer what `of` reads there.
+    """Takes values of DataConfig, and what `of` reads from the tokenizer.
 
     Only names are checked here; config.check_data checks the numbers.
     """
@@ -335,10 +316,7 @@ class Masking:
 
     The tokenizer is a text.Tokenizer, or an object with its vocab_size,
     mask_id, special_ids, first_random_id and, for whole words, word_starts
-    bool[V], whether a piece begins a word.
-
-    Raises:
-      InputError: whole words, and a tokenizer that has no word_starts.
+    bool[V], which says whether a piece begins a word; without it, InputError.
     """
     return cls(
         mask_rate=config.mask_rate, random_rate=config.replace_random_rate,
@@ -355,12 +333,12 @@ class Masking:
         mask_rate_steps=config.mask_rate_steps)
 
   def rate(self, step: int) -> Fraction:
-    """Share of the tokens that is chosen at a step."""
+    """The share of tokens that is chosen at a step."""
     done = Fraction(min(max(int(step), 0), self._steps), self._steps)
     return self._rate + (self._end - self._rate) * done
 
   def budget(self, length: int, examples: int) -> int:
-    """M of rows of `length` tokens: the same at every step."""
+    """M for rows of `length` tokens, the same at every step."""
     return num_masked(max(self._rate, self._end), length, examples,
                       self.span_length if self.unit == 'span' else 1)
 
@@ -375,13 +353,13 @@ class Masking:
     Args:
       ids: int32[B,T].
       segment_ids: int32[B,T], 1 .. P for the examples of a row, 0 for padding;
-        each example contiguous, the first at 0.
+        each example is contiguous and the first starts at 0.
       keys: uint32[B,P,2], one for each example.
-      step: of the rate's schedule. Evaluation stays at step 0's rate.
+      step: where the rate's schedule is; evaluation keeps the rate of step 0.
 
     Returns:
       input_ids int32[B,T], mlm_positions int32[B,M], mlm_targets int32[B,M],
-      mlm_weights float32[B,M]. Positions ascend; behind the last one all three
+      mlm_weights float32[B,M]. Positions ascend; after the last one all three
       are 0.
     """
     o, rate = NumPyArrays(), self.rate(step)
@@ -393,22 +371,19 @@ class Masking:
     return self._hide(o, ids, segment_ids, keys, *chosen)
 
   def tf(self, ids, segment_ids, keys, quotas=None):
-    """`numpy` on tf.Tensors (T and P static), bit for bit; tokens only.
-
-    `quotas` int64[T + 1] are those of the step; None: of step 0.
-    """
+    """`numpy` for tf.Tensors (T and P static), for tokens; quotas of a step."""
     if self.unit != 'token':
       raise InputError(f'data.masking_unit={self.unit!r}: there are no '
                        "TensorFlow ops for it; set data.masking_ops='numpy'.")
     import tensorflow as tf
-    o = TensorFlowArrays(tf)
+    o = hashing.TensorFlowArrays(tf)
     if quotas is None:
       quotas = o.constant(self.quotas(ids.shape[1]))
     chosen, starts = self._choose(o, ids, segment_ids, keys, quotas)
     return self._hide(o, ids, segment_ids, keys, chosen, starts)
 
   def _choose(self, o, ids, segment_ids, keys, quotas):
-    """Steps 1 and 2: chosen bool[B,T], and where examples start int64[B,P]."""
+    """Steps 1 and 2: chosen bool[B,T]; int64[B,P], where examples start."""
     length, examples = ids.shape[1], keys.shape[1]
     candidate = segment_ids > 0
     candidates = totals = counts(o, segment_ids, candidate, examples)
@@ -420,7 +395,7 @@ class Masking:
     n = self.number(o, quotas, keys, totals, candidates)
 
     # Each token gets a random score, and the n lowest of an example win; the
-    # column behind the score decides between equal scores.
+    # column in the low bits decides between equal scores.
     columns = o.arange(length, 'int64')
     if examples == 1:
       places, first, words = columns[None], 0, (keys[:, :, 0], keys[:, :, 1])
@@ -429,7 +404,7 @@ class Masking:
       places = columns[None] - o.take(o.reshape(starts, [-1]), example)
       words = [o.take(o.reshape(keys[..., i], [-1]), example) for i in (0, 1)]
       first = o.starts(candidates)
-    score = bits32(o, *words, o.cast(places + SCORE, 'uint32'))
+    score = bits32(o, *words, o.cast(places + hashing.SCORE, 'uint32'))
     rank = o.cast(score, 'int64') * (1 << 16) + columns
     if examples > 1:  # Keeps examples apart.
       rank = rank + o.cast(segment_ids, 'int64') * (1 << 48)
@@ -445,9 +420,9 @@ class Masking:
     return candidate & (rank <= limit), starts
 
   def number(self, o, quotas, keys, totals, candidates):
-    """Step 1: how many of `candidates` in examples of `totals` tokens."""
+    """Step 1: how many of `candidates` are chosen of `totals` tokens."""
     # int(rate * L + u): the integer part of a 32-bit fixed-point sum.
-    u = bits32(o, keys[..., 0], keys[..., 1], COUNT)
+    u = bits32(o, keys[..., 0], keys[..., 1], hashing.COUNT)
     if self.law.masks_specials:
       totals = candidates
     n = o.shift(o.take(quotas, totals) + o.cast(u, 'int64'), 32)
@@ -471,10 +446,10 @@ class Masking:
       return o.cast(bits32(o, *words, o.cast(places + stream, 'uint32')),
                     'int64')
 
-    action = draw(ACTION, places if deciding is None else
+    action = draw(hashing.ACTION, places if deciding is None else
                   o.take(o.reshape(deciding, [-1]), flat))
     span = self.vocab_size - self.first_random_id
-    random = o.shift(draw(RANDOM, places) * span, 32)
+    random = o.shift(draw(hashing.RANDOM, places) * span, 32)
     random = o.cast(self.first_random_id + random, 'int32')
     hidden = o.where(action < self._random_below, random, targets)
     hidden = o.where(action < self._mask_below, self.mask_id, hidden)
@@ -491,5 +466,5 @@ class Masking:
 
   @functools.lru_cache(maxsize=8)  # noqa: B019 - lives as long as its run.
   def quotas_of(self, length: int, rate: Fraction) -> np.ndarray:
-    """`quotas` of a rate."""
+    """The quotas for a rate."""
     return quotas(self.law, rate, length, self.max_predictions)

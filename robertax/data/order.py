@@ -1,23 +1,23 @@
-"""In which order the records of corpora are read: one order, or a mixture.
+"""The order in which the records of corpora are read: one order, or a mixture.
 
-Epochs are permutations of all records, or, where there are several duplicates
-of the records, of one duplicate after another. So that disks and buckets are
-read in large pieces, chunks of contiguous records are permuted, and only the
-records of `window` consecutive chunks are mixed with each other. Both
-permutations are keyed Feistel networks, so that the record at any place of any
-epoch is arithmetic: no list is shuffled, kept, or skipped through.
+An epoch is a permutation of all records or, if the records have several
+duplicates, of one duplicate after another. Chunks of contiguous records are
+permuted, and only the records of `window` consecutive chunks are mixed with
+each other, so that disks and buckets are read in large pieces. Both
+permutations are keyed Feistel networks, which give the record at any place of
+any epoch by arithmetic: no list is shuffled, kept, or skipped through.
 
-Example: 10 records, chunks of 3, windows of 2 chunks. The chunks 012 345 678 9
-come, say, in the order 678 9 | 012 345; records mix within a window:
+Example: 10 records, chunks of 3, windows of 2 chunks. If the chunks 012 345 678
+9 come in the order 678 9 | 012 345, records mix within a window:
 
   7 9 6 8 | 4 0 1 3 5 2
 
-Hosts that read a bucket would all need every chunk, for a window's records lie
-anywhere in a batch. `lanes` keeps the hosts apart: the records are cut into L
-equal parts, lane l is an endless sequence of epochs of part l alone, and has
-the l-th of L equal runs of each batch's rows. A host whose rows are some lanes'
-reads their parts and no others. The batch is again the same on any number of
-hosts: lanes belong to the order, not to the hosts.
+Hosts that read a bucket would all need every chunk, because a window's records
+may be anywhere in a batch. `lanes` separates the hosts: the records are cut
+into L equal parts, and lane l is an endless sequence of epochs of part l alone,
+which fills the l-th of L equal ranges of each batch's rows. A host reads only
+the parts of the lanes that its rows belong to. The batch is still the same on
+any number of hosts, since lanes belong to the order and not to the hosts.
 """
 
 from collections.abc import Sequence
@@ -30,29 +30,26 @@ from robertax.data.hashing import fold_key, mix64, text_key
 from robertax.data.source import Source
 from robertax.errors import InputError
 
-# Tell the rounds of a permutation apart. Four rounds already pass for random
-# (Luby and Rackoff 1988); here are six.
+# Constants of the rounds of a permutation. Four rounds are already
+# pseudorandom (Luby and Rackoff 1988); six are used.
 _ROUNDS = mix64(np.arange(6))
 
 
 class Order:
-  """Which record stands at which place."""
+  """Says which record is at which place."""
 
   def __init__(self, num_records: int | Sequence[int], seed: int,
                block: int = 64, window: int = 128, lanes: int = 1):
-    """Nothing is computed yet.
+    """Computes nothing yet; InputError for numbers below 1 or too many lanes.
 
     Args:
-      num_records: of the corpus; or of each of its D duplicates: epoch e then
-        has the records of duplicate e mod D, which are numbered behind those
-        of the duplicates before it.
-      seed: another seed, another order.
+      num_records: of the corpus, or of each of its D duplicates. Epoch e has
+        the records of duplicate e mod D; records are numbered through all
+        duplicates.
+      seed: of the permutations.
       block: contiguous records of a chunk, which stay in one window.
       window: chunks whose records are mixed.
-      lanes: L, parts of the records that are read apart from each other.
-
-    Raises:
-      InputError: a number below 1, or more lanes than records.
+      lanes: L, parts of the records that are read separately.
     """
     lengths = np.atleast_1d(np.asarray(num_records, np.int64))
     for name, value in (('the number of records', lengths.min()),
@@ -62,33 +59,30 @@ class Order:
       if value < 1:
         raise InputError(f'{name} is {value}: at least 1 is needed.')
     if lanes > lengths.min():
-      raise InputError(f'data.shuffle_lanes={lanes}: more than the records, '
-                       f'which are {lengths.min()}.')
+      raise InputError(f'data.shuffle_lanes={lanes}: there are only '
+                       f'{lengths.min()} records, and each lane needs one.')
     # int64[D + 1]: the first record of each duplicate, and the total.
     self.starts = np.concatenate([[0], np.cumsum(lengths)])
-    # Of each duplicate, where its lanes begin, and its end.
+    # Where the lanes of each duplicate begin, and where the last one ends.
     self._cuts = (self.starts[:-1, None]
                   + lengths[:, None] * np.arange(lanes + 1) // lanes)
     self._lengths = np.diff(self._cuts)
     self._lane_ends = np.cumsum(self._lengths, 0)
     self._block, self._window = block, window
     key = fold_key(text_key('order'), seed)
-    # One lane has the key that an order without lanes has.
+    # A single lane has the key of an order without lanes.
     self._keys = np.array([fold_key(key, lane) if lanes > 1 else key
                            for lane in range(lanes)], np.uint64)
 
   def locate(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs and records, int64[count] each, at places start, start + 1, ...
-
-    Step k of batches of B records starts at place k * B.
-    """
+    """Epochs and records, int64[count] each, at places start, start + 1, ..."""
     return self.at(np.arange(start, start + count, dtype=np.int64))
 
   def at(self, places: np.ndarray, lanes: np.ndarray | int = 0
          ) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs int64[n] and records int64[n] at any places: O(len(places)).
+    """Epochs int64[n] and records int64[n] at any places int64[n], in O(n).
 
-    Each place int64[n] counts in its own lane, and so does its epoch.
+    Places and epochs are counted within each lane.
     """
     block, window = self._block, self._window
     lanes = np.broadcast_to(lanes, np.shape(places))
@@ -96,7 +90,7 @@ class Order:
     key = fold_key(self._keys[lanes], epochs)
     length = self._lengths[duplicate, lanes]
     # The last chunk of the corpus may be short. It gets a random place among
-    # the others in each epoch; windows behind it begin `missing` places early.
+    # the others in each epoch; windows after it begin `missing` places early.
     full, rest = np.divmod(length, block)
     blocks = full + (rest > 0)
     missing = np.where(rest > 0, block - rest, 0)
@@ -114,7 +108,7 @@ class Order:
     slot = permute(place - first * block, size,
                    fold_key(fold_key(key, 2), number))
 
-    # Inside its window the short chunk stands last: the mixing hides it.
+    # The short chunk comes last in its window, where mixing hides it.
     turn, offset = np.divmod(slot, block)
     turn_place = first + turn
     last = is_short & (turn == num_blocks - 1)
@@ -127,15 +121,14 @@ class Order:
     return epochs, self._cuts[duplicate, lanes] + chosen * block + offset
 
   def chunks(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each one's chunk the first record, and that behind the last: int64[n].
-    """
+    """int64[n] each: the first record of each record's chunk, and its stop."""
     cuts = np.append(self._cuts[:, :-1].ravel(), self.starts[-1])
     part = np.searchsorted(cuts, records, side='right') - 1
     first = cuts[part] + (records - cuts[part]) // self._block * self._block
     return first, np.minimum(first + self._block, cuts[part + 1])
 
   def passes(self, places: int) -> float:
-    """How many epochs so many places, of all lanes together, make."""
+    """How many epochs are in `places` places of all lanes together."""
     cycles, rest = divmod(int(places), int(self.starts[-1]))
     duplicate = int(np.searchsorted(self.starts, rest, side='right')) - 1
     first, end = self.starts[duplicate:duplicate + 2].tolist()
@@ -144,7 +137,7 @@ class Order:
 
   def _epochs(self, places: np.ndarray, lanes: np.ndarray
               ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Epochs, places in them, and their duplicates."""
+    """Epochs, places in the duplicates of these epochs, and the duplicates."""
     ends = self._lane_ends[:, lanes]
     cycles, rest = np.divmod(np.asarray(places, np.int64), ends[-1])
     if len(ends) == 1:
@@ -155,7 +148,7 @@ class Order:
 
 
 class Lanes:
-  """Which lane a place of the run is of, and its place in that lane.
+  """Says which lane a place of the run belongs to, and its place in that lane.
 
   Example: batches of 4 rows and 2 lanes:
 
@@ -165,14 +158,14 @@ class Lanes:
   """
 
   def __init__(self, lanes: int, batch_size: int):
-    """InputError where the global batch is not a multiple of the lanes."""
+    """Raises InputError if the lanes do not divide the global batch."""
     if batch_size % lanes:
       raise InputError(f'data.batch_size={batch_size} is not a multiple of '
                        f'data.shuffle_lanes={lanes}.')
     self._batch, self._rows = batch_size, batch_size // lanes
 
   def split(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lanes int64[n], and places int64[n] in their own sequences."""
+    """Lanes int64[n], and places int64[n] within them."""
     steps, rows = np.divmod(np.asarray(places, np.int64), self._batch)
     lanes, rows = np.divmod(rows, self._rows)
     return lanes, steps * self._rows + rows
@@ -181,11 +174,10 @@ class Lanes:
 def permute(x: np.ndarray, size: np.ndarray, key: np.ndarray) -> np.ndarray:
   """int64[n]: a keyed permutation of 0 .. size - 1, elementwise.
 
-  A Feistel network on pairs of digits (left < a, right < b, a * b >= size; the
-  generalised network of Black and Rogaway 2002), and cycle walking for the few
-  results that are not below `size`.
-
-  Equal size int64[n] and key uint64[n] mean the same permutation.
+  It is a Feistel network on pairs of digits (left < a, right < b, a * b >=
+  size; the generalised network of Black and Rogaway 2002), with cycle walking
+  for the few results that are not below `size`. Equal size int64[n] and key
+  uint64[n] give the same permutation.
   """
   x, size = x.astype(np.uint64), size.astype(np.uint64)
   a = np.ceil(np.sqrt(size.astype(np.float64))).astype(np.uint64)
@@ -206,25 +198,25 @@ def permute(x: np.ndarray, size: np.ndarray, key: np.ndarray) -> np.ndarray:
   return result.astype(np.int64)
 
 
-# Mixtures: from which corpus each row of the global batch comes.
+# A mixture decides from which corpus each row of the global batch comes.
 #
 # Where `data.mixture` is set, every corpus is an endless sequence of its own
-# epochs, and the places of the run are dealt out among the corpora. Places come
-# in windows of 64. How many of the first w windows' places a corpus has is its
-# share, rounded; the difference of two such numbers is what it has in a window;
-# and a keyed permutation says at which of its places. All is arithmetic: so a
-# batch is the same on any number of hosts, and step 400,000 costs as much as
-# step 0. At each window's end no corpus is further from its share than half as
-# many rows as there are corpora, however long the run; and no pattern repeats.
+# epochs, and the places of the run are dealt to the corpora in windows of 64. A
+# corpus gets its rounded share of the places of the first w windows. The
+# difference of two such numbers is its count in one window, and a keyed
+# permutation says at which places of it. All of this is arithmetic: a batch is
+# the same on any number of hosts, and step 400,000 costs as much as step 0. At
+# each window's end no corpus is further from its share than half as many rows
+# as there are corpora, however long the run is, and no pattern repeats.
 #
-# Example: corpora a and b with weights 3,1, were a window 4 places (seed 0):
+# Example: corpora a and b with weights 3,1 and windows of 4 places (seed 0):
 #
 #   place             0  1  2  3 | 4  5  6  7 | 8  9 10 11
 #   corpus            a  a  a  b | a  a  b  a | b  a  a  a
 #   place in its own  0  2  1  0 | 3  4  1  5 | 2  7  6  8
 #
-# The shares are shares of rows, and so of tokens as far as the rows of all
-# corpora are equally full. Each lane is dealt for itself.
+# Shares count rows. They are shares of tokens too if the rows of all corpora
+# are equally full. Each lane is dealt separately.
 
 WINDOW = 64
 _ONE = 1 << 30  # Shares are integers over this.
@@ -245,12 +237,9 @@ def mixture_weights(mixture: str, names: Sequence[str],
   [10.0, 20.0]
 
   Args:
-    mixture: the value of data.mixture, not empty.
+    mixture: the value of data.mixture, not empty; InputError if it is wrong.
     names: of the corpora, in their order.
-    sizes: tokens of each, for 'alpha='; None: not known yet, all are 1.
-
-  Raises:
-    InputError: a mixture of another form, or one that does not fit the names.
+    sizes: tokens of each, for 'alpha='; None (not known yet) makes all 1.
   """
   def wrong(what: str) -> InputError:
     return InputError(f'data.mixture={mixture!r}: {what} (the corpora: '
@@ -296,11 +285,10 @@ class Mixture:
                num_records: Sequence[int] | np.ndarray,
                weights: Sequence[float], seed: int, block: int = 64,
                window: int = 128, lanes: int = 1, batch_size: int = 1):
-    """As Order, of corpora of different names; lanes share `batch_size` rows.
+    """Takes Order's arguments for several corpora with different names.
 
-    `num_records` is int[K] of each corpus, or int[D,K] of each of its
-    duplicates; record numbers count through all of them, row by row.
-    InputError also where a corpus has a weight and no record.
+    `num_records` is int[K], one for each corpus, or int[D,K] with one for each
+    of its duplicates; records are numbered through all of them, row by row.
     """
     self.names = tuple(names)
     self.shares = np.array(weights, np.float64) / sum(weights)
@@ -312,8 +300,8 @@ class Mixture:
             'short. Leave it out, give it more text or the weight 0.')
     ends = np.cumsum(sizes_DK).reshape(sizes_DK.shape)
     self._starts_DK = ends - sizes_DK
-    # A corpus is given its part of what those before it have left: each count
-    # then grows by 0 or 1 with each place, and they sum to the places.
+    # Each corpus gets its part of what the corpora before it have left. Then
+    # each count grows by 0 or 1 with each place, and they sum to the places.
     left = np.cumsum(self.shares[::-1])[::-1]
     self._parts = [round(share / rest * _ONE) if rest else 0
                    for share, rest in zip(self.shares, left)]
@@ -323,7 +311,7 @@ class Mixture:
     self._keys = np.array([fold_key(key, lane) if lanes > 1 else key
                            for lane in range(lanes)], np.uint64)
     self._lanes = Lanes(lanes, batch_size)
-    # What has no weight is never read: so many records that it may be cut.
+    # A corpus without weight is never read, but must have a record per lane.
     self._orders = [
         Order(sizes if share else np.maximum(lanes, sizes),
               fold_key(fold_key(text_key('mixed order'), seed), text_key(name)),
@@ -332,10 +320,8 @@ class Mixture:
     ]
 
   def counts(self, places: np.ndarray) -> np.ndarray:
-    """int64[n,K]: how many of the first `places` int64[n] each corpus has.
-
-    Exact at windows' ends. Rows sum to places, and columns never fall.
-    """
+    """int64[n,K]: how many of the first `places` int64[n] each corpus has."""
+    # Rows sum to places, and columns never fall.
     left = np.asarray(places, np.int64)
     counts = []
     for part in self._parts:
@@ -346,7 +332,7 @@ class Mixture:
 
   def deal(self, places: np.ndarray, lanes: np.ndarray | int = 0
            ) -> tuple[np.ndarray, np.ndarray]:
-    """Corpora int64[n] at places of lanes, and places int64[n] in their own."""
+    """The corpora int64[n] at places of lanes, and the places within them."""
     places = np.asarray(places, np.int64)
     number, offset = np.divmod(places, WINDOW)
     before = self.counts(number * WINDOW)
@@ -359,7 +345,7 @@ class Mixture:
     return corpora, before[rows, corpora] + slots - first
 
   def at(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As Order.at, at places of the run; an epoch is that of its own corpus."""
+    """Order.at for places of the run; epochs are counted within each corpus."""
     lanes, places = self._lanes.split(places)
     corpora, own = self.deal(places, lanes)
     epochs, records = np.zeros_like(own), np.zeros_like(own)
@@ -372,10 +358,10 @@ class Mixture:
     return epochs, records
 
   def chunks(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As Order.chunks; a chunk is of one corpus."""
+    """Order.chunks; a chunk belongs to one corpus."""
     first, stop = np.zeros_like(records), np.zeros_like(records)
     starts = self._starts_DK.ravel()
-    # Of empty corpora, whose start is also the next one's, the last is right.
+    # Empty corpora start where the next one does, so the last one is taken.
     part = np.searchsorted(starts, records, side='right') - 1
     duplicate, corpora = np.divmod(part, len(self.names))
     for number in np.unique(corpora):
@@ -386,7 +372,7 @@ class Mixture:
     return first, stop
 
   def epochs(self, places: int) -> dict[str, float]:
-    """Passes over each corpus that so many places make."""
+    """The passes over each corpus after `places` places."""
     return {name: its.passes(round(share * places)) for name, its, share
             in zip(self.names, self._orders, self.shares)}
 
@@ -397,33 +383,28 @@ class AsTheyAre:
   def __init__(self, names: Sequence[str], num_records: int | Sequence[int],
                seed: int, block: int, window: int, lanes: int = 1,
                batch_size: int = 1):
-    """As Order, with the corpora's names and the rows of a global batch."""
+    """Takes Order's arguments, the corpora's names and the global batch."""
     self.names = tuple(names)
     self._order = Order(num_records, seed, block, window, lanes)
     self._lanes = Lanes(lanes, batch_size)
 
   def at(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As Mixture.at."""
+    """See Mixture.at."""
     lanes, places = self._lanes.split(places)
     return self._order.at(places, lanes)
 
   def chunks(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As Order.chunks."""
+    """See Order.chunks."""
     return self._order.chunks(records)
 
   def epochs(self, places: int) -> dict[str, float]:
-    """Passes over each corpus: the same for all."""
+    """The passes over each corpus, which are the same for all."""
     return dict.fromkeys(self.names, self._order.passes(places))
 
 
 def open_order(source: Source, config: DataConfig,
                seed: int) -> Mixture | AsTheyAre:
-  """The order of a config's mixture, shuffle_* and batch_size.
-
-  Raises:
-    InputError: a mixture that does not fit the corpora; lanes that do not fit
-      the batch or the records.
-  """
+  """The order that a config's mixture, shuffle_* and batch_size give."""
   shuffle = (seed, config.shuffle_block, config.shuffle_window,
              config.shuffle_lanes, config.batch_size)
   if not config.mixture:

@@ -1,10 +1,10 @@
 """Batches for pretraining: batch k is a pure function of the seed and k.
 
-So nothing has to be saved to resume, a run starts at any step at once, several
-hosts make their rows of one global batch without talking, and any past batch
-can be made again to be looked at. Evaluation batches depend on the evaluation
-set alone. data.backend says whether tf.data or NumPy alone makes them ahead:
-they are the same. `Phases` is a run whose rows change their length once.
+Therefore a run resumes at any step without saved state, several hosts make
+their rows of one global batch without communication, and any past batch can be
+made again. Evaluation batches depend on the evaluation set alone. data.backend
+chooses whether tf.data or NumPy makes the batches ahead; they are the same.
+`Phases` is a run whose rows change their length once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,14 +29,14 @@ from robertax.data.rows import Rows
 from robertax.data.source import Source, grid
 from robertax.errors import InputError
 
-_COUNTED = 512  # Rows that are read at once where tokens are counted.
-# Batches until tensorflow is imported, in a thread: more than are made ahead of
-# the first step, whose compiling it would slow down.
+_COUNTED = 512  # Rows that `unigram_counts` reads at once.
+# Batches before a thread imports tensorflow: more than are made ahead of the
+# first step, because the import would slow its compilation down.
 _BEFORE_TENSORFLOW = 8
 
 
 def segment_ids(lengths: np.ndarray, length: int) -> np.ndarray:
-  """int32[B,T]: to which example each token belongs, 1 .. P; 0 is padding.
+  """int32[B,T]: the example that each token belongs to, 1 .. P; 0 is padding.
 
   >>> segment_ids(np.array([[2, 1], [3, 0]]), 4)
   array([[1, 1, 2, 0],
@@ -58,7 +58,7 @@ def type_ids(lengths: np.ndarray, first_lengths: np.ndarray, length: int
   array([[0, 0, 1, 0, 0, 0, 1, 0]], dtype=int32)
   """
   ends = np.cumsum(lengths, -1, dtype=np.int32)
-  # In a B, one more B has begun than examples have ended.
+  # Inside a B, one more B has begun than examples have ended.
   begins = np.where(lengths > 0, ends - lengths + first_lengths, length)
   return _passed(begins, length) - _passed(
       np.where(lengths > 0, ends, length), length)
@@ -67,13 +67,11 @@ def type_ids(lengths: np.ndarray, first_lengths: np.ndarray, length: int
 def pair_fields(rows: Rows) -> dict[str, np.ndarray]:
   """The fields of a batch that only pair formats have.
 
-  Returns:
-    type_ids int32[B,T]; nsp_positions int32[B,P], where each example starts;
-    nsp_targets int32[B,P], BERT's: 0 where B follows A, 1 where it is random;
-    nsp_weights float32[B,P], 0 (as the other two) where no example is.
+  They are type_ids int32[B,T]; nsp_positions int32[B,P], where examples start;
+  nsp_targets int32[B,P], as in BERT: 0 if B follows A, 1 if it is random; and
+  nsp_weights float32[B,P]. The last three are 0 for empty slots.
   """
-  lengths = rows.lengths
-  has = lengths > 0
+  lengths, has = rows.lengths, rows.lengths > 0
   starts = np.cumsum(lengths, -1, dtype=np.int32) - lengths
   return {
       'type_ids': type_ids(lengths, rows.first_lengths, rows.ids.shape[1]),
@@ -84,28 +82,26 @@ def pair_fields(rows: Rows) -> dict[str, np.ndarray]:
 
 
 def _passed(marks: np.ndarray, length: int) -> np.ndarray:
-  """How many of a row's marks lie at or before each column: int32[B,T]."""
+  """int32[B,T]: how many of a row's marks are at or before each column."""
   counts = np.zeros((len(marks), length + 1), np.int32)
   np.add.at(counts, (np.arange(len(marks))[:, None], marks), 1)
   return np.cumsum(counts[:, :length], -1, dtype=np.int32)
 
 
 class Pipeline:
-  """The training batches of a run: of each the global rows `rows` int64[b]."""
+  """The training batches of a run, of which it makes the rows `rows` int64[b].
+  """
 
   def __init__(self, source: Source, config: DataConfig, masking: Masking, *,
                seed: int, rows: np.ndarray | None = None,
                first_step: int = 0):
-    """Reads nothing yet.
+    """Reads no record yet; InputError if there are none.
 
     Args:
-      source, config, masking: of the training records; batch_size is global.
-      seed: of order and masks.
+      source, config, masking: for the training records; batch_size is global.
+      seed: of the order and the masks.
       rows: numbers of the rows that this host makes, in its order; None: all.
-      first_step: has the first batch of the order.
-
-    Raises:
-      InputError: there is no record; data.mixture does not fit the corpora.
+      first_step: the step that has the first batch of the order.
     """
     if not source.records_DK.sum(1).min():
       raise InputError(
@@ -119,30 +115,26 @@ class Pipeline:
     self._order = open_order(source, config, seed)
 
   def epoch(self, step: int) -> float:
-    """Passes over the records that lie before batch `step`."""
+    """The passes over the records that are made before batch `step`."""
     return (self._place(step) * len(self._source.records_DK)
             / self._source.num_records)
 
   def epochs(self, step: int) -> dict[str, float]:
-    """Passes over each corpus's records that lie before batch `step`."""
+    """The passes over each corpus that are made before batch `step`."""
     return self._order.epochs(self._place(step))
 
   def make_batch(self, step: int) -> Batch:
-    """Batch `step`, the first is 0.
+    """Batch `step`, counted from 0; InputError if a file is damaged or missing.
 
-    Returns:
-      input_ids int32[b,T], segment_ids int32[b,T] (1 .. P, 0 for padding),
-      mlm_positions int32[b,M], mlm_targets int32[b,M], mlm_weights
-      float32[b,M], example_ids int64[b,P] (for the host only; -1 for none);
-      and of pair formats those of `pair_fields`.
-
-    Raises:
-      InputError: a damaged or missing file.
+    It has input_ids int32[b,T], segment_ids int32[b,T] (1 .. P, 0 for padding),
+    mlm_positions int32[b,M], mlm_targets int32[b,M], mlm_weights float32[b,M],
+    example_ids int64[b,P] (for the host only; -1 for none), and for pair
+    formats the fields of `pair_fields`.
     """
     return _masked(*self.read(step), self._masking, step)
 
   def batches(self, start_step: int = 0) -> Iterator[Batch]:
-    """Batches from `start_step` on, without end, made ahead; to be closed."""
+    """Yields batches from `start_step` on, without end; close it after use."""
     make = _late_tf_batches if self._config.backend == 'tf' else _numpy_batches
     with self._source.lookahead(
         lambda step: self.locate(step)[1], self._order.chunks, start_step
@@ -151,7 +143,7 @@ class Pipeline:
       yield from batches
 
   def read(self, step: int) -> tuple[Rows, np.ndarray]:
-    """The rows of batch `step`, unmasked, and the keys of their masks."""
+    """The unmasked rows of batch `step`, and the keys of their masks."""
     epochs, records = self.locate(step)
     rows = self._source.gather(records, self._order.chunks)
     if self._config.masks == 'static':
@@ -159,11 +151,11 @@ class Pipeline:
     return rows, train_keys(self._seed, epochs, rows.example_ids)
 
   def locate(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Epoch int64[b], of its own corpus, and record int64[b] of each row."""
+    """The epoch (of its corpus) and the record of each row, int64[b] each."""
     return self._order.at(self._place(step) + self.rows)
 
   def _place(self, step: int) -> int:
-    """Rows of the order that lie before batch `step`."""
+    """The number of rows in the order before batch `step`."""
     return max(0, int(step) - self._first_step) * self._config.batch_size
 
 
@@ -171,34 +163,29 @@ def eval_batches(source: Source, config: DataConfig, masking: Masking, *,
                  name: str, batch_size: int | None = None,
                  max_examples: int = 0, rows: np.ndarray | None = None
                  ) -> Iterator[Batch]:
-  """The batches of an evaluation set, in the order of its records.
+  """Yields the batches of an evaluation set, in the order of its records.
 
-  Masks depend on `name` and the example alone, so that no seed, step, batch
-  size or other corpus changes what is predicted.
+  They are as those of `Pipeline.make_batch`; the last one is filled up with
+  rows whose segment_ids and weights are 0. Masks depend on `name` and the
+  example alone, so that no seed, step, batch size or other corpus changes what
+  is predicted.
 
   Args:
-    source: of the evaluation records of one corpus.
-    config: gives batch_size where none is given.
-    masking: hides tokens; stays at its rate of step 0.
+    source: the evaluation records of one corpus.
+    config: gives batch_size if none is given.
+    masking: keeps its rate of step 0.
     name: of the set.
     batch_size: global.
-    max_examples: about how many examples are read, whole rows spread evenly
+    max_examples: about how many examples are read, in whole rows spread evenly
       over the set; 0: all.
     rows: numbers of the rows that this host makes; None: all.
-
-  Yields:
-    Batches as in `Pipeline.make_batch`. The last one is filled up with rows
-    whose segment_ids and weights are 0.
-
-  Raises:
-    InputError: a damaged or missing file.
   """
   batch_size = batch_size or config.batch_size
   rows = np.arange(batch_size) if rows is None else np.asarray(rows)
   total = count = source.num_records
   if max_examples and max_examples < source.num_examples:
     count = max(1, max_examples * total // source.num_examples)
-  # Rows far from each other are chunks of their own, where they are remote.
+  # Where they are remote, rows that are far apart are each a chunk.
   chunks = grid if total < GRID // 8 * count else lambda row: (row, row + 1)
   for start in range(0, count, batch_size):
     places = start + rows
@@ -212,14 +199,11 @@ def eval_batches(source: Source, config: DataConfig, masking: Masking, *,
 
 def unigram_counts(source: Source, vocab_size: int, max_records: int = 0
                    ) -> np.ndarray:
-  """int64[vocab_size]: how often each token stands in a source.
-
-  About `max_records` rows are read, runs of them spread evenly; 0: all.
-  """
+  """int64[vocab_size]: how often tokens occur in about `max_records` rows."""
   total = source.num_records
   count = min(max_records or total, total)
   counts = np.zeros(vocab_size, np.int64)
-  # Not single rows: remote ones are read in chunks.
+  # Runs instead of single rows, because remote rows are read in chunks.
   run = min(GRID, count)
   runs = count // run
   for start in range(0, count, _COUNTED):
@@ -257,10 +241,7 @@ def _numpy_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
 
 def _late_tf_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
                      ) -> Iterator[Batch]:
-  """By tf.data, and by NumPy, which makes the same ones, until that is there.
-
-  TensorFlow takes seconds to import, which the first step need not wait for.
-  """
+  # tensorflow takes seconds to import. NumPy makes the same batches meanwhile.
   step, importing = start_step, None
   if (pipeline._config.masking_ops == 'numpy'
       and 'tensorflow' not in sys.modules
@@ -287,7 +268,7 @@ def _tf_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
   failures = []
 
   def call(function, signature):
-    """A map whose Python errors are kept aside: TensorFlow has only text."""
+    # TensorFlow passes only the text of Python's errors, so they are kept.
     def kept(step):
       try:
         values = function(int(step))
@@ -317,7 +298,7 @@ def _tf_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
             **{name: batch[name] for name in beside}}
 
   options = tf.data.Options()
-  # TensorFlow is a guest beside JAX: it would take every core.
+  # By default TensorFlow would take every core from JAX.
   threads = min(2, os.cpu_count() or 1)
   options.threading.private_threadpool_size = threads
   options.threading.max_intra_op_parallelism = threads
@@ -331,8 +312,8 @@ def _tf_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
                'nsp_positions': (tf.int32, (size, slots)),
                'nsp_targets': (tf.int32, (size, slots)),
                'nsp_weights': (tf.float32, (size, slots))}
-  # Reading is Python, one thread at a time. So is masking in NumPy, and yet it
-  # makes more batches than TensorFlow's ops do in parallel.
+  # Reading, like masking in NumPy, is Python in one thread at a time, and yet
+  # NumPy makes more batches than TensorFlow's ops do in parallel.
   if config.masking_ops == 'numpy':
     dataset = dataset.map(call(pipeline.make_batch, {
         'input_ids': (tf.int32, (size, length)),
@@ -348,7 +329,7 @@ def _tf_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
         hide, num_parallel_calls=threads, deterministic=True)
   dataset = dataset.prefetch(1).with_options(options)
   try:
-    # Dropping the iterator, on close, ends its threads.
+    # Dropping the iterator on close ends its threads.
     yield from dataset.as_numpy_iterator()
   except tf.errors.OpError:
     if failures:
@@ -357,14 +338,14 @@ def _tf_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
 
 
 def _try_tensorflow() -> None:
-  with contextlib.suppress(Exception):  # It is raised again where it is used.
+  with contextlib.suppress(Exception):  # The next import raises it again.
     import_tensorflow()
 
 
 class Phase(NamedTuple):
-  """Some of a run's steps."""
+  """A part of a run's steps."""
   pipeline: Pipeline  # Counts its batches from the run's first step.
-  stop: int | None = None  # The step behind the last; None: there is no last.
+  stop: int | None = None  # The step after the last one; None: no end.
 
 
 class Phases:
@@ -372,12 +353,11 @@ class Phases:
 
   BERT trains on 128 tokens for the first 90 % of its updates and on 512 for the
   rest (Devlin et al. 2018, appendix A.2); RoBERTa does not (Liu et al. 2019,
-  section 3.1). Each phase has records and an order of its own; which batch a
-  step has is still arithmetic.
+  section 3.1). Each phase has its own records and order.
   """
 
   def __init__(self, phases: Sequence[Phase]):
-    """Takes phases in their order, the last without a stop."""
+    """Takes phases in their order, the last one without a stop."""
     self._phases = tuple(phases)
 
   def pipeline(self, step: int) -> Pipeline:
@@ -386,10 +366,7 @@ class Phases:
                 if stop is None or step < stop)
 
   def batches(self, start_step: int = 0) -> Iterator[Batch]:
-    """Batches from `start_step` on, without end; to be closed.
-
-    Those of one phase are not made ahead while the one before it lasts.
-    """
+    """Yields batches from `start_step` on, without end; close it after use."""
     step = start_step
     for pipeline, stop in self._phases:
       if stop is not None and step >= stop:
@@ -399,12 +376,12 @@ class Phases:
       step = stop
 
   def epoch(self, step: int) -> float:
-    """Passes over the records that lie before batch `step`."""
+    """The passes over the records that are made before batch `step`."""
     return sum(pipeline.epoch(step if stop is None else min(step, stop))
                for pipeline, stop in self._phases)
 
   def epochs(self, step: int) -> dict[str, float]:
-    """Passes over each corpus's records that lie before batch `step`."""
+    """The passes over each corpus that are made before batch `step`."""
     each = [pipeline.epochs(step if stop is None else min(step, stop))
             for pipeline, stop in self._phases]
     return {name: sum(passes[name] for passes in each) for name in each[0]}

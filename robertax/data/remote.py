@@ -1,10 +1,10 @@
-"""Rows of records that lie in a bucket.
+"""Rows of records in a bucket.
 
 Both backends read them in their memory-mapped form, whose arrays are plain
-files. What is fetched together is a *chunk*: contiguous rows of one split, with
-one request for each array, whole and nothing else. Chunks are kept on this
-machine's disk (`ChunkCache`), rows are gathered from there (`Remote`), and the
-chunks of coming steps are pinned ahead of them (`Lookahead`).
+files. A *chunk* is a range of rows of one split that is fetched with one
+request for each array. Chunks are kept on this machine's disk (`ChunkCache`),
+rows are gathered from them (`Remote`), and the chunks of coming steps are
+fetched and pinned in advance (`Lookahead`).
 """
 
 from collections import OrderedDict, deque
@@ -33,7 +33,7 @@ from robertax.data.rows import HEADER, PREPARE_AGAIN, Rows, copy_rows, slotted
 from robertax.errors import InputError, writing
 from robertax.progress import advance
 
-# Chunks on this machine's disk, within a bound.
+# The cache of chunks on this machine's disk.
 
 _MAGIC = 0x31_4B_4C_42_58_42_52  # 'RBXBLK1'
 PARTIAL = '.partial'  # Ends the name of a file that is being written.
@@ -43,9 +43,9 @@ _LOCK = threading.Lock()
 
 
 class Chunk(NamedTuple):
-  """What can be fetched and kept."""
-  name: str  # Of its file; chunks of other content have other names.
-  size: int  # Most bytes that it takes.
+  """A range of rows that can be fetched and kept."""
+  name: str  # Of its file; chunks with other content have other names.
+  size: int  # The most bytes that it can take.
   fetch: Callable[[], Sequence[np.ndarray]]
 
 
@@ -55,22 +55,22 @@ class Entry:
   def __init__(self, name: str, size: int):
     self.name, self.size, self.pins = name, size, 0
     self.on_disk = False
-    # Bytes of its arrays, mapped into memory; None while nobody pins it.
+    # Bytes of its arrays, mapped into memory; None while it is not pinned.
     self.arrays: Future | None = None
 
 
 class ChunkCache:
   """The chunks of one process: at most `limit` bytes, in `folder`.
 
-  Whoever needs a chunk, now or in a coming step, pins it. Chunks that nobody
-  pins make room for others, the longest unused first, and otherwise stay: for
-  the next epoch, and for the next start. Each process has a folder of its own,
-  held by a lock, so that several on one machine do not disturb each other.
-  `changed` is notified when there may be more room.
+  A reader pins the chunks that it needs now or in a coming step. Unpinned
+  chunks stay for the next epoch or the next start until others need the room;
+  then the least recently used goes first. Each process locks its own folder, so
+  that several on one machine do not disturb each other. `changed` is notified
+  when there may be more room.
   """
 
   def __init__(self, folder: str, limit: int, threads: int = 32):
-    """Takes over the chunks that an earlier process has left in `folder`."""
+    """Takes over the chunks that an earlier process left in `folder`."""
     self.limit = limit
     self.bytes = self.peak = self._pinned = 0
     self.changed = threading.Condition(threading.RLock())
@@ -83,7 +83,7 @@ class ChunkCache:
 
   @classmethod
   def of(cls, config: DataConfig) -> 'ChunkCache':
-    """The process's cache for this config, opened at the first call."""
+    """The process's cache for this config, which the first call opens."""
     folder = os.path.abspath(os.path.expanduser(
         config.remote_cache_dir or os.path.join(default_cache_dir(), 'remote')))
     key = (folder, int(config.remote_cache_gib * 2**30), config.remote_threads)
@@ -93,7 +93,7 @@ class ChunkCache:
       return _OPEN[key]
 
   def close(self) -> None:
-    """Ends its threads and gives the folder back; its chunks stay there."""
+    """Ends the threads and releases the folder; the chunks stay in it."""
     self._pool.shutdown(cancel_futures=True)
     with _LOCK:
       for key in [key for key, cache in _OPEN.items() if cache is self]:
@@ -101,10 +101,7 @@ class ChunkCache:
     self._held.close()
 
   def pin(self, chunk: Chunk, share: float = 1.0) -> Entry | None:
-    """Keeps a chunk until `unpin`, and begins to fetch it if needed.
-
-    None: it does not fit yet into this share of the limit, beside those pinned.
-    """
+    """Keeps, and fetches, a chunk until `unpin`; None if the share is full."""
     with self.changed:
       entry = self._entries.get(chunk.name)
       size = entry.size if entry else chunk.size
@@ -130,15 +127,15 @@ class ChunkCache:
       if entry.pins:
         return
       self._pinned -= entry.size
-      # Cancelled if it has not begun, for nobody needs it.
+      # Nobody needs it any more, so it is cancelled if it has not begun.
       if entry.arrays.cancel() and not entry.on_disk:
         self._forget(entry)
       elif entry.arrays.done():
-        entry.arrays = None  # Mapped again when it is pinned again.
+        entry.arrays = None  # It is mapped again when it is pinned again.
       self.changed.notify_all()
 
   def wait_to_pin(self, chunk: Chunk) -> Entry:
-    """`pin`, once there is room; InputError where there will be none."""
+    """Pins a chunk once there is room; InputError if there will be none."""
     end = time.monotonic() + _PATIENCE
     with self.changed:
       while (entry := self.pin(chunk)) is None:
@@ -151,29 +148,25 @@ class ChunkCache:
   def too_small(self, needed: int) -> InputError:
     return InputError(
         f'data.remote_cache_gib={self.limit / 2**30:.3g}: {needed / 2**30:.3g} '
-        f'GiB of blocks are needed at once, beside what coming steps need: '
+        'GiB of chunks are needed at once, beside what coming steps need: '
         f'set it to {4 * needed / 2**30 + self.limit / 2**30:.3g} or more, or '
-        'data.shuffle_block lower.')
+        'lower data.shuffle_block.')
 
   def _grow(self, by: int) -> None:
     self.bytes += by
     self.peak = max(self.peak, self.bytes)
 
   def _make_room(self, size: int) -> bool:
-    """Drops unpinned chunks until so many bytes fit."""
-    excess, dropped = self.bytes + size - self.limit, []
-    for entry in self._entries.values():  # The longest unused comes first.
-      if excess <= 0:
+    """Drops unpinned chunks until `size` bytes fit; whether they do."""
+    for entry in list(self._entries.values()):  # Least recently used first.
+      if self.bytes + size <= self.limit:
         break
       if not entry.pins and (entry.arrays is None or entry.arrays.done()):
-        dropped.append(entry)
-        excess -= entry.size
-    for entry in dropped:
-      self._forget(entry)
-    return excess <= 0
+        self._forget(entry)
+    return self.bytes + size <= self.limit
 
   def _forget(self, entry: Entry) -> None:
-    """Drops an entry with its files: what is on disk is always counted."""
+    """Drops an entry and its files, so that all bytes on disk are counted."""
     if self._entries.get(entry.name) is entry:
       del self._entries[entry.name]
       self.bytes -= entry.size
@@ -190,15 +183,13 @@ class ChunkCache:
       data = b''.join(np.ascontiguousarray(a).tobytes() for a in chunk.fetch())
       head = np.array([_MAGIC, len(data), zlib.crc32(data)], '<i8').tobytes()
       with writing(path):
-        # Not forced to the disk: a chunk with a wrong checksum is fetched
-        # again.
+        # No fsync: a chunk with a wrong checksum is fetched again.
         with open(path + PARTIAL, 'wb') as f:
-          f.write(head)
-          f.write(data)
+          f.writelines((head, data))
         os.replace(path + PARTIAL, path)
     except BaseException:
       with self.changed:
-        # Whoever waits for it gets the error; the next one tries again.
+        # Those that wait for it get the error; the next reader tries again.
         self._forget(entry)
         self.changed.notify_all()
       raise
@@ -209,17 +200,17 @@ class ChunkCache:
       self._grow(more)
       self._pinned += more if entry.pins else 0
       entry.on_disk = True
-      self._make_room(0)  # It was smaller if its file was damaged.
+      self._make_room(0)  # A damaged file may have been smaller.
       self.changed.notify_all()
     return _mapped(path)
 
   def _open(self, entry: Entry, chunk: Chunk) -> np.ndarray:
-    """From disk; from the bucket, where the file is damaged or gone."""
+    """Maps the file, or fetches the chunk again if it is damaged or gone."""
     data = _mapped(self._path(entry.name))
     return self._fetch(entry, chunk) if data is None else data
 
   def _take_over(self) -> None:
-    """Enters the files that are there, oldest first, as far as they fit."""
+    """Takes over the files in the folder, oldest first, as far as they fit."""
     found = []
     for name in os.listdir(self.folder):
       path = self._path(name)
@@ -237,7 +228,7 @@ class ChunkCache:
 
 
 def _mapped(path: str) -> np.ndarray | None:
-  """A chunk's bytes behind its head; None: gone, or not as it was written."""
+  """A chunk's bytes after its head; None if it is gone or damaged."""
   try:
     data = np.memmap(path, np.uint8, 'r').view(np.ndarray)
     magic, size, check = data[:24].view('<i8')
@@ -249,7 +240,7 @@ def _mapped(path: str) -> np.ndarray | None:
 
 
 def _own_folder(folder: str, held: contextlib.ExitStack) -> str:
-  """A folder that no other living process has, for as long as `held` lasts."""
+  """A folder of this process alone, which is locked as long as `held` lasts."""
   for number in itertools.count():
     path = os.path.join(folder, str(number))
     os.makedirs(path, exist_ok=True)
@@ -257,7 +248,7 @@ def _own_folder(folder: str, held: contextlib.ExitStack) -> str:
     if ours:
       held.callback(lock.release)
       return path
-    if ours is None:  # Without locks, the folder ends with the process.
+    if ours is None:  # Without locks, the folder is removed at the end.
       return held.enter_context(
           tempfile.TemporaryDirectory(dir=folder, prefix='process-'))
 
@@ -277,7 +268,7 @@ class Remote:
   """The rows of one split in a bucket."""
 
   def __init__(self, manifest: Manifest, split: str, cache: ChunkCache):
-    """Checks that each array is there and has the manifest's size."""
+    """Checks that each array exists and has the manifest's size."""
     self.cache = cache
     self._manifest, self._split = manifest, split
     if 'memmap' not in manifest.forms:
@@ -289,7 +280,6 @@ class Remote:
     self._slotted = slotted(self._pairs)
     self._rows, self._tokens = info.num_records, info.num_tokens
     self._examples = info.num_examples
-    # Of the ids' bytes on disk, whatever this machine's are.
     kinds = shards.array_dtypes(manifest.dtype)
     self._kinds = {name: np.dtype(kind) for name, kind in
                    zip(shards.MappedArrays._fields, kinds)}
@@ -299,13 +289,12 @@ class Remote:
         self._examples, pairs, pairs)
     for name, size in zip(shards.MappedArrays._fields, sizes):
       self._check(name, size)
-    # Other records under the same URL have chunks of other names.
+    # Other records under the same URL get chunks with other names.
     text = json.dumps([manifest.folder, split, manifest.seconds, sizes,
                        manifest.tokenizer, records.VERSION])
     self._digest = hashlib.sha256(text.encode()).hexdigest()[:16]
 
   def chunk(self, span: RowRange) -> Chunk:
-    """The chunk of these rows."""
     rows, manifest = span.stop - span.first, self._manifest
     slots = min(self._examples, rows * manifest.max_examples_per_row)
     size = (64 + 16 * (rows + 1) + slots * (16 if self._pairs else 8)
@@ -314,7 +303,7 @@ class Remote:
                  lambda: self._fetch(span))
 
   def arrays(self, span: RowRange, data: np.ndarray) -> shards.MappedArrays:
-    """The arrays of a chunk's bytes; starts are counted from its first row."""
+    """The arrays in a chunk's bytes; starts count from its first row."""
     rows = span.stop - span.first + 1
     starts = data[:16 * rows].view('<i8').reshape(2, rows)
     examples, tokens = int(starts[1, -1]), int(starts[0, -1])
@@ -331,6 +320,7 @@ class Remote:
 
   def fill(self, local: np.ndarray, places: np.ndarray, rows: Rows,
            spans: np.ndarray) -> None:
+    """Copies rows `local` of chunks `spans` to `places` in `rows`."""
     order = np.argsort(local, kind='stable')
     local, places = local[order], places[order]
     cuts = np.flatnonzero(np.diff(spans[order, 0], prepend=-1))
@@ -339,7 +329,7 @@ class Remote:
     while todo:
       held = []
       try:
-        # All are on their way at once, as far as there is room.
+        # All are fetched at once, as far as there is room.
         for span, *_ in todo:
           entry = self.cache.pin(self.chunk(span))
           if entry is None and not held:
@@ -363,9 +353,9 @@ class Remote:
               and (np.diff(starts) >= 0).all()):
         raise InputError(f'{self._manifest.folder}: its memory-mapped records '
                          f'are damaged: {PREPARE_AGAIN}')
-    slots = [self._read(name, *examples[[0, -1]]) for name in (
-        'lengths', 'documents', *(('first_lengths', 'second_documents')
-                                  if self._pairs else ()))]
+    pairs = ('first_lengths', 'second_documents') if self._pairs else ()
+    slots = [self._read(name, *examples[[0, -1]])
+             for name in ('lengths', 'documents', *pairs)]
     return [rows - rows[0], examples - examples[0], *slots,
             self._read('ids', *rows[[0, -1]])]
 
@@ -385,7 +375,7 @@ class Remote:
                        f'({e.strerror or e}): {PREPARE_AGAIN}') from e
 
   def _check(self, name: str, size: int) -> None:
-    """Whether an array's file is there and has so many numbers."""
+    """Checks that an array's file exists and has `size` numbers."""
     path = self._path(name)
     try:
       if name == 'ids':
@@ -396,9 +386,9 @@ class Remote:
         (found,), _, kind = np.lib.format.read_array_header_1_0(head)
         if kind != self._kinds[name] or head.tell() != HEADER:
           raise ValueError(f'of {kind}')
+    except InputError:
+      raise
     except (OSError, ValueError) as e:
-      if isinstance(e, InputError):
-        raise
       raise InputError(
           f'{path}: missing or damaged ({e}): {PREPARE_AGAIN}') from e
     if found != size:
@@ -408,24 +398,22 @@ class Remote:
 
 # Chunks of coming steps.
 
-LOOKAHEAD_STEPS = 512  # No further ahead.
-# Of the cache; the rest is for rows that no plan has announced.
+LOOKAHEAD_STEPS = 512  # How far ahead at most.
+# The share of the cache that it may pin; the rest is for unplanned rows.
 LOOKAHEAD_SHARE = 0.75
 
 
 class Lookahead(contextlib.AbstractContextManager):
-  """A thread that pins the chunks of coming steps; to be closed.
+  """A thread that pins the chunks of coming steps; close it after use.
 
-  It goes as far ahead as the cache has room: so a chunk is on its way long
-  before it is read, and stays until its step has passed. Without a cache,
-  nothing is remote, and nothing is done.
+  It goes as far ahead as the cache has room. Without a cache it does nothing.
   """
 
   def __init__(self, cache: ChunkCache | None,
                chunks: Callable[[int], Sequence[Chunk]], start: int):
     """Starts the thread, which calls `chunks(step)` from step `start` on."""
     self._cache, self._chunks = cache, chunks
-    self._next = start  # The step that is read next.
+    self._next = start  # The step to be read next.
     self._held: deque[tuple[int, list[Entry]]] = deque()
     self._error: BaseException | None = None
     self._stopped = cache is None
@@ -435,40 +423,40 @@ class Lookahead(contextlib.AbstractContextManager):
       self._thread.start()
 
   def passed(self, step: int) -> None:
-    """This step, and all before it, are read; raises the thread's error."""
+    """Says that steps up to this one are read; raises the thread's error."""
     if self._cache is None:
       return
     with self._cache.changed:
       self._next = step + 1
-      while self._held and self._held[0][0] <= step:
-        self._release(self._held.popleft()[1])
+      self._release(step)
       self._cache.changed.notify_all()
     if self._error is not None:
       raise self._error
 
   def close(self) -> None:
-    """Ends the thread and unpins all chunks; may be called again."""
+    """Ends the thread and unpins all chunks; a second call does nothing."""
     if self._cache is None:
       return
     with self._cache.changed:
       self._stopped = True
       self._cache.changed.notify_all()
     self._thread.join()
-    while self._held:
-      self._release(self._held.popleft()[1])
+    self._release(float('inf'))
 
   def __exit__(self, *_):
     self.close()
 
-  def _release(self, entries: list[Entry]) -> None:
-    for entry in entries:
-      self._cache.unpin(entry)
+  def _release(self, last: float) -> None:
+    """Unpins the chunks of steps up to `last`."""
+    while self._held and self._held[0][0] <= last:
+      for entry in self._held.popleft()[1]:
+        self._cache.unpin(entry)
 
   def _run(self) -> None:
     step = self._next
     try:
       while not self._stopped:
-        step = max(step, self._next)  # Whoever reads may be faster.
+        step = max(step, self._next)  # The reader may be faster.
         chunks = self._chunks(step)
         if (needed := sum(chunk.size for chunk in chunks)) > (
             LOOKAHEAD_SHARE * self._cache.limit):
@@ -481,7 +469,7 @@ class Lookahead(contextlib.AbstractContextManager):
   def _pin(self, step: int, chunks: Sequence[Chunk]) -> None:
     entries: list[Entry] = []
     with self._cache.changed:
-      # Released with its step even while there is no room for the rest of it.
+      # Its entries are released with the step even if the rest has no room.
       self._held.append((step, entries))
     for chunk in chunks:
       with self._cache.changed:

@@ -1,9 +1,9 @@
-"""Rows of local records: how they are read, and what is done if damaged.
+"""Reads rows of local records, and handles damaged ones.
 
-Two forms give the same rows: `Shards` reads array_record files, `Mapped` plain
-arrays that are mapped into memory. An array_record file checks its own bytes
-when they are read; the arrays are held against the manifest's checksums, a
-piece of 1 MiB when something of it is first read.
+Two forms give the same rows: `Shards` reads array_record files, and `Mapped`
+reads plain arrays that are mapped into memory. array_record checks its own
+bytes as it reads them. Each piece of 1 MiB of an array is compared with the
+manifest's checksum when it is first read.
 """
 
 import bisect
@@ -23,7 +23,7 @@ from robertax.files import PIECE, Checksum
 from robertax.parallel import processes
 
 PREPARE_AGAIN = 'delete its folder and prepare the corpus again.'
-HEADER = 128  # Bytes of a .npy before its numbers, as memmap writes it.
+HEADER = 128  # Bytes before the numbers of a .npy, as np.memmap writes it.
 _NAMED = 20  # Damaged records that are named; the others are counted.
 
 
@@ -31,12 +31,12 @@ class Rows(NamedTuple):
   """Some rows.
 
   Attributes:
-    ids: int32[B,T], padded behind.
-    lengths: int32[B,P], tokens of each example, 0 where a row has fewer.
-    example_ids: int64[B,P], corpus << 48 | record in it << 8 | slot; -1 where
-      none is. Names the example in masks, so it is the same on every host.
-    documents: int32[B,P], index in its corpus of the document that an example
-      begins in; -1 where none is.
+    ids: int32[B,T], padded at the end.
+    lengths: int32[B,P], the tokens of each example, 0 for empty slots.
+    example_ids: int64[B,P], corpus << 48 | record in it << 8 | slot; -1 for
+      empty slots. Masks depend on it, so it is the same on every host.
+    documents: int32[B,P], the index in its corpus of the document in which an
+      example begins; -1 for empty slots.
     first_lengths: int32[B,P], tokens of `<s> A </s>`; None: no pairs.
     second_documents: int32[B,P], the document of B; None: no pairs.
   """
@@ -53,10 +53,9 @@ class Rows(NamedTuple):
     """Rows of padding, to be filled."""
     def slotted(fill, dtype=np.int32):
       return np.full((size, slots), fill, dtype)
-
     return cls(np.full((size, length), pad_id, np.int32), slotted(0),
                slotted(-1, np.int64), slotted(-1),
-               slotted(0) if pairs else None, slotted(-1) if pairs else None)
+               *((slotted(0), slotted(-1)) if pairs else ()))
 
 
 def fits(sizes: np.ndarray, number: np.ndarray, rows: Rows) -> bool:
@@ -66,14 +65,14 @@ def fits(sizes: np.ndarray, number: np.ndarray, rows: Rows) -> bool:
 
 
 def slotted(pairs: bool) -> list[str]:
-  """Fields of `Rows` that records and arrays hold, one value an example."""
+  """The fields of `Rows` that records and arrays hold for each example."""
   return [name for name in (
       records.PAIR_FIELDS if pairs else records.ROW_FIELDS) if name != 'ids']
 
 
 def copy_rows(arrays: shards.MappedArrays, slotted: list[str], folder: str,
               local: np.ndarray, places: np.ndarray, rows: Rows) -> None:
-  """Copies rows `local` of these arrays to the given places."""
+  """Copies rows `local` of these arrays to `places` in `rows`."""
   starts, ends = arrays.row_starts[local], arrays.row_starts[local + 1]
   first = arrays.example_starts[local]
   number = arrays.example_starts[local + 1] - first
@@ -91,20 +90,19 @@ def copy_rows(arrays: shards.MappedArrays, slotted: list[str], folder: str,
 
 
 class BadRecords:
-  """What data.bad_records says: stop at a damaged record, or leave it out.
+  """Stops at a damaged record or leaves it out, as data.bad_records says.
 
-  A row that is left out is one of padding: nothing of it is predicted, and no
-  other takes its place, so that every other row of every batch stays as it is.
+  A row that is left out becomes padding, so that all other rows stay the same.
   """
 
   def __init__(self, policy: str = 'stop'):
     self._skip = policy == 'skip'
     self._met: set[tuple[str, int]] = set()
-    self._told: set[tuple[str, int]] = set()  # By any process, in `count`.
+    self._told: set[tuple[str, int]] = set()  # `count` has told of them.
     self._lock = threading.Lock()
 
   def count(self) -> int:
-    """Records that the processes have left out; each calls it equally often."""
+    """Counts the records that any process left out; all must call it alike."""
     with self._lock:
       news = sorted(self._met - self._told)
     for told in processes.gather(news):
@@ -112,13 +110,13 @@ class BadRecords:
     return len(self._told)
 
   def report(self, path: str, record: int, why: str) -> None:
-    """A record of a shard or an array is damaged; InputError to stop at it."""
+    """Leaves a damaged record out, or raises InputError."""
     if not self._skip:
       raise InputError(
           f'{path}: record {record} is damaged: {why}: {PREPARE_AGAIN} '
           '`python -m robertax.prepare --verify` says what else is; '
           'data.bad_records=skip leaves such records out, and counts them.')
-    key = '/'.join(path.split('/')[-2:]), record  # On any machine.
+    key = '/'.join(path.split('/')[-2:]), record  # Equal on all machines.
     with self._lock:
       if key in self._met:
         return
@@ -131,21 +129,21 @@ class BadRecords:
 
 # Rows of array_record files.
 #
-# Records are tf.train.Examples of one fixed layout (corpus.records), so the
-# same field stands in all of them, some bytes earlier or later: it is read for
-# a whole batch at once. Anything else than that layout is damage.
+# Records are tf.train.Examples of one fixed layout (corpus.records), in which
+# the same fields follow each other. So a field is read for a whole batch at
+# once, and any other layout is damage.
 
-# One pread a record, in this thread: for random access the reader's threads and
-# its read-ahead of 16 MB cost more than they give.
+# One pread per record, in this thread: for random access the reader's threads
+# and its read-ahead of 16 MB cost more than they give.
 _READER_OPTIONS = 'readahead_buffer_size:0,max_parallelism:0'
 _LENGTH_DELIMITED = 2
-# Field numbers of tf.train.Example, and of the map it holds.
+# Field numbers of tf.train.Example and of its map.
 _EXAMPLE = _BYTES_LIST = _VALUE = _KEY = 1
 _FEATURE = 2
 
 
 class Damaged(Exception):
-  """A record, the one of number `.index`, is not of the layout."""
+  """Record number `.index` does not have the layout."""
 
   def __init__(self, index: int):
     super().__init__(index)
@@ -153,17 +151,16 @@ class Damaged(Exception):
 
 
 class Fields:
-  """Where the features of each record lie.
+  """Finds the features of each record.
 
-  `data` uint8[n] has the records' bytes back to back, and `parts` of each
-  feature its (starts int64[R], sizes int64[R]), in bytes of `data`.
+  `parts` maps each to its (starts int64[R], sizes int64[R]) in `data` uint8[n].
   """
 
   def __init__(self, examples: list[bytes], names: Sequence[str]):
-    """Raises Damaged at the first record without just these features."""
+    """Raises Damaged for the first record that has other features."""
     sizes = np.fromiter(map(len, examples), np.int64, len(examples))
     self._ends = np.cumsum(sizes)
-    # Zeros behind the end: a damaged last record may ask for more bytes.
+    # A damaged last record may read past the end, where there are zeros.
     self.data = np.frombuffer(b''.join([*examples, bytes(32)]), np.uint8)
     self._at = self._ends - sizes
     # features { feature { key: .. value { .._list { value: .. } } } ... }
@@ -185,7 +182,7 @@ class Fields:
     return starts, sizes
 
   def _enter(self, number: int) -> np.ndarray:
-    """Steps into a field; its size."""
+    """Steps into a field and returns its size."""
     self._byte(number << 3 | _LENGTH_DELIMITED)
     return self._varint()
 
@@ -213,7 +210,7 @@ class Fields:
 
 
 class Shards:
-  """The array_record files of one corpus, opened when first read."""
+  """The array_record files of one corpus, which are opened on first use."""
 
   def __init__(self, manifest: Manifest, split: str, bad: BadRecords):
     self._bad = bad
@@ -234,7 +231,7 @@ class Shards:
 
   def fill(self, local: np.ndarray, places: np.ndarray, rows: Rows,
            spans: np.ndarray | None = None) -> None:
-    # Sorted: a shard is asked once a batch, in the order of its file.
+    # Sorted, so that each shard is read once a batch, in the file's order.
     order = np.argsort(local, kind='stable')
     local, places = local[order].tolist(), places[order]
     examples: list[bytes | None] = []
@@ -262,10 +259,10 @@ class Shards:
     return bisect.bisect_right(self._starts, number) - 1
 
   def _read(self, shard: int, wanted: list[int]) -> list[bytes | None]:
-    """Records of a shard; None where one is damaged and left out."""
+    """Records of a shard; None for damaged ones that are left out."""
     with self._lock:
-      # One by one, in this thread: a list would go record by record to the
-      # library's pool of threads, and take five times as long.
+      # One at a time: the library would hand the records of a list one by one
+      # to its pool of threads, which takes five times as long.
       examples = []
       for number in wanted:
         reader = self._reader(shard)
@@ -273,13 +270,13 @@ class Shards:
           reader.seek(number)
           examples.append(reader.read())
         except (RuntimeError, IndexError) as e:
-          self._readers[shard] = None  # It reads no more after an error.
+          self._readers[shard] = None  # It cannot read after an error.
           self._bad.report(self._paths[shard], number, _reason(e))
           examples.append(None)
       return examples
 
   def _reader(self, shard: int):
-    """Opened at the first call, and again after an error."""
+    """Opens a shard at the first call, and again after an error."""
     path = self._paths[shard]
     try:
       reader = self._readers[shard]
@@ -287,7 +284,7 @@ class Shards:
         reader = records.array_record_module().ArrayRecordReader(
             path, _READER_OPTIONS)
         if not reader.ok():
-          reader.read([0])  # Raises what is wrong.
+          reader.read([0])  # This raises what is wrong.
         if reader.num_records() != self._sizes[shard]:
           raise InputError(
               f'{path}: {reader.num_records()} records, its manifest says '
@@ -320,7 +317,7 @@ class Shards:
 
 
 def _reason(error: Exception) -> str:
-  """The library's words without its trace of source lines."""
+  """The library's message without its trace of source lines."""
   return str(error).partition('\n')[0].partition('; ')[0]
 
 
@@ -330,10 +327,7 @@ _WHY = 'its bytes are not those that were written'
 
 
 class Pieces:
-  """Which pieces of a file are what its checksum says.
-
-  Without one, written before there were any, every byte passes.
-  """
+  """Compares the pieces of a file with its checksum, if it has one."""
 
   def __init__(self, path: str, checksum: Checksum | None):
     self.path, self._checksum = path, checksum
@@ -367,7 +361,7 @@ class Mapped:
   """The memory-mapped form of one corpus."""
 
   def __init__(self, manifest: Manifest, split: str, bad: BadRecords):
-    """Maps the arrays; InputError where one is missing or damaged."""
+    """Maps the arrays; InputError if one is missing or damaged."""
     self._folder, self._bad = manifest.folder, bad
     # Slices of np.memmap are slower to make than those of plain arrays.
     arrays = shards.open_arrays(manifest, split)
@@ -394,7 +388,7 @@ class Mapped:
 
   def _range(self, field: str, local: np.ndarray
              ) -> tuple[np.ndarray, np.ndarray]:
-    """The first of each row's numbers in an array, and that behind the last."""
+    """The range of each row's numbers in an array: first, stop."""
     if field in ('row_starts', 'example_starts'):
       return local, local + 2
     starts = (self._arrays.row_starts if field == 'ids'

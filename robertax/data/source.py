@@ -1,10 +1,10 @@
-"""Rows of prepared corpora by number, whatever form they have on disk.
+"""Reads rows of prepared corpora by number, in whatever form they are stored.
 
-Corpora are concatenated: row numbers count through all of them, and where
-there are duplicates (pairs drawn anew), through duplicate 0 of all corpora,
-then duplicate 1 and so on. Both backends give the same rows: 'tf' reads
-array_record files, 'numpy' the memory-mapped form, which needs neither
-array_record nor tensorflow. Of records in a bucket both read the latter.
+Row numbers count through all corpora; if there are duplicates (pairs drawn
+again), they count through duplicate 0 of all corpora, then duplicate 1 and so
+on. Both backends give the same rows: 'tf' reads array_record files, and 'numpy'
+the memory-mapped form, which needs neither array_record nor tensorflow. In a
+bucket both read the memory-mapped form.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,14 +15,8 @@ import numpy as np
 from robertax import files
 from robertax.config import BACKENDS, DataConfig
 from robertax.corpus.records import Manifest
-from robertax.data.remote import (
-    GRID,
-    Chunk,
-    ChunkCache,
-    Lookahead,
-    Remote,
-    RowRange,
-)
+from robertax.data import remote
+from robertax.data.remote import GRID, ChunkCache, Lookahead, Remote
 from robertax.data.rows import BadRecords, Mapped, Rows, Shards
 from robertax.errors import InputError, unknown
 from robertax.progress import advance
@@ -30,12 +24,11 @@ from robertax.progress import advance
 # Attributes of manifests that must agree for rows to share a batch.
 _AGREEING = ('tokenizer', 'vocab_size', 'format', 'sequence_length',
              'duplicates')
-# The rows of one split of one corpus: fill(local, places, rows, spans) writes
+# The rows of one split of one corpus: fill(local, places, rows, spans) copies
 # its rows `local` to these places in `rows`. `spans` int64[b,2] are the chunks
-# that they are read with, which only remote rows need.
+# that contain them, which only remote rows need.
 Part = Shards | Mapped | Remote
-# From row numbers to the chunk that each is read with: its first row, and the
-# one behind its last.
+# Maps row numbers to the first row and the stop of the chunk of each.
 Chunks = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -50,14 +43,13 @@ class Source:
 
   Attributes:
     corpora: names, in the order of their rows.
-    num_records, num_examples: of all corpora and duplicates.
+    num_records, num_examples: in all corpora and duplicates.
     records_DK: int64[D,K], records of each duplicate of each corpus.
-    corpus_tokens: of each corpus, in all duplicates.
+    corpus_tokens: tokens of each corpus in all duplicates.
     pairs: whether examples are pairs of segments.
-    sequence_length: T.
-    max_examples_per_row: P.
+    sequence_length, max_examples_per_row: T and P.
     vocab_size: every id is below it.
-    bad: the damaged records that were met.
+    bad: the damaged records that were found.
   """
 
   def __init__(self, manifests: Sequence[Manifest], split: str,
@@ -80,22 +72,16 @@ class Source:
     self.max_examples_per_row = max(m.max_examples_per_row for m in manifests)
     self._folders = [m.folder for m in manifests]
     self._starts = np.cumsum([0, *self.records_DK.ravel()])
-    # Of each part, in its own corpus.
+    # The first record of each part, counted within its corpus.
     self._own_starts = (
         np.cumsum(self.records_DK, 0) - self.records_DK).ravel()
     self._parts, self._pad_id = parts, pad_id
-    # Of all remote parts; None: none is.
+    # All remote parts share one cache; None if there are none.
     self._cache = next((part.cache for part in parts
                         if isinstance(part, Remote)), None)
 
   def gather(self, numbers: np.ndarray, chunks: Chunks = grid) -> Rows:
-    """Reads rows of these numbers int64[B], in any order, also repeatedly.
-
-    `chunks` says which are read together, where they are remote.
-
-    Raises:
-      InputError: a damaged or missing file.
-    """
+    """Reads rows by number int64[B]; `chunks` groups reads of remote rows."""
     numbers = np.asarray(numbers, np.int64)
     if len(numbers) and not (0 <= numbers.min()
                              and numbers.max() < self.num_records):
@@ -105,8 +91,7 @@ class Source:
     rows = Rows.empty(len(numbers), self.sequence_length, slots, self._pad_id,
                       self.pairs)
     part = np.searchsorted(self._starts, numbers, side='right') - 1
-    local = numbers - self._starts[part]
-    corpus = part % len(self.corpora)
+    local, corpus = numbers - self._starts[part], part % len(self.corpora)
     spans = self._spans(numbers, part, chunks)
     for number in np.unique(part):
       places = np.flatnonzero(part == number)
@@ -120,7 +105,7 @@ class Source:
             f'token id {rows.ids[place].max()} is not below the vocabulary '
             f'size {self.vocab_size}')
         rows.lengths[place] = 0
-    # A damaged row that is left out is one of padding.
+    # A damaged row that is left out becomes padding.
     out = rows.lengths[:, 0] == 0
     rows.ids[out], rows.documents[out] = self._pad_id, -1
     advance()
@@ -132,20 +117,19 @@ class Source:
   def lookahead(self, numbers: Callable[[int], np.ndarray], chunks: Chunks,
                 start: int) -> Lookahead:
     """Fetches the chunks of rows `numbers(step)` ahead, from `start` on."""
-    def needed(step: int) -> list[Chunk]:
+    def needed(step: int) -> list[remote.Chunk]:
       rows = np.asarray(numbers(step), np.int64)
       part = np.searchsorted(self._starts, rows, side='right') - 1
       spans = np.unique(np.column_stack(
           [part, self._spans(rows, part, chunks)]), axis=0)
-      return [self._parts[number].chunk(RowRange(first, stop))
+      return [self._parts[number].chunk(remote.RowRange(first, stop))
               for number, first, stop in spans.tolist()
               if isinstance(self._parts[number], Remote)]
-
     return Lookahead(self._cache, needed, start)
 
   def _spans(self, numbers: np.ndarray, part: np.ndarray, chunks: Chunks
              ) -> np.ndarray | None:
-    """int64[B,2]: the chunk of each row, counted in the row's own part."""
+    """int64[B,2]: the chunk of each row, counted within the row's part."""
     if not self._cache:
       return None
     starts = self._starts[part]
@@ -158,19 +142,10 @@ class Source:
 def open_source(manifests: Sequence[Manifest | str], split: str,
                 backend: str = 'tf', pad_id: int = 1,
                 config: DataConfig | None = None) -> Source:
-  """Opens the prepared rows of a split.
+  """Opens the prepared rows of a split; InputError if they cannot be read.
 
-  Args:
-    manifests: of the corpora, or their folders.
-    split: 'train' or 'eval'.
-    backend: data.backend.
-    pad_id: stands behind the end of a row.
-    config: its remote_* say where chunks of remote records are kept, its
-      bad_records what is done with damaged ones; None: the defaults.
-
-  Raises:
-    InputError: manifests that do not fit together, with the differing keys; a
-      missing file; a form that was not prepared.
+  `manifests` are those of the corpora, or their folders; `split` is 'train' or
+  'eval', and `config` gives remote_* and bad_records.
   """
   if backend not in BACKENDS:
     raise unknown('data.backend', backend, BACKENDS)
@@ -190,18 +165,17 @@ def open_source(manifests: Sequence[Manifest | str], split: str,
     raise InputError(f'{first.folder}: max_examples_per_row='
                      f'{first.max_examples_per_row}: at most 256.')
   config = config or DataConfig()
-  remote = any(files.is_remote(m.folder) for m in manifests)
-  cache = ChunkCache.of(config) if remote else None
+  in_bucket = any(files.is_remote(m.folder) for m in manifests)
+  cache = ChunkCache.of(config) if in_bucket else None
   bad = BadRecords(config.bad_records)
 
   def part(manifest: Manifest, name: str) -> Part:
     if files.is_remote(manifest.folder):
       return Remote(manifest, name, cache)
     return (Mapped if backend == 'numpy' else Shards)(manifest, name, bad)
-
   wanted = [pair for each in zip(*(m.split_names(split) for m in manifests))
             for pair in zip(manifests, each)]
-  if remote:  # Each looks at a handful of files: all at once.
+  if in_bucket:  # Each part opens a handful of files, so all run at once.
     with ThreadPoolExecutor(32) as pool:
       parts = list(pool.map(part, *zip(*wanted)))
   else:

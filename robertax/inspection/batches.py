@@ -3,17 +3,17 @@ r"""show_batch(): any batch of any training step, before and after masking.
 Marks say what masking did to a token. In plain text:
 
     [mask: cat]          ' cat' is hidden behind <mask>
-    [random: xy<- cat]   ' xy' stands where ' cat' was
+    [random: xy<- cat]   ' xy' replaces ' cat'
     [kept: cat]          ' cat' stays, and is predicted too
 
-A token's leading space stands with it. Special tokens stand as they are named,
-and nothing else can be taken for either: where the text itself spells one, a
-backslash stands before it, and its own backslashes are doubled. Line ends and
-other control characters are \n, \x1b, \u2028; bytes that are no whole
-character, because a token or a row ends in its middle, \xe4.
+A token keeps its leading space, and special tokens are written as their names.
+Where the text itself spells a mark or a special token, a backslash comes before
+it, and the text's own backslashes are doubled. Line ends and other control
+characters are shown as \n, \x1b, \u2028, and bytes of an incomplete character,
+at the end of a token or a row, as \xe4.
 
-What comes from a corpus is data everywhere: it is escaped for HTML, never read
-as rich's markup, and cannot steer a terminal.
+Text of a corpus is escaped everywhere: it is neither HTML nor rich's markup,
+and cannot control a terminal.
 """
 
 import codecs
@@ -44,57 +44,53 @@ KINDS = ('text', 'masked', 'random', 'kept')
 TEXT = 0
 SPECIAL = 'special'
 _RECORD = (1 << 40) - 1  # Of an example id: corpus << 48 | record << 8 | slot.
-_MOST = 1 << 62  # Rows that a run may read: places are 64-bit numbers.
+_MOST = 1 << 62  # Rows that a run may read, since places are 64-bit numbers.
 
 
 class Piece(NamedTuple):
   """A piece of text; stray bytes are surrogates (`surrogateescape`)."""
-  kind: str  # Of KINDS, or SPECIAL.
+  kind: str  # One of KINDS, or SPECIAL.
   text: str
-  was: str = ''  # What the token was; '' where nothing is predicted.
+  was: str = ''  # The original token; '' if nothing is predicted.
 
 
 class Marked(NamedTuple):
   """A segment before and after masking."""
-  # What is predicted has the kind of what becomes of it; a character that
-  # several tokens share is in one part.
+  # A predicted token has the kind that it gets by masking. A character that
+  # several tokens share is in one piece.
   before: list[Piece]
-  after: list[Piece]  # Each predicted token is a part of its own.
+  after: list[Piece]  # Each predicted token is a piece of its own.
   plain_before: str  # As plain text, without marks.
   plain_after: str
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Batch:
-  """A batch to be looked at.
-
-  `print` gives plain text, rich a terminal's colours, a notebook tables.
+  """A batch to look at; print, rich and notebooks each have their own form.
 
   Attributes:
-    rows: a plain dict for each example shown, so `pandas.DataFrame(b.rows)`:
-      row: in the global batch. example: in the row.
-      corpus: its name. document: index in the corpus of the one that the
-        example begins in, from 0. record: in the corpus's records.
+    rows: a dict for each example shown, as for `pandas.DataFrame(b.rows)`:
+      row: in the global batch. example: in the row. record: in the corpus.
+      corpus: its name. document: the index in the corpus of the document in
+        which the example begins, from 0.
       epoch: of that corpus, from 0. length: in tokens.
-      before, after: text; `after` with marks.
+      before, after: text; `after` has marks.
       ids, input_ids: before and after masking.
-      marks: {place in the example: 'masked', 'random' or 'kept'}, the places
-        where a token is predicted. Only what stands there is known: a random
-        token that is the old one counts as kept.
-      And of pair formats, first_length: tokens of `<s> A </s>`;
-      second_document: of B; random_next: whether B is a random one.
+      marks: {place in the example: 'masked', 'random' or 'kept'} of predicted
+        tokens. A random token that equals the original counts as kept.
+      Pair formats also have first_length (tokens of `<s> A </s>`),
+      second_document (of B), and random_next (whether B is random).
     statistics: of the whole batch, shown or not: step, train_steps, epoch
       (passes before this step), rows, sequence_length, examples, tokens
-      (without padding), padding_fraction; countable_tokens (what the mask rate
-      is a share of), predicted_tokens and their predicted_share; how many
-      predicted ones are masked, random and kept, and masked_share and so on;
-      asked: what the config has for those shares. With whole words: words,
-      predicted_words, predicted_words_share. With spans: predicted_runs (of
-      neighbours) and mean_run_length. Of pair formats: pairs, random_pairs,
-      random_pairs_share. corpora: {name: {rows, examples, tokens, token_share,
-      epochs (that its rows are of)}}.
-    marked: the texts of each example shown, one, or two of a pair.
-    special_tokens: what they are called.
+      (without padding), padding_fraction; countable_tokens (of which the mask
+      rate is a share), predicted_tokens and predicted_share; how many of those
+      are masked, random and kept, masked_share and so on; and asked, the shares
+      that the config asks for. Whole words add words, predicted_words and
+      predicted_words_share; spans add predicted_runs (of neighbours) and
+      mean_run_length; pairs add pairs, random_pairs and random_pairs_share.
+      corpora: {name: {rows, examples, tokens, token_share, epochs}}.
+    marked: the texts of each example shown: one, or two for a pair.
+    special_tokens: their names.
   """
   rows: list[dict[str, Any]]
   statistics: dict[str, Any]
@@ -122,20 +118,17 @@ def show_batch(config: str | os.PathLike | Config | Mapping[str, Any],
                named: Collection[str] = ()) -> Batch:
   """The batch of a training step, as a run of this config reads it.
 
-  What is missing of tokenizer and records is prepared first, as in any run.
-  Step 400,000 is there as soon as step 0: nothing before it is made.
+  A missing tokenizer and missing records are prepared first, as in any run.
+  Step 400,000 takes no longer than step 0, since nothing before it is made.
 
   Args:
-    config: a path of a config file (`configs/quickstart.py`, with arguments
-      behind a colon, if any) or of a run's workdir; or a ConfigDict, dict or
+    config: the path of a config file (`configs/quickstart.py`, with arguments
+      after a colon, if any) or of a workdir; or a ConfigDict, dict or
       config.Config.
-    step: 0 is the first.
+    step: counted from 0.
     rows: how many of the batch's rows are shown, from the first; 0: all.
-    cache_dir: instead of data.cache_dir.
+    cache_dir: replaces data.cache_dir.
     named: keys set on the command line; see train.initial.initial_config.
-
-  Raises:
-    InputError: a negative number, or what a run of the config would say.
   """
   for name, value in (('step', step), ('rows', rows)):
     if not isinstance(value, int | np.integer) or value < 0:
@@ -161,14 +154,14 @@ def show_batch(config: str | os.PathLike | Config | Mapping[str, Any],
     raise InputError(
         f'{saved} is not the tokenizer that {config.data.corpora} gives now: '
         'the text has changed since that run, so its batches are gone.')
-  # Of a config (which exists as a file, and not as a folder) there are none.
+  # A config file has passed over no batches; only a workdir has.
   passed = PassedOver.read(path) if path else None
   return batch_of(config, task, int(step), int(rows), passed)
 
 
 def _config_of(config: Config | Mapping[str, Any], path: str,
                named: Collection[str]) -> Config:
-  """The config of whatever `show_batch` was given."""
+  """The config of any value that `show_batch` takes."""
   if isinstance(config, Config):
     return initial_config(config, named)
   if not path:
@@ -189,15 +182,12 @@ def _config_of(config: Config | Mapping[str, Any], path: str,
   if saved is None:
     raise InputError(f'{path}: neither a config file (.py) nor a workdir with '
                      'a config.json.')
-  return saved  # init_from has been followed already.
+  return saved  # It includes init_from's values already.
 
 
 def batch_of(config: Config, task: PretrainingTask, step: int, shown: int,
              passed: PassedOver | None = None) -> Batch:
-  """As `show_batch`, of a task whose data is open.
-
-  `passed` knows the batches that the run has passed over.
-  """
+  """The batch that `show_batch` gives, for a task whose data is open."""
   batch = passed.batch(step) if passed else step
   pipeline = task.pipeline(batch)
   rows, _ = pipeline.read(batch)
@@ -211,23 +201,24 @@ def batch_of(config: Config, task: PretrainingTask, step: int, shown: int,
       'corpora': _corpus_statistics(task.corpora, rows, epochs)}
   marker = Marker(task.tokenizer)
   found, texts = [], []
-  starts = np.cumsum(rows.lengths, -1) - rows.lengths
+  ends = np.cumsum(rows.lengths, -1)
   for row, slot in zip(*np.nonzero(rows.lengths[:shown or None])):
-    at = slice(starts[row, slot], starts[row, slot] + rows.lengths[row, slot])
-    example_id = int(rows.example_ids[row, slot])
+    which, length = (row, slot), int(rows.lengths[row, slot])
+    at = row, slice(ends[which] - length, ends[which])
+    example_id = int(rows.example_ids[which])
     facts = {
         'row': int(row), 'example': int(slot),
         'corpus': task.corpora[example_id >> 48],
-        'document': int(rows.documents[row, slot]),
+        'document': int(rows.documents[which]),
         'record': example_id >> 8 & _RECORD, 'epoch': int(epochs[row]),
-        'length': int(rows.lengths[row, slot])}
-    ids, input_ids = rows.ids[row, at], masked['input_ids'][row, at]
-    here, borders = kinds[row, at], []
+        'length': length}
+    ids, input_ids, here = rows.ids[at], masked['input_ids'][at], kinds[at]
+    borders = []
     if rows.first_lengths is not None:
-      borders = [int(rows.first_lengths[row, slot])]
+      borders = [int(rows.first_lengths[which])]
       facts |= {'first_length': borders[0],
-                'second_document': int(rows.second_documents[row, slot]),
-                'random_next': bool(masked['nsp_targets'][row, slot])}
+                'second_document': int(rows.second_documents[which]),
+                'random_next': bool(masked['nsp_targets'][which])}
     segments = [marker(*segment) for segment in zip(*(
         np.split(x, borders) for x in (ids, input_ids, here)))]
     found.append({
@@ -241,7 +232,7 @@ def batch_of(config: Config, task: PretrainingTask, step: int, shown: int,
 
 
 def _token_kinds(masked: dict[str, np.ndarray], mask_id: int) -> np.ndarray:
-  """int8[B,T]: index in KINDS of what became of each token."""
+  """int8[B,T]: the index in KINDS of what masking did to each token."""
   row, slot = np.nonzero(masked['mlm_weights'])
   at = row, masked['mlm_positions'][row, slot]
   now, was = masked['input_ids'][at], masked['mlm_targets'][row, slot]
@@ -255,13 +246,13 @@ def _token_kinds(masked: dict[str, np.ndarray], mask_id: int) -> np.ndarray:
 def _batch_statistics(config: Config, masking: Masking, step: int,
                       rows: Rows, masked: dict[str, np.ndarray],
                       kinds: np.ndarray) -> dict[str, Any]:
-  """Statistics of a batch, but those of its corpora."""
+  """Statistics of a batch, without those of its corpora."""
   section, predicted = config.data, kinds != TEXT
   real, number = masked['segment_ids'] > 0, int(predicted.sum())
   maskable = real & ~(masking.is_special[rows.ids]
                       & (masking.specials == 'exclude'))
-  # BERT never chooses special tokens, and counts them; fairseq, where it is
-  # told to leave them out, does not.
+  # BERT never chooses special tokens but counts them; fairseq does not count
+  # them if data.specials excludes them.
   countable = int((maskable if masking.law.masks_specials else real).sum())
   rate = float(masking.rate(step))
   found = {
@@ -276,46 +267,44 @@ def _batch_statistics(config: Config, masking: Masking, step: int,
                        - section.replace_keep_rate),
       'random_share': section.replace_random_rate,
       'kept_share': section.replace_keep_rate}
-  for index, kind in enumerate(KINDS):
-    if index != TEXT:
-      found[kind] = int((kinds == index).sum())
-      found[f'{kind}_share'] = _share(found[kind], number)
+  for index, kind in enumerate(KINDS[1:], 1):
+    found[kind] = int((kinds == index).sum())
+    found[f'{kind}_share'] = _share(found[kind], number)
   if masking.unit == 'whole_word':
     begins = word_begins(rows.ids, masked['segment_ids'], masking.word_starts,
                          masking.is_special)
-    found['words'] = int((begins & maskable).sum())
-    found['predicted_words'] = int((begins & predicted).sum())
-    found['predicted_words_share'] = _share(
-        found['predicted_words'], found['words'])
+    words, chosen = (begins & maskable).sum(), (begins & predicted).sum()
+    found |= {'words': int(words), 'predicted_words': int(chosen),
+              'predicted_words_share': _share(chosen, words)}
     if masking.law.counts_words:
       asked['predicted_words_share'] = rate
   elif masking.unit == 'span':
     before = np.pad(predicted, ((0, 0), (1, 0)))[:, :-1]
     same = np.diff(masked['segment_ids'], axis=1, prepend=0) == 0
-    found['predicted_runs'] = int((predicted & ~(before & same)).sum())
-    found['mean_run_length'] = _share(number, found['predicted_runs'])
+    runs = int((predicted & ~(before & same)).sum())
+    found |= {'predicted_runs': runs, 'mean_run_length': _share(number, runs)}
     asked['mean_run_length'] = section.span_length
   if 'nsp_weights' in masked:
-    found['pairs'] = int(masked['nsp_weights'].sum())
-    found['random_pairs'] = int(
-        (masked['nsp_targets'] * masked['nsp_weights']).sum())
-    found['random_pairs_share'] = _share(found['random_pairs'], found['pairs'])
+    pairs = int(masked['nsp_weights'].sum())
+    drawn = int((masked['nsp_targets'] * masked['nsp_weights']).sum())
+    found |= {'pairs': pairs, 'random_pairs': drawn,
+              'random_pairs_share': _share(drawn, pairs)}
     asked['random_pairs_share'] = 0.5
   return found | {'asked': asked}
 
 
 def _corpus_statistics(names: tuple[str, ...], rows: Rows, epochs: np.ndarray
                        ) -> dict[str, dict[str, Any]]:
-  """What each corpus has of a batch."""
-  corpus = rows.example_ids[:, 0] >> 48
-  tokens = rows.lengths.sum(1)
-  return {name: {
-      'rows': int((corpus == k).sum()),
-      'examples': int((rows.lengths[corpus == k] > 0).sum()),
-      'tokens': int(tokens[corpus == k].sum()),
-      'token_share': _share(tokens[corpus == k].sum(), tokens.sum()),
-      'epochs': np.unique(epochs[corpus == k]).tolist()}
-          for k, name in enumerate(names)}
+  """The part that each corpus has in a batch."""
+  corpus, found = rows.example_ids[:, 0] >> 48, {}
+  for number, name in enumerate(names):
+    its = rows.lengths[corpus == number]
+    found[name] = {
+        'rows': len(its), 'examples': int((its > 0).sum()),
+        'tokens': int(its.sum()),
+        'token_share': _share(its.sum(), rows.lengths.sum()),
+        'epochs': np.unique(epochs[corpus == number]).tolist()}
+  return found
 
 
 def _share(part: int, whole: int) -> float:
@@ -324,17 +313,16 @@ def _share(part: int, whole: int) -> float:
 
 # Text with marks.
 
-
 _SURROGATES = 'utf-8', 'surrogateescape'
 _SYNTAX = re.compile(r'\]|<-')
 _SHORT = {'\n': '\\n', '\r': '\\r', '\t': '\\t'}
-# Control characters, what turns the direction of a line, and stray bytes.
+# Control characters, those that change a line's direction, and stray bytes.
 _UNSEEN = re.compile('[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069'
                      '\ud800-\udfff]')
 
 
 class Marker:
-  """Ids before and after masking -> text with marks."""
+  """Turns ids before and after masking into text with marks."""
 
   def __init__(self, tokenizer: Tokenizer):
     self._tokenizer = tokenizer
@@ -346,12 +334,7 @@ class Marker:
 
   def __call__(self, ids: np.ndarray, input_ids: np.ndarray, kinds: np.ndarray
                ) -> Marked:
-    """Marks a segment.
-
-    Args:
-      ids, input_ids: int32[L], before and after masking.
-      kinds: int8[L], index in KINDS.
-    """
+    """Marks a segment: ids before and after masking, and indices in KINDS."""
     plain = [SPECIAL if i in self._special else 'text' for i in ids.tolist()]
     names = [KINDS[kind] if kind != TEXT else name
              for name, kind in zip(plain, kinds.tolist())]
@@ -362,7 +345,7 @@ class Marker:
         ''.join(map(self._plain, after)))
 
   def text(self, ids: Sequence[int]) -> str:
-    r"""The text of ids, stray bytes as \xe4."""
+    r"""The text of ids, with stray bytes as \xe4."""
     return self._bytes(ids).decode('utf-8', 'backslashreplace')
 
   def _plain(self, part: Piece) -> str:
@@ -380,7 +363,7 @@ class Marker:
     follows = [*names[1:], SPECIAL]
     for token, name, following in zip(ids, names, follows):
       raw += self._bytes([token])
-      # What is predicted colours the character that it is part of.
+      # A predicted token gives its kind to the character it is part of.
       kind = name if kind == 'text' else kind
       if following != SPECIAL and _unfinished(raw):
         continue
@@ -410,40 +393,37 @@ class Marker:
 
 
 def visible(text: str) -> str:
-  r"""Text without characters that a terminal obeys or swallows.
+  r"""Text without characters that control a terminal or are invisible.
 
   >>> visible('one\n\x1b[2J two\u202e \udce4')
   'one\\n\\x1b[2J two\\u202e \\xe4'
   """
   def code(found: re.Match) -> str:
-    character = found.group()
-    number = ord(character)
+    number = ord(found.group())
     if 0xdc80 <= number <= 0xdcff:
       return f'\\x{number - 0xdc00:02x}'
-    return _SHORT.get(character) or (
+    return _SHORT.get(found.group()) or (
         f'\\x{number:02x}' if number < 0x80 else f'\\u{number:04x}')
-
   return _UNSEEN.sub(code, text)
 
 
 def _escaped(text: str, special: re.Pattern) -> str:
-  """Visible text, with a backslash before what would be taken for a mark."""
+  """Visible text with a backslash before whatever looks like a mark."""
   return special.sub(lambda found: f'\\{found.group()}',
                      visible(text.replace('\\', '\\\\')))
 
 
 def _unfinished(raw: bytes) -> bool:
-  """Whether it ends in the middle of a character that may yet be finished."""
+  """Whether it ends inside a character that more bytes may complete."""
   decoder = codecs.getincrementaldecoder('utf-8')('surrogateescape')
   decoder.decode(raw)
   return bool(decoder.getstate()[0])
 
 
-# How a batch looks: as plain text, in a terminal's colours, in a notebook.
+# A batch as plain text, in a terminal's colours, and in a notebook.
 
-
-# Of each kind: how rich has it, and the tag and style of a notebook. Each is
-# told apart without its colour, too.
+# rich's style of each kind, and a notebook's tag and style. All kinds can be
+# told apart without colours too.
 _STYLES = {'masked': 'bold red', 'random': 'bold magenta underline',
            'kept': 'bold green italic', SPECIAL: 'cyan dim', 'text': ''}
 _TAGS = {
@@ -452,10 +432,10 @@ _TAGS = {
     'kept': ('i', 'color:#1b6e2e;background:#e2f3e5'),
     SPECIAL: ('span', 'color:#0b7285;opacity:.7')}
 _SAYS = {'masked': 'hidden behind the mask token',
-         'random': 'another token, at random, stands in its place',
+         'random': 'replaced by another token at random',
          'kept': 'stays, and is predicted too'}
 _COLUMNS = ('row', 'example', 'corpus', 'document', 'record', 'epoch', 'length')
-# Nobody's mathematics: a notebook would set what stands between two $.
+# Without these classes a notebook would typeset text between two $.
 _TABLE = '<table class="tex2jax_ignore mathjax_ignore">'
 
 
@@ -471,18 +451,18 @@ def print_batch(batch: Batch) -> None:
     else:
       console.print(batch)
     sys.stdout.flush()
-  except BrokenPipeError:  # `... | head`. Python would complain once more.
+  except BrokenPipeError:  # `... | head`: prevents Python's own complaint.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def plain_batch(batch: Batch) -> str:
-  """All of it, one line a text."""
+  """The batch as plain text, one line for each text."""
   lines = [
       batch_title(batch),
-      '[mask:x] x is hidden; [random:y<-x] y stands where x was; [kept:x] '
-      'x stays, and is predicted too.',
-      f'Special tokens: {" ".join(batch.special_tokens)}. What the text '
-      'itself spells so has a \\ before it.']
+      '[mask:x] x is hidden; [random:y<-x] y replaces x; [kept:x] x stays, '
+      'and is predicted too.',
+      f'Special tokens: {" ".join(batch.special_tokens)}. Where the text '
+      'itself spells one, a \\ comes before it.']
   for row, marked in zip(batch.rows, batch.marked):
     lines += ['', example_heading(row)]
     for label, segment in zip(_labels(marked), marked):
@@ -497,7 +477,7 @@ def plain_batch(batch: Batch) -> str:
 
 
 def rich_batch(batch: Batch) -> Iterator[Any]:
-  """What rich prints, in order."""
+  """Yields what rich prints."""
   from rich.table import Table
   from rich.text import Text
 
@@ -507,7 +487,6 @@ def rich_batch(batch: Batch) -> Iterator[Any]:
 
   def spaced(parts: list) -> list:
     return [x for part in parts for x in (part, ' ')][:-1]
-
   yield Text(batch_title(batch), 'bold')
   yield Text.assemble(
       'Predicted: ', *spaced([(kind, _STYLES[kind]) for kind in _SAYS]),
@@ -546,13 +525,11 @@ def html_batch(batch: Batch) -> str:
 
   def head(names) -> str:
     return f'<tr>{"".join(f"<th>{escape(name)}</th>" for name in names)}</tr>'
-
   pairs = any('random_next' in row for row in batch.rows)
   rows = [head([*_COLUMNS, *['next'] * pairs, 'before', 'after'])]
   for row, marked in zip(batch.rows, batch.marked):
     cells = [cell(row[name]) for name in _COLUMNS]
-    if pairs:
-      cells.append(cell(_next_label(row)))
+    cells += [cell(_next_label(row))] * pairs
     rows.append(f'<tr>{"".join(cells)}'
                 f'{words([segment.before for segment in marked])}'
                 f'{words([segment.after for segment in marked])}</tr>')
@@ -564,7 +541,7 @@ def html_batch(batch: Batch) -> str:
 
 
 def html_legend() -> str:
-  """What the tags of `html_part` mean, as HTML."""
+  """The meaning of the tags of `html_part`, as HTML."""
   return '; '.join(f'<{tag} style="{style}">{kind}</{tag}>: {_SAYS[kind]}'
                    for kind, (tag, style) in _TAGS.items() if kind in _SAYS)
 
@@ -584,24 +561,23 @@ def _labels(marked: list) -> tuple[str, ...]:
 
 
 def batch_title(batch: Batch) -> str:
-  """What a batch is, in a line."""
+  """The title line of a batch."""
   s = batch.statistics
-  late = ('' if s['step'] < s['train_steps'] else
-          f' (the run has {s["train_steps"]:,})')
+  late = (f' (the run has {s["train_steps"]:,})'
+          if s['step'] >= s['train_steps'] else '')
   shown = len({row['row'] for row in batch.rows})
   return (f'Step {s["step"]:,}{late}: {s["rows"]:,} rows of '
           f'{s["sequence_length"]} tokens, {shown:,} shown')
 
 
 def example_heading(row: dict) -> str:
-  """What an example is, in a line."""
-  words = [f'row {row["row"]}, example {row["example"]}',
-           f'{visible(row["corpus"])}, document {row["document"]:,}',
-           f'record {row["record"]:,}', f'epoch {row["epoch"]:,}',
-           f'{row["length"]} tokens']
-  if 'random_next' in row:
-    words.append(_next_label(row))
-  return ' | '.join(words)
+  """The title line of an example."""
+  return ' | '.join([
+      f'row {row["row"]}, example {row["example"]}',
+      f'{visible(row["corpus"])}, document {row["document"]:,}',
+      f'record {row["record"]:,}', f'epoch {row["epoch"]:,}',
+      f'{row["length"]} tokens',
+      *([_next_label(row)] if 'random_next' in row else [])])
 
 
 def _next_label(row: dict) -> str:
@@ -615,22 +591,17 @@ def statistics_rows(batch: Batch) -> list[tuple[str, str, str]]:
   s, asked = batch.statistics, batch.statistics['asked']
 
   def share(name: str) -> tuple[str, str]:
-    wanted = f'{asked[name]:.2%}' if name in asked else ''
-    return f'{s[name]:.2%}', wanted
-
-  lines = [
-      ('step', f'{s["step"]:,}', ''),
-      ('epochs before it', f'{s["epoch"]:.4f}', ''),
-      ('rows', f'{s["rows"]:,}', ''),
-      ('examples', f'{s["examples"]:,}', ''),
-      ('tokens', f'{s["tokens"]:,}', ''),
-      ('padding', f'{s["padding_fraction"]:.2%}', ''),
-      ('predicted tokens', f'{s["predicted_tokens"]:,}', '')]
+    return (f'{s[name]:.2%}',
+            f'{asked[name]:.2%}' if name in asked else '')
+  lines = [(name, format(s[key], form), '') for name, key, form in (
+      ('step', 'step', ','), ('epochs before it', 'epoch', '.4f'),
+      ('rows', 'rows', ','), ('examples', 'examples', ','),
+      ('tokens', 'tokens', ','), ('padding', 'padding_fraction', '.2%'),
+      ('predicted tokens', 'predicted_tokens', ','))]
   of = ('tokens' if s['countable_tokens'] == s['tokens'] else
         'tokens but special ones')
   lines.append((f'  share of {of}', *share('predicted_share')))
-  for kind in _SAYS:
-    lines.append((f'  of them {kind}', *share(f'{kind}_share')))
+  lines += [(f'  of them {kind}', *share(f'{kind}_share')) for kind in _SAYS]
   if 'words' in s:
     lines += [('predicted words', f'{s["predicted_words"]:,}', ''),
               ('  share of words', *share('predicted_words_share'))]

@@ -1,7 +1,7 @@
-"""Any model -> a folder of Hugging Face or a workdir, checked on the way.
+"""Converts any model to a Hugging Face folder or a workdir, and verifies it.
 
-The check compares the logits of what was read and of what was written, and,
-where transformers is installed, those of PyTorch, on real sentences.
+The check compares, on real sentences, the logits of the model that was read,
+of the model that was written and, if transformers is installed, of PyTorch.
 """
 
 from collections.abc import Iterator
@@ -30,21 +30,19 @@ from robertax.text import Tokenizer
 
 def convert(source: str, target: str, verify: bool = False,
             max_positions: int = 0, add_tokens: str = '') -> list[str]:
-  """Converts; `target` appears whole or not at all.
+  """Converts a model; `target` appears whole or not at all.
 
   Args:
     source: W, `hf:DIR` or `fairseq:FILE`.
-    target: `hf:DIR` or W, a folder that is not there yet.
-    verify: compare logits of both on real sentences before it appears: by
-      transformers, where that is installed, and by reading back.
-    max_positions: make the position table as long as that; 0: as it is.
-    add_tokens: a file with a new token a line; empty: none.
+    target: `hf:DIR` or W, a folder that does not exist yet.
+    verify: compare logits before the target appears, by reading it back and, if
+      it is installed, with transformers.
+    max_positions: the new length of the position table; 0 keeps it.
+    add_tokens: a file with a new token per line; empty: none.
 
   Returns:
-    Lines for a person: what was left unused, and what was compared.
-
-  Raises:
-    InputError: wrong input of any kind, or logits that differ; names it.
+    Lines for a person that say what was left unused and what was compared.
+    InputError if some input is wrong, or if logits differ.
   """
   if target.startswith('fairseq:'):
     raise InputError(f'--target={target}: hf:DIR or a workdir; fairseq is only '
@@ -58,9 +56,8 @@ def convert(source: str, target: str, verify: bool = False,
                                  or os.listdir(folder)):
     raise InputError(f'--target={target}: there is something already: choose '
                      'another folder, or move it away.')
-  original = opening.read_model(source)
+  original = changed = opening.read_model(source)
   lines = list(original.lines)
-  changed = original
   if add_tokens:
     try:
       with open(add_tokens, encoding='utf-8') as f:
@@ -82,12 +79,9 @@ def convert(source: str, target: str, verify: bool = False,
 
 @contextlib.contextmanager
 def appearing(folder: str) -> Iterator[str]:
-  """A folder beside `folder` to write into, which is renamed to it at the end.
+  """Yields a folder to write into, which is renamed to `folder` at the end.
 
-  `folder` is not there yet, or empty. Where the body raises, nothing is left.
-
-  Raises:
-    InputError: it cannot be made.
+  `folder` must not exist yet or be empty. If the body raises, nothing is left.
   """
   parent, name = os.path.split(os.path.abspath(folder))
   with writing(folder):
@@ -97,7 +91,7 @@ def appearing(folder: str) -> Iterator[str]:
   try:
     yield partial
     with writing(folder):
-      # mkdtemp's is for its owner's eyes alone.
+      # mkdtemp makes folders that only their owner may read.
       mask = os.umask(0)
       os.umask(mask)
       os.chmod(partial, 0o777 & ~mask)
@@ -106,10 +100,9 @@ def appearing(folder: str) -> Iterator[str]:
     shutil.rmtree(partial, ignore_errors=True)
 
 
-# The same logits on both sides, or an error.
+# The check that both sides give the same logits.
 
-
-# Long and short, so that there is padding; not all of it plain English.
+# Long and short, so that there is padding; some are not plain English.
 SENTENCES = (
     'The committee adjourned at noon, having approved the budget of 1,250,000 '
     'dollars for the new library and its reading rooms.',
@@ -119,14 +112,14 @@ SENTENCES = (
     'No.',
     'What the tortoise said to Achilles was never written down in full; what '
     'is left of it fills a page, and most of that page is a proof.')
-# Of float32, whose order of sums differs; a logit of 30 has an ulp of 2e-6.
+# Float32 sums differ by their order; a logit of 30 has an ulp of 2e-6.
 ATOL, RTOL = 1e-4, 1e-5
 MOST_TOKENS = 64
 
 
 def _verify(original: Pretrained, changed: Pretrained, source: str,
             to_hf: bool, partial: str) -> Iterator[str]:
-  """Compares what was read with what was written, and both with PyTorch."""
+  """Compares the model read with the model written, and both with PyTorch."""
   there = has_transformers()
   if original.source.startswith('hf:') and there:
     batch = sentence_batch(original.tokenizer, original.config)
@@ -150,12 +143,7 @@ def _verify(original: Pretrained, changed: Pretrained, source: str,
 
 def sentence_batch(tokenizer: Tokenizer,
                    config: ModelConfig) -> dict[str, np.ndarray]:
-  """The sentences as rows, one of the tokens of each masked.
-
-  Returns:
-    input_ids, segment_ids (0 at padding) and type_ids, int32[B, T]; the types
-    change in the middle of a row where there are several.
-  """
+  """The sentences as int32[B, T], with a masked token and two types per row."""
   most = min(MOST_TOKENS, config.max_positions)
   rows = [np.concatenate([[tokenizer.bos_id],
                           tokenizer.encode(text)[:max(0, most - 2)],
@@ -174,7 +162,7 @@ def sentence_batch(tokenizer: Tokenizer,
 
 def our_outputs(pretrained: Pretrained, batch: dict[str, np.ndarray]
                 ) -> dict[str, np.ndarray]:
-  """The states and what each head makes of them, by name; float32."""
+  """The states and each head's outputs by name, in float32."""
   config = dataclasses.replace(pretrained.config, dtype='float32')
   with jax.default_matmul_precision('highest'):
     return jax.device_get(_run_model(config, pretrained.params, batch))
@@ -202,14 +190,13 @@ def _run_model(config: ModelConfig, params: Any, batch: dict[str, jax.Array]
 
 
 def has_transformers() -> bool:
-  """Whether there is a PyTorch and a transformers to compare with."""
-  return all(importlib.util.find_spec(name) for name in
-             ('torch', 'transformers'))
+  """Whether PyTorch and transformers are installed."""
+  return all(map(importlib.util.find_spec, ('torch', 'transformers')))
 
 
 def their_outputs(folder: str, batch: dict[str, np.ndarray]
                   ) -> dict[str, np.ndarray]:
-  """As `our_outputs`, by transformers; what its class gives of them."""
+  """`our_outputs` by transformers, as far as its class gives them."""
   import torch
   import transformers
   with open(os.path.join(folder, 'config.json'), encoding='utf-8') as f:
@@ -238,7 +225,7 @@ def their_outputs(folder: str, batch: dict[str, np.ndarray]
 
 @contextlib.contextmanager
 def _quiet_transformers():
-  """transformers without progress bars and without expected warnings."""
+  """Silences transformers' progress bars and expected warnings."""
   from transformers import logging
   verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
   logging.set_verbosity_error()
@@ -253,14 +240,11 @@ def _quiet_transformers():
 
 def compare_outputs(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray],
                     batch: dict[str, np.ndarray], what: str) -> str:
-  """Compares the outputs that both have, at every token that is no padding.
+  """Compares the outputs that both have, at every token that is not padding.
 
-  Returns:
-    A line with the largest differences; `what` names the two.
-
-  Raises:
-    InputError: one is larger than ATOL and than RTOL times the largest output,
-      or something is not finite.
+  Returns a line with the largest differences; `what` names the two sides.
+  InputError if a difference is above both ATOL and RTOL times the largest
+  output, or is not finite.
   """
   real = batch['segment_ids'] > 0
   found = []
@@ -272,7 +256,7 @@ def compare_outputs(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray],
       a, b = a[real], b[real]
     difference = float(np.abs(a - b).max())
     allowed = max(ATOL, RTOL * float(np.abs(b).max()))
-    if not difference <= allowed:  # NaN is not either.
+    if not difference <= allowed:  # This includes NaN.
       raise InputError(
           f'{what}: {key} differs by up to {difference:.3g} on '
           f'{len(SENTENCES)} sentences; {allowed:.1g} is rounding. Nothing '
@@ -283,11 +267,7 @@ def compare_outputs(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray],
 
 
 def compare_tokenizers(tokenizer: Tokenizer, folder: str) -> str:
-  """Compares our ids of the sentences with those of AutoTokenizer.
-
-  Raises:
-    InputError: they differ; names the sentence.
-  """
+  """Compares our ids with AutoTokenizer's; InputError if they differ."""
   import transformers
   with _quiet_transformers():
     theirs = transformers.AutoTokenizer.from_pretrained(folder)

@@ -1,4 +1,4 @@
-"""What a run says at its end: guesses, picture, report, what to do next."""
+"""The end of a run: guesses, a picture, a report, and what to do next."""
 
 from collections.abc import Sequence
 import json
@@ -16,13 +16,10 @@ from robertax.train.loop import Run
 
 
 def last_words(run: Run, command: str) -> str:
-  """The text for a run that has ended; writes its pictures and its report.
+  """Writes an ended run's pictures and report; returns the text to print.
 
-  What of these cannot be made is a line on stderr: the run is saved.
-
-  Args:
-    run: from train.loop.run.
-    command: what was typed, to be typed again.
+  If one of these cannot be made, a line on stderr says so: the run is saved.
+  `command` is what the user typed and may type again.
   """
   folder = run.workdir
   if run.signal:
@@ -73,14 +70,11 @@ def _guesses(run: Run) -> str:
 
 def fill_examples(model: Model, rows: Sequence[np.ndarray]
                   ) -> list[tuple[str, str, list[Filled]]]:
-  """For each row of held-out ids, one word masked and guessed.
+  """Masks one word in each row of held-out ids and guesses it.
 
-  In each row the sentence nearest to 16 tokens is taken, and in it the middle
-  one of its tokens that are whole words.
-
-  Returns:
-    (sentence with <mask>, the word that stood there, guesses) for each row in
-    which a sentence with a whole word was found.
+  It takes the sentence whose length is nearest to 16 tokens, and the middle one
+  of its tokens that are whole words. The result is (sentence with <mask>, the
+  masked word, guesses) for each row that has such a sentence.
   """
   tok, examples = model.tokenizer, []
   for row in rows:

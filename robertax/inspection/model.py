@@ -1,8 +1,8 @@
-"""A model at a Python prompt: what it guesses, sees and finds likely.
+"""A model to use at a Python prompt.
 
-`Model` answers four questions about texts: which tokens stand behind masks,
-which vectors tokens, texts and words have, how likely a text is, and, where it
-was fine-tuned for that, of which class a text is.
+`Model` guesses the tokens behind masks, gives vectors of tokens, texts and
+words, says how likely a text is, and classifies texts if it was fine-tuned for
+that.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,15 +20,14 @@ from robertax.text import Tokenizer
 MASK = '<mask>'
 LAYERS = ('last', 'all')
 POOLING = (None, 'mean', 'first')
-# Letters and digits with what joins them, or one mark.
+# Letters and digits with what joins them, or one punctuation mark.
 WORD = re.compile(r"\w+(?:[-'\u2019]\w+)*|[^\w\s]")
 
 # Tokens of a batch, padding included.
-FILL_MAX_TOKENS = 4096
+FILL_MAX_TOKENS = SCORE_MAX_TOKENS = 4096
 # With all layers there are N + 1 times as many numbers.
 ENCODE_MAX_TOKENS = {'last': 8192, 'all': 2048}
-SCORE_MAX_TOKENS = 4096
-# Rows that are made at a time: a text of n tokens becomes n of them.
+# Rows that are made at a time; a text of n tokens becomes n rows.
 SCORE_MAX_ROWS = 4096
 CLASSIFY_MAX_TOKENS = 8192
 
@@ -36,72 +35,47 @@ Texts = str | tuple[str, str] | Sequence[str] | Sequence[tuple[str, str]]
 
 
 class Filled(NamedTuple):
-  """One guess for a mask.
-
-  Attributes:
-    text: the text with the guess in the mask's place; other masks stay.
-    probability: of the guess, over the whole vocabulary.
-    token: the guess, with its leading space if it begins a word.
-  """
-  text: str
-  probability: float
-  token: str
+  """One guess for a mask."""
+  text: str  # The text with the guess for the mask; other masks stay.
+  probability: float  # Of the guess, over the whole vocabulary.
+  token: str  # The guess, with its leading space if it begins a word.
 
 
 class Words(NamedTuple):
-  """Vectors of a text's words.
-
-  Attributes:
-    words: as they stand in the text; each mark of punctuation is one.
-    spans: (start, end) of each, in characters.
-    vectors: float32[W, D], or [N + 1, W, D] of all layers.
-  """
-  words: list[str]
-  spans: list[tuple[int, int]]
-  vectors: np.ndarray
+  """Vectors of a text's words."""
+  words: list[str]  # As in the text; each punctuation mark is a word.
+  spans: list[tuple[int, int]]  # (start, end) of each, in characters.
+  vectors: np.ndarray  # float32[W, D], or [N + 1, W, D] for all layers.
 
 
 class Score(NamedTuple):
-  """The pseudo-log-likelihood of a text.
-
-  Attributes:
-    tokens: its tokens, as text.
-    log_probs: float32[n], nats: of each, given all others.
-  """
-  tokens: list[str]
-  log_probs: np.ndarray
+  """The pseudo-log-likelihood of a text."""
+  tokens: list[str]  # Its tokens, as text.
+  log_probs: np.ndarray  # float32[n], nats: of each token given all others.
 
   @property
   def total(self) -> float:
-    """The sum, in nats; longer texts have more to lose."""
+    """The sum in nats, which is lower for longer texts."""
     return float(self.log_probs.sum(dtype=np.float64))
 
   @property
   def perplexity(self) -> float:
-    """exp of minus the mean; 1 of an empty text."""
+    """exp of minus the mean; 1 for an empty text."""
     return math.exp(-self.total / max(1, len(self.log_probs)))
 
 
 class Classified(NamedTuple):
-  """The class of a text.
-
-  Attributes:
-    label: the likeliest class.
-    probability: of it.
-    probabilities: label -> its own, the likeliest first.
-  """
-  label: str
-  probability: float
-  probabilities: dict[str, float]
+  """The class of a text."""
+  label: str  # The likeliest class.
+  probability: float  # Of that class.
+  probabilities: dict[str, float]  # Of every label, the likeliest first.
 
 
 class Model(Network):
   """A network that answers questions about texts.
 
-  Everything takes one text or a list of them. A list is cut into batches of
-  texts of like length; lengths are rounded up, so that few shapes are compiled.
-  Attributes are those of `Network`: params, config, tokenizer, step, labels and
-  longest.
+  Every method takes one text or a list. A list is cut into batches of texts of
+  similar length, and lengths are rounded up so that few shapes are compiled.
   """
 
   def fill_mask(self, texts: str | Sequence[str], top_k: int = 5,
@@ -113,20 +87,17 @@ class Model(Network):
     >>> model.fill_mask('The <mask> is open.', targets=['door', 'sea'])
 
     Args:
-      texts: text with one `<mask>` or more, or what the tokenizer calls it
-        (`[MASK]` in a WordPiece); or a list of such.
+      texts: a text, or a list of texts, with one `<mask>` or more each, or what
+        the tokenizer calls it (`[MASK]` for WordPiece).
       top_k: number of guesses, best first.
-      targets: words to choose between, instead of all; each must be one token.
-        All of them are returned, best first.
+      targets: words to choose from, each of which must be one token. All of
+        them are returned, best first. None: the whole vocabulary.
 
     Returns:
-      Of a text with one mask a list of `Filled`; of one with several, which
-      are guessed at the same time, such a list for each. Of a list of texts a
-      list of these.
-
-    Raises:
-      InputError: no mask, a text with more tokens than positions, a target that
-        is not one token, or a model that predicts no tokens.
+      A list of `Filled` for a text with one mask. For a text with several
+      masks, which are guessed at the same time, a list of such lists. For a
+      list of texts, a list of these. InputError if there is no mask, a text
+      has too many tokens, or a target is not one token.
     """
     if not 1 <= top_k <= self.config.vocab_size:
       raise InputError(f'top_k={top_k}: from 1 to {self.config.vocab_size}.')
@@ -157,20 +128,17 @@ class Model(Network):
 
     Args:
       texts: a text or a list.
-      layers: 'last', or 'all': the embeddings and every layer's output, in a
-        dim of N + 1 in front.
-      pooling: None: a vector a token, <s> and </s> included; 'first': that of
-        <s>; 'mean': of all tokens, those two included.
-      words: a vector a word: the mean over the tokens that a word or
-        punctuation mark shares characters with.
+      layers: 'last', or 'all' for the embeddings and every layer's output,
+        which adds a first dim of N + 1.
+      pooling: None gives a vector per token, <s> and </s> included; 'first'
+        gives that of <s>, and 'mean' the mean of all.
+      words: gives a vector per word: the mean over the tokens that share
+        characters with the word or punctuation mark.
 
     Returns:
-      Of one text float32[T, D] or, pooled, float32[D]; of a list a list of
-      arrays or, pooled, one array with a row for each text. With `words`,
-      `Words`, or a list of them.
-
-    Raises:
-      InputError: an unknown value, or a text with more tokens than positions.
+      float32[T, D] for one text or, pooled, float32[D]; for a list, a list of
+      arrays or, pooled, one array with a row per text. With `words`, `Words`
+      or a list of them. InputError if a text has too many tokens.
     """
     if layers not in LAYERS:
       raise unknown('layers', layers, LAYERS)
@@ -207,27 +175,17 @@ class Model(Network):
         (0, self.config.hidden_size), np.float32)
 
   def score(self, texts: str | Sequence[str]) -> Any:
-    """Pseudo-log-likelihood: how likely each token is, given all others.
+    """Pseudo-log-likelihood: how likely each token is given all others.
 
-    Each token is masked in turn (Salazar et al. 2020, arXiv:1910.14659), <s>
-    and </s> never.
-
-    Args:
-      texts: a text or a list.
-
-    Returns:
-      `Score`, or a list of them: `.total` in nats, `.log_probs` of each
-      token.
-
-    Raises:
-      InputError: a text with more tokens than positions, or a model that
-        predicts no tokens.
+    Every token except <s> and </s> is masked in turn (Salazar et al. 2020,
+    arXiv:1910.14659). The result for a text is a `Score`. InputError if a text
+    has more tokens than positions, or if the model predicts no tokens.
     """
     tok = self.tokenizer
     rows = [with_ends(tok, tok.encode(text), self.config.max_positions, text)
             for text in _text_list(texts)]
     log_probs = [np.zeros(len(row) - 2, np.float32) for row in rows]
-    # (row, place) of every token that is masked, shortest texts first.
+    # (row, place) of every token to be masked, shortest texts first.
     order = sorted(range(len(rows)), key=lambda n: len(rows[n]))
     asks = [(n, place) for n in order for place in range(1, len(rows[n]) - 1)]
     for start in range(0, len(asks), SCORE_MAX_ROWS):
@@ -262,17 +220,9 @@ class Model(Network):
     Classified(label='1', probability=0.98, probabilities={'1': 0.98, ...})
     >>> model.classify([('A man sleeps.', 'A man is awake.'), ...])
 
-    What is too long is cut as in fine-tuning, the longer text of a pair first.
-
-    Args:
-      texts: a text, a pair of texts (a tuple), or a list of either.
-
-    Returns:
-      `Classified`, or a list of them.
-
-    Raises:
-      InputError: a model without classes, or single texts and pairs in one
-        list.
+    It takes a text, a pair of texts (a tuple), or a list of either. Long texts
+    are cut as in fine-tuning, the longer one of a pair first. InputError if the
+    model has no classes, or if a list mixes texts and pairs.
     """
     classes = self.config.num_classes
     if classes < 2:
@@ -300,7 +250,7 @@ class Model(Network):
 
   def _text_logits(self, asked: Sequence[tuple[str, ...]]) -> np.ndarray:
     """float32[E, C]."""
-    # Imported here: who fills masks needs no task.
+    # Imported here, since filling masks needs no task.
     from robertax.tasks.finetune import encode_texts
     encoded = encode_texts(self.tokenizer, asked, self.longest,
                            separators=self.config.pair_separators)
@@ -331,9 +281,8 @@ def _text_list(texts: str | Sequence[str]) -> list[str]:
 
 
 # Masks. The space before a mask belongs to the guess (fairseq models/roberta/
-# hub_interface.py, `fill_mask`): the text is cut at the masks, each part loses
-# the spaces at its end and is encoded apart.
-
+# hub_interface.py, `fill_mask`): the text is cut at the masks, and each part is
+# encoded separately, without the spaces at its end.
 
 class MaskedText(NamedTuple):
   """A text with masks, as ids."""
@@ -343,11 +292,7 @@ class MaskedText(NamedTuple):
 
 
 def masked_text(network: Network, text: str) -> MaskedText:
-  """A text with masks as ids.
-
-  Raises:
-    InputError: no text, no mask in it, or more tokens than positions.
-  """
+  """Encodes a text; InputError if it has no mask or too many tokens."""
   tok = network.tokenizer
   if not isinstance(text, str):
     raise InputError(f'a text to fill is {text!r}: expected a string.')
@@ -362,13 +307,10 @@ def masked_text(network: Network, text: str) -> MaskedText:
 
 
 def target_id(tok: Tokenizer, target: str, before: str) -> int:
-  """The id of a proposed word, which stands behind the text `before`.
+  """The id of a word that follows `before`; InputError if it is not one token.
 
-  Behind white space it is the piece that has a space of its own; one that is
-  written with its space is always that piece.
-
-  Raises:
-    InputError: it is not one token.
+  After white space, and if it is written with a space, the word is the piece
+  that has a space.
   """
   word = target
   if before[-1:].isspace() and not word.startswith(' '):
@@ -386,7 +328,7 @@ def target_id(tok: Tokenizer, target: str, before: str) -> int:
 def _mask_guesses(network: Network, text: str, number: int,
                   log_probs: np.ndarray, top_k: int,
                   targets: Sequence[str] | None) -> list[Filled]:
-  """The guesses for mask `number` of a text, from its float32[V]."""
+  """The guesses for mask `number` of a text, whose log_probs are float32[V]."""
   tok = network.tokenizer
   start = [m.start() for m in re.finditer(re.escape(MASK), text)][number]
   before, after = text[:start], text[start + len(MASK):]
@@ -403,19 +345,19 @@ def _mask_guesses(network: Network, text: str, number: int,
     # A WordPiece's words have no space of their own.
     if tok.word_starts[token] and not guess.startswith(' ') and before:
       guess = f' {guess}'
-    # Its own space stands in the place of the one before the mask.
+    # Its own space replaces the one before the mask.
     filled.append(Filled(before.removesuffix(' ') + guess + after,
                          float(np.exp(log_probs[token])), guess))
   return filled
 
 
 def _word_means(text: str, spans: np.ndarray, x: np.ndarray) -> Words:
-  """Each word's mean, over the tokens that share a character with it."""
+  """Each word's mean over the tokens that share a character with it."""
   starts, ends = spans.T
   words = list(WORD.finditer(text))
   vectors = np.zeros((*x.shape[:-2], len(words), x.shape[-1]), np.float32)
   for number, word in enumerate(words):
     tokens = 1 + np.flatnonzero((starts < word.end()) & (ends > word.start()))
-    if len(tokens):  # <s> stands before them; some marks have no token.
+    if len(tokens):  # <s> comes before them; some marks have no token.
       vectors[..., number, :] = x[..., tokens, :].mean(-2)
   return Words([m.group() for m in words], [m.span() for m in words], vectors)

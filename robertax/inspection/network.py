@@ -1,6 +1,6 @@
 """A network with its tokenizer: arrays in, arrays out, few shapes compiled.
 
-`Model` is made of this; a question about texts is answered there.
+`Model` extends it to answer questions about texts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,17 +16,12 @@ from robertax.config import ModelConfig
 from robertax.errors import InputError
 from robertax.text import Tokenizer
 
-# Lengths and numbers of rows are powers of two, this one the least length.
-SHORTEST = 8
+SHORTEST = 8  # The smallest length; lengths and row counts are powers of two.
 
 
 def with_ends(tokenizer: Tokenizer, ids: np.ndarray, max_positions: int,
               text: str) -> np.ndarray:
-  """int32 ids of a text, with <s> and </s>.
-
-  Raises:
-    InputError: more than the model has positions; shows the text.
-  """
+  """int32 ids with <s> and </s>; InputError, with the text, if too many."""
   row = np.concatenate([[tokenizer.bos_id], ids, [tokenizer.eos_id]])
   if len(row) > max_positions:
     raise InputError(
@@ -38,18 +33,12 @@ def with_ends(tokenizer: Tokenizer, ids: np.ndarray, max_positions: int,
 def row_batches(rows: Sequence[np.ndarray], pad_id: int, max_positions: int,
                 max_tokens: int) -> Iterator[tuple[np.ndarray, np.ndarray,
                                                    np.ndarray]]:
-  """Batches of rows of like length, the shortest first.
+  """Yields batches of rows of similar length, the shortest first.
 
-  Args:
-    rows: ids of examples.
-    pad_id: fills them up.
-    max_positions: longest row there may be.
-    max_tokens: of a batch, padding included; a longer row is one alone.
-
-  Yields:
-    (numbers of rows [n], input_ids int32[B, T], segment_ids int32[B, T]); rows
-    from n on are padding. B and T are powers of two, but for T at the model's
-    longest.
+  Each is (row numbers [n], input_ids int32[B, T], segment_ids int32[B, T]), in
+  which rows from n on are padding. B is a power of two, and so is T unless it
+  is `max_positions`. A batch has at most `max_tokens` tokens, padding included;
+  a longer row is a batch alone.
   """
   lengths = np.array([min(max_positions, max(SHORTEST, _next_power(len(row))))
                       for row in rows])
@@ -73,15 +62,10 @@ def _next_power(count: int) -> int:
 
 
 class Network:
-  """Weights, tokenizer and shape together.
+  """Weights, shape and tokenizer of a model.
 
-  Attributes:
-    params: nested dict of float32 arrays.
-    config: the ModelConfig.
-    tokenizer: text.Tokenizer.
-    step: updates the weights have seen.
-    labels: names of the classes; empty where there are none.
-    longest: most tokens that a text to classify has, as in its fine-tuning.
+  `step` is how many updates the weights have had, `labels` are the names of
+  classes, if any, and `longest` is the most tokens of a text to classify.
   """
 
   def __init__(self, params: Any, config: ModelConfig,
@@ -93,20 +77,19 @@ class Network:
     self.longest = min(longest or config.max_positions, config.max_positions)
     self._states = jax.jit(functools.partial(_states, config),
                            static_argnames='all_layers')
-    self._log_probs = jax.jit(functools.partial(_log_probs, config))
-    self._class_logits = jax.jit(functools.partial(_class_logits, config))
-    self._target_log_probs = jax.jit(
-        functools.partial(_target_log_probs, config))
+    self._log_probs, self._class_logits, self._target_log_probs = (
+        jax.jit(functools.partial(function, config))
+        for function in (_log_probs, _class_logits, _target_log_probs))
 
   def states(self, input_ids: np.ndarray, segment_ids: np.ndarray,
              all_layers: bool = False) -> np.ndarray:
-    """float32[B, T, D] of ids, or, of all layers, [N + 1, B, T, D]."""
+    """float32[B, T, D], or [N + 1, B, T, D] with all layers."""
     return np.asarray(self._states(self.params, input_ids, segment_ids,
                                    all_layers=all_layers))
 
   def log_probs(self, input_ids: np.ndarray, segment_ids: np.ndarray,
                 positions: np.ndarray) -> np.ndarray:
-    """log p of every token at `positions`, int32[B, M]: float32[B, M, V]."""
+    """float32[B, M, V]: log p of every token at `positions` int32[B, M]."""
     return np.asarray(self._log_probs(self.params, input_ids, segment_ids,
                                       positions))
 
@@ -139,6 +122,6 @@ def _log_probs(config, params, input_ids, segment_ids, positions):
 
 def _target_log_probs(config, params, input_ids, segment_ids, positions,
                       targets):
-  """log p of `targets` at `positions`, both int32[B, M]: float32[B, M]."""
+  """float32[B, M]: log p of `targets` at `positions`, both int32[B, M]."""
   log_probs = _log_probs(config, params, input_ids, segment_ids, positions)
   return jnp.take_along_axis(log_probs, targets[..., None], axis=-1)[..., 0]

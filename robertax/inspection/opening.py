@@ -1,7 +1,7 @@
-"""load(): a workdir, or other people's weights, opened as a Model.
+"""load(): opens a workdir, or other people's weights, as a Model.
 
-What robertax.train knows of workdirs is imported where a workdir is read or
-written: who opens a folder of Hugging Face needs no orbax.
+robertax.train is imported only where a workdir is read or written, since a
+Hugging Face folder can be opened without orbax.
 """
 
 import dataclasses
@@ -18,22 +18,15 @@ from robertax.errors import InputError, writing
 from robertax.inspection.model import Model
 from robertax.interop import Pretrained, is_foreign, open_source
 
-# What a converted workdir has besides: labels, and what the weights were.
+# A converted workdir also has this file: labels, and where it came from.
 ORIGIN = 'origin.json'
 
 
 def load(path: str) -> Model:
-  """Opens a model for use.
-
-  Args:
-    path: as for `read_model`.
-
-  Raises:
-    InputError: as `read_model`.
-  """
+  """Opens a model for use; see `read_model` for paths and errors."""
   pretrained = read_model(os.fspath(path))
-  # How it was trained is of no concern here: it may have been on another
-  # machine, and numbers are to be those of any other program.
+  # The settings of training do not matter here. It may have run on another
+  # machine, and the numbers should equal those of other programs.
   config = dataclasses.replace(
       pretrained.config, dtype='float32', attention='auto', remat='none',
       layers_unrolled=1)
@@ -44,14 +37,10 @@ def load(path: str) -> Model:
 
 
 def read_model(source: str) -> Pretrained:
-  """Weights, shape and tokenizer of a model.
+  """Weights, shape and tokenizer of a model; InputError if none can be read.
 
-  Args:
-    source: W, `hf:DIR` (or the folder alone, which its config.json gives away)
-      or `fairseq:FILE`.
-
-  Raises:
-    InputError: nothing of the kind is there, or it is damaged.
+  `source` is W, `hf:DIR` (or the folder alone, which its config.json reveals)
+  or `fairseq:FILE`.
   """
   if is_foreign(source):
     return open_source(source).read()
@@ -63,13 +52,8 @@ def read_model(source: str) -> Pretrained:
 def read_workdir(path: str) -> Pretrained:
   """The best weights of a workdir that keeps them, else its newest.
 
-  They are put on the first device.
-
-  Args:
-    path: W, which `python -m robertax.main` or `robertax.convert` has written.
-
-  Raises:
-    InputError: no finished checkpoint is there, or it is damaged.
+  They are put on the first device. InputError if no finished checkpoint exists
+  or if it is damaged.
   """
   from robertax.train import workdir
   from robertax.train.checkpoint import Checkpoints
@@ -91,22 +75,13 @@ def read_workdir(path: str) -> Pretrained:
   return Pretrained(
       modelling.unpad_vocabulary(config.model, params), config.model,
       text.load(f'{path}/tokenizer.json'), path, step=step,
-      labels=tuple(labels),
-      family=origin.get('family', ''),
+      labels=tuple(labels), family=origin.get('family', ''),
       choice=origin.get('choice', config.task.startswith('race')),
       history={'config': to_dict(config), 'metrics': _last_metrics(path)})
 
 
 def write_workdir(path: str, pretrained: Pretrained):
-  """Writes a workdir that holds weights alone: for `init_from` and `load`.
-
-  Args:
-    path: W, a folder that is not there yet.
-    pretrained: what to write.
-
-  Raises:
-    InputError: it cannot be written.
-  """
+  """Writes a new workdir with weights alone, for `init_from` and `load`."""
   from robertax.train import workdir
   from robertax.train.checkpoint import Checkpoints, hushed
   made = pretrained.history.get('config')
@@ -148,7 +123,7 @@ def _last_metrics(path: str) -> dict[str, Any]:
 
 
 def _is_hugging_face(folder: str) -> bool:
-  """Whether its config.json is one of transformers."""
+  """Whether transformers has written the folder's config.json."""
   try:
     with open(os.path.join(folder, 'config.json'), encoding='utf-8') as f:
       return 'model_type' in json.load(f)

@@ -1,7 +1,7 @@
-"""What a report is made of: tables, charts, pictures and the page around them.
+"""The parts of a report: tables, charts, pictures and the page around them.
 
-A page is one self-contained file of HTML: no script, nothing from outside. What
-comes from a corpus or a file is data in all of it, and never markup.
+A page is one self-contained HTML file without scripts. Whatever comes from a
+corpus or a file is escaped everywhere, and never markup.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ _NUMBER = re.compile(r'[-+]?[\d,.]+(e[-+]?\d+)?( ?[%\w/]{1,6})?|none|')
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """Rows of cells under a head: as text, in a notebook, in a page."""
+  """A table that is shown as text, in a notebook, or in a page."""
   head: tuple[str, ...]  # Names of the columns.
   rows: list[Sequence[Any]]  # Floats are shortened, None is empty.
   note: str = ''  # A line below.
@@ -49,6 +49,10 @@ class Table:
   __repr__ = __str__
 
   def _repr_html_(self) -> str:
+    return self.html
+
+  @property
+  def html(self) -> str:
     right = self._right()
 
     def line(tag: str, cells: Sequence[str]) -> str:
@@ -57,9 +61,8 @@ class Table:
           'vertical-align:top;padding:4px 14px 4px 0" dir="auto">'
           f'{escape(cell)}</{tag}>'
           for cell, number in zip(cells, right)) + '</tr>'
-
     note = f'<p class="note">{escape(self.note)}</p>' if self.note else ''
-    # Nobody's mathematics: a notebook would set what stands between two $.
+    # Without these classes a notebook would typeset text between two $.
     return ('<div class="scroll" style="overflow-x:auto">'
             '<table class="tex2jax_ignore mathjax_ignore">'
             f'<thead>{line("th", self.head)}</thead><tbody>'
@@ -67,7 +70,7 @@ class Table:
             f'</tbody></table></div>{note}')
 
   def _right(self) -> list[bool]:
-    """Which columns are of numbers."""
+    """Which columns hold only numbers."""
     return [bool(self.rows) and all(map(_NUMBER.fullmatch, column))
             for column in zip(*self.cells)] or [False] * len(self.head)
 
@@ -84,18 +87,17 @@ def _cell_text(value: Any) -> str:
 
 # Charts, drawn by matplotlib as SVG inside the page.
 
-
-# CSS variables with a value of their own, so that a page may have others in the
-# dark and a notebook needs none. They are Okabe and Ito's, which people of any
-# colour vision tell apart.
+# The defaults of CSS variables, so that a page may change them in dark mode and
+# a notebook need not define them. They are Okabe and Ito's colours, which
+# people with any colour vision can tell apart.
 LIGHT = ('#0072b2', '#d55e00', '#009e73', '#b8488c', '#b87d00', '#3a8fc9')
 DARK = ('#5ab4ec', '#ff9a4d', '#34cfa0', '#ef9fcb', '#f0bd3a', '#9ed6fb')
 WIDTH, HEIGHT = 480, 264  # Units of the viewBox: about a phone's pixels.
 LEFT, RIGHT, TOP, BOTTOM = 58, 22, 12, 32
 MOST_POINTS = 400
 MANY_DOTS = 40  # More are smaller.
-_INK = '#010101'  # Stands for the colour of the text around the chart.
-# Of a line -> (matplotlib's, the legend's SVG attributes).
+_INK = '#010101'  # Becomes the colour of the text around the chart.
+# Style of a line -> (matplotlib's linestyle, SVG attributes for the legend).
 _DASHES = {'solid': ('-', ''), 'faint': ('-', ''),
            'dashed': ((0, (3, 2)), ' stroke-dasharray="6 4"'),
            'dotted': ((0, (1, 2)), ' stroke-dasharray="1.5 4" '
@@ -103,21 +105,18 @@ _DASHES = {'solid': ('-', ''), 'faint': ('-', ''),
 
 
 class ChartLine(NamedTuple):
-  """A curve, float[n] over float[n]; it has a gap where it is not finite."""
-  label: str  # In the legend; '' has no place there.
+  """A curve, float[n] over float[n], with gaps where it is not finite."""
+  label: str  # In the legend; '' is left out.
   steps: Sequence[float]
   values: Sequence[float]
-  colour: int | None = 0  # Of the palette, counted around; None: text's grey.
-  style: str = 'solid'  # Of _DASHES; a smoother curve stands over a faint one.
-  dots: bool = False  # Each point is marked, and says its value.
+  colour: int | None = 0  # Index in the palette, modulo; None: the text's grey.
+  style: str = 'solid'  # A key of _DASHES.
+  dots: bool = False  # Whether each point has a mark that says its value.
 
 
 def chart_figure(title: str, unit: str, lines: Sequence[ChartLine], *,
                  zero: bool = False, note: str = '') -> str:
-  """A chart by step, as a <figure>; '' where no line has a finite value.
-
-  Lines are drawn in their order; with `zero` the axis begins at 0.
-  """
+  """A chart by step as a <figure>; '' if no line has a finite value."""
   lines = [ChartLine(line.label, np.asarray(line.steps, np.float64),
                      np.asarray(line.values, np.float64), *line[3:])
            for line in lines]
@@ -125,9 +124,8 @@ def chart_figure(title: str, unit: str, lines: Sequence[ChartLine], *,
   if not lines:
     return ''
   every = np.concatenate([line.values for line in lines])
-  lost = int((~np.isfinite(every)).sum())
-  every = every[np.isfinite(every)]
-  # Where some steps tower above the others, only their logarithms fit.
+  lost, every = (~np.isfinite(every)).sum(), every[np.isfinite(every)]
+  # The axis is logarithmic if some values are far above the others.
   log = bool(not zero and every.min() > 0
              and every.max() > 50 * np.median(every))
   if lost:
@@ -135,9 +133,9 @@ def chart_figure(title: str, unit: str, lines: Sequence[ChartLine], *,
   ends = [(line, _short_number(line.values[np.isfinite(line.values)][-1]))
           for line in lines if line.label]
   caption = '; '.join(f'{line.label} ends at {value}' for line, value in ends)
-  legend = ''.join(_legend_key(line.colour, line.style,
-                               f'{line.label}: {value}')
-                   for line, value in ends)
+  legend = ''.join(
+      _legend_key(line.colour, line.style, f'{line.label}: {value}')
+      for line, value in ends)
   return (
       f'<figure><figcaption>{escape(title)} <small>'
       f'{escape(", ".join(filter(None, [unit, "logarithmic" * log])))}</small>'
@@ -149,10 +147,7 @@ def chart_figure(title: str, unit: str, lines: Sequence[ChartLine], *,
 
 
 def smooth_values(values: np.ndarray, width: int) -> np.ndarray:
-  """The mean of the `width` values around each, fewer at the ends.
-
-  What is not finite is left out of the means, and stays a gap itself.
-  """
+  """The mean of up to `width` finite values around each; gaps stay gaps."""
   finite = np.isfinite(values)
   sums = np.cumsum(np.concatenate([[0.], np.where(finite, values, 0)]))
   counts = np.cumsum(np.concatenate([[0], finite]))
@@ -166,7 +161,7 @@ def smooth_values(values: np.ndarray, width: int) -> np.ndarray:
 
 def bar_figure(title: str, unit: str, parts: Sequence[tuple[str, float]]
                ) -> str:
-  """Shares of a whole, (label, value), as one bar with a legend; '' of 0."""
+  """A bar of shares, (label, value), with a legend; '' if they sum to 0."""
   whole = sum(value for _, value in parts)
   if not whole > 0:
     return ''
@@ -195,11 +190,11 @@ def css_colour(colour: int | None) -> str:
 
 def _chart_svg(lines: Sequence[ChartLine], log: bool, zero: bool, title: str,
                caption: str) -> str:
-  """An <svg> in the page's own colours, whose dots say their values."""
+  """An <svg> in the page's colours, whose dots say their values."""
   import matplotlib
   from matplotlib.backends.backend_svg import FigureCanvasSVG
   from matplotlib.figure import Figure
-  # Text stays text, in the page's font; a chart's ids are those of no other.
+  # Text stays text in the page's font, and each chart has its own ids.
   with matplotlib.rc_context({'svg.fonttype': 'none', 'font.size': 14,
                               'svg.hashsalt': repr(lines)}):
     figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72))
@@ -228,7 +223,7 @@ def _chart_svg(lines: Sequence[ChartLine], log: bool, zero: bool, title: str,
 
 
 def _draw_line(axes: Any, line: ChartLine) -> Iterator[str]:
-  """Draws it, and yields what each of its dots says."""
+  """Draws a line, and yields what each of its dots says."""
   points = _fewer_points(line.steps, line.values)
   look = {'color': _INK if line.colour is None else LIGHT[
       line.colour % len(LIGHT)],
@@ -245,17 +240,11 @@ def _draw_line(axes: Any, line: ChartLine) -> Iterator[str]:
 
 def _inline_svg(text: str, said: Sequence[str], title: str, caption: str
                 ) -> str:
-  """What matplotlib wrote, as an element of a page.
-
-  Args:
-    text: a file of SVG, in which the groups of dots have the id `dots`.
-    said: of each dot.
-    title, caption: what a screen reader says.
-  """
+  """Turns matplotlib's SVG into an element of a page; dots say `said`."""
   root = ElementTree.fromstring(text)
   colours = {_INK: 'currentColor'} | {
       colour: css_colour(n) for n, colour in enumerate(LIGHT)}
-  for element in root.iter():  # HTML knows SVG's names without a namespace.
+  for element in root.iter():  # In HTML, SVG's names have no namespace.
     element.tag = element.tag.rpartition('}')[2]
     for key in [key for key in element.attrib if '}' in key]:
       element.set(key.rpartition('}')[2], element.attrib.pop(key))
@@ -265,7 +254,7 @@ def _inline_svg(text: str, said: Sequence[str], title: str, caption: str
           '#[0-9a-f]{6}', lambda found: colours.get(found[0], found[0]), style))
   for parent in [*root.iter()]:
     for child in [*parent]:
-      if child.tag in ('metadata', 'style'):  # Which would be the whole page's.
+      if child.tag in ('metadata', 'style'):  # It would style the whole page.
         parent.remove(child)
   dots = root.findall('.//g[@id="dots"]//use')
   for use, words in zip(dots, said, strict=True):
@@ -285,7 +274,7 @@ def _inline_svg(text: str, said: Sequence[str], title: str, caption: str
 
 def _fewer_points(steps: np.ndarray, values: np.ndarray
                   ) -> list[tuple[float, float]]:
-  """Points that look the same: of many, each bin's least and greatest."""
+  """Points that look the same: the least and greatest of each bin of many."""
   if len(steps) <= MOST_POINTS:
     return list(zip(steps.tolist(), values.tolist()))
   kept = []
@@ -333,9 +322,8 @@ def _legend_key(colour: int | None, style: str, caption: str) -> str:
 
 # Pictures by matplotlib, which is imported when one is drawn.
 
-
 class Picture:
-  """A figure that a notebook shows, whatever its backend, or that is saved."""
+  """A figure that can be saved, and that a notebook shows with any backend."""
 
   def __init__(self, figure):
     self.figure = figure
@@ -346,24 +334,20 @@ class Picture:
       text.set_parse_math(False)  # A dollar in a label is a dollar.
     out = io.BytesIO()
     with warnings.catch_warnings():
-      # A script that the font lacks becomes boxes, with a warning a character.
+      # Characters that the font lacks become boxes, each with a warning.
       warnings.filterwarnings('ignore', message='Glyph .* missing')
       self.figure.savefig(out, format='png')
     return out.getvalue()
 
   def save(self, path: str) -> str:
-    """Writes a PNG, and returns its path.
-
-    Raises:
-      InputError: it cannot be written.
-    """
+    """Writes a PNG and returns its path; InputError if it cannot be written."""
     with writing(path):
       files.write_bytes(path, self._repr_png_())
     return path
 
 
 def blank_figure(width: float, height: float) -> Any:
-  """An empty matplotlib figure, in inches, drawn without a screen."""
+  """An empty matplotlib figure, in inches, that needs no screen."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
   figure = Figure(figsize=(width, height), dpi=110, layout='constrained')
@@ -372,19 +356,11 @@ def blank_figure(width: float, height: float) -> Any:
 
 
 def learning_curve(workdir: str) -> str:
-  """Draws loss by step: training, held-out text, and the unigram beside them.
-
-  Returns:
-    Path of the picture, W/learning_curve.png.
-
-  Raises:
-    InputError: no metrics there, or the picture cannot be written.
-  """
+  """Draws W/learning_curve.png, the losses by step, and returns its path."""
   path = f'{workdir}/metrics.jsonl'
   if not files.exists(path):
     raise InputError(f'{path} does not exist: nothing to draw.')
   import matplotlib
-
   lines = [metrics for _, metrics in read_metrics(path)]
   curves = [('train/loss', 'training batches', '#8fb3d9', 1.0),
             ('eval/loss', 'held-out text', '#c0392b', 2.2),
@@ -407,8 +383,7 @@ def learning_curve(workdir: str) -> str:
     return Picture(figure).save(f'{workdir}/learning_curve.png')
 
 
-# A whole page. The browser itself refuses whatever is not in it.
-
+# A whole page. By this policy browsers refuse whatever is not in it.
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _STYLE = '''
@@ -460,20 +435,13 @@ details summary{cursor:pointer;color:var(--soft);margin:10px 0}
 
 
 def page_html(title: str, below: str, parts: Sequence[tuple[str, str]]) -> str:
-  """A whole document.
-
-  Args:
-    title: as text.
-    below: what stands below it, as HTML.
-    parts: (heading as text, HTML); a part that is empty is left out.
-  """
+  """A document of a title, HTML below it, and (heading, HTML) if not empty."""
   style = _STYLE
   for name, colours in (('LIGHT', LIGHT), ('DARK', DARK)):
     style = style.replace(
         name, ';'.join(f'--c{n}:{c}' for n, c in enumerate(colours)))
-  body = ''.join(
-      f'<section><h2>{escape(heading)}</h2>{html}</section>\n'
-      for heading, html in parts if html)
+  body = ''.join(f'<section><h2>{escape(heading)}</h2>{html}</section>\n'
+                 for heading, html in parts if html)
   return (
       '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
       '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -485,18 +453,18 @@ def page_html(title: str, below: str, parts: Sequence[tuple[str, str]]) -> str:
 
 
 def tiles_html(facts: Sequence[tuple[str, str]]) -> str:
-  """The few numbers that come first: (number, what it is), as text."""
+  """The numbers at the top of a page: (number, what it is), as text."""
   return '<div class="tiles">' + ''.join(
       f'<div><b>{escape(number)}</b><span>{escape(name)}</span></div>'
       for number, name in facts) + '</div>'
 
 
 def charts_html(figures: Sequence[str]) -> str:
-  """Figures beside each other, where there is room."""
+  """Figures beside each other if there is room."""
   found = ''.join(figures)
-  return f'<div class="charts">{found}</div>' if found else ''
+  return found and f'<div class="charts">{found}</div>'
 
 
 def folded_html(summary: str, html: str) -> str:
-  """What is seen when asked for."""
+  """HTML that is hidden until its summary is clicked."""
   return f'<details><summary>{escape(summary)}</summary>{html}</details>'

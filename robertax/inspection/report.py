@@ -1,7 +1,7 @@
-"""W/report.html: a run on one page, beside others if any are given.
+"""W/report.html: a run on one page, with other runs to compare if given.
 
-A report is made from files alone, in a second: guessing takes the weights and a
-batch takes the records, so a run keeps what it said and saw last in
+A report is made in a second from files alone. Guesses would need the weights,
+and a batch would need the records, so a run keeps its last ones in
 W/samples.json.
 """
 
@@ -34,26 +34,12 @@ _KINDS = {'start': 'preparing, restoring, compiling',
 
 def write_report(workdir: str, others: Sequence[str] = (),
                  out: str = '') -> str:
-  """Writes a report of files alone: no weights, no records.
-
-  Args:
-    workdir: W, of the run that it is about.
-    others: workdirs to compare with.
-    out: the file; empty: W/report.html.
-
-  Returns:
-    The file's path.
-
-  Raises:
-    InputError: one is no workdir with logged steps, a file of it is damaged, or
-      the report cannot be written.
-  """
+  """Writes a workdir's report to `out`, or W/report.html; returns its path."""
   run = run_log.read_run(workdir)
   html = report_html(run, [run_log.read_run(path) for path in others])
   path = out or f'{workdir}/{REPORT}'
   with writing(path):
-    files.write_text(path, html.encode(
-        errors='backslashreplace').decode())
+    files.write_text(path, html.encode(errors='backslashreplace').decode())
   return path
 
 
@@ -76,9 +62,7 @@ def report_html(run: RunLog, others: Sequence[RunLog] = ()) -> str:
 def _head_html(run: RunLog, kept: 'Samples | None') -> str:
   model, steps = run.config.model, run.config.train.steps
   facts = [run.config.task, f'{model.num_layers} layers x {model.hidden_size}',
-           _parameters(run)]
-  if kept:
-    facts.append(kept.machine)
+           _parameters(run), kept.machine if kept else '']
   lines = [' · '.join(filter(None, facts))]
   if times := run.times():
     first, last, starts = times
@@ -93,20 +77,17 @@ def _head_html(run: RunLog, kept: 'Samples | None') -> str:
     tiles.append((f'{value:.2f}' if isinstance(value, int | float) else 'none',
                   f'{run.results.get("metric")} on {run.results.get("split")}'))
   loss, unigram = run.last('eval/loss'), run.last('eval/unigram_loss')
-  if loss is not None:
-    tiles.append((f'{loss:.3f}', 'held-out loss, nats'))
-  if (perplexity := run.last('eval/perplexity')) is not None:
-    tiles.append((f'{perplexity:,.2f}', 'held-out perplexity'))
-  if loss is not None and unigram is not None:
-    tiles.append((f'{unigram - loss:+.2f}', 'nats better than the unigram'))
-  tiles.append((f'{run.step:,}', f'of {steps:,} steps'))
-  for key, form, name in (
-      ('train/epoch', '{:.2f}', 'epochs'),
-      ('train/tokens_per_second', '{:,.0f}', 'tokens a second at the end'),
-      ('train/mfu', '{:.1%}', 'MFU at the end'),
-      ('train/goodput', '{:.1%}', 'goodput')):
-    if (value := run.last(key)) is not None:
-      tiles.append((form.format(value), name))
+  better = None if loss is None or unigram is None else unigram - loss
+  tiles += [(format(value, form), name) for value, form, name in (
+      (loss, '.3f', 'held-out loss, nats'),
+      (run.last('eval/perplexity'), ',.2f', 'held-out perplexity'),
+      (better, '+.2f', 'nats better than the unigram'),
+      (run.step, ',', f'of {steps:,} steps'),
+      (run.last('train/epoch'), '.2f', 'epochs'),
+      (run.last('train/tokens_per_second'), ',.0f',
+       'tokens a second at the end'),
+      (run.last('train/mfu'), '.1%', 'MFU at the end'),
+      (run.last('train/goodput'), '.1%', 'goodput')) if value is not None]
   return ''.join(f'<p class="note">{escape(x)}</p>' for x in lines) + (
       page.tiles_html(tiles))
 
@@ -123,12 +104,10 @@ def _score_html(run: RunLog) -> str:
   try:
     said = describe_results({**found, 'degenerate': False})
   except (LookupError, TypeError, ValueError, AttributeError):
-    said = ''  # Of another version; the table below has all of it.
+    said = ''  # Another version wrote it; the table below has all of it.
   return (html + (f'<p>{escape(said)}</p>' if said else '')
-          + page.folded_html('results.json', Table(
-              ('key', 'value'),
-              [(key, str(value)) for key, value in found.items()]
-          )._repr_html_()))
+          + page.folded_html('results.json', Table(('key', 'value'), [
+              (key, str(value)) for key, value in found.items()]).html))
 
 
 def _seconds_html(run: RunLog) -> str:
@@ -136,7 +115,7 @@ def _seconds_html(run: RunLog) -> str:
              for kind in KINDS if f'train/{kind}_seconds' in run.metrics]
   if not seconds:
     return ''
-  lines = ['Of the lines that stand in metrics.jsonl: what a kill undid is not '
+  lines = ['Sums over the lines of metrics.jsonl: what a kill undid is not '
            'among them.']
   if (goodput := run.last('train/goodput')) is not None:
     lines.append(f'Goodput {goodput:.1%}: the share of all seconds since the '
@@ -161,26 +140,23 @@ def _corpora_html(run: RunLog) -> str:
       ('corpus', 'epochs', 'held-out loss', 'unigram', 'perplexity',
        'guessed right'), rows,
       (f'Mixed by {mixture}. ' if mixture else '')
-      + 'The unigram knows only how frequent each token is.')._repr_html_()
+      + 'The unigram knows only how frequent each token is.').html
 
 
 def _final_numbers(run: RunLog) -> str:
   rows = [(key, run.last(key)) for key in run.metrics]
-  return page.folded_html(
-      f'All {len(rows)} numbers, as logged last',
-      Table(('metric', 'value'), rows)._repr_html_())
+  return page.folded_html(f'All {len(rows)} numbers, as logged last',
+                          Table(('metric', 'value'), rows).html)
 
 
 def _config_html(run: RunLog) -> str:
-  differing = Table(
-      ('key', 'value', 'default'),
-      [(key, _config_value(value), _config_value(default))
-       for key, (value, default) in run.changed.items()])
-  rest = Table(('key', 'value'), [(key, _config_value(value))
-                                  for key, value in run.keys.items()
-                                  if key not in run.changed])
-  return (differing._repr_html_() + page.folded_html(
-      f'{len(rest.rows)} keys at their defaults', rest._repr_html_()))
+  differing = Table(('key', 'value', 'default'), [
+      (key, *map(_config_value, pair)) for key, pair in run.changed.items()])
+  rest = Table(('key', 'value'), [
+      (key, _config_value(value)) for key, value in run.keys.items()
+      if key not in run.changed])
+  return differing.html + page.folded_html(
+      f'{len(rest.rows)} keys at their defaults', rest.html)
 
 
 def _config_value(value: Any) -> str:
@@ -203,10 +179,9 @@ def _date(seconds: float) -> str:
     return 'at no known time'
 
 
-# Runs beside each other: curves, last numbers, keys that differ.
+# Comparison of runs: curves, last numbers, keys that differ.
 
-
-# Last numbers that are compared, where any of the runs has them.
+# Last numbers that are compared if any of the runs has them.
 NUMBERS = ('eval/loss', 'eval/unigram_loss', 'eval/bits', 'eval/perplexity',
            'eval/accuracy', 'train/loss', 'train/epoch',
            'train/tokens_per_second', 'train/mfu', 'train/goodput')
@@ -216,23 +191,22 @@ ABSENT = '(absent)'
 def _comparison_html(runs: Sequence[RunLog]) -> str:
   """The first run beside the others."""
   return (page.charts_html(run_log.compared_figures(runs))
-          + '<h3>Last numbers</h3>' + _numbers_table(runs)._repr_html_()
+          + '<h3>Last numbers</h3>' + _numbers_table(runs).html
           + '<h3>Keys of the config that differ</h3>'
-          + _differing_keys(runs)._repr_html_())
+          + _differing_keys(runs).html)
 
 
 def _numbers_table(runs: Sequence[RunLog]) -> Table:
-  """A row a run; the last column says whose loss is of something else."""
+  """A row per run; the last column says which losses can be compared."""
   scored = any(run.results for run in runs)
   keys = [key for key in NUMBERS
           if any(run.last(key) is not None for run in runs)]
   rows = []
   for run, name in zip(runs, run_log.distinct_names(runs)):
     why = '' if run is runs[0] else incomparable(runs[0], run)
-    row = [name, run.step, run.config.train.steps]
-    if scored:
-      row += [_run_score(run)]
-    rows.append([*row, *map(run.last, keys), why or 'yes'])
+    rows.append([name, run.step, run.config.train.steps,
+                 *([_run_score(run)] if scored else []),
+                 *map(run.last, keys), why or 'yes'])
   return Table(
       ('run', 'step', 'of', *(['score'] if scored else []),
        *(key.replace('eval/', 'held-out ').replace('train/', '').replace(
@@ -261,25 +235,24 @@ def _run_score(run: RunLog) -> str:
 
 # What a run keeps for its report.
 
-
 SAMPLES = 'samples.json'
 SAMPLE_ROWS = 2  # Of a batch; a row has up to 512 tokens.
 
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-  """What a run said and saw last."""
-  step: int  # Updates that the weights have seen.
+  """The last guesses and the last batch of a run."""
+  step: int  # How many updates the weights have had.
   machine: str  # Devices and versions.
-  # Of held-out text: (text with a mask, what stood there, guesses).
+  # (held-out text with a mask, the masked word, guesses).
   filled: list[tuple[str, str, list[Filled]]]
-  # Some rows of the batch of the last step; None: a task without masks.
+  # Some rows of the batch of the last step; None for tasks without masks.
   batch: batches.Batch | None
 
 
 def gather_samples(config: Config, task: Task, step: int,
                    filled: Sequence[tuple[str, str, list[Filled]]]) -> Samples:
-  """What is to be kept of a run that has ended; its task's data is open."""
+  """Gathers the samples of a run that has ended, whose task is still open."""
   batch = (batches.batch_of(config, task, max(step - 1, 0), SAMPLE_ROWS)
            if hasattr(task, 'pipeline') else None)
   device, hosts = jax.devices()[0], jax.process_count()
@@ -290,11 +263,7 @@ def gather_samples(config: Config, task: Task, step: int,
 
 
 def save_samples(workdir: str, samples: Samples) -> str:
-  """Writes W/samples.json, whole or not at all, and returns its path.
-
-  Raises:
-    InputError: it cannot be written.
-  """
+  """Writes W/samples.json, whole or not at all, and returns its path."""
   batch = samples.batch
   content = {
       'step': samples.step, 'machine': samples.machine,
@@ -303,17 +272,13 @@ def save_samples(workdir: str, samples: Samples) -> str:
           'marked': batch.marked, 'special_tokens': batch.special_tokens}}
   path = f'{workdir}/{SAMPLES}'
   with writing(path):
-    # ASCII: stray bytes are escaped surrogates.
+    # JSON escapes to ASCII, since stray bytes are surrogates.
     files.write_text(path, json.dumps(plain_values(content)))
   return path
 
 
 def load_samples(workdir: str) -> Samples | None:
-  """What W/samples.json holds; None where there is none.
-
-  Raises:
-    InputError: it is damaged.
-  """
+  """Reads W/samples.json, if there is one; InputError if it is damaged."""
   path = f'{workdir}/{SAMPLES}'
   if not files.exists(path):
     return None
@@ -330,7 +295,7 @@ def load_samples(workdir: str) -> Samples | None:
         [(str(text), str(word), [Filled(str(g[0]), float(g[1]), str(g[2]))
                                  for g in guesses])
          for text, word, guesses in content['filled']], batch)
-    _ = samples_html(samples)  # All that is wrong is seen here.
+    samples_html(samples)  # This raises whatever is wrong with them.
     return samples
   except (OSError, ValueError, TypeError, LookupError, AttributeError) as e:
     raise InputError(f'{path}: not what a run has kept for its report ({e!r}). '
@@ -343,7 +308,7 @@ def _read_marked(before, after, plain_before, plain_after) -> Marked:
 
 
 def samples_html(samples: Samples) -> tuple[str, str]:
-  """(guesses, batch), as HTML; '' where there is none."""
+  """(guesses, batch) as HTML; '' for what is missing."""
   guesses = ''
   for text, word, found in samples.filled:
     said = ', '.join(

@@ -1,7 +1,7 @@
-"""A run as its workdir tells it: config, numbers by step, results, curves.
+"""Reads a run's workdir: config, numbers by step, results, curves.
 
-Everything is read from files that people can copy: no weights, no records. The
-losses of two runs are comparable only where the same tokens are predicted.
+It reads neither weights nor records, only files that people can copy. The
+losses of two runs are comparable only if they predict the same tokens.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ from robertax.tasks.task import RESULTS
 from robertax.train import workdir
 from robertax.train.writer import read_metrics
 
-# Keys that say which tokens are predicted, of which text: where they differ,
-# so do the losses, whatever the models know.
+# Keys that decide which tokens of which text are predicted. Where they differ,
+# losses differ whatever the models know.
 OF_THE_LOSS = ('data.corpora', 'data.format', 'data.sequence_length',
                'data.mask_rate', 'data.masking_law', 'data.masking_unit',
                'data.specials', 'data.replace_random_rate',
@@ -33,23 +33,23 @@ OTHER_TASK = 'another task'
 
 @dataclasses.dataclass(frozen=True)
 class RunLog:
-  """What a workdir says of its run."""
+  """What a workdir says about its run."""
   path: str  # W.
   name: str  # W's last part.
   config: Config
-  # Of metrics.jsonl, {name: number or None}, in the order of `step`.
+  # Of metrics.jsonl: {name: number or None}, in the order of `step`.
   lines: list[dict[str, Any]]
-  results: dict[str, Any]  # Of a fine-tuning run's results.json; else empty.
-  tokenizer: str  # Its fingerprint; '' where there is none.
+  results: dict[str, Any]  # A fine-tuning run's results.json; else empty.
+  tokenizer: str  # Its fingerprint; '' if there is none.
 
   @functools.cached_property
   def keys(self) -> dict[str, Any]:
-    """The config, {'train.steps': 6000}."""
+    """The config, such as {'train.steps': 6000}."""
     return flatten(to_dict(self.config))
 
   @functools.cached_property
   def changed(self) -> dict[str, tuple[Any, Any]]:
-    """{key: (value, default)} of those that are not the default's."""
+    """{key: (value, default)} of the keys that are not at their defaults."""
     defaults = flatten(to_dict(Config()))
     return {key: (value, defaults[key]) for key, value in self.keys.items()
             if value != defaults[key]}
@@ -61,36 +61,35 @@ class RunLog:
 
   @functools.cached_property
   def metrics(self) -> tuple[str, ...]:
-    """Names of all numbers that were ever logged, sorted."""
-    return tuple(sorted(
-        {key for line in self.lines for key in line} - {'step'}))
+    """The sorted names of all numbers that were ever logged."""
+    return tuple(sorted(set().union(*self.lines) - {'step'}))
 
   @property
   def eval_sets(self) -> tuple[str, ...]:
-    """Names of what is evaluated apart, such as corpora."""
+    """Names of the sets that are evaluated separately, such as corpora."""
     return tuple(dict.fromkeys(
         key.split('/')[1] for key in self.metrics
         if key.startswith('eval/') and key.count('/') == 2))
 
   def series(self, key: str) -> tuple[np.ndarray, np.ndarray]:
-    """(steps, values), float64; NaN where null was logged: no finite number."""
+    """(steps, values), float64; NaN where null, not a number, was logged."""
     found = [(line['step'], line[key]) for line in self.lines if key in line]
     return (np.array([step for step, _ in found], np.float64),
             np.array([v if isinstance(v, int | float) else np.nan
                       for _, v in found], np.float64))
 
   def last(self, key: str) -> float | None:
-    """The newest finite value of a metric."""
+    """The newest finite value of a metric; None if there is none."""
     _, values = self.series(key)
     values = values[np.isfinite(values)]
     return float(values[-1]) if len(values) else None
 
   def total(self, key: str) -> float:
-    """The sum over all lines."""
+    """The sum of a metric over all lines."""
     return float(np.nansum(self.series(key)[1]))
 
   def times(self) -> tuple[float, float, int] | None:
-    """(first, last, how many starts), seconds since 1970, from clock.jsonl."""
+    """(first, last) seconds since 1970 in clock.jsonl, and how many starts."""
     try:
       with files.open(f'{self.path}/clock.jsonl') as f:
         lines = [line for line in f if line.endswith('\n')]
@@ -102,11 +101,7 @@ class RunLog:
 
 
 def read_run(path: str) -> RunLog:
-  """Reads a workdir; nothing of it is changed, no weights are read.
-
-  Raises:
-    InputError: no workdir, no logged step yet, or a damaged file.
-  """
+  """Reads a workdir; InputError without a logged step or if it is damaged."""
   config = workdir.read_config(path)
   if config is None:
     found = 'it has no config.json' if files.isdir(path) else 'no such folder'
@@ -127,7 +122,7 @@ def read_run(path: str) -> RunLog:
 
 
 def incomparable(one: RunLog, other: RunLog) -> str:
-  """Why two runs' losses are of different things; '' where they are not."""
+  """Why the losses of two runs cannot be compared; '' if they can."""
   if one.config.task != other.config.task or (
       one.results.get('task') != other.results.get('task')):
     return OTHER_TASK
@@ -142,7 +137,7 @@ def incomparable(one: RunLog, other: RunLog) -> str:
 
 
 def _same_text(one: RunLog, other: RunLog) -> bool:
-  """Whether text of other folders is the same: word counts give it away."""
+  """Whether other folders have the same text, by the counts of its tokens."""
   unigrams = [{key: run.last(key) for key in run.metrics
                if key.endswith('unigram_loss')} for run in (one, other)]
   return bool(unigrams[0]) and unigrams[0].keys() == unigrams[1].keys() and (
@@ -161,12 +156,12 @@ def _read_results(path: str) -> dict[str, Any]:
 
 
 def run_figures(run: RunLog) -> list[str]:
-  """The figures of one run; those without numbers are ''."""
+  """The figures of one run; a figure without numbers is ''."""
   def line(key: str, label: str, colour: int | None, **style) -> ChartLine:
     return ChartLine(label, *run.series(key), colour, **style)
 
   def noisy(key: str, label: str) -> list[ChartLine]:
-    """Each step's own value, faint, and the mean of neighbours over it."""
+    """Each step's own value, faint, below the mean of its neighbours."""
     steps, values = run.series(key)
     width = _mean_width(values)
     if width < 3:
@@ -217,10 +212,7 @@ def run_figures(run: RunLog) -> list[str]:
 
 
 def compared_figures(runs: Sequence[RunLog]) -> list[str]:
-  """The figures of several runs, one colour each.
-
-  A loss that is of something else than the first run's is dotted, and says why.
-  """
+  """The figures of several runs, dotted if not comparable with the first."""
   first, names = runs[0], distinct_names(runs)
   scores = [key for key in first.metrics if first.results
             and key.startswith('eval/') and key.count('/') == 1
@@ -258,7 +250,7 @@ def compared_figures(runs: Sequence[RunLog]) -> list[str]:
 
 
 def distinct_names(runs: Sequence[RunLog]) -> list[str]:
-  """Last parts of the paths; whole paths where these are alike."""
+  """The last parts of the paths, or whole paths where these are equal."""
   names = [run.name for run in runs]
   return [run.path if names.count(run.name) > 1 else run.name for run in runs]
 
@@ -268,5 +260,5 @@ def _loss_unit(run: RunLog) -> str:
 
 
 def _mean_width(values: np.ndarray) -> int:
-  """How many values a mean is of: odd, a fifteenth of them at most."""
+  """How many values a mean takes: odd, at most a fifteenth of them."""
   return max(1, min(len(values) // 15, 201)) | 1

@@ -1,9 +1,9 @@
-"""Self-attention behind one function, by a table of implementations.
+"""Self-attention as one function with a table of implementations.
 
-`xla` is the reference, `fused` our own Pallas kernels, `cudnn` and `splash` the
-platforms' own. A Pallas kernel is one call that XLA cannot divide, so under the
-mesh that `jax.set_mesh` has entered each is mapped over the devices by
-`jax.shard_map`: each device has its own rows and its own heads.
+`xla` is the reference, `fused` our own Pallas kernels, and `cudnn` and `splash`
+are the platforms' own. XLA cannot partition a Pallas kernel, so `jax.shard_map`
+maps each over the devices of the mesh that `jax.set_mesh` has entered: each
+device computes its own rows and heads.
 """
 
 from collections.abc import Callable
@@ -24,20 +24,18 @@ from robertax.errors import InputError, unknown
 from robertax.kernels.dropout import dropout
 from robertax.progress import say
 
-# Mesh axes along which rows and heads lie, as in parallel.mesh.
+# Mesh axes along which rows and heads are sharded, as in parallel.mesh.
 ROWS, HEADS = ('data', 'fsdp'), 'model'
 # Finite, so that no row of scores is NaN after the softmax, and far below any
 # score, so that exp of the difference is exactly 0 in float32.
 MASKED = -1e30
-NOBODY = -1  # the segment of tokens that fill a row up to whole blocks
+NOBODY = -1  # The segment of tokens that fill a row up to whole tiles.
 CUDNN_DTYPES = (jnp.bfloat16, jnp.float16)
 
 
 def platform() -> str:
-  """'cpu', 'gpu' or 'tpu': of the mesh that is set, else of the default device.
-
-  The two differ where a program is compiled for devices that are not here.
-  """
+  """'cpu', 'gpu' or 'tpu', by the mesh that is set, else the default device."""
+  # They differ when a program is compiled for devices that are not present.
   device = getattr(jax.sharding.get_abstract_mesh(), 'abstract_device', None)
   found = getattr(device, 'platform', None) or jax.default_backend()
   return 'gpu' if found in ('cuda', 'rocm') else found
@@ -45,20 +43,14 @@ def platform() -> str:
 
 @dataclasses.dataclass(frozen=True)
 class SharedAxes:
-  """Mesh axes that share out rows and heads.
-
-  Attributes:
-    axes: all axes to map over; empty: nothing to map.
-    rows: those along which rows lie.
-    heads: the one along which heads lie, or None.
-  """
-  axes: frozenset[str]
+  """Mesh axes along which rows and heads are sharded."""
+  axes: frozenset[str]  # All axes to map over; empty: nothing to map.
   rows: tuple[str, ...]
   heads: str | None
 
   @property
   def activations(self) -> P:
-    """The spec of [B, T, H, K]."""
+    """The PartitionSpec of [B, T, H, K]."""
     return P(self.rows or None, None, self.heads, None)
 
   @property
@@ -77,11 +69,11 @@ class SharedAxes:
     return P(self.rows or None, self.heads)
 
   def first_head(self, local_heads: int) -> jax.Array | int:
-    """Inside `map`: the index among all heads of this device's first one."""
+    """Inside `map`: the index of this device's first head among all heads."""
     return lax.axis_index(self.heads) * local_heads if self.heads else 0
 
   def map(self, function: Callable[..., Any], in_specs, out_specs):
-    """The function, run on each device's own part."""
+    """The function that runs on each device's own part."""
     if not self.axes:
       return function
     return jax.shard_map(function, axis_names=self.axes, in_specs=in_specs,
@@ -89,9 +81,9 @@ class SharedAxes:
 
 
 def shards(rows: int, heads: int) -> SharedAxes:
-  """How the mesh that is set shares out an array of [rows, T, heads, K].
+  """How the mesh that is set shards an array of [rows, T, heads, K].
 
-  Where an axis does not divide its dim, its devices do the same work.
+  If an axis does not divide its dim, its devices do the same work.
   """
   mesh = jax.sharding.get_abstract_mesh()
   sizes = {name: size for name, size, kind in zip(
@@ -107,8 +99,7 @@ def shards(rows: int, heads: int) -> SharedAxes:
       HEADS if HEADS in sizes and not heads % sizes[HEADS] else None)
 
 
-# The platforms' own kernels. They have no dropout.
-
+# The platforms' own kernels, which have no dropout.
 
 def cudnn_takes(q_BTHK) -> bool:
   """Whether cuDNN has a kernel for this shape and dtype, gradients too."""
@@ -118,11 +109,11 @@ def cudnn_takes(q_BTHK) -> bool:
 
 
 def cudnn(q_BTHK, k_BTHK, v_BTHK, *, segment_ids, dropout_key, dropout_rate):
-  """NVIDIA's, through jax.nn.dot_product_attention; not yet run here.
+  """NVIDIA's kernel, by jax.nn.dot_product_attention; we have not run it yet.
 
   Segments are a mask [B, 1, T, T], as large as the scores of one head. The
-  backward pass may add in any order, so a step may differ in its last bits when
-  it is repeated.
+  backward pass may add in any order, so that the last bits of a repeated step
+  may differ.
   """
   _no_dropout('cudnn', dropout_key, dropout_rate)
   if platform() != 'gpu':
@@ -146,7 +137,7 @@ def cudnn(q_BTHK, k_BTHK, v_BTHK, *, segment_ids, dropout_key, dropout_rate):
 
 
 def splash(q_BTHK, k_BTHK, v_BTHK, *, segment_ids, dropout_key, dropout_rate):
-  """JAX's own for TPU, with heads before tokens; interpreted on a CPU."""
+  """JAX's own kernel for TPU, with heads before tokens; interpreted on CPU."""
   _no_dropout('splash', dropout_key, dropout_rate)
   where = platform()
   if where == 'gpu':
@@ -189,13 +180,12 @@ def _no_dropout(name, dropout_key, dropout_rate):
 
 # Our own kernels, for any platform and mesh.
 
-
 def fused(q_BTHK, k_BTHK, v_BTHK, *, segment_ids, dropout_key, dropout_rate):
-  """As `xla`, with scores in fast memory only.
+  """Computes what `xla` does, with scores in fast memory only.
 
-  The dropout mask is the same bit for bit: the kernel makes it from the row's
-  key and the head's index among all heads. On a CPU the TPU's kernel is
-  interpreted: right, and very slow.
+  The dropout mask is the same bit for bit, because the kernel makes it from the
+  row's key and the head's index among all heads. On a CPU the TPU's kernel is
+  interpreted, which is correct and very slow.
   """
   rows, tokens, heads, head_dim = q_BTHK.shape
   if dropout_rate == 0:
@@ -214,17 +204,14 @@ def fused(q_BTHK, k_BTHK, v_BTHK, *, segment_ids, dropout_key, dropout_rate):
 
 
 def _kernels(where):
-  """The module with a platform's `forward` and `backward`.
-
-  By its name: Pallas takes a while to import, and `xla` needs none of it.
-  """
+  # Imported on use, since Pallas is slow to import and `xla` does not need it.
   return importlib.import_module('robertax.kernels.' + (
       'attention_gpu' if where == 'gpu' else 'attention_tpu'))
 
 
-# Heads lie side by side, [B, T, H K]: a last dim of 64, kept for the backward
-# pass, is padded to 128 by XLA for TPU, or laid out with tokens last and then
-# transposed.
+# Heads are side by side, [B, T, H K]: XLA for TPU would pad a last dim of 64
+# that is kept for the backward pass to 128, or lay it out with tokens last and
+# transpose it.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7, 8))
 def _fused(q, k, v, segment_ids, keys, rate, head_dim, layout, where):
   return _fused_forward(q, k, v, segment_ids, keys, rate, head_dim, layout,
@@ -296,10 +283,10 @@ def xla(q_BTHK, k_BSHK, v_BSHK, *, segment_ids, dropout_key, dropout_rate):
 
 
 def auto(q_BTHK, k_BSHK, v_BSHK, *, segment_ids, dropout_key, dropout_rate):
-  """The platform's best, as far as known; says once on stderr which.
+  """The best known one for the platform, which it names once on stderr.
 
-  On a TPU it is `fused`. On a GPU it is `cudnn` without dropout, where that has
-  a kernel for the shape; `fused` has not been measured there. Else it is `xla`.
+  On a TPU it is `fused`. On a GPU it is `cudnn` without dropout, if that has a
+  kernel for the shape; `fused` has not been measured there. Else it is `xla`.
   """
   where, name = platform(), 'xla'
   if where == 'tpu':
@@ -328,25 +315,22 @@ def attention(q_BTHK: jax.Array, k_BSHK: jax.Array, v_BSHK: jax.Array, *,
               implementation: str = 'xla') -> jax.Array:
   """Scaled dot-product self-attention (fairseq multihead_attention.py).
 
-  A token attends where the segment id equals its own. So no token of a segment
-  (1, 2, ...) sees padding (0) or another segment; padding sees padding, which
-  gives finite values that nobody reads. The numbers are the same on any mesh.
+  A token attends to the tokens with its own segment id. So no token of a
+  segment (1, 2, ...) sees padding (0) or another segment; padding sees padding,
+  which gives finite values that are never read. The numbers are the same on any
+  mesh. q is scaled by K^-.5; softmax and dropout are in float32.
 
   Args:
     q_BTHK, k_BSHK, v_BSHK: unscaled; S = T.
     segment_ids: int32[B, T].
     dropout_key: uint32[B, 2], a key per row; None: no dropout.
-    dropout_rate: on probabilities. Element (h, t, s) of a row has the index
-      (h T + t) S + s in the hash, for every implementation.
+    dropout_rate: on probabilities. In every implementation, element (h, t, s)
+      of a row has the index (h T + t) S + s in the hash.
     implementation: a name in IMPLEMENTATIONS.
 
   Returns:
-    [B, T, H, K] in q's dtype; q is scaled by K^-.5, softmax and dropout are in
-    float32.
-
-  Raises:
-    InputError: the implementation is unknown, is not for this platform, dtype
-      or shape, or has no dropout; or a row has over 2^32 probabilities to drop.
+    [B, T, H, K] in q's dtype. InputError if the implementation is unknown or
+    does not support the platform, dtype, shape or dropout.
   """
   if implementation not in IMPLEMENTATIONS:
     raise unknown('attention', implementation, IMPLEMENTATIONS)

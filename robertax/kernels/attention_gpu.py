@@ -2,15 +2,16 @@
 
 The kernels have not run on a GPU. They are compiled for a Hopper chip
 (tests/kernels/attention_gpu_test.py) and run by Pallas's interpreter; their
-block sizes are guesses, and `attention='auto'` does not choose them. From jax
-0.11 on Pallas warns that Mosaic GPU is to replace Triton.
+tile sizes are guesses, and `attention='auto'` does not choose them. From jax
+0.11 on, Pallas warns that Mosaic GPU will replace Triton.
 
-A tile of 512 x 512 scores does not fit into a multiprocessor, so blocks of
-queries meet blocks of keys one after the other, with a running softmax (Dao
-2023, FlashAttention-2, section 3.1). The output and the logarithm of the
-softmax's divisor are kept for the backward pass, which has two kernels: one
-walks over the keys of a block of queries, one over the queries of a block of
-keys. No two programs add to one number, so a step is repeated bit for bit.
+A tile of 512 x 512 scores does not fit into a multiprocessor. So a tile of
+queries is combined with one tile of keys after the other, with a running
+softmax (Dao 2023, FlashAttention-2, section 3.1). The output and the logarithm
+of the softmax's divisor are kept for the backward pass, which has two kernels:
+one iterates over the keys for a tile of queries, the other over the queries for
+a tile of keys. No two programs add to the same number, so a repeated step is
+equal bit for bit.
 """
 
 import functools
@@ -25,13 +26,13 @@ import numpy as np
 from robertax.kernels.attention import MASKED, NOBODY
 from robertax.kernels.dropout import GOLDEN, bits, threshold
 
-BLOCK = 64  # of queries and of keys
-SMALLEST = 16  # side of a matrix that Triton multiplies
+BLOCK = 64  # Queries and keys of a tile.
+SMALLEST = 16  # The smallest side of a matrix that Triton multiplies.
 
 
 def forward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, *, rate,
             interpret=False):
-  """The output, and float32[B, H, T]: the logarithm of the sum of exp(score).
+  """The output, and float32[B, H, T], the logarithm of the sum of exp(score).
 
   The arguments are those of attention_tpu.forward.
   """
@@ -45,10 +46,10 @@ def forward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, *, rate,
 
 def backward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, kept,
              do_BTHK, *, rate, interpret=False):
-  """The gradients of q, k and v; `kept` is the output and `forward`'s log."""
+  """The gradients of q, k and v; `kept` is the result of `forward`."""
   out_BTHK, lse_BHT = kept
   call = _Call(q_BTHK, keys, rate)
-  # Each row of the softmax's gradient has this subtracted: sum(P dP).
+  # sum(P dP), which is subtracted from each row of the softmax's gradient.
   mean_BHT = jnp.einsum('BTHK,BTHK->BHT', out_BTHK, do_BTHK,
                         preferred_element_type=jnp.float32)
   one, every = call.block_of, call.all_of
@@ -68,13 +69,13 @@ def backward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, kept,
 
 
 class _Call:
-  """How a kernel is laid over arrays of one shape."""
+  """Applies kernels to arrays of one shape."""
 
   def __init__(self, x_BTHK, keys, rate):
     self.rows, self.tokens, self.heads, self.head_dim = x_BTHK.shape
     self.dtype = x_BTHK.dtype
     self.rate = 0.0 if keys is None else rate
-    # Triton's arrays have sides that are powers of two.
+    # The sides of Triton's arrays must be powers of two.
     self.width = max(pl.next_power_of_2(self.head_dim), SMALLEST)
     self.block = min(BLOCK, max(pl.next_power_of_2(self.tokens), SMALLEST))
     self.num_blocks = -(-self.tokens // self.block)
@@ -127,7 +128,7 @@ class _Call:
     return (q.astype(jnp.float32) * self.head_dim**-.5).astype(q.dtype)
 
   def undropped(self, do):
-    """do / (1 - rate), so that the probabilities need no division."""
+    """do / (1 - rate), which saves dividing the probabilities."""
     return (do.astype(jnp.float32) * (1 / (1 - self.rate))).astype(do.dtype)
 
   def scores(self, q, k, segments, q_block, k_block):
@@ -140,17 +141,17 @@ class _Call:
     return pl.ds(block * self.block, self.block)
 
   def words(self, first_head, keys):
-    """The part of the hash that is the same for a whole program.
+    """The part of the hash that is constant within a program.
 
-    Element (head T + t) T + s of the row, times GOLDEN, is a sum of one
-    product a dim, modulo 2^32.
+    The index (head T + t) T + s of an element, times GOLDEN, is a sum of one
+    product per dim, modulo 2^32.
     """
     head = pl.program_id(1).astype(jnp.uint32) + first_head[0]
     return (keys[0] + head * np.uint32(self.tokens**2 * int(GOLDEN) % 2**32),
             keys[1])
 
   def keep(self, words, q_block, k_block, probs):
-    """`probs` where kept, else 0: both [block, block]."""
+    """`probs` [block, block], with dropped elements set to 0."""
     if not self.rate:
       return probs
     lane = lax.iota(jnp.uint32, self.block)
@@ -183,8 +184,8 @@ def _forward(first_head, keys, segments, q, k, v, out, lse, *, call):
         kept.astype(v.dtype), v[call.part(number), :], 1, 0)
     return total * shrink + unnormed.sum(1), new_top, acc
 
-  # A token sees itself at least. Until it does, its scores are all MASKED,
-  # and what they add is shrunk to nothing afterwards.
+  # A token sees at least itself. Until then all of its scores are MASKED, and
+  # what they add is multiplied by 0 afterwards.
   total, top, acc = lax.fori_loop(0, call.num_blocks, meet, (
       jnp.zeros(call.block, jnp.float32),
       jnp.full(call.block, -jnp.inf, jnp.float32),

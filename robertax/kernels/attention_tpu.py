@@ -1,26 +1,26 @@
 """Attention for TPU (Pallas, Mosaic): scores exist in VMEM only.
 
 One program takes one row of the batch, a group of heads that together fill
-whole registers (two heads of 64), and all keys of the row: at 512 tokens the
-scores of a head are one tile of 1 MiB, so the softmax is the plain one. Longer
-rows are cut into blocks of queries.
+whole registers (two heads of 64), and all keys of the row. At 512 tokens the
+scores of a head are one tile of 1 MiB, so the softmax is a plain one. Longer
+rows are cut into tiles of queries.
 
-Only the inputs are kept for the backward pass: scores, softmax and dropout
-bits are made again. So under a checkpoint policy that keeps the output, the
+Only the inputs are kept for the backward pass, which computes scores, softmax
+and dropout bits again. So under a checkpoint policy that keeps the output, the
 forward kernel does not run a second time.
 
 The arrays stay as the projections make them, [B, T, H K] with heads side by
-side. Taking one head out of a pair would cost a rotation of every register; it
+side. Extracting one head of a pair would cost a rotation of every register. It
 is cheaper to set the other head's lanes to zero and let the matrix unit, which
 is 128 wide anyway, add zeros.
 
 The kernels are compiled for v4, v5e, v5p and v6e
 (tests/tpu_aot/attention_test.py) and run by Pallas's interpreter; they have not
-run on a TPU. Rows of up to 2048 tokens compile everywhere, 4096 not on v4.
-v5e's schedule of a layer of RoBERTa-large with 32 rows of 512 tokens (compiled,
-2026-11-24, `python -m benchmarks.attention_schedule`) says forward .74 ms,
-backward 1.28 ms; without dropout .49 and 1.04. Most of the cost of dropout is
-the hash: 13 operations an element.
+run on a TPU. Rows of up to 2048 tokens compile everywhere, of 4096 not on v4.
+For a layer of RoBERTa-large with 32 rows of 512 tokens, v5e's schedule
+(compiled, 2026-11-24, `python -m benchmarks.attention_schedule`) takes .74 ms
+forward and 1.28 ms backward, and .49 and 1.04 without dropout, whose cost is
+mostly the hash: 13 operations per element.
 """
 
 import functools
@@ -36,24 +36,17 @@ import numpy as np
 from robertax.kernels.attention import MASKED, NOBODY
 from robertax.kernels.dropout import GOLDEN, bits, threshold
 
-LANES = 128  # of a vector register, and the side of the matrix unit
-SCORES = 512 * 512  # of one head that a program holds at a time
+LANES = 128  # The width of a vector register and of the matrix unit.
+SCORES = 512 * 512  # How many scores of a head a program holds at a time.
 
 
 def forward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, *, rate,
             interpret=False):
-  """The output, and None: the backward pass needs no more than the inputs.
+  """([B, T, H, K] in q's dtype, None); the backward pass needs only the inputs.
 
-  Args:
-    q_BTHK, k_BTHK, v_BTHK: unscaled.
-    segment_ids: int32[B, T], none of them -1.
-    keys: uint32[B, 2], or None with rate 0.
-    first_head: int32[], the index of head 0 among all heads of the model.
-    rate: of dropout.
-    interpret: run by Pallas's interpreter, on any platform.
-
-  Returns:
-    ([B, T, H, K] in q's dtype, None).
+  q, k and v are unscaled, segment_ids are int32[B, T] and none is -1, and keys
+  are uint32[B, 2], or None with rate 0. `first_head` int32[] is the index of
+  head 0 among all heads of the model. `interpret` works on any platform.
   """
   call = _Call(q_BTHK, keys, rate)
   (out,) = call(
@@ -77,14 +70,14 @@ def backward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, kept,
 
 
 class _Call:
-  """How a kernel is laid over arrays of one shape."""
+  """Applies kernels to arrays of one shape."""
 
   def __init__(self, x_BTHK, keys, rate):
     self.rows, self.tokens, self.heads, self.head_dim = x_BTHK.shape
     self.dtype = x_BTHK.dtype
     self.rate = 0.0 if keys is None else rate
-    # A block is whole registers wide, or as wide as the array. What fits
-    # neither way (80, or three of 128) is filled up with zeros.
+    # A tile is whole registers wide, or as wide as the array. Heads that fit
+    # neither way (of 80, or three of 128) are filled up with zeros.
     self.size = (pl.next_power_of_2(self.head_dim) if self.head_dim < LANES
                  else -(-self.head_dim // LANES) * LANES)
     self.group = max(LANES // self.size, 1)
@@ -151,14 +144,14 @@ class _Call:
         :, :self.tokens, :, :self.head_dim] for x in found]
 
   def _vmem(self, num_arrays):
-    """Bytes: two buffers an array, sums in float32, some tiles of scores."""
+    """Bytes: two buffers per array, sums in float32, some tiles of scores."""
     width = -(-self.width // LANES) * LANES
     arrays = self.padded * width * (2 * num_arrays * self.dtype.itemsize + 8)
     return max(arrays + 8 * 4 * self.block * self.padded, 16 * 2**20)
 
   @property
   def by_lanes(self):
-    """Heads are told apart by zeroed lanes, not by cutting."""
+    """Whether heads are separated by zeroing lanes, not by slicing."""
     return self.group > 1 and self.width <= LANES
 
   def lanes(self, head):
@@ -166,13 +159,13 @@ class _Call:
     return (lane >= head * self.size) & (lane < (head + 1) * self.size)
 
   def cut(self, ref, head):
-    """The head's columns of [T, width]; all where heads are zeroed lanes."""
+    """The head's columns of [T, width]; all columns if lanes are zeroed."""
     if self.by_lanes or self.group == 1:
       return ref[...]
     return ref[:, head * self.size:(head + 1) * self.size]
 
   def cut_alone(self, ref, head):
-    """As `cut`, the other heads' lanes being zero."""
+    """`cut` with the other heads' lanes set to zero."""
     x = self.cut(ref, head)
     return jnp.where(self.lanes(head), x, jnp.zeros_like(x)) if (
         self.by_lanes) else x
@@ -181,7 +174,7 @@ class _Call:
     return (q.astype(jnp.float32) * self.head_dim**-.5).astype(q.dtype)
 
   def store(self, ref, parts, add=False):
-    """Writes one part a head, as `cut` gave them, side by side."""
+    """Writes the parts of the heads, as `cut` gives them, side by side."""
     if self.by_lanes:
       whole = parts[-1]
       for head, part in enumerate(parts[:-1]):
@@ -195,10 +188,10 @@ class _Call:
       ref[:, columns] = (before + part).astype(ref.dtype)
 
   def probs(self, scalars, head, q, k, q_segments, k_segments):
-    """exp(score - max) of one head, its part that dropout keeps, and its sum.
+    """exp(score - max) of one head, the same after dropout, and its sum.
 
-    The sum is [block, 1], the others are [block, T]; the caller divides by it
-    what has fewer elements.
+    The sum is [block, 1], the others are [block, T]. The caller divides smaller
+    arrays by the sum instead.
     """
     scores = _dot(q, k, 1, 1)
     scores = jnp.where(q_segments == k_segments, scores, MASKED)
@@ -209,8 +202,8 @@ class _Call:
     head += pl.program_id(1) * self.group + scalars[0]
     first, second = (scalars[1 + 2 * pl.program_id(0) + word].astype(jnp.uint32)
                      for word in (0, 1))
-    # Element (head T + t) T + s of the row, times GOLDEN: a sum of one
-    # product a dim, modulo 2^32.
+    # The index (head T + t) T + s of an element, times GOLDEN, is a sum of one
+    # product per dim, modulo 2^32.
     start = (head * self.tokens + pl.program_id(2) * self.block) * self.tokens
     first += start.astype(jnp.uint32) * GOLDEN
     row = lax.broadcasted_iota(jnp.uint32, (self.block, 1), 0)
@@ -253,8 +246,8 @@ def _backward(scalars, q_segments, k_segments, q, k, v, do, dq, dk, dv, *sums,
     unnormed, kept, total = call.probs(
         scalars, head, q_head, k_head, q_segments, k_segments)
     # With P = unnormed / total and D = keep / (1 - rate), the gradient of a
-    # score is P (D dP - sum(P D dP)). The two divisions go into do, which has
-    # fewer elements than P.
+    # score is P (D dP - sum(P D dP)). Both divisions are applied to do, which
+    # has fewer elements than P.
     do_head = call.cut_alone(do, head)
     do_head = (do_head.astype(jnp.float32)
                * (1 / (total * (1 - call.rate)))).astype(do.dtype)

@@ -1,6 +1,6 @@
-"""The dense layers' arithmetic: product, bias, LayerNorm and GELU.
+"""The arithmetic of dense layers: product, bias, LayerNorm and GELU.
 
-Each has its own backward pass where the one that JAX derives is slower, less
+Each has its own backward pass if the one that JAX derives is slower, less
 exact, or keeps more in memory.
 """
 
@@ -17,15 +17,15 @@ from robertax.kernels.attention import platform
 def add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
   """y [..., *dims] + bias float32[*dims], in y's dtype.
 
-  The bias's gradient is a sum over all tokens. As a product with ones the
-  matrix unit makes it, in float32; the plain sum is rounded to bfloat16, and
-  takes four times as long where it stands alone (compiled for v5e).
+  The bias's gradient is a sum over all tokens. As a product with ones, the
+  matrix unit computes it in float32. A plain sum would be rounded to bfloat16,
+  and alone takes four times as long (compiled for v5e).
   """
   return y + bias.astype(y.dtype)
 
 
 def _add_bias_forward(y, bias):
-  return add_bias(y, bias), bias  # For its shape alone.
+  return add_bias(y, bias), bias  # Only its shape is needed.
 
 
 def _add_bias_backward(bias, dy):
@@ -39,21 +39,14 @@ add_bias.defvjp(_add_bias_forward, _add_bias_backward)
 
 
 def product(x: jax.Array, kernel: jax.Array, num_inputs: int = 1) -> jax.Array:
-  """Contracts the last dims of x with the first dims of a kernel.
+  """Contracts the last `num_inputs` dims of x with the first ones of a kernel.
 
-  On a CPU all other dims are flattened, so that forward and backward pass are
-  products of two matrices, and the kernel's gradient is x' dy: derived by JAX
-  it is (dy' x)', for which XLA for CPU copies dy, and the GELU's gradient with
-  it, into the transposed order first. XLA for TPU transposes while it
-  multiplies, and a step with flattened dims is slower there.
+  x is [*rows, *inputs], and the kernel [*inputs, *outputs] has the same dtype.
 
-  Args:
-    x: [*rows, *inputs].
-    kernel: [*inputs, *outputs], in x's dtype.
-    num_inputs: how many dims `inputs` has.
-
-  Returns:
-    [*rows, *outputs], in x's dtype.
+  On a CPU all other dims are flattened, so that both passes are products of two
+  matrices and the kernel's gradient is x' dy. JAX would derive (dy' x)', for
+  which XLA for CPU first transposes dy, and the GELU's gradient with it. XLA
+  for TPU transposes while it multiplies, and flattened dims are slower there.
   """
   num_rows = x.ndim - num_inputs
   if platform() != 'cpu':
@@ -88,15 +81,10 @@ _product.defvjp(_product_forward, _product_backward)
 
 def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array,
                eps: float) -> jax.Array:
-  """LayerNorm over the last dim (fairseq modules/layer_norm.py).
+  """LayerNorm over the last dim D (fairseq modules/layer_norm.py).
 
-  Args:
-    x: [..., D].
-    scale, bias: float32[D].
-    eps: added to the variance, inside the root.
-
-  Returns:
-    [..., D] in x's dtype; statistics and affine part are in float32.
+  Statistics and affine part, with scale and bias float32[D], are in float32;
+  the result has x's dtype. `eps` is added to the variance, inside the root.
   """
   wide = x.astype(jnp.float32)
   centred = wide - wide.mean(-1, keepdims=True)
@@ -109,8 +97,8 @@ def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array,
 def gelu(x: jax.Array) -> jax.Array:
   """x Phi(x) with the exact erf (fairseq modules/gelu.py), in float32.
 
-  `jax.nn.gelu` is the tanh approximation by default. This one keeps x alone for
-  the backward pass, which JAX's derivation needs three more arrays for.
+  `jax.nn.gelu` is the tanh approximation by default. This one keeps only x for
+  the backward pass; the derivative by JAX would keep three more arrays.
   """
   wide = x.astype(jnp.float32)
   return (wide * _normal_cdf(wide)).astype(x.dtype)

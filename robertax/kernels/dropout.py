@@ -1,13 +1,14 @@
 """Dropout as a hash of (key, row of the global batch, element of the row).
 
-No generator state and no random bits in memory: whether an element is kept is
-arithmetic on its own address. So the mask is the same on any mesh, for any
-split into micro-batches and after a restart, XLA fuses it into its
-neighbours, and an attention kernel makes the very same bits in fast memory.
+There is no generator state and there are no random bits in memory: whether an
+element is kept is arithmetic on its own address. So the mask is the same on any
+mesh, for any split into micro-batches and after a restart. XLA fuses it into
+neighbouring operations, and an attention kernel makes the same bits in fast
+memory.
 
-A key is two 32-bit words, because one index of 32 bits wraps at
-8192 x 512 x 1024 elements: the row goes into the words, the element of the row
-into the counter. From seed to element:
+A key is two 32-bit words, because one index of 32 bits wraps at 8192 x 512 x
+1024 elements. The row is part of the words, and the element of the row is the
+counter. From seed to element:
 
   key_words(seed, step) -> row_keys(key, rows) -> fold(keys, layer)
     -> fold(keys, site) -> keep_mask(keys, shape of a row, rate)
@@ -15,9 +16,9 @@ into the counter. From seed to element:
 `mix` is the two-round multiply-xorshift permutation of 32 bits with the least
 bias in the hash-prospector list (C. Wellons, github.com/skeeto/
 hash-prospector, "lowbias32" and its successors). On a plain counter its bits
-are visibly correlated at lags of 1024 and more (14 sigmas in 2^17 elements);
-on a Weyl sequence, counter times an odd constant, they are not, and that
-product costs nothing: it is a sum of one product per dim of the row.
+are clearly correlated at lags of 1024 and more (14 sigmas in 2^17 elements). On
+a Weyl sequence, the counter times an odd constant, they are not. This costs
+nothing, because that is a sum of one product per dim of the row.
 """
 
 import math
@@ -30,28 +31,22 @@ import numpy as np
 from robertax.errors import InputError
 
 FIRST, SECOND = np.uint32(0x21f0aaad), np.uint32(0xd35a2d97)
-GOLDEN = np.uint32(0x9e3779b9)  # 2^32 / golden ratio, odd
+GOLDEN = np.uint32(0x9e3779b9)  # 2^32 / golden ratio, odd.
 
 
 def mix(x: jax.Array) -> jax.Array:
-  """A permutation of uint32 in which each bit decides every other."""
+  """A permutation of uint32 in which each bit influences every other."""
   x = (x ^ (x >> 16)) * FIRST
   x = (x ^ (x >> 15)) * SECOND
   return x ^ (x >> 15)
 
 
 def fold(keys: jax.Array, data: int | jax.Array) -> jax.Array:
-  """New keys from keys and a number: a layer, a site, a row, a step.
+  """uint32[..., 2]: keys made of keys and a layer, site, row or step.
 
-  For fixed data it is a permutation of the 64 bits of a key; for a fixed key
-  different data give different keys.
-
-  Args:
-    keys: uint32[..., 2].
-    data: integers, read modulo 2^32; broadcast against [...].
-
-  Returns:
-    uint32[..., 2], the broadcast shape.
+  For fixed data it permutes the 64 bits of keys uint32[..., 2]; for a fixed key
+  different data give different keys. The data are integers modulo 2^32, which
+  broadcast against [...].
   """
   first, second = keys[..., 0], keys[..., 1]
   first = mix(first ^ mix(_uint32(data) + GOLDEN))
@@ -67,32 +62,26 @@ def seed_words(seed: int) -> np.ndarray:
 def key_words(seed: int | jax.Array, step: int | jax.Array) -> jax.Array:
   """uint32[2], the key of one training step.
 
-  Both may be traced; a traced seed is `seed_words` of a Python int.
+  Both arguments may be traced; a traced seed is `seed_words` of an int.
   """
   words = seed_words(seed) if isinstance(seed, int) else seed
   return fold(jnp.asarray(words), step)
 
 
 def row_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
-  """uint32[B, 2], one key per row of the batch.
+  """uint32[B, 2]: one key per row, of key uint32[2].
 
-  Args:
-    key: uint32[2].
-    rows: integers [B], each row's index in the global batch: not in a shard or
-      micro-batch, so that the mask does not depend on the split.
+  `rows` are indices [B] in the global batch, not in a shard or micro-batch, so
+  that the mask does not depend on the split.
   """
   return fold(key, rows)
 
 
 def bits(x: jax.Array, second: jax.Array) -> jax.Array:
-  """32 random bits for each element.
+  """32 random bits per element: `mix` with `second` added between its rounds.
 
-  They are `mix` of x with the key's second word added between its rounds.
-
-  Args:
-    x: uint32, index of an element in its row, times GOLDEN, plus the key's
-      first word.
-    second: uint32, the key's second word.
+  x is uint32: the index of an element in its row, times GOLDEN, plus the key's
+  first word. `second` is the key's second word.
   """
   x = (x ^ (x >> 16)) * FIRST + second
   x = (x ^ (x >> 15)) * SECOND
@@ -100,7 +89,7 @@ def bits(x: jax.Array, second: jax.Array) -> jax.Array:
 
 
 def threshold(rate: float) -> np.uint32:
-  """An element is kept iff its bits are at least this."""
+  """An element is kept if and only if its bits are at least this."""
   if not 0 <= rate < 1:
     raise InputError(f'dropout rate {rate}: a share from 0 up to, not '
                      'including, 1.')
@@ -110,22 +99,17 @@ def threshold(rate: float) -> np.uint32:
 
 def keep_mask(keys: jax.Array, shape: tuple[int, ...],
               rate: float) -> jax.Array:
-  """Which elements of each row are kept: bool[B, *shape].
+  """bool[B, *shape]: which elements of each row are kept.
 
-  Args:
-    keys: uint32[B, 2].
-    shape: of one row; an element's index is its C-order index in it.
-    rate: the share dropped.
-
-  Raises:
-    InputError: rate outside [0, 1), or a row of more than 2^32 elements.
+  `keys` are uint32[B, 2], and elements are indexed in C order. InputError if
+  the rate is outside [0, 1) or a row has more than 2^32 elements.
   """
   if math.prod(shape) > 2**32:
     raise InputError(f'dropout over rows of shape {shape}: more than 2^32 '
                      'elements, the index would wrap.')
   keys = keys.reshape(keys.shape[:1] + (1,) * len(shape) + (2,))
-  # element x GOLDEN, modulo 2^32, from one small product per dim. The key comes
-  # first: a sum of the products alone does not change from layer to layer, and
+  # element x GOLDEN, modulo 2^32, is a sum of one small product per dim. The
+  # key comes first: the sum of the products alone is equal for all layers, and
   # XLA would keep it, as large as a row, in memory around the scan.
   weyl, stride = keys[..., 0], math.prod(shape)
   for dim, size in enumerate(shape):
@@ -137,12 +121,9 @@ def keep_mask(keys: jax.Array, shape: tuple[int, ...],
 
 
 def dropout(x: jax.Array, keys: jax.Array | None, rate: float) -> jax.Array:
-  """Inverted dropout: dropped elements are 0, kept ones x / (1 - rate).
+  """Inverted dropout of x[B, ...]: 0 if dropped, else x / (1 - rate).
 
-  Args:
-    x: [B, ...].
-    keys: uint32[B, 2], or None for no dropout.
-    rate: the share dropped.
+  `keys` are uint32[B, 2], or None for no dropout.
   """
   if keys is None or rate == 0:
     return x

@@ -1,10 +1,10 @@
-"""ids -> vectors -> logits -> losses: RoBERTa, and the only room with nnx.
+"""RoBERTa: ids -> vectors -> logits -> losses; the only room that knows flax.
 
-Floor 1 (imports kernels). Elsewhere there are only nested dicts of arrays:
-`create` makes them, `bind` turns them into a module inside the traced loss. The
-room knows neither mesh nor optimizer.
+Floor 1 (imports kernels). Other rooms have only nested dicts of arrays, which
+`create` makes and `bind` turns into a module inside the traced loss. The room
+knows neither mesh nor optimizer.
 
-Shapes stand in names, here as in kernels.attention:
+Names contain shapes, here as in kernels.attention:
   B batch rows, T tokens, S source tokens (= T), D hidden size, H heads,
   K head dim, F MLP size, V vocabulary, M masked positions, N layers,
   P packed examples, C classes or types, 1 a broadcast dim.

@@ -1,9 +1,9 @@
 """The encoder: embeddings and N post-LN layers, scanned.
 
-fairseq models/transformer/transformer_encoder.py and
-modules/transformer_layer.py. The chapter also holds what every part of the
-model is made of (`Dense`, `Norm`), what is kept for the backward pass
-(`POLICIES`), and the padding of the vocabulary's rows.
+It follows fairseq's models/transformer/transformer_encoder.py and
+modules/transformer_layer.py. The chapter also has the parts of every module
+(`Dense`, `Norm`), the policies of rematerialization (`POLICIES`), and the
+padding of the vocabulary.
 """
 
 from collections.abc import Callable
@@ -21,19 +21,18 @@ from robertax.errors import InputError, unknown
 from robertax.kernels import attention, dropout, fold, gelu, layer_norm
 from robertax.kernels.dense import add_bias, product
 
-PAD_ID = 1  # of <pad>, and the position of padding: fairseq's padding_idx
+PAD_ID = 1  # fairseq's padding_idx: the id of <pad>, and padding's position.
 TYPES = 0x74797065  # 'type': folded into the key of the type table.
 # Where dropout happens. A level (0 for embeddings, 1.. for the layers) and,
 # within a layer, a site are folded into a row's key, so that no two masks of a
-# step are alike.
+# step are equal.
 EMBEDDINGS = 0
 PROBABILITIES, ATTENTION, MLP = 0, 1, 2
 
 
 # Initialization is fairseq's (modules/transformer_sentence_encoder.py,
-# `init_bert_params`): all matrices and tables N(0, .02), not truncated; biases
-# 0; LayerNorm 1 and 0.
-
+# `init_bert_params`): all matrices and tables N(0, .02), not truncated, biases
+# 0, and LayerNorm 1 and 0.
 
 def gaussian(key, shape: tuple[int, ...], std: float) -> nnx.Param:
   """N(0, std), not truncated, float32."""
@@ -67,16 +66,16 @@ class Norm(nnx.Module):
 
 
 # Rematerialization. A policy names what a layer keeps for the backward pass
-# beside its own input; all else is computed again, to the same numbers.
+# beside its own input. Everything else is computed again, to the same numbers.
 
 QUERY, KEY, VALUE = 'query', 'key', 'value'
-CONTEXT = 'context'  # output of attention, before its output product
-ATTENTION_SUM, MLP_SUM = 'attention_sum', 'mlp_sum'  # inputs of LayerNorms
-MLP_IN = 'mlp_in'  # input of the GELU
+CONTEXT = 'context'  # Output of attention, before its output product.
+ATTENTION_SUM, MLP_SUM = 'attention_sum', 'mlp_sum'  # Inputs of LayerNorms.
+MLP_IN = 'mlp_in'  # Input of the GELU.
 
-# `products` keeps the result of each product of matrices, and makes LayerNorm,
-# GELU, dropout and softmax again: cheap operations on what is read anyway.
-# `attention` makes the MLP's first product again too, `full` everything.
+# `products` keeps the result of each matrix product, and recomputes LayerNorm,
+# GELU, dropout and softmax, which are cheap and read the same arrays anyway.
+# `attention` also recomputes the MLP's first product, and `full` everything.
 POLICIES: dict[str, tuple[str, ...] | None] = {
     'none': None,
     'products': (QUERY, KEY, VALUE, CONTEXT, ATTENTION_SUM, MLP_IN, MLP_SUM),
@@ -88,24 +87,24 @@ keep = checkpoint_name
 
 
 def rematerialize(body: Callable, name: str) -> Callable:
-  """The body of a scan, keeping for its backward pass what the policy names."""
+  """The body of a scan, which keeps what the policy names for backward."""
   if name not in POLICIES:
     raise unknown('model.remat', name, POLICIES)
   if POLICIES[name] is None:
     return body
-  # A scan keeps the two passes apart by itself, so CSE need not be prevented.
+  # A scan separates the two passes by itself, so CSE need not be prevented.
   return jax.checkpoint(
       body, prevent_cse=False,
       policy=jax.checkpoint_policies.save_only_these_names(*POLICIES[name]))
 
 
-# Padding of the vocabulary. Tables that have a row for each id are padded to a
-# multiple of 128 in the TrainState, and so in checkpoints: matrix units work on
-# tiles of 128, and the mesh's `model` axis divides the rows, which 50,265 = 3^2
-# x 5 x 1117 does not allow. The multiple is the same on any mesh, so that a
-# checkpoint can be read onto another. Elsewhere (`create`, `load`, other
-# programs' files) there are the tokenizer's rows alone. A padded row is 0 and
-# its logit is -inf, so its gradient and every update are 0 too.
+# Padding of the vocabulary. Tables with a row for each id are padded to a
+# multiple of 128 in the TrainState and in checkpoints: matrix units work on
+# tiles of 128, and the mesh's `model` axis must divide the rows, which is
+# impossible for 50,265 = 3^2 x 5 x 1117. The multiple is the same on any mesh,
+# so that a checkpoint can be restored on another. Everywhere else (`create`,
+# `load`, other programs' files) tables have only the tokenizer's rows. A padded
+# row is 0 and its logit is -inf, so its gradient and every update are 0 too.
 
 _ROW_MULTIPLE = 128
 # The tables with a row for each id; a model may lack some.
@@ -114,13 +113,9 @@ _VOCABULARY_TABLES = (('embeddings', 'tokens'), ('lm_head', 'bias'),
 
 
 def pad_vocabulary(params: Any) -> Any:
-  """Appends rows of 0 up to a multiple of 128. Traceable.
+  """Appends rows of 0 up to a multiple of 128, if any are missing. Traceable.
 
-  Args:
-    params: nested dict of arrays, as from `create`, or padded already.
-
-  Returns:
-    New dicts with V rounded up; all other leaves are the same.
+  Other leaves of `params`, a nested dict as from `create`, stay as they are.
   """
   def pad(table):
     more = -len(table) % _ROW_MULTIPLE
@@ -130,7 +125,7 @@ def pad_vocabulary(params: Any) -> Any:
 
 
 def unpad_vocabulary(config: ModelConfig, params: Any) -> Any:
-  """The first `config.vocab_size` rows of params, padded or not. Traceable."""
+  """Cuts params, padded or not, to config.vocab_size rows. Traceable."""
   return _map_tables(params, lambda table: (
       table if len(table) == config.vocab_size else table[:config.vocab_size]))
 
@@ -158,9 +153,9 @@ def _fold(keys, data):
 
 
 def positions(segment_ids_BT):
-  """Positions from 2 upwards, anew in every segment; padding has 1.
+  """Positions from 2 upwards, which restart in every segment; padding has 1.
 
-  This is fairseq utils.py make_positions for packed examples: each has the
+  This is make_positions of fairseq's utils.py for packed examples: each has the
   positions that it would have alone.
 
   >>> positions(jnp.array([[1, 1, 2, 2, 2, 0]]))
@@ -177,7 +172,7 @@ def positions(segment_ids_BT):
 class Embeddings(nnx.Module):
   """Tokens plus learned positions, LayerNorm, dropout; padding becomes 0.
 
-  With `num_types` types are added (BERT modeling.py embedding_postprocessor).
+  With `num_types` it adds types (BERT modeling.py embedding_postprocessor).
   """
 
   def __init__(self, config: ModelConfig, key):
@@ -190,19 +185,19 @@ class Embeddings(nnx.Module):
     # No token has position 0 either (fairseq leaves that row random).
     self.positions = nnx.Param(positions_PD[...].at[:PAD_ID + 1].set(0))
     if config.num_types:
-      # By a key of its own, which leaves all other parameters as they are.
+      # Its own key leaves all other parameters as they are.
       self.types = gaussian(jax.random.fold_in(key, TYPES),
                             (config.num_types, size), std)
     self.norm = Norm(size, config.layer_norm_eps)
     self.config = config
 
   def __call__(self, input_ids_BT, segment_ids_BT, type_ids_BT, keys_B2):
-    # Lookups and the norm are in float32; the cast comes after.
+    # Lookups and the norm are in float32; the cast comes afterwards.
     x_BTD = (self.tokens[...][input_ids_BT]
              + self.positions[...][positions(segment_ids_BT)])
     if self.config.num_types:
-      # A lookup as a product, as in BERT: a lookup's gradient would add all
-      # tokens to the same two rows, one after another.
+      # A product instead of a lookup, as in BERT: a lookup's gradient would add
+      # all tokens to the same two rows, one after another.
       types_BTC = jax.nn.one_hot(type_ids_BT, self.config.num_types)
       x_BTD += jnp.einsum('BTC,CD->BTD', types_BTC, self.types[...],
                           precision=lax.Precision.HIGHEST)
@@ -239,8 +234,8 @@ class Attention(nnx.Module):
 class Layer(nnx.Module):
   """Post-LN: LN(x + attention(x)), then LN(x + MLP(x)).
 
-  fairseq modules/transformer_layer.py:194. No dropout after the GELU: fairseq's
-  activation_dropout is 0 for RoBERTa.
+  See fairseq modules/transformer_layer.py:194. There is no dropout after the
+  GELU, since fairseq's activation_dropout is 0 for RoBERTa.
   """
 
   def __init__(self, config: ModelConfig, key):
@@ -271,11 +266,10 @@ def stack_layers(config: ModelConfig, key) -> Layer:
 
 def encode(embeddings: Embeddings, layers: Layer, input_ids_BT,
            segment_ids_BT, type_ids_BT, keys_B2, all_layers: bool = False):
-  """Embeddings, then the layers in one scan: compiled once, not N times.
+  """Runs embeddings, then the layers in a scan, which compiles one layer only.
 
-  Returns:
-    [B, T, D]; with `all_layers`, [N + 1, B, T, D]: the input of each layer, and
-    the output of the last one.
+  The result is [B, T, D] or, with `all_layers`, [N + 1, B, T, D]: the input of
+  each layer, and the output of the last one.
   """
   config = embeddings.config
   if (type_ids_BT is None) != (not config.num_types):

@@ -1,8 +1,8 @@
 """The heads on the encoder's states, and their losses.
 
 They predict masked tokens, whether B follows A, a sequence's class, and where a
-span starts and ends. A loss is a sum: whoever knows the count of all targets
-divides, once.
+span starts and ends. A loss is a sum, which the caller divides once by the
+count of all targets.
 """
 
 import math
@@ -16,8 +16,8 @@ from robertax.kernels import dropout, fold, gelu
 from robertax.model.encoder import Dense, Norm, gaussian, mask_padding
 
 Sums = dict[str, jax.Array]
-# The logit of what cannot be chosen. With -inf, the gradient of a softmax over
-# nothing else would be NaN.
+# The logit of what cannot be chosen. With -inf, a softmax over only such logits
+# would have a gradient of NaN.
 OUTSIDE = -1e30
 
 
@@ -25,30 +25,19 @@ def mlm_loss(logits_BMV: jax.Array, targets_BM: jax.Array,
              weights_BM: jax.Array) -> Sums:
   """Cross-entropy over masked tokens (fairseq criterions/masked_lm.py).
 
-  Args:
-    logits_BMV: any float; computed in float32. V may lie on several devices.
-    targets_BM: int32.
-    weights_BM: 1 for a masked token, 0 for filler.
-
-  Returns:
-    Three float32 scalars: `loss_sum` in nats, `weight_sum`, and `correct_sum`,
-    of targets that have the largest logit.
+  Weights are 1 for a masked token and 0 for filler; V may be sharded. It gives
+  float32 scalars: `loss_sum` in nats, `weight_sum`, and `correct_sum`, the
+  weight of the targets with the largest logit.
   """
   return _cross_entropy(logits_BMV, targets_BM, weights_BM, '')
 
 
 def nsp_loss(logits_BPC: jax.Array, targets_BP: jax.Array,
              weights_BP: jax.Array) -> Sums:
-  """Cross-entropy of next-sentence prediction, over examples.
+  """Like `mlm_loss`, for next-sentence prediction; its names begin with `nsp_`.
 
-  Args:
-    logits_BPC: C = 2; any float, computed in float32.
-    targets_BP: int32, 0: B follows A, 1: B is random (BERT run_pretraining.py
-      get_next_sentence_output).
-    weights_BP: 1 for an example, 0 for filler.
-
-  Returns:
-    As `mlm_loss`, named `nsp_loss_sum`, `nsp_weight_sum`, `nsp_correct_sum`.
+  C is 2. Targets are 0 if B follows A and 1 if B is random, as in BERT
+  (run_pretraining.py get_next_sentence_output).
   """
   return _cross_entropy(logits_BPC, targets_BP, weights_BP, 'nsp_')
 
@@ -67,17 +56,10 @@ def span_loss(start_BT: jax.Array, end_BT: jax.Array,
               ends_BP: jax.Array, weights_BP: jax.Array) -> Sums:
   """Half the sum of the cross-entropies of a span's start and its end.
 
-  Each softmax is over one sequence (BERT run_squad.py, `total_loss`): sequence
-  p of a row is where segment_ids == p + 1.
-
-  Args:
-    start_BT, end_BT: float32 logits.
-    segment_ids_BT: int32.
-    starts_BP, ends_BP: int32 positions in the row, inside their sequence.
-    weights_BP: 1 for a sequence, 0 for filler.
-
-  Returns:
-    As `mlm_loss`; a span is correct if both its ends are.
+  Each softmax is over one sequence (BERT run_squad.py, `total_loss`); sequence
+  p of a row is where segment_ids == p + 1. Starts and ends are int32 positions
+  in the row. The result is like that of `mlm_loss`; a span is correct if both
+  of its ends are.
   """
   slots_P = jnp.arange(1, starts_BP.shape[1] + 1)
   inside_BPT = segment_ids_BT[:, None, :] == slots_P[:, None]
@@ -91,7 +73,7 @@ def span_loss(start_BT: jax.Array, end_BT: jax.Array,
 
 
 def token_log_probs(logits_BMV: jax.Array, targets_BM: jax.Array) -> jax.Array:
-  """The log-probability of each target, in nats: float32[B, M]."""
+  """float32[B, M]: the log-probability of each target, in nats."""
   return -_nats(logits_BMV.astype(jnp.float32), targets_BM)
 
 
@@ -102,14 +84,14 @@ def _nats(logits, targets):
 
 
 def _cross_entropy(logits, targets, weights, prefix: str) -> Sums:
-  # Only reductions touch the logits. So where the vocabulary is sharded along
-  # the `model` axis, each device reduces its part and B x M numbers meet;
-  # indexing a logit, or argmax, would bring all B x M x V of them together.
+  # The logits are only reduced. So where the vocabulary is sharded along the
+  # `model` axis, each device reduces its part and B x M numbers are exchanged;
+  # indexing a logit, or argmax, would gather all B x M x V of them.
   logits = logits.astype(jnp.float32)
   weights = weights.astype(jnp.float32)
   ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
   nats = _nats(logits, targets)
-  # The argmax: the first of the largest.
+  # This is argmax: the first of the largest logits.
   largest = logits.max(-1, keepdims=True)
   best = jnp.where(logits == largest, ids, logits.shape[-1]).min(-1)
   correct = best == targets
@@ -121,8 +103,8 @@ def _cross_entropy(logits, targets, weights, prefix: str) -> Sums:
 class MLMHead(nnx.Module):
   """dense -> GELU -> LayerNorm -> decoder table -> bias (RobertaLMHead).
 
-  fairseq models/roberta/model.py:470. A tied decoder is the token table, which
-  the caller hands in: one Param held twice would be two leaves.
+  See fairseq models/roberta/model.py:470. A tied decoder is the token table,
+  which the caller passes, because a Param held twice would be two leaves.
   """
 
   def __init__(self, config: ModelConfig, key):
@@ -137,7 +119,7 @@ class MLMHead(nnx.Module):
 
   def __call__(self, x_BTD, mlm_positions_BM, tokens_VD):
     """logits_BMV, float32; the logits of padded rows of the table are -inf."""
-    # Only masked positions meet the V-wide product.
+    # Only masked positions enter the V-wide product.
     x_BMD = jnp.take_along_axis(x_BTD, mlm_positions_BM[..., None], axis=1)
     x_BMD = self.norm(gelu(self.dense(x_BMD)))
     table_VD = tokens_VD if self.tied else self.decoder[...]
@@ -148,10 +130,10 @@ class MLMHead(nnx.Module):
 
 
 class NSPHead(nnx.Module):
-  """BERT's pooler (dense, tanh) of the state of <s>, then two logits.
+  """BERT's pooler (dense, tanh) on the state of <s>, then two logits.
 
-  BERT modeling.py `pooler`, run_pretraining.py get_next_sentence_output; no
-  dropout in either.
+  See BERT modeling.py `pooler` and run_pretraining.py get_next_sentence_output,
+  neither of which has dropout.
   """
 
   def __init__(self, config: ModelConfig, key):
@@ -164,15 +146,15 @@ class NSPHead(nnx.Module):
     """logits_BPC, float32, C = 2: B follows A, B is random."""
     x_BPD = jnp.take_along_axis(x_BTD, nsp_positions_BP[..., None], axis=1)
     x_BPD = self.pooler(x_BPD)
-    # These are so few that float32 costs nothing.
+    # There are so few that float32 costs nothing.
     return self.output(jnp.tanh(x_BPD.astype(jnp.float32)))
 
 
 class ClassifierHead(nnx.Module):
   """dropout -> dense -> tanh -> dropout -> output (RobertaClassificationHead).
 
-  fairseq models/roberta/model.py:498. fairseq makes it after the encoder was
-  initialized (model.py:343), so it keeps PyTorch's initialization of linear
+  See fairseq models/roberta/model.py:498. fairseq makes it after initializing
+  the encoder (model.py:343), so it keeps PyTorch's initialization of linear
   layers: kernels and biases uniform within 1 / sqrt(inputs).
   """
 
@@ -189,7 +171,7 @@ class ClassifierHead(nnx.Module):
       keys_B2 = keys_B2[::len(keys_B2) // len(positions_BP)]
     x_BPD = jnp.take_along_axis(
         x_BTD, positions_BP[..., None], axis=1).astype(jnp.float32)
-    # The dropout level behind those of the encoder's layers.
+    # The dropout level after those of the encoder's layers.
     keys = None if keys_B2 is None else fold(keys_B2, 1 + self.level)
     for site, layer in enumerate((self.dense, self.output)):
       x_BPD = dropout(x_BPD, None if keys is None else fold(keys, site),
@@ -210,7 +192,7 @@ def _torch_linear(key, inputs: int, outputs: int) -> Dense:
 
 
 class SpanHead(nnx.Module):
-  """One linear layer to two logits a token (BERT run_squad.py create_model)."""
+  """A linear layer to two logits per token (BERT run_squad.py create_model)."""
 
   def __init__(self, config: ModelConfig, key):
     self.output = Dense(key, (config.hidden_size,), (2,),

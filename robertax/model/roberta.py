@@ -1,4 +1,4 @@
-"""The whole model, and what turns it into nested dicts of arrays and back."""
+"""The whole model, and its conversion to nested dicts of arrays and back."""
 
 import functools
 
@@ -10,8 +10,8 @@ from robertax.errors import InputError
 from robertax.model import encoder
 from robertax.model.heads import ClassifierHead, MLMHead, NSPHead, SpanHead
 
-# 'nsp', 'cls', 'span': folded into the keys of these heads, so that all other
-# parameters are those of a model without them.
+# 'nsp', 'cls', 'span': folded into the keys of these heads, so that a model
+# without them has the same other parameters.
 NSP, CLASSIFIER, SPAN = 0x6e7370, 0x636c73, 0x7370616e
 
 
@@ -19,17 +19,16 @@ def training_flops(config: ModelConfig, tokens: float, attended: float,
                    masked: float = 0.0, sequences: float = 0.0) -> float:
   """FLOP of forward and backward pass, as MFU counts them (PaLM, appendix B).
 
-  Products of matrices alone, 1 MAC = 2 FLOP, backward twice forward: 6 for each
-  parameter of the layers and token, 12 L H for each pair of tokens of a row
-  that attention compares, and 6 for each parameter of a head and position that
-  goes through it.
+  Only matrix products count, with 1 MAC = 2 FLOP and backward twice forward: 6
+  for each parameter of the layers and token, 12 L H for each pair of tokens
+  that attention compares, and 6 for each parameter of a head and position.
 
   Args:
-    config: its vocab_size and heads filled in.
+    config: its vocab_size and heads must be filled in.
     tokens: without padding.
-    attended: the length of its row, T, summed over these tokens.
-    masked: positions whose tokens are predicted.
-    sequences: sequences that are classified, or pairs.
+    attended: the sum of the row lengths T over these tokens.
+    masked: predicted positions.
+    sequences: classified sequences, or pairs.
   """
   layers, hidden = config.num_layers, config.hidden_size
   parameters = layers * (4 * hidden**2 + 2 * hidden * config.mlp_size)
@@ -43,12 +42,12 @@ def training_flops(config: ModelConfig, tokens: float, attended: float,
 
 
 class Roberta(nnx.Module):
-  """Encoder, and the heads that the config asks for.
+  """The encoder, and the heads that the config asks for.
 
-  It holds no generator: dropout keys are given. Where the positions that a head
-  reads have fewer rows than the tokens, each of their rows belongs to a row
-  group: consecutive rows of tokens, read as one (data.finetuning). A method of
-  a head that the model lacks raises an InputError.
+  It holds no random generator; dropout keys are passed. If the positions for a
+  head have fewer rows than the tokens, each of their rows belongs to a row
+  group: consecutive rows of tokens, read as one (data.finetuning). The method
+  of a missing head raises an InputError.
   """
 
   def __init__(self, config: ModelConfig, key):
@@ -67,20 +66,15 @@ class Roberta(nnx.Module):
 
   def encode(self, input_ids_BT, segment_ids_BT, type_ids_BT=None, *,
              dropout_key=None):
-    """The last layer's states.
+    """The last layer's states: x_BTD in config.dtype, meaningless at padding.
+
+    InputError if there are more tokens than positions.
 
     Args:
       input_ids_BT: int32.
       segment_ids_BT: int32, 1.. for the packed examples of a row, 0 padding.
-      type_ids_BT: int32, below config.num_types; None where that is 0.
-      dropout_key: uint32[B, 2] from kernels.row_keys, or None: no dropout.
-
-    Returns:
-      x_BTD in config.dtype; at padding it has no meaning.
-
-    Raises:
-      InputError: more tokens than positions; types for a model without them, or
-        none for a model with them.
+      type_ids_BT: int32, below config.num_types; None if that is 0.
+      dropout_key: uint32[B, 2] from kernels.row_keys; None: no dropout.
     """
     return encoder.encode(self.embeddings, self.layers, input_ids_BT,
                           segment_ids_BT, type_ids_BT, dropout_key)
@@ -95,7 +89,7 @@ class Roberta(nnx.Module):
   def mlm_logits(self, x_BTD, mlm_positions_BM):
     """logits_BMV, float32, at `mlm_positions_BM` (int32, 0 as filler).
 
-    Padded parameters (`pad_vocabulary`) give logits of padded ids too: -inf.
+    With padded parameters (`pad_vocabulary`), padded ids have logits of -inf.
     """
     if not self.embeddings.config.lm_head:
       raise InputError('model.lm_head=False: this model predicts no tokens. '
@@ -104,21 +98,14 @@ class Roberta(nnx.Module):
                         self.embeddings.tokens[...])
 
   def nsp_logits(self, x_BTD, nsp_positions_BP):
-    """float32[B, P, 2]: B follows A, B is random.
-
-    `nsp_positions_BP` (int32) are those of the packed examples' <s>, 0 as
-    filler.
-    """
+    """float32[B, P, 2], B follows A and B is random, at the examples' <s>."""
     if not self.embeddings.config.nsp_head:
       raise InputError('model.nsp_head=False: this model predicts no next '
                        'sentence. One that is trained on pairs does.')
     return self.nsp_head(x_BTD, nsp_positions_BP)
 
   def class_logits(self, x_BTD, positions_BP, *, dropout_key=None):
-    """float32[B, P, C]: the classes of sequences.
-
-    `positions_BP` (int32) are those of the sequences' <s>, 0 as filler.
-    """
+    """float32[B, P, C]: logits of classes, at the sequences' <s>."""
     if not self.embeddings.config.num_classes:
       raise InputError('model.num_classes=0: this model has no classifier. '
                        'One that is fine-tuned for classes has.')
@@ -134,24 +121,20 @@ class Roberta(nnx.Module):
 
 
 def _row_groups(x_BTD, positions):
-  """Consecutive rows as one, so that each row of positions has one."""
+  """Joins consecutive rows, so that there is one per row of positions."""
   return x_BTD.reshape(len(positions), -1, x_BTD.shape[-1])
 
 
 def create(config: ModelConfig, key: jax.Array) -> dict:
   """Fresh parameters: a nested dict of float32 arrays. Traceable.
 
-  Returns:
-    embeddings/{tokens, positions, norm}; layers/{attention/{query, key, value,
-    output}, attention_norm, mlp_in, mlp_out, mlp_norm}, each with a leading
-    dim N; and, as far as the config has them, embeddings/types,
-    lm_head/{dense, norm, bias} (+ decoder where not tied),
-    nsp_head/{pooler, output}, classifier/{dense, output}, span_head/output. A
-    part's values do not depend on which others there are. Kernels are [inputs,
-    outputs], with heads visible: [N, D, H, K] and [N, H, K, D].
-
-  Raises:
-    InputError: config.vocab_size is 0.
+  It has embeddings/{tokens, positions, norm}; layers/{attention/{query, key,
+  value, output}, attention_norm, mlp_in, mlp_out, mlp_norm}, each with a
+  leading dim N; and, if the config asks for them, embeddings/types,
+  lm_head/{dense, norm, bias} (+ decoder if not tied), nsp_head/{pooler,
+  output}, classifier/{dense, output}, span_head/output. The values of a part do
+  not depend on the other parts. Kernels are [inputs, outputs] with separate
+  heads: [N, D, H, K] and [N, H, K, D]. InputError if config.vocab_size is 0.
   """
   _check_vocabulary(config)
   return _create(config, key)
@@ -166,13 +149,8 @@ def _create(config: ModelConfig, key: jax.Array) -> dict:
 def bind(config: ModelConfig, params: dict) -> Roberta:
   """The module over these parameters. Cheap: call it inside the traced loss.
 
-  Args:
-    config: the one that `params` were created with.
-    params: as from `create`, or padded; the leaves may be tracers.
-
-  Raises:
-    InputError: config.vocab_size is 0, or the names in `params` are not this
-      config's.
+  `params` are as from `create`, or padded, and may be tracers. InputError if
+  their names do not fit the config, or if config.vocab_size is 0.
   """
   graph, names, structure = _skeleton(config)
   leaves, given = jax.tree.flatten(params)
@@ -188,7 +166,7 @@ def bind(config: ModelConfig, params: dict) -> Roberta:
 
 @functools.lru_cache(maxsize=32)
 def _skeleton(config: ModelConfig):
-  """The module's structure, made from shapes alone and once per config."""
+  """The module's structure, made once per config and from shapes alone."""
   _check_vocabulary(config)
   shapes = jax.eval_shape(lambda: Roberta(config, jax.random.key(0)))
   graph, state = nnx.split(shapes)
@@ -202,4 +180,4 @@ def _check_vocabulary(config: ModelConfig) -> None:
   if config.vocab_size < 1:
     raise InputError(
         f'model.vocab_size={config.vocab_size}: not resolved; it takes the '
-        'tokenizer\'s, or give the number of ids.')
+        "tokenizer's, or give the number of ids.")

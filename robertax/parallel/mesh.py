@@ -1,7 +1,7 @@
 """The device mesh, and the one table that says where an array lies on it.
 
-Its axes are `data` (replicas), `fsdp` (replicas that share parameters out) and
-`model` (the work of one layer shared out).
+Its axes are `data` (replicas), `fsdp` (replicas that shard the parameters) and
+`model` (devices that share the work of one layer).
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from jax.sharding import PartitionSpec as P
 from robertax.config import AXES, MeshConfig
 from robertax.errors import InputError
 
-# Each row of a batch lies on one device along data and fsdp together.
+# The rows of a batch are sharded along data and fsdp together.
 BATCH_AXES = ('data', 'fsdp')
 
 # Regular expression on the whole 'a/b/c' path of a parameter -> its axes. Each
-# parameter has exactly one rule. Layers carry a leading dim N (scanned, never
-# shared out). `model` shares heads, MLP and vocabulary out, as Megatron does
-# (one all-reduce after `output` and one after `mlp_out`); `fsdp` takes D.
+# parameter has exactly one rule. Layers have a leading dim N, which is scanned
+# and never sharded. `model` shards heads, MLP and vocabulary as Megatron does
+# (one all-reduce after `output` and one after `mlp_out`); `fsdp` shards D.
 RULES = (
     (r'embeddings/tokens', P('model', 'fsdp')),
     (r'embeddings/positions', P(None, 'fsdp')),
@@ -54,9 +54,9 @@ RULES = (
 
 
 def steps_ahead(mesh: Mesh, most: int = 2) -> int:
-  """Steps that the host may be ahead of the devices."""
-  # Devices that are threads of one CPU share a pool: collectives of two steps
-  # at once can take all its threads and wait for each other for ever.
+  """How many steps the host may be ahead of the devices."""
+  # Devices that are threads of one CPU share a pool, in which collectives of
+  # two steps could take all threads and wait for each other forever.
   threads = mesh.size > 1 and jax.devices()[0].platform == 'cpu'
   return 0 if threads else most
 
@@ -65,17 +65,12 @@ def make_mesh(config: MeshConfig | None = None,
               devices: Sequence[jax.Device] | None = None) -> Mesh:
   """A mesh with axes data, fsdp, model over all devices.
 
-  Its axes are Auto (jax.make_mesh's own default is Explicit, in which plain
-  indexing of a sharded table raises).
+  Its axes are Auto. With Explicit, jax.make_mesh's own default, plain indexing
+  of a sharded table raises.
 
-  Args:
-    config: sizes, whose product is the number of devices; None: all of them
-      along `data`.
-    devices: jax.devices() if None.
-
-  Raises:
-    InputError: the sizes do not multiply to the number of devices, or `data`
-      to the number of slices.
+  `config` has the sizes (None: all devices along `data`), and `devices` are
+  jax.devices() by default. InputError if the product of the sizes is not the
+  number of devices, or if the number of slices does not divide `data`.
   """
   config = config or MeshConfig()
   devices = list(jax.devices() if devices is None else devices)
@@ -93,7 +88,7 @@ def make_mesh(config: MeshConfig | None = None,
     return jax.make_mesh(tuple(sizes), AXES, axis_types=kinds, devices=devices)
   if sizes[0] % slices:
     raise InputError(f'mesh.data={sizes[0]} over {slices} slices: a multiple '
-                     f'of {slices} is needed, for only mesh.data crosses the '
+                     f'of {slices} is needed, since only mesh.data crosses the '
                      'network between slices.')
   return Mesh(mesh_utils.create_hybrid_device_mesh(
       [sizes[0] // slices, *sizes[1:]], [slices, 1, 1], devices), AXES,
@@ -101,7 +96,7 @@ def make_mesh(config: MeshConfig | None = None,
 
 
 def parameter_spec(path: str) -> P:
-  """The PartitionSpec of the parameter at 'a/b/c', which has just one rule."""
+  """The PartitionSpec of the parameter at 'a/b/c', which must have one rule."""
   found = [(rule, axes) for rule, axes in RULES if re.fullmatch(rule, path)]
   if len(found) != 1:
     raise InputError(
@@ -112,11 +107,10 @@ def parameter_spec(path: str) -> P:
 
 
 def param_shardings(mesh: Mesh, params: Any) -> Any:
-  """A NamedSharding for each of a nested dict of arrays or ShapeDtypeStructs.
+  """A NamedSharding for each array or ShapeDtypeStruct in a nested dict.
 
-  Raises:
-    InputError: a parameter without exactly one rule, or of a size that its
-      mesh axes do not divide; names the path.
+  InputError, with the path, if a parameter does not have exactly one rule or if
+  its mesh axes do not divide its size.
   """
   def sharding(path: tuple, leaf: Any) -> NamedSharding:
     name = _path_name(path)
@@ -125,19 +119,13 @@ def param_shardings(mesh: Mesh, params: Any) -> Any:
 
 
 def state_shardings(mesh: Mesh, tree: Any, zero1: bool = False) -> Any:
-  """Shardings for parameters, or for what an optimizer keeps of them.
+  """Shardings for parameters or for an optimizer's state.
 
   A leaf whose path ends in a parameter's path (`0/mu/` and then
-  `embeddings/tokens`) lies as the parameter does; scalars are replicated, and
-  so is what `guard/` keeps of the last updates.
-
-  Args:
-    mesh: of make_mesh.
-    tree: any pytree of arrays or ShapeDtypeStructs.
-    zero1: share each leaf out along `data` too, where a dim allows it.
-
-  Raises:
-    InputError: as `param_shardings`.
+  `embeddings/tokens`) is sharded like the parameter. Scalars are replicated,
+  and so is what `guard/` keeps of the last updates. With `zero1` each leaf is
+  sharded along `data` too if a dim allows it. Errors are as in
+  `param_shardings`.
   """
   roots = tuple(dict.fromkeys(rule.split('/')[0] for rule, _ in RULES))
 
@@ -157,7 +145,7 @@ def state_shardings(mesh: Mesh, tree: Any, zero1: bool = False) -> Any:
 
 
 def _zero1_dim(mesh: Mesh, leaf: Any, axes: P) -> int:
-  """The largest dim that is free and that the devices divide, or -1."""
+  """The largest unsharded dim that the devices divide, or -1."""
   free = [(-size, dim) for dim, size in enumerate(leaf.shape)
           if size % mesh.shape['data'] == 0
           and (dim >= len(axes) or axes[dim] is None

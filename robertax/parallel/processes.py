@@ -1,9 +1,9 @@
 """The processes of one run: how they find each other, agree, and end.
 
 A run over several machines is the same command on each of them. JAX connects
-its devices; this file finds the other processes (`start`), lets one of them do
-what must be done once (`first`, `gather`, `together`, `in_turn`), and sees that
-all end when one does (`as_one`, `Peers`).
+the devices. This file finds the other processes (`start`), lets one process do
+what must be done once (`first`, `gather`, `together`, `in_turn`), and ends all
+of them when one ends (`as_one`, `Peers`).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -28,24 +28,23 @@ from robertax import progress
 from robertax.errors import PEER_GONE, InputError, first_line, writing
 
 T = TypeVar('T')
-# A process that is silent for so long is dead, and the others end too.
-HEARTBEAT_SECONDS = 60
-# JAX ends a process three quarters of its limit behind the last heartbeat.
+HEARTBEAT_SECONDS = 60  # A process silent for longer is taken to be dead.
+# JAX ends a process three quarters of its limit after the last heartbeat.
 _JAX_LIMIT = 1.25
-# One process may still be writing its last words when the others are done.
+# One process may still write its report when the others are done.
 SHUTDOWN_SECONDS = 900
 _FOREVER = 7 * 24 * 3600 * 1000  # ms; a corpus may take days to prepare.
 
 
 def _tpu_cluster(env: Mapping[str, str]) -> bool:
-  """A TPU VM: Google's metadata, or GKE's variables, name the others."""
+  """Whether this is a TPU VM, whose metadata or variables name the others."""
   return (env.get('JAX_PLATFORMS', 'tpu') in ('', 'tpu', 'tpu,cpu')
           and not env.get('TPU_SKIP_MDS_QUERY')
           and any(os.path.exists(device) for device in (
               '/dev/accel0', '/dev/vfio/0', '/dev/vfio/devices')))
 
 
-# Clusters that JAX itself finds the others in -> whether this process is in it.
+# Clusters in which JAX finds the others -> whether this process is in one.
 CLUSTERS: dict[str, Callable[[Mapping[str, str]], bool]] = {
     'GKE TPU': lambda env: ',' in env.get('TPU_WORKER_HOSTNAMES', ''),
     'TPU slices': lambda env: bool(env.get('MEGASCALE_COORDINATOR_ADDRESS')),
@@ -59,25 +58,22 @@ CLUSTERS: dict[str, Callable[[Mapping[str, str]], bool]] = {
 def start(coordinator: str = '', num_processes: int = 0, process_id: int = -1,
           env: Mapping[str, str] = os.environ,
           heartbeat_seconds: float = HEARTBEAT_SECONDS) -> str:
-  """Joins the processes of a run, before anything asks JAX for its devices.
+  """Joins the processes of a run, before JAX's devices are first used.
 
-  They are looked for in the arguments; in JAX_COORDINATOR_ADDRESS,
+  They are named by the arguments, else by JAX_COORDINATOR_ADDRESS,
   JAX_NUM_PROCESSES and JAX_PROCESS_ID (or JOB_COMPLETION_INDEX, which
-  Kubernetes gives to the pods of an indexed Job); then in CLUSTERS.
+  Kubernetes gives to the pods of an indexed Job), else by one of CLUSTERS.
 
   Args:
     coordinator: HOST:PORT of process 0, which listens there.
-    num_processes, process_id: of the run; of this process, from 0.
-    env: holds the variables.
-    heartbeat_seconds: in which JAX notices that one is gone; while a run
-      trains, `Peers` does so before it, and says more.
+    num_processes, process_id: of the run; this process's number, from 0.
+    env: the environment variables.
+    heartbeat_seconds: after which JAX notices that a process is gone. While a
+      run trains, `Peers` notices it earlier and says more.
 
   Returns:
-    'flags', 'environment' or a name of CLUSTERS, whichever named the others;
-    '' where this process is alone.
-
-  Raises:
-    InputError: half of it is given, or process 0 does not answer.
+    'flags', 'environment' or a key of CLUSTERS, by what named the others; '' if
+    this process is alone. InputError if process 0 does not answer.
   """
   place, where = (coordinator, num_processes, process_id), 'flags'
   if place == ('', 0, -1):
@@ -102,7 +98,7 @@ def _env_number(env: Mapping[str, str], name: str, otherwise: int) -> int:
   try:
     return int(env.get(name) or otherwise)
   except ValueError as e:
-    raise InputError(f'{name}={env[name]!r}: a number would do.') from e
+    raise InputError(f'{name}={env[name]!r}: it must be a number.') from e
 
 
 def _check_flags(coordinator: str, num_processes: int, process_id: int) -> None:
@@ -129,32 +125,33 @@ def _join_run(place: tuple[str, int, int] | None, where: str,
         ('coordinator_address', 'num_processes', 'process_id'), place))
     options['cluster_detection_method'] = 'deactivate'
     if place[0].startswith(('localhost:', '127.0.0.1:')):
-      options['coordinator_bind_address'] = place[0]  # Else all the world.
+      # Otherwise it would listen on every network interface.
+      options['coordinator_bind_address'] = place[0]
   try:
     jax.distributed.initialize(**options)
   except (RuntimeError, ValueError) as e:
-    # By its words: it has no type of its own, and JAX's other ValueErrors are
-    # of a pod that is set up wrongly, whose hosts must not train alone.
+    # The error has no type of its own, and JAX's other ValueErrors come from a
+    # pod that is set up wrongly, whose hosts must not train alone.
     if where == 'TPU pod' and 'should be defined' in str(e):
-      return False  # A TPU VM without Google's metadata (a notebook's): alone.
+      return False  # A lone TPU VM without Google's metadata, as of a notebook.
     at = f'process 0 at {place[0]}' if place else 'the others'
     raise InputError(
         f'{where}: {at} cannot be reached ({first_line(e)}). Every process '
         'must be started within five minutes, with the same address of process '
-        '0, and its port be free and open to all of them.') from e
+        '0, whose port must be free and open to all of them.') from e
   if jax.process_index():
-    # File descriptor 1, for libraries in C++ print there; 2 stays for crashes.
+    # Libraries in C++ print to descriptor 1; 2 remains for crashes.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     _number_lines()
   elif isinstance(sys.stdout, io.TextIOWrapper):
-    # JAX may abort this process, and an abort loses the buffered output to a
-    # pipe or a file.
+    # If JAX aborts this process, output that is buffered for a pipe or a file
+    # is lost.
     sys.stdout.reconfigure(line_buffering=True)
   return True
 
 
 def _number_lines() -> None:
-  """Gives each line on stderr, of logging too, this process's number."""
+  """Puts this process's number before each line on stderr, also of logging."""
   before = sys.stderr
   progress.leave_talking(f'[process {jax.process_index()}] ')
   for name in ('', *logging.Logger.manager.loggerDict):
@@ -165,7 +162,7 @@ def _number_lines() -> None:
 
 
 def call_out(text: str) -> None:
-  """Prints what this process alone has to say, such as its last words."""
+  """Prints what only this process has to say, such as why it ends."""
   # A notebook's stream would lose it when the process ends at once.
   numbered = isinstance(sys.stderr, progress.Prefixed)
   print(text, file=sys.stderr if numbered else sys.__stderr__, flush=True)
@@ -188,10 +185,10 @@ def first() -> bool:
 
 
 def gather(value: Any) -> list[Any]:
-  """Every process's value, in their order; each calls it equally often.
+  """Every process's value in order; all processes must call it equally often.
 
-  Values, of types that JSON can hold, pass through process 0, not over the
-  devices: it may be waited for as long as it takes.
+  Values are of types that JSON can hold. They pass through process 0 and not
+  over the devices, so that the wait has no limit.
   """
   global _turn
   if jax.process_count() == 1:
@@ -207,11 +204,7 @@ def gather(value: Any) -> list[Any]:
 
 def together(function: Callable[[], T],
              kind: type[InputError] = InputError) -> T:
-  """The result of function(); if it raises InputError in one, all raise it.
-
-  Raises:
-    InputError: of the first process in which it was raised, of this `kind` too.
-  """
+  """function()'s result; the first process's InputError is raised in all."""
   result, error = None, ['', False]
   try:
     result = function()
@@ -225,23 +218,19 @@ def together(function: Callable[[], T],
     return result
   text, is_kind = errors[number]
   who = f'process {number} of {len(errors)}: ' if number else ''
+  kind = kind if is_kind else InputError
   # Without __init__, which may take more than a message.
-  raise agreed((kind if is_kind else InputError).__new__(
-      kind if is_kind else InputError, who + text))
+  raise agreed(kind.__new__(kind, who + text))
 
 
 def agreed(error: InputError) -> InputError:
-  """Marks an error as one that all processes raise, so all end in order."""
+  """Marks an error that all processes raise, after which all end in order."""
   error.agreed = True
   return error
 
 
 def same(what: str, value: Any) -> None:
-  """Refuses processes with different values (as of `gather`) of `what`.
-
-  Raises:
-    InputError: on all of them, if not all give the same.
-  """
+  """Raises InputError in all processes if their values of `what` differ."""
   values = gather(value)
   for number, other in enumerate(values):
     if other != values[0]:
@@ -258,28 +247,23 @@ def same(what: str, value: Any) -> None:
 
 
 def in_turn(folder: str, function: Callable[[], T]) -> T:
-  """function(), which fills `folder`: process 0 first where all share it.
+  """function(), which fills `folder`; process 0 goes first if it is shared.
 
-  Processes that see the file that process 0 has put there wait until it is
-  done, and find all of it made. The others, whose machines have a disk of
-  their own, begin at once; the function's own lock keeps those of one machine
-  from doing it twice.
-
-  Raises:
-    InputError: as `together`.
+  Processes that see a file that process 0 puts there wait until it is done, and
+  find everything made. The others have their own disks and begin at once; the
+  function's own lock keeps those of one machine from doing the work twice.
+  Errors are as in `together`.
   """
   if jax.process_count() == 1:
     return function()
   remote = '://' in folder  # A bucket is everyone's.
-  mark = gather(uuid.uuid4().hex)[0]
-  path = os.path.join(folder, f'.seen-{mark}')
+  path = os.path.join(folder, f'.seen-{gather(uuid.uuid4().hex)[0]}')
 
   def put() -> None:
     if first() and not remote:
       with writing(folder):
         os.makedirs(folder, exist_ok=True)
         open(path, 'w').close()
-
   together(put)
   shared = remote or os.path.exists(path)
   seen = gather(shared)
@@ -291,7 +275,6 @@ def in_turn(folder: str, function: Callable[[], T]) -> T:
     nonlocal result
     if turn == (0 if first() or not shared else 1):
       result = function()
-
   together(lambda: of(0))
   if sum(seen) > 1:
     together(lambda: of(1))
@@ -300,10 +283,10 @@ def in_turn(folder: str, function: Callable[[], T]) -> T:
 
 # How a process ends, and the others with it.
 
-# How an error of JAX's runtime begins where another process does not answer,
+# JAX's runtime errors begin like this if another process does not answer,
 _UNANSWERED = re.compile('(UNAVAILABLE|ABORTED|DEADLINE_EXCEEDED|CANCELLED): ')
-# or has left in the midst of a collective; errors of this process (a program,
-# the memory) begin with another word.
+# or if it left during a collective. This process's own errors (a program, the
+# memory) begin with other words.
 _COLLECTIVE = re.compile(
     '(UNKNOWN|INTERNAL|FAILED_PRECONDITION|UNAVAILABLE|ABORTED|CANCELLED|'
     'DEADLINE_EXCEEDED): .*(Gloo|NCCL|nccl|coordination service|heartbeat)',
@@ -312,12 +295,12 @@ _COLLECTIVE = re.compile(
 
 @contextlib.contextmanager
 def as_one() -> Iterator[None]:
-  """Around a run: an error that ends one process in disorder is printed.
+  """Surrounds a run: prints an error of this process alone, and ends it.
 
-  The process then ends at once, without waiting for the others as an orderly
-  end does: they may be waiting for this one. They end when its heartbeat is
-  missed. An error that `together` raised is everyone's: it passes, for all end
-  in order.
+  The process ends at once, without waiting for the others as an orderly end
+  does, because they may be waiting for this one. They end when its heartbeat is
+  missed. An error that `together` raised passes, since all processes raise it
+  and end in order.
   """
   try:
     yield
@@ -338,7 +321,7 @@ def _leave(error: BaseException) -> NoReturn:
     code = PEER_GONE
     if gone := _active.who_is_gone() if _active else '':
       end_without_peers(gone)
-    # It is not sure, so all that is known is said.
+    # This is not certain, so it says all that is known.
     call_out(f'{who}:\n{traceback.format_exc()}\n{who}: by this error another '
              'process is gone, though none is missed. The same command on all '
              'goes on from the last checkpoint.')
@@ -351,31 +334,26 @@ def _leave(error: BaseException) -> NoReturn:
 
 
 def says_peer_is_gone(error: BaseException) -> bool:
-  """Whether JAX's runtime raised the error, or one before it, for a lost peer.
+  """Whether JAX's runtime raised the error, or its cause, for a lost peer.
 
-  What Python code raises never is such an error, whatever its text says. JAX
-  raises JaxRuntimeError where one waits for a result or for process 0; but
-  jaxlib 0.10 makes ValueErrors of those that come while a program is started.
+  JAX raises JaxRuntimeError while it waits for a result or for process 0, but
+  jaxlib 0.10 raises ValueError while it starts a program.
   """
-  for e in _error_chain(error):
-    if isinstance(e, jax.errors.JaxRuntimeError):
-      if _UNANSWERED.match(str(e)) or _COLLECTIVE.match(str(e)):
-        return True
-    elif type(e) is ValueError and not _raised_by_python(e):
-      if _COLLECTIVE.match(str(e)):
-        return True
+  while error is not None:
+    gone = _COLLECTIVE.match(str(error))
+    if isinstance(error, jax.errors.JaxRuntimeError):
+      gone = gone or _UNANSWERED.match(str(error))
+    elif type(error) is not ValueError or _raised_by_python(error):
+      gone = None
+    if gone:
+      return True
+    error = error.__cause__ or (
+        None if error.__suppress_context__ else error.__context__)
   return False
 
 
-def _error_chain(error: BaseException | None) -> Iterator[BaseException]:
-  while error is not None:
-    yield error
-    error = error.__cause__ or (
-        None if error.__suppress_context__ else error.__context__)
-
-
 def _raised_by_python(error: BaseException) -> bool:
-  """Whether it began at a `raise`, not in a call of compiled code."""
+  """Whether it came from a `raise`, not from a call of compiled code."""
   trace = error.__traceback__
   if trace is None:
     return True
@@ -386,16 +364,14 @@ def _raised_by_python(error: BaseException) -> bool:
 
 
 def linger_as_first() -> None:
-  """Process 0 goes last: without it, JAX aborts the others unheard."""
+  """Makes process 0 end last, because JAX aborts the others without it."""
   if jax.process_count() > 1 and jax.process_index() == 0:
     time.sleep(3)
 
 
 def end_without_peers(gone: str) -> NoReturn:
-  """Ends this process, for others (named by `gone`) are gone.
-
-  The main thread may wait in a collective for ever: no exception reaches it.
-  """
+  """Ends this process because others, which `gone` names, are gone."""
+  # No exception could reach the main thread if it waits in a collective.
   call_out(f'process {jax.process_index()} of {jax.process_count()}: {gone}. '
            'This one ends too; the same command on all of them goes on from '
            'the last checkpoint.')
@@ -403,58 +379,53 @@ def end_without_peers(gone: str) -> NoReturn:
   os._exit(PEER_GONE)
 
 
-# Whether the other processes are alive, and where they stand.
+# Whether the other processes are alive, and what they are doing.
 #
-# Each sends the others, through process 0, heartbeats with words on what it
-# does. JAX counts heartbeats too, but its own end is an abort that names a
-# number, and a collective whose peer is gone names none at all. So JAX's limit
-# is the longer one, and the heartbeats of this file are missed first.
+# Each process sends the others, through process 0, heartbeats that say what it
+# does. JAX counts heartbeats too, but it aborts with a mere number, and a
+# collective that loses a peer names no process at all. So JAX's limit is
+# longer, and the heartbeats of this file are missed first.
 
-# Of the timeout: the rest is left for the others to end in.
-_SILENT = 0.7
-_BEATS = 30  # In a timeout.
-# A process that has missed so many is surely gone, for an error says so too.
+_SILENT = 0.7  # Share of the timeout; in the rest the others end.
+_BEATS = 30  # Per timeout.
+# After an error says so too, a process that missed so many is surely gone.
 _MISSED = 4
 _PREFIX = 'robertax/alive'
 _active: 'Peers | None' = None
 
 
 def other_processes() -> str:
-  """A line on each other process of the run; '': there is none."""
+  """A line for each other process of the run; '' if there is none."""
   return _active.others() if _active else ''
 
 
 def tell_leaving(reason: str) -> None:
-  """Tells the others, if there are any, that this process ends, and why."""
+  """Tells the other processes, if any, that this one ends, and why."""
   if _active:
     _active.leave(reason)
 
 
 class Pace:
-  """Seconds that pass while this process runs.
+  """Counts the seconds that pass while this process runs.
 
-  A process that is stopped (SIGSTOP, a paused machine) and goes on finds that
-  the clock has jumped, and nobody else is to blame for that: of such a gap it
-  counts no more than three of its own intervals.
+  After a stop (SIGSTOP, a paused machine) the clock has jumped, which is not
+  the other processes' fault. Such a gap counts as at most three intervals.
   """
 
   def __init__(self, interval: float,
                clock: Callable[[], float] = time.monotonic):
-    """Begins; `passed` is called about every `interval` seconds."""
+    """`passed` must be called about every `interval` seconds."""
     self._interval, self._clock, self._last = interval, clock, clock()
 
   def passed(self) -> float:
-    """Since the last call."""
+    """The seconds since the last call."""
     now = self._clock()
     before, self._last = self._last, now
     return min(now - before, 3 * self._interval)
 
 
 class Silence:
-  """For how long each of the others has sent no new message.
-
-  A process that was never heard is not missed.
-  """
+  """Counts how long each other process, once heard, sends no new message."""
 
   def __init__(self, me: int, limit: float):
     self._me, self._limit = me, limit  # Seconds.
@@ -463,7 +434,7 @@ class Silence:
     self._round = 0.0
 
   def heard(self, messages: Mapping[int, str]) -> None:
-    """The last message of each; it differs where the process is alive."""
+    """Takes each process's last message, which changes while it is alive."""
     self._round = 0.0
     for process, text in messages.items():
       if text != self._messages.get(process):
@@ -476,11 +447,9 @@ class Silence:
       self._ages[process] += seconds
 
   def missing(self, limit: float | None = None) -> dict[int, float]:
-    """{process: seconds} of those that are silent for too long.
-
-    Where nothing at all comes, it is process 0 that passes nothing on.
-    """
+    """{process: seconds} of the processes that are silent for too long."""
     limit = self._limit if limit is None else limit
+    # If no message comes at all, process 0 is missing, which passes them on.
     if self._round >= limit and self._me and self._ages:
       return {0: self._round}
     return {process: age for process, age in sorted(self._ages.items())
@@ -488,38 +457,34 @@ class Silence:
             and not self.last(process).get('done')}
 
   def left(self) -> list[int]:
-    """Those that have told that they end in disorder."""
+    """The processes that said that they end because of an error."""
     return [process for process in sorted(self._messages)
             if process != self._me and self.last(process).get('gone')]
 
   def last(self, process: int) -> dict[str, Any]:
-    """Its last message."""
+    """A process's last message."""
     return json.loads(self._messages.get(process, '{}'))
 
   def describe(self, process: int) -> str:
-    """A line on a process and on what it did when it was heard last."""
+    """A line that says what a process did when it was last heard."""
     message = self.last(process)
     words = f'process {process}'
     if 'host' in message:
-      words += (f' (host {message["host"]}, pid {message["pid"]}; '
-                f'{message["doing"]})')
+      words += ' (host {host}, pid {pid}; {doing})'.format(**message)
     if message.get('gone'):
       return f'{words} has ended: {message["gone"]}'
     return f'{words}, silent for {self._ages.get(process, self._round):.0f} s'
 
 
 class Peers:
-  """While it is entered, a peer that dies or is stopped ends this process.
+  """Within `with`, ends this process if another one dies or is stopped.
 
-  The exit code is PEER_GONE, for the same command on all of them goes on from
-  the last checkpoint. With one process nothing happens.
+  The exit code is PEER_GONE, after which the same command on all processes
+  resumes from the last checkpoint. A process without others does nothing.
   """
 
   def __init__(self, timeout: float, doing: Callable[[], str] = lambda: ''):
-    """A dead peer is noticed, and this process ended, in `timeout` seconds.
-
-    `doing` gives words on where this process stands, for the others.
-    """
+    """Takes the `timeout` in seconds; `doing` says what this process does."""
     self._doing = doing
     self._interval = min(max(timeout / _BEATS, 0.1), 2.0)
     self._silence = Silence(jax.process_index(), _SILENT * timeout)
@@ -531,8 +496,8 @@ class Peers:
     if jax.process_count() > 1:
       self._run = uuid.uuid4().hex
       self._count = 0
-      # One that speaks to process 0, which may never answer, and one that
-      # looks at the clock.
+      # One thread talks to process 0, which may never answer; the other one
+      # watches the clock.
       self._threads = [
           threading.Thread(target=target, daemon=True, name=f'robertax-{name}')
           for name, target in (('beat', self._beat), ('peers', self._watch))]
@@ -546,13 +511,13 @@ class Peers:
     if not self._threads:
       return
     if kind is not None and not getattr(error, 'agreed', False):
-      return  # In disorder: `who_is_gone` and `leave` are still to come.
+      return  # After an error, `who_is_gone` and `leave` will be called.
     self._stop.set()
     self._send(done=True)
     _active = None
 
   def _send(self, **more: Any) -> None:
-    """Tells the others; in silence where process 0 cannot be reached."""
+    """Tells the others, and ignores that process 0 cannot be reached."""
     client = _client()
     self._count += 1
     try:
@@ -562,7 +527,7 @@ class Peers:
                            allow_overwrite=True)
       messages = client.key_value_dir_get(f'{_PREFIX}/')
     except (jax.errors.JaxRuntimeError, ValueError, RuntimeError):
-      return  # Silence is counted.
+      return  # `Silence` counts the time.
     with self._lock:
       self._silence.heard({int(key.rpartition('/')[2]): text
                            for key, text in messages})
@@ -586,7 +551,7 @@ class Peers:
                      for process in dict.fromkeys(gone))
 
   def who_is_gone(self) -> str:
-    """Waits for some beats and describes those that missed them, or ''."""
+    """Waits some beats, and describes processes that missed them, or ''."""
     seconds = _MISSED * self._interval
     for _ in range(3 * _MISSED):
       time.sleep(self._interval / 2)

@@ -79,11 +79,7 @@ def in_parts(encode: Callable[[list[str]], Sequence[Any]],
 
 
 def longest_first(lengths: Sequence[int], room: int) -> list[int]:
-  """Returns the tokens kept of each (Hugging Face's utils/truncation.rs).
-
-  >>> longest_first([5, 9], 10), longest_first([2, 9], 10)
-  ([5, 5], [2, 8])
-  """
+  """Divides the room as Hugging Face's tokenizers do (utils/truncation.rs)."""
   room = max(room, 0)
   if sum(lengths) <= room:
     return list(lengths)
@@ -136,11 +132,8 @@ _ENCODED: dict[Any, Any] = {}  # The splits of a sweep's last run, for its next.
 class Finetune:
   """What fine-tuning tasks share; a subclass is a FinetuningTask.
 
-  Attributes:
-    name: the row of TASKS.
-    max_length: most tokens of an example.
-    splits: the splits by name; 'train' is one.
-    beside: what `encode` keeps for the score of a split, by its name.
+  Its `splits` are by name, 'train' is one; `beside` has what `encode` keeps of
+  a split for its score; `max_length` tokens are the most of an example.
   """
   fine_tunes: ClassVar[bool] = True
   objective_class: ClassVar[type[Tuning]]
@@ -173,12 +166,10 @@ class Finetune:
 
   def files(self, answers: Mapping[str, Answers]) -> dict[str, bytes]:
     """Returns other files by name, such as official forms of predictions."""
-    del answers
     return {}
 
   def degenerate(self, split: str, answers: Answers) -> str:
     """Says why these answers are at chance; '': they are not."""
-    del split, answers
     return ''
 
   def facts(self) -> dict[str, Any]:

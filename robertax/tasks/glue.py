@@ -169,7 +169,7 @@ def submission(task: GlueTask, splits: Mapping[str, Split],
                predictions: Mapping[str, Sequence[Any]]) -> dict[str, bytes]:
   """Makes GLUE's zip of predictions by test split; {} if there are none."""
   tables = {name: submission_table(splits[split].rows, predictions[split])
-            for split, name in task.tests if split in predictions}
+            for split, name in task.tests if name and split in predictions}
   return {SUBMISSION: submission_archive(tables)} if tables else {}
 
 
@@ -205,8 +205,8 @@ class TextClassification(Glue):
                        'files; TFDS is for glue/*.')
     labels = _names(section.labels)
     row = GlueTask('', columns, labels, CLASSIFICATION_METRICS, (0, 0),
-                   label=section.label_column, test=(('test', ''),),
-                   any_label=not labels)
+                   label=section.label_column, any_label=not labels,
+                   test=(('test', ''),))  # Nobody takes a submission.
     source = GlueFiles(row, config.data.dir)
     labels = _labels(source.required('train', labelled=True), labels,
                      section.label_column)
@@ -216,10 +216,6 @@ class TextClassification(Glue):
     targets = self.targets(self.splits[split].rows)
     found = answers['logits'].argmax(-1)
     return {name: METRICS[name](targets, found) for name in self.metrics}
-
-  def files(self, answers: Mapping[str, Answers]) -> dict[str, bytes]:
-    del answers  # predictions.<split>.jsonl is enough.
-    return {}
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -25,11 +25,7 @@ _LONGEST_FIELD = 1 << 27  # Characters; Python's own limit is 131,072.
 
 @dataclasses.dataclass(frozen=True)
 class GlueTask:
-  """One task's files, labels and metrics.
-
-  If `fields` is not 0, lines of train and dev with another number of fields are
-  dropped and counted (fairseq preprocess_GLUE_tasks.sh).
-  """
+  """One task's files, labels and metrics."""
   folder: str  # In the official download.
   columns: tuple[str, ...]  # Those of one or two texts in the official files.
   labels: tuple[str, ...]  # By class; empty: a score from 0 to 5.
@@ -39,6 +35,8 @@ class GlueTask:
   dev: tuple[str, ...] = ('dev',)  # Files to evaluate, without their ending.
   test: tuple[tuple[str, str], ...] = ()  # Test files and their submissions'.
   no_header: tuple[str, ...] = ()  # Columns of train and dev without a header.
+  # If not 0, lines of train and dev with another number of fields are dropped
+  # and counted (fairseq preprocess_GLUE_tasks.sh).
   fields: int = 0
   any_label: bool = False  # Every label that is not empty is accepted.
   renamed_columns: tuple[str, ...] = ()  # In TFDS, if they are not `columns`.

@@ -71,8 +71,7 @@ small smart soft sorry special steep strange strict strong successful sudden
 sure sweet tall terrible thick thin tight tiny tired true ugly unhappy upset
 useful warm weak weary well wet white whole wide wild willing wise wonderful
 wrong yellow young''')
-# Verbs that no ending marks, and that are seldom nouns: strong verbs, and the
-# frequent weak ones.
+# Verbs without a marked ending that are seldom nouns.
 VERBS = _word_set('''arise arose arisen ate bear bore beat beaten began begin
 begun bend bent bet bite bit bitten blew blown bought brought built came catch
 caught choose chose chosen come crept dealt drank draw drew drawn drove driven

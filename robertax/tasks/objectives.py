@@ -165,6 +165,14 @@ class Tuning(_Loss):
     return objective, sums | counts
 
 
+  def class_logits(self, params: Any, batch: Batch, keys: jax.Array | None
+                   ) -> jax.Array:
+    """Returns float[B / K, Q, C], the logits of each slot."""
+    encoder, x_BTD = self.encode(params, batch, keys)
+    return encoder.class_logits(x_BTD, batch['class_positions'],
+                                dropout_key=keys)
+
+
 @dataclasses.dataclass(frozen=True)
 class Classification(Tuning):
   """A class for each sequence; with one class, a score (regression).
@@ -176,7 +184,7 @@ class Classification(Tuning):
     """Returns cross-entropy in nats; for a score the squared error of the raw
     logit (fairseq criterions/sentence_prediction.py, regression_target).
     """
-    logits_BPC = self._logits(params, batch, dropout_keys)
+    logits_BPC = self.class_logits(params, batch, dropout_keys)
     targets, weights = batch['class_targets'], batch['class_weights']
     if self.model.num_classes == 1:
       errors = jnp.square(logits_BPC[..., 0] - targets)
@@ -186,12 +194,7 @@ class Classification(Tuning):
     return self.mean_loss(sums, totals, batch)
 
   def outputs(self, params, batch):
-    return {'logits': self._logits(params, batch, None)}
-
-  def _logits(self, params, batch, keys):
-    encoder, x_BTD = self.encode(params, batch, keys)
-    return encoder.class_logits(x_BTD, batch['class_positions'],
-                                dropout_key=keys)
+    return {'logits': self.class_logits(params, batch, None)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,9 +234,7 @@ class Choice(_Ranking):
     return self.mean_loss(sums, totals, batch)
 
   def _scores(self, params, batch, keys):
-    encoder, x_BTD = self.encode(params, batch, keys)
-    return encoder.class_logits(x_BTD, batch['class_positions'],
-                                dropout_key=keys)[..., 0]
+    return self.class_logits(params, batch, keys)[..., 0]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -80,7 +80,6 @@ class Pretrain:
 
   @classmethod
   def of(cls, config: Config, shares: int) -> 'Pretrain':
-    del shares
     return cls(config.seed, config.data, config.tokenizer, config.model)
 
   def __init__(self, seed: int, data_config: DataConfig,

@@ -166,10 +166,7 @@ class RaceFeatures:
 
 
 def question_option(question: str, option: str) -> str:
-  """Fills in one option of the question.
-
-  >>> question_option('The  boy is _ .', 'tall'), question_option('Why?', 'So.')
-  ('The boy is tall .', 'Why? So.')
+  """Fills in an option: 'The boy is _ .' and 'tall' give 'The boy is tall .'.
   """
   return collapse_spaces(question.replace('_', option) if '_' in question
                          else f'{question} {option}')

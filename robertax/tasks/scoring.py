@@ -32,15 +32,11 @@ class Request:
 
 
 def score(request: Request, strict: bool = False) -> dict[str, float | int]:
-  """Computes the official metrics of one prediction file.
+  """Computes the official metrics of one prediction file, in percent, and the
+  counts total, missing and unknown.
 
-  Args:
-    request: the files.
-    strict: a missing or an unknown prediction is an InputError. Else an unknown
-      one is ignored, and a missing one scores 0 (in SQuAD 2.0 it is empty).
-
-  Returns:
-    The metrics in percent, and total, missing, unknown (counts).
+  If `strict`, a missing or an unknown prediction is an InputError. Else an
+  unknown one is ignored, and a missing one scores 0 (in SQuAD 2.0: is empty).
   """
   kind = request.task.partition('/')[0]
   if kind not in SCORERS:
@@ -114,8 +110,6 @@ def _race_split(path: str) -> tuple[str, str, tuple[str, ...]]:
 
   >>> _race_split('RACE/test'), _race_split('race/dev-high.jsonl.zst')
   (('RACE', 'test', ('middle', 'high')), ('race', 'dev', ('high',)))
-  >>> _race_split('RACE/test/middle/')
-  ('RACE', 'test', ('middle',))
   """
   from robertax.tasks import race
   folder, name = os.path.split(path.rstrip('/'))

@@ -41,9 +41,7 @@ TOKENIZING_BATCH = 1024  # Texts that are encoded at a time.
 class Windowing:
   """How questions become windows of at most `length` tokens."""
   length: int = 512
-  # Tokens that two windows share, as in run_qa.py; in run_squad.py it is what a
-  # window is moved by.
-  doc_stride: int = 128
+  doc_stride: int = 128  # Tokens that two windows share, as in run_qa.py.
   question_length: int = 64  # Most tokens of it (`max_query_length`).
   separators: int = 2  # 1 for BERT.
 
@@ -141,9 +139,7 @@ def window_ids(window: Window, encoded: Sequence[EncodedQuestion],
 
 def window_targets(window: Window, encoded: Sequence[EncodedQuestion]
                    ) -> tuple[int, int]:
-  """Returns the first and the last position of the first gold answer; 0, 0
-  (<s>) if it is not in the window.
-  """
+  """Returns first and last position of the first gold answer, or 0, 0 (<s>)."""
   one = encoded[window.number]
   if not one.question.answers:
     return 0, 0

@@ -39,10 +39,7 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-  """A question on a paragraph, with its answers in the file's order (or none).
-
-  Offsets count characters of the context, which is as written.
-  """
+  """A question on a paragraph; offsets count characters of its context."""
   id: str
   article: str  # The title.
   question: str

@@ -54,8 +54,7 @@ class Objective(Protocol):
     """Returns the loss in nats of a batch or a micro-batch.
 
     Args:
-      params: the model's.
-      batch: fields by name.
+      params, batch: by name.
       dropout_keys: uint32[B,2]; None: no dropout.
       totals: those of the whole batch.
 
@@ -75,9 +74,7 @@ class AnsweringObjective(Objective, Protocol):
 
 
 class Task(Protocol):
-  """What training needs from any task; `model` has the vocabulary's size and
-  the heads that the task needs.
-  """
+  """What training needs from any task; `model` has its vocabulary and heads."""
   fine_tunes: ClassVar[bool]
   tokenizer: Tokenizer
   model: ModelConfig
@@ -184,11 +181,8 @@ def write_results(folder: str, found: Mapping[str, Any],
                   texts: Mapping[str, bytes]) -> dict[str, Any]:
   """Writes the files, then results.json, each whole or not at all.
 
-  Args:
-    folder: the workdir; '': nothing is written.
-    found: what results.json holds, beside the names of the files.
-    texts: content by name of the file.
-
+  `found` is what results.json holds beside the names of the files, `texts` has
+  their contents by name. If `folder`, the workdir, is '', nothing is written.
   Returns the content of results.json; raises InputError if writing fails.
   """
   found = plain_values({**found, 'files': sorted(texts)})

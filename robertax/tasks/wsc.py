@@ -266,10 +266,8 @@ def encode_sentences(sentences: Sequence[PronounSentence], tokenizer: Tokenizer,
 def context_window(before: int, behind: int, room: int) -> tuple[int, int]:
   """Divides the room: each side gets half, and what the other leaves.
 
-  >>> context_window(5, 5, 20), context_window(50, 5, 20)
-  ((5, 5), (15, 5))
-  >>> context_window(50, 50, 21)
-  (11, 10)
+  >>> context_window(50, 5, 20), context_window(50, 50, 21)
+  ((15, 5), (11, 10))
   """
   right = min(behind, max(room // 2, room - before))
   return min(before, room - right), right

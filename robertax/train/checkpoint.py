@@ -41,11 +41,7 @@ ABANDONED, REMOVED = 'abandoned-', 'removed-'
 
 
 def as_dict(tree: Any) -> dict[str, Any]:
-  """Returns any pytree as nested dicts: tuples become dicts too.
-
-  >>> as_dict(({'w': 1}, 2))
-  {'0': {'w': 1}, '1': 2}
-  """
+  """Returns nested dicts: ({'w': 1}, 2) gives {'0': {'w': 1}, '1': 2}."""
   nested: dict[str, Any] = {}
   for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
     *parents, last = [_key_name(key) for key in path]
@@ -328,7 +324,6 @@ class Checkpoints:
     """Makes the folder, unless `read_only`.
 
     Args:
-      workdir: W.
       keep: how many of the newest checkpoints stay; 0: all.
       keep_every: checkpoints at multiples of so many steps stay too; 0: none.
       read_only: nothing is made or removed. A writer removes unfinished saves,

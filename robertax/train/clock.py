@@ -34,9 +34,7 @@ KINDS = ('start', 'input_wait', 'step', 'checkpoint', 'evaluation')
 # compiling and reading a checkpoint take longer than a step, and give none.
 PATIENCE = {'start': 6, 'input_wait': 1, 'step': 1, 'checkpoint': 3,
             'evaluation': 6}
-# It may also last so many times the longest that it has lasted so far, because
-# a step may take minutes.
-_USUAL = 10
+_USUAL = 10  # Or so many times the longest that it has lasted so far.
 _WRITING_SECONDS = 30  # For the report, because the disk of W may hang.
 NORMS = ('gradient_norm', 'update_norm', 'parameter_norm')
 

@@ -31,6 +31,8 @@ PASSED_OVER_FILE = 'passed_over.json'
 MOST_SKIPPED = 100  # If so many follow each other, batches are not the reason.
 MOST_ROLL_BACKS = 3  # After so many to one checkpoint, its state is the reason.
 _NAMED = 5  # Arrays that a message names.
+_GENTLER = ('another run with a lower optim.learning_rate, a longer '
+            'optim.warmup_steps or optim.clip_norm.')
 T = TypeVar('T')
 # A task's train_metrics.
 Describe = Callable[[int, dict[str, float]], dict[str, float]]
@@ -170,9 +172,7 @@ class Judge:
       raise Diverged(
           f'{what}. No checkpoint has anything of it. The same command would '
           'end here again: give it --config.optim.on_divergence=roll_back (or '
-          'skip) to pass over what led here, or begin another run with a lower '
-          'optim.learning_rate, a longer optim.warmup_steps or '
-          'optim.clip_norm.', step)
+          f'skip) to pass over what led here, or begin {_GENTLER}', step)
     if policy == 'roll_back':
       raise Diverged(what, step)
     self._bad += 1
@@ -182,9 +182,7 @@ class Judge:
       if self._in_a_row >= MOST_SKIPPED:
         raise Diverged(
             f'{what}, and so were the {MOST_SKIPPED - 1} updates before it: '
-            'skipping does not help. Begin another run with a lower '
-            'optim.learning_rate, a longer optim.warmup_steps or '
-            'optim.clip_norm.', step)
+            f'skipping does not help. Begin {_GENTLER}', step)
     if self._bad & (self._bad - 1) == 0:  # The 1st, 2nd, 4th, ...
       done = 'skipped' if policy == 'skip' else 'going on'
       say(f'{what}: {done} ({self._bad} so far)')
@@ -213,8 +211,7 @@ class Judge:
 
 def rolling_back(attempt: Callable[[], T], workdir: str, config: OptimConfig
                  ) -> T:
-  """Calls `attempt`, which runs from the newest checkpoint to the end; where
-  that diverges, again without the bad batches, if the config says so.
+  """Calls `attempt` again without the bad batches, while it diverges and may.
   """
   while True:
     try:

@@ -171,8 +171,8 @@ class Best:
                train: TrainConfig, checkpoints: Checkpoints, params: Any):
     """Finds what is kept, up to the restored step, whose weights are `params`.
 
-    This comes before the first line of metrics is written: weights of steps
-    that will be taken again, or that have no line, are hidden.
+    Before the first line of metrics is written, it hides weights of steps that
+    will be taken again, or that have no line.
     """
     self._workdir, self._checkpoints = workdir, checkpoints
     self._folder = f'{workdir}/{workdirs.BEST_FOLDER}'
@@ -187,7 +187,10 @@ class Best:
     self.step, self.value = _largest_value(self._kept)
     self._largest = _largest_value(known)  # Kept or not.
     if task.fine_tunes and (restored_step or 0) < train.steps:
-      self._withdraw()
+      # With its results the run would pass for concluded.
+      path = f'{workdir}/{RESULTS}'
+      checkpoint.by_first(
+          path, lambda: files.remove(path) if files.exists(path) else None)
     if restored_step in known:  # The checkpoint has these weights.
       self._offer(restored_step, known[restored_step], params)
     if self._keeps and self._largest[0] not in (-1, self.step):
@@ -198,8 +201,7 @@ class Best:
   def note(self, step: int, metrics: dict[str, float], params: Any):
     """Keeps `params` if this evaluation is the best; step 0 does not count.
 
-    This comes before the evaluation is written: after a kill between the two,
-    the resumed run hides these weights.
+    It is written later: after a kill in between, a resumed run hides them.
     """
     if step and workdirs.is_value(metrics.get(self._metric)):
       value = self._sign * metrics[self._metric]
@@ -266,12 +268,6 @@ class Best:
     except (Damaged, KeyError):  # It is reported when it is read.
       return False
 
-  def _withdraw(self):
-    """Removes the results, with which the run would pass for concluded."""
-    path = f'{self._workdir}/{RESULTS}'
-    checkpoint.by_first(
-        path, lambda: files.remove(path) if files.exists(path) else None)
-
   def _offer(self, step: int, value: float, params: Any):
     """Keeps the weights of an evaluation if it is the best."""
     if not self._keeps or self.step >= 0 and not value > self.value:
@@ -283,9 +279,8 @@ class Best:
       checkpoints.close()
       before, self.step, self.value = self.step, step, value
       self._kept[step] = value
-      # The previous best stays until the next: after a kill before the line of
-      # this evaluation, it is the best. And a later start may go on from an
-      # earlier checkpoint.
+      # The previous best stays: a kill may come before this evaluation's line,
+      # and a later start may go on from an earlier checkpoint.
       self._keep([step, before, *(
           max((k for k in self._kept if k <= saved), default=-1)
           for saved in self._checkpoints.restorable())])

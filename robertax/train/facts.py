@@ -28,8 +28,7 @@ from robertax.tasks import Task
 # each array, two sums over its elements of a hash of (index, bits), modulo
 # 2^32: exact integers, so the order, the devices and the number of processes do
 # not matter. Each hash is a bijection of the bits at its index: one changed
-# element always changes both sums; several leave both as they were in one case
-# of 2^64.
+# element always changes both sums; several keep both in one case of 2^64.
 
 MOST_ON_HOST = 1 << 20  # Elements of a local array that NumPy takes.
 _PART = 1 << 16  # Elements that NumPy takes at once; they fit into the cache.
@@ -94,10 +93,9 @@ def array_kind(x: Any) -> str:
 
 def tree_sums(tree: dict[str, Any]) -> dict[str, list[Any]]:
   """Returns {path: [kind, sum, sum]} of a tree; all processes call it."""
-  # One program per shape, not per tree, because most shapes come three times,
-  # with the optimizer's two moments. They run one after another: several
-  # collective programs at once can starve each other of a CPU's threads, and
-  # XLA then ends the process.
+  # One program per shape, because most come three times, with the optimizer's
+  # two moments; and one after another: several collective programs at once can
+  # starve each other of a CPU's threads, and XLA then ends the process.
   found = {}
   for path, x in flat_leaves(tree).items():
     sums = (host_sums(np.asarray(x)) if _is_small_here(x) else

@@ -34,12 +34,8 @@ class Run:
 def run(config: Config, workdir: str, named: Collection[str] = ()) -> Run:
   """Prepares, trains or resumes, evaluates, saves.
 
-  Args:
-    config: every key.
-    workdir: W.
-    named: keys set on the command line, which `init_from` may not overrule.
-
-  Raises InputError for wrong input, and Diverged if the run may not go on.
+  `init_from` may not overrule the `named` keys, set on the command line. Raises
+  InputError for wrong input, and Diverged if the run may not go on.
   """
   with hushed(), Lock(workdir) as lock:
     return rolling_back(lambda: _attempt(config, workdir, named, lock), workdir,

@@ -69,7 +69,6 @@ def cosine(config: OptimConfig, steps: int) -> optax.Schedule:
 
 def inverse_sqrt(config: OptimConfig, steps: int) -> optax.Schedule:
   """Linear warm-up, then peak x sqrt(warm-up / updates done)."""
-  del steps
   warmup = max(config.warmup_steps, 1)
   return _warmed_up(config, lambda count: config.learning_rate * jnp.sqrt(
       # join_schedules evaluates counts before the boundary too.
@@ -78,7 +77,6 @@ def inverse_sqrt(config: OptimConfig, steps: int) -> optax.Schedule:
 
 def constant(config: OptimConfig, steps: int) -> optax.Schedule:
   """Linear warm-up from 0 to the peak, then the peak."""
-  del steps
   return _warmed_up(config, optax.constant_schedule(config.learning_rate))
 
 
@@ -107,8 +105,7 @@ SCHEDULES: dict[str, Callable[[OptimConfig, int], optax.Schedule]] = {
 
 # The guard decides inside the compiled step, before the update is applied, from
 # numbers that all devices share. What it compares with is in the optimizer
-# state, and so in every checkpoint: a resumed run decides like an undisturbed
-# one.
+# state, and so in every checkpoint: a resumed run decides alike.
 
 
 class Guard(NamedTuple):
@@ -226,7 +223,6 @@ def fairseq(m, v, count, config):
 
 def uncorrected(m, v, count, config):
   """BERT's direction: moments are too small at first (optimization.py:139)."""
-  del count
   return m / (jnp.sqrt(v) + config.eps)
 
 
@@ -244,7 +240,6 @@ def scale_by_moments(config: OptimConfig, direction: Callable[..., Any]
         jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), params))
 
   def update(grads, state, params=None):
-    del params
     count = state.count + 1
     mu = jax.tree.map(
         lambda m, g: config.b1 * m.astype(jnp.float32) + (1 - config.b1) * g,
@@ -298,7 +293,6 @@ def scale_by_depth(decay: float) -> optax.GradientTransformation:
   finetune/modeling `_get_layer_lrs`).
   """
   def update(updates, params):
-    del params
     layers = len(jax.tree.leaves(updates[STACKED])[0])
     def scale(path, u):
       part = str(getattr(path[0], 'key', path[0]))

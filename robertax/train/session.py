@@ -284,9 +284,8 @@ class Trace(Part):
           files.copy(os.path.join(folder, name), files.join(target, name))
 
 
-# Before the first step wrong input is refused, and all processes agree. What
-# one of them finds wrong stops all of them (`processes.together`), because the
-# others would wait for it for ever.
+# Before the first step wrong input is refused and all processes agree. What one
+# finds wrong stops all (`processes.together`): the others would wait for ever.
 
 
 def admit_run(config: Config, workdir: str, named: Collection[str] = ()
@@ -370,8 +369,7 @@ def open_session(config: Config, workdir: str, task: Task,
                  lock: Lock, rates: np.ndarray) -> Session:
   """Makes or restores the state, claims the workdir, opens every part.
 
-  The mesh is entered, the clock running, and `restored` the newest checkpoint's
-  step; None: the run begins anew.
+  The mesh is entered; `restored` is the newest checkpoint's step, or None.
   """
   train, first = config.train, processes.first()
   strict = train.on_write_error == 'stop'
@@ -438,8 +436,7 @@ class Interruption:
 
   def __init__(self, mesh: jax.sharding.Mesh, run_ahead: int):
     """Agreements are read `run_ahead` steps later, so no step waits."""
-    self.requested = 0  # The signal that came; 0: none.
-    self._before = {}
+    self.requested, self._before = 0, {}  # The signal that came; 0: none.
     self._mesh, self._run_ahead = mesh, run_ahead
     self._agreements, self._largest = deque(), None
     if jax.process_count() > 1:
@@ -476,7 +473,6 @@ class Interruption:
             if len(self._agreements) > self._run_ahead else 0)
 
   def _request(self, number: int, frame):
-    del frame
     self.requested = number
     signal.signal(number, self._before[number])
     print(f'\n{signal.Signals(number).name}: finishing this step, then saving '
@@ -491,8 +487,8 @@ def cache_dir(config: Config) -> str:
 def turn_on_compile_cache(config: Config):
   """Keeps compiled programs where train.compile_cache says.
 
-  On CPUs `auto` is off, because a program may use instructions that another
-  machine with the same folder lacks. JAX_COMPILATION_CACHE_DIR comes first.
+  `auto` is off on CPUs: another machine with the same folder may lack
+  instructions of a program. JAX_COMPILATION_CACHE_DIR comes first.
   """
   chosen = config.train.compile_cache
   if chosen == 'auto':

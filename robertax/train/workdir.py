@@ -129,9 +129,8 @@ class Lease:
   def check(self):
     """Must precede what only the holder may write.
 
-    Raises:
-      TakenOver: another run holds the lease, or has held it.
-      InputError: who holds it cannot be known.
+    Raises TakenOver if another run holds the lease or has held it, and
+    InputError if that cannot be known.
     """
     try:
       held = (self._look() if time.monotonic() - self._written < self._beat
@@ -264,10 +263,9 @@ def _holder(seen: files.Version) -> dict[str, Any]:
 
 
 # metrics.jsonl is the index of W/best: it is cut back to the checkpoint that a
-# start goes on from, and a line is written once. A step of W/best counts if it
-# has a line with an evaluation; any other was given up, or the run was killed
-# before its line was written. So train.evaluate hides such steps before the
-# first line is written.
+# start goes on from. A step of W/best counts if it has a line with an
+# evaluation; any other was given up, or the run was killed before its line was
+# written. So train.evaluate hides such steps before the first line is written.
 
 
 def logged_evaluations(workdir: str, metric: str, last: int

@@ -17,9 +17,8 @@ from robertax import files
 from robertax.errors import InputError, TakenOver, first_line, writing
 from robertax.progress import say
 
-# Nothing can be appended to an object in remote storage: a file that grows is
-# written as a whole, so many seconds apart, before each checkpoint and at the
-# end.
+# Objects in remote storage cannot grow: a file of lines is written as a whole,
+# so many seconds apart, before each checkpoint and at the end.
 REMOTE_SECONDS = 60.0
 
 
@@ -38,11 +37,9 @@ class LineFile:
 
   def __init__(self, path: str, kept: str = '', strict: bool = False,
                check: Callable[[], None] = nothing):
-    """Replaces the file by the lines `kept`.
+    """Replaces the file by the lines `kept`; if `strict`, failures are errors.
 
-    Args:
-      strict: a failure to write is an error.
-      check: is called before each write, which its TakenOver forbids.
+    `check` is called before each write, which its TakenOver forbids.
     """
     self.path, self.waiting, self._strict = path, [], strict
     self._check, self._failed, self._file = check, False, None

@@ -6,12 +6,6 @@ batch into sums of a loss. The rest of robertax knows it by the protocols of
 is chosen.
 """
 
-from robertax.tasks.task import (
-    TASKS,
-    FinetuningTask,
-    Objective,
-    PretrainingTask,
-    Task,
-)
+from robertax.tasks.task import TASKS, FinetuningTask, PretrainingTask, Task
 
-__all__ = ['TASKS', 'FinetuningTask', 'Objective', 'PretrainingTask', 'Task']
+__all__ = ['TASKS', 'FinetuningTask', 'PretrainingTask', 'Task']

@@ -1,12 +1,12 @@
-"""What every fine-tuning task is: splits in, batches and scores out.
+"""What fine-tuning tasks share: splits in, batches and scores out.
 
 A task is a subclass of `Finetune` that says how its splits are read, how their
-rows become examples, which heads the model has, and what the official score of
-all answers is. The rest, from the subset of the training split to results.json,
-is here, and the loop of pretraining does the training.
+rows become examples, which heads the model has, and what the official score
+is. The rest, from the subset of the training split to results.json, is here,
+and the loop of pretraining does the training.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import hashlib
 from typing import Any, ClassVar, NamedTuple
@@ -29,7 +29,7 @@ SURVEYED = 100  # Training steps whose shapes are printed before the first.
 
 
 class Encoded(NamedTuple):
-  """Examples; B begins at second_starts, at the end where there is none."""
+  """Examples; B begins at second_starts, which is the end if there is no B."""
   sequences: list[np.ndarray]
   second_starts: np.ndarray
   truncated: int
@@ -37,28 +37,27 @@ class Encoded(NamedTuple):
 
 def encode_texts(tokenizer: Tokenizer, texts: Sequence[Sequence[str]],
                  max_length: int, separators: int = 2) -> Encoded:
-  """`<s> A </s>`, or of two texts `<s> A </s></s> B </s>`.
+  """Encodes `<s> A </s>`, or two texts as `<s> A </s></s> B </s>`.
 
   fairseq tasks/sentence_prediction.py:167-176. Texts are stripped, as fairseq
-  strips each line that it encodes (multiprocessing_bpe_encoder.py:114). What is
-  too long loses tokens at the end of the longer text, then of both; the special
-  tokens stay.
+  strips each line that it encodes (multiprocessing_bpe_encoder.py:114). A long
+  example loses tokens at the end of the longer text, then of both.
 
   Args:
-    tokenizer: of the model.
+    tokenizer: the model's.
     texts: E times one text, or E times two.
     max_length: most tokens of an example, special ones included.
     separators: `</s>` between A and B: 2 for RoBERTa, 1 for BERT.
   """
-  tok = tokenizer
   width = len(texts[0]) if texts else 1
-  ids = tok.encode_batch([t.strip() for row in texts for t in row])
-  bos, eos = (np.array([i], tok.dtype) for i in (tok.bos_id, tok.eos_id))
+  ids = tokenizer.encode_batch([t.strip() for row in texts for t in row])
+  bos, eos = (np.array([i], tokenizer.dtype)
+              for i in (tokenizer.bos_id, tokenizer.eos_id))
   between = np.concatenate([eos] * separators)
   sequences, seconds, truncated = [], [], 0
+  room = max_length - (2 if width == 1 else 2 + separators)
   for at in range(0, len(ids), width):
     parts = ids[at:at + width]
-    room = max_length - (2 if width == 1 else 2 + separators)
     kept = longest_first([len(p) for p in parts], room)
     truncated += kept != [len(p) for p in parts]
     parts = [p[:n] for p, n in zip(parts, kept)]
@@ -71,13 +70,16 @@ def encode_texts(tokenizer: Tokenizer, texts: Sequence[Sequence[str]],
   return Encoded(sequences, np.array(seconds, np.int32), truncated)
 
 
-def longest_first(lengths: Sequence[int], room: int) -> list[int]:
-  """Tokens that are kept of each (Hugging Face, tokenizers
-  utils/truncation.rs).
+def in_parts(encode: Callable[[list[str]], Sequence[Any]],
+             texts: Iterable[str], size: int) -> Iterator[Any]:
+  """Yields what `encode` returns for each text, `size` texts at a time."""
+  texts = list(texts)
+  for start in range(0, len(texts), size):
+    yield from encode(texts[start:start + size])
 
-  >>> longest_first([5, 9], 10), longest_first([2, 9], 10)
-  ([5, 5], [2, 8])
-  """
+
+def longest_first(lengths: Sequence[int], room: int) -> list[int]:
+  """Divides the room as Hugging Face's tokenizers do (utils/truncation.rs)."""
   room = max(room, 0)
   if sum(lengths) <= room:
     return list(lengths)
@@ -100,7 +102,7 @@ class Rows:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-  """A split, encoded."""
+  """An encoded split."""
   rows: Sequence[Any]
   source: str
   labelled: bool
@@ -109,10 +111,9 @@ class Split:
 
 def why_degenerate(found: Sequence[int], labels: Sequence[int],
                    names: Sequence[str], split: str) -> str:
-  """Why classes are no better than a constant answer; '' if they are better.
+  """Says why classes are no better than a constant answer; '': they are better.
 
-  Runs at chance are common (fairseq #1114, #1946, #5361), and their scores look
-  like scores.
+  Runs at chance are common (fairseq #1114, #1946, #5361).
   """
   found, labels = np.asarray(found, int), np.asarray(labels, int)
   if len(np.unique(found)) == 1:
@@ -125,23 +126,18 @@ def why_degenerate(found: Sequence[int], labels: Sequence[int],
   return ''
 
 
-_ENCODED: dict[Any, Any] = {}  # The splits of the last task, for a sweep.
+_ENCODED: dict[Any, Any] = {}  # The splits of a sweep's last run, for its next.
 
 
 class Finetune:
   """What fine-tuning tasks share; a subclass is a FinetuningTask.
 
-  Attributes:
-    objective_class: of the loss.
-    heads: values of the `model` section; without, the model has no head.
-    name: the row of TASKS.
-    max_length: most tokens of an example.
-    splits: by name; 'train' is one.
-    beside: what `encode` keeps of a split for its score, by name.
+  Its `splits` are by name, 'train' is one; `beside` has what `encode` keeps of
+  a split for its score; `max_length` tokens are the most of an example.
   """
   fine_tunes: ClassVar[bool] = True
   objective_class: ClassVar[type[Tuning]]
-  heads: Mapping[str, Any]
+  heads: Mapping[str, Any]  # Keys of the `model` section; all others are off.
   metrics: tuple[str, ...] = ()
   labels: tuple[str, ...] = ()
   tokenizer: Tokenizer
@@ -153,10 +149,7 @@ class Finetune:
     return self.objective_class(self.model, self.tokenizer.pad_id)
 
   def read(self) -> Mapping[str, Rows]:
-    """The splits: 'train', then the main one to evaluate, then others.
-
-    Raises:
-      InputError: a missing or damaged file.
+    """Reads 'train', the main split to score, then others; raises InputError.
     """
     raise NotImplementedError
 
@@ -172,13 +165,11 @@ class Finetune:
     raise NotImplementedError
 
   def files(self, answers: Mapping[str, Answers]) -> dict[str, bytes]:
-    """Returns other files by name, such as the official form of predictions."""
-    del answers
+    """Returns other files by name, such as official forms of predictions."""
     return {}
 
   def degenerate(self, split: str, answers: Answers) -> str:
-    """Says why these answers are at chance; '' if they are not."""
-    del split, answers
+    """Says why these answers are at chance; '': they are not."""
     return ''
 
   def facts(self) -> dict[str, Any]:
@@ -206,8 +197,7 @@ class Finetune:
     self.model = dataclasses.replace(
         config.model, vocab_size=self.tokenizer.vocab_size,
         **no_heads | self.heads)
-    self.max_length = min(config.data.sequence_length,
-                          self.model.max_positions)
+    self.max_length = min(config.data.sequence_length, self.model.max_positions)
     self.objective = self.make_objective()
     self.beside: dict[str, Any] = {}
     self.splits, self.beside = self._splits()
@@ -215,8 +205,7 @@ class Finetune:
     self._train = self._make_batches(
         'train', shares * config.train.micro_batches)
     self.epoch_steps = self._train.epoch_steps
-    survey = self._train.survey(min(SURVEYED, self.epoch_steps))
-    say(f'{self.name}: {survey}')
+    say(f'{self.name}: {self._train.survey(min(SURVEYED, self.epoch_steps))}')
 
   @property
   def metric(self) -> str:
@@ -231,8 +220,7 @@ class Finetune:
   def test_splits(self) -> list[str]:
     return [name for name, split in self.splits.items() if not split.labelled]
 
-  def train_batches(self, start_step: int, rows: HostRows
-                    ) -> Iterator[Batch]:
+  def train_batches(self, start_step: int, rows: HostRows) -> Iterator[Batch]:
     return self._train.train(start_step, rows)
 
   def batches(self, split: str) -> TuningBatches:
@@ -245,7 +233,7 @@ class Finetune:
 
   def train_metrics(self, step: int, sums: dict[str, float]
                     ) -> dict[str, float]:
-    """That batch's loss, accuracy (of classes, from 0 to 1), padding; epoch."""
+    """Returns the batch's loss, accuracy (0 to 1), examples, padding; epoch."""
     weight = max(sums['weight_sum'], 1.0)
     metrics = {'loss': sums['loss_sum'] / weight}
     if 'correct_sum' in sums:
@@ -261,15 +249,14 @@ class Finetune:
             f'{steps / self.epoch_steps:.2f} epochs in {steps} steps')
 
   def identity(self) -> dict[str, str]:
-    """Hashes of the labelled splits: their ids, labels, groups and order."""
+    """Hashes the labelled splits: their ids, labels, groups and order."""
     return {name: _content_hash(split.examples)
             for name, split in self.splits.items() if split.labelled}
 
   def conclude(self, folder: str, answers: Mapping[str, Answers],
                facts: dict[str, Any]) -> dict[str, Any]:
     main = self.dev_splits[0]
-    scores = {name: self.score(name, answers[name])
-              for name in self.dev_splits}
+    scores = {name: self.score(name, answers[name]) for name in self.dev_splits}
     why = self.degenerate(main, answers[main])
     found = {
         'task': self.name, 'metric': self.metric,
@@ -291,7 +278,7 @@ class Finetune:
         pad_id=self.tokenizer.pad_id, types=self.model.pair_types)
 
   def _splits(self) -> tuple[dict[str, Split], dict[str, Any]]:
-    """The runs of a sweep, whose data are the same, encode them once."""
+    """Returns the splits and `beside`; the runs of a sweep encode them once."""
     key = (type(self), self.name,
            dataclasses.replace(self.config.data, batch_size=1),
            self.max_length, self.tokenizer.fingerprint, self.model.num_types,

@@ -1,4 +1,4 @@
-"""GLUE's tasks, and texts with labels of your own (Wang et al. 2019).
+"""GLUE's tasks (Wang et al. 2019), and texts with labels of your own.
 
 An example is one text or two, and has a class or a score. The metrics are those
 of scikit-learn and scipy.
@@ -18,14 +18,13 @@ from robertax.config import Config
 from robertax.data.finetuning import Examples
 from robertax.errors import InputError
 from robertax.progress import say
-from robertax.tasks.finetune import Answers, Finetune, Rows, encode_texts
+from robertax.tasks.finetune import Answers, Finetune, Rows, Split, encode_texts
 from robertax.tasks.glue_files import GLUE, TFDS, GlueFiles, GlueRow, GlueTask
 from robertax.tasks.objectives import Classification
 
 # A score of 0 to 5 is learned as 0 to 1 (preprocess_GLUE_tasks.sh:180-183).
 LARGEST_SCORE = 5.0
 SUBMISSION = 'predictions.zip'
-
 _SHOWN = 20  # Labels that are printed with their counts.
 Numbers = Sequence[int] | Sequence[float] | np.ndarray
 Metric = Callable[[Numbers, Numbers], float]
@@ -39,7 +38,7 @@ def _sklearn_metric(name: str, **options: Any) -> Metric:
 
 
 def _correlation(name: str) -> Metric:
-  """0 where all predictions are equal."""
+  """Makes a correlation, which is 0 where all predictions are equal."""
   def metric(targets: Numbers, predictions: Numbers) -> float:
     from scipy import stats
     with warnings.catch_warnings():
@@ -49,8 +48,8 @@ def _correlation(name: str) -> Metric:
   return metric
 
 
-# In percent. F1 is of class 1, 0 where it is never predicted; f1_macro is the
-# mean over the classes that occur.
+# In percent. `f1` is that of class 1, 0 where it is never predicted; `f1_macro`
+# is the mean over the classes that occur.
 METRICS: dict[str, Metric] = {
     'accuracy': _sklearn_metric('accuracy_score'),
     'f1': _sklearn_metric('f1_score', zero_division=0),
@@ -79,31 +78,24 @@ class Glue(Finetune):
     main, *others = self.row.dev
     found = {name: source.required(name, labelled=True)
              for name in ('train', main)}
-    for name in others:
-      split = source.split(name, labelled=True)
-      if split is not None:
-        found[name] = split
+    found |= {name: split for name in others
+              if (split := source.split(name, labelled=True)) is not None}
     if self.config.finetune.predict_test:
       found |= {name: source.required(name, labelled=False)
                 for name, _ in self.row.tests}
     return found
 
-  def encode(self, rows: Sequence[GlueRow], split: str
-             ) -> tuple[Examples, int]:
+  def encode(self, rows: Sequence[GlueRow], split: str) -> tuple[Examples, int]:
     encoded = encode_texts(
         self.tokenizer, [row.texts for row in rows], self.max_length,
         separators=self.model.pair_separators)
-    if all(row.label for row in rows):
-      targets = self.targets(rows)
-    else:
-      targets = np.zeros(len(rows),
-                         np.int32 if self.row.labels else np.float32)
-    return Examples.of(
-        encoded.sequences, values={'class_targets': targets},
-        second_starts=encoded.second_starts), encoded.truncated
+    targets = (self.targets(rows) if all(row.label for row in rows) else
+               np.zeros(len(rows), np.int32 if self.row.labels else np.float32))
+    return Examples.of(encoded.sequences, values={'class_targets': targets},
+                       second_starts=encoded.second_starts), encoded.truncated
 
   def targets(self, rows: Sequence[GlueRow]) -> np.ndarray:
-    """int32[E], numbers of classes; of scores, float32[E], from 0 to 1."""
+    """Returns classes, int32[E], or scores from 0 to 1, float32[E]."""
     if not self.row.labels:
       return np.array([float(row.label) for row in rows],
                       np.float32) / LARGEST_SCORE
@@ -111,7 +103,7 @@ class Glue(Finetune):
                     np.int32)
 
   def predictions(self, answers: Answers) -> list[Any]:
-    """What the official files hold: labels, or scores from 0 to 5."""
+    """Returns labels, or scores from 0 to 5, as official files hold them."""
     logits = answers['logits']
     if not self.row.labels:
       return [float(x) for x in logits[:, 0] * LARGEST_SCORE]
@@ -123,22 +115,20 @@ class Glue(Finetune):
                        self.predictions(answers))
 
   def lines(self, split: str, answers: Answers) -> Iterator[dict[str, Any]]:
-    found = zip(self.splits[split].rows, self.predictions(answers),
-                answers['logits'])
-    for row, prediction, logits in found:
+    for row, prediction, logits in zip(
+        self.splits[split].rows, self.predictions(answers), answers['logits']):
       label = {'label': row.label} if row.label else {}
       yield {'index': row.index, 'prediction': prediction, **label,
              'logits': [round(float(x), 6) for x in logits]}
 
   def files(self, answers: Mapping[str, Answers]) -> dict[str, bytes]:
-    """The zip that gluebenchmark.com takes, if test splits were answered."""
-    return submission(self.row, {
-        split: submission_table(self.splits[split].rows,
-                                self.predictions(found))
-        for split, found in answers.items() if not self.splits[split].labelled})
+    """Returns gluebenchmark.com's zip, if test splits were answered."""
+    return submission(self.row, self.splits, {
+        split: self.predictions(answers[split]) for split in self.test_splits
+        if split in answers})
 
   def degenerate(self, split: str, answers: Answers) -> str:
-    """All of one class, or no better than a constant answer."""
+    """Finds answers of one class, or no better than a constant answer."""
     found = self.predictions(answers)
     if len(set(found)) == 1:
       return f'all predictions on {split} are {found[0]!r}.'
@@ -155,11 +145,7 @@ class Glue(Finetune):
 
 def glue_scores(metrics: Sequence[str], labels: Sequence[str],
                 predictions: Sequence[Any]) -> dict[str, float]:
-  """Rows of METRICS, in percent.
-
-  Labels and predictions are as the official files spell them: '0', '1', names
-  of classes, or scores.
-  """
+  """Computes rows of METRICS in percent; labels are as in official files."""
   def numbers(values):
     try:
       return [float(v) for v in values]
@@ -179,16 +165,16 @@ def submission_table(rows: Sequence[GlueRow],
   return '\n'.join(lines) + '\n'
 
 
-def submission(task: GlueTask, tables: Mapping[str, str]) -> dict[str, bytes]:
-  """GLUE's zip by its name, of tables by test split; {} if there are none."""
-  if not tables:
-    return {}
-  return {SUBMISSION: submission_archive({
-      name: tables[split] for split, name in task.tests if split in tables})}
+def submission(task: GlueTask, splits: Mapping[str, Split],
+               predictions: Mapping[str, Sequence[Any]]) -> dict[str, bytes]:
+  """Makes GLUE's zip of predictions by test split; {} if there are none."""
+  tables = {name: submission_table(splits[split].rows, predictions[split])
+            for split, name in task.tests if name and split in predictions}
+  return {SUBMISSION: submission_archive(tables)} if tables else {}
 
 
 def submission_archive(tables: Mapping[str, str]) -> bytes:
-  """A zip of files, whose bytes depend on their content alone."""
+  """Zips files; the bytes depend on their content alone."""
   buffer = io.BytesIO()
   with zipfile.ZipFile(buffer, 'w', zipfile.ZIP_DEFLATED) as zipped:
     for name, table in tables.items():
@@ -200,18 +186,13 @@ def submission_archive(tables: Mapping[str, str]) -> bytes:
 class TextClassification(Glue):
   """Texts, or pairs of them, with labels of your own.
 
-  `data.dir` holds train, dev and, where finetune.predict_test asks for it, test
-  (without labels), each .tsv, .csv or .jsonl in the form of GLUE's files: a
-  header, finetune.text_columns, finetune.label_column.
+  `data.dir` holds train, dev and, with finetune.predict_test, test (without
+  labels), each .tsv, .csv or .jsonl in the form of GLUE's files: a header,
+  finetune.text_columns, finetune.label_column.
   """
 
   def row_of(self, config: Config) -> GlueTask:
-    """Takes the labels of the config, or those of the training file.
-
-    Raises:
-      InputError: no or too many columns, a missing or damaged train file, one
-        label for all rows, or one that config.json cannot hold.
-    """
+    """Takes the config's labels, or those of train; raises InputError."""
     section = config.finetune
     columns = _names(section.text_columns)
     if len(columns) not in (1, 2) or not section.label_column:
@@ -224,8 +205,8 @@ class TextClassification(Glue):
                        'files; TFDS is for glue/*.')
     labels = _names(section.labels)
     row = GlueTask('', columns, labels, CLASSIFICATION_METRICS, (0, 0),
-                   label=section.label_column, test=(('test', ''),),
-                   any_label=not labels)
+                   label=section.label_column, any_label=not labels,
+                   test=(('test', ''),))  # Nobody takes a submission.
     source = GlueFiles(row, config.data.dir)
     labels = _labels(source.required('train', labelled=True), labels,
                      section.label_column)
@@ -236,10 +217,6 @@ class TextClassification(Glue):
     found = answers['logits'].argmax(-1)
     return {name: METRICS[name](targets, found) for name in self.metrics}
 
-  def files(self, answers: Mapping[str, Answers]) -> dict[str, bytes]:
-    del answers  # predictions.<split>.jsonl is all there is.
-    return {}
-
 
 def _names(text: str) -> tuple[str, ...]:
   return tuple(name for name in text.split(',') if name)
@@ -247,7 +224,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _labels(train: Rows, given: tuple[str, ...], column: str
             ) -> tuple[str, ...]:
-  """Prints the labels: as given, or the most frequent first as in fairseq."""
+  """Prints and returns labels: as given, or as fairseq's by frequency."""
   counts = Counter(row.label for row in train.rows)
   labels = given or tuple(sorted(counts, key=lambda x: (-counts[x], x)))
   if len(labels) < 2:

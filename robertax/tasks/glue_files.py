@@ -1,8 +1,8 @@
 """Splits of labelled texts: GLUE's TSV files, CSV, JSON lines and TFDS.
 
-Label orders are fairseq's: a dictionary of the training labels, the most
+Labels are in fairseq's order: a dictionary of the training labels, the most
 frequent first (data/dictionary.py; examples/roberta/README.md:139 for MNLI).
-Columns are those of the official files, and of TFDS's `glue/*`.
+Columns are those of the official files and of TFDS's `glue/*`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,46 +25,31 @@ _LONGEST_FIELD = 1 << 27  # Characters; Python's own limit is 131,072.
 
 @dataclasses.dataclass(frozen=True)
 class GlueTask:
-  """One task's files, labels and metrics.
-
-  Attributes:
-    folder: of the official download.
-    columns: names of one or two texts in the official files.
-    labels: in the order of the classes; empty: a score from 0 to 5.
-    metrics: rows of glue.METRICS; the first decides.
-    rows: (train, dev), official sizes, for the docs.
-    label: column of the label in the official files.
-    dev: names of the evaluation splits, files without their ending.
-    test: likewise, each with the name of its submission.
-    no_header: names of the columns where train and dev have no header.
-    fields: if not 0, lines of train and dev with another number of fields are
-      dropped, and counted (fairseq preprocess_GLUE_tasks.sh).
-    any_label: every label that is not empty is accepted.
-    renamed_columns: in TFDS, if they are not `columns`.
-    tfds_labels: what TFDS's integers stand for.
-  """
-  folder: str
-  columns: tuple[str, ...]
-  labels: tuple[str, ...]
-  metrics: tuple[str, ...]
-  rows: tuple[int, int]
-  label: str = 'label'
-  dev: tuple[str, ...] = ('dev',)
-  test: tuple[tuple[str, str], ...] = ()
-  no_header: tuple[str, ...] = ()
+  """One task's files, labels and metrics."""
+  folder: str  # In the official download.
+  columns: tuple[str, ...]  # Those of one or two texts in the official files.
+  labels: tuple[str, ...]  # By class; empty: a score from 0 to 5.
+  metrics: tuple[str, ...]  # Rows of glue.METRICS; the first decides.
+  rows: tuple[int, int]  # Official sizes of train and dev, for the docs.
+  label: str = 'label'  # The label's column in the official files.
+  dev: tuple[str, ...] = ('dev',)  # Files to evaluate, without their ending.
+  test: tuple[tuple[str, str], ...] = ()  # Test files and their submissions'.
+  no_header: tuple[str, ...] = ()  # Columns of train and dev without a header.
+  # If not 0, lines of train and dev with another number of fields are dropped
+  # and counted (fairseq preprocess_GLUE_tasks.sh).
   fields: int = 0
-  any_label: bool = False
-  renamed_columns: tuple[str, ...] = ()
-  tfds_labels: tuple[str, ...] = ('0', '1')
+  any_label: bool = False  # Every label that is not empty is accepted.
+  renamed_columns: tuple[str, ...] = ()  # In TFDS, if they are not `columns`.
+  tfds_labels: tuple[str, ...] = ('0', '1')  # What TFDS's integers stand for.
 
   @property
   def tests(self) -> tuple[tuple[str, str], ...]:
-    """(split, name of its submission file)."""
+    """Returns (split, name of its submission file) of each test split."""
     return self.test or (('test', f'{self.folder}.tsv'),)
 
   @property
   def tfds(self) -> str:
-    """The builder of `glue/*`."""
+    """Names the builder of TFDS's `glue/*`."""
     return self.folder.lower().replace('-', '')
 
   @property
@@ -102,7 +87,7 @@ GLUE = {task.tfds: task for task in (
 
 
 class GlueRow(NamedTuple):
-  """One row; `index` counts from 0, `label` is '' in a test split."""
+  """A row; `index` counts from 0, and `label` is '' in a test split."""
   index: str
   texts: tuple[str, ...]
   label: str
@@ -112,10 +97,9 @@ class GlueFiles:
   """The splits of one task."""
 
   def __init__(self, task: GlueTask, folder: str):
-    """Opens the folder of one task or of all, `tfds:` or `tfds:DIR`.
+    """Opens the folder of a task or of all of GLUE, `tfds:` or `tfds:DIR`.
 
-    Raises:
-      InputError: there is no such folder.
+    Raises InputError if there is no such folder.
     """
     self._task, self._folder = task, folder
     if folder.startswith(TFDS):
@@ -133,11 +117,7 @@ class GlueFiles:
           'GLUE) is needed, or `tfds:`, or `tfds:DIR` with prepared TFDS data.')
 
   def split(self, name: str, labelled: bool) -> Rows | None:
-    """Reads a split; None where there is none.
-
-    Raises:
-      InputError: damaged; names file and line.
-    """
+    """Reads a split, or returns None; a damaged file raises InputError."""
     if self._folder.startswith(TFDS):
       return self._from_tfds(name, labelled)
     for folder in (self._folder, os.path.join(self._folder, '..', 'AX')):
@@ -155,7 +135,7 @@ class GlueFiles:
     return Rows(list(rows), path, labelled)
 
   def required(self, name: str, labelled: bool) -> Rows:
-    """As `split`; a split that is missing is an InputError."""
+    """Reads a split; a missing one is an InputError."""
     found = self.split(name, labelled)
     if found is not None:
       return found
@@ -183,12 +163,12 @@ class GlueFiles:
                       task.columns, labelled)
     if dropped:
       say(f'{path}: {dropped} lines without {task.fields} columns are left '
-          "out (fairseq's law)")
+          'out, as in fairseq')
 
   def _csv(self, path: str, labelled: bool) -> Iterator[GlueRow]:
     header, number, first = [], 0, 0
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
-    # A byte order mark may stand before a quote.
+    # A byte order mark may come before a quote.
     reader = csv.reader(
         (line.removeprefix('\ufeff') for line in _lines(path)), strict=True)
     try:
@@ -227,10 +207,8 @@ class GlueFiles:
 
   def _from_tfds(self, name: str, labelled: bool) -> Rows | None:
     task = self._task
-    split = {'dev': 'validation'}.get(
-        name, name.replace('dev_', 'validation_'))
-    builder = 'ax' if name == 'diagnostic' else task.tfds
-    split = 'test' if name == 'diagnostic' else split
+    builder, split = (('ax', 'test') if name == 'diagnostic' else
+                      (task.tfds, name.replace('dev', 'validation')))
     found = read_tfds_rows(f'glue/{builder}', split, self._folder[len(TFDS):])
     if found is None:
       return None
@@ -242,7 +220,7 @@ class GlueFiles:
       rows.append(self._row(source, number, {**row, task.label: label},
                             str(row.get('idx', number - 1)),
                             task.tfds_columns, labelled))
-    # TFDS shuffles rows when it prepares them; the official order is idx.
+    # TFDS shuffles rows when it prepares them; the official order is by idx.
     rows.sort(key=lambda row: int(row.index))
     return Rows(rows, source, labelled)
 
@@ -251,10 +229,9 @@ class GlueFiles:
     label = row[self._task.label] if labelled else ''
     label = '' if label is None else str(label)
     if labelled and not self._known(label):
-      known = (', '.join(map(repr, self._task.labels))
+      known = ('all but an empty one' if self._task.any_label else
+               ', '.join(map(repr, self._task.labels))
                or 'a number from 0 to 5')
-      if self._task.any_label:
-        known = 'all but an empty one'
       raise InputError(f'{path}, line {number}: label {label!r}; known are: '
                        f'{known}.')
     for column in columns:
@@ -282,9 +259,9 @@ class GlueFiles:
 
 
 def _lines(path: str) -> Iterator[str]:
-  """Lines of a file; an error about bytes that are not UTF-8 names the line."""
+  """Yields lines; an error about bytes that are not UTF-8 names the line."""
   try:
-    # Texts may hold other characters than \n that Python ends a line at.
+    # Texts may hold other characters at which Python ends a line.
     file = open(path, encoding='utf-8', newline='\n')
   except OSError as e:
     raise InputError(f'cannot read {path}: {e.strerror}') from e
@@ -302,7 +279,6 @@ def _lines(path: str) -> Iterator[str]:
 def _by_column(path: str, number: int, header: list[str], fields: list[str]
                ) -> dict[str, str]:
   if len(fields) != len(header):
-    raise InputError(
-        f'{path}, line {number}: {len(fields)} columns, '
-        f'{len(header)} are needed ({", ".join(header)}).')
+    raise InputError(f'{path}, line {number}: {len(fields)} columns, '
+                     f'{len(header)} are needed ({", ".join(header)}).')
   return dict(zip(header, fields))

@@ -1,9 +1,8 @@
 """Losses, each an Objective of task.py: of masked tokens, classes and groups.
 
 `Tuning` is what those of fine-tuning share. A group's sequences are scored
-together: scores come as a batch has them, [B / K, Q] of Q slots, of which a
-group has M consecutive ones (data.finetuning); in [B / K, G, M] the groups are
-apart.
+together: scores are [B / K, Q] of Q slots, of which a group has M consecutive
+ones (data.finetuning), or [B / K, G, M] with the groups apart.
 """
 
 import dataclasses
@@ -27,12 +26,12 @@ CHUNK = 256  # Masked tokens whose logits are made at once.
 
 @dataclasses.dataclass(frozen=True)
 class _Loss:
-  """A model, complete, and the id that its tokenizer pads with."""
+  """A complete model, and the id that its tokenizer pads with."""
   model: ModelConfig
   pad_id: int = PAD_ID
 
   def init(self, key: jax.Array) -> Any:
-    """Random parameters, zeros for the padding token (fairseq)."""
+    """Makes random parameters, zeros for the padding token (fairseq)."""
     params = model.create(self.model, key)
     # The model has zeros at id 1, where RoBERTa has its <pad>.
     rows = np.array([PAD_ID, self.pad_id])
@@ -43,7 +42,7 @@ class _Loss:
 
   def encode(self, params: Any, batch: Batch, dropout_keys: jax.Array | None
              ) -> tuple[model.Roberta, jax.Array]:
-    """The bound module and x_BTD; without type_ids all tokens are of type 0."""
+    """Returns the bound module and x_BTD; missing type_ids are 0."""
     encoder = model.bind(self.model, params)
     type_ids = batch.get('type_ids')
     if type_ids is None and self.model.num_types:
@@ -54,9 +53,9 @@ class _Loss:
 
 @dataclasses.dataclass(frozen=True)
 class MaskedLM(_Loss):
-  """Masked language modelling; of pairs, next-sentence prediction beside it.
+  """Masked language modelling, for pairs with next-sentence prediction.
 
-  Fields: mlm_* [B,M]; of pairs type_ids int32[B,T] and nsp_* [B,P].
+  Fields: mlm_* [B,M]; for pairs type_ids int32[B,T] and nsp_* [B,P].
   """
 
   def totals(self, batch: Batch) -> Sums:
@@ -67,12 +66,11 @@ class MaskedLM(_Loss):
 
   def loss(self, params: Any, batch: Batch, dropout_keys: jax.Array | None,
            totals: Sums) -> tuple[jax.Array, Sums]:
-    """Cross-entropy in nats, the mean over the masked tokens of the whole
-    batch.
+    """Returns the mean cross-entropy in nats over the batch's masked tokens.
 
-    Of pairs, BERT's loss: that mean plus the mean over examples of
-    next-sentence prediction (run_pretraining.py, `total_loss`), with sums of
-    its own: nsp_loss_sum, nsp_weight_sum (examples) and nsp_correct_sum.
+    For pairs it is BERT's: plus the mean over examples of next-sentence
+    prediction (run_pretraining.py, `total_loss`), whose sums are nsp_loss_sum,
+    nsp_weight_sum (examples) and nsp_correct_sum.
     """
     encoder, x_BTD = self.encode(params, batch, dropout_keys)
     sums = model.mlm_loss(encoder.mlm_logits(x_BTD, batch['mlm_positions']),
@@ -89,7 +87,7 @@ class MaskedLM(_Loss):
 
 
 def batch_shapes(config: DataConfig) -> dict[str, jax.ShapeDtypeStruct]:
-  """Shapes of the batches of the last phase, for compiling a step ahead."""
+  """Returns the shapes of the last phase's batches, for compiling ahead."""
   rows, length = config.batch_size, config.sequence_length
   kind = FORMATS[config.format]
   packed = kind.examples_per_row(length)
@@ -113,19 +111,19 @@ def batch_shapes(config: DataConfig) -> dict[str, jax.ShapeDtypeStruct]:
 
 def grouped(scores_BQ: jax.Array, weights_BQ: jax.Array, groups: int
             ) -> jax.Array:
-  """float32[B, G, M] of [B, G M]; the score of an empty slot never wins."""
+  """Reshapes [B, G M] to float32[B, G, M]; an empty slot never wins."""
   scores = jnp.where(weights_BQ > 0, scores_BQ.astype(jnp.float32), OUTSIDE)
   return scores.reshape(len(scores), groups, -1)
 
 
 def margin_loss(scores_BGM: jax.Array, weights_BG: jax.Array,
                 alpha: float = 1.0, beta: float = 0.0) -> Sums:
-  """The margin ranking loss of the query, slot 0, over each candidate.
+  """Returns the margin ranking loss of the query, slot 0, over the candidates.
 
   -lq + alpha * max(0, lc - lq + beta), summed over a group's candidates c
   (Kocijan et al. 2019; fairseq examples/roberta/wsc/wsc_criterion.py, where a
-  group without candidates has no loss, as here). Of `grouped` scores; weights
-  are 1 for a group that counts, 0 for filler. Returns loss_sum, weight_sum
+  group without candidates has no loss, as here). Scores are `grouped`; weights
+  are 1 for a group that counts, 0 for filler. The sums are loss_sum, weight_sum
   (groups) and correct_sum (the query is below no candidate).
   """
   query = scores_BGM[..., :1]
@@ -150,9 +148,9 @@ class Tuning(_Loss):
 
   def mean_loss(self, sums: Sums, totals: Sums, batch: Batch
                 ) -> tuple[jax.Array, Sums]:
-    """What `loss` returns of loss_sum and other sums.
+    """Returns what `loss` does, from loss_sum and other sums.
 
-    Adds token_sum, the tokens without padding, and place_sum, with it; and what
+    Adds token_sum (without padding), place_sum (with it), and what
     model.roberta.training_flops counts: attended_sum, sequence_sum and, where
     tokens are predicted, masked_sum.
     """
@@ -167,34 +165,36 @@ class Tuning(_Loss):
     return objective, sums | counts
 
 
+  def class_logits(self, params: Any, batch: Batch, keys: jax.Array | None
+                   ) -> jax.Array:
+    """Returns float[B / K, Q, C], the logits of each slot."""
+    encoder, x_BTD = self.encode(params, batch, keys)
+    return encoder.class_logits(x_BTD, batch['class_positions'],
+                                dropout_key=keys)
+
+
 @dataclasses.dataclass(frozen=True)
 class Classification(Tuning):
-  """A class of each sequence; with one class, a score (regression).
+  """A class for each sequence; with one class, a score (regression).
 
-  Fields: class_targets [B / K, Q], int32, or of a score float32.
+  Fields: class_targets int32[B / K, Q], or float32 for scores.
   """
 
   def loss(self, params, batch, dropout_keys, totals):
-    """Cross-entropy in nats; of a score the squared error of the raw logit
-    (fairseq criterions/sentence_prediction.py, regression_target).
+    """Returns cross-entropy in nats; for a score the squared error of the raw
+    logit (fairseq criterions/sentence_prediction.py, regression_target).
     """
-    logits_BPC = self._logits(params, batch, dropout_keys)
+    logits_BPC = self.class_logits(params, batch, dropout_keys)
     targets, weights = batch['class_targets'], batch['class_weights']
     if self.model.num_classes == 1:
       errors = jnp.square(logits_BPC[..., 0] - targets)
-      sums = {'loss_sum': (errors * weights).sum(),
-              'weight_sum': weights.sum()}
+      sums = {'loss_sum': (errors * weights).sum(), 'weight_sum': weights.sum()}
     else:
       sums = model.class_loss(logits_BPC, targets, weights)
     return self.mean_loss(sums, totals, batch)
 
   def outputs(self, params, batch):
-    return {'logits': self._logits(params, batch, None)}
-
-  def _logits(self, params, batch, keys):
-    encoder, x_BTD = self.encode(params, batch, keys)
-    return encoder.class_logits(x_BTD, batch['class_positions'],
-                                dropout_key=keys)
+    return {'logits': self.class_logits(params, batch, None)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,7 +210,7 @@ class _Ranking(Tuning):
 
 @dataclasses.dataclass(frozen=True)
 class Choice(_Ranking):
-  """Which of a group's sequences is right: a softmax over their scores.
+  """Chooses the right sequence of a group: a softmax over their scores.
 
   fairseq criterions/sentence_ranking.py, on a classifier of one class. A group
   of one has the softmax over its score and 0.
@@ -234,17 +234,15 @@ class Choice(_Ranking):
     return self.mean_loss(sums, totals, batch)
 
   def _scores(self, params, batch, keys):
-    encoder, x_BTD = self.encode(params, batch, keys)
-    return encoder.class_logits(x_BTD, batch['class_positions'],
-                                dropout_key=keys)[..., 0]
+    return self.class_logits(params, batch, keys)[..., 0]
 
 
 @dataclasses.dataclass(frozen=True)
 class SpanRanking(_Ranking):
-  """Which phrase fits in a masked span, by the masked-LM head: WSC.
+  """Chooses the phrase for a masked span, by the masked-LM head: WSC.
 
   The score of a sequence is the mean log-probability of its span's tokens, in
-  nats. Of a group the first, the query, is right. The loss is `loss_name` of
+  nats. The first of a group, the query, is right. `loss_name` is one of
   config.RANKING_LOSSES; alpha and beta are the margin loss's.
 
   Fields: span_targets, span_positions int32[B / K, Q, S], span_weights float32.
@@ -275,21 +273,19 @@ class SpanRanking(_Ranking):
 def masked_log_probs(encoder: model.Roberta, x_BTD: jax.Array,
                      positions: jax.Array, targets: jax.Array,
                      weights: jax.Array) -> jax.Array:
-  """The log-probability of each target, 0 where `weights` is; float32[B / K,
-  ...].
+  """Returns float32[B / K, ...], log-probabilities, 0 where `weights` are.
 
   Most slots of these fields are empty (spans differ in length, groups in size),
-  and each costs V logits: those that are not empty come first, CHUNK of them at
-  a time, and a chunk without any is left out.
+  and each costs V logits. So the others come first, CHUNK of them at a time,
+  and a chunk without any is skipped.
   """
   rows, width = len(positions), x_BTD.shape[-1]
-  row_tokens = x_BTD.size // (rows * width)  # Of a row group.
-  starts = jnp.arange(rows) * row_tokens
+  starts = jnp.arange(rows) * (x_BTD.size // (rows * width))  # Of row groups.
   flat = (positions.reshape(rows, -1) + starts[:, None]).reshape(-1)
   real = weights.reshape(-1) > 0
   order = jnp.argsort(~real, stable=True)
   chunks = -(-len(order) // CHUNK)
-  # The padding is out of range: it is read as 0 and written nowhere.
+  # The padding is out of range, so it is read as 0 and written nowhere.
   order = jnp.pad(order, (0, chunks * CHUNK - len(order)),
                   constant_values=len(order))
 
@@ -318,5 +314,5 @@ def masked_log_probs(encoder: model.Roberta, x_BTD: jax.Array,
 
 
 def _group_weights(batch: Batch) -> jax.Array:
-  """float32[B / K, G]: 1 for a group; of groups of one, those of examples."""
+  """Returns float32[B / K, G], 1 for a group; groups of one are examples."""
   return batch.get('group_weights', batch['class_weights'])

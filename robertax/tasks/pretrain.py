@@ -1,9 +1,8 @@
 """Masked language modelling, the task that a RoBERTa is pretrained with.
 
-With a format of pairs, each example has two segments A and B, and the model
-also learns whether B follows A in the text or is random: BERT's next-sentence
-prediction (Devlin et al. 2019, section 3.1; the upper half of RoBERTa's Table
-2).
+In a format of pairs an example has two segments A and B, and the model also
+learns whether B follows A in the text or is random: BERT's next-sentence
+prediction (Devlin et al. 2019, section 3.1; upper half of RoBERTa's Table 2).
 """
 
 from collections.abc import Callable, Iterator
@@ -16,46 +15,32 @@ from typing import Any
 
 import numpy as np
 
+from robertax import config as configs
 from robertax import corpus, text
-from robertax.config import (
-    Config,
-    DataConfig,
-    ModelConfig,
-    TokenizerConfig,
-    check_data,
-)
+from robertax.config import Config, DataConfig, ModelConfig, TokenizerConfig
 from robertax.corpus.documents import corpora_of
 from robertax.corpus.formats import FORMATS
 from robertax.data import order
+from robertax.data import pipeline as pipelines
 from robertax.data.finetuning import HostRows
 from robertax.data.masking import Batch, Masking
-from robertax.data.pipeline import (
-    Phase,
-    Phases,
-    Pipeline,
-    eval_batches,
-    unigram_counts,
-)
 from robertax.data.source import open_source
 from robertax.errors import InputError, unknown
 from robertax.progress import say
 from robertax.tasks.objectives import MaskedLM
 from robertax.text import Tokenizer
 
-# The unigram baseline counts at most so many rows: 33M tokens of 512-token
-# rows, enough for the third digit of its loss, read in under a second.
+# The unigram baseline counts at most so many rows: 33M tokens in rows of 512,
+# enough for the third digit of its loss, are read in less than a second.
 UNIGRAM_RECORDS = 65_536
 
 
 def model_for_format(config: ModelConfig, name: str) -> ModelConfig:
   """Fills in what a format of pairs needs: two types and the NSP head.
 
-  Another format changes nothing: a model that has them, by `init_from` or by
-  its config, keeps them, all its tokens are of type 0, and its head is not
-  trained.
-
-  Raises:
-    InputError: an unknown format; pairs, and another number of types than two.
+  Another format leaves a model that has them as it is: all its tokens have type
+  0, and its head is not trained. Raises InputError for an unknown format, and
+  for pairs with another number of types.
   """
   if name not in FORMATS:
     raise unknown('data.format', name, FORMATS)
@@ -71,7 +56,7 @@ def model_for_format(config: ModelConfig, name: str) -> ModelConfig:
 
 
 def pair_metrics(sums: dict[str, float]) -> dict[str, float]:
-  """nsp_loss in nats and nsp_accuracy; nothing for single segments."""
+  """Returns nsp_loss in nats and nsp_accuracy; {} for single segments."""
   if 'nsp_weight_sum' not in sums:
     return {}
   weight = max(sums['nsp_weight_sum'], 1.0)
@@ -95,15 +80,11 @@ class Pretrain:
 
   @classmethod
   def of(cls, config: Config, shares: int) -> 'Pretrain':
-    del shares
     return cls(config.seed, config.data, config.tokenizer, config.model)
 
   def __init__(self, seed: int, data_config: DataConfig,
                tokenizer_config: TokenizerConfig, model_config: ModelConfig):
-    """Prepares the records that are missing, as corpus.prepare.
-
-    Raises:
-      InputError: wrong input of any kind.
+    """Prepares the records that are missing; raises InputError for wrong input.
     """
     for key in ('sequence_length', 'first_sequence_length'):
       if getattr(data_config, key) > model_config.max_positions:
@@ -111,11 +92,11 @@ class Pretrain:
             f'data.{key}={getattr(data_config, key)} is more than '
             f'model.max_positions={model_config.max_positions}: the position '
             'table has no rows for the rest. Lower the one or raise the other.')
-    check_data(data_config)
+    configs.check_data(data_config)
     text.check(tokenizer_config)
     model_config = model_for_format(model_config, data_config.format)
     if data_config.mixture:
-      # Preparing may take hours: a wrong mixture is refused before.
+      # Preparing may take hours, so a wrong mixture is refused before it.
       order.mixture_weights(data_config.mixture, [
           c.name for c in corpora_of(data_config)])
     prepared = corpus.prepare(data_config, tokenizer_config,
@@ -125,15 +106,13 @@ class Pretrain:
     self.model = dataclasses.replace(
         model_config, vocab_size=self.tokenizer.vocab_size)
     self.objective = MaskedLM(self.model, self.tokenizer.pad_id)
-    self._data = data_config
-    self._seed = seed
+    self._data, self._seed = data_config, seed
     self._masking = Masking.of(data_config, self.tokenizer)
-
     def opened(manifests, split):
       return open_source(manifests, split, data_config.backend,
                          self.tokenizer.pad_id, data_config)
 
-    # Of each phase: its rows, and the step after its last.
+    # (rows, step after the last) of each phase.
     manifests = {m.folder: m for m in prepared.manifests}
     self._train = [(opened(prepared.manifests, 'train'), None)]
     if data_config.first_sequence_steps:
@@ -148,11 +127,11 @@ class Pretrain:
     self._manifests = list(manifests.values())
 
   def identity(self) -> dict[str, str]:
-    """Hashes of the records, by corpus and sequence length.
+    """Returns hashes of the records, by corpus and sequence length.
 
-    They depend on no path or date: `counts` is of the format and the numbers of
-    documents, sentences, examples and tokens; where the manifest has checksums
-    of its files, `array_record` and `memmap` are of these.
+    They depend on no path or date: `counts` is the hash of the format and the
+    numbers of documents, sentences, examples and tokens; `array_record` and
+    `memmap` are those of the checksums of files, where the manifest has any.
     """
     found = {}
     for manifest in self._manifests:
@@ -161,20 +140,19 @@ class Pretrain:
       found[f'{name}/counts'] = _content_hash([values[key] for key in (
           'version', 'corpus', 'format', 'sentences', 'pair_law', 'duplicates',
           'splits')])
-      sums = {file: checksum.sha256 for file, checksum
-              in getattr(manifest, 'checksums', {}).items()
-              if not file.endswith('.json')}
-      for form in ('array_record', 'memmap'):
-        of_form = {file: value for file, value in sums.items()
-                   if ('.array_record' in file) == (form == 'array_record')}
-        if of_form:
-          found[f'{name}/{form}'] = _content_hash(of_form)
+      sums = {'array_record': {}, 'memmap': {}}
+      for file, checksum in getattr(manifest, 'checksums', {}).items():
+        if not file.endswith('.json'):
+          form = 'array_record' if '.array_record' in file else 'memmap'
+          sums[form][file] = checksum.sha256
+      found |= {f'{name}/{form}': _content_hash(of_form)
+                for form, of_form in sums.items() if of_form}
     return found
 
   def summarize(self, sums: dict[str, float]) -> dict[str, float]:
     """Turns sums over an eval set into metrics.
 
-    All are of the masked tokens alone, so that formats can be compared, but for
+    They count masked tokens alone, so that formats can be compared, except
     nsp_loss and nsp_accuracy. `bits` is the loss as fairseq reports it.
     """
     weight = sums['weight_sum']
@@ -192,11 +170,10 @@ class Pretrain:
 
   def train_metrics(self, step: int, sums: dict[str, float]
                     ) -> dict[str, float]:
-    """What a training step is logged with.
+    """Returns the metrics of a training step.
 
     padding_fraction is the share of the batch's B x T positions; epoch counts
-    the passes over all records so far, epoch/<corpus> over each of several;
-    bad_records the damaged records that all processes have left out so far.
+    the passes over all records so far, bad_records those left out everywhere.
     """
     weight = max(sums['weight_sum'], 1.0)
     length = self._phases.pipeline(step - 1).sequence_length
@@ -214,11 +191,10 @@ class Pretrain:
           source.bad.count() for source, _ in self._train)
     return metrics | pair_metrics(sums)
 
-  def train_batches(self, start_step: int, rows: HostRows
-                    ) -> Iterator[Batch]:
+  def train_batches(self, start_step: int, rows: HostRows) -> Iterator[Batch]:
     return self._make_phases(rows(self._data.batch_size)).batches(start_step)
 
-  def pipeline(self, step: int) -> Pipeline:
+  def pipeline(self, step: int) -> pipelines.Pipeline:
     return self._phases.pipeline(step)
 
   def epoch(self, step: int) -> float:
@@ -228,17 +204,17 @@ class Pretrain:
     return self._phases.epochs(step)
 
   @functools.cached_property
-  def _phases(self) -> Phases:
+  def _phases(self) -> pipelines.Phases:
     return self._make_phases(None)
 
-  def _make_phases(self, rows: np.ndarray | None) -> Phases:
+  def _make_phases(self, rows: np.ndarray | None) -> pipelines.Phases:
     phases, first = [], 0
     for source, stop in self._train:
-      phases.append(Phase(Pipeline(
+      phases.append(pipelines.Phase(pipelines.Pipeline(
           source, self._data, self._masking, seed=self._seed, rows=rows,
           first_step=first), stop))
       first = stop
-    return Phases(phases)
+    return pipelines.Phases(phases)
 
   def describe(self, steps: int) -> str:
     epochs = f'{self.epoch(steps):.2f} epochs'
@@ -253,33 +229,25 @@ class Pretrain:
                 ) -> dict[str, Callable[[], Iterator[Batch]]]:
     """A set a corpus; its masks depend on the set and the example alone."""
     return {name: functools.partial(
-        eval_batches, source, self._data, self._masking, name=name,
+        pipelines.eval_batches, source, self._data, self._masking, name=name,
         batch_size=batch_size, max_examples=max_examples, rows=rows)
             for name, source in self._eval.items()}
 
   def eval_bad_records(self) -> dict[str, int]:
-    """Of each set, the damaged records that were left out; {}: none may be."""
+    """Counts the damaged records left out of each set; {}: none may be."""
     return {} if self._data.bad_records != 'skip' else {
         name: source.bad.count() for name, source in self._eval.items()}
 
   def eval_constants(self, batch_size: int, max_examples: int
                      ) -> dict[str, dict[str, float]]:
-    """The summed loss of a unigram model, with add-one smoothing, on each set.
-
-    A model that has learned no more than how frequent each token is has this
-    loss.
-    """
-    (source, _) = self._train[-1]
-    counts = unigram_counts(
-        source, self.model.vocab_size, UNIGRAM_RECORDS).astype(np.float64)
+    """Sums the loss, on each set, of a unigram model with add-one smoothing."""
+    counts = pipelines.unigram_counts(self._train[-1][0], self.model.vocab_size,
+                            UNIGRAM_RECORDS).astype(np.float64)
     log_probs = np.log((counts + 1) / (counts.sum() + len(counts)))
-    sums = {}
-    for name, batches in self.eval_sets(
-        batch_size, max_examples, np.arange(batch_size)).items():
-      sums[name] = {'unigram_sum': -sum(
-          float((log_probs[b['mlm_targets']] * b['mlm_weights']).sum())
-          for b in batches())}
-    return sums
+    sets = self.eval_sets(batch_size, max_examples, np.arange(batch_size))
+    return {name: {'unigram_sum': -sum(
+        float((log_probs[b['mlm_targets']] * b['mlm_weights']).sum())
+        for b in batches())} for name, batches in sets.items()}
 
   def heldout_ids(self, count: int) -> list[np.ndarray]:
     """Spreads the examples evenly over all corpora."""

@@ -1,13 +1,13 @@
 """QNLI as ranking: which of a question's sentences holds its answer?
 
-The leaderboard's setting (RoBERTa, section 5.1: candidate answers are compared
-to one another). A question's sentences are scored; of a pair, one that holds
-the answer and one that does not, the softmax over both scores is trained, and
-the sentence with the highest score is `entailment`.
+This is the leaderboard's setting (RoBERTa, section 5.1: candidate answers are
+compared to one another). A question's sentences are scored. Training takes a
+pair, one that holds the answer and one that does not, and the softmax over both
+scores; the sentence with the highest score is `entailment`.
 
 GLUE's second version of QNLI was made so that this hardly works: most questions
 have one sentence only (2,738 of the 4,100 of dev). Such a row is trained alone,
-and predicted by whether its score is above a threshold.
+and its prediction is whether its score is above a threshold.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,14 +17,9 @@ import numpy as np
 
 from robertax.data.finetuning import Examples
 from robertax.progress import say
-from robertax.tasks.finetune import (
-    Answers,
-    Finetune,
-    Rows,
-    encode_texts,
-    why_degenerate,
-)
-from robertax.tasks.glue import submission, submission_table
+from robertax.tasks import finetune
+from robertax.tasks.finetune import Answers, Finetune, Rows
+from robertax.tasks.glue import submission
 from robertax.tasks.glue_files import GLUE, GlueFiles, GlueRow
 from robertax.tasks.objectives import Choice
 
@@ -34,7 +29,7 @@ ENTAILMENT, NOT_ENTAILMENT = 0, 1
 
 
 def by_question(questions: Sequence[str]) -> list[np.ndarray]:
-  """Row numbers of each question, in the order of their first rows."""
+  """Returns the row numbers of each question, in order of first rows."""
   rows = {}
   for number, question in enumerate(questions):
     rows.setdefault(' '.join(question.split()), []).append(number)
@@ -43,10 +38,10 @@ def by_question(questions: Sequence[str]) -> list[np.ndarray]:
 
 def pair_rows(questions: Sequence[str], labels: Sequence[int]
               ) -> list[tuple[int, ...]]:
-  """Row numbers of each group that is trained together.
+  """Returns the row numbers of each group that is trained together.
 
   A group is a pair of one question's rows, one that holds the answer and one
-  that does not, or one row alone; each row is in a group at least.
+  that does not, or one row alone. Each row is in at least one group.
 
   >>> pair_rows(['a', 'b', 'a', 'a'], [0, 0, 1, 1])
   [(0, 2), (0, 3), (1,)]
@@ -55,19 +50,16 @@ def pair_rows(questions: Sequence[str], labels: Sequence[int]
   for rows in by_question(questions):
     right = [n for n in rows.tolist() if labels[n] == ENTAILMENT]
     wrong = [n for n in rows.tolist() if labels[n] != ENTAILMENT]
-    if not right or not wrong:
-      groups += [(n,) for n in rows.tolist()]
-      continue
-    groups += [(right[i % len(right)], wrong[i % len(wrong)])
-               for i in range(max(len(right), len(wrong)))]
+    groups += ([(right[i % len(right)], wrong[i % len(wrong)])
+                for i in range(max(len(right), len(wrong)))]
+               if right and wrong else [(n,) for n in rows.tolist()])
   return groups
 
 
 def predict_rows(questions: Sequence[str], scores: np.ndarray, threshold: float
                  ) -> np.ndarray:
-  """int64[rows], classes: a question's highest score is entailment.
-
-  A question's only row is entailment where it scores more than the threshold.
+  """Returns int64[rows]: a question's highest score is entailment, a single row
+  only above the threshold.
   """
   found = np.full(len(scores), NOT_ENTAILMENT, np.int64)
   for rows in by_question(questions):
@@ -79,9 +71,9 @@ def predict_rows(questions: Sequence[str], scores: np.ndarray, threshold: float
 
 def best_threshold(questions: Sequence[str], scores: np.ndarray,
                    labels: np.ndarray) -> float:
-  """The threshold with which `predict_rows` is right most often.
+  """Returns the threshold with which `predict_rows` is right most often.
 
-  Of several, the one nearest to 0; 0.0 where no question has one row.
+  Among several it is the nearest to 0; 0.0 where no question has one row.
   """
   only = np.array([rows[0] for rows in by_question(questions)
                    if len(rows) == 1], np.int64)
@@ -89,14 +81,14 @@ def best_threshold(questions: Sequence[str], scores: np.ndarray,
     return 0.0
   order = only[np.argsort(scores[only], kind='stable')]
   ascending, right = scores[order], labels[order] == ENTAILMENT
-  # Of the first k not entailment, of the others entailment.
+  # The first k are not entailment, the others are.
   correct = np.concatenate([[0], np.cumsum(~right)]) + np.concatenate(
       [np.cumsum(right[::-1])[::-1], [0]])
   ends = np.concatenate([[ascending[0] - 1], (
       ascending[:-1] + ascending[1:]) / 2, [ascending[-1]]])
   # There is no threshold between equal scores.
   possible = np.concatenate([[True], ascending[:-1] < ascending[1:], [True]])
-  # 0 itself is one, in its place among the scores.
+  # 0 itself is a threshold, in its place among the scores.
   ends[np.searchsorted(ascending, 0.0, side='right')] = 0.0
   best = correct[possible].max()
   chosen = ends[possible & (correct == best)]
@@ -104,13 +96,10 @@ def best_threshold(questions: Sequence[str], scores: np.ndarray,
 
 
 class QnliRanking(Finetune):
-  """QNLI's sentences, ranked for each question.
-
-  `ranked` and `alone` are the accuracies of questions with several sentences
-  and with one.
-  """
+  """QNLI's sentences, ranked for each question."""
   objective_class = Choice
   heads = {'num_classes': 1}  # One score a sequence.
+  # Of all questions, of those with several sentences, of those with one.
   metrics = ('accuracy', 'ranked', 'alone')
 
   def read(self) -> Mapping[str, Rows]:
@@ -132,9 +121,9 @@ class QnliRanking(Finetune):
     return found
 
   def encode(self, rows: Sequence[Any], split: str) -> tuple[Examples, int]:
-    """`<s> question </s></s> sentence </s>`; in train, groups of two or one."""
+    """Encodes `<s> question </s></s> sentence </s>`, in train by group."""
     groups = rows if split == 'train' else [(row,) for row in rows]
-    encoded = encode_texts(
+    encoded = finetune.encode_texts(
         self.tokenizer, [row.texts for group in groups for row in group],
         self.max_length, separators=self.model.pair_separators)
     # 0: the first of a group is right; 1: it is not, and it is alone.
@@ -147,8 +136,7 @@ class QnliRanking(Finetune):
 
   def predictions(self, split: str, answers: Answers, threshold: float
                   ) -> np.ndarray:
-    return predict_rows(self._questions(split), answers['scores'],
-                        threshold)
+    return predict_rows(self._questions(split), answers['scores'], threshold)
 
   def threshold(self, answers: Answers) -> float:
     """The best on the main dev split, of which these answers are."""
@@ -157,7 +145,7 @@ class QnliRanking(Finetune):
         self._questions(main), answers['scores'], self._labels(main))
 
   def score(self, split: str, answers: Answers) -> dict[str, float]:
-    """`metrics`; NaN where no question is of that kind."""
+    """Returns `metrics`; NaN where no question is of that kind."""
     found = self.predictions(split, answers, self.threshold(answers))
     right = found == self._labels(split)
     alone = np.zeros(len(right), bool)
@@ -174,21 +162,21 @@ class QnliRanking(Finetune):
 
   def files(self, answers: Mapping[str, Answers]) -> dict[str, bytes]:
     threshold = self.threshold(answers[self.dev_splits[0]])
-    return submission(TASK, {
-        split: submission_table(self.splits[split].rows, [
-            LABELS[n] for n in self.predictions(split, found, threshold)])
-        for split, found in answers.items() if not self.splits[split].labelled})
+    return submission(TASK, self.splits, {
+        split: [LABELS[n] for n in self.predictions(
+            split, answers[split], threshold)]
+        for split in self.test_splits if split in answers})
 
   def conclude(self, folder: str, answers: Mapping[str, Answers],
                facts: dict[str, Any]) -> dict[str, Any]:
-    """As Finetune; also the threshold, and its origin."""
+    """Adds the threshold and its origin."""
     main = self.dev_splits[0]
     return super().conclude(folder, answers, facts | {
         'threshold': self.threshold(answers[main]),
         'threshold_from': f'{main}, of questions with one sentence'})
 
   def degenerate(self, split: str, answers: Answers) -> str:
-    return why_degenerate(
+    return finetune.why_degenerate(
         self.predictions(split, answers, self.threshold(answers)),
         self._labels(split), LABELS, split)
 

@@ -1,17 +1,17 @@
-"""RACE: four options a question, one of them right (Lai et al. 2017).
+"""RACE: questions with four options, one of them right (Lai et al. 2017).
 
-The official folder has an object a file, DIR/{train,dev,test}/{middle,high}/
-*.txt; JSON lines have one a line of DIR/{train,dev,test}-{middle,high}.jsonl,
-which may be packed (.zst, .gz): `article`, a text; `questions`, a list;
+In the official folder, DIR/{train,dev,test}/{middle,high}/*.txt, a file is an
+object; in JSON lines, DIR/{train,dev,test}-{middle,high}.jsonl, which may be
+packed (.zst, .gz), a line is one: `article`, a text; `questions`, a list;
 `options`, four for each question; `answers`, a letter A to D for each; `id`,
 such as 'middle2.txt'.
 
 Each option is a sequence of its own, as in fairseq (examples/roberta/
-preprocess_RACE.py, tasks/sentence_ranking.py): whitespace is collapsed; a `_`
-of the question is replaced by the option, or the option follows the question. A
-sequence is `<s> question+option </s>`, cut at 128 ids, then `</s> passage
-</s>`, and the whole is cut at 512: of a long one the final `</s>` vanishes, of
-a long question+option its `</s>`.
+preprocess_RACE.py, tasks/sentence_ranking.py): whitespace is collapsed; the
+option replaces a `_` of the question, or follows the question. A sequence is
+`<s> question+option </s>`, cut at 128 ids, then `</s> passage </s>`, and the
+whole is cut at 512: a long one loses its final `</s>`, a long question+option
+its own.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,13 +27,13 @@ from robertax.corpus.readers import unpacked_lines
 from robertax.data.finetuning import Examples
 from robertax.errors import InputError
 from robertax.progress import say
-from robertax.tasks.finetune import Answers, Finetune, Rows, why_degenerate
+from robertax.tasks import finetune
+from robertax.tasks.finetune import Answers, Finetune, Rows
 from robertax.tasks.objectives import Choice
 from robertax.tasks.task import parse_json
 from robertax.text import Tokenizer
 
 ALL_PARTS = ('middle', 'high')
-# By the name of the task.
 TASK_PARTS = {'race': ALL_PARTS, 'race/middle': ('middle',),
               'race/high': ('high',)}
 SPLITS = ('train', 'dev', 'test')
@@ -45,26 +45,20 @@ TOKENIZING_BATCH = 4096  # Texts that are encoded at once.
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-  """One question on a passage, with four options.
-
-  Its id is '<id of the passage>/<number of the question, from 1>', its answer 0
-  to 3, or None where the file has no `answers`.
-  """
-  id: str
+  """One question on a passage, with four options."""
+  id: str  # '<id of the passage>/<number of the question, from 1>'.
   part: str
   passage: str
   question: str
   options: tuple[str, str, str, str]
-  answer: int | None
+  answer: int | None  # 0 to 3; None: the file has no `answers`.
 
 
 def read_questions(folder: str, split: str, parts: tuple[str, ...] = ALL_PARTS
                    ) -> list[Question]:
-  """Reads a split: its parts in order, and in a part, files by number.
+  """Reads a split: its parts in order, and the files of a part by number.
 
-  Raises:
-    InputError: a part is missing or there in both forms; a file or line that is
-      no such object, named with the number of the question.
+  Raises InputError, naming file, line and question, for missing or wrong data.
   """
   found, ids = [], {}
   for part in parts:
@@ -137,10 +131,8 @@ def _document_questions(document: dict[str, Any], where: str,
     if not isinstance(value, str) or not value.strip():
       raise InputError(f'{where}: "{key}" is {value!r}: a text is needed.')
   count = None
-  for key in ('questions', 'options', 'answers'):
+  for key in ('questions', 'options', *['answers'] * ('answers' in document)):
     value = document.get(key)
-    if key == 'answers' and key not in document:
-      continue
     if not isinstance(value, list) or count not in (None, len(value)):
       raise InputError(f'{where}: "{key}" is not a list'
                        + (f' of {count}, as "questions".' if count else '.'))
@@ -167,32 +159,28 @@ def _document_questions(document: dict[str, Any], where: str,
 
 @dataclasses.dataclass(frozen=True)
 class RaceFeatures:
-  """Sequences, four a question, and how many the limits made shorter."""
+  """Four sequences per question, and how many the limits made shorter."""
   sequences: list[np.ndarray]
   options_cut: int
   sequences_cut: int
 
 
 def question_option(question: str, option: str) -> str:
-  """The question with one option filled in.
-
-  >>> question_option('The  boy is _ .', 'tall'), question_option('Why?', 'So.')
-  ('The boy is tall .', 'Why? So.')
+  """Fills in an option: 'The boy is _ .' and 'tall' give 'The boy is tall .'.
   """
-  filled = (question.replace('_', option) if '_' in question
-            else f'{question} {option}')
-  return collapse_spaces(filled)
+  return collapse_spaces(question.replace('_', option) if '_' in question
+                         else f'{question} {option}')
 
 
 def collapse_spaces(text: str) -> str:
-  """As fairseq: re.sub(r'\\s+', ' '), and each line is stripped."""
+  """Collapses white space as fairseq does, and strips the text."""
   return ' '.join(text.split())
 
 
 def encode_questions(questions: Sequence[Question], tokenizer: Tokenizer,
                      max_length: int, max_option_length: int = MAX_OPTION_LENGTH
                      ) -> RaceFeatures:
-  """Sequences of at most `max_length` ids, 512 in the paper."""
+  """Makes sequences of at most `max_length` ids, 512 in the paper."""
   passages = _encode_texts(tokenizer, dict.fromkeys(
       collapse_spaces(q.passage) for q in questions))
   options = _encode_texts(tokenizer, dict.fromkeys(
@@ -207,46 +195,37 @@ def encode_questions(questions: Sequence[Question], tokenizer: Tokenizer,
       long_options += len(option) + 2 > max_option_length
       head = np.concatenate([bos, option, eos])[:max_option_length]
       long += len(head) + len(passage) + 2 > max_length
-      sequences.append(
-          np.concatenate([head, eos, passage, eos])[:max_length])
+      sequences.append(np.concatenate([head, eos, passage, eos])[:max_length])
   return RaceFeatures(sequences, long_options, long)
 
 
 def _encode_texts(tokenizer: Tokenizer, texts: Iterable[str]
                   ) -> dict[str, np.ndarray]:
-  texts, found = list(texts), {}
-  for start in range(0, len(texts), TOKENIZING_BATCH):
-    part = texts[start:start + TOKENIZING_BATCH]
-    # A view would keep all its neighbours' ids.
-    found |= {t: ids.copy() for t, ids in zip(
-        part, tokenizer.encode_batch(part))}
-  return found
+  # A view would keep the ids of all its neighbours.
+  texts = list(texts)
+  return {text: ids.copy() for text, ids in zip(texts, finetune.in_parts(
+      tokenizer.encode_batch, texts, TOKENIZING_BATCH))}
 
 
 class Race(Finetune):
-  """RACE, or its middle or high part alone.
-
-  The test split is answered and scored once, by the best weights on dev.
-  """
+  """RACE, or one part of it; only the best weights on dev answer test."""
   objective_class = Choice
   heads = {'num_classes': 1}  # One score a sequence.
 
   def __init__(self, config: Config, shares: int):
     self.parts = TASK_PARTS[config.task]
-    self.metrics = ('accuracy',) + (
-        self.parts if len(self.parts) > 1 else ())
+    self.metrics = ('accuracy', *(self.parts if len(self.parts) > 1 else ()))
     super().__init__(config, shares)
 
   def read(self) -> Mapping[str, Rows]:
-    """The test split has no labels, as far as the choice of weights goes."""
+    """Reads test without labels, because it must not choose the weights."""
     folder, found = self.config.data.dir, {}
     for name in SPLITS[:2 + self.config.finetune.predict_test]:
       rows = read_questions(folder, name, self.parts)
       if name != 'test':
         check_answers(rows, f'{folder}, {name}')
-      found[name] = Rows(
-          rows, f'{folder}, {name} ({" and ".join(self.parts)})',
-          labelled=name != 'test')
+      found[name] = Rows(rows, f'{folder}, {name} ({" and ".join(self.parts)})',
+                         labelled=name != 'test')
     return found
 
   def encode(self, rows: Sequence[Question], split: str
@@ -263,11 +242,11 @@ class Race(Finetune):
             [row.answer or 0 for row in rows], np.int32)}), found.sequences_cut
 
   def choices(self, answers: Answers) -> list[int]:
-    """0 to 3 for each question: the option with the highest score."""
+    """Returns the option with the highest score, 0 to 3, of each question."""
     return answers['scores'].reshape(-1, NUM_OPTIONS).argmax(-1).tolist()
 
   def score(self, split: str, answers: Answers) -> dict[str, float]:
-    """accuracy, and that of each part where there are two."""
+    """Returns the accuracy, and that of each part where there are two."""
     right = {part: [] for part in self.parts}
     for row, choice in zip(self.splits[split].rows, self.choices(answers)):
       right[row.part].append(choice == row.answer)
@@ -285,28 +264,26 @@ class Race(Finetune):
              'scores': [round(float(x), 6) for x in four]}
 
   def files(self, answers: Mapping[str, Answers]) -> dict[str, bytes]:
-    """A letter for each id, which robertax.score reads."""
-    files = {}
-    for name, found in answers.items():
-      letters = {row.id: LETTERS[choice] for row, choice in zip(
-          self.splits[name].rows, self.choices(found))}
-      content = json.dumps(letters, indent=0) + '\n'
-      files[f'predictions.{name}.json'] = content.encode()
-    return files
+    """Returns a letter for each id, which robertax.score reads."""
+    letters = {name: {row.id: LETTERS[choice] for row, choice in zip(
+        self.splits[name].rows, self.choices(found))}
+               for name, found in answers.items()}
+    return {f'predictions.{name}.json':
+            (json.dumps(by_id, indent=0) + '\n').encode()
+            for name, by_id in letters.items()}
 
   def degenerate(self, split: str, answers: Answers) -> str:
-    return why_degenerate(
+    return finetune.why_degenerate(
         self.choices(answers), [r.answer for r in self.splits[split].rows],
         LETTERS, split)
 
   def conclude(self, folder: str, answers: Mapping[str, Answers],
                facts: dict[str, Any]) -> dict[str, Any]:
-    """As Finetune; also test_scores, where the test split has answers."""
+    """Adds test_scores, where the test split has answers."""
     tested = {}
     for name in self.test_splits:
       rows = self.splits[name].rows
       if name in answers and all(row.answer is not None for row in rows):
         tested[name] = self.score(name, answers[name])
-    if tested:
-      facts = facts | {'test_scores': tested}
-    return super().conclude(folder, answers, facts)
+    return super().conclude(folder, answers, facts | (
+        {'test_scores': tested} if tested else {}))

@@ -1,4 +1,4 @@
-"""A task's official score of predictions made anywhere, against references."""
+"""Official scores of predictions that were made anywhere."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -14,44 +14,29 @@ if TYPE_CHECKING:
   from robertax.tasks.glue_files import GlueTask
 
 
-# Ids of the references, predictions by id, and what makes the metrics of them.
+# The references' ids, predictions by id, and a function that scores them.
 Scorer = tuple[list[str], Mapping[str, Any],
                Callable[[], dict[str, float | int]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """The official files to score, references and predictions.
-
-  Attributes:
-    task: a row of SCORERS, with a name behind a `/` where it has several.
-    version: of squad: '1.1' or '2.0'.
-    no_answer_scores: of squad 2.0: a file of no-answer scores, or ''.
-    no_answer_threshold: a larger score makes the answer empty; None: the
-      official script's, 1.0.
-  """
-  task: str
+  """The official files to score: references and predictions."""
+  task: str  # A row of SCORERS, with a name behind a `/` where it has several.
   references: str
   predictions: str
-  version: str = ''
-  no_answer_scores: str = ''
+  version: str = ''  # For squad: '1.1' or '2.0'.
+  no_answer_scores: str = ''  # For squad 2.0: a file of no-answer scores.
+  # A larger score makes the answer empty; None: the official script's, 1.0.
   no_answer_threshold: float | None = None
 
 
 def score(request: Request, strict: bool = False) -> dict[str, float | int]:
-  """The official metrics of one prediction file.
+  """Computes the official metrics of one prediction file, in percent, and the
+  counts total, missing and unknown.
 
-  Args:
-    request: the files.
-    strict: a missing or an unknown prediction is an error. Otherwise they are
-      counted: an unknown one is ignored, a missing one scores 0 (in SQuAD 2.0
-      it is an empty answer).
-
-  Returns:
-    The metrics in percent, and total, missing, unknown (counts).
-
-  Raises:
-    InputError: a wrong file, or a request that does not fit the task.
+  If `strict`, a missing or an unknown prediction is an InputError. Else an
+  unknown one is ignored, and a missing one scores 0 (in SQuAD 2.0: is empty).
   """
   kind = request.task.partition('/')[0]
   if kind not in SCORERS:
@@ -65,14 +50,12 @@ def score(request: Request, strict: bool = False) -> dict[str, float | int]:
   missing = [key for key in ids if key not in predictions]
   strange = [key for key in predictions if key not in ids]
   if strict and (missing or strange):
-    raise InputError(
-        f'{request.predictions}: ' + ' and '.join(
-            f'{len(keys)} {words}, such as {keys[0]}'
-            for keys, words in ((missing, 'predictions are missing'),
-                                (strange, 'are for unknown ids')) if keys)
-        + '.')
+    raise InputError(f'{request.predictions}: ' + ' and '.join(
+        f'{len(keys)} {words}, such as {keys[0]}'
+        for keys, words in ((missing, 'predictions are missing'),
+                            (strange, 'are for unknown ids')) if keys) + '.')
   return metrics() | {'total': len(ids), 'missing': len(missing),
-                           'unknown': len(strange)}
+                      'unknown': len(strange)}
 
 
 def _squad(request: Request) -> Scorer:
@@ -88,9 +71,8 @@ def _squad(request: Request) -> Scorer:
   questions = squad_files.read_questions(request.references, version,
                                          spans=False)
   predictions = squad_files.read_predictions(request.predictions)
-  scores = None
-  if request.no_answer_scores:
-    scores = squad_files.read_no_answer_scores(request.no_answer_scores)
+  scores = (squad_files.read_no_answer_scores(request.no_answer_scores)
+            if request.no_answer_scores else None)
 
   def metrics():
     try:
@@ -99,7 +81,6 @@ def _squad(request: Request) -> Scorer:
     except InputError as e:
       where = request.no_answer_scores or request.references
       raise InputError(f'{where}: {e}') from e
-
   return [q.id for q in questions], predictions, metrics
 
 
@@ -125,26 +106,23 @@ def _race(request: Request) -> Scorer:
 
 
 def _race_split(path: str) -> tuple[str, str, tuple[str, ...]]:
-  """(folder, split, parts) of a path to a split of RACE or one of its parts.
+  """Splits a path to a split of RACE, or one part of it, into its names.
 
   >>> _race_split('RACE/test'), _race_split('race/dev-high.jsonl.zst')
   (('RACE', 'test', ('middle', 'high')), ('race', 'dev', ('high',)))
-  >>> _race_split('RACE/test/middle/')
-  ('RACE', 'test', ('middle',))
   """
   from robertax.tasks import race
   folder, name = os.path.split(path.rstrip('/'))
   stem = name.partition('.')[0]
   if stem in race.ALL_PARTS:
-    folder, split = os.path.split(folder)
-    parts = (stem,)
+    (folder, split), parts = os.path.split(folder), (stem,)
   else:
     split, _, part = stem.partition('-')
     parts = (part,) if part else race.ALL_PARTS
   if split not in race.SPLITS or not set(parts) <= set(race.ALL_PARTS):
     raise InputError(
-        f'references={path!r}: of RACE a split, such as RACE/test, or one part '
-        'of it, such as RACE/test/middle or RACE/test-middle.jsonl.')
+        f'references={path!r}: RACE needs a split, such as RACE/test, or one '
+        'part of it, such as RACE/test/middle or RACE/test-middle.jsonl.')
   return folder or '.', split, parts
 
 
@@ -152,7 +130,7 @@ def _glue(request: Request) -> Scorer:
   from robertax.tasks import glue
   from robertax.tasks.glue_files import GLUE, GlueFiles
   name = request.task.partition('/')[2]
-  # The official spellings are taken too: RTE, SST-2.
+  # The official spellings, such as SST-2, are accepted too.
   row = GLUE.get(name.lower().replace('-', ''))
   if row is None:
     raise unknown('task', request.task, [f'glue/{known}' for known in GLUE])
@@ -162,7 +140,6 @@ def _glue(request: Request) -> Scorer:
                      f'official dev.tsv of {row.folder} would do.')
   rows = GlueFiles(row, folder).file(request.references, labelled=True).rows
   predictions = _glue_predictions(request.predictions, row)
-
   def metrics():
     labels = [one.label for one in rows]
     # A missing label is scored as a wrong one, a missing score as 0.
@@ -174,7 +151,7 @@ def _glue(request: Request) -> Scorer:
 
 
 def _glue_predictions(path: str, row: 'GlueTask') -> dict[str, str]:
-  """By index, of a TSV file with a header, or of JSON lines with these keys."""
+  """Reads labels by index, from TSV with a header or from JSON lines."""
   found = {}
   try:
     with open(path, encoding='utf-8', newline='\n') as f:
@@ -201,7 +178,7 @@ def _glue_predictions(path: str, row: 'GlueTask') -> dict[str, str]:
       raise InputError(f'{where}: {len(fields)} columns, 2 are needed.')
     index, label = fields
     if index in found:
-      raise InputError(f'{where}: index {index} stands there twice.')
+      raise InputError(f'{where}: index {index} is there twice.')
     if not _is_label(label, row):
       raise InputError(f'{where}: {label!r} is no label of {row.folder}: '
                        f'{", ".join(row.labels) or "a number"}.')

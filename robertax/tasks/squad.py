@@ -2,10 +2,10 @@
 
 fairseq has no code for it; the paper says (section 5.2): one span for each
 question, and for 2.0 a second classifier of whether there is one, trained on
-the sum of both losses. What it leaves open is BERT's and Hugging Face's
-(run_qa.py): `<s> question </s></s> part of the context </s>`; a long context is
-cut into windows with a stride; a window without an answer has its targets at
-<s>; n-best spans over all windows of a question.
+the sum of both losses. The rest is as in BERT and Hugging Face's run_qa.py:
+`<s> question </s></s> part of the context </s>`; a long context is cut into
+windows with a stride; the targets of a window without an answer are at <s>;
+n-best spans come from all windows of a question.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,39 +23,31 @@ from robertax.data.finetuning import Examples
 from robertax.errors import InputError
 from robertax.progress import advance, say
 from robertax.tasks import squad_files
-from robertax.tasks.finetune import Answers, Finetune, Rows
+from robertax.tasks.finetune import Answers, Finetune, Rows, in_parts
 from robertax.tasks.objectives import Tuning
 from robertax.tasks.squad_files import Question, f1
 from robertax.tasks.task import json_lines, plain_values
 from robertax.text import Tokenizer
 
-# The version of the official files that each row of TASKS reads.
-VERSION = {'squad': '1.1', 'squad2': '2.0'}
+VERSION = {'squad': '1.1', 'squad2': '2.0'}  # Of official files, by task.
 TRAIN, DEV = 'train', 'dev'
 UNANSWERABLE, ANSWERABLE = range(2)
 ANSWER_LABELS = ('unanswerable', 'answerable')
-# A run at chance is one whose F1 is no more than this above random logits'.
-ABOVE_CHANCE = 2.0
+ABOVE_CHANCE = 2.0  # A run is at chance up to so much F1 above random logits.
 TOKENIZING_BATCH = 1024  # Texts that are encoded at a time.
 
 
 @dataclasses.dataclass(frozen=True)
 class Windowing:
-  """How questions become windows of at most `length` tokens.
-
-  `doc_stride` tokens are those of the window before (run_qa.py's; run_squad.py
-  calls so what a window is moved by); `question_length` tokens of the question
-  are read (run_squad.py's `max_query_length`); RoBERTa has 2 `separators`, BERT
-  1.
-  """
+  """How questions become windows of at most `length` tokens."""
   length: int = 512
-  doc_stride: int = 128
-  question_length: int = 64
-  separators: int = 2
+  doc_stride: int = 128  # Tokens that two windows share, as in run_qa.py.
+  question_length: int = 64  # Most tokens of it (`max_query_length`).
+  separators: int = 2  # 1 for BERT.
 
   def __post_init__(self):
-    # Beside the longest question that is read, each window must have room for
-    # tokens of the context that the one before it has not.
+    # Beside the longest question, each window must have room for tokens of the
+    # context that the one before it does not have.
     for key, least in (('doc_stride', 0), ('question_length', 1)):
       if getattr(self, key) < least:
         raise InputError(f'data.{key}={getattr(self, key)}: at least {least}.')
@@ -84,7 +76,7 @@ class EncodedQuestion:
     return self.question.context[self.offsets[first, 0]:self.offsets[last, 1]]
 
   def span(self, start: int, end: int) -> tuple[int, int]:
-    """(first, last) token of characters start .. end - 1; (0, -1) for none."""
+    """Returns (first, last) token of [start, end); (0, -1): none."""
     first = int(np.searchsorted(self.offsets[:, 1], start, side='right'))
     last = int(np.searchsorted(self.offsets[:, 0], end, side='left')) - 1
     return (first, last) if first <= last else (0, -1)
@@ -92,28 +84,21 @@ class EncodedQuestion:
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-  """Tokens start .. end - 1 of the context of question `number`.
-
-  The first of them is at position `offset` of the window.
-  """
+  """Tokens [start, end) of the context of question `number`."""
   number: int
   start: int
   end: int
-  offset: int
+  offset: int  # The position of the first in the window.
 
 
 def encode_questions(questions: Sequence[Question], tokenizer: Tokenizer
                      ) -> list[EncodedQuestion]:
   """Encodes questions without space around them, and contexts as they are."""
   contexts = list(dict.fromkeys(q.context for q in questions))
-  tokens = {}
-  for at in range(0, len(contexts), TOKENIZING_BATCH):
-    some = contexts[at:at + TOKENIZING_BATCH]
-    tokens.update(zip(some, tokenizer.encode_with_offsets(some)))
-  ids = []
-  for at in range(0, len(questions), TOKENIZING_BATCH):
-    ids += tokenizer.encode_batch(
-        [q.question.strip() for q in questions[at:at + TOKENIZING_BATCH]])
+  tokens = dict(zip(contexts, in_parts(
+      tokenizer.encode_with_offsets, contexts, TOKENIZING_BATCH)))
+  ids = list(in_parts(tokenizer.encode_batch, (
+      q.question.strip() for q in questions), TOKENIZING_BATCH))
   for question in questions:
     if not len(tokens[question.context][0]):
       raise InputError(f'question {question.id}: its context '
@@ -124,7 +109,7 @@ def encode_questions(questions: Sequence[Question], tokenizer: Tokenizer
 
 def make_windows(encoded: Sequence[EncodedQuestion],
                  windowing: Windowing) -> list[Window]:
-  """The windows of each question, in order.
+  """Makes the windows of each question, in order.
 
   The first begins with the context; each next one shares `doc_stride` tokens
   with the one before it; the last ends with the context (Hugging Face's fast
@@ -143,7 +128,7 @@ def make_windows(encoded: Sequence[EncodedQuestion],
 
 def window_ids(window: Window, encoded: Sequence[EncodedQuestion],
                windowing: Windowing, tokenizer: Tokenizer) -> np.ndarray:
-  """A window's tokens: int32[T]."""
+  """Returns a window's tokens, int32[T]."""
   one = encoded[window.number]
   return np.concatenate([
       [tokenizer.bos_id], one.question_ids[:windowing.question_length],
@@ -154,9 +139,7 @@ def window_ids(window: Window, encoded: Sequence[EncodedQuestion],
 
 def window_targets(window: Window, encoded: Sequence[EncodedQuestion]
                    ) -> tuple[int, int]:
-  """Where the first gold answer begins and ends, inclusive; 0, 0 (<s>) if it is
-  not in the window.
-  """
+  """Returns first and last position of the first gold answer, or 0, 0 (<s>)."""
   one = encoded[window.number]
   if not one.question.answers:
     return 0, 0
@@ -170,8 +153,8 @@ def window_targets(window: Window, encoded: Sequence[EncodedQuestion]
 
 def unrecovered_questions(encoded: Sequence[EncodedQuestion]
                           ) -> Iterator[tuple[Question, str]]:
-  """Yields questions of which no gold answer is made of whole tokens, and what
-  the tokens that cover the first answer give instead.
+  """Yields questions without a gold answer of whole tokens, each with what the
+  tokens that cover its first answer give instead.
   """
   for one in encoded:
     found = [one.text(*span) if span[1] >= 0 else '' for span in
@@ -183,7 +166,7 @@ def unrecovered_questions(encoded: Sequence[EncodedQuestion]
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-  """Which spans are kept of each question; the defaults are run_qa.py's."""
+  """Which spans of a question are kept; the defaults are run_qa.py's."""
   n_best: int = 20
   max_answer_length: int = 30
 
@@ -205,9 +188,8 @@ class Decoded:
   """The answers to one question: `spans`, the best first, no text twice.
 
   `null` has the logits at <s> of the window where their sum is the least
-  (run_qa.py's `min_null_prediction`). `no_answer`, of 2.0, is the probability
-  by the classifier on <s> that there is no answer: the least over the windows,
-  for one that has an answer is enough.
+  (run_qa.py's `min_null_prediction`). In 2.0 `no_answer` is the least
+  probability over the windows, by the classifier on <s>, of no answer.
   """
   spans: tuple[Span, ...]
   null: Span
@@ -215,23 +197,23 @@ class Decoded:
 
   @property
   def answer(self) -> str:
-    """The best span's text; '' for a context of white space."""
+    """Returns the best span's text; '' for a context of white space."""
     return self.spans[0].text if self.spans else ''
 
   @property
   def null_odds(self) -> float:
-    """How far the logits at <s> are above the best span's (run_qa.py)."""
+    """Returns how far the logits at <s> are above the best span's."""
     best = self.spans[0].score if self.spans else np.finfo(np.float32).min
     return float(self.null.score - best)
 
 
 def best_pairs(starts: np.ndarray, ends: np.ndarray, decoding: Decoding
                ) -> list[tuple[int, int]]:
-  """The n_best pairs (first, last) of largest starts[first] + ends[last].
+  """Finds the n_best pairs (first, last) of largest starts[first] + ends[last].
 
   first <= last < first + max_answer_length. All such pairs count, not only
   those of the 20 best starts and ends as in run_qa.py, which may have no pair
-  in order. Of equal ones, the shorter first, then the earlier.
+  in order. Among equal ones the shorter comes first, then the earlier.
   """
   size, longest = len(starts), min(decoding.max_answer_length, len(starts))
   sums = np.full((longest, size), -np.inf)
@@ -239,12 +221,11 @@ def best_pairs(starts: np.ndarray, ends: np.ndarray, decoding: Decoding
     sums[more, :size - more] = starts[:size - more] + ends[more:]
   flat = sums.ravel()
   few = min(decoding.n_best, flat.size)
+  found = np.arange(flat.size)
   if few < flat.size:
     # All ties with the last of them, or the cut would be arbitrary.
-    least = np.partition(flat, flat.size - few)[flat.size - few]
-    found = np.flatnonzero(flat >= least)
-  else:
-    found = np.arange(flat.size)
+    found = np.flatnonzero(
+        flat >= np.partition(flat, flat.size - few)[flat.size - few])
   found = found[np.argsort(-flat[found], kind='stable')][:few]
   return [(int(first), int(first + more))
           for more, first in zip(*np.unravel_index(found, sums.shape))
@@ -256,10 +237,10 @@ def decode_windows(
     start_logits: Sequence[np.ndarray], end_logits: Sequence[np.ndarray],
     decoding: Decoding,
     answerable: Sequence[float] | None = None) -> dict[str, Decoded]:
-  """Answers over all windows of each question, by its id.
+  """Decodes answers over all windows of each question, by its id.
 
-  Logits are float[T] of each window's tokens, or more; `answerable` has for
-  each window the log-odds that it has the answer.
+  Logits are float[T] or longer; `answerable` has for each window the log-odds
+  that it has the answer.
   """
   candidates = [{} for _ in encoded]
   nulls = [None] * len(encoded)
@@ -291,18 +272,17 @@ def decode_windows(
 
 def final_answers(decoded: Mapping[str, Decoded], threshold: float | None = None
                   ) -> dict[str, str]:
-  """The prediction file: '' where `no_answer` is above a threshold."""
+  """Makes the prediction file: '' where `no_answer` is above a threshold."""
   return {key: '' if threshold is not None and one.no_answer > threshold
           else one.answer for key, one in decoded.items()}
 
 
 def choose_threshold(questions: Sequence[Question],
                      decoded: Mapping[str, Decoded]) -> float:
-  """The no-answer threshold of best F1 on these questions; 0.0 for no answers.
+  """Returns the no-answer threshold of best F1; 0.0: no question is answered.
 
-  As best_f1_thresh of the official script, but for questions of equal
-  `no_answer`: those get an answer together or not at all, as they will in
-  `final_answers`, where the script counts them one by one.
+  Unlike in the official script, questions of equal `no_answer` get an answer
+  together or not at all, as in `final_answers`.
   """
   has = np.array([bool(question.answers) for question in questions])
   given = final_answers(decoded)
@@ -319,9 +299,7 @@ def choose_threshold(questions: Sequence[Question],
 
 def n_best_predictions(decoded: Mapping[str, Decoded], version: str
                        ) -> dict[str, list[dict[str, str | float]]]:
-  """The nbest_predictions file of run_qa.py, by question id.
-
-  In 2.0 '' is one of the spans, with the logits at <s>.
+  """Makes run_qa.py's nbest_predictions by id; in 2.0 one of the spans is ''.
   """
   result = {}
   for key, one in decoded.items():
@@ -330,9 +308,8 @@ def n_best_predictions(decoded: Mapping[str, Decoded], version: str
       spans = sorted([*spans, one.null], key=lambda s: -s.score)
     scores = np.array([span.score for span in spans])
     shares = np.exp(scores - scores.max())
-    result[key] = [
-        {**dataclasses.asdict(span), 'probability': float(share)}
-        for span, share in zip(spans, shares / shares.sum())]
+    result[key] = [{**dataclasses.asdict(span), 'probability': float(share)}
+                   for span, share in zip(spans, shares / shares.sum())]
   return result
 
 
@@ -340,21 +317,19 @@ def n_best_predictions(decoded: Mapping[str, Decoded], version: str
 class SpanTuning(Tuning):
   """Spans and, with num_classes=2, whether there is an answer at all.
 
-  Fields: span_starts, span_ends int32[B,Q], positions in the row, those of <s>
-  where the window has no answer; class_targets int32[B,Q], ANSWERABLE where it
-  has one.
+  Fields: span_starts, span_ends int32[B,Q], positions in the row, <s> if the
+  window has no answer; class_targets int32[B,Q], ANSWERABLE if it has one.
   """
   token_outputs: ClassVar[frozenset[str]] = frozenset({'starts', 'ends'})
 
   def loss(self, params, batch, dropout_keys, totals):
-    """Half the cross-entropies of start and end; of 2.0 plus that of the
-    classifier on <s>, summed as in the paper (section 5.2).
+    """Returns half the cross-entropies of start and end; in 2.0 plus that of
+    the classifier on <s>, summed as in the paper (section 5.2).
     """
     encoder, x_BTD = self.encode(params, batch, dropout_keys)
     weights = batch['class_weights']
-    sums = model.span_loss(
-        *encoder.span_logits(x_BTD), batch['segment_ids'],
-        batch['span_starts'], batch['span_ends'], weights)
+    sums = model.span_loss(*encoder.span_logits(x_BTD), batch['segment_ids'],
+                           batch['span_starts'], batch['span_ends'], weights)
     if self.model.num_classes:
       answerable = model.class_loss(
           encoder.class_logits(x_BTD, batch['class_positions'],
@@ -404,7 +379,7 @@ class Squad(Finetune):
     super().__init__(config, shares)
 
   def read(self) -> Mapping[str, Rows]:
-    """The files of data.train_files and data.eval_files, or of data.dir."""
+    """Reads data.train_files and data.eval_files, or those of data.dir."""
     found = {}
     for split, files in ((TRAIN, self.config.data.train_files),
                          (DEV, self.config.data.eval_files)):
@@ -412,8 +387,7 @@ class Squad(Finetune):
       found[split] = Rows(squad_files.read_questions(paths, self.version),
                           paths)
     ids = {q.id for q in found[TRAIN].rows}
-    both = sum(q.id in ids for q in found[DEV].rows)
-    if both:
+    if both := sum(q.id in ids for q in found[DEV].rows):
       say(f'{self.name}: {both} of {len(found[DEV].rows)} questions to '
           'evaluate are among those to train on: their score says what was '
           'learned by heart.')
@@ -432,11 +406,11 @@ class Squad(Finetune):
 
   def encode(self, rows: Sequence[Question], split: str
              ) -> tuple[Examples, int]:
-    """Windows; prints what of questions and answers is lost by them."""
+    """Makes windows; prints what they lose of questions and answers."""
     encoded = encode_questions(rows, self.tokenizer)
     made = make_windows(encoded, self.windowing)
     found = window_examples(encoded, made, self.windowing, self.tokenizer)
-    if split != TRAIN:  # Which is never decoded.
+    if split != TRAIN:  # Train is never decoded.
       self.beside[split] = encoded, made
     has = {w.number for w, end in zip(made, found.marks['span_ends']) if end}
     answerable = sum(bool(q.answers) for q in rows)
@@ -449,8 +423,7 @@ class Squad(Finetune):
             f'{instead[-44:]!r}' for i, (q, instead) in enumerate(lost[:3]))
         + (', ...' if len(lost) > 3 else '.'))
     longest = self.windowing.question_length
-    cut = sum(len(one.question_ids) > longest for one in encoded)
-    if cut:
+    if cut := sum(len(one.question_ids) > longest for one in encoded):
       say(f'{self.name} {split}: {cut} questions cut to {longest} tokens.')
     return found, 0
 
@@ -461,7 +434,7 @@ class Squad(Finetune):
                      separators=self.model.pair_separators)
 
   def decoded(self, split: str, answers: Answers) -> dict[str, Decoded]:
-    """The spans of each question, from the logits of its windows."""
+    """Decodes the spans of each question from the logits of its windows."""
     if self._decoded[0] is answers['starts']:
       return self._decoded[1]
     ends = self.splits[split].examples.starts[1:-1]
@@ -474,14 +447,14 @@ class Squad(Finetune):
 
   def predicted(self, split: str, answers: Answers
                 ) -> tuple[dict[str, str], float | None]:
-    """(answers by id, the no-answer threshold of best F1 on this split)."""
+    """Returns answers by id, and the no-answer threshold of best F1."""
     decoded, threshold = self.decoded(split, answers), None
     if self.version == '2.0':
       threshold = choose_threshold(self.splits[split].rows, decoded)
     return final_answers(decoded, threshold), threshold
 
   def score(self, split: str, answers: Answers) -> dict[str, float]:
-    """F1 and exact match; of 2.0, at the threshold best for this split."""
+    """Returns F1 and exact match; in 2.0 at this split's best threshold."""
     found = squad_files.score_predictions(
         self.splits[split].rows, self.predicted(split, answers)[0],
         self.version)
@@ -498,8 +471,8 @@ class Squad(Finetune):
              **({} if odds is None else {'no_answer': odds})}
 
   def files(self, answers: Mapping[str, Answers]) -> dict[str, bytes]:
-    """The official forms, and unrecovered.jsonl: answers that no whole tokens
-    make.
+    """Returns the official files, and in unrecovered.jsonl the answers that are
+    not made of whole tokens.
     """
     of = answers[DEV]
     decoded = self.decoded(DEV, of)
@@ -517,7 +490,7 @@ class Squad(Finetune):
                        'unrecovered.jsonl': json_lines(lost)}
 
   def degenerate(self, split: str, answers: Answers) -> str:
-    """No better than random logits at the threshold best for them."""
+    """Finds answers no better than random logits at their best threshold."""
     rng = np.random.default_rng(0)
     random = {key: rng.normal(size=value.shape).astype(np.float32)
               for key, value in answers.items()}
@@ -530,7 +503,7 @@ class Squad(Finetune):
 
   def conclude(self, folder: str, answers: Mapping[str, Answers],
                facts: dict[str, Any]) -> dict[str, Any]:
-    """Adds `official`, the official script's scores; of 2.0 the threshold."""
+    """Adds the official script's scores, and in 2.0 the threshold."""
     rows = self.splits[DEV].rows
     predicted, threshold = self.predicted(DEV, answers[DEV])
     more = {'version': self.version, 'official': squad_files.score_predictions(

@@ -1,9 +1,8 @@
 """SQuAD's files and scores (Rajpurkar et al. 2016, 2018).
 
 Exact match and F1 are those of evaluate-v1.1.py and evaluate-v2.0.py of
-rajpurkar.github.io/SQuAD-explorer, which differ: without a common word, v1.1
-has an F1 of 0 even for two texts that are both empty when normalised, v2.0 has
-1 for those.
+rajpurkar.github.io/SQuAD-explorer. They differ: two texts that are both empty
+when normalised have an F1 of 0 in v1.1 and of 1 in v2.0.
 """
 
 from collections import Counter
@@ -21,7 +20,7 @@ from robertax.errors import InputError
 VERSIONS = ('1.1', '2.0')
 _ARTICLES = re.compile(r'\b(a|an|the)\b')
 _PUNCTUATION = str.maketrans('', '', string.punctuation)
-# A no-answer probability above it makes the answer empty; evaluate-v2.0.py's.
+# evaluate-v2.0.py's: a larger no-answer probability makes the answer empty.
 THRESHOLD = 1.0
 # `dev-v2.0.json[1::2]`: Python's slice of the file's articles.
 _SLICE = re.compile(r'(.+)\[(-?\d+)?:(-?\d+)?(?::(-?[1-9]\d*)?)?\]')
@@ -29,7 +28,7 @@ _SLICE = re.compile(r'(.+)\[(-?\d+)?:(-?\d+)?(?::(-?[1-9]\d*)?)?\]')
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """A gold answer; start is -1 where the reader was not asked for places."""
+  """A gold answer; start is -1 where places were not read."""
   text: str
   start: int = -1
 
@@ -40,13 +39,9 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-  """A question on a paragraph; `article` is the title.
-
-  Offsets count characters of the context, which is as written. Answers are in
-  the file's order; there are none where the paragraph has none (2.0).
-  """
+  """A question on a paragraph; offsets count characters of its context."""
   id: str
-  article: str
+  article: str  # The title.
   question: str
   context: str
   answers: tuple[Answer, ...]
@@ -54,7 +49,7 @@ class Question:
 
 def read_questions(paths: str, version: str,
                    spans: bool = True) -> list[Question]:
-  """The questions of one or more files.
+  """Reads the questions of one or more files.
 
   `[a:b]` or `[a:b:step]` behind a path takes a slice of the file's articles, as
   Python slices a list: dev-v2.0.json[::2] and dev-v2.0.json[1::2] are two
@@ -62,15 +57,13 @@ def read_questions(paths: str, version: str,
 
   Args:
     paths: a path, or several with commas between.
-    version: '1.1', where each question has an answer, or '2.0', as which files
-      of 1.1 are read too.
+    version: '1.1', where each question has an answer, or '2.0', which reads
+      files of 1.1 too.
     spans: contexts, and the places of answers in them, must be there and right.
       Without, for scoring, ids and texts of answers are enough.
 
-  Raises:
-    InputError: names the file, the article and the question: a file that is not
-      there or not of this form or version, a key that is missing, an id twice,
-      an answer that is not at its place.
+  Raises InputError, naming file, article and question, for what is missing, is
+  there twice, is not at its place, or has another form or version.
   """
   if version not in VERSIONS:
     raise InputError(f'version={version!r}: 1.1 or 2.0.')
@@ -78,7 +71,7 @@ def read_questions(paths: str, version: str,
   for path in paths.split(','):
     for question, where in _read_one(path.strip(), version, spans):
       if question.id in places:
-        raise InputError(f'{where}: this id stands there twice; first at '
+        raise InputError(f'{where}: this id is there twice; first at '
                          f'{places[question.id]}.')
       places[question.id] = where
       questions.append(question)
@@ -106,15 +99,13 @@ def _read_one(path: str, version: str, spans: bool
       raise InputError(f'{path}: none of the {len(articles)} articles of that '
                        'file.')
   for a in numbers:
-    title = articles[a].get('title') if isinstance(articles[a], dict) else None
+    title = articles[a].get('title') if isinstance(articles[a], dict) else ''
     title = title if isinstance(title, str) else ''
     article = f'{name}: article {a}' + (f' ({title})' if title else '')
     paragraphs = _typed_field(articles[a], 'paragraphs', list, article)
     for p, paragraph in enumerate(paragraphs):
       where = f'{article}, paragraph {p}'
-      context = ''
-      if spans:
-        context = _text_field(paragraph, 'context', where)
+      context = _text_field(paragraph, 'context', where) if spans else ''
       for q, entry in enumerate(_typed_field(paragraph, 'qas', list, where)):
         place = f'{where}, question {q}'
         # Official ids are strings; those of some other sets numbers.
@@ -142,9 +133,9 @@ def _answers(entry: Any, context: str, spans: bool, place: str
       if start < 0 or context[start:start + len(text)] != text:
         at = [m.start() for m in re.finditer(re.escape(text), context)][:3]
         raise InputError(
-            f'{place}: the answer {text!r} does not stand at its answer_start '
+            f'{place}: the answer {text!r} is not at its answer_start '
             f'{start}: there is {context[max(start, 0):][:len(text)]!r}. '
-            + (f'It stands at {", ".join(map(str, at))}.' if at else
+            + (f'It is at {", ".join(map(str, at))}.' if at else
                'The context does not have it at all.'))
     answers.append(Answer(text, start))
   if answers and entry.get('is_impossible') is True:
@@ -154,15 +145,14 @@ def _answers(entry: Any, context: str, spans: bool, place: str
 
 
 def read_predictions(path: str) -> dict[str, str]:
-  """Answers by question id: the official prediction file."""
+  """Reads answers by question id: the official prediction file."""
   return _values_by_id(path, str, 'a text, "" for no answer')
 
 
 def read_no_answer_scores(path: str) -> dict[str, float]:
-  """By question id, the larger the surer that there is no answer.
+  """Reads the official na_prob file, or Hugging Face's null_odds, in its order.
 
-  The official na_prob file (probabilities), or Hugging Face's null_odds, in the
-  order of the file, which matters where scores are equal.
+  The larger a score, the surer that there is no answer.
   """
   scores = _values_by_id(path, (int, float), 'a number')
   for key, value in scores.items():
@@ -180,14 +170,14 @@ def _values_by_id(path: str, kind, words: str) -> dict:
 
 
 def _json_object(path: str) -> dict:
-  """A JSON object, in which no key is twice."""
+  """Reads a JSON object, in which no key may be twice."""
   def once(pairs: Iterable[tuple[str, Any]]) -> dict:
     pairs = list(pairs)
     content = dict(pairs)
     if len(content) < len(pairs):
       seen = set()
       twice = next(k for k, _ in pairs if k in seen or seen.add(k))
-      raise InputError(f'{path}: {twice!r} stands twice in one object.')
+      raise InputError(f'{path}: {twice!r} is twice in one object.')
     return content
 
   try:
@@ -227,7 +217,7 @@ def _text_field(entry: Any, key: str, where: str) -> str:
 
 
 def normalize(text: str) -> str:
-  """Lower case, no ASCII punctuation, no articles, single spaces.
+  """Drops upper case, ASCII punctuation, articles and double spaces.
 
   Punctuation goes without leaving a space, then articles: 'a-b' is 'ab', and
   'the-end' keeps its article as 'theend'.
@@ -244,9 +234,7 @@ def exact_match(prediction: str, gold: str) -> float:
 
 
 def f1(prediction: str, gold: str, version: str) -> float:
-  """F1, from 0 to 1, of the words of the normalised texts, each as often as it
-  occurs.
-  """
+  """Returns F1, from 0 to 1, of the multisets of words when normalised."""
   ours, theirs = normalize(prediction).split(), normalize(gold).split()
   if version == '2.0' and not (ours and theirs):
     return float(ours == theirs)
@@ -264,25 +252,22 @@ def score_predictions(questions: Iterable[Question],
   """Scores predictions, in percent.
 
   A prediction for an unknown id is ignored. A missing one scores 0 in 1.1 and
-  is an empty answer in 2.0. (evaluate-v2.0.py leaves it out of the total, or
-  stops; so it is not scored there.)
+  is an empty answer in 2.0 (evaluate-v2.0.py leaves it out, or stops).
 
   Args:
     questions: the references.
     predictions: answers by question id.
     version: '1.1' or '2.0'.
     no_answer_scores: 2.0 only; the larger the surer, for each prediction.
-    threshold: a larger one of the no_answer_scores makes the prediction ''.
+    threshold: a larger no-answer score makes the prediction ''.
 
   Returns:
     exact, f1, total, missing, unknown (counts). In 2.0 also HasAns_ and NoAns_
-    exact, f1, total, of the questions with and without an answer (if there are
+    exact, f1, total of the questions with and without an answer (if there are
     any); with no_answer_scores best_exact, best_exact_thresh, best_f1,
-    best_f1_thresh: of the threshold at which the predictions score most.
+    best_f1_thresh, at the threshold where the predictions score most.
 
-  Raises:
-    InputError: no questions, a question of 1.1 without an answer, a prediction
-      without a no-answer score.
+  Raises InputError without questions, an answer (1.1) or a no-answer score.
   """
   questions = list(questions)
   if not questions:
@@ -299,8 +284,7 @@ def score_predictions(questions: Iterable[Question],
     elif not golds:
       raise InputError(f'question {question.id}: no answer, but in version 1.1 '
                        'each has one: 2.0 is for such.')
-    prediction = predictions.get(question.id,
-                                 '' if version == '2.0' else None)
+    prediction = predictions.get(question.id, '' if version == '2.0' else None)
     if prediction is None:
       exact[question.id] = overlap[question.id] = 0.0
     else:
@@ -320,7 +304,7 @@ def score_predictions(questions: Iterable[Question],
       raise InputError(f'no no-answer score for question {without[0]}'
                        + (f' and {len(without) - 1} more that have a '
                           'prediction.' if without[1:] else '.'))
-    # Where the prediction is missing it is empty with any threshold.
+    # A missing prediction is empty with any threshold.
     known = {key: value for key, value in no_answer_scores.items()
              if key in exact}
     for name, scores in (('exact', exact), ('f1', overlap)):
@@ -338,15 +322,14 @@ def score_predictions(questions: Iterable[Question],
   return result | best
 
 
-def best_threshold(scores: Mapping[str, float],
-                   predictions: Mapping[str, str],
+def best_threshold(scores: Mapping[str, float], predictions: Mapping[str, str],
                    no_answer_scores: Mapping[str, float],
                    has_answer: Mapping[str, bool]) -> tuple[float, float]:
-  """The best score in percent, and the no-answer threshold that gives it.
+  """Returns the best score in percent, and its no-answer threshold.
 
   evaluate-v2.0.py, `find_best_thresh`: questions are made answerable one by
-  one, the surest first, those of equal score in the mapping's order; 0.0 stands
-  for none. `scores`, from 0 to 1, are of the predictions as given.
+  one, the surest first, those of equal score in the mapping's order; 0.0 means
+  none. `scores`, from 0 to 1, are those of the predictions as given.
   """
   now = sum(not has for has in has_answer.values())
   best, threshold = now, 0.0

@@ -1,7 +1,7 @@
 """What a task offers to the rest of robertax, and what its run ends with.
 
 train/, inspection/, studies/ and paper/ know a task by these protocols alone,
-which `Pretrain` and the subclasses of `Finetune` keep; TASKS has a row for
+which `Pretrain` and the subclasses of `Finetune` implement; TASKS has a row for
 each. A fine-tuning run writes its predictions, and then results.json.
 """
 
@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 
 TASKS = Table({
     'pretrain': 'robertax.tasks.pretrain:Pretrain',
-    **dict.fromkeys(
-        ('glue/cola', 'glue/sst2', 'glue/mrpc', 'glue/stsb', 'glue/qqp',
-         'glue/mnli', 'glue/qnli', 'glue/rte', 'glue/wnli'),
-        'robertax.tasks.glue:Glue'),
+    **{f'glue/{name}': 'robertax.tasks.glue:Glue' for name in (
+        'cola', 'sst2', 'mrpc', 'stsb', 'qqp', 'mnli', 'qnli', 'rte', 'wnli')},
     'text_classification': 'robertax.tasks.glue:TextClassification',
     'qnli_ranking': 'robertax.tasks.qnli:QnliRanking',
     'wnli_spans': 'robertax.tasks.wnli:Wnli',
@@ -42,7 +40,7 @@ TASKS = Table({
 
 
 class Objective(Protocol):
-  """A loss, as a compiled step takes it; equal ones share that step."""
+  """A loss of a compiled step; equal objectives share the step."""
 
   def init(self, key: jax.Array) -> Any:
     """Returns random parameters. Traceable."""
@@ -53,13 +51,12 @@ class Objective(Protocol):
   def loss(self, params: Any, batch: Mapping[str, jax.Array],
            dropout_keys: jax.Array | None, totals: Mapping[str, jax.Array]
            ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The loss in nats, of all of a batch or a micro-batch.
+    """Returns the loss in nats of a batch or a micro-batch.
 
     Args:
-      params: the model's.
-      batch: fields by name.
+      params, batch: by name.
       dropout_keys: uint32[B,2]; None: no dropout.
-      totals: of the whole batch.
+      totals: those of the whole batch.
 
     Returns:
       The share of these rows in the whole batch's loss, and sums over them,
@@ -68,7 +65,7 @@ class Objective(Protocol):
 
 
 class AnsweringObjective(Objective, Protocol):
-  """An objective whose outputs are of tokens, [B, T, ...], or of slots."""
+  """An objective that gives outputs, per token [B, T, ...] or per slot."""
   token_outputs: ClassVar[frozenset[str]]
 
   def outputs(self, params: Any, batch: Mapping[str, jax.Array]
@@ -77,10 +74,7 @@ class AnsweringObjective(Objective, Protocol):
 
 
 class Task(Protocol):
-  """What training needs of any task; `fine_tunes` says of which kind it is.
-
-  The model has the size of the vocabulary and the heads that the task needs.
-  """
+  """What training needs from any task; `model` has its vocabulary and heads."""
   fine_tunes: ClassVar[bool]
   tokenizer: Tokenizer
   model: ModelConfig
@@ -88,10 +82,8 @@ class Task(Protocol):
 
   @classmethod
   def of(cls, config: Config, shares: int) -> Task:
-    """Prepares the data; `shares` devices share a micro-batch.
-
-    Raises:
-      InputError: wrong input of any kind.
+    """Prepares the data, or raises InputError; `shares` devices share a
+    micro-batch.
     """
 
   def describe(self, steps: int) -> str:
@@ -100,18 +92,15 @@ class Task(Protocol):
   def identity(self) -> dict[str, str]:
     """Returns hashes of the data, which a checkpoint keeps."""
 
-  def train_batches(self, start_step: int, rows: HostRows
-                    ) -> Iterator[Batch]:
-    """Makes batches without end, of which each is a function of seed and step.
+  def train_batches(self, start_step: int, rows: HostRows) -> Iterator[Batch]:
+    """Makes endless batches, each of them a function of seed and step.
 
-    Args:
-      start_step: the first batch's.
-      rows: from the size of a whole batch to the rows that this host makes.
+    `rows` maps a whole batch's size to the rows that this host makes.
     """
 
   def train_metrics(self, step: int, sums: dict[str, float]
                     ) -> dict[str, float]:
-    """Turns the sums of update number `step` into what is logged."""
+    """Turns the sums of update number `step` into metrics."""
 
 
 class PretrainingTask(Task, Protocol):
@@ -119,37 +108,35 @@ class PretrainingTask(Task, Protocol):
   corpora: tuple[str, ...]
 
   def pipeline(self, step: int) -> Pipeline:
-    """Returns what makes batch `step`, all rows of it."""
+    """Returns what makes batch `step`, with all rows."""
 
   def epoch(self, step: int) -> float:
     """Returns the passes over all training records before `step`."""
 
   def epochs(self, step: int) -> dict[str, float]:
-    """Returns the passes over each corpus's before `step`."""
+    """Returns the passes over each corpus before `step`."""
 
   def eval_sets(self, batch_size: int, max_examples: int, rows: np.ndarray
                 ) -> dict[str, Callable[[], Iterator[Batch]]]:
-    """Returns for each set what begins its batches, this host's rows."""
+    """Returns for each set what begins its batches of this host's rows."""
 
   def eval_constants(self, batch_size: int, max_examples: int
                      ) -> dict[str, dict[str, float]]:
-    """Returns for each set sums that depend on no parameters."""
+    """Returns for each set the sums that depend on no parameters."""
 
   def eval_bad_records(self) -> dict[str, int]:
     """Returns how many damaged records of each set were left out."""
 
   def summarize(self, sums: dict[str, float]) -> dict[str, float]:
-    """Turns sums over a set into metrics; an InputError if it has no target."""
+    """Turns sums over a set into metrics; InputError: it has no target."""
 
   def heldout_ids(self, count: int) -> list[np.ndarray]:
     """Returns the ids of `count` held-out examples."""
 
 
 class FinetuningTask(Task, Protocol):
-  """A task of labelled splits, evaluated by a score of all answers.
-
-  `metrics` are in percent; the first chooses the best weights. `answers` are as
-  data.finetuning.collect_answers returns them.
+  """A task of labelled splits, evaluated by a score of all answers, which are
+  those of data.finetuning.collect_answers; the first metric is the main one.
   """
   objective: AnsweringObjective
   metrics: tuple[str, ...]
@@ -182,10 +169,8 @@ class FinetuningTask(Task, Protocol):
                facts: dict[str, Any]) -> dict[str, Any]:
     """Scores the best weights; writes predictions, then results.json.
 
-    Args:
-      folder: the workdir; '': nothing is written.
-      answers: by split.
-      facts: of the run, for results.json, whose content is returned.
+    It adds `facts` of the run to results.json, whose content it returns. If
+    `folder`, the workdir, is '', nothing is written.
     """
 
 
@@ -196,27 +181,22 @@ def write_results(folder: str, found: Mapping[str, Any],
                   texts: Mapping[str, bytes]) -> dict[str, Any]:
   """Writes the files, then results.json, each whole or not at all.
 
-  Args:
-    folder: the workdir; '': nothing is written.
-    found: content of results.json, to which the names of the files are added;
-      what it holds is returned.
-    texts: content by name of the file.
-
-  Raises:
-    InputError: the folder cannot be written.
+  `found` is what results.json holds beside the names of the files, `texts` has
+  their contents by name. If `folder`, the workdir, is '', nothing is written.
+  Returns the content of results.json; raises InputError if writing fails.
   """
   found = plain_values({**found, 'files': sorted(texts)})
   last = json.dumps(found, indent=2, ensure_ascii=False) + '\n'
-  content = {**texts, RESULTS: last.encode()} if folder else {}
-  for name, data in content.items():
-    path = files.join(folder, name)
-    with writing(path):
-      files.write_bytes(path, data)
+  for name, data in {**texts, RESULTS: last.encode()}.items():
+    if folder:
+      path = files.join(folder, name)
+      with writing(path):
+        files.write_bytes(path, data)
   return found
 
 
 def parse_json(content: str | bytes, where: str) -> Any:
-  """Reads JSON in UTF-8; an InputError says `where` there is none."""
+  """Reads JSON in UTF-8; an InputError says `where` it is damaged."""
   try:
     return json.loads(content if isinstance(content, str)
                       else content.decode('utf-8'))
@@ -225,13 +205,13 @@ def parse_json(content: str | bytes, where: str) -> Any:
 
 
 def json_lines(lines: Iterable[Mapping[str, Any]]) -> bytes:
-  """One JSON object a line."""
+  """Writes one JSON object per line."""
   return ''.join(json.dumps(plain_values(line), ensure_ascii=False) + '\n'
                  for line in lines).encode()
 
 
 def plain_values(value: Any) -> Any:
-  """NumPy's numbers as Python's; NaN and infinity as None, JSON's null."""
+  """Turns NumPy's numbers into Python's, NaN and infinity into None."""
   if isinstance(value, Mapping):
     return {key: plain_values(v) for key, v in value.items()}
   if isinstance(value, (list, tuple)):
@@ -244,23 +224,20 @@ def plain_values(value: Any) -> Any:
 
 
 def score_text(value: float | None) -> str:
-  """A score for people."""
+  """Formats a score for people."""
   return ('none' if value is None or not math.isfinite(value) else
           f'{value:.2f}')
 
 
 def describe_results(found: Mapping[str, Any]) -> str:
-  """A score with data set, split, rows and seed, as it is always printed."""
-  scores = '; '.join(
-      f'{split} ' + ', '.join(f'{name} {score_text(value)}'
-                              for name, value in values.items())
-      for split, values in found['scores'].items())
-  text = (
+  """Says a score with its data set, split, rows and seed."""
+  scores = '; '.join(f'{split} ' + ', '.join(f'{name} {score_text(value)}'
+                                             for name, value in values.items())
+                     for split, values in found['scores'].items())
+  return (
       f'{found["task"]}: {found["metric"]} {score_text(found["value"])} on '
       f'{found["split"]} ({found["rows"]} rows of {found["data"]}), seed '
       f'{found["seed"]}, best epoch {found["best_epoch"]:g} of training on '
-      f'{found["train_rows"]} rows of {found["train_data"]}. All: '
-      f'{scores}.')
-  if found['degenerate']:
-    text += f'\nDEGENERATE: {found["degenerate_because"]}'
-  return text
+      f'{found["train_rows"]} rows of {found["train_data"]}. All: {scores}.'
+      + (f'\nDEGENERATE: {found["degenerate_because"]}'
+         if found['degenerate'] else ''))

@@ -1,10 +1,10 @@
 """WNLI through WSC: the leaderboard's setting (RoBERTa, section 5.1).
 
 WNLI (Wang et al. 2018) was made from Winograd schemas: sentence2 is a part of
-sentence1 in which one pronoun is replaced by a phrase. Both are aligned here:
-what is before the phrase must be what is before the pronoun, and what is behind
-must follow it. So a model that is trained on WSC's spans (or, without
-finetune.wsc_dir, on WNLI's own rows as spans) answers WNLI, as in the paper.
+sentence1 in which a phrase replaces one pronoun. Both are aligned here: the
+words around the phrase must be those around the pronoun. So a model that is
+trained on WSC's spans (or, without finetune.wsc_dir, on WNLI's own rows as
+spans) answers WNLI, as in the paper.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,13 +16,13 @@ import numpy as np
 from robertax.data.finetuning import Examples
 from robertax.progress import say
 from robertax.tasks.finetune import Answers, Rows
-from robertax.tasks.glue import submission, submission_table
+from robertax.tasks.glue import submission
 from robertax.tasks.glue_files import GLUE, GlueFiles, GlueRow
 from robertax.tasks.noun_chunks import Word, text_words
 from robertax.tasks.wsc import PronounSentence, PronounTask
 
 TASK = GLUE['wnli']
-MOST_LISTED = 20  # Unaligned rows that results.json names, a split.
+MOST_LISTED = 20  # Unaligned rows of a split that results.json names.
 PRONOUNS = frozenset(
     'he him his she her hers it its they them their theirs that'.split())
 MAX_QUERY = 10  # Words.
@@ -30,16 +30,14 @@ _ARTICLES = ('the', 'a', 'an', 'this', 'that', 'these', 'those')
 
 
 @functools.lru_cache(maxsize=8)
-def align_rows(rows: tuple[GlueRow, ...]
-               ) -> tuple[PronounSentence | None, ...]:
+def align_rows(rows: tuple[GlueRow, ...]) -> tuple[PronounSentence | None, ...]:
   return tuple(map(align_row, rows))
 
 
 def align_row(row: GlueRow) -> PronounSentence | None:
-  """The row with its pronoun and its query; None where it has none.
+  """Returns the row with its pronoun and its query; None where it has none.
 
-  Of several pronouns that would do, the one with the most words of sentence2
-  around it counts; of these, the last.
+  The pronoun with the most words of sentence2 around it counts, then the last.
   """
   premise, hypothesis = map(_bare_words, row.texts)
   words, claimed = [w.lower for w in premise], [w.lower for w in hypothesis]
@@ -59,21 +57,20 @@ def align_row(row: GlueRow) -> PronounSentence | None:
   if best is None:
     return None
   pronoun, query = best
-  return PronounSentence(
-      row.index, row.texts[0][:pronoun.start], pronoun.text,
-      row.texts[0][pronoun.end:], query,
-      bool(int(row.label)) if row.label else None)
+  return PronounSentence(row.index, row.texts[0][:pronoun.start], pronoun.text,
+                         row.texts[0][pronoun.end:], query,
+                         bool(int(row.label)) if row.label else None)
 
 
 def _bare_words(text: str) -> list[Word]:
-  """Words and clitics, no marks."""
+  """Lists words and clitics without marks."""
   return [w for w in text_words(text) if any(c.isalnum() for c in w.text)]
 
 
 def _words_around(before: list[str], behind: list[str], claimed: list[str]
                   ) -> tuple[int, int]:
-  """(words of `claimed` at its start that end `before`, at its end that begin
-  `behind`): the most in sum that leave one word between them.
+  """Counts the words of `claimed` at its start that end `before`, and at its
+  end that begin `behind`: the most in sum that leave a word between them.
   """
   size = len(claimed)
   lefts = [n for n in range(min(size, len(before) + 1))
@@ -86,9 +83,7 @@ def _words_around(before: list[str], behind: list[str], claimed: list[str]
 
 def _find_query(text: str, premise: list[Word],
                 middle: list[Word]) -> str | None:
-  """The phrase as sentence1 has it, or None where it is not there.
-
-  A possessive's 's is dropped: WSC has `Mark` for `his`.
+  """Returns the phrase as sentence1 has it, without 's; None: it is not there.
   """
   if len(middle) > 1 and middle[-1].lower == "'s":
     middle = middle[:-1]
@@ -99,14 +94,14 @@ def _find_query(text: str, premise: list[Word],
       if [w.lower for w in premise[i:i + len(phrase)]] == phrase:
         found = text[premise[i].start:premise[i + len(phrase) - 1].end]
         return found if phrase is wanted else f'{wanted[0]} {found}'
-  # `his and Tatyana's`: the words stand apart.
+  # `his and Tatyana's`: the words are apart in sentence1.
   if set(bare) <= {w.lower for w in premise} | {'and', 'of', "'s"}:
     return ' '.join(bare)
   return None
 
 
 class Wnli(PronounTask):
-  """WNLI's rows, answered as WSC's, or 0 where they cannot be aligned."""
+  """WNLI's rows, answered like WSC's, or 0 where they cannot be aligned."""
 
   def read(self) -> Mapping[str, Rows]:
     source, found = GlueFiles(TASK, self.config.data.dir), {}
@@ -123,7 +118,7 @@ class Wnli(PronounTask):
     return found
 
   def encode(self, rows: Sequence[Any], split: str) -> tuple[Examples, int]:
-    """Groups of a query and its candidates, of the rows that are aligned."""
+    """Makes groups of a query and its candidates from the aligned rows."""
     if split == 'train':
       return super().encode(rows, split)
     aligned = align_rows(tuple(rows))
@@ -135,10 +130,10 @@ class Wnli(PronounTask):
     return super().encode([row for row in aligned if row], split)
 
   def predictions(self, split: str, answers: Answers) -> np.ndarray:
-    """int64[rows]: 1 where no candidate scores more; unaligned 0."""
-    aligned = self._aligned(split)
+    """Returns int64[rows]: 1 where no candidate scores more; unaligned 0."""
     fits = iter(super().predictions(split, answers))
-    return np.array([int(next(fits)) if there else 0 for there in aligned])
+    return np.array([int(next(fits)) if there else 0
+                     for there in self._aligned(split)])
 
   def lines(self, split: str, answers: Answers) -> Iterator[dict[str, Any]]:
     for row, found, there in zip(
@@ -149,13 +144,12 @@ class Wnli(PronounTask):
              'aligned': there}
 
   def files(self, answers: Mapping[str, Answers]) -> dict[str, bytes]:
-    return submission(TASK, {
-        split: submission_table(self.splits[split].rows,
-                                self.predictions(split, found).tolist())
-        for split, found in answers.items() if not self.splits[split].labelled})
+    return submission(TASK, self.splits, {
+        split: self.predictions(split, answers[split]).tolist()
+        for split in self.test_splits if split in answers})
 
   def facts(self) -> dict[str, Any]:
-    """unaligned: of each split, how many rows, and which."""
+    """Returns `unaligned`: how many rows of each split, and which."""
     found = {}
     for name in (*self.dev_splits, *self.test_splits):
       rows = [row.index for row, there in zip(
@@ -168,5 +162,5 @@ class Wnli(PronounTask):
     return np.array([int(row.label) for row in self.splits[split].rows])
 
   def _aligned(self, split: str) -> list[bool]:
-    rows = align_rows(tuple(self.splits[split].rows))
-    return [row is not None for row in rows]
+    return [row is not None
+            for row in align_rows(tuple(self.splits[split].rows))]

@@ -5,15 +5,15 @@ pronoun stands for the query if no other phrase of the sentence scores higher.
 Only rows in which it does are trained on. A line of DIR/{train,val,test}.jsonl
 is `{"text": ..., "target": {"span1_text": query, "span1_index": ...,
 "span2_text": pronoun, "span2_index": ...}, "idx": ..., "label": true or
-false}`; indices count words between white space. Rows are read, candidates
-chosen and sequences made as in fairseq (examples/roberta/wsc: wsc_utils.py,
-wsc_task.py, wsc_criterion.py), but for what comments say.
+false}`; indices count words between white space. Rows, candidates and sequences
+are those of fairseq (examples/roberta/wsc: wsc_utils.py, wsc_task.py,
+wsc_criterion.py), except where comments say otherwise.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import functools
-import json
+import itertools
 import os
 import re
 from typing import Any
@@ -27,33 +27,29 @@ from robertax.progress import say
 from robertax.tables import Table
 from robertax.tasks.finetune import Answers, Finetune, Rows, why_degenerate
 from robertax.tasks.objectives import SpanRanking
-from robertax.tasks.task import parse_json
+from robertax.tasks.task import json_lines, parse_json
 from robertax.text import Tokenizer
 
 SPLITS = ('train', 'val', 'test')
 ANSWERS = ('no', 'yes')
 SPACY_MODEL = 'en_core_web_lg'  # fairseq's choice.
-# Each is a function from a text to its noun phrases.
+# Functions from a text to its noun phrases.
 CHUNKERS = Table(rules='robertax.tasks.noun_chunks:noun_chunks',
                  spacy='robertax.tasks.wsc:spacy_chunks')
 _TRAILING = '.,"'
-# Penn Treebank's spaces, in front of marks and clitics: `Mr. Singer 's`.
+# Penn Treebank's spaces before marks and clitics: `Mr. Singer 's`.
 _SPACED = re.compile(r" +(?=(?:[,.;:!?)]|['’](?:s|m|d|re|ve|ll)\b|n['’]t\b))")
 
 
 @dataclasses.dataclass(frozen=True)
 class PronounSentence:
-  """A text, `prefix` + `pronoun` + `suffix`, and the phrase asked about.
-
-  Spaces around the pronoun belong to prefix and suffix. `label` is whether the
-  pronoun stands for the query; None where that is not known.
-  """
+  """A text, `prefix` + `pronoun` + `suffix` with all spaces, and a phrase."""
   id: str
   prefix: str
   pronoun: str
   suffix: str
   query: str
-  label: bool | None
+  label: bool | None  # Whether the pronoun stands for it; None: not known.
 
   @property
   def text(self) -> str:
@@ -62,24 +58,14 @@ class PronounSentence:
 
 @dataclasses.dataclass(frozen=True)
 class ReadSentences:
-  """The sentences of a file, in its order.
-
-  `moved` counts pronouns that are one word behind their index, `elsewhere`
-  queries that are not at theirs. No harm: only their text is used (`Kamenev and
-  Zinoviev` may stand apart).
-  """
+  """The sentences of a file, in its order."""
   sentences: list[PronounSentence]
-  moved: int
-  elsewhere: int
+  moved: int  # Pronouns that are one word behind their index.
+  elsewhere: int  # Queries not at their index; only their text is used.
 
 
 def read_sentences(folder: str, split: str, file: str = '') -> ReadSentences:
-  """Reads a split of the folder, or the file.
-
-  Raises:
-    InputError: a missing file; a line that is no such object, or whose pronoun
-      is not at its index.
-  """
+  """Reads a split of the folder, or the file; raises InputError."""
   path = file or os.path.join(folder, f'{split}.jsonl')
   if not os.path.isfile(path):
     raise InputError(f'{path}: not there. SuperGLUE\'s WSC folder has '
@@ -123,7 +109,7 @@ def _parse_row(line: bytes, where: str) -> dict[str, Any]:
 
 def _parse_sentence(row: dict[str, Any], where: str
                     ) -> tuple[PronounSentence, bool, bool]:
-  """(sentence, whether its pronoun is moved, its query elsewhere)."""
+  """Returns the sentence, whether its pronoun moved, its query is elsewhere."""
   target, tokens = row['target'], row['text'].split()
   index, pronoun = target['span2_index'], target['span2_text']
   at = [i for i in (index, index + 1) if 0 <= i < len(tokens)
@@ -132,13 +118,13 @@ def _parse_sentence(row: dict[str, Any], where: str
   if not at or not pronoun:
     here = tokens[index] if 0 <= index < len(tokens) else 'no word'
     raise InputError(
-        f'{where}: span2_index is {index}, and there stands {here!r}, not the '
+        f'{where}: span2_index is {index}, where {here!r} is, not the '
         f'span2_text {target["span2_text"]!r}: the index counts words between '
         'white space, from 0.')
   # fairseq loses these marks, in four rows.
   marks = tokens[at[0]][len(pronoun):]
   prefix = detokenized(tokens[:at[0]])
-  # Both together: a mark may follow the pronoun with a space between.
+  # Both together, because a space may be between the pronoun and a mark.
   rest = detokenized([pronoun + marks, *tokens[at[0] + 1:]])
   query = ' '.join(target['span1_text'].split())
   if query.endswith(('.', ',')):
@@ -155,17 +141,13 @@ def _parse_sentence(row: dict[str, Any], where: str
 
 
 def detokenized(tokens: list[str]) -> str:
-  """One text, without the spaces that a treebank has before marks.
-
-  >>> detokenized(['Mr.', 'Singer', "'s", 'dog', ',', 'Rex'])
-  "Mr. Singer's dog, Rex"
-  """
+  """Joins tokens without a treebank's spaces before marks and clitics."""
   return _SPACED.sub('', ' '.join(tokens))
 
 
 def require_labels(sentences: list[PronounSentence], where: str
                    ) -> Iterator[PronounSentence]:
-  """Yields all sentences; raises an InputError at one without a label."""
+  """Yields all sentences; one without a label is an InputError."""
   for sentence in sentences:
     if sentence.label is None:
       raise InputError(f'{where}: row {sentence.id} has no label, and is to be '
@@ -175,11 +157,10 @@ def require_labels(sentences: list[PronounSentence], where: str
 
 def find_candidates(sentence: PronounSentence,
                     chunker: str = 'rules') -> list[str]:
-  """The phrases beside the query that a pronoun may stand for, in order.
+  """Finds the phrases beside the query that a pronoun may stand for, in order.
 
-  They are the noun phrases of the sentence, except pronouns and those that hold
-  the query's text or are held by it (filter_noun_chunks). Unlike in fairseq a
-  text is a candidate once.
+  These are the sentence's noun phrases, except pronouns and those that contain
+  the query or are contained in it (filter_noun_chunks), each text once.
   """
   if chunker not in CHUNKERS:
     raise unknown('finetune.chunker', chunker, CHUNKERS)
@@ -193,17 +174,14 @@ def without_query(phrases: list[str], query: str) -> list[str]:
 
 
 def spacy_chunks(text: str) -> list[str]:
-  """spaCy's noun chunks and its runs of nouns, without pronouns."""
+  """Finds spaCy's noun chunks and its runs of nouns, without pronouns."""
   sentence = _spacy()(text)
   spans = {(c.start, c.end) for c in sentence.noun_chunks}
-  start, kind = 0, None
-  for i, token in enumerate([*sentence, None]):
-    now = token.pos_ if token is not None and token.pos_ in (
-        'NOUN', 'PROPN') else None
-    if now != kind:
-      if kind:
-        spans.add((start, i))
-      start, kind = i, now
+  for kind, run in itertools.groupby(
+      enumerate(sentence), key=lambda numbered: numbered[1].pos_):
+    if kind in ('NOUN', 'PROPN'):
+      places = [i for i, _ in run]
+      spans.add((places[0], places[-1] + 1))
   found = {}
   for start, end in sorted(spans):
     span = sentence[start:end]
@@ -242,12 +220,11 @@ class WscFeatures:
 
 def encode_sentences(sentences: Sequence[PronounSentence], tokenizer: Tokenizer,
                      max_length: int, chunker: str = 'rules') -> WscFeatures:
-  """The query and each candidate in the pronoun's place, all tokens masked.
+  """Encodes the query and the candidates in the pronoun's place, masked.
 
   A phrase has the space before it that the pronoun had (binarize_with_mask,
   get_masked_input). Sequences are `<s> text </s>`, as in pretraining; fairseq's
-  recipe leaves the <s> out. One of more than `max_length` tokens keeps what is
-  around the phrase.
+  recipe leaves the <s> out. A long one keeps what is around the phrase.
   """
   phrases = [[s.query, *find_candidates(s, chunker)] for s in sentences]
   texts = []
@@ -287,13 +264,10 @@ def encode_sentences(sentences: Sequence[PronounSentence], tokenizer: Tokenizer,
 
 
 def context_window(before: int, behind: int, room: int) -> tuple[int, int]:
-  """Tokens kept on each side: all, or half the room and what the other side
-  leaves.
+  """Divides the room: each side gets half, and what the other leaves.
 
-  >>> context_window(5, 5, 20), context_window(50, 5, 20)
-  ((5, 5), (15, 5))
-  >>> context_window(50, 50, 21)
-  (11, 10)
+  >>> context_window(50, 5, 20), context_window(50, 50, 21)
+  ((15, 5), (11, 10))
   """
   right = min(behind, max(room // 2, room - before))
   return min(before, room - right), right
@@ -307,9 +281,8 @@ class PronounTask(Finetune):
 
   def make_objective(self) -> SpanRanking:
     finetune = self.config.finetune
-    return SpanRanking(self.model, self.tokenizer.pad_id,
-                       finetune.ranking_loss, finetune.margin_alpha,
-                       finetune.margin_beta)
+    return SpanRanking(self.model, self.tokenizer.pad_id, finetune.ranking_loss,
+                       finetune.margin_alpha, finetune.margin_beta)
 
   def encode(self, rows: Sequence[PronounSentence], split: str
              ) -> tuple[Examples, int]:
@@ -324,9 +297,8 @@ class PronounTask(Finetune):
     return found.examples, found.truncated
 
   def predictions(self, split: str, answers: Answers) -> np.ndarray:
-    """bool[groups]: whether no candidate scores more than the query."""
-    firsts = self.splits[split].examples.firsts
-    scores = answers['scores']
+    """Returns bool[groups]: whether no candidate scores more than the query."""
+    firsts, scores = self.splits[split].examples.firsts, answers['scores']
     return np.array([scores[a] >= scores[a:b].max()
                      for a, b in zip(firsts, firsts[1:])], bool)
 
@@ -342,7 +314,7 @@ class PronounTask(Finetune):
                           self.row_labels(split), ANSWERS, split)
 
   def read_wsc_train(self, folder: str) -> Rows:
-    """The rows of WSC's train.jsonl in which the query is right."""
+    """Reads the rows of WSC's train.jsonl in which the query is right."""
     rows = self.read_wsc(folder, 'train', labelled=True)
     kept = [row for row in rows if row.label]
     return Rows(kept, f'{folder}/train.jsonl ({len(kept)} positive of '
@@ -352,11 +324,10 @@ class PronounTask(Finetune):
                ) -> list[PronounSentence]:
     found, where = read_sentences(folder, split), f'{folder}/{split}.jsonl'
     if found.moved or found.elsewhere:
-      say(f'{where}: {found.moved} pronouns stand one word behind their '
-          f'index, {found.elsewhere} queries elsewhere')
-    if labelled:
-      return list(require_labels(found.sentences, where))
-    return found.sentences
+      say(f'{where}: {found.moved} pronouns are one word behind their index, '
+          f'{found.elsewhere} queries are elsewhere')
+    return (list(require_labels(found.sentences, where)) if labelled else
+            found.sentences)
 
 
 class Wsc(PronounTask):
@@ -384,11 +355,10 @@ class Wsc(PronounTask):
                                else None}
 
   def files(self, answers: Mapping[str, Answers]) -> dict[str, bytes]:
-    """WSC.jsonl, SuperGLUE's form, where the test split was answered."""
+    """Returns WSC.jsonl in SuperGLUE's form, if test was answered."""
     if 'test' not in answers:
       return {}
-    return {'WSC.jsonl': ''.join(
-        json.dumps({'idx': int(row.id), 'label': str(bool(fits))}) + '\n'
-        for row, fits in zip(self.splits['test'].rows,
-                             self.predictions('test', answers['test']))
-        ).encode()}
+    found = self.predictions('test', answers['test'])
+    return {'WSC.jsonl': json_lines(
+        {'idx': int(row.id), 'label': str(bool(fits))}
+        for row, fits in zip(self.splits['test'].rows, found))}

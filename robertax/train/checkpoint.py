@@ -1,10 +1,10 @@
 """Checkpoints: the only file that knows orbax.
 
-`W/checkpoints/<step>/` holds `params` and `opt_state`, as plain nested dicts,
-so that weights can be read without an optimizer, and `facts` (train.facts): a
-checksum of each array, and what the state belongs to. All three appear at once,
-by renaming a folder. What is read is compared with the checksums: a damaged
-step is set aside, and the one before it is used.
+`W/checkpoints/<step>/` holds `params` and `opt_state` as plain nested dicts, so
+that weights can be read without an optimizer, and `facts` (train.facts):
+checksums of the arrays, and the data that the state belongs to. They appear
+together, when orbax renames the folder. What is read is compared with the
+checksums; a damaged step is set aside, and the one before it is used.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -28,24 +28,20 @@ from robertax.train import facts
 from robertax.train.facts import Damaged, tree_sums
 from robertax.train.step import TrainState
 
-# As many failed saves in a row end a run: days of steps that are saved nowhere
-# are worse than an error.
+# So many failed saves in a row end a run: an error is better than days of steps
+# that are saved nowhere.
 MOST_FAILURES = 3
-# How long a save waits for the one before it; then it is left out.
-SLOW_SECONDS = 60.0
+SLOW_SECONDS = 60.0  # A save is left out if the one before it takes longer.
 LOOK_SECONDS = 2.0  # Between two looks at how far a save has come.
 ITEMS = ('params', 'opt_state')
 SCHEMES = ('gs',)  # The remote storage that orbax writes arrays to.
-_LAST = 'commit_success.txt'  # What orbax writes last, in a bucket.
-# Steps that another start has given up, and such as are being removed.
+_LAST = 'commit_success.txt'  # The file that orbax writes last in a bucket.
+# Prefixes of steps that another start has given up, and of those being removed.
 ABANDONED, REMOVED = 'abandoned-', 'removed-'
 
-def as_dict(tree: Any) -> dict[str, Any]:
-  """Any pytree as nested dicts: tuples and named tuples become dicts too.
 
-  >>> as_dict(({'w': 1}, 2))
-  {'0': {'w': 1}, '1': 2}
-  """
+def as_dict(tree: Any) -> dict[str, Any]:
+  """Returns nested dicts: ({'w': 1}, 2) gives {'0': {'w': 1}, '1': 2}."""
   nested: dict[str, Any] = {}
   for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
     *parents, last = [_key_name(key) for key in path]
@@ -57,14 +53,11 @@ def as_dict(tree: Any) -> dict[str, Any]:
 
 
 def _key_name(key: Any) -> str:
-  for attribute in ('key', 'name', 'idx'):
-    if hasattr(key, attribute):
-      return str(getattr(key, attribute))
-  raise TypeError(f'unknown kind of tree path: {key!r}')
+  return jax.tree_util.keystr((key,), simple=True)
 
 
 def from_dict(nested: dict[str, Any], like: Any) -> Any:
-  """The inverse of `as_dict`, with the structure of `like`."""
+  """Inverts `as_dict`, with the structure of `like`."""
   paths, treedef = jax.tree_util.tree_flatten_with_path(like)
   leaves = []
   for path, _ in paths:
@@ -75,19 +68,18 @@ def from_dict(nested: dict[str, Any], like: Any) -> Any:
   return jax.tree_util.tree_unflatten(treedef, leaves)
 
 
-# Saves that fail: reported, tried again, but not for ever.
+# A save that fails is reported and tried again, but not for ever.
 
 
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
-  """Hides, inside, what orbax and asyncio print of errors that are raised."""
-  # The first in a thread of orbax is raised where one waits for the thread: the
-  # others need not be printed. Nor is it news that a folder is only read.
+  """Hides what orbax and asyncio print about errors that are raised anyway."""
+  # Orbax also warns of a folder that can only be read, which is no news.
   def is_news(record: logging.LogRecord) -> bool:
     return 'orbax' not in record.pathname or not (
         record.exc_info or re.search('read.only', str(record.msg)))
 
-  # It ends the save and its event loop too, which tensorstore's threads say.
+  # tensorstore's threads complain of the event loop that ended with the save.
   def hook(unraisable):
     if unraisable.exc_type is not RuntimeError or (
         str(unraisable.exc_value) != 'Event loop is closed'):
@@ -108,24 +100,22 @@ def hushed() -> Iterator[None]:
 
 
 class Tolerance:
-  """Counts saves to a folder that failed in a row."""
+  """Counts the saves to a folder that failed in a row."""
 
-  def __init__(self, folder: str, strict: bool,
-               abandon: Callable[[int], None]):
-    """Each failure is an error if `strict`; `abandon` frees its space."""
+  def __init__(self, folder: str, strict: bool, abandon: Callable[[int], None]):
+    """If `strict`, each failure is an error; `abandon` frees its space."""
     self._folder, self._strict, self._abandon = folder, strict, abandon
     self._unsaved, self._failures = None, 0
 
   @contextlib.contextmanager
   def saving(self, step: int) -> Iterator[None]:
-    """Wraps all that saves a step; raises InputError if the run must end."""
+    """Wraps the saving of a step; raises InputError if the run must end."""
     try:
       with writing(self._folder):
         yield
     except Exception as e:
       # An error of a device has nothing to do with the disk.
-      if self._strict or isinstance(
-          e, (jax.errors.JaxRuntimeError, TakenOver)):
+      if self._strict or isinstance(e, (jax.errors.JaxRuntimeError, TakenOver)):
         raise
       self._unsaved = step
       self._failures += 1
@@ -141,7 +131,7 @@ class Tolerance:
             'was.') from e
 
   def reset(self):
-    """A save has succeeded."""
+    """Notes that a save has succeeded."""
     self._unsaved, self._failures = None, 0
 
   def conclude(self):
@@ -166,50 +156,48 @@ def check_storage(workdir: str):
     raise InputError(
         f'{workdir}: checkpoints can be written to local folders and {known}, '
         f'not to {scheme}://: choose another --workdir. Text and records may '
-        'lie there all the same.')
+        'be there all the same.')
   if scheme == 'gs':
     _check_bucket(workdir, rest.partition('/')[0])
 
 
 def _check_bucket(workdir: str, bucket: str):
-  """Looks the bucket up, as orbax does before it lists or removes a step."""
+  """Looks up the bucket, as orbax does before it lists or removes a step."""
   try:
     from google.api_core import exceptions
     from google.auth.exceptions import DefaultCredentialsError
     from google.cloud import storage
   except ImportError as e:
     raise InputError(
-        f'{workdir}: checkpoints in gs:// need the package '
-        f'google-cloud-storage: pip install google-cloud-storage. ({e})'
-        ) from e
+        f'{workdir}: checkpoints in gs:// need the package google-cloud-storage'
+        f': pip install google-cloud-storage. ({e})') from e
   try:
     storage.Client().get_bucket(bucket)
   except (exceptions.Unauthorized, exceptions.Forbidden, exceptions.NotFound,
           DefaultCredentialsError) as e:
     raise InputError(
-        f'{workdir}: checkpoints cannot be written there, for gs://{bucket} '
-        'itself cannot be looked at, which takes the permission '
+        f'{workdir}: checkpoints cannot be written there, because '
+        f'gs://{bucket} itself cannot be looked up, which takes the permission '
         f'storage.buckets.get ({first_line(e)}).') from e
 
 
 def saved_steps(folder: str) -> list[int]:
-  """Steps of a folder that are finished, oldest first.
+  """Lists the finished steps, oldest first.
 
-  An empty one is not, nor, in a bucket, one without orbax's last file.
+  An empty step is not finished, nor one in a bucket without orbax's last file.
   """
   if not files.isdir(folder):
     return []
   steps = sorted(int(name) for name in files.listdir(folder) if name.isdigit())
   if files.is_remote(folder):
-    return [step for step in steps
-            if files.exists(f'{folder}/{step}/{_LAST}')]
+    return [step for step in steps if files.exists(f'{folder}/{step}/{_LAST}')]
   return [step for step in steps if files.isdir(f'{folder}/{step}')
           and files.listdir(f'{folder}/{step}')]
 
 
 def make_folder(folder: str):
-  """Makes the folder, and removes empty steps in it; all processes call it."""
-  # Orbax takes an empty one for the newest step, and saves nothing up to it.
+  """Makes the folder and removes its empty steps; all processes call it."""
+  # Orbax would take an empty one for the newest step and save no earlier one.
   files.makedirs(folder)
   if processes.first() and not files.is_remote(folder):
     for name in files.listdir(folder):
@@ -220,7 +208,7 @@ def make_folder(folder: str):
 
 
 def nothing_left(folder: str, aside: list[str]) -> InputError:
-  """The error where there are only damaged checkpoints."""
+  """Makes the error for a folder that has only damaged checkpoints."""
   return InputError(
       f'{folder}: no checkpoint is left to go on from; damaged ones were set '
       f'aside as {", ".join(aside)}. Put back a copy of one as '
@@ -229,23 +217,22 @@ def nothing_left(folder: str, aside: list[str]) -> InputError:
 
 
 def set_aside_names(folder: str) -> list[str]:
-  """Damaged steps of the folder."""
-  if not files.isdir(folder):
-    return []
-  return [name for name in files.listdir(folder) if name.startswith('damaged-')]
+  """Names the folders of damaged steps."""
+  return [name for name in files.listdir(folder)
+          if name.startswith('damaged-')] if files.isdir(folder) else []
 
 
 def abandon_step(folder: str, step: int):
-  """Hides a step; `keep_steps` removes it."""
+  """Hides a step, which `keep_steps` then removes."""
   aside = f'{folder}/{ABANDONED}{step}'
-  if files.exists(aside):  # Of an earlier start: the newer one is as good.
+  if files.exists(aside):  # An earlier start left it; the newer is as good.
     files.rmtree(aside)
   rename_step(f'{folder}/{step}', aside)
 
 
 def keep_steps(folder: str, steps: Collection[int]):
-  """Removes all other steps, and abandoned ones; one process calls it."""
-  # Renamed first: a kill leaves no partly removed step that looks finished.
+  """Removes all other steps and abandoned ones; one process calls it."""
+  # Renamed first, so that a kill leaves no half removed step that looks whole.
   _clear_removed(folder)
   for step in saved_steps(folder):
     if step in steps:
@@ -274,9 +261,8 @@ def rename_step(path: str, target: str):
 
 @contextlib.contextmanager
 def growth_heard(folder: str) -> Iterator[None]:
-  """While one waits for a save, that its files grow is a sign of life."""
+  """Counts the growth of a save's files, while it is awaited, as progress."""
   stop = threading.Event()
-
   def look():
     seen = None
     while not stop.wait(LOOK_SECONDS):
@@ -295,7 +281,7 @@ def growth_heard(folder: str) -> Iterator[None]:
 
 
 def _sizes(path: str) -> dict[str, int]:
-  """Bytes of each file below a folder."""
+  """Returns the bytes of each file below a folder."""
   if not files.isdir(path):
     return {path: files.stat(path).size}
   return {file: size for name in files.listdir(path)
@@ -303,7 +289,7 @@ def _sizes(path: str) -> dict[str, int]:
 
 
 def by_first(path: str, change: Callable[[], None]):
-  """change(), which writes the path, by process 0; all processes call this."""
+  """Lets process 0 call `change`, which writes the path; all call this."""
   def write():
     if processes.first():
       with writing(path):
@@ -313,11 +299,7 @@ def by_first(path: str, change: Callable[[], None]):
 
 
 def finished_step(workdir: str, folder: str = 'checkpoints') -> int | None:
-  """The newest finished checkpoint's step; None: there is none.
-
-  Raises:
-    InputError: all checkpoints are damaged.
-  """
+  """Returns the newest finished step; raises InputError if all are damaged."""
   path = f'{workdir}/{folder}'
   steps = saved_steps(path)
   if not steps and (aside := set_aside_names(path)):
@@ -326,7 +308,7 @@ def finished_step(workdir: str, folder: str = 'checkpoints') -> int | None:
 
 
 def _orbax() -> Any:
-  """Imported when needed: that takes half a second."""
+  """Imports orbax when it is needed, because that takes half a second."""
   import orbax.checkpoint
   return orbax.checkpoint
 
@@ -339,22 +321,20 @@ class Checkpoints:
                folder: str = 'checkpoints', strict: bool = True,
                belongs: Mapping[str, str] | None = None,
                check: Callable[[], None] = lambda: None):
-    """Makes the folder, unless it is read only.
+    """Makes the folder, unless `read_only`.
 
     Args:
-      workdir: W.
-      keep: newest checkpoints that stay; 0: all.
-      keep_every: those at multiples of so many steps stay too; 0: none.
-      read_only: makes and removes nothing. A writer removes unfinished saves,
-        so there is one at a time, and a reader is none: it could remove what a
-        live run is saving.
+      keep: how many of the newest checkpoints stay; 0: all.
+      keep_every: checkpoints at multiples of so many steps stay too; 0: none.
+      read_only: nothing is made or removed. A writer removes unfinished saves,
+        so a reader that was one could remove what a live run is saving.
       alone: this process reads by itself; else all processes do the same.
-      folder: of W; `best` for weights alone.
-      strict: any failure to write is an error. Else only MOST_FAILURES in a
-        row, or the last of a run. Always so over several processes, which
-        cannot agree on what only one of them has seen.
-      belongs: of facts.identity; saved with each state.
-      check: of workdir.Lock; is called before each save.
+      folder: the folder in W; `best` has weights alone.
+      strict: any failure to write is an error; else only MOST_FAILURES in a
+        row, or the last of a run. Several processes are always strict, because
+        they cannot agree on what only one of them has seen.
+      belongs: facts.identity, which is saved with each state.
+      check: workdir.Lock.check, which is called before each save.
     """
     self.folder = f'{workdir}/{folder}'
     self._keep, self._keep_every = keep, keep_every
@@ -368,9 +348,7 @@ class Checkpoints:
         files.makedirs(self.folder)
 
   def restorable(self) -> list[int]:
-    """The newest two finished steps, and the one that is being saved: a later
-    start is likely to go on from one of them.
-    """
+    """Returns the steps from which a later start is likely to go on."""
     under_way = [] if self._under_way is None else [self._under_way]
     return [*saved_steps(self.folder)[-2:], *under_way]
 
@@ -378,10 +356,8 @@ class Checkpoints:
     """Starts to save; returns when the arrays may change again.
 
     Unless it is the `last`, a save is left out, with a message, if the one
-    before it is still under way SLOW_SECONDS later.
-
-    Raises:
-      InputError: the folder cannot be written, and `strict`, or too often.
+    before it is under way SLOW_SECONDS later. Raises InputError where a failure
+    is not tolerated.
     """
     if not last and self._slow(step):
       return
@@ -399,7 +375,7 @@ class Checkpoints:
     processes.together(self._check)
 
   def replace_params(self, step: int, params: Any):
-    """Saves weights alone, in place of what that step has."""
+    """Saves weights alone, in place of what the step has."""
     with writing(self.folder):
       manager = self._open()
       if step in manager.all_steps():
@@ -408,7 +384,7 @@ class Checkpoints:
                    force=True)
 
   def shapes(self, step: int, item: str = 'params') -> Any:
-    """Nested dict of ShapeDtypeStructs of a saved item; raises Damaged."""
+    """Returns the nested ShapeDtypeStructs of an item; raises Damaged."""
     with hushed(), facts.reading_checkpoint(f'{self.folder}/{step}'):
       found = _orbax().StandardCheckpointHandler().metadata(
           self._epath() / str(step) / item)
@@ -418,11 +394,10 @@ class Checkpoints:
 
   def restore_newest(self, abstract: TrainState, allowed: str = ''
                      ) -> TrainState:
-    """The newest state that is whole; damaged ones above it are set aside.
+    """Restores the newest whole state; damaged ones above it are set aside.
 
-    Raises:
-      InputError: none is left; it is of another shape, or belongs to other
-        data, tokenizer or code than train.allow_changed (`allowed`) names.
+    Raises InputError if none is left, or if it has another shape, or belongs to
+    other data, tokenizer or code, which train.allow_changed does not allow.
     """
     for step in reversed(processes.gather(saved_steps(self.folder))[0]):
       try:
@@ -441,17 +416,13 @@ class Checkpoints:
     self._agreeing(look)
 
   def restore(self, step: int, abstract: TrainState) -> TrainState:
-    """Reads a whole state onto the shardings of `abstract`.
-
-    Raises:
-      Damaged: its checksums differ, or it cannot be read.
-      InputError: it is of another shape, or has no optimizer's state.
-    """
-    if not files.isdir(f'{self.folder}/{step}/opt_state') and (
-        files.isdir(f'{self.folder}/{step}/params')):
+    """Reads a state onto `abstract`'s shardings; raises Damaged, InputError."""
+    params, opt_state = (files.isdir(f'{self.folder}/{step}/{item}')
+                         for item in ITEMS)
+    if params and not opt_state:
       raise InputError(
-          f'{self.folder}/{step} holds weights alone, and no optimizer to go '
-          'on with: begin another run from them, with another --workdir and '
+          f'{self.folder}/{step} holds weights alone, and no optimizer state: '
+          'begin another run from them, with another --workdir and '
           f'--config.init_from={self.folder.rpartition("/")[0]}.')
     restored = self._restore(step, params=as_dict(abstract.params),
                              opt_state=as_dict(abstract.opt_state))
@@ -475,42 +446,37 @@ class Checkpoints:
       for name, tree in items.items():
         facts.check_shapes(
             where, name,
-            facts.array_kinds(self.shapes(step, name))
-            if found is None else
-            {path: kind for path, (kind, *_) in
+            facts.array_kinds(self.shapes(step, name)) if found is None else
+            {path: sums[0] for path, sums in
              found['sums'].get(name, {}).items()}, tree)
       with hushed(), facts.reading_checkpoint(where):
-        # The handler itself does not wait for other processes: none hangs if
-        # one of them cannot read its part.
+        # The handler does not wait for other processes, so none hangs if one of
+        # them cannot read its part.
         ocp = _orbax()
         handler, restored = ocp.StandardCheckpointHandler(), {}
         for name, tree in items.items():
-          restored[name] = handler.restore(
-              self._epath() / str(step) / name,
-              args=ocp.args.StandardRestore(tree))
+          restored[name] = handler.restore(self._epath() / str(step) / name,
+                                           args=ocp.args.StandardRestore(tree))
           advance()
         return found, restored
 
     found, restored = self._agreeing(read)
-    if found is not None:
-      # Checksums are of whole arrays: the same in each process.
-      wrong = facts.unlike_arrays(found, restored)
-      if wrong:
-        raise processes.agreed(Damaged(
-            where, f'other values than were saved, in {wrong}'))
+    # Checksums are those of whole arrays, hence the same in each process.
+    if found is not None and (wrong := facts.unlike_arrays(found, restored)):
+      raise processes.agreed(Damaged(
+          where, f'other values than were saved, in {wrong}'))
     return restored
 
   def _agreeing(self, function: Callable[[], Any]) -> Any:
-    """function(), whose errors all processes raise, unless `alone`."""
-    return function() if self._alone else processes.together(
-        function, Damaged)
+    """Calls the function; unless `alone`, all processes raise its errors."""
+    return function() if self._alone else processes.together(function, Damaged)
 
   def set_aside(self, step: int, why: Damaged):
     """Renames a damaged step, with a message; all processes call it."""
     aside = next(name for name in (f'damaged-{step}-{n}'
                                    for n in itertools.count(1))
                  if not files.exists(f'{self.folder}/{name}'))
-    processes.gather(aside)  # Renamed when each has seen which name is free.
+    processes.gather(aside)  # Each process has seen which name is free.
     by_first(self.folder, lambda: rename_step(
         f'{self.folder}/{step}', f'{self.folder}/{aside}'))
     say(f'{why} It is set aside as {self.folder}/{aside}; looking for the '
@@ -525,7 +491,7 @@ class Checkpoints:
         **{name: ocp.args.StandardSave(tree) for name, tree in items.items()})
 
   def _open(self) -> Any:
-    """Orbax's manager: only for writing, and anew after a failure."""
+    """Opens orbax's manager, for writing alone; anew after a failure."""
     if self._manager is None:
       ocp = _orbax()
       from orbax.checkpoint import checkpoint_managers
@@ -533,21 +499,20 @@ class Checkpoints:
       if self._keep_every:
         preserve.append(checkpoint_managers.EveryNSteps(self._keep_every))
       make_folder(self.folder)
+      options = ocp.CheckpointManagerOptions(
+          create=True, cleanup_tmp_directories=True,
+          preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+              preserve),
+          save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1))
       self._manager = ocp.CheckpointManager(
-          self._epath(), options=ocp.CheckpointManagerOptions(
-              create=True, cleanup_tmp_directories=True,
-              preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-                  preserve),
-              save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1)),
-          item_names=(*ITEMS, 'facts'))
+          self._epath(), options=options, item_names=(*ITEMS, 'facts'))
     return self._manager
 
   def _epath(self) -> Any:
-    """The folder as orbax takes it."""
     return files.to_epath(self.folder)
 
   def _slow(self, step: int) -> bool:
-    """Whether the save before it takes too long, in any process."""
+    """Tells whether the save before it takes too long, in any process."""
     def busy():
       return (self._under_way is not None
               and self._manager.is_saving_in_progress())
@@ -557,9 +522,8 @@ class Checkpoints:
       time.sleep(0.01)
     slow = any(processes.gather(busy()))
     if slow:
-      say(f'step {step} is not saved: the checkpoint of step '
-          f'{self._under_way} is still being written to {self.folder}, '
-          'whose storage is slow.')
+      say(f'step {step} is not saved: the checkpoint of step {self._under_way} '
+          f'is still being written to {self.folder}, whose storage is slow.')
     return slow
 
   def _settle(self):
@@ -579,14 +543,14 @@ class Checkpoints:
       if manager is not None:
         manager.close()
     try:
-      self.check_held()  # Else it may be another run's.
+      self.check_held()  # Else the files may be another run's.
       for name in files.listdir(self.folder):
         if name.startswith(f'{step}.orbax-checkpoint-tmp'):
           files.rmtree(f'{self.folder}/{name}')
     except TakenOver:
       raise
     except Exception:
-      pass  # The failed save is reported.
+      pass  # The failed save itself is reported.
 
   def wait(self):
     """Returns when everything is on disk; raises as `save`."""
@@ -596,7 +560,7 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
   def close(self):
-    """Waits, and ends the background threads; raises as `save`."""
+    """Waits and ends the background threads; raises as `save`."""
     self.wait()
     if self._manager is not None:
       self._manager.close()

@@ -1,9 +1,9 @@
 """Time: the kind of each second, goodput, the watchdog, rates of steps.
 
-The clock of a run is always at exactly one kind, so that its seconds add up to
-the time that has passed. The share of steps in all of them, over all starts of
-the run, is its goodput; a kind that lasts too long is a stall; and of the steps
-between two lines of metrics come tokens a second and MFU.
+The clock of a run is always at exactly one kind, so its seconds add up to the
+time that has passed. Goodput is the share of steps in all of them, over all
+starts of the run; a kind that lasts too long is a stall; and the steps between
+two lines of metrics give tokens a second and MFU.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,20 +24,18 @@ from robertax.config import MASKED_LM, Config
 from robertax.errors import STALLED
 from robertax.model.roberta import training_flops
 from robertax.parallel import chips, processes
-from robertax.train.divergence import Judge
+from robertax.train.divergence import Describe, Judge
 from robertax.train.writer import LineFile, nothing
 
 # `start` is preparing, restoring and compiling; `input_wait` is waiting for a
 # batch; `step` is the rest.
 KINDS = ('start', 'input_wait', 'step', 'checkpoint', 'evaluation')
-# Times train.watchdog_seconds that a kind may last without a sign of work:
+# A kind may last so many times train.watchdog_seconds without a sign of work:
 # compiling and reading a checkpoint take longer than a step, and give none.
 PATIENCE = {'start': 6, 'input_wait': 1, 'step': 1, 'checkpoint': 3,
             'evaluation': 6}
-# Or this many times the longest that it has lasted so: a step of minutes is no
-# stall.
-_USUAL = 10
-_WRITING_SECONDS = 30  # For the report: W may be on a disk that hangs.
+_USUAL = 10  # Or so many times the longest that it has lasted so far.
+_WRITING_SECONDS = 30  # For the report, because the disk of W may hang.
 NORMS = ('gradient_norm', 'update_norm', 'parameter_norm')
 
 
@@ -48,14 +46,14 @@ class Clock:
     self.begun = time.time()
     self._since = self._signed = time.perf_counter()
     self.kind, self.signs = 'start', 0  # Turns and ticks.
-    self.update = 0  # The newest one that was begun.
+    self.update = 0  # The newest update that was begun.
     self.longest = dict.fromkeys(KINDS, 0.0)  # Seconds from sign to sign.
     self._lap = dict.fromkeys(KINDS, 0.0)
-    self.step_seconds = 0.0  # Of kind `step`, up to the newest turn.
+    self.step_seconds = 0.0  # Seconds of kind `step` up to the newest turn.
 
   @contextlib.contextmanager
   def at(self, kind: str) -> Iterator[None]:
-    """Seconds inside are of this kind, those after it of the one before."""
+    """Counts the seconds inside as this kind, later ones as the previous."""
     before = self.turn(kind)
     try:
       yield
@@ -63,7 +61,7 @@ class Clock:
       self.turn(before)
 
   def turn(self, kind: str, update: int | None = None) -> str:
-    """From now on seconds are of this kind; returns the previous kind."""
+    """Counts seconds as this kind from now on; returns the previous kind."""
     now = time.perf_counter()
     before, spent = self.kind, now - self._since
     self.tick()
@@ -76,18 +74,18 @@ class Clock:
     return before
 
   def tick(self):
-    """Work of this kind goes on; any thread may call it."""
+    """Notes that work of this kind goes on; any thread may call it."""
     before, self._signed = self._signed, time.perf_counter()
     self.longest[self.kind] = max(self.longest[self.kind],
                                   self._signed - before)
     self.signs += 1
 
   def where(self) -> str:
-    """Where the run stands, for people."""
+    """Says what the run is doing."""
     return f'{self.kind}, update {self.update}'
 
   def lap(self) -> dict[str, float]:
-    """Seconds of each kind since the last lap."""
+    """Returns the seconds of each kind since the last lap."""
     self.turn(self.kind)
     lap, self._lap = self._lap, dict.fromkeys(KINDS, 0.0)
     return lap
@@ -96,9 +94,9 @@ class Clock:
 class Goodput:
   """The share of all seconds, since the run first began, that steps took.
 
-  Seconds of preparing, compiling, waiting for input, evaluating and saving are
-  not productive, nor those between a kill and the next start, nor those of
-  steps that were taken again. W/clock.jsonl has what a later start must know.
+  Preparing, compiling, waiting for input, evaluating and saving are not
+  productive, nor is the time between a kill and the next start, nor are steps
+  that were taken again. W/clock.jsonl has what a later start must know.
   """
 
   def __init__(self, workdir: str, clock: Clock, start_step: int,
@@ -107,11 +105,10 @@ class Goodput:
     self._clock, self._file = clock, None
     path = f'{workdir}/clock.jsonl'
     lines = _read_clock(path)
-    self.starts = lines[-1]['start'] + 1 if lines else 1  # With this one.
+    self.starts = lines[-1]['start'] + 1 if lines else 1  # This one included.
     self._begun = lines[0]['time'] if lines else clock.begun
     self._before = _productive_seconds(lines, start_step)
     if write:
-      # Half a line, from a kill, is left out.
       self._file = LineFile(
           path, ''.join(json.dumps(line) + '\n' for line in lines), check=check)
     self._note(start_step, clock.begun, 0.0)
@@ -120,25 +117,24 @@ class Goodput:
   def note(self, step: int) -> float:
     """Notes the seconds up to a step, and returns the share up to now."""
     self._clock.turn(self._clock.turn('step'))
-    seconds = self._clock.step_seconds
-    self._note(step, time.time(), seconds)
+    self._note(step, time.time(), self._clock.step_seconds)
     return self.share()
 
   def share(self) -> float:
-    """Goodput, from 0 to 1."""
+    """Returns the goodput, from 0 to 1."""
     return ((self._before + self._clock.step_seconds)
             / max(time.time() - self._begun, 1e-9))
 
   def describe(self) -> str:
-    """A line for people."""
-    productive = self._before + self._clock.step_seconds
-    total = time.time() - self._begun
+    """Returns a line for people."""
     starts = '' if self.starts == 1 else f', over {self.starts} starts'
-    return (f'goodput {self.share():.1%}: {productive:,.1f} s of steps that '
-            f'count in {total:,.1f} s since the run began{starts}')
+    return (f'goodput {self.share():.1%}: '
+            f'{self._before + self._clock.step_seconds:,.1f} s of steps that '
+            f'count in {time.time() - self._begun:,.1f} s since the run began'
+            f'{starts}')
 
   def save(self):
-    """Writes lines that wait, as those in storage do."""
+    """Writes the lines that wait, as they do on remote storage."""
     if self._file:
       self._file.flush()
 
@@ -154,7 +150,7 @@ class Goodput:
 
 
 def _read_clock(path: str) -> list[dict[str, float]]:
-  """The whole lines; none where there is no file."""
+  """Returns the whole lines; a kill may leave half a line at the end."""
   lines = []
   if files.exists(path):
     with files.open(path) as f:
@@ -167,16 +163,13 @@ def _read_clock(path: str) -> list[dict[str, float]]:
 
 
 def _productive_seconds(lines: list[dict[str, float]], step: int) -> float:
-  """Seconds of steps up to `step` of all starts, each step counted once.
-
-  A start counts up to the step from which a later one began.
-  """
+  """Sums the seconds of steps up to `step`, each step counted once."""
   total, counted = 0.0, set()
   for line in reversed(lines):
     if line['step'] <= step and line['start'] not in counted:
       counted.add(line['start'])
       total += line['step_seconds']
-    if line['step_seconds'] == 0:  # Where that start began.
+    if line['step_seconds'] == 0:  # The start began here.
       step = min(step, line['step'])
   return total
 
@@ -185,11 +178,10 @@ class Watchdog:
   """A thread that notices when the clock gives no sign for too long.
 
   A sign is a turn, or a piece of work that is done (progress.advance): an
-  evaluation may take hours, as long as none of its batches does.
-
-  What blocks a run (a collective that waits for a peer, a file system that
-  hangs) is mostly outside Python, where no exception arrives: the process ends
-  at once. Its report is `W/stalled-<process>.txt`.
+  evaluation may take hours, as long as none of its batches does. What blocks a
+  run (a collective that waits for a peer, a file system that hangs) is mostly
+  outside Python, where no exception arrives, so the process ends at once. Its
+  report is `W/stalled-<process>.txt`.
   """
 
   def __init__(self, workdir: str, clock: Clock, seconds: float,
@@ -197,8 +189,7 @@ class Watchdog:
     """A step or a batch may take so many `seconds`; 0: nothing is watched."""
     self._workdir, self._clock = workdir, clock
     self._seconds, self._on_stall = seconds, on_stall
-    self._stop = threading.Event()
-    self._thread = None
+    self._stop, self._thread = threading.Event(), None
     self._heard = contextlib.ExitStack()
 
   def __enter__(self) -> 'Watchdog':
@@ -216,7 +207,7 @@ class Watchdog:
       self._thread.join()
 
   def limit(self, kind: str) -> float:
-    """Seconds for which a kind may last without a sign."""
+    """Returns the seconds that a kind may last without a sign."""
     return max(self._seconds * PATIENCE[kind],
                _USUAL * self._clock.longest[kind])
 
@@ -229,7 +220,7 @@ class Watchdog:
         seen, still, reported = self._clock.signs, 0.0, 1
         continue
       still += passed
-      # Reported again after twice the time, and so on.
+      # The next report comes after twice the time, and so on.
       if still >= reported * self.limit(self._clock.kind):
         reported *= 2
         words = (f'process {jax.process_index()} of {jax.process_count()} has '
@@ -239,7 +230,7 @@ class Watchdog:
           _end_stalled(words)
 
   def _report(self, words: str):
-    """Writes to stderr first: writing to W may hang as well."""
+    """Writes to stderr first, because writing to W may hang as well."""
     if others := processes.other_processes():
       words += f'\nThe others:\n{others}'
     with tempfile.TemporaryFile('w+') as f:
@@ -249,7 +240,6 @@ class Watchdog:
     processes.call_out(
         f'\nrobertax: {words}\nWhere every thread stands:\n{threads}')
     path = f'{self._workdir}/stalled-{jax.process_index()}.txt'
-
     def write():
       try:
         with files.open(path, 'w') as f:
@@ -275,15 +265,10 @@ def _end_stalled(words: str) -> NoReturn:
 class Window:
   """Steps since the last logged one: their tokens and their seconds."""
 
-  def __init__(self, describe: Callable[[int, dict[str, float]],
-                                        dict[str, float]], run_ahead: int,
-               clock: Clock,
-               utilization: Callable[[int, dict[str, float], float],
-                                     float | None],
-               judge: Judge):
-    """`run_ahead` steps may be started before this one is done: without a bound
-    a fast host fills the devices with batches. `describe` gives a task's
-    metrics, `utilization` mfu.
+  def __init__(self, describe: Describe, run_ahead: int, clock: Clock,
+               utilization: 'Utilization', judge: Judge):
+    """`run_ahead` steps may be started before this one is done; without a bound
+    a fast host fills the devices with batches.
     """
     self._describe, self._run_ahead = describe, run_ahead
     self._clock, self._utilization = clock, utilization
@@ -291,32 +276,29 @@ class Window:
     self._sums = []
 
   def add(self, step: int, sums: dict[str, jax.Array]):
-    """Notes a step; judges, once done, the one `run_ahead` steps before it."""
+    """Notes a step; judges the one `run_ahead` steps before it, once done."""
     self._judge.add(step, sums)
-    if self._sums:  # The norms are logged of the last step alone.
+    if self._sums:  # Only the last step's norms are logged.
       self._sums[-1] = {name: value for name, value in self._sums[-1].items()
                         if name not in NORMS}
     self._sums.append(sums)
     self._judge.look(self._run_ahead)
 
   def settle(self):
-    """Waits for the newest step, whose seconds are its own, and judges it."""
+    """Waits for the newest step and judges it."""
     jax.block_until_ready(self._sums[-1:])
     self._judge.look()
 
-  def close(self, step: int, learning_rate: float
-            ) -> dict[str, float | None]:
+  def close(self, step: int, learning_rate: float) -> dict[str, float | None]:
     """Waits for the newest step, and begins the next window.
 
-    Returns:
-      `train/...`: the task's metrics of that step, its learning rate and norms;
-      of the window, skipped updates, tokens (without padding) a second of steps
-      and of waiting for batches, mfu (of the same seconds; None: not known),
-      and the seconds of each kind, which add up to all that have passed.
+    Returns `train/...`: of that step the task's metrics, learning rate and
+    norms; of the window skipped updates, tokens (without padding) a second of
+    steps and of waiting for batches, mfu in the same seconds (None: not known),
+    and the seconds of each kind, which add up to all that have passed.
     """
     self._judge.look()
-    sums = jax.device_get(self._sums)
-    self._sums = []
+    sums, self._sums = jax.device_get(self._sums), []
     lap = self._clock.lap()
     seconds = max(lap['step'] + lap['input_wait'], 1e-9)
     last = {name: float(value) for name, value in sums[-1].items()}
@@ -326,17 +308,16 @@ class Window:
         'learning_rate': learning_rate,
         'tokens_per_second': total['token_sum'] / seconds,
         **{name: last[name] for name in NORMS},
-        'mfu': self._utilization(step, total, seconds)}
-    metrics |= self._judge.metrics()
-    metrics |= {f'{kind}_seconds': spent for kind, spent in lap.items()}
+        'mfu': self._utilization(step, total, seconds),
+        **self._judge.metrics(),
+        **{f'{kind}_seconds': spent for kind, spent in lap.items()}}
     return {f'train/{name}': value for name, value in metrics.items()}
 
 
 class Utilization:
   """MFU: model FLOP/s of a run over the peak of its devices.
 
-  Only real tokens and real targets count, forward and backward; what is
-  computed again to save memory does not.
+  Only real tokens and targets count, and nothing that is computed again.
   """
 
   def __init__(self, config: Config, devices: list[jax.Device]):
@@ -347,10 +328,10 @@ class Utilization:
 
   def __call__(self, step: int, sums: dict[str, float], seconds: float
                ) -> float | None:
-    """From 0 to 1; None where the peak is not known (a CPU).
+    """Returns MFU from 0 to 1; None where the peak is not known (a CPU).
 
-    `sums` and `seconds` are of several steps; of pretraining, all count as
-    having rows of the length of the last, `step`.
+    `sums` and `seconds` are those of several steps. In pretraining all of them
+    count as having rows as long as those of the last, `step`.
     """
     if not self._peak:
       return None

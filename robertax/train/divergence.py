@@ -5,8 +5,8 @@ but before anything of it is saved: a bad state never becomes a checkpoint. They
 are sums over all devices, so all processes decide alike.
 
 A run that is rolled back passes over the batches on which it diverged, which
-`W/passed_over.json` lists. Step k takes the k-th batch that is not in it: still
-a pure function of (seed, k) and that list, so a resumed run takes the same.
+`W/passed_over.json` lists. Step k takes the k-th batch that is not in the list:
+a pure function of (seed, k) and the list, so a resumed run takes the same.
 """
 
 from collections import deque
@@ -28,10 +28,14 @@ from robertax.progress import say
 from robertax.train.checkpoint import finished_step
 
 PASSED_OVER_FILE = 'passed_over.json'
-MOST_SKIPPED = 100  # In a row: then bad batches are not the reason.
-MOST_ROLL_BACKS = 3  # To one checkpoint: then its state is the reason.
+MOST_SKIPPED = 100  # If so many follow each other, batches are not the reason.
+MOST_ROLL_BACKS = 3  # After so many to one checkpoint, its state is the reason.
 _NAMED = 5  # Arrays that a message names.
+_GENTLER = ('another run with a lower optim.learning_rate, a longer '
+            'optim.warmup_steps or optim.clip_norm.')
 T = TypeVar('T')
+# A task's train_metrics.
+Describe = Callable[[int, dict[str, float]], dict[str, float]]
 
 
 class PassedOver:
@@ -42,9 +46,8 @@ class PassedOver:
 
   @classmethod
   def read(cls, workdir: str) -> 'PassedOver':
-    """What process 0 finds in W; raises InputError for a damaged file."""
+    """Reads W's file in process 0; raises InputError if it is damaged."""
     path = f'{workdir}/{PASSED_OVER_FILE}'
-
     def entries():
       if not processes.first() or not files.exists(path):
         return []
@@ -61,7 +64,6 @@ class PassedOver:
             f'{path}: not a list of batches that a run passes over ({e!r}). '
             'Put back what was there; without it the run takes other batches '
             'than it did.') from e
-
     return cls(processes.gather(processes.together(entries))[0])
 
   def write(self, workdir: str):
@@ -72,10 +74,10 @@ class PassedOver:
 
   def add(self, start: int, step: int, most: int, because: str
           ) -> tuple[int, int]:
-    """Notes at most so many batches that led to a bad step (the first is 1).
+    """Notes at most so many batches that led to a bad step, counted from 1.
 
-    None is from before the checkpoint of step `start`: what earlier steps took
-    never changes. Returns the first and the last.
+    None is from before the checkpoint of step `start`, because what earlier
+    steps took never changes. Returns the first and the last.
     """
     last = self.batch(step - 1)
     first = max(self.batch(start), last - most + 1)
@@ -84,11 +86,11 @@ class PassedOver:
     return first, last
 
   def roll_backs(self, start: int) -> int:
-    """How often the run has gone back to a checkpoint."""
+    """Counts how often the run has gone back to a checkpoint."""
     return sum(entry['checkpoint'] == start for entry in self._entries)
 
   def batch(self, step: int) -> int:
-    """The batch that is trained on after `step` updates."""
+    """Returns the batch that is trained on after `step` updates."""
     batch = step
     for first, last in self._ranges():
       if batch >= first:
@@ -97,7 +99,7 @@ class PassedOver:
 
   def batches(self, begin: Callable[[int], Iterator[Any]], start: int
               ) -> Iterator[Any]:
-    """Batches after `start` updates, to be closed; begin(k) is batch k on."""
+    """Yields batches after `start` updates; begin(k) yields them from k on."""
     at = self.batch(start)
     for first, last in self._ranges():
       if first > at:
@@ -107,10 +109,8 @@ class PassedOver:
     with contextlib.closing(begin(at)) as made:
       yield from made
 
-  def counted(self, describe: Callable[[int, dict[str, float]],
-                                       dict[str, float]]
-              ) -> Callable[[int, dict[str, float]], dict[str, float]]:
-    """A task's train_metrics of a step's batch, with `passed_over_batches`."""
+  def counted(self, describe: Describe) -> Describe:
+    """Adds `passed_over_batches` to a task's train_metrics."""
     def metrics(step, sums):
       batch = self.batch(step - 1) + 1
       more = {'passed_over_batches': batch - step} if self._entries else {}
@@ -118,7 +118,7 @@ class PassedOver:
     return metrics
 
   def _ranges(self) -> list[tuple[int, int]]:
-    """Sorted and merged."""
+    """Returns the ranges sorted and merged."""
     ranges: list[tuple[int, int]] = []
     for first, last in sorted(tuple(e['batches']) for e in self._entries):
       if ranges and first <= ranges[-1][1] + 1:
@@ -146,7 +146,7 @@ class Judge:
             if name in sums}))
 
   def look(self, behind: int = 0):
-    """Waits for the steps noted, but for the newest `behind`; if one is bad,
+    """Waits for the steps noted, except the newest `behind`, and judges them;
     does what optim.on_divergence says, such as to raise Diverged.
     """
     while len(self._begun) > behind:
@@ -161,7 +161,7 @@ class Judge:
         self._in_a_row = 0
 
   def metrics(self) -> dict[str, float]:
-    """skipped_steps since the last call, if steps are skipped at all."""
+    """Returns skipped_steps since the last call, if any may be skipped."""
     skipped, self._skipped = self._skipped, 0
     return ({'skipped_steps': skipped}
             if self._config.on_divergence == 'skip' else {})
@@ -172,9 +172,7 @@ class Judge:
       raise Diverged(
           f'{what}. No checkpoint has anything of it. The same command would '
           'end here again: give it --config.optim.on_divergence=roll_back (or '
-          'skip) to pass over what led here, or begin another run with a lower '
-          'optim.learning_rate, a longer optim.warmup_steps or '
-          'optim.clip_norm.', step)
+          f'skip) to pass over what led here, or begin {_GENTLER}', step)
     if policy == 'roll_back':
       raise Diverged(what, step)
     self._bad += 1
@@ -184,9 +182,7 @@ class Judge:
       if self._in_a_row >= MOST_SKIPPED:
         raise Diverged(
             f'{what}, and so were the {MOST_SKIPPED - 1} updates before it: '
-            'skipping does not help. Begin another run with a lower '
-            'optim.learning_rate, a longer optim.warmup_steps or '
-            'optim.clip_norm.', step)
+            f'skipping does not help. Begin {_GENTLER}', step)
     if self._bad & (self._bad - 1) == 0:  # The 1st, 2nd, 4th, ...
       done = 'skipped' if policy == 'skip' else 'going on'
       say(f'{what}: {done} ({self._bad} so far)')
@@ -215,8 +211,7 @@ class Judge:
 
 def rolling_back(attempt: Callable[[], T], workdir: str, config: OptimConfig
                  ) -> T:
-  """attempt(), a run from its newest checkpoint to its end; where it diverges,
-  again without the batches that led there, if that is the config's policy.
+  """Calls `attempt` again without the bad batches, while it diverges and may.
   """
   while True:
     try:
@@ -231,13 +226,13 @@ def rolling_back(attempt: Callable[[], T], workdir: str, config: OptimConfig
 
 def _pass_over(workdir: str, step: int, what: str, most: int):
   passed = PassedOver.read(workdir)
-  # One process looks: the others may see an older state of a shared disk.
+  # One process looks, because others may see an older state of a shared disk.
   start = processes.gather(
       (finished_step(workdir) or 0) if processes.first() else None)[0]
   if passed.roll_backs(start) >= MOST_ROLL_BACKS:
     raise Diverged(
         f'{what}. {MOST_ROLL_BACKS} times the run was rolled back to step '
-        f'{start}, and batches were passed over, and still it diverges: '
+        f'{start} and batches were passed over, and still it diverges: '
         + (f'move {workdir}/checkpoints/{start} away to begin at the one '
            'before it, or ' if start else '')
         + 'begin another run with a lower optim.learning_rate or '

@@ -6,14 +6,14 @@ reports the best epoch on the development set: `Best` keeps these weights in
 `W/best/<step>/`, and `conclude` writes `results.json` and `predictions.*` with
 them. Pretraining keeps those of the lowest `eval/loss`, with train.keep_best.
 
-W/best and metrics.jsonl agree whatever befalls a run (train.workdir says how):
-an evaluation is the best if it is better than all whose weights are kept;
-weights are written before its line; those that a start from an earlier
-checkpoint would find to be the best stay too; and nothing is removed before
-newer weights are there.
+W/best and metrics.jsonl agree whatever happens to a run (see train.workdir). An
+evaluation is the best if it is better than all whose weights are kept. Weights
+are written before its line. The weights that a start from an earlier checkpoint
+would find to be the best stay too, and nothing is removed before newer weights
+are there.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 import functools
 from typing import Any
@@ -23,12 +23,7 @@ import numpy as np
 
 from robertax import files
 from robertax.config import Config, TrainConfig
-from robertax.data.feed import (
-    Feed,
-    fetch_behind,
-    local_rows,
-    split_micro_batches,
-)
+from robertax.data import feed as feeds
 from robertax.errors import InputError, writing
 from robertax.parallel import processes
 from robertax.parallel.mesh import batch_sharding, steps_ahead
@@ -36,15 +31,10 @@ from robertax.progress import say
 from robertax.tasks import TASKS, FinetuningTask, PretrainingTask, Task
 from robertax.tasks.task import RESULTS
 from robertax.train import checkpoint
+from robertax.train import workdir as workdirs
 from robertax.train.checkpoint import Checkpoints
 from robertax.train.facts import Damaged, read_facts
 from robertax.train.step import eval_step, output_step
-from robertax.train.workdir import (
-    BEST_FOLDER,
-    is_value,
-    logged_evaluations,
-    weights_step,
-)
 
 Answers = dict[str, np.ndarray]
 
@@ -62,26 +52,24 @@ class Evaluation:
 
   @functools.cached_property
   def _constants(self) -> dict[str, dict[str, float]]:
-    # They are the same for all: one process masks all of the held-out text.
+    # All processes have the same, so one masks all of the held-out text.
     return processes.gather(processes.together(
         lambda: self._task.eval_constants(*self._shape)
         if processes.first() else None))[0]
 
   def __call__(self, params: Any) -> dict[str, float]:
-    """`eval/<set>/<metric>`, and `eval/<metric>` over all targets."""
-    rows = local_rows(batch_sharding(
+    """Returns `eval/<set>/<metric>`, and `eval/<metric>` of all targets."""
+    rows = feeds.local_rows(batch_sharding(
         self._mesh, micro_batches=True), self._shape[0], 1)
-    metrics, total = {}, {}
+    metrics, total = {}, Counter()
     for name, begin in self._task.eval_sets(*self._shape, rows).items():
       # In the host's float64: a float32 sum over a large set loses bits.
-      sums = dict(self._constants.get(name, {}))
-      for _, found in fetch_behind(
+      sums = Counter(self._constants.get(name, {}))
+      for _, found in feeds.fetch_behind(
           self._on_devices(begin()), functools.partial(self._step, params),
           self._behind):
-        for key, value in found.items():
-          sums[key] = sums.get(key, 0.0) + float(value)
-      for key, value in sums.items():
-        total[key] = total.get(key, 0.0) + value
+        sums.update({key: float(value) for key, value in found.items()})
+      total.update(sums)
       try:
         summary = self._task.summarize(sums)
       except InputError as e:
@@ -96,23 +84,21 @@ class Evaluation:
 
   def _on_devices(self, batches: Iterator[Any]) -> Iterator[Any]:
     sharding = batch_sharding(self._mesh, micro_batches=True)
-    with Feed((split_micro_batches(b, 1) for b in batches),
+    with feeds.Feed((feeds.split_micro_batches(b, 1) for b in batches),
               sharding, self._depth) as feed:
       yield from feed
 
 
 def evaluation_table(metrics: dict[str, float]) -> str:
-  """`eval/...` as a table: a row for each set, a column for each metric."""
+  """Formats `eval/...`: a row for each set, a column for each metric."""
   names = [key.split('/')[1] for key in metrics if key.count('/') == 1]
   sets = list(dict.fromkeys(
       key.split('/')[1] for key in metrics if key.count('/') == 2))
   width = max(map(len, sets + ['evaluation']))
-  lines = ['  '.join(['evaluation'.ljust(width)] + [n.rjust(12)
-                                                    for n in names])]
+  lines = ['  '.join(['evaluation'.ljust(width), *(n.rjust(12)
+                                                   for n in names)])]
   rows = [(s, f'eval/{s}/') for s in sets]
-  if len(sets) > 1:
-    rows.append(('all', 'eval/'))
-  for title, prefix in rows:
+  for title, prefix in rows + [('all', 'eval/')] * (len(sets) > 1):
     # The perplexity of a diverged run has hundreds of digits.
     cells = [f'{value:12}' if isinstance(value, int) else
              f'{value:12.4f}' if abs(value) < 1e7 else f'{value:12.4g}'
@@ -132,82 +118,80 @@ class Scoring:
     self._last: tuple[Any, dict[str, Answers]] = None, {}
 
   def __call__(self, params: Any) -> dict[str, float]:
-    """`eval/<split>/<metric>`, in percent, and `eval/<metric>` of the first."""
-    metrics, answers = {}, {}
-    for name in self._task.dev_splits:
-      answers[name] = self.answers(params, name)
+    """Returns percent: `eval/<split>/<metric>`; the first's `eval/<metric>`."""
+    metrics, splits = {}, self._task.dev_splits
+    answers = {name: self.answers(params, name) for name in splits}
+    for name in splits:
       found = self._task.score(name, answers[name])
       metrics |= {f'eval/{name}/{key}': value for key, value in found.items()}
-      if name == self._task.dev_splits[0]:
+      if name == splits[0]:
         metrics |= {f'eval/{key}': value for key, value in found.items()}
     self._last = params, answers
     return metrics
 
   def answers(self, params: Any, split: str) -> Answers:
-    """The model's output for each example of a split, in their order.
-
-    As data.finetuning.collect_answers gives it, the same in every process. For
-    the weights that were scored last it is not computed again.
+    """Returns collect_answers of a split, cached for the weights scored last.
     """
     if self._last[0] is params and split in self._last[1]:
       return self._last[1][split]
-    # Imported by runs that fine-tune alone.
+    # Only runs that fine-tune import it.
     from robertax.data.finetuning import collect_answers
-    batches = self._task.batches(split)
-    objective = self._task.objective
-    return collect_answers(batches.examples, self._outputs(params, split),
-                           objective.token_outputs)
+    return collect_answers(
+        self._task.batches(split).examples, self._outputs(params, split),
+        self._task.objective.token_outputs)
 
   def _outputs(self, params: Any, split: str) -> Iterator[Any]:
     sharding = batch_sharding(self._mesh, micro_batches=True)
-    rows = functools.partial(local_rows, sharding, micro_batches=1)
+    rows = functools.partial(feeds.local_rows, sharding, micro_batches=1)
     batches, whole = self._task.batches(split), deque()
-
     def of_host() -> Iterator[Any]:
       for batch in self._task.eval_batches(split):
         whole.append(batch)
-        yield split_micro_batches(batches.of_host(batch, rows), 1)
+        yield feeds.split_micro_batches(batches.of_host(batch, rows), 1)
 
-    with Feed(of_host(), sharding, self._depth) as feed:
-      for _, found in fetch_behind(
+    with feeds.Feed(of_host(), sharding, self._depth) as feed:
+      for _, found in feeds.fetch_behind(
           feed, functools.partial(self._step, params), self._behind):
         yield whole.popleft(), found
 
 
 def is_concluded(workdir: str, task: str) -> bool:
-  """Whether a run whose last step is saved has written its results."""
+  """Tells whether a run whose last step is saved has written its results."""
   return not TASKS[task].fine_tunes or files.exists(f'{workdir}/{RESULTS}')
 
 
 class Best:
   """Keeps the best weights, if the task or the config wants that.
 
-  `value` and `step` are of the best evaluation whose weights are kept (the
-  value of a loss is its negative); step -1: none yet.
+  `step` and `value` are those of the best evaluation whose weights are kept
+  (the value of a loss is its negative); step -1: there is none yet.
   """
 
   def __init__(self, workdir: str, task: Task, restored_step: int | None,
                train: TrainConfig, checkpoints: Checkpoints, params: Any):
     """Finds what is kept, up to the restored step, whose weights are `params`.
 
-    Comes before the first line of metrics is written: weights of steps that
-    will be taken again, or that have no line, are hidden.
+    Before the first line of metrics is written, it hides weights of steps that
+    will be taken again, or that have no line.
     """
     self._workdir, self._checkpoints = workdir, checkpoints
-    self._folder = f'{workdir}/{BEST_FOLDER}'
+    self._folder = f'{workdir}/{workdirs.BEST_FOLDER}'
     self._keeps = task.fine_tunes or train.keep_best
     self._metric = f'eval/{task.metric}' if task.fine_tunes else 'eval/loss'
     self._sign = 1.0 if task.fine_tunes else -1.0
     self._goes_on = (not task.fine_tunes and jax.process_count() == 1
                      and train.on_write_error == 'go_on')
-    # Evaluations of the run so far, step -> value, and which are kept.
+    # Step -> value of the evaluations so far, and the steps that are kept.
     known, kept = self._agree(restored_step)
     self._kept = {step: known[step] for step in kept}
     self.step, self.value = _largest_value(self._kept)
     self._largest = _largest_value(known)  # Kept or not.
     if task.fine_tunes and (restored_step or 0) < train.steps:
-      self._withdraw()
-    if restored_step in known:  # The checkpoint has the weights of this one.
+      # With its results the run would pass for concluded.
+      path = f'{workdir}/{RESULTS}'
+      checkpoint.by_first(
+          path, lambda: files.remove(path) if files.exists(path) else None)
+    if restored_step in known:  # The checkpoint has these weights.
       self._offer(restored_step, known[restored_step], params)
     if self._keeps and self._largest[0] not in (-1, self.step):
       say(f'{self._lost()}. Evaluations are compared with '
@@ -217,10 +201,9 @@ class Best:
   def note(self, step: int, metrics: dict[str, float], params: Any):
     """Keeps `params` if this evaluation is the best; step 0 does not count.
 
-    Comes before the evaluation is written: after a kill between the two, the
-    resumed run hides these weights.
+    It is written later: after a kill in between, a resumed run hides them.
     """
-    if step and is_value(metrics.get(self._metric)):
+    if step and workdirs.is_value(metrics.get(self._metric)):
       value = self._sign * metrics[self._metric]
       if self._largest[0] < 0 or value > self._largest[1]:
         self._largest = step, value
@@ -231,12 +214,12 @@ class Best:
     self._checkpoints.check_held()
 
   def params(self, last: Any, step: int) -> Any:
-    """The best weights that are kept and whole; all others are removed.
+    """Returns the best weights that are kept and whole, and removes the others.
 
-    If there are none, the `last` ones, of `step`. `self.step` becomes theirs.
+    If there are none, these are the `last` ones, of `step`. `self.step` is set.
     """
     self.check_held()
-    found, checkpoints = None, Checkpoints(self._workdir, folder=BEST_FOLDER)
+    found, checkpoints = None, self._open()
     try:
       while self._kept and found is None:
         self.step, self.value = _largest_value(self._kept)
@@ -258,12 +241,12 @@ class Best:
     return found
 
   def _agree(self, restored: int | None) -> tuple[dict[int, float], list[int]]:
-    """(step -> value of the evaluations so far, those steps that are kept)."""
+    """Returns step -> value of the evaluations so far, and the steps kept."""
     def look():
       if not processes.first():
         return None
-      known = ({} if restored is None else
-               logged_evaluations(self._workdir, self._metric, restored))
+      known = {} if restored is None else workdirs.logged_evaluations(
+          self._workdir, self._metric, restored)
       saved = checkpoint.saved_steps(self._folder)
       with writing(self._folder):
         for step in saved:
@@ -271,25 +254,19 @@ class Best:
             checkpoint.abandon_step(self._folder, step)
       return [list(known.items()), checkpoint.saved_steps(self._folder)]
 
-    # One process looks: the others may see an older state of a shared disk.
+    # One process looks, since others may see an older state of a shared disk.
     known, kept = processes.gather(processes.together(look))[0]
     return {step: self._sign * value for step, value in known}, kept
 
   def _is_stale(self, step: int) -> bool:
-    """Whether its checkpoint has other weights: earlier versions left such."""
+    """Tells whether its checkpoint has others, as earlier versions left."""
     try:
       kept, saved = (read_facts(folder, step) for folder in (
           self._folder, f'{self._workdir}/checkpoints'))
       return bool(kept and saved) and (
           kept['sums']['params'] != saved['sums']['params'])
-    except (Damaged, KeyError):  # Told when it is read.
+    except (Damaged, KeyError):  # It is reported when it is read.
       return False
-
-  def _withdraw(self):
-    """Removes results, with which the run would pass for concluded."""
-    path = f'{self._workdir}/{RESULTS}'
-    checkpoint.by_first(
-        path, lambda: files.remove(path) if files.exists(path) else None)
 
   def _offer(self, step: int, value: float, params: Any):
     """Keeps the weights of an evaluation if it is the best."""
@@ -297,14 +274,13 @@ class Best:
       return
     self.check_held()
     try:
-      checkpoints = Checkpoints(self._workdir, folder=BEST_FOLDER)
+      checkpoints = self._open()
       checkpoints.replace_params(step, params)
       checkpoints.close()
       before, self.step, self.value = self.step, step, value
       self._kept[step] = value
-      # The previous best stays until the next: after a kill before the line of
-      # this evaluation, it is the best. And a later start may go on from an
-      # earlier checkpoint.
+      # The previous best stays: a kill may come before this evaluation's line,
+      # and a later start may go on from an earlier checkpoint.
       self._keep([step, before, *(
           max((k for k in self._kept if k <= saved), default=-1)
           for saved in self._checkpoints.restorable())])
@@ -320,6 +296,9 @@ class Best:
         self._folder, lambda: checkpoint.keep_steps(self._folder, steps))
     self._kept = {k: v for k, v in self._kept.items() if k in steps}
 
+  def _open(self) -> Checkpoints:
+    return Checkpoints(self._workdir, folder=workdirs.BEST_FOLDER)
+
   def _lost(self) -> str:
     step, value = self._largest
     return (f'{self._folder}: the weights of step {step}, the best evaluation '
@@ -327,17 +306,14 @@ class Best:
 
 
 def _largest_value(values: dict[int, float]) -> tuple[int, float]:
-  """(step, value) of the largest value, the first of equal ones; or -1, 0."""
+  """Returns (step, value) of the first largest value, or (-1, 0)."""
   step = max(sorted(values), key=values.get, default=-1)
   return step, values.get(step, 0.0)
 
 
 def conclude(config: Config, task: Task, scoring: Evaluation | Scoring,
              best: Best, params: Any, workdir: str) -> dict[str, Any] | None:
-  """Answers every split with the best weights, and writes the results.
-
-  Returns:
-    What results.json holds; None where the task does not fine-tune.
+  """Answers every split with the best weights; returns and writes the results.
   """
   if not task.fine_tunes:
     return None
@@ -353,8 +329,9 @@ def conclude(config: Config, task: Task, scoring: Evaluation | Scoring,
       'learning_rate': config.optim.learning_rate,
       'batch_size': config.data.batch_size, 'init_from': config.init_from,
       'from_scratch': config.finetune.from_scratch,
-      'init_step': weights_step(config.init_from) if config.init_from and
-                   not config.finetune.from_scratch else None}
+      'init_step': workdirs.weights_step(config.init_from)
+                   if config.init_from and not config.finetune.from_scratch
+                   else None}
   best.check_held()
   # One process writes; all return what is written.
   return task.conclude('' if jax.process_index() else workdir, answers, facts)

@@ -1,7 +1,8 @@
-"""What a checkpoint says of itself: checksums, and which data it belongs to.
+"""What a checkpoint says about itself: checksums, and the data it belongs to.
 
-Checksums of arrays, `<step>/facts/metadata` (JSON with a checksum of its own,
-read here and not by orbax), and the identity of data, tokenizer and code.
+`<step>/facts/metadata` is JSON with a checksum of its own, which is read here
+and not by orbax. It holds the checksums of arrays and the identity of data,
+tokenizer and code.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,32 +22,28 @@ from robertax.parallel import chips
 from robertax.progress import advance, say
 from robertax.tasks import Task
 
-# Checksums of arrays: two numbers for each, the same on any mesh.
+# The checksum of an array is two numbers, the same on any mesh.
 #
 # Neither storage nor orbax notices a flipped byte. So a checkpoint has, for
 # each array, two sums over its elements of a hash of (index, bits), modulo
-# 2^32: exact integers, hence in any order, on any devices and from any number
-# of processes. Each hash is a bijection of the bits at its index: one changed
-# element always changes both sums; several leave both as they were in one case
-# of 2^64.
+# 2^32: exact integers, so the order, the devices and the number of processes do
+# not matter. Each hash is a bijection of the bits at its index: one changed
+# element always changes both sums; several keep both in one case of 2^64.
 
 MOST_ON_HOST = 1 << 20  # Elements of a local array that NumPy takes.
-_PART = 1 << 16  # Elements that NumPy takes at once: they fit into the cache.
+_PART = 1 << 16  # Elements that NumPy takes at once; they fit into the cache.
 _BITS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 
 def _mix_bits(x: Any, a: int, b: int) -> Any:
-  """A bijection of uint32 in which each bit of x moves about half of all.
-
-  The multipliers are from https://github.com/skeeto/hash-prospector.
-  """
+  """Mixes bits, a bijection of uint32 (github.com/skeeto/hash-prospector)."""
   x = (x ^ (x >> 16)) * np.uint32(a)
   x = (x ^ (x >> 15)) * np.uint32(b)
   return x ^ (x >> 16)
 
 
 def _hash_elements(bits: Any, index: Any) -> tuple[Any, Any]:
-  """The two hashes of each element, uint32, of NumPy as of JAX."""
+  """Returns the two uint32 hashes of each element, by NumPy or JAX."""
   first = _mix_bits(index, 0x7feb352d, 0x846ca68b)
   second = _mix_bits(index ^ np.uint32(0x9e3779b9), 0x21f0aaad, 0xd35a2d97)
   return (_mix_bits(bits ^ first, 0x21f0aaad, 0xd35a2d97),
@@ -55,7 +52,7 @@ def _hash_elements(bits: Any, index: Any) -> tuple[Any, Any]:
 
 @jax.jit
 def array_sums(x: jax.Array) -> jax.Array:
-  """uint32[2], of an array whose elements have at most 32 bits."""
+  """Returns uint32[2] for an array of elements of at most 32 bits."""
   if x.dtype == jnp.bool_:
     x = x.astype(jnp.uint8)
   bits = jax.lax.bitcast_convert_type(
@@ -70,7 +67,7 @@ def array_sums(x: jax.Array) -> jax.Array:
 
 
 def host_sums(x: np.ndarray) -> tuple[int, int]:
-  """As `array_sums`, by NumPy."""
+  """Computes `array_sums` by NumPy."""
   bits = np.ascontiguousarray(x).reshape(-1)
   bits = bits.view(f'uint{8 * bits.itemsize}')
   sums = [0, 0]
@@ -84,30 +81,21 @@ def host_sums(x: np.ndarray) -> tuple[int, int]:
 
 
 def flat_leaves(tree: Any) -> dict[str, Any]:
-  """path -> leaf of a nested dict.
-
-  >>> flat_leaves({'a': {'b': 1}})
-  {'a/b': 1}
-  """
-  return {'/'.join(str(key.key) for key in path): leaf for path, leaf
-          in jax.tree_util.tree_leaves_with_path(tree)}
+  """Returns path -> leaf of a nested dict: {'a': {'b': 1}} gives {'a/b': 1}."""
+  return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf
+          for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def array_kind(x: Any) -> str:
-  """Type and shape.
-
-  >>> array_kind(np.zeros((3, 4), np.float32))
-  'float32[3,4]'
-  """
+  """Returns type and shape, such as 'float32[3,4]'."""
   return f'{x.dtype}[{",".join(map(str, x.shape))}]'
 
 
 def tree_sums(tree: dict[str, Any]) -> dict[str, list[Any]]:
-  """{path: [kind, sum, sum]} of a nested dict; all processes call it."""
-  # One program a shape, not one a tree: most shapes come three times, with the
-  # optimizer's two moments. And one after another: several collective programs
-  # at once can starve each other of a CPU's threads, and XLA then ends the
-  # process.
+  """Returns {path: [kind, sum, sum]} of a tree; all processes call it."""
+  # One program per shape, because most come three times, with the optimizer's
+  # two moments; and one after another: several collective programs at once can
+  # starve each other of a CPU's threads, and XLA then ends the process.
   found = {}
   for path, x in flat_leaves(tree).items():
     sums = (host_sums(np.asarray(x)) if _is_small_here(x) else
@@ -118,22 +106,19 @@ def tree_sums(tree: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def _is_small_here(x: Any) -> bool:
-  """Whether NumPy is faster than compiling a program for the shape."""
+  """Tells whether NumPy is faster than compiling a program for the shape."""
   return x.size <= MOST_ON_HOST and (
       not isinstance(x, jax.Array) or x.is_fully_addressable and all(
           device.platform == 'cpu' for device in x.devices()))
 
 
-# Damage, and the file of facts.
-
-
-# What the operating system says of a file that is not there, which is damage;
-# all else that it says is of its own state (no permission, a disk that fails).
+# The errors for a file that is not there, which is damage; all other errors of
+# the operating system are about its own state (no permission, a failing disk).
 ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class Damaged(InputError):
-  """A checkpoint, `where`, is not what was saved, and `why`."""
+  """The checkpoint `where` is not what was saved, because of `why`."""
 
   def __init__(self, where: str, why: str):
     super().__init__(f'{where}: this checkpoint is damaged ({why}).')
@@ -143,8 +128,8 @@ class Damaged(InputError):
 def reading_checkpoint(where: str) -> Iterator[None]:
   """Wraps reading the folder of a step: what cannot be read is damaged.
 
-  Errors of a device, of the operating system or for lack of memory pass: the
-  step may be whole, and all older ones would be set aside for the same reason.
+  Errors of a device, of the system or for lack of memory pass: the step may be
+  whole, and all older ones would be set aside for the same reason.
   """
   try:
     yield
@@ -156,18 +141,19 @@ def reading_checkpoint(where: str) -> Iterator[None]:
 
 
 def sealed_facts(values: dict[str, Any]) -> dict[str, Any]:
-  """The values with a checksum of them all."""
+  """Adds a checksum of all values."""
   return values | {'sha256': _facts_hash(values)}
 
 
 def _facts_hash(values: dict[str, Any]) -> str:
-  return hashlib.sha256(
-      json.dumps(values, sort_keys=True).encode()).hexdigest()
+  content = json.dumps(values, sort_keys=True).encode()
+  return hashlib.sha256(content).hexdigest()
 
 
 def read_facts(folder: str, step: int) -> dict[str, Any] | None:
-  """{'step', 'belongs': identity, 'sums': {item: tree_sums}} of a step; None
-  where it is from before there were facts. Raises Damaged.
+  """Reads {'step', 'belongs': identity, 'sums': {item: tree_sums}} of a step.
+
+  Returns None for a step older than facts are; raises Damaged.
   """
   where = f'{folder}/{step}'
   if not files.isdir(f'{where}/facts'):
@@ -176,7 +162,7 @@ def read_facts(folder: str, step: int) -> dict[str, Any] | None:
     with files.open(f'{where}/facts/metadata') as f:
       values = dict(json.load(f))
     if values.pop('sha256') != _facts_hash(values):
-      raise ValueError('its own checksum is not that of what it says')
+      raise ValueError('its own checksum does not match its content')
     if values['step'] != step:
       raise ValueError(f'it is that of step {values["step"]}')
   except (*ABSENT, ValueError, KeyError, TypeError) as e:
@@ -186,21 +172,16 @@ def read_facts(folder: str, step: int) -> dict[str, Any] | None:
 
 
 def unlike_arrays(facts: dict[str, Any], restored: dict[str, Any]) -> str:
-  """Names of the arrays of {item: nested dict} whose checksum differs; or ''.
-
-  All processes call it.
-  """
-  wrong = []
-  for item, tree in restored.items():
-    saved = facts['sums'].get(item, {})
-    wrong += [f'{item}/{path}' for path, value in tree_sums(tree).items()
-              if saved.get(path) != value]
+  """Names the arrays of {item: tree} whose checksum differs; all call it."""
+  wrong = [f'{item}/{path}' for item, tree in restored.items()
+           for path, value in tree_sums(tree).items()
+           if facts['sums'].get(item, {}).get(path) != value]
   more = f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''
   return ', '.join(wrong[:3]) + more
 
 
 def check_shapes(where: str, item: str, saved: dict[str, str], wanted: Any):
-  """Refuses an item (path -> kind) of other shapes, which are no damage."""
+  """Refuses an item (path -> kind) of other shapes, which is no damage."""
   here = array_kinds(wanted)
   wrong = [f'{item}/{path} is {saved.get(path, "missing")} there and '
            f'{here.get(path, "unknown")} here'
@@ -213,45 +194,39 @@ def check_shapes(where: str, item: str, saved: dict[str, str], wanted: Any):
 
 
 def array_kinds(tree: Any) -> dict[str, str]:
-  """path -> kind of each leaf of a nested dict."""
+  """Returns path -> kind of each leaf of a nested dict."""
   return {path: array_kind(leaf) for path, leaf in flat_leaves(tree).items()}
 
 
-# Identity: the data, the tokenizer and the code that a state belongs to.
-#
-# Step k of a run is a function of these and its config. They are saved with
-# each checkpoint, and a run goes on from one of others only if
-# `train.allow_changed` names what may differ.
+# Identity: step k of a run is a function of its data, its tokenizer, the code
+# and its config. The first three are saved with each checkpoint, and a run goes
+# on from a checkpoint with others only if `train.allow_changed` names them.
 
 # Raised whenever the same config, data and step would give another state or
 # another batch, by more than the last bits.
 CODE_VERSION = 1
-# What may be named in train.allow_changed.
-GUARDED = ('data', 'tokenizer', 'code')
-# Reported, not refused: these may change sums in their last bits.
+GUARDED = ('data', 'tokenizer', 'code')  # What train.allow_changed may name.
+# These may change sums in their last bits, which is reported and not refused.
 VERSIONS = {'jax': 'jax', 'jaxlib': 'jaxlib', 'orbax': 'orbax-checkpoint'}
 NOTED_ONLY = (*VERSIONS, 'cpu_threads')
 
 
 def identity(task: Task) -> dict[str, str]:
-  """Key -> value, of what a task reads (`data.*`), its tokenizer and code."""
-  return {
-      f'data.{key}': value for key, value in task.identity().items()
-  } | {
-      'tokenizer': task.tokenizer.fingerprint,
-      'code': str(CODE_VERSION),
-      **{name: metadata.version(package) for name, package in VERSIONS.items()},
-      **({'cpu_threads': str(chips.cpu_threads())}
-         if jax.default_backend() == 'cpu' else {})
-  }
+  """Returns the identity of data (`data.*`), tokenizer and code for a task."""
+  found = {f'data.{key}': value for key, value in task.identity().items()}
+  found |= {'tokenizer': task.tokenizer.fingerprint, 'code': str(CODE_VERSION)}
+  found |= {name: metadata.version(package)
+            for name, package in VERSIONS.items()}
+  if jax.default_backend() == 'cpu':
+    found['cpu_threads'] = str(chips.cpu_threads())
+  return found
 
 
 def check_identity(where: str, saved: Mapping[str, str] | None,
                    now: Mapping[str, str], allowed: str):
   """Refuses a state that belongs to something else.
 
-  A key that only one of the two has says nothing: records in another file
-  format have other checksums.
+  A key that only one of the two has is ignored: formats have other checksums.
   """
   names = allowed_names(allowed)
   if saved is None:
@@ -275,7 +250,7 @@ def check_identity(where: str, saved: Mapping[str, str] | None,
 
 
 def allowed_names(text: str) -> tuple[str, ...]:
-  """The names in train.allow_changed, which must be GUARDED."""
+  """Returns the names in train.allow_changed, which must be GUARDED."""
   names = tuple(name.strip() for name in text.split(',') if name.strip())
   for name in names:
     if name not in GUARDED:

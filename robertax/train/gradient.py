@@ -1,7 +1,7 @@
 """The loss and the gradient of a whole batch, over micro-batches and devices.
 
-Rows are shared out by `jax.shard_map` over `data` and `fsdp`; `model`, which
-shares out the work on a row, is left to XLA. Each device adds up its own
+`jax.shard_map` shares out rows over `data` and `fsdp`; `model`, which shares
+out the work on a row, is left to XLA. Each device adds up its own
 gradient over the micro-batches, and only the total is communicated, once, in
 float32: by itself, XLA would sum over the devices inside the backward pass,
 again for each micro-batch.
@@ -34,16 +34,16 @@ def batch_gradient(loss: LossFn, params: Any, batch: Batch, key: jax.Array,
   """Differentiates the loss over all micro-batches and devices.
 
   Args:
-    loss, totals: as for train.step.make_train_step.
+    loss, totals: see train.step.make_train_step.
     params: nested dict.
     batch: arrays [micro-batches, rows, ...].
-    key: uint32[2], of the step's dropout.
+    key: uint32[2], for the step's dropout.
     zero1: the gradient is shared out along `data`, as the optimizer's state is.
 
   Returns:
-    (gradient, sums), both of the whole batch; sums has the `objective` too.
+    (gradient, sums) of the whole batch; sums has the `objective` too.
   """
-  # Fields of several rows at once have fewer (data.finetuning).
+  # Fields of row groups have fewer rows (data.finetuning).
   num_micro, num_rows = max(x.shape[:2] for x in batch.values())
   # Rows are numbered through the whole batch, so that dropout does not depend
   # on its micro-batches and devices.
@@ -57,7 +57,7 @@ def batch_gradient(loss: LossFn, params: Any, batch: Batch, key: jax.Array,
 
 
 def batch_sums(loss: LossFn, params: Any, batch: Batch, totals: Sums) -> Sums:
-  """The loss's sums over a batch [1, rows, ...], without dropout."""
+  """Returns the loss's sums over a batch [1, rows, ...], without dropout."""
   def local(params, batch, totals):
     part = {k: v[0] for k, v in batch.items()}
     return (), loss(params, part, None, totals)[1]
@@ -67,7 +67,7 @@ def batch_sums(loss: LossFn, params: Any, batch: Batch, totals: Sums) -> Sums:
 
 def batch_outputs(outputs: Callable[[Any, Batch], Sums], params: Any,
                   batch: Batch) -> Sums:
-  """What each row of a batch [1, rows, ...] gives: arrays [rows, ...]."""
+  """Returns arrays [rows, ...] for a batch [1, rows, ...]."""
   def local(params, batch):
     return outputs(params, {k: v[0] for k, v in batch.items()})
 
@@ -123,7 +123,7 @@ def _over_rows(function, zero1, params, batched, copied, summed=True):
   out, sums = jax.eval_shape(function, params, *batched, *copied)
   ends = jax.tree.map(lambda _: P() if summed else P(tuple(axes)), sums)
   return jax.shard_map(
-      # Axes of one device too: a Mosaic kernel allows no automatic axis.
+      # Axes of one device too, because a Mosaic kernel allows no automatic one.
       local, axis_names={axis for axis, size in sizes.items()
                          if axis in axes or size == 1},
       in_specs=(lying, P(None, tuple(axes)), P()),
@@ -132,7 +132,7 @@ def _over_rows(function, zero1, params, batched, copied, summed=True):
 
 
 def _only(spec, axes):
-  """The spec without other axes; each entry is one axis."""
+  """Drops all other axes from the spec; each entry is one axis."""
   names = [entry[0] if isinstance(entry, tuple) else entry for entry in spec]
   return P(*(name if name in axes else None for name in names))
 

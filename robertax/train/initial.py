@@ -1,10 +1,9 @@
 """init_from: a run begins with the weights of another run, or of other people.
 
-Their step and their optimizer's state do not come along: that is resuming,
-which the same --workdir does by itself. What does not fit is an error that
-names it, unless finetune.new_parameters or finetune.unused_parameters allow it:
-a body that silently begins at random is the most expensive mistake there is
-(fairseq #999).
+Their step and optimizer state are not taken: that is resuming, which the same
+--workdir does by itself. What does not fit is an error that names it, unless
+finetune.new_parameters or finetune.unused_parameters allow it: a body that
+silently begins at random is the most expensive mistake there is (fairseq #999).
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -14,14 +13,9 @@ from typing import Any, NamedTuple
 
 import jax
 
+from robertax import config as configs
 from robertax import interop, text
-from robertax.config import (
-    MASKED_LM,
-    Config,
-    ModelConfig,
-    TokenizerConfig,
-    differences,
-)
+from robertax.config import MASKED_LM, Config, ModelConfig, TokenizerConfig
 from robertax.errors import InputError, unknown
 from robertax.interop.pretrained import longer_positions
 from robertax.model import pad_vocabulary
@@ -38,25 +32,19 @@ OF_THE_RUN = ('dropout_rate', 'attention_dropout_rate',
               'classifier_dropout_rate', 'initializer_std', 'dtype',
               'attention', 'remat', 'layers_unrolled')
 HEADS = ('lm_head', 'num_classes', 'span_head', 'nsp_head')
-# Heads that pretraining leaves out of the weights that it begins with.
+# Heads that pretraining drops from the weights that it begins with.
 TASK_HEADS = ('classifier', 'span_head')
 
 
 class Weights(NamedTuple):
-  """Weights that can be read, the vocabulary padded (model.pad_vocabulary).
-
-  Attributes:
-    description: a line for people.
-    shapes: nested dict of all parameters, leaves with `.shape` and `.dtype`.
-    read: from these as ShapeDtypeStructs with shardings to arrays.
-  """
-  description: str
-  shapes: Any
-  read: Callable[[Any], Any]
+  """Weights that can be read, the vocabulary padded (model.pad_vocabulary)."""
+  description: str  # A line for people.
+  shapes: Any  # Nested dict; its leaves have `.shape` and `.dtype`.
+  read: Callable[[Any], Any]  # ShapeDtypeStructs with shardings -> arrays.
 
 
 def describe_weights(source: str) -> tuple[ModelConfig, TokenizerConfig]:
-  """The `model` and `tokenizer` of W, hf:DIR or fairseq:FILE."""
+  """Returns the `model` and `tokenizer` of W, hf:DIR or fairseq:FILE."""
   if interop.is_foreign(source):
     return interop.open_source(source).config, interop.source_tokenizer(source)
   try:
@@ -70,10 +58,9 @@ def describe_weights(source: str) -> tuple[ModelConfig, TokenizerConfig]:
 
 @contextlib.contextmanager
 def open_weights(source: str) -> Iterator[Weights]:
-  """The weights of W, hf:DIR or fairseq:FILE; of a run its best, if kept.
+  """Opens the weights of W (its best, if kept), hf:DIR or fairseq:FILE.
 
-  Raises:
-    InputError: none are saved yet, or they are damaged.
+  Raises InputError if there are none yet, or if they are damaged.
   """
   if interop.is_foreign(source):
     yield _foreign_weights(source)
@@ -92,7 +79,7 @@ def open_weights(source: str) -> Iterator[Weights]:
 
 
 def _foreign_weights(source: str) -> Weights:
-  """Each host reads all of them; its devices take their parts."""
+  """Reads all of them on each host, whose devices take their parts."""
   pretrained = interop.open_source(source).read()
   params = jax.device_get(pad_vocabulary(pretrained.params))
   return Weights(
@@ -105,21 +92,15 @@ def _foreign_weights(source: str) -> Weights:
 
 
 def initial_config(config: Config, named: Collection[str] = ()) -> Config:
-  """Takes the `model` and `tokenizer` sections from `init_from`.
+  """Takes the `model` and `tokenizer` sections from `init_from`, if it is set.
 
-  The keys OF_THE_RUN stay, and so do the HEADS, which are the task's, but for
-  the head of pairs in pretraining. Any other key of a config file is overruled,
-  with a line.
+  The keys OF_THE_RUN stay, and so do the task's HEADS, except the head of pairs
+  in pretraining. Any other key of a config file is overruled, with a line. Keys
+  in `named` are a person's, and must agree with the source; only
+  'model.max_positions' may be more (interop.pretrained.longer_positions).
 
-  Args:
-    config: of the new run; unchanged where `init_from` is empty.
-    named: keys that a person has set for this run; 'model.max_positions' may be
-      more than the source's (interop.pretrained.longer_positions).
-
-  Raises:
-    InputError: there are no weights, or a named key disagrees with them; there
-      is no such task; or a fine-tuning run has neither `init_from` nor
-      finetune.from_scratch.
+  Raises InputError if there are no weights or no such task, if a named key
+  disagrees, or if fine-tuning has neither `init_from` nor from_scratch.
   """
   if config.task not in TASKS:
     raise unknown('task', config.task, TASKS)
@@ -128,8 +109,8 @@ def initial_config(config: Config, named: Collection[str] = ()) -> Config:
     if fine_tunes and not config.finetune.from_scratch:
       raise InputError(
           f"init_from='': task={config.task!r} begins with the weights of a "
-          'pretrained model: give its workdir, hf:DIR or fairseq:FILE. A '
-          'random body is asked for by finetune.from_scratch=True.')
+          'pretrained model: give its workdir, hf:DIR or fairseq:FILE. For a '
+          'random body set finetune.from_scratch=True.')
     return config
   source, tokenizer = describe_weights(config.init_from)
   kept = OF_THE_RUN + (HEADS if fine_tunes else HEADS[:3])
@@ -139,14 +120,14 @@ def initial_config(config: Config, named: Collection[str] = ()) -> Config:
   if 'model.max_positions' in named and wanted > source.max_positions:
     model = dataclasses.replace(model, max_positions=wanted)
   _check_named(config, named, model, tokenizer)
-  for line in differences({'model': dataclasses.asdict(config.model)},
+  for line in configs.differences({'model': dataclasses.asdict(config.model)},
                           {'model': dataclasses.asdict(model)}):
     say(f'init_from: {line}')
   return dataclasses.replace(config, model=model, tokenizer=tokenizer)
 
 
 def initial_params(config: Config, params: Any) -> Any:
-  """`params`, random ones, or the weights of `init_from` in their shardings."""
+  """Returns random `params` as they are, or the weights of `init_from`."""
   if config.finetune.from_scratch and config.task != MASKED_LM:
     say('finetune.from_scratch: the body begins with RANDOM weights'
         + (f', of the shape of {config.init_from}' if config.init_from
@@ -168,11 +149,10 @@ def initial_params(config: Config, params: Any) -> Any:
 
 
 def fit_weights(config: Config, params: Any, shapes: Any, read: Any) -> Any:
-  """Weights with `shapes` and `read`, the task's new parts from `params`.
+  """Reads weights that have `shapes`; the task's new parts stay as in `params`.
 
-  Raises:
-    InputError: a parameter is missing, left over or of another shape, and the
-      config does not allow it by name.
+  Raises InputError for a parameter that is missing, left over or of another
+  shape, unless the config allows it by name.
   """
   tuning = config.task != MASKED_LM
   new = _named_parts(config.finetune.new_parameters) if tuning else ()
@@ -190,8 +170,8 @@ def fit_weights(config: Config, params: Any, shapes: Any, read: Any) -> Any:
   if problems:
     raise InputError(
         f'init_from={config.init_from!r}: {"; ".join(problems)}. '
-        + ('A part that is to begin anew is named in finetune.new_parameters='
-           f'{config.finetune.new_parameters!r}, one that is to be left out in '
+        + ('Name a part that is to begin anew in finetune.new_parameters='
+           f'{config.finetune.new_parameters!r}, and one to leave out in '
            'finetune.unused_parameters='
            f'{config.finetune.unused_parameters!r}.' if tuning else
            'Pretraining goes on from the weights of a whole model, its '
@@ -200,11 +180,10 @@ def fit_weights(config: Config, params: Any, shapes: Any, read: Any) -> Any:
     if parts := sorted(set(map(_part, paths))):
       say(f'init_from: {what}: {", ".join(parts)}')
   # A checkpoint is read as a whole: what is dropped goes to all devices.
-  anywhere = jax.tree.leaves(params)[0].sharding
-  replicated = (jax.sharding.NamedSharding(
-      anywhere.mesh, jax.sharding.PartitionSpec())
-                if isinstance(anywhere, jax.sharding.NamedSharding)
-                else anywhere)
+  replicated = jax.tree.leaves(params)[0].sharding
+  if isinstance(replicated, jax.sharding.NamedSharding):
+    replicated = jax.sharding.NamedSharding(
+        replicated.mesh, jax.sharding.PartitionSpec())
   found = flat_leaves(read(_with_leaves(shapes, {
       path: jax.ShapeDtypeStruct(
           x.shape, x.dtype, sharding=wanted[path].sharding
@@ -214,7 +193,7 @@ def fit_weights(config: Config, params: Any, shapes: Any, read: Any) -> Any:
 
 
 def _with_positions(weights: Weights, max_positions: int) -> Weights:
-  """The same weights, with a longer position table."""
+  """Lengthens the position table of the weights."""
   def longer(params):
     return longer_positions(params, max_positions)
 
@@ -227,7 +206,6 @@ def _with_positions(weights: Weights, max_positions: int) -> Weights:
         **wanted['embeddings'], 'positions': short}})
     return jax.jit(longer, out_shardings=jax.tree.map(
         lambda x: x.sharding, wanted))(found)
-
   return weights._replace(shapes=jax.eval_shape(longer, weights.shapes),
                           read=read)
 
@@ -277,5 +255,5 @@ def _part(path: str) -> str:
 
 
 def _with_leaves(tree: Any, leaves: dict[str, Any]) -> Any:
-  """The tree with other leaves, of which flat_leaves gives the order."""
+  """Replaces the leaves of a tree, in the order of flat_leaves."""
   return jax.tree.unflatten(jax.tree.structure(tree), list(leaves.values()))

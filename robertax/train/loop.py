@@ -22,36 +22,20 @@ from robertax.train.workdir import Lock
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """How a call of `run` ended.
-
-  Attributes:
-    workdir: W.
-    task: the task object, with its data open; None where nothing was left to
-      do.
-    step: updates done so far, over all calls.
-    trained: updates done by this call.
-    signal: number of the signal that stopped it; 0: it came to its end.
-    results: what results.json holds, of a task that fine-tunes.
-  """
+  """How a call of `run` ended."""
   workdir: str
-  task: Task | None
-  step: int
-  trained: int
-  signal: int = 0
-  results: dict[str, Any] | None = None
+  task: Task | None  # With its data open; None: nothing was left to do.
+  step: int  # Updates done so far, over all calls.
+  trained: int  # Updates done by this call.
+  signal: int = 0  # The signal that stopped it; 0: it came to its end.
+  results: dict[str, Any] | None = None  # The results.json of a fine-tuning.
 
 
 def run(config: Config, workdir: str, named: Collection[str] = ()) -> Run:
   """Prepares, trains or resumes, evaluates, saves.
 
-  Args:
-    config: every key.
-    workdir: W.
-    named: keys set on the command line, which `init_from` may not overrule.
-
-  Raises:
-    InputError: wrong input of any kind.
-    Diverged: the run diverged, and optim.on_divergence is not to go on.
+  `init_from` may not overrule the `named` keys, set on the command line. Raises
+  InputError for wrong input, and Diverged if the run may not go on.
   """
   with hushed(), Lock(workdir) as lock:
     return rolling_back(lambda: _attempt(config, workdir, named, lock), workdir,
@@ -60,7 +44,7 @@ def run(config: Config, workdir: str, named: Collection[str] = ()) -> Run:
 
 def _attempt(config: Config, workdir: str, named: Collection[str], lock: Lock
              ) -> Run:
-  """A run from its newest checkpoint on; begun again after a roll-back."""
+  """Runs from the newest checkpoint on; a roll-back calls it again."""
   clock = Clock()
   config, finished = session.admit_run(config, workdir, named)
   if finished is not None and (
@@ -82,9 +66,8 @@ def _attempt(config: Config, workdir: str, named: Collection[str], lock: Lock
       opened.saves.checkpoints.close()
     with clock.at('evaluation'):
       evaluations, params = opened.evaluations, opened.state.params
-      results = conclude(
-          config, task, evaluations.evaluate, evaluations.best, params, workdir
-          ) if ended.last else None
+      results = conclude(config, task, evaluations.evaluate, evaluations.best,
+                         params, workdir) if ended.last else None
     opened.display.bar.say(opened.goodput.describe())
     opened.goodput.close()
   return Run(workdir, task, ended.step, ended.step - opened.start,

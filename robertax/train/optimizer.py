@@ -1,8 +1,8 @@
 """Learning-rate schedules, the guard against bad updates, and optimizers.
 
 Schedules and optimizers are rows of tables. The learning rate is an argument of
-each update: `tx.update(grads, opt_state, params, learning_rate=rate)`; behind a
-guard `objective` and `gradient_norm` are too.
+each update: `tx.update(grads, opt_state, params, learning_rate=rate)`; so are
+`objective` and `gradient_norm` behind a guard.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,12 @@ from robertax.config import OptimConfig
 from robertax.errors import unknown
 
 GUARD_WINDOW = 128  # Updates of the running mean and median.
-GUARD_LEAST = 32  # Of them, before one is called a spike.
-STACKED = 'layers'  # Parameters with a leading dim, the layer.
+GUARD_LEAST = 32  # Updates among them before one may be called a spike.
+STACKED = 'layers'  # Parameters whose leading dim is the layer.
 BOTTOM = 'embeddings'
 
-# Schedules: functions of the updates already done, so the first update uses the
-# value at 0.
+# A schedule is a function of the updates already done, so the first update uses
+# its value at 0.
 
 
 def linear(config: OptimConfig, steps: int) -> optax.Schedule:
@@ -33,15 +33,14 @@ def linear(config: OptimConfig, steps: int) -> optax.Schedule:
   The first update uses rate 0, as in fairseq
   (optim/lr_scheduler/polynomial_decay_schedule.py:74-89, trainer.py:382).
   """
-  return _warmed_up(
-      config,
-      optax.linear_schedule(config.learning_rate, config.end_learning_rate,
-                            _decay_steps(config, steps)))
+  return _warmed_up(config, optax.linear_schedule(
+      config.learning_rate, config.end_learning_rate,
+      _decay_steps(config, steps)))
 
 
 def bert(config: OptimConfig, steps: int) -> optax.Schedule:
-  """BERT's (google-research/bert optimization.py:32-54): the decay begins with
-  the first update, so the rate drops where warm-up ends.
+  """BERT's schedule (google-research/bert optimization.py:32-54): the decay
+  begins with the first update, so the rate drops where warm-up ends.
   """
   def schedule(count):
     decayed = optax.polynomial_schedule(
@@ -52,7 +51,7 @@ def bert(config: OptimConfig, steps: int) -> optax.Schedule:
 
 
 def polynomial(config: OptimConfig, steps: int) -> optax.Schedule:
-  """As `linear`, with the remaining share to the power `power`."""
+  """Like `linear`, with the remaining share to the power `power`."""
   return _warmed_up(config, optax.polynomial_schedule(
       config.learning_rate, config.end_learning_rate, config.power,
       _decay_steps(config, steps)))
@@ -70,7 +69,6 @@ def cosine(config: OptimConfig, steps: int) -> optax.Schedule:
 
 def inverse_sqrt(config: OptimConfig, steps: int) -> optax.Schedule:
   """Linear warm-up, then peak x sqrt(warm-up / updates done)."""
-  del steps
   warmup = max(config.warmup_steps, 1)
   return _warmed_up(config, lambda count: config.learning_rate * jnp.sqrt(
       # join_schedules evaluates counts before the boundary too.
@@ -79,7 +77,6 @@ def inverse_sqrt(config: OptimConfig, steps: int) -> optax.Schedule:
 
 def constant(config: OptimConfig, steps: int) -> optax.Schedule:
   """Linear warm-up from 0 to the peak, then the peak."""
-  del steps
   return _warmed_up(config, optax.constant_schedule(config.learning_rate))
 
 
@@ -94,9 +91,8 @@ def _warmed_up(config: OptimConfig, then: optax.Schedule) -> optax.Schedule:
 
 
 def rates(schedule: optax.Schedule, steps: int) -> np.ndarray:
-  """float32[steps]: the learning rate of each update, on the host.
-
-  All at once: one by one, each would wait for the updates under way.
+  """Returns float32[steps], learning rates, all at once: one by one they would
+  wait for the updates under way.
   """
   found = jax.jit(schedule)(jnp.arange(steps))
   return np.asarray(jnp.broadcast_to(found, (steps,)), np.float32)
@@ -108,9 +104,8 @@ SCHEDULES: dict[str, Callable[[OptimConfig, int], optax.Schedule]] = {
 
 
 # The guard decides inside the compiled step, before the update is applied, from
-# numbers that all devices share. What it compares with is part of the
-# optimizer's state, and so of every checkpoint: a resumed run decides as the
-# undisturbed one does.
+# numbers that all devices share. What it compares with is in the optimizer
+# state, and so in every checkpoint: a resumed run decides alike.
 
 
 class Guard(NamedTuple):
@@ -133,7 +128,7 @@ def is_finite(objective: jax.Array, gradient_norm: jax.Array) -> jax.Array:
 
 def is_spike(guard: Guard, config: OptimConfig, objective: jax.Array,
              gradient_norm: jax.Array) -> jax.Array:
-  """bool[]: whether one of the two is far above the last good updates."""
+  """Returns bool[], whether one is far above the last good updates."""
   known = jnp.minimum(guard.count, GUARD_WINDOW)
   filled = jnp.arange(GUARD_WINDOW) < known
   mean = jnp.where(filled, guard.losses, 0).sum() / jnp.maximum(known, 1)
@@ -149,25 +144,23 @@ def is_spike(guard: Guard, config: OptimConfig, objective: jax.Array,
 
 def with_update(guard: Guard, objective: jax.Array, gradient_norm: jax.Array,
                 spiked: jax.Array) -> Guard:
-  """The guard after an update."""
+  """Returns the guard after an update."""
   good = is_finite(objective, gradient_norm) & ~spiked
   index = guard.count % GUARD_WINDOW
-
   def put(ring, value):
     return ring.at[index].set(jnp.where(good, value, ring[index]))
-
   return Guard(guard.count + good, put(guard.losses, objective),
                put(guard.norms, gradient_norm), spiked)
 
 
 def guarded(tx: optax.GradientTransformationExtraArgs, config: OptimConfig
             ) -> optax.GradientTransformationExtraArgs:
-  """The transform behind a guard; itself where there is nothing to guard.
+  """Puts the transform behind a guard, if there is anything to guard.
 
   Its `update` takes `objective` and `gradient_norm`, float32[], of the whole
   batch. With on_divergence='skip' a bad update changes neither parameters nor
-  the optimizer's state. Without thresholds for spikes nothing is added to that
-  state: checkpoints of runs with and without 'skip' are the same.
+  optimizer state. Without thresholds for spikes nothing is added to that state,
+  so checkpoints of runs with and without 'skip' are the same.
   """
   skips = config.on_divergence == 'skip'
   watches = bool(config.spike_loss or config.spike_gradient_norm)
@@ -191,12 +184,11 @@ def guarded(tx: optax.GradientTransformationExtraArgs, config: OptimConfig
       updates = jax.tree.map(lambda u: jnp.where(bad, 0, u), updates)
       new = jax.tree.map(lambda a, b: jnp.where(bad, a, b), old, new)
     return updates, Guarded(guard, new) if watches else new
-
   return optax.GradientTransformationExtraArgs(init, update)
 
 
 def newest_is_spike(opt_state: Any) -> jax.Array | None:
-  """bool[]: whether the newest update was a spike; None: there is no guard."""
+  """Returns bool[], whether the newest update was a spike; None: no guard."""
   return opt_state.guard.spiked if isinstance(opt_state, Guarded) else None
 
 
@@ -204,7 +196,7 @@ def newest_is_spike(opt_state: Any) -> jax.Array | None:
 
 
 def is_matrix(path: tuple[Any, ...]) -> bool:
-  """Whether a parameter decays under `weight_decay_on='matrices'`."""
+  """Tells whether a parameter decays under weight_decay_on='matrices'."""
   names = [str(getattr(k, 'key', k)) for k in path]
   return names[-1] != 'bias' and not any('norm' in n for n in names)
 
@@ -212,39 +204,35 @@ def is_matrix(path: tuple[Any, ...]) -> bool:
 DECAY_MASKS: dict[str, Callable[[Any], Any]] = {
     'all': lambda params: jax.tree.map(lambda _: True, params),
     'matrices': lambda params: jax.tree_util.tree_map_with_path(
-        lambda path, _: is_matrix(path), params),
-}
+        lambda path, _: is_matrix(path), params)}
 
 
 def corrected(m, v, count, config):
-  """Adam (Kingma & Ba 2015, algorithm 1), as torch.optim.AdamW has it."""
+  """Adam's direction (Kingma & Ba 2015, algorithm 1), as in torch's AdamW."""
   m = m / (1 - config.b1**count)
   return m / (jnp.sqrt(v / (1 - config.b2**count)) + config.eps)
 
 
 def fairseq(m, v, count, config):
-  """eps is added before the second moment is corrected, so that it is larger
-  in the first hundred updates (fairseq optim/adam.py:223-234).
+  """fairseq's direction: eps is added before the second moment is corrected, so
+  it is larger in the first hundred updates (optim/adam.py:223-234).
   """
   scale = jnp.sqrt(1 - config.b2**count) / (1 - config.b1**count)
   return scale * m / (jnp.sqrt(v) + config.eps)
 
 
 def uncorrected(m, v, count, config):
-  """BERT's: moments as they are, too small at first (optimization.py:139)."""
-  del count
+  """BERT's direction: moments are too small at first (optimization.py:139)."""
   return m / (jnp.sqrt(v) + config.eps)
 
 
 def scale_by_moments(config: OptimConfig, direction: Callable[..., Any]
                      ) -> optax.GradientTransformation:
-  """Adam's direction, with the bias correction of one of the functions above.
+  """Gives Adam's direction by one of the functions above, in float32.
 
-  Moments and direction are computed in float32; the first moment is kept in
-  `config.first_moment_dtype`, rounded to nearest.
+  The first moment is kept in `config.first_moment_dtype`, rounded to nearest.
   """
   kept = jnp.dtype(config.first_moment_dtype)
-
   def init(params):
     return optax.ScaleByAdamState(
         jnp.zeros((), jnp.int32),
@@ -252,7 +240,6 @@ def scale_by_moments(config: OptimConfig, direction: Callable[..., Any]
         jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), params))
 
   def update(grads, state, params=None):
-    del params
     count = state.count + 1
     mu = jax.tree.map(
         lambda m, g: config.b1 * m.astype(jnp.float32) + (1 - config.b1) * g,
@@ -261,83 +248,72 @@ def scale_by_moments(config: OptimConfig, direction: Callable[..., Any]
         lambda v, g: config.b2 * v + (1 - config.b2) * jnp.square(g),
         state.nu, grads)
     steps = count.astype(jnp.float32)
-    updates = jax.tree.map(
-        lambda m, v: direction(m, v, steps, config), mu, nu)
-    mu = jax.tree.map(lambda m: m.astype(kept), mu)
-    return updates, optax.ScaleByAdamState(count, mu, nu)
-
+    updates = jax.tree.map(lambda m, v: direction(m, v, steps, config), mu, nu)
+    return updates, optax.ScaleByAdamState(
+        count, jax.tree.map(lambda m: m.astype(kept), mu), nu)
   return optax.GradientTransformation(init, update)
 
 
 def scale_by_trust_ratio(mask: Callable[[Any], Any]
                          ) -> optax.GradientTransformation:
-  """Each update gets the norm of its parameters (You et al. 2020).
+  """Gives each update the norm of its parameters (You et al. 2020).
 
   LAMB's phi is the identity, and where one of the two norms is 0 nothing is
   changed (the authors' lamb_optimizer.py). The unit is one array of one layer,
-  though layers are stacked. What does not decay by the mask is not scaled
-  either, as in the authors' code (of LayerNorm and biases) and NVIDIA's.
+  though layers are stacked. What the mask keeps from decaying is not scaled
+  either, as in the authors' code (LayerNorm and biases) and NVIDIA's.
   """
   def ratio(path, update, param, scaled):
     if not scaled:
       return update
     stacked = str(getattr(path[0], 'key', path[0])) == STACKED
     dims = tuple(range(int(stacked), param.ndim))
-
     def length(x):
       return jnp.sqrt(jnp.square(x.astype(jnp.float32)).sum(
           dims, keepdims=True))
     x, u = length(param), length(update)
     safe = jnp.where(u > 0, u, 1)
     return update * jnp.where((x > 0) & (u > 0), x / safe, 1.0)
-
-  def update(updates, state, params=None):
-    return jax.tree_util.tree_map_with_path(
-        ratio, updates, params, mask(params)), state
-
-  return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+  return optax.stateless(
+      lambda updates, params: jax.tree_util.tree_map_with_path(
+          ratio, updates, params, mask(params)))
 
 
 def scale_by_given_rate() -> optax.GradientTransformationExtraArgs:
-  """-learning_rate x direction; the rate is an argument of each update."""
+  """Returns -learning_rate x direction; each update is given the rate."""
   def update(updates, state, params=None, *, learning_rate, **unused):
     return jax.tree.map(lambda u: -learning_rate * u, updates), state
-
   return optax.GradientTransformationExtraArgs(
       lambda _: optax.EmptyState(), update)
 
 
 def scale_by_depth(decay: float) -> optax.GradientTransformation:
-  """Layer-wise rates: of N layers, the last is scaled by decay, the first by
-  decay^N, embeddings by decay^(N + 1), heads not at all (Clark et al. 2020,
-  ELECTRA's finetune/modeling `_get_layer_lrs`).
+  """Scales the last of N layers by decay, the first by decay^N, embeddings by
+  decay^(N + 1), heads not at all (Clark et al. 2020; ELECTRA's
+  finetune/modeling `_get_layer_lrs`).
   """
-  def update(updates, state, params=None):
-    del params
+  def update(updates, params):
     layers = len(jax.tree.leaves(updates[STACKED])[0])
-
     def scale(path, u):
       part = str(getattr(path[0], 'key', path[0]))
       if part == STACKED:
         powers = layers - jnp.arange(layers, dtype=jnp.float32)
         return u * (decay ** powers).reshape(-1, *[1] * (u.ndim - 1))
       return u * decay**(layers + 1) if part == BOTTOM else u
-    return jax.tree_util.tree_map_with_path(scale, updates), state
-
-  return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+    return jax.tree_util.tree_map_with_path(scale, updates)
+  return optax.stateless(update)
 
 
 def _adam(config: OptimConfig, direction: Callable[..., Any],
           trust_ratio: bool = False) -> optax.GradientTransformationExtraArgs:
-  """Adam's direction, decoupled weight decay, and what scales the two."""
+  """Chains Adam's direction, decoupled weight decay, and what scales both."""
   mask = DECAY_MASKS[config.weight_decay_on]
   scaled = [scale_by_trust_ratio(mask)] if trust_ratio else []
   if config.layer_decay < 1:
     scaled.append(scale_by_depth(config.layer_decay))
-  return optax.chain(
-      scale_by_moments(config, direction),
-      optax.add_decayed_weights(config.weight_decay, mask), *scaled,
-      scale_by_given_rate())
+  return optax.chain(scale_by_moments(config, direction),
+                     optax.add_decayed_weights(config.weight_decay, mask),
+                     *scaled, scale_by_given_rate())
 
 
 OPTIMIZERS: dict[str, Callable[
@@ -355,10 +331,9 @@ OPTIMIZERS: dict[str, Callable[
 
 def create(config: OptimConfig, steps: int
            ) -> tuple[optax.GradientTransformationExtraArgs, optax.Schedule]:
-  """The transform, the same for every rate and schedule, and the schedule.
+  """Makes the transform, which fits every rate and schedule, and the schedule.
 
-  Raises:
-    InputError: an unknown optimizer, schedule or decay mask.
+  Raises InputError for an unknown optimizer, schedule or decay mask.
   """
   for key, value, table in (('name', config.name, OPTIMIZERS),
                             ('schedule', config.schedule, SCHEDULES),

@@ -1,9 +1,9 @@
 """A run as a dataclass of its parts, which `loop.run` opens and goes through.
 
-`Session` holds all that a run is made of, and `open_session` says in which
-order it is made. A `Part` is what a run does beside its updates: it logs,
-shows, traces, evaluates, keeps the best weights, writes lines, saves. A new one
-is a class and an entry of `Session.parts`.
+`Session` holds all that a run is made of, and `open_session` makes it in order.
+A `Part` is what a run does beside its updates: it logs, shows, traces,
+evaluates, keeps the best weights, writes lines, saves. A new one is a class and
+an entry of `Session.parts`.
 """
 
 from collections import deque
@@ -48,7 +48,7 @@ Metrics = dict[str, float | None]
 
 @dataclasses.dataclass(frozen=True)
 class Moment:
-  """Where a run stands after an update."""
+  """The state of a run after an update."""
   step: int
   last: bool
   stopped: int = 0  # The signal that all processes stop for; 0: none.
@@ -57,27 +57,26 @@ class Moment:
 class Part:
   """What a run does beside its updates; by default each method does nothing.
 
-  After each update every part hears of it, and those that are due act, in the
-  order of `Session.parts`.
+  Every part is told of each update; those that are due act, in order.
   """
   # Whether the newest update must be done, and sound, before it acts.
   settles: ClassVar[bool] = False
 
   def on_step(self, step: int, sums: Sums):
-    """An update has been started; its sums are on the devices."""
+    """Called when an update has been started; its sums are on the devices."""
 
   def due(self, moment: Moment) -> bool:
-    """Whether it acts at this moment."""
+    """Tells whether the part acts at this moment."""
     return False
 
   def act(self, run: 'Session', moment: Moment):
-    """Does its work; its numbers are passed on by `run.publish`."""
+    """Does the part's work, and passes its numbers to `run.publish`."""
 
   def on_metrics(self, run: 'Session', step: int, metrics: Metrics):
     """Receives what a part has published."""
 
   def close(self):
-    """The last update has been made, or the run has failed."""
+    """Called when the last update has been made or the run has failed."""
 
 
 @dataclasses.dataclass
@@ -94,7 +93,7 @@ class Session:
   start: int  # Updates done by earlier starts.
   passed: PassedOver
   rates: np.ndarray  # float32[steps], the learning rate of each update.
-  seed: jax.Array  # uint32[2], of dropout.
+  seed: jax.Array  # uint32[2], for dropout.
   log: 'Log'
   display: 'Display'
   trace: 'Trace'
@@ -104,7 +103,7 @@ class Session:
 
   @property
   def parts(self) -> tuple[Part, ...]:
-    """In the order in which they act.
+    """Returns the parts in the order in which they act.
 
     DO NOT CHANGE THE ORDER: a step's numbers are written before its checkpoint,
     because a kill between the two must leave no step that is saved and not
@@ -122,7 +121,7 @@ class Session:
 
 @dataclasses.dataclass
 class Log(Part):
-  """The numbers of every `train.log_every`-th step."""
+  """Publishes the numbers of every `train.log_every`-th step."""
   window: Window
   every: int
 
@@ -140,7 +139,7 @@ class Log(Part):
 
 @dataclasses.dataclass
 class Display(Part):
-  """The progress line, and tables of evaluations, on stderr."""
+  """Shows the progress line and tables of evaluations on stderr."""
   bar: Progress
 
   def on_step(self, step: int, sums: Sums):
@@ -158,7 +157,7 @@ class Display(Part):
 
 @dataclasses.dataclass
 class Evaluations(Part):
-  """`eval/...`, every `train.eval_every` steps, and the best weights."""
+  """Evaluates every `train.eval_every` steps, and keeps the best weights."""
   evaluate: Evaluation | Scoring
   best: Best
   every: int
@@ -177,7 +176,7 @@ class Evaluations(Part):
 
 @dataclasses.dataclass
 class Lines(Part):
-  """metrics.jsonl, one line a step, and TensorBoard's events."""
+  """Writes metrics.jsonl, one line per step, and TensorBoard's events."""
   writer: Writer
 
   def due(self, moment: Moment) -> bool:
@@ -195,7 +194,7 @@ class Lines(Part):
 
 @dataclasses.dataclass
 class Saves(Part):
-  """The checkpoints of every `train.checkpoint_every`-th step."""
+  """Saves every `train.checkpoint_every`-th step."""
   checkpoints: Checkpoints
   every: int
   in_background: bool
@@ -205,7 +204,7 @@ class Saves(Part):
     return moment.last or bool(moment.stopped) or moment.step % self.every == 0
 
   def act(self, run: Session, moment: Moment):
-    # Noted before it is saved: a start from there counts these steps.
+    # Noted before it is saved, so that a start from there counts these steps.
     run.goodput.note(moment.step)
     run.goodput.save()
     run.lines.writer.save()
@@ -217,7 +216,7 @@ class Saves(Part):
 
 
 def profiled_steps(text: str) -> tuple[int, int] | None:
-  """The first and the last step of a trace.
+  """Parses the first and the last step of a trace.
 
   >>> profiled_steps('100-105'), profiled_steps('7'), profiled_steps('')
   ((100, 105), (7, 7), None)
@@ -227,16 +226,16 @@ def profiled_steps(text: str) -> tuple[int, int] | None:
   first, dash, last = text.partition('-')
   try:
     steps = int(first), int(last if dash else first)
-    if not 1 <= steps[0] <= steps[1]:
-      raise ValueError
-  except ValueError as e:
-    raise InputError(f'train.profile_steps={text!r}: FIRST-LAST, such as '
-                     '100-105, or one step.') from e
-  return steps
+    if 1 <= steps[0] <= steps[1]:
+      return steps
+  except ValueError:
+    pass
+  raise InputError(f'train.profile_steps={text!r}: FIRST-LAST, such as '
+                   '100-105, or one step.')
 
 
 class Trace(Part):
-  """The xprof trace of train.profile_steps, below W/plugins/profile."""
+  """Writes the xprof trace of train.profile_steps to W/plugins/profile."""
 
   def __init__(self, workdir: str, steps: str, write: bool = True):
     self._workdir = workdir
@@ -244,11 +243,11 @@ class Trace(Part):
     self._running, self._local = False, None
 
   def step(self, number: int) -> jax.profiler.StepTraceAnnotation:
-    """A context around a step, which names it in the trace."""
+    """Returns a context around a step, which names it in the trace."""
     if self._steps and number == self._steps[0]:
       if files.is_remote(self._workdir):
         # XLA's profiler writes to few kinds of storage, with credentials of its
-        # own: a trace is made in a local folder and copied when it is whole.
+        # own, so a trace is made in a local folder and copied when it is whole.
         self._local = tempfile.TemporaryDirectory(prefix='robertax-trace-')
       jax.profiler.start_trace(
           self._local.name if self._local else self._workdir)
@@ -256,13 +255,13 @@ class Trace(Part):
     return jax.profiler.StepTraceAnnotation('train', step_num=number)
 
   def on_step(self, step: int, sums: Sums):
-    """Ends the trace after its last step, when that is done."""
+    """Ends the trace when its last step is done."""
     if self._running and step == self._steps[1]:
       jax.block_until_ready(sums)
       self.close()
 
   def close(self):
-    """Writes what has been traced; that it cannot be written is no error."""
+    """Writes what has been traced; if that fails, it is no error."""
     if not self._running:
       return
     self._running = False
@@ -285,14 +284,13 @@ class Trace(Part):
           files.copy(os.path.join(folder, name), files.join(target, name))
 
 
-# Before the first step: what is refused, and what all processes must agree on.
-# What one process finds wrong stops all of them (`processes.together`): the
-# others would wait for it for ever.
+# Before the first step wrong input is refused and all processes agree. What one
+# finds wrong stops all (`processes.together`): the others would wait for ever.
 
 
 def admit_run(config: Config, workdir: str, named: Collection[str] = ()
               ) -> tuple[Config, int | None]:
-  """The config, init_from and W/config.json filled in, and the newest step."""
+  """Fills in init_from and W/config.json; returns also the newest step."""
   def look():
     if config.task not in TASKS:
       raise unknown('task', config.task, TASKS)
@@ -309,7 +307,7 @@ def admit_run(config: Config, workdir: str, named: Collection[str] = ()
 
 
 def open_task(config: Config, mesh: jax.sharding.Mesh) -> Task:
-  """The task, its records prepared, the same in all processes."""
+  """Opens the task with its records, the same in all processes."""
   task, shares = TASKS[config.task], mesh.shape['data'] * mesh.shape['fsdp']
   if not task.fine_tunes:  # A batch of examples has as many rows as needed.
     check_batch(config, shares)
@@ -321,12 +319,11 @@ def open_task(config: Config, mesh: jax.sharding.Mesh) -> Task:
 
 def describe_run(config: Config, state: TrainState, mesh: jax.sharding.Mesh,
                  task: Task, start: int):
-  """Prints what is trained on what."""
+  """Prints the sizes of model, data and machine."""
   parameters = sum(x.size for x in jax.tree.leaves(jax.eval_shape(
       lambda params: unpad_vocabulary(task.model, params), state.params)))
-  device = jax.devices()[0]
-  hosts = (f', {jax.process_count()} processes' if jax.process_count() > 1
-           else '')
+  device, count = jax.devices()[0], jax.process_count()
+  hosts = f', {count} processes' if count > 1 else ''
   say(f'{parameters / 1e6:.2f}M parameters, '
       f'{task.describe(config.train.steps)}, on {mesh.size} x '
       f'{device.device_kind} ({device.platform}{hosts})')
@@ -335,12 +332,11 @@ def describe_run(config: Config, state: TrainState, mesh: jax.sharding.Mesh,
 
 
 def settle_config(config: Config, task: Task) -> Config:
-  """The config with what the task knows: model, labels, steps of an epoch."""
-  filled = {}
-  for name, epochs in (('steps', config.finetune.epochs), ('eval_every', 1),
-                       ('checkpoint_every', 1)):
-    if not getattr(config.train, name):
-      filled[name] = epochs * task.epoch_steps
+  """Fills in what the task knows: model, labels, steps of an epoch."""
+  epochs = {'steps': config.finetune.epochs, 'eval_every': 1,
+            'checkpoint_every': 1}
+  filled = {name: number * task.epoch_steps for name, number in epochs.items()
+            if not getattr(config.train, name)}
   labels = ','.join(task.labels) if task.fine_tunes else ''
   return dataclasses.replace(
       config, model=task.model,
@@ -349,7 +345,7 @@ def settle_config(config: Config, task: Task) -> Config:
 
 
 def fitting_warmup(config: Config) -> OptimConfig:
-  """The `optim` section, its warm-up cut where it is longer than the run."""
+  """Returns the `optim` section, a warm-up longer than the run being cut."""
   warmup, steps = config.optim.warmup_steps, config.train.steps
   if config.optim.warmup_rate:
     return dataclasses.replace(
@@ -363,7 +359,7 @@ def fitting_warmup(config: Config) -> OptimConfig:
 
 
 def learning_rates(config: Config) -> np.ndarray:
-  """float32[steps]: the learning rate of each update."""
+  """Returns float32[steps], the learning rate of each update."""
   _, schedule = optimizer.create(fitting_warmup(config), config.train.steps)
   return optimizer.rates(schedule, config.train.steps)
 
@@ -373,8 +369,7 @@ def open_session(config: Config, workdir: str, task: Task,
                  lock: Lock, rates: np.ndarray) -> Session:
   """Makes or restores the state, claims the workdir, opens every part.
 
-  The mesh is entered, the clock running, and `restored` the newest checkpoint's
-  step; None: the run begins anew.
+  The mesh is entered; `restored` is the newest checkpoint's step, or None.
   """
   train, first = config.train, processes.first()
   strict = train.on_write_error == 'stop'
@@ -382,7 +377,7 @@ def open_session(config: Config, workdir: str, task: Task,
   if restored is None:
     state = programs.create(jax.random.key(config.seed))
     state = state._replace(params=initial_params(config, state.params))
-  # All that can be wrong has been seen: now W is written.
+  # Nothing that can be wrong is left to check, so W is written now.
   processes.together(
       lambda: claim_workdir(workdir, config, task.tokenizer, lock))
   checkpoints = Checkpoints(
@@ -419,9 +414,7 @@ def open_session(config: Config, workdir: str, task: Task,
 
 def train_feed(config: Config, task: Task, mesh: jax.sharding.Mesh,
                start: int, passed: PassedOver) -> Feed:
-  """Batches from step `start` on, on the devices, made ahead of the step.
-
-  Each process makes the rows that its own devices keep, and no others.
+  """Makes batches ahead, from step `start` on; each process makes its own rows.
   """
   sharding = batch_sharding(mesh, micro_batches=True)
   rows = functools.partial(local_rows, sharding,
@@ -442,9 +435,8 @@ class Interruption:
   SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
   def __init__(self, mesh: jax.sharding.Mesh, run_ahead: int):
-    """An agreement is read `run_ahead` steps later: no step waits for it."""
-    self.requested = 0  # The signal that came; 0: none.
-    self._before = {}
+    """Agreements are read `run_ahead` steps later, so no step waits."""
+    self.requested, self._before = 0, {}  # The signal that came; 0: none.
     self._mesh, self._run_ahead = mesh, run_ahead
     self._agreements, self._largest = deque(), None
     if jax.process_count() > 1:
@@ -457,9 +449,7 @@ class Interruption:
     try:
       for number in self.SIGNALS:
         self._before[number] = signal.signal(number, self._request)
-    except ValueError:
-      # Only the main thread may set handlers: in another one (a notebook's
-      # worker) the run goes without.
+    except ValueError:  # Only the main thread may set handlers.
       self._before.clear()
     return self
 
@@ -468,23 +458,21 @@ class Interruption:
       signal.signal(number, handler)
 
   def agreed(self) -> int:
-    """The signal that all processes act on at this step; 0: none.
+    """Returns the signal that all processes act on at this step; 0: none.
 
-    Each calls it once a step, after that step was started. Over several
-    processes it is the largest `requested` of `run_ahead` calls ago: an
-    all-reduce of one number, after the step's own.
+    Each calls it once a step, after that step was started. With several
+    processes it is the largest `requested` of `run_ahead` calls ago, by an
+    all-reduce of one number after the step's own.
     """
     if self._largest is None:
       return self.requested
     mine = np.full(1, self.requested, np.int32)
     self._agreements.append(self._largest(jax.make_array_from_callback(
         (self._mesh.size,), self._flags, lambda index: mine)))
-    if len(self._agreements) <= self._run_ahead:
-      return 0
-    return int(self._agreements.popleft())
+    return (int(self._agreements.popleft())
+            if len(self._agreements) > self._run_ahead else 0)
 
   def _request(self, number: int, frame):
-    del frame
     self.requested = number
     signal.signal(number, self._before[number])
     print(f'\n{signal.Signals(number).name}: finishing this step, then saving '
@@ -492,17 +480,15 @@ class Interruption:
 
 
 def cache_dir(config: Config) -> str:
-  """The folder of all caches: data.cache_dir, or its default."""
+  """Returns the folder of all caches: data.cache_dir, or its default."""
   return files.absolute(config.data.cache_dir or default_cache_dir())
 
 
 def turn_on_compile_cache(config: Config):
   """Keeps compiled programs where train.compile_cache says.
 
-  JAX names a program by what it does, its compiler's version and its devices.
-  On CPUs the cache is off unless asked for: a program may use instructions that
-  another machine with the same folder lacks. JAX_COMPILATION_CACHE_DIR, where
-  it is set, comes first.
+  `auto` is off on CPUs: another machine with the same folder may lack
+  instructions of a program. JAX_COMPILATION_CACHE_DIR comes first.
   """
   chosen = config.train.compile_cache
   if chosen == 'auto':

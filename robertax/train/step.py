@@ -1,8 +1,8 @@
 """One update: the state, the step, and the programs that are compiled.
 
 The functions here are traced: seeds, learning rates, schedules and lengths of
-runs are arguments, so runs of one process (a sweep) that share loss, optimizer
-and mesh share a program, compiled once for each shape of batch.
+runs are arguments, so the runs of a sweep that share loss, optimizer and mesh
+share a program, which is compiled once for each shape of batch.
 """
 
 from collections.abc import Callable
@@ -18,22 +18,15 @@ import optax
 from robertax import kernels, model
 from robertax.config import OptimConfig
 from robertax.parallel.mesh import param_shardings, state_shardings
-from robertax.train import optimizer
-from robertax.train.gradient import (
-    Batch,
-    LossFn,
-    Sums,
-    batch_gradient,
-    batch_outputs,
-    batch_sums,
-)
+from robertax.train import gradient, optimizer
+from robertax.train.gradient import Batch, LossFn, Sums
 
 TotalsFn = Callable[[Batch], Sums]
 _MADE = weakref.WeakSet()
 
 
 class TrainState(NamedTuple):
-  """Everything that an update changes, and a checkpoint holds."""
+  """Everything that an update changes and a checkpoint holds."""
   step: jax.Array  # int32[], updates done.
   params: Any  # Nested dict of float32 arrays (model.pad_vocabulary).
   opt_state: Any  # Optax's.
@@ -42,7 +35,7 @@ class TrainState(NamedTuple):
 def state_maker(
     init: Callable[[jax.Array], Any],
     tx: optax.GradientTransformation) -> Callable[[jax.Array], TrainState]:
-  """Makes: key -> the first state; `init` does not pad the vocabulary."""
+  """Makes key -> the first state; `init` does not pad the vocabulary."""
   def make(key: jax.Array) -> TrainState:
     params = model.pad_vocabulary(init(key))
     return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
@@ -51,22 +44,20 @@ def state_maker(
 
 def abstract_state(make: Callable[[jax.Array], TrainState],
                    mesh: jax.sharding.Mesh, zero1: bool = False) -> TrainState:
-  """Shapes and shardings, on a mesh, of what `make` would make."""
-  # The key is traced too: abstract devices, only compiled for, cannot make one.
+  """Returns the shapes and shardings on a mesh of what `make` would make."""
+  # The key is traced too, because abstract devices cannot make one.
   shapes = jax.eval_shape(lambda: make(jax.random.key(0)))
-  shardings = TrainState(
-      state_shardings(mesh, shapes.step),
-      param_shardings(mesh, shapes.params),
-      state_shardings(mesh, shapes.opt_state, zero1))
+  shardings = TrainState(state_shardings(mesh, shapes.step),
+                         param_shardings(mesh, shapes.params),
+                         state_shardings(mesh, shapes.opt_state, zero1))
   return jax.tree.map(
       lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
       shapes, shardings)
 
 
-def make_train_step(loss: LossFn, totals: TotalsFn,
-                    tx: optax.GradientTransformationExtraArgs,
-                    zero1: bool = False
-                    ) -> Callable[..., tuple[TrainState, Sums]]:
+def make_train_step(
+    loss: LossFn, totals: TotalsFn, tx: optax.GradientTransformationExtraArgs,
+    zero1: bool = False) -> Callable[..., tuple[TrainState, Sums]]:
   """Makes (state, batch, seed, learning_rate) -> (state, sums).
 
   Targets are counted first, over all devices and micro-batches (fairseq
@@ -74,14 +65,14 @@ def make_train_step(loss: LossFn, totals: TotalsFn,
   weigh a target by its neighbours' number. The loss is given the counts, so an
   objective may be a sum of several means, each with a divisor of its own.
 
-  So the loss is divided, not the finished gradient, which saves a pass over the
-  gradient and costs no precision: bfloat16 has float32's range of exponents
+  So the loss is divided and not the finished gradient, which saves a pass over
+  the gradient and costs no precision: bfloat16 has float32's range of exponents
   (2^-126; float16, from 2^-14 on, would lose small cotangents).
 
   Args:
-    loss: (params, batch, dropout_keys, totals) -> (objective, sums), which are
-      added over micro-batches: an objective that is divided already, and
-      scalars that the reader divides.
+    loss: (params, batch, dropout_keys, totals) -> (objective, sums): the
+      objective, already divided, and sums that the reader divides; both are
+      added over micro-batches.
     totals: batch -> scalars, from the weights of the whole batch.
     tx: the optimizer, whose update takes `learning_rate`.
     zero1: each device along `data` updates the parameters whose optimizer state
@@ -90,14 +81,14 @@ def make_train_step(loss: LossFn, totals: TotalsFn,
   Returns:
     A function, not yet jitted, of a TrainState, a batch of arrays
     [micro-batches, rows, ...], dropout's seed (kernels.dropout.seed_words) and
-    a learning rate, float32. Its sums also have `objective`, the norms of the
+    a float32 learning rate. Its sums also have `objective`, the norms of the
     gradient, the update and the new parameters, `gradient_norms` (float32[
     leaves]) and, with thresholds for spikes, `spiked`.
   """
   def step(state: TrainState, batch: Batch, seed: jax.Array,
            learning_rate: jax.Array) -> tuple[TrainState, Sums]:
     key = kernels.key_words(seed, state.step)
-    grads, sums = batch_gradient(loss, state.params, batch, key,
+    grads, sums = gradient.batch_gradient(loss, state.params, batch, key,
                                  totals(batch), zero1)
     norms = _leaf_norms(grads)
     sums['gradient_norm'] = jnp.sqrt(jnp.square(norms).sum())
@@ -105,7 +96,7 @@ def make_train_step(loss: LossFn, totals: TotalsFn,
         grads, state.opt_state, state.params, learning_rate=learning_rate,
         objective=sums['objective'], gradient_norm=sums['gradient_norm'])
     if zero1:
-      # Else XLA may gather the gradient and make the whole update everywhere.
+      # Without it XLA may gather the gradient and update everything everywhere.
       updates = jax.lax.with_sharding_constraint(
           updates, state_shardings(
               jax.sharding.get_abstract_mesh(), updates, zero1))
@@ -115,7 +106,6 @@ def make_train_step(loss: LossFn, totals: TotalsFn,
     if (spiked := optimizer.newest_is_spike(opt_state)) is not None:
       sums['spiked'] = spiked
     return TrainState(state.step + 1, params, opt_state), sums
-
   return step
 
 
@@ -125,24 +115,9 @@ def _leaf_norms(tree: Any) -> jax.Array:
                     for x in jax.tree.leaves(tree)])
 
 
-def make_eval_step(loss: LossFn, totals: TotalsFn) -> Callable[..., Sums]:
-  """Makes (params, batch[1, rows, ...]) -> sums, without dropout."""
-  def step(params: Any, batch: Batch) -> Sums:
-    return batch_sums(loss, params, batch, totals(batch))
-  return step
-
-
-def make_output_step(outputs: Callable[[Any, Batch], Sums]
-                     ) -> Callable[..., Sums]:
-  """Makes (params, batch[1, rows, ...]) -> outputs [rows, ...]."""
-  def step(params: Any, batch: Batch) -> Sums:
-    return batch_outputs(outputs, params, batch)
-  return step
-
-
 class Compiled:
-  """The programs of one kind of run: `abstract`, shapes and shardings of the
-  state; `create`, key -> the first state; `train`, which takes its state over.
+  """The programs of one kind of run: `abstract` has the shapes and shardings of
+  the state, `create` makes it from a key, `train` updates it in place.
   """
 
   def __init__(self, objective: Any, optim: OptimConfig,
@@ -159,29 +134,28 @@ class Compiled:
 
   @property
   def shapes(self) -> int:
-    """Shapes of batches that the train step has been compiled for."""
+    """Counts the shapes of batches that `train` has been compiled for."""
     return self.train._cache_size()
 
 
 def num_shapes() -> int:
-  """`Compiled.shapes` of all train steps of this process."""
+  """Sums `Compiled.shapes` over all train steps of this process."""
   return sum(programs.shapes for programs in _MADE)
 
 
 def compiled(objective: Any, optim: OptimConfig, mesh: jax.sharding.Mesh,
              zero1: bool) -> Compiled:
-  """The programs of a run, shared with earlier runs that have the same.
+  """Returns the programs of a run; runs with equal objectives share them.
 
-  Equal objectives have the same program; of `optim`, rates, schedule and keys
-  of the host alone do not matter. The mesh is entered.
+  Rates, schedule and what only the host uses are ignored. The mesh is entered.
   """
   plain = OptimConfig()
-  return _compiled_programs(objective, dataclasses.replace(optim, **{
-      name: getattr(plain, name) for name in (
-          'learning_rate', 'schedule', 'warmup_steps', 'warmup_rate',
-          'end_learning_rate', 'power', 'roll_back_batches')} | {
-              'on_divergence': 'skip' if optim.on_divergence == 'skip'
-                               else plain.on_divergence}), mesh, zero1)
+  ignored = ['learning_rate', 'schedule', 'warmup_steps', 'warmup_rate',
+             'end_learning_rate', 'power', 'roll_back_batches']
+  if optim.on_divergence != 'skip':
+    ignored.append('on_divergence')
+  return _compiled_programs(objective, dataclasses.replace(
+      optim, **{name: getattr(plain, name) for name in ignored}), mesh, zero1)
 
 
 @functools.lru_cache(maxsize=4)
@@ -192,12 +166,18 @@ def _compiled_programs(objective: Any, optim: OptimConfig,
 
 @functools.lru_cache(maxsize=4)
 def eval_step(objective: Any) -> Any:
-  """(params, batch[1, rows, ...]) -> sums, without dropout."""
-  return jax.jit(make_eval_step(objective.loss, objective.totals))
+  """Compiles (params, batch[1, rows, ...]) -> sums, without dropout."""
+  def step(params: Any, batch: Batch) -> Sums:
+    return gradient.batch_sums(objective.loss, params, batch,
+                               objective.totals(batch))
+  return jax.jit(step)
 
 
 @functools.lru_cache(maxsize=4)
 def output_step(objective: Any, mesh: jax.sharding.Mesh) -> Any:
-  """(params, batch[1, rows, ...]) -> outputs [rows, ...] on every device."""
+  """Compiles (params, batch[1, rows, ...]) -> [rows, ...] on every device."""
+  def step(params: Any, batch: Batch) -> Sums:
+    return gradient.batch_outputs(objective.outputs, params, batch)
+
   whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-  return jax.jit(make_output_step(objective.outputs), out_shardings=whole)
+  return jax.jit(step, out_shardings=whole)

@@ -1,7 +1,7 @@
-"""A workdir: whose it is, its config, and which of its weights count.
+"""A workdir: its holder, its config, and which of its weights count.
 
-One run at a time: the second is refused, and told who the first is. Where the
-operating system has locks, W/.lock is locked for as long as the first process
+One run at a time holds it: a second is refused, and told which is the first.
+Where the operating system has locks, W/.lock is locked while the first process
 lives, so a killed run locks nobody out. Elsewhere (gs://, some network disks) a
 heartbeat in W/.lease takes its place.
 """
@@ -26,14 +26,11 @@ from robertax.text import Tokenizer
 from robertax.train.checkpoint import finished_step, saved_steps
 from robertax.train.writer import read_metrics
 
-# Seconds between two heartbeats of a lease, and without one until another run
-# may take it over.
-BEAT_SECONDS = 15.0
-LOST_SECONDS = 60.0
+BEAT_SECONDS = 15.0  # Between two heartbeats of a lease.
+LOST_SECONDS = 60.0  # Without one until another run may take it over.
 BEST_FOLDER = 'best'
-# What a task fills in where it is left at its default: what follows from the
-# tokenizer or the format (which are compared), the task's heads, the steps of
-# its epochs.
+# Keys at their default that a task fills in: what follows from the tokenizer or
+# the format (which are compared), its heads, the steps of its epochs.
 FILLED_IN = {'model': ('vocab_size', 'num_types', 'nsp_head', 'lm_head',
                        'num_classes', 'span_head'),
              'train': ('steps', 'eval_every', 'checkpoint_every'),
@@ -41,14 +38,14 @@ FILLED_IN = {'model': ('vocab_size', 'num_types', 'nsp_head', 'lm_head',
 
 
 class Lock:
-  """A `with` that holds W, which process 0 does for all of its run."""
+  """A `with` that holds W, in process 0, for as long as the run lasts."""
 
   def __init__(self, workdir: str):
     self._workdir, self._lock, self._lease = workdir, None, None
     self.held = False
 
   def __enter__(self) -> 'Lock':
-    """Takes W if it exists, for then there is something to lose."""
+    """Takes W if it exists, because then there is something to lose."""
     processes.together(lambda: self._take() if processes.first()
                        and files.isdir(self._workdir) else None)
     return self
@@ -66,7 +63,7 @@ class Lock:
                        'choose another --workdir.')
 
   def check(self):
-    """Raises as `Lease.check`; the system's own lock cannot be lost."""
+    """Raises as `Lease.check`; a lock of the system cannot be lost."""
     if self._lease:
       self._lease.check()
 
@@ -74,14 +71,13 @@ class Lock:
     if self._lease:
       self._lease.give_back()
     if self._lock:
-      # Removed while it is held: a process that opens it later makes another,
-      # and one that has opened it sees that it is gone (filelock). If it cannot
-      # be removed: an unlocked file locks nobody out.
+      # The file is removed while it is held: a process that opens it later
+      # makes another, and one that has opened it sees that it is gone
+      # (filelock). If it cannot be removed, it locks nobody out.
       with contextlib.suppress(OSError):
         os.remove(self._lock.lock_file)
       self._lock.release()
-    self._lock = self._lease = None
-    self.held = False
+    self._lock, self._lease, self.held = None, None, False
 
   def _take(self):
     if files.is_remote(self._workdir):
@@ -90,7 +86,7 @@ class Lock:
       return
     path = f'{self._workdir}/.lock'
     with writing(path):
-      # A holder that ends just now removes the file: it is tried again.
+      # A holder that ends just now removes the file, so it is tried again.
       lock, ours = files.lock(path, wait=.1)
     if ours is False:
       holder = ''
@@ -109,18 +105,18 @@ class Lock:
 class Lease:
   """W/.lease, which is written again and again while its holder lives.
 
-  A holder that stood still may have been taken for dead. So each heartbeat is
-  written only over the one before it, and what is written in W by `check` only.
+  A holder that stood still may have been taken for dead. So each heartbeat only
+  replaces the one before it, and `check` precedes all other writing in W.
   """
 
   def __init__(self, workdir: str, beat: float | None = None,
                lost: float | None = None):
-    """Takes it, waiting if its holder on another machine may be dead."""
+    """Takes the lease; waits if a holder on another machine may be dead."""
     self.path, self._workdir = f'{workdir}/.lease', workdir
     self._me = _this_process() | {'id': uuid.uuid4().hex}
     self._beat = beat or BEAT_SECONDS
     self._one, self._written = threading.Lock(), -math.inf
-    self._other: bytes | None = None  # What it holds, once it is lost.
+    self._other: bytes | None = None  # The file's content, once it is lost.
     with writing(self.path):
       self._seen = self._wait(lost or LOST_SECONDS)
       taken = self._write()
@@ -131,11 +127,10 @@ class Lease:
     self._thread.start()
 
   def check(self):
-    """Comes before what only the holder may write.
+    """Must precede what only the holder may write.
 
-    Raises:
-      TakenOver: another run holds the lease, or has held it.
-      InputError: who holds it cannot be known.
+    Raises TakenOver if another run holds the lease or has held it, and
+    InputError if that cannot be known.
     """
     try:
       held = (self._look() if time.monotonic() - self._written < self._beat
@@ -146,9 +141,9 @@ class Lease:
     if not held:
       raise TakenOver(
           f'{self._workdir}: {_describe(self._other, "another run")} has '
-          'taken it, for this process stood still, or could not reach it, and '
-          'passed for dead. This one writes nothing more and ends; the other '
-          'goes on from the newest checkpoint.')
+          'taken it, because this process stood still, or could not reach it, '
+          'and passed for dead. This one writes nothing more and ends; the '
+          'other goes on from the newest checkpoint.')
 
   def give_back(self):
     """Stops the heartbeat, and removes the file if it is still ours."""
@@ -159,7 +154,7 @@ class Lease:
         files.write_version(self.path, None, self._seen)
 
   def _wait(self, lost: float) -> files.Version:
-    """Waits for a change of the file: clocks of two machines differ."""
+    """Waits for the file to change, because clocks of machines differ."""
     seen = files.read_version(self.path)
     holder = _holder(seen)
     if not holder:
@@ -181,7 +176,7 @@ class Lease:
     return seen
 
   def _write(self) -> bool:
-    """Writes a heartbeat; False: the lease is not ours any more."""
+    """Writes a heartbeat; returns False if the lease is not ours any more."""
     with self._one:
       begun = time.monotonic()
       beat = json.dumps(self._me | {'beat': time.time()}).encode()
@@ -190,10 +185,10 @@ class Lease:
       if seen is not None:
         self._seen, self._written = seen, begun
         return True
-    return self._look()  # Perhaps it was written, and the answer lost.
+    return self._look()  # It may have been written and the answer lost.
 
   def _look(self) -> bool:
-    """Whether the lease is ours; once lost, it stays so."""
+    """Tells whether the lease is ours; once lost, it stays lost."""
     with self._one:
       if self._other is None:
         seen = files.read_version(self.path)
@@ -208,7 +203,7 @@ class Lease:
     while not self._stop.wait(self._beat):
       try:
         if not self._write():
-          return  # The next `check` says so.
+          return  # The next `check` raises.
         failed = False
       except Exception as e:  # The next heartbeat may succeed.
         if not failed:
@@ -219,7 +214,7 @@ class Lease:
 
 
 def refusal(workdir: str, holder: str | bytes | None) -> str:
-  """The error of a second run; `holder` is JSON of `_this_process`, or ''."""
+  """Words the error of a second run; `holder`: JSON of `_this_process`."""
   return (f'{workdir} is in use by {_describe(holder, "another process")}: two '
           'runs in one workdir would spoil it. Wait for that one, stop it, or '
           'choose another --workdir.')
@@ -241,7 +236,7 @@ def _describe(holder: str | bytes | None, otherwise: str) -> str:
 
 
 def _process_birth(pid: int) -> str:
-  """When a process of this machine began, because pids are used again."""
+  """Tells when a process here began, because pids are used again."""
   try:
     with open(f'/proc/{pid}/stat') as f:
       return f.read().rpartition(')')[2].split()[19]
@@ -256,8 +251,8 @@ def _is_alive(holder: dict[str, Any]) -> bool:
     return False
   except (OSError, KeyError, ValueError):
     return True
-  born = _process_birth(holder['pid'])
-  return not born or not holder.get('born') or born == holder['born']
+  born, before = _process_birth(holder['pid']), holder.get('born')
+  return not born or not before or born == before
 
 
 def _holder(seen: files.Version) -> dict[str, Any]:
@@ -268,15 +263,14 @@ def _holder(seen: files.Version) -> dict[str, Any]:
 
 
 # metrics.jsonl is the index of W/best: it is cut back to the checkpoint that a
-# start goes on from, and a line is written once. A step of W/best counts if it
-# has a line with an evaluation; any other is of steps that were given up, or
-# the run was killed before its line was written. So train.evaluate hides such
-# steps before it writes the first line.
+# start goes on from. A step of W/best counts if it has a line with an
+# evaluation; any other was given up, or the run was killed before its line was
+# written. So train.evaluate hides such steps before the first line is written.
 
 
-def logged_evaluations(workdir: str, metric: str,
-                       last: int) -> dict[int, float]:
-  """Step -> value of `metric`, of the evaluations of the steps 1 to `last`."""
+def logged_evaluations(workdir: str, metric: str, last: int
+                       ) -> dict[int, float]:
+  """Returns step -> value of `metric` in the evaluations up to step `last`."""
   path = f'{workdir}/metrics.jsonl'
   if not files.exists(path):
     return {}
@@ -285,18 +279,14 @@ def logged_evaluations(workdir: str, metric: str,
 
 
 def is_value(value: Any) -> bool:
-  """Whether a metric is a finite number."""
+  """Tells whether a metric is a finite number."""
   return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def best_or_newest(workdir: str) -> tuple[str, int | None]:
-  """The weights of a run for others: its best, else its newest.
+  """Returns folder and step (or None) of a run's best, else newest, weights.
 
-  Returns:
-    The folder in W, and the step; None: there are none.
-
-  Raises:
-    InputError: a line of metrics.jsonl or every checkpoint is damaged.
+  Raises InputError if a line of metrics.jsonl or every checkpoint is damaged.
   """
   if best := _best_step(workdir):
     return BEST_FOLDER, best
@@ -304,10 +294,10 @@ def best_or_newest(workdir: str) -> tuple[str, int | None]:
 
 
 def _best_step(workdir: str) -> int:
-  """The newest step of W/best that counts, which is the best; 0: none."""
+  """Returns the newest step of W/best that counts, the best one; 0: none."""
   kept = saved_steps(f'{workdir}/{BEST_FOLDER}')
   path = f'{workdir}/metrics.jsonl'
-  if not kept or not files.exists(path):  # Weights were copied alone.
+  if not kept or not files.exists(path):  # Only weights were copied.
     return max(kept, default=0)
   lines = [line for _, line in read_metrics(path)]
   evaluated = {line['step'] for line in lines if any(
@@ -315,14 +305,14 @@ def _best_step(workdir: str) -> int:
       for name, value in line.items())}
   counts = [step for step in kept if step in evaluated]
   if not counts and not files.isdir(f'{workdir}/checkpoints'):
-    # A sweep has removed them at its end; if no evaluation of the run had a
+    # A sweep removes checkpoints at its end; if no evaluation of a run had a
     # value, the last weights were kept.
     counts = [step for step in kept if lines and step == lines[-1]['step']]
   return max(counts, default=0)
 
 
 def saved_weights(workdir: str) -> tuple[str, int]:
-  """`best_or_newest`; raises InputError where there are no weights."""
+  """Returns `best_or_newest`; raises InputError if there are no weights."""
   folder, step = best_or_newest(workdir)
   if step is None:
     raise InputError(f'{workdir!r} has saved no checkpoint yet.')
@@ -330,7 +320,7 @@ def saved_weights(workdir: str) -> tuple[str, int]:
 
 
 def weights_step(workdir: str) -> int | None:
-  """The step of `saved_weights`; None: there are none, or they are damaged."""
+  """Returns the step of `saved_weights`; None: none, or they are damaged."""
   try:
     return saved_weights(workdir)[1]
   except (InputError, OSError):
@@ -338,11 +328,7 @@ def weights_step(workdir: str) -> int | None:
 
 
 def weights_config(workdir: str) -> Config:
-  """The config of a workdir that weights are taken from.
-
-  Raises:
-    InputError: it is no workdir, is damaged, or has no folder of weights.
-  """
+  """Reads the config of a workdir that has weights; else raises InputError."""
   config = read_config(workdir)
   if config is None:
     raise InputError(f'{workdir!r} is not a workdir of robertax: it ' + (
@@ -355,10 +341,7 @@ def weights_config(workdir: str) -> Config:
 
 
 def read_config(workdir: str) -> Config | None:
-  """W/config.json; None where there is none.
-
-  Raises:
-    InputError: it is damaged.
+  """Reads W/config.json, or returns None; raises InputError if it is damaged.
   """
   path = f'{workdir}/config.json'
   if not files.exists(path):
@@ -372,8 +355,8 @@ def read_config(workdir: str) -> Config | None:
 
 
 def check_config(workdir: str, config: Config) -> Config:
-  """The config, with what the workdir's task has filled in; refuses a workdir
-  that belongs to another config, or has checkpoints and no config.
+  """Fills in what the workdir's task has filled in; refuses a workdir that
+  belongs to another config, or has checkpoints and no config.
   """
   saved = read_config(workdir)
   if saved is None:
@@ -383,14 +366,13 @@ def check_config(workdir: str, config: Config) -> Config:
           f'{workdir} has checkpoints, but no config.json that says of which '
           'model. Put it back, or choose another --workdir.')
     return config
+  blank = {'lm_head': True, 'labels': ''}
   for section, keys in FILLED_IN.items():
-    here = getattr(config, section)
-    blank = {'lm_head': True, 'labels': ''}
+    here, there = getattr(config, section), getattr(saved, section)
     config = dataclasses.replace(config, **{section: dataclasses.replace(
-        here, **{key: getattr(getattr(saved, section), key) for key in keys
+        here, **{key: getattr(there, key) for key in keys
                  if getattr(here, key) == blank.get(key, 0)})})
-  new = to_dict(config)
-  lines = [line for line in differences(to_dict(saved), new)
+  lines = [line for line in differences(to_dict(saved), to_dict(config))
            if line.partition(':')[0] not in FREE_ON_RESUME]
   if lines:
     raise InputError(
@@ -402,7 +384,7 @@ def check_config(workdir: str, config: Config) -> Config:
 
 def claim_workdir(workdir: str, config: Config, tokenizer: Tokenizer,
                   lock: Lock):
-  """Takes W for this run and writes it, by process 0."""
+  """Takes W for this run and writes it, in process 0."""
   if processes.first():
     lock.make()
     write_workdir(workdir, config, tokenizer)

@@ -17,13 +17,13 @@ from robertax import files
 from robertax.errors import InputError, TakenOver, first_line, writing
 from robertax.progress import say
 
-# An object in storage cannot be appended to: what grows is written there as a
-# whole, so many seconds apart, before each checkpoint and at the end.
+# Objects in remote storage cannot grow: a file of lines is written as a whole,
+# so many seconds apart, before each checkpoint and at the end.
 REMOTE_SECONDS = 60.0
 
 
 def nothing():
-  """A check of who holds a workdir, where nobody else can."""
+  """Checks nothing: for a workdir that nobody else can take."""
 
 
 class LineFile:
@@ -31,22 +31,18 @@ class LineFile:
 
   Lines that cannot be written wait in memory, which is reported once, and are
   written when the disk takes them again: no line is torn, doubled or lost while
-  the process lives. In storage they wait for `flush`, REMOTE_SECONDS at most
-  if others follow.
+  the process lives. On remote storage lines wait for `flush`, or until one
+  follows after REMOTE_SECONDS.
   """
 
   def __init__(self, path: str, kept: str = '', strict: bool = False,
                check: Callable[[], None] = nothing):
-    """Replaces the file by the lines `kept`.
+    """Replaces the file by the lines `kept`; if `strict`, failures are errors.
 
-    Args:
-      strict: what cannot be written is an error.
-      check: is called before each writing, which its TakenOver forbids.
+    `check` is called before each write, which its TakenOver forbids.
     """
     self.path, self.waiting, self._strict = path, [], strict
-    self._check = check
-    self._failed = False
-    self._file = None
+    self._check, self._failed, self._file = check, False, None
     self._text = kept if files.is_remote(path) else ''
     self._size = len(kept.encode())
     check()
@@ -62,7 +58,7 @@ class LineFile:
       self.flush()
 
   def flush(self):
-    """Tries to write what waits."""
+    """Tries to write the lines that wait."""
     if not self.waiting:
       return
     self._tried = time.monotonic()
@@ -73,7 +69,7 @@ class LineFile:
     except (InputError, OSError) as e:
       self._drop()
       if self._strict or isinstance(e, TakenOver):
-        self.waiting = []  # So that `close` does not report it again.
+        self.waiting = []  # Else `close` would report it again.
         raise
       if not self._failed:
         self._failed = True
@@ -109,8 +105,7 @@ class LineFile:
       # A full disk may have left half a line.
       self._file.truncate(self._size)
       self._file.seek(self._size)
-    data = text.encode()
-    done = 0
+    data, done = text.encode(), 0
     while done < len(data):
       done += self._file.write(data[done:])
     self._size += len(data)
@@ -118,24 +113,23 @@ class LineFile:
   def _drop(self):
     file, self._file = self._file, None
     if file is not None:
-      with contextlib.suppress(OSError):  # Which the write has reported.
+      with contextlib.suppress(OSError):  # The write has reported it.
         file.close()
 
 
 class TensorBoardEvents:
-  """Scalars of steps; if they cannot be written, the run goes on without.
+  """Scalars of steps; if they cannot be written, the run goes on without them.
 
-  Not by tensorboardX's SummaryWriter: a full disk silently ends its thread, and
-  the run then waits for ever for a place in its queue.
+  They are not written by tensorboardX's SummaryWriter: a full disk silently
+  ends its thread, and the run waits for ever for a place in its queue.
   """
 
   def __init__(self, workdir: str, restored_step: int | None,
                check: Callable[[], None] = nothing):
     """Opens a file; TensorBoard drops steps after the restored one."""
-    self._file = None
-    # For storage a local file is copied now and then. Once open it has no name
-    # any more, so that a killed run leaves nothing.
-    self._target, self._whole = '', None
+    # A local file is copied to remote storage now and then. Once open it has no
+    # name any more, so that a killed run leaves nothing.
+    self._file, self._target, self._whole = None, '', None
     self._copied, self._check = 0.0, check
     try:
       from tensorboardX import event_file_writer, summary
@@ -158,7 +152,7 @@ class TensorBoardEvents:
           status=event_pb2.SessionLog.START))
 
   def add(self, step: int, values: dict[str, float | None]):
-    """Adds the finite ones: TensorBoard warns of all others."""
+    """Adds the finite values, because TensorBoard warns of all others."""
     for name, value in values.items():
       if value is not None and math.isfinite(value):
         with self._disabling_on_error('TensorBoard events'):
@@ -197,7 +191,7 @@ class TensorBoardEvents:
 
   @contextlib.contextmanager
   def _disabling_on_error(self, what: str):
-    """Wraps writing: after an error of it no more events are written."""
+    """Wraps writing: after an error no more events are written."""
     try:
       yield
     except (OSError, InputError) as e:
@@ -242,7 +236,7 @@ class MetricsFile:
       self._file.add(line)
 
   def save(self):
-    """Writes lines that wait, as those in storage do."""
+    """Writes the lines that wait, as they do on remote storage."""
     self._file.flush()
 
   def close(self):
@@ -254,12 +248,9 @@ class MetricsFile:
 
 
 def read_metrics(path: str) -> list[tuple[str, dict[str, Any]]]:
-  """The lines of a metrics.jsonl, each with its values.
+  """Reads the lines of a metrics.jsonl, each with its values.
 
-  Half a line at the end, from a kill, is left out.
-
-  Raises:
-    InputError: another line is damaged, or this is no file of lines.
+  A kill's half a line at the end is dropped; other damage is an InputError.
   """
   try:
     with files.open(path) as f:
@@ -289,23 +280,22 @@ class Writer:
   def __init__(self, workdir: str, restored_step: int | None,
                write: bool = True, strict: bool = False,
                check: Callable[[], None] = nothing):
-    """Opens both as MetricsFile does, if this process is the one to `write`."""
+    """Opens both, if this process is the one that is to `write`."""
     self._lines = self._events = None
     if write:
       self._lines = MetricsFile(workdir, restored_step, strict, check)
       self._events = TensorBoardEvents(workdir, restored_step, check)
+    self._outputs = [self._lines, self._events] if write else []
 
   def add(self, step: int, values: dict[str, float | None]):
     """Collects values of a step."""
-    if self._lines:
-      self._lines.add(step, values)
-      self._events.add(step, values)
+    for output in self._outputs:
+      output.add(step, values)
 
   def flush(self):
     """Ends a step: what was added is safe from a kill, or waits for `save`."""
-    if self._lines:
-      self._lines.flush()
-      self._events.flush()
+    for output in self._outputs:
+      output.flush()
 
   def save(self):
     """Makes all lines safe from a kill, before the checkpoint of their step."""
@@ -314,6 +304,5 @@ class Writer:
 
   def close(self):
     """Flushes and closes; raises InputError if not all could be written."""
-    if self._lines:
-      self._events.close()
-      self._lines.close()
+    for output in reversed(self._outputs):
+      output.close()

@@ -67,9 +67,9 @@ def test_an_index_one_too_low_is_moved_and_counted(tmp_path):
     (PLAIN | {'label': 1}, '"label" is 1: true or false'),
     (row('He ran .', 'Bob', 0, 'he', '0'), '"target.span2_index" is \'0\''),
     (row('Then ran he .', 'Bob', 0, 'he', 0),
-     "span2_index is 0, and there stands 'Then', not the span2_text 'he'"),
-    (row('he ran .', 'Bob', 0, 'he', 9), "there stands 'no word'"),
-    (row('he ran .', 'Bob', 0, 'he', -3), "there stands 'no word'"),
+     "span2_index is 0, where 'Then' is, not the span2_text 'he'"),
+    (row('he ran .', 'Bob', 0, 'he', 9), "where 'no word' is"),
+    (row('he ran .', 'Bob', 0, 'he', -3), "where 'no word' is"),
     (row('he ran .', ' .', 0, 'he', 0), '"target.span1_text" is empty'),
     (PLAIN, 'idx 0 is that of line 1 too'),
 ])

@@ -88,7 +88,7 @@ def test_race(race):
 @pytest.mark.parametrize('references, predictions, says', [
     ('test', dict(middle1='E'), "middle1.txt/1: 'E' is none of A, B, C, D"),
     ('test', dict(middle1='AB'), "'AB' is none of"),
-    ('test.jsonl.zst/x', {}, 'of RACE a split'),
+    ('test.jsonl.zst/x', {}, 'RACE needs a split'),
     ('dev', {}, 'no middle part of dev')])
 def test_wrong_race(race, references, predictions, says):
   with pytest.raises(InputError, match=says):
@@ -166,7 +166,7 @@ def test_glue_metrics_are_those_of_scipy_and_sklearn(tmp_path):
     ('index\tprediction\n0\tentailment\tx\n', 'line 2: 3 columns, 2 are'),
     ('index\tprediction\n0\tyes\n', "line 2: 'yes' is no label of RTE"),
     ('index\tprediction\n0\tentailment\n0\tentailment\n',
-     'line 3: index 0 stands there twice')])
+     'line 3: index 0 is there twice')])
 def test_wrong_glue(rte, table, says):
   with pytest.raises(InputError, match=says):
     score(glue(rte, 'glue/rte', table))

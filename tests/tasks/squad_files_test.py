@@ -93,13 +93,13 @@ def test_slices_of_articles_share_none(write):
      'answer_start" is missing'),
     (file_of([qa(start='4')]), '1.1', 'type int'),
     (file_of([qa(start=5)]), '1.1',
-     r"q1: the answer 'cat' does not stand at its answer_start 5: there is "
-     r"'at '. It stands at 4\."),
-    (file_of([qa(start=-15)]), '1.1', 'does not stand at'),
+     r"q1: the answer 'cat' is not at its answer_start 5: there is "
+     r"'at '. It is at 4\."),
+    (file_of([qa(start=-15)]), '1.1', 'is not at its'),
     (file_of([qa('q1', 'cow')]), '1.1', 'does not have it at all'),
     (file_of([qa(text=' ', start=3)]), '1.1', 'an answer without text'),
     (file_of([qa()], [qa()]), '1.1', r'article 1 \(T1\), paragraph 0, question '
-     r'q1: this id stands there twice; first at .*article 0'),
+     r'q1: this id is there twice; first at .*article 0'),
     (file_of([qa(is_impossible=True)]), '2.0', 'is_impossible" is true'),
     (file_of([qa(question='\ud800')]), '1.1', 'lone surrogate'),
 ])
@@ -142,7 +142,7 @@ def test_predictions_and_scores_keep_their_order(write):
 @pytest.mark.parametrize('content, reader, says', [
     ('[]', 'read_predictions', 'expected a JSON object'),
     ('{"q": null}', 'read_predictions', 'q: expected a text'),
-    ('{"q": "a", "q": "b"}', 'read_predictions', "'q' stands twice"),
+    ('{"q": "a", "q": "b"}', 'read_predictions', "'q' is twice"),
     ('{"q": "0.5"}', 'read_no_answer_scores', 'q: expected a number'),
     ('{"q": true}', 'read_no_answer_scores', 'q: expected a number'),
     ('{"q": NaN}', 'read_no_answer_scores', 'q: expected a number'),

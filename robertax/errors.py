@@ -158,6 +158,13 @@ def door(main: Callable) -> Callable:
       sys.stdout.flush()
       say(f'robertax: error: {e}')
       sys.exit(e.exit_code)
+    except OSError as e:
+      if not getattr(e, 'remote', False):
+        raise
+      # Another exit code than of wrong input: it may work a minute later.
+      say(f'robertax: error: {e.filename}: {e.strerror}. Check the address, '
+          'the network and the credentials, and give the same command again.')
+      sys.exit(1)
     except KeyboardInterrupt:
       sys.stdout.flush()
       print(f'\n{INTERRUPTED}', file=sys.stderr)

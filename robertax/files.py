@@ -87,7 +87,9 @@ def _remote_errors(path: str) -> Iterator[None]:
     code = {'NotFoundError': errno.ENOENT,
             'PermissionDeniedError': errno.EACCES,
             'UnauthenticatedError': errno.EACCES}.get(kind, errno.EIO)
-    raise OSError(code, first_line(e), path) from e
+    error = OSError(code, first_line(e), path)
+    error.remote = True
+    raise error from e
 
 
 def to_epath(path: str):

@@ -39,9 +39,11 @@ def main(argv):
 
   from robertax.inspection import epilogue
   from robertax.parallel import processes
+  from robertax.parallel.mesh import find_devices
   from robertax.train import loop
   processes.start(*(flag.value for flag in _PROCESSES),
                   heartbeat_seconds=wanted.train.peer_timeout_seconds)
+  find_devices()
   with processes.as_one():
     ended = loop.run(wanted, _WORKDIR.value, named(_CONFIG))
     # The step's programs are no longer needed, and take memory.

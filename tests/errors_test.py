@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from robertax import files
 from robertax.errors import InputError, beside, door, print_result, writing
 
 FULL = pathlib.Path('/dev/full')
@@ -213,3 +214,17 @@ def test_a_full_stdout_is_no_error_of_saved_work(monkeypatch, capsys):
   assert capsys.readouterr().err == (
       'robertax: all is done and saved, but stdout: [Errno 28] No space left '
       'on device\n')
+
+
+def test_what_remote_storage_refuses_is_a_line_that_may_be_tried_again(capsys):
+  def main(argv):
+    with files._remote_errors('gs://bucket/x'):
+      raise RuntimeError('Could not resolve host\nmore')
+
+  with pytest.raises(SystemExit) as e:
+    door(main)([])
+  assert e.value.code == 1  # Schedulers start again after it, unlike 2.
+  assert capsys.readouterr().err.startswith(
+      'robertax: error: gs://bucket/x: Could not resolve host. Check')
+  with pytest.raises(OSError):
+    door(lambda argv: open('/no/such/file'))([])

@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from robertax.config import parse
+from robertax.errors import InputError
+from robertax.train import session
 from tests.xla_flags import FAST
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -106,3 +109,29 @@ def test_import_is_light():
   done = subprocess.run([sys.executable, '-c', code], cwd=ROOT,
                         capture_output=True, text=True, timeout=100)
   assert done.stdout.strip() == '[]', done.stdout + done.stderr
+
+
+def test_a_device_that_is_not_here_is_one_line(tmp_path):
+  env = os.environ | {'JAX_PLATFORMS': 'cuda', 'PYTHONPATH': str(ROOT)}
+  done = subprocess.run(
+      [sys.executable, '-m', 'robertax.main', QUICKSTART,
+       f'--workdir={tmp_path}/w'], cwd=ROOT, env=env, capture_output=True,
+      text=True, timeout=200)
+  assert 'JAX_PLATFORMS=cuda: JAX finds no such device' in said(done)
+  assert not (tmp_path / 'w').exists()
+
+
+@pytest.mark.parametrize('key, value, words', [
+    ('name', 'adam', "Did you mean 'adamw'"),
+    ('schedule', 'linaer', "Did you mean 'linear'"),
+    ('weight_decay_on', 'al', "Did you mean 'all'")])
+def test_misspelt_names_are_found_before_preparation(tmp_path, key, value,
+                                                     words):
+  with pytest.raises(InputError, match=words):
+    session.admit_run(parse({'optim': {key: value}}), str(tmp_path / 'w'))
+
+
+def test_a_workdir_that_cannot_be_made_is_found_before_preparation(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(InputError, match='is a file, not a folder'):
+    session.admit_run(parse({}), str(tmp_path / 'file' / 'w'))

@@ -17,6 +17,7 @@ from robertax.config import Config, TokenizerConfig, parse, to_dict
 from robertax.errors import InputError, writing
 from robertax.inspection.model import Model
 from robertax.interop import Pretrained, is_foreign, open_source
+from robertax.parallel.mesh import find_devices
 
 # A converted workdir also has this file: labels, and where it came from.
 ORIGIN = 'origin.json'
@@ -61,7 +62,7 @@ def read_workdir(path: str) -> Pretrained:
   folder, step = workdir.saved_weights(path)
   checkpoints = Checkpoints(path, read_only=True, alone=True, folder=folder)
   try:
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    here = jax.sharding.SingleDeviceSharding(find_devices()[0])
     shapes = jax.eval_shape(lambda: modelling.pad_vocabulary(
         modelling.create(config.model, jax.random.key(0))))
     params = checkpoints.restore_params(step, jax.tree.map(

@@ -70,7 +70,9 @@ def main(argv):
                      'devices that it finds.')
   from robertax.paper.run import Study, run_table
   from robertax.parallel import processes
+  from robertax.parallel.mesh import find_devices
   processes.start(*(flag.value for flag in _PROCESSES))
+  find_devices()
   with processes.as_one():
     for name in names:
       workdir = _workdir(name, len(names))

@@ -15,7 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from robertax.config import AXES, MeshConfig
-from robertax.errors import InputError
+from robertax.errors import InputError, first_line
 
 # The rows of a batch are sharded along data and fsdp together.
 BATCH_AXES = ('data', 'fsdp')
@@ -61,6 +61,19 @@ def steps_ahead(mesh: Mesh, most: int = 2) -> int:
   return 0 if threads else most
 
 
+def find_devices() -> list[jax.Device]:
+  """jax.devices(); InputError where JAX_PLATFORMS names what is not here."""
+  try:
+    return jax.devices()
+  # JAX 0.10 asserts where an optional platform has no plugin at all.
+  except (RuntimeError, AssertionError) as e:
+    named = jax.config.jax_platforms
+    raise InputError(
+        f'JAX_PLATFORMS={named}: JAX finds no such device here '
+        f'({first_line(e)}). Unset it to take what is here; GPUs need a driver '
+        'and pip install "jax[cuda12]", TPUs pip install "jax[tpu]".') from e
+
+
 def make_mesh(config: MeshConfig | None = None,
               devices: Sequence[jax.Device] | None = None) -> Mesh:
   """A mesh with axes data, fsdp, model over all devices.
@@ -73,7 +86,7 @@ def make_mesh(config: MeshConfig | None = None,
   number of devices, or if the number of slices does not divide `data`.
   """
   config = config or MeshConfig()
-  devices = list(jax.devices() if devices is None else devices)
+  devices = list(find_devices() if devices is None else devices)
   sizes = [getattr(config, axis) for axis in AXES]
   if -1 in sizes:
     others = math.prod(size for size in sizes if size != -1)

@@ -8,7 +8,7 @@ import jax
 
 from robertax.config import Config
 from robertax.errors import Diverged
-from robertax.parallel.mesh import make_mesh, steps_ahead
+from robertax.parallel.mesh import find_devices, make_mesh, steps_ahead
 from robertax.parallel.processes import Peers
 from robertax.tasks import Task
 from robertax.train import session
@@ -37,6 +37,7 @@ def run(config: Config, workdir: str, named: Collection[str] = ()) -> Run:
   `init_from` may not overrule the `named` keys, set on the command line. Raises
   InputError for wrong input, and Diverged if the run may not go on.
   """
+  find_devices()
   with hushed(), Lock(workdir) as lock:
     return rolling_back(lambda: _attempt(config, workdir, named, lock), workdir,
                         config.optim)

@@ -329,18 +329,23 @@ OPTIMIZERS: dict[str, Callable[
             _adam, direction=corrected, trust_ratio=True)}
 
 
-def create(config: OptimConfig, steps: int
-           ) -> tuple[optax.GradientTransformationExtraArgs, optax.Schedule]:
-  """Makes the transform, which fits every rate and schedule, and the schedule.
-
-  Raises InputError for an unknown optimizer, schedule or decay mask.
-  """
+def check_names(config: OptimConfig):
+  """Raises InputError for an unknown optimizer, schedule or decay mask."""
   for key, value, table in (('name', config.name, OPTIMIZERS),
                             ('schedule', config.schedule, SCHEDULES),
                             ('weight_decay_on', config.weight_decay_on,
                              DECAY_MASKS)):
     if value not in table:
       raise unknown(f'optim.{key}', value, table)
+
+
+def create(config: OptimConfig, steps: int
+           ) -> tuple[optax.GradientTransformationExtraArgs, optax.Schedule]:
+  """Makes the transform, which fits every rate and schedule, and the schedule.
+
+  Raises InputError as `check_names` does.
+  """
+  check_names(config)
   schedule = SCHEDULES[config.schedule](config, steps)
   tx = OPTIMIZERS[config.name](config)
   if config.clip_norm:

@@ -40,7 +40,12 @@ from robertax.train.facts import allowed_names, identity
 from robertax.train.gradient import Sums
 from robertax.train.initial import initial_config, initial_params
 from robertax.train.step import Compiled, TrainState, compiled
-from robertax.train.workdir import Lock, check_config, claim_workdir
+from robertax.train.workdir import (
+    Lock,
+    check_config,
+    check_writable,
+    claim_workdir,
+)
 from robertax.train.writer import Writer
 
 Metrics = dict[str, float | None]
@@ -295,7 +300,9 @@ def admit_run(config: Config, workdir: str, named: Collection[str] = ()
     if config.task not in TASKS:
       raise unknown('task', config.task, TASKS)
     check_storage(workdir)
+    check_writable(workdir)
     taken = check_config(workdir, initial_config(config, named))
+    optimizer.check_names(taken.optim)
     profiled_steps(taken.train.profile_steps)
     allowed_names(taken.train.allow_changed)
     return taken, finished_step(workdir)

@@ -8,6 +8,7 @@ heartbeat in W/.lease takes its place.
 
 import contextlib
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -382,11 +383,31 @@ def check_config(workdir: str, config: Config) -> Config:
   return config
 
 
+def check_writable(workdir: str):
+  """Refuses a local folder that cannot be made or written, before any work."""
+  if files.is_remote(workdir):
+    return
+  folder = os.path.abspath(workdir)
+  while not os.path.lexists(folder):
+    folder = os.path.dirname(folder)
+  with writing(workdir):
+    if not os.path.isdir(folder):
+      raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), workdir)
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+      raise OSError(errno.EROFS, os.strerror(errno.EROFS), workdir)
+    if not os.access(folder, os.W_OK | os.X_OK):
+      raise OSError(errno.EACCES, os.strerror(errno.EACCES), workdir)
+
+
 def claim_workdir(workdir: str, config: Config, tokenizer: Tokenizer,
                   lock: Lock):
   """Takes W for this run and writes it, in process 0."""
   if processes.first():
     lock.make()
+    if not files.is_remote(workdir):
+      for name in os.listdir(workdir):
+        if name.endswith('.partial'):  # A killed run was writing it.
+          os.remove(f'{workdir}/{name}')
     write_workdir(workdir, config, tokenizer)
 
 

@@ -46,15 +46,20 @@ def run(config: Config, workdir: str, named: Collection[str] = ()) -> Run:
 def _attempt(config: Config, workdir: str, named: Collection[str], lock: Lock
              ) -> Run:
   """Runs from the newest checkpoint on; a roll-back calls it again."""
-  clock = Clock()
+  clock, wanted = Clock(), config
   config, finished = session.admit_run(config, workdir, named)
-  if finished is not None and (
+  done = finished is not None and (
       finished >= config.train.steps > 0) and is_concluded(
-          workdir, config.task):
+          workdir, config.task)
+  if done and wanted.train.steps:
     return Run(workdir, None, finished, trained=0)
   session.turn_on_compile_cache(config)
   mesh = make_mesh(config.mesh)
   task = session.open_task(config, mesh)
+  if finished is not None:
+    session.check_steps(wanted, config, task, workdir)
+  if done:  # Of a command that counts epochs only the data tell the steps.
+    return Run(workdir, None, finished, trained=0)
   config = session.settle_config(config, task)
   train, rates = config.train, session.learning_rates(config)
   with jax.set_mesh(mesh), Watchdog(

@@ -351,6 +351,21 @@ def settle_config(config: Config, task: Task) -> Config:
       train=dataclasses.replace(config.train, **filled))
 
 
+def check_steps(wanted: Config, config: Config, task: Task, workdir: str):
+  """Refuses epochs that are another number of steps than the workdir's.
+
+  A run that a flag ended early has its steps in W/config.json, from which a
+  command without that flag takes them.
+  """
+  steps = wanted.finetune.epochs * task.epoch_steps
+  if not wanted.train.steps and steps != config.train.steps:
+    raise InputError(
+        f'{workdir} is of a run of {config.train.steps:,} steps; this command '
+        f'means finetune.epochs={wanted.finetune.epochs}, which are {steps:,} '
+        'steps here. Choose another --workdir, or give '
+        f'--config.train.steps={config.train.steps} to keep that run.')
+
+
 def fitting_warmup(config: Config) -> OptimConfig:
   """Returns the `optim` section, a warm-up longer than the run being cut."""
   warmup, steps = config.optim.warmup_steps, config.train.steps

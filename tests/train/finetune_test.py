@@ -164,7 +164,19 @@ def test_killed_after_the_last_step_it_still_concludes(undisturbed, tmp_path):
   assert not (tmp_path / 'results.json').exists()
   assert run(settings, tmp_path).trained == 0
   assert read(tmp_path) == read(folder)
-  assert run(settings, tmp_path).task is None  # Done: nothing is read.
+  assert run(settings, tmp_path).task is None  # Done.
+
+
+def test_a_run_that_a_flag_ended_early_is_not_done(data, pretrained, tmp_path):
+  def settings(steps):
+    return parse(config(data, pretrained, train={'steps': steps},
+                        finetune={'epochs': 5}))
+
+  run(settings(3), tmp_path)
+  assert run(settings(3), tmp_path).task is None
+  with pytest.raises(InputError, match='of a run of 3 steps.*30 steps here'):
+    run(settings(0), tmp_path)
+  assert run(settings(3), tmp_path).task is None
 
 
 @contextlib.contextmanager

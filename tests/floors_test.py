@@ -28,7 +28,7 @@ MAX_LINES = 700
 LONGER = {'robertax/config.py': 900}
 SHORTER = {'robertax/train/loop.py': 200, 'robertax/main.py': 70}
 MAX_FUNCTION = 100
-MAX_FILES, MAX_ALL_LINES = 115, 30_000
+MAX_FILES, MAX_ALL_LINES = 115, 29_000
 NAMELESS = ('utils', 'util', 'common', 'helpers', 'helper', 'base')
 MAX_EXPORTS = 10
 Sources = dict[str, str]
@@ -162,7 +162,7 @@ BROKEN = [
     (too_long, 'robertax/main.py', '\n' * 71),
     (too_long, 'tests/x_test.py', '\n' * 701),
     (too_many, 'robertax/text/deep/x.py', ''),
-    (too_many, TEXT, '\n' * 30_001),
+    (too_many, TEXT, '\n' * 29_001),
     (nameless, 'robertax/text/utils.py', ''),
     (nameless, 'configs/common.py', ''),
     (nameless, 'tests/helpers/x.py', ''),

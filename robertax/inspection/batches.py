@@ -529,7 +529,8 @@ def html_batch(batch: Batch) -> str:
   rows = [head([*_COLUMNS, *['next'] * pairs, 'before', 'after'])]
   for row, marked in zip(batch.rows, batch.marked):
     cells = [cell(row[name]) for name in _COLUMNS]
-    cells += [cell(_next_label(row))] * pairs
+    if pairs:
+      cells.append(cell(_next_label(row)))
     rows.append(f'<tr>{"".join(cells)}'
                 f'{words([segment.before for segment in marked])}'
                 f'{words([segment.after for segment in marked])}</tr>')

@@ -9,11 +9,11 @@ import time
 import numpy as np
 import pytest
 
+from robertax.corpus.records import import_tensorflow
 from robertax.data.feed import host_rows
 from robertax.data.masking import num_masked
 from robertax.data.pipeline import (
     Pipeline,
-    _tensorflow,
     eval_batches,
     segment_ids,
     unigram_counts,
@@ -329,5 +329,5 @@ def test_the_environment_is_the_callers(monkeypatch):
     monkeypatch.delenv(name, raising=False)
     if value:
       monkeypatch.setenv(name, value)
-    _tensorflow()
+    import_tensorflow()
     assert os.environ.get(name) == value

@@ -17,4 +17,4 @@ from robertax.paper.scales import row_file
 
 def get_config(arg=None):
   return row_file('3', '8k', arg, {
-      'data.corpora': 'python', 'train.eval_every': 1_000})
+      'data.corpora': '', 'train.eval_every': 1_000})

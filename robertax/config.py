@@ -170,7 +170,7 @@ class DataConfig:
   # Paths, globs and names, separated by commas; `python` is the text that comes
   # with Python, `tfds:NAME` or `tfds:FOLDER` a TFDS data set. Each file is a
   # corpus; a folder is one corpus.
-  corpora: str = 'python'
+  corpora: str = ''
   # JSON field, column or TFDS feature that holds the text.
   text_field: str = 'text'
   split: str = 'train'  # The split to read of TFDS and Hugging Face data sets.

@@ -6,8 +6,8 @@ from typing import Any
 
 import jax
 
-from robertax.config import Config
-from robertax.errors import Diverged
+from robertax.config import MASKED_LM, Config
+from robertax.errors import Diverged, InputError, first_line
 from robertax.parallel.mesh import find_devices, make_mesh, steps_ahead
 from robertax.parallel.processes import Peers
 from robertax.tasks import Task
@@ -38,9 +38,18 @@ def run(config: Config, workdir: str, named: Collection[str] = ()) -> Run:
   InputError for wrong input, and Diverged if the run may not go on.
   """
   find_devices()
-  with hushed(), Lock(workdir) as lock:
-    return rolling_back(lambda: _attempt(config, workdir, named, lock), workdir,
-                        config.optim)
+  try:
+    with hushed(), Lock(workdir) as lock:
+      return rolling_back(lambda: _attempt(config, workdir, named, lock),
+                          workdir, config.optim)
+  except jax.errors.JaxRuntimeError as e:
+    if e.error_code_string != 'RESOURCE_EXHAUSTED':
+      raise
+    raise InputError(
+        f'the memory of the devices is not enough: {first_line(e)}. A larger '
+        f'train.micro_batches (now {config.train.micro_batches}) computes the '
+        "same update in smaller parts; model.remat='full', a shorter "
+        'data.sequence_length or a smaller model takes less.') from e
 
 
 def _attempt(config: Config, workdir: str, named: Collection[str], lock: Lock
@@ -55,6 +64,8 @@ def _attempt(config: Config, workdir: str, named: Collection[str], lock: Lock
     return Run(workdir, None, finished, trained=0)
   session.turn_on_compile_cache(config)
   mesh = make_mesh(config.mesh)
+  if config.task == MASKED_LM and finished is None:
+    session.check_size(config, mesh)
   task = session.open_task(config, mesh)
   if finished is not None:
     session.check_steps(wanted, config, task, workdir)

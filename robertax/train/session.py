@@ -313,6 +313,53 @@ def admit_run(config: Config, workdir: str, named: Collection[str] = ()
   return taken, finished
 
 
+_CORE_FLOPS = 75e9  # A second, of one good CPU core (benchmarks/RESULTS.md).
+_LONG_DAYS = 30
+
+
+def check_size(config: Config, mesh: jax.sharding.Mesh):
+  """Refuses steps that no memory here can hold, and warns of very long runs.
+
+  The bytes are a lower bound, so that nothing that works is refused.
+  """
+  model, data, train = config.model, config.data, config.train
+  vocabulary = model.vocab_size or config.tokenizer.vocab_size
+  layer = 4 * model.hidden_size**2 + 2 * model.hidden_size * model.mlp_size
+  embeddings = (vocabulary + model.max_positions) * model.hidden_size
+  shares = mesh.shape['data'] * mesh.shape['fsdp']
+  rows = -(-data.batch_size // (train.micro_batches * shares))
+  width = 2 if model.dtype == 'bfloat16' else 4
+  # A step keeps so many vectors of each token and layer for its backward pass.
+  kept = {'full': 1, 'attention': 6}.get(
+      model.remat, 6 + model.mlp_size / model.hidden_size)
+  each = (data.sequence_length * model.num_layers * kept * model.hidden_size
+          * width)
+  state = 16 * (model.num_layers * layer + embeddings)  # fp32, two moments.
+  wanted = (rows * each / mesh.shape['model']
+            + state / (mesh.shape['model'] * mesh.shape['fsdp']))
+  device = mesh.devices.flat[0]
+  memory = (device.memory_stats() or {}).get('bytes_limit')
+  if device.platform == 'cpu':  # All devices are threads of this machine.
+    wanted *= len(mesh.local_devices)
+    memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  if memory and wanted > memory:
+    raise InputError(
+        f'a step of {rows:,} rows x {data.sequence_length} tokens needs at '
+        f'least {wanted / 2**30:,.0f} GiB, and this {device.platform} has '
+        f'{memory / 2**30:,.0f}. A larger train.micro_batches (now '
+        f'{train.micro_batches}) computes the same update in parts; a smaller '
+        'data.batch_size or model takes less; configs/laptop.py and '
+        'configs/one_gpu.py are for one machine.')
+  if device.platform == 'cpu':
+    tokens = train.steps * data.batch_size * data.sequence_length
+    days = 6 * tokens * model.num_layers * layer / (
+        _CORE_FLOPS * (os.cpu_count() or 1)) / 86_400
+    if days > _LONG_DAYS:
+      say(f'{train.steps:,} steps of {data.batch_size:,} rows will take this '
+          f'CPU about {days:,.0f} days or more; train.steps, data.batch_size '
+          'and a smaller model are what counts (configs/laptop.py).')
+
+
 def open_task(config: Config, mesh: jax.sharding.Mesh) -> Task:
   """Opens the task with its records, the same in all processes."""
   task, shares = TASKS[config.task], mesh.shape['data'] * mesh.shape['fsdp']

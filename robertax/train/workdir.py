@@ -32,7 +32,8 @@ LOST_SECONDS = 60.0  # Without one until another run may take it over.
 BEST_FOLDER = 'best'
 # Keys at their default that a task fills in: what follows from the tokenizer or
 # the format (which are compared), its heads, the steps of its epochs.
-FILLED_IN = {'model': ('vocab_size', 'num_types', 'nsp_head', 'lm_head',
+FILLED_IN = {'data': ('corpora',),  # Older versions took the embedded text.
+             'model': ('vocab_size', 'num_types', 'nsp_head', 'lm_head',
                        'num_classes', 'span_head'),
              'train': ('steps', 'eval_every', 'checkpoint_every'),
              'finetune': ('labels',)}
@@ -367,7 +368,7 @@ def check_config(workdir: str, config: Config) -> Config:
           f'{workdir} has checkpoints, but no config.json that says of which '
           'model. Put it back, or choose another --workdir.')
     return config
-  blank = {'lm_head': True, 'labels': ''}
+  blank = {'lm_head': True, 'labels': '', 'corpora': ''}
   for section, keys in FILLED_IN.items():
     here, there = getattr(config, section), getattr(saved, section)
     config = dataclasses.replace(config, **{section: dataclasses.replace(

@@ -1,9 +1,12 @@
 """Every config builds, opens with its command, and has the paper's numbers."""
 
+import dataclasses
 import importlib.util
+import os
 import pathlib
 import re
 
+import jax
 import pytest
 
 from robertax.config import (
@@ -15,8 +18,9 @@ from robertax.config import (
     with_arg,
 )
 from robertax.errors import InputError
+from robertax.parallel.mesh import make_mesh
 from robertax.tasks import TASKS
-from robertax.train import optimizer
+from robertax.train import optimizer, session
 
 FOLDER = pathlib.Path(__file__).parents[2] / 'configs'
 FILES = sorted(FOLDER.rglob('*.py'))
@@ -139,3 +143,41 @@ def test_wrong_arguments_are_named(arg, message):
 def test_wrong_values_are_named(values, message):
   with pytest.raises(InputError, match=message):
     parse(values)
+
+
+def test_the_laptop_has_the_recipe_of_the_reference_run():
+  laptop, reference = (parse(load(FOLDER / f'{name}.py').get_config())
+                       for name in ('laptop', 'reference'))
+  assert laptop.data.corpora == laptop.data.mixture == ''
+  assert dataclasses.replace(laptop, data=reference.data) == reference
+  assert dataclasses.replace(
+      laptop.data, corpora=reference.data.corpora,
+      mixture=reference.data.mixture) == reference.data
+
+
+@pytest.mark.parametrize('name', ['quickstart', 'laptop', 'reference'])
+def test_one_machine_holds_what_is_made_for_it(name):
+  session.check_size(parse(load(FOLDER / f'{name}.py').get_config()),
+                     make_mesh())
+
+
+def test_what_no_machine_holds_is_refused_with_what_would_do():
+  with pytest.raises(InputError, match=r'8,192 rows.*micro_batches.*laptop'):
+    session.check_size(parse(load(FOLDER / 'roberta_base.py').get_config()),
+                       make_mesh(devices=jax.devices()[:1]))
+
+
+def test_years_are_said(capsys):
+  config = load(FOLDER / 'one_gpu.py').get_config()
+  config.train.micro_batches = 256
+  session.check_size(parse(config), make_mesh(devices=jax.devices()[:1]))
+  days = int(re.search(r'about ([\d,]+) days', capsys.readouterr().err)[1])
+  # 6 FLOP a parameter and token, 75 GFLOP/s a core.
+  assert days == pytest.approx(6 * 13.1e9 * 85e6 / (
+      75e9 * os.cpu_count() * 86_400), rel=.02)
+
+
+def test_only_the_quickstart_has_a_text_of_its_own():
+  own = {path.stem for path in FILES
+         if parse(load(path).get_config()).data.corpora == 'python'}
+  assert own == {'quickstart'}

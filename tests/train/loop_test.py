@@ -9,6 +9,7 @@ import time
 from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -300,3 +301,12 @@ def test_eight_devices_and_micro_batches_give_the_same_losses(tiny, tmp_path):
     assert found.keys() == expected.keys()
     np.testing.assert_allclose(list(found.values()), list(expected.values()),
                                rtol=1e-5)
+
+
+def test_too_little_memory_is_a_line_with_what_would_do(tmp_path):
+  def attempt(*arguments):
+    return jnp.zeros(1 << 48).block_until_ready()
+
+  with mock.patch.object(loop, '_attempt', attempt):
+    with pytest.raises(InputError, match='not enough.*micro_batches .now 1'):
+      loop.run(parse({}), str(tmp_path / 'w'))

@@ -8,6 +8,7 @@ what is checked here. A config file builds a `ml_collections.ConfigDict`
 
 from collections.abc import Iterable, Mapping
 import dataclasses
+import difflib
 import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -60,6 +61,23 @@ def section(cls: type[T], values: Mapping[str, Any], name: str) -> T:
                 for key, value in values.items()})
 
 
+def key_hint(name: str) -> str:
+  """Guesses which key a flag such as --steps or --config.steps means, or ''.
+
+  >>> key_hint('config.steps'), key_hint('verbose')
+  (' Did you mean --config.train.steps?', '')
+  """
+  known = list(flatten(to_dict(Config())))
+  name = name.removeprefix('config.')
+  found = [key for key in known if f'.{key}'.endswith(f'.{name}')] or (
+      difflib.get_close_matches(name, known, n=1, cutoff=.8)
+      or [key for part in difflib.get_close_matches(
+          name, [key.rpartition('.')[2] for key in known], n=1, cutoff=.8)
+          for key in known if key.rpartition('.')[2] == part])
+  return ' Did you mean {}?'.format(
+      ' or '.join(f'--config.{key}' for key in found)) if found else ''
+
+
 def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
   """Reads the text behind the colon of `--config=configs/x.py:a=1,b=text`.
 
@@ -70,6 +88,9 @@ def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
   for pair in filter(None, (arg or '').split(',')):
     key, equals, value = pair.partition('=')
     if key not in defaults:
+      if not equals:
+        raise InputError(f'config argument {key!r}: keys behind the colon have '
+                         'values, such as task=rte or steps=1000.')
       raise unknown('config argument', key, defaults)
     values[key] = typed(value if equals else True, defaults[key], key)
   return values

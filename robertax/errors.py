@@ -177,7 +177,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
   known = sorted(known)
   close = difflib.get_close_matches(name, known, n=1)
   hint = f' Did you mean {close[0]!r}?' if close else ''
-  if close and len(known) > MANY:
+  if len(known) > MANY:
     return InputError(f'unknown {kind} {name!r}.{hint}')
   return InputError(
       f'unknown {kind} {name!r}.{hint} Known are: {", ".join(known)}.')

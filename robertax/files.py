@@ -12,6 +12,7 @@ names it. Files are written whole (`writing_whole`), checked for damage
 import builtins
 from collections.abc import Iterator
 import contextlib
+import difflib
 import errno
 import functools
 import glob as glob_lib
@@ -108,6 +109,17 @@ def to_epath(path: str):
         f'{path}: nothing here reads {path.partition("://")[0]}://. Known are '
         'local paths, gs://, s3://, az://, hf://, and the schemes that '
         'etils.epath.register_path_cls has registered.') from e
+
+
+def similar(path: str) -> str:
+  """', but X does' for a path that does not exist; '' if nothing is close."""
+  folder, name = os.path.split(path.rstrip('/'))
+  try:
+    names = {found.casefold(): found for found in listdir(folder or '.')}
+  except OSError:
+    return ''
+  found = difflib.get_close_matches(name.casefold(), names, n=1)
+  return f', but {join(folder, names[found[0]])} does' if found else ''
 
 
 def absolute(path: str) -> str:

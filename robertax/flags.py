@@ -25,9 +25,13 @@ from robertax.errors import INTERRUPTED, InputError, door
 
 def config_flag() -> flags.FlagHolder:
   """Defines --config=FILE.py[:key=value,...] and a flag for each key."""
-  return config_flags.DEFINE_config_file(
+  found = config_flags.DEFINE_config_file(
       'config', None, 'A config file, such as configs/quickstart.py, with '
       'arguments behind a colon.')
+  # Else --help, which lists the flags of the main module, leaves it out.
+  flags.FLAGS.register_key_flag_for_module(sys.argv[0],
+                                           flags.FLAGS['config'])
+  return found
 
 
 def process_flags() -> tuple[flags.FlagHolder, ...]:
@@ -128,7 +132,19 @@ def _help(parse: Callable[[str], None], arg: str):
   try:
     parse(arg)
   except SystemExit:
+    if 'config' in flags.FLAGS:
+      print(_key_list())
     sys.exit(0)
+
+
+def _key_list() -> str:
+  """Every config key with its default."""
+  from robertax.config import Config, flatten, to_dict
+  keys = flatten(to_dict(Config()))
+  return '\n'.join([
+      '', 'Config keys and their defaults, which a config file changes; '
+      'robertax/config.py says what each means:', *(
+          f'  --config.{key}={value!r}' for key, value in keys.items())])
 
 
 @contextlib.contextmanager
@@ -193,10 +209,14 @@ def _why(error: Exception, path: str) -> str | None:
     if lines:
       words = ' '.join(words.split())
       return f'{path}, line {lines[-1]}: {type(e).__name__}: {words}'
+  from robertax.config import key_hint
   for e in chain:
     if isinstance(e, KeyError):  # ml_collections: `--config.train.stepz=3`.
-      words = ' '.join(str(e.args[0]).split())
-      return f'unknown config key in a --config.* flag: {words}'
+      words = str(e.args[0]).split()[0].strip('\'"')
+      return (f'unknown config key {words!r} in a --config.* flag.'
+              f'{key_hint(words)}')
+  if isinstance(error, flags.UnrecognizedFlagError):  # `--steps=30`.
+    return f'{_last_words(str(error)).rstrip(".")}.{key_hint(error.flagname)}'
   if isinstance(error, OSError):  # The first error of the chain has the reason.
     why = getattr(chain[-1], 'strerror', None) or 'no such file'
     return f'cannot read --config={path}: {why}.'

@@ -308,3 +308,10 @@ def test_what_a_killed_process_staged_for_a_bucket_goes_with_the_next(
   assert [str(path) for path in tmp_path.iterdir()] == [mine]
   files.discard(mine)
   assert not list(tmp_path.iterdir())
+
+
+def test_a_similar_name_is_told(tmp_path):
+  (tmp_path / 'glue').mkdir()
+  assert files.similar(f'{tmp_path}/GLUEE') == f', but {tmp_path}/glue does'
+  assert files.similar(f'{tmp_path}/other') == ''
+  assert files.similar(f'{tmp_path}/no/such') == ''

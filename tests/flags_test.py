@@ -6,7 +6,11 @@ import signal
 import subprocess
 import sys
 
+from absl import flags as absl_flags
 import pytest
+
+from robertax import flags as doors
+from robertax.config import Config, flatten, to_dict
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -154,3 +158,20 @@ def test_a_config_file_that_ends_the_command_is_no_help(tmp_path):
   process = start(tmp_path / 'config.py')
   process.communicate(timeout=100)
   assert process.returncode == 1
+
+
+@pytest.mark.parametrize('name, key', [
+    ('steps', 'train.steps'), ('train.steps', 'train.steps'),
+    ('batch_size', 'data.batch_size'), ('learning_rte', 'optim.learning_rate')])
+def test_a_key_given_as_a_flag_is_recognized(name, key):
+  said = doors._why(absl_flags.UnrecognizedFlagError(name, '30'), '')
+  assert said == (f"Unknown command line flag '{name}'. Did you mean "
+                  f'--config.{key}?')
+
+
+def test_help_lists_every_key():
+  done = subprocess.run([sys.executable, '-m', 'robertax.main', '--help'],
+                        capture_output=True, text=True, timeout=100)
+  assert done.returncode == 0 and '--config: ' in done.stdout
+  for key, value in flatten(to_dict(Config())).items():
+    assert f'  --config.{key}={value!r}\n' in f'{done.stdout}\n'

@@ -190,7 +190,8 @@ def _files_of(item: str, split: str) -> list[tuple[str, list[str]]]:
     if not found:
       raise InputError(f'data.corpora: no file matches {path}.')
   else:
-    raise InputError(f'data.corpora: {path} does not exist.')
+    raise InputError(f'data.corpora: {path} does not exist'
+                     f'{files.similar(path)}.')
   for file in found:
     if not is_folder and not reader_of(file):
       raise InputError(f'data.corpora: {file}: a text file ends in '

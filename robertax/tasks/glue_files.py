@@ -12,6 +12,7 @@ import itertools
 import os
 from typing import Any, NamedTuple
 
+from robertax import files
 from robertax.data.finetuning import read_tfds_rows
 from robertax.errors import InputError
 from robertax.progress import say
@@ -112,9 +113,11 @@ class GlueFiles:
           f'data.dir={folder!r}: a folder with train and dev is needed, each '
           f'.{", .".join(ENDINGS)}.')
     elif not folder or not os.path.isdir(folder):
+      missing = f' does not exist{files.similar(folder)}' if folder else ''
       raise InputError(
-          f'data.dir={folder!r}: the folder of {task.folder} (or of all of '
-          'GLUE) is needed, or `tfds:`, or `tfds:DIR` with prepared TFDS data.')
+          f'data.dir={folder!r}{missing}: the folder of {task.folder} (or of '
+          'all of GLUE) is needed, or `tfds:`, or `tfds:DIR` with prepared '
+          'TFDS data.')
 
   def split(self, name: str, labelled: bool) -> Rows | None:
     """Reads a split, or returns None; a damaged file raises InputError."""
@@ -140,7 +143,8 @@ class GlueFiles:
     if found is not None:
       return found
     others = ' or '.join(f'{name}.{ending}' for ending in ENDINGS[1:])
-    official = (f': the official file of {self._task.folder}'
+    official = (f': the official file of {self._task.folder}, which is looked '
+                f'for here and in {self._task.folder}/'
                 if self._task.folder else '')
     raise InputError(f'{os.path.join(self._folder, name)}.tsv: missing (no '
                      f'{others} is there either){official}.')

@@ -35,6 +35,10 @@ if [[ $dry_run ]]; then
   exit 0
 fi
 
+if ! command -v "$python" >/dev/null; then
+  echo "launch/local.sh: there is no $python here: set PYTHON." >&2
+  exit 2
+fi
 pids=()
 # shellcheck disable=SC2329  # The traps call it.
 pass_on() {

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 
-from robertax.progress import say
+from robertax.progress import call_out, say
 
 INTERRUPTED = ('robertax: interrupted; the same command resumes from what is '
                'finished.')
@@ -127,6 +127,37 @@ def first_line(error: BaseException) -> str:
   return (str(error).strip().splitlines() or [repr(error)])[0]
 
 
+# What may work a minute later.
+_TRANSIENT = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET,
+              errno.ENETUNREACH, errno.EHOSTUNREACH)
+
+
+class Truncated(OSError):
+  """A file ends before its reader expects it to."""
+
+
+def is_transient(error: BaseException) -> bool:
+  """Whether the error is of a disk or a network, and of no file."""
+  return not isinstance(error, Truncated) and isinstance(error, OSError) and (
+      error.errno in _TRANSIENT or getattr(error, 'remote', False)
+      and not isinstance(error, FileNotFoundError))
+
+
+def raise_unless_damage(error: BaseException, path: str):
+  """Returns if a file is missing, cut off or unreadable by its content.
+
+  No other error of the system is damage: what a disk or a network refuses is
+  raised as it is, what lacks a permission or a descriptor as an InputError.
+  """
+  if not isinstance(error, OSError) or isinstance(
+      error, (FileNotFoundError, NotADirectoryError, IsADirectoryError,
+              Truncated)):
+    return
+  if is_transient(error):
+    raise error
+  raise InputError(f'cannot read {path}: {error.strerror or error}') from error
+
+
 @contextlib.contextmanager
 def beside(work: str):
   """Turns an error, after a run's work is saved, into a line on stderr."""
@@ -135,7 +166,7 @@ def beside(work: str):
   except Exception as e:
     what = str(e) if isinstance(e, InputError) else (
         f'{type(e).__name__}: {first_line(e)}')
-    print(f'robertax: {work}: {what}', file=sys.stderr, flush=True)
+    call_out(f'robertax: {work}: {what}')
 
 
 def print_result(text: str):
@@ -143,7 +174,7 @@ def print_result(text: str):
   try:
     print(text, flush=True)
   except OSError as e:
-    print(f'robertax: all is done and saved, but stdout: {e}', file=sys.stderr)
+    call_out(f'robertax: all is done and saved, but stdout: {e}')
     # Python would try again at exit, and change the exit code.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -159,7 +190,7 @@ def door(main: Callable) -> Callable:
       say(f'robertax: error: {e}')
       sys.exit(e.exit_code)
     except OSError as e:
-      if not getattr(e, 'remote', False):
+      if not is_transient(e):
         raise
       # Another exit code than of wrong input: it may work a minute later.
       say(f'robertax: error: {e.filename}: {e.strerror}. Check the address, '
@@ -167,7 +198,7 @@ def door(main: Callable) -> Callable:
       sys.exit(1)
     except KeyboardInterrupt:
       sys.stdout.flush()
-      print(f'\n{INTERRUPTED}', file=sys.stderr)
+      call_out(f'\n{INTERRUPTED}')
       sys.exit(130)
   return wrapped
 

@@ -21,14 +21,14 @@ import json
 import os
 import secrets
 import shutil
-import sys
 import tempfile
 import time
 from typing import IO, Any, NamedTuple
 import zlib
 
 from robertax import errors
-from robertax.errors import InputError, first_line
+from robertax.errors import InputError, Truncated, first_line
+from robertax.progress import call_out
 
 CHUNK = 8 << 20  # Bytes in memory while a file is copied.
 PIECE = 1 << 20  # Bytes per CRC-32.
@@ -375,7 +375,7 @@ def read_range(path: str, start: int, stop: int) -> bytes:
         raise
       time.sleep(0.25 * 4 ** number)
   if len(data) != stop - start:
-    raise OSError(errno.EIO, f'ends before byte {stop}', path)
+    raise Truncated(errno.EIO, f'ends before byte {stop}', path)
   return data
 
 
@@ -596,8 +596,7 @@ def locked(folder: str) -> Iterator[None]:
     os.makedirs(folder, exist_ok=True)
     held, ours = lock(path)
   if ours is False:
-    print(f'Waiting for another process that prepares {folder}.',
-          file=sys.stderr)
+    call_out(f'Waiting for another process that prepares {folder}.')
     held, _ = lock(path, wait=-1)
   try:
     yield

@@ -21,6 +21,7 @@ from ml_collections import ConfigDict, config_flags
 
 from robertax import files
 from robertax.errors import INTERRUPTED, InputError, door
+from robertax.progress import call_out
 
 
 def config_flag() -> flags.FlagHolder:
@@ -82,8 +83,9 @@ def run(main: Callable[[Sequence[str]], None]):
     # Everything is written. If the interpreter exited by itself, threads of
     # native libraries could crash and so change the exit code.
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+      with contextlib.suppress(OSError, ValueError):
+        stream.flush()
     os._exit(e.code if isinstance(e.code, int) else bool(e.code))
 
 
@@ -235,5 +237,5 @@ def _last_words(message: str) -> str:
 
 
 def _stop(message: str):
-  print(f'robertax: error: {message}', file=sys.stderr)
+  call_out(f'robertax: error: {message}')
   sys.exit(2)

@@ -25,7 +25,19 @@ _listener: Callable[[], None] = lambda: None
 def say(text: str):
   """Prints a line on stderr, in process 0 of a run only."""
   if _speaks:
-    print(text, file=sys.stderr, flush=True)
+    call_out(text)
+
+
+def call_out(text: str, last: bool = False):
+  """Prints a line that this process alone has to say.
+
+  A stderr that is full or closed ends no run: there is nowhere to say so.
+  `last` words are for Python's own stderr, because a notebook's would lose them
+  when the process ends at once.
+  """
+  whole = last and not isinstance(sys.stderr, Prefixed)
+  with contextlib.suppress(OSError, ValueError):
+    print(text, file=sys.__stderr__ if whole else sys.stderr, flush=True)
 
 
 def leave_talking(prefix: str):
@@ -48,8 +60,9 @@ class Prefixed(io.TextIOBase):
     self._begun.text = rest
     left = ''.join(f'{self._prefix}{line}\n' for line in lines).encode(
         self.encoding, self.errors)
-    while left:
-      left = left[os.write(self._descriptor, left):]
+    with contextlib.suppress(OSError):
+      while left:
+        left = left[os.write(self._descriptor, left):]
     return len(text)
 
   def flush(self):
@@ -81,10 +94,10 @@ class _LogLines:
 
   def write(self, text: str):
     if text.strip():
-      sys.stderr.write(f'{text.strip()}\n')
+      call_out(text.strip())
 
   def flush(self):
-    sys.stderr.flush()
+    pass
 
 
 def progress_bar(total: int, unit: str, what: str, shown: bool, done: int = 0

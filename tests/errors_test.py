@@ -1,5 +1,6 @@
 """One clear line for whoever gave something wrong, nothing hidden otherwise."""
 
+import contextlib
 import errno
 import os
 import pathlib
@@ -7,8 +8,16 @@ import sys
 
 import pytest
 
-from robertax import files
-from robertax.errors import InputError, beside, door, print_result, writing
+from robertax import files, progress
+from robertax.errors import (
+    InputError,
+    Truncated,
+    beside,
+    door,
+    print_result,
+    raise_unless_damage,
+    writing,
+)
 
 FULL = pathlib.Path('/dev/full')
 
@@ -228,3 +237,34 @@ def test_what_remote_storage_refuses_is_a_line_that_may_be_tried_again(capsys):
       'robertax: error: gs://bucket/x: Could not resolve host. Check')
   with pytest.raises(OSError):
     door(lambda argv: open('/no/such/file'))([])
+
+
+def refused(number, remote=False):
+  error = OSError(number, os.strerror(number), 'x')
+  error.remote = remote
+  return error
+
+
+@pytest.mark.parametrize('error, raised', [
+    (ValueError('not JSON'), None), (refused(errno.ENOENT), None),
+    (refused(errno.ENOENT, remote=True), None),
+    (Truncated(errno.EIO, 'x'), None),
+    (refused(errno.EIO), OSError), (refused(errno.ESTALE), OSError),
+    (refused(errno.EIO, remote=True), OSError),
+    (refused(errno.EACCES), InputError), (refused(errno.EMFILE), InputError)])
+def test_what_the_system_refuses_is_no_damage(error, raised):
+  with (pytest.raises(raised) if raised else contextlib.nullcontext()) as e:
+    raise_unless_damage(error, 'x')
+  assert not raised or (e.type is InputError) == (raised is InputError)
+
+
+def test_a_full_stderr_ends_no_run(monkeypatch):
+  if not FULL.exists():
+    pytest.skip('no /dev/full here, the disk that is always full')
+  with FULL.open('w') as out:
+    monkeypatch.setattr(sys, 'stderr', out)
+    progress.say('step 3 is not saved')
+    with beside('the run is saved, but without a picture'):
+      raise ValueError
+    with contextlib.suppress(OSError):
+      out.close()

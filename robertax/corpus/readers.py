@@ -21,7 +21,7 @@ from typing import NamedTuple
 import zlib
 
 from robertax import files
-from robertax.errors import InputError, first_line
+from robertax.errors import InputError, first_line, raise_unless_damage
 
 CHUNK_BYTES = 1 << 16
 PACKINGS = ('.gz', '.zst', '.bz2')  # Endings of compressed files.
@@ -122,6 +122,7 @@ def unpacked_chunks(path: str, advance: Callable[[int], None]
       yield from (_decompressed(chunks, path) if path.endswith(PACKINGS)
                   else chunks)
   except OSError as e:
+    raise_unless_damage(e, path)
     raise InputError(f'cannot read {path}: {e.strerror or e}') from e
 
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robertax import errors, files
-from robertax.errors import InputError
+from robertax.errors import InputError, raise_unless_damage
 from robertax.files import Checksum, checksum
 
 VERSION = 2  # Raised whenever a byte of a record would change.
@@ -190,6 +190,7 @@ class Manifest:
                            'shard_lengths')
       return cls(folder=folder, **values)
     except OSError as e:
+      raise_unless_damage(e, folder)
       raise InputError(
           f'{folder}: no finished records here ({MANIFEST}: {e.strerror}). '
           'Run python -m robertax.prepare.') from e

@@ -27,7 +27,7 @@ from robertax import files
 from robertax.corpus.blocks import Shard, part_of
 from robertax.corpus.records import FileWriter, write_json
 from robertax.corpus.sentences import SPLITTERS
-from robertax.errors import InputError
+from robertax.errors import InputError, raise_unless_damage
 from robertax.files import DAMAGE_ADVICE, Checksum
 from robertax.text import Tokenizer
 
@@ -132,6 +132,7 @@ def read_block(place: BlockPlace) -> Tokens:
       f.seek(place.offset)
       data = f.read(size)
   except OSError as e:
+    raise_unless_damage(e, place.path)
     raise InputError(f'{place.path}: cannot be read ({e.strerror or e}): '
                      f'{DAMAGE_ADVICE}.') from e
   if len(data) != size or zlib.crc32(data) != place.crc:

@@ -30,7 +30,7 @@ from robertax.corpus import records, shards
 from robertax.corpus.preparation import default_cache_dir
 from robertax.corpus.records import Manifest
 from robertax.data.rows import HEADER, PREPARE_AGAIN, Rows, copy_rows, slotted
-from robertax.errors import InputError, writing
+from robertax.errors import InputError, raise_unless_damage, writing
 from robertax.progress import advance
 
 # The cache of chunks on this machine's disk.
@@ -371,6 +371,7 @@ class Remote:
     try:
       return files.read_range(self._path(name), start, stop)
     except OSError as e:
+      raise_unless_damage(e, self._path(name))
       raise InputError(f'{self._path(name)}: cannot be read '
                        f'({e.strerror or e}): {PREPARE_AGAIN}') from e
 
@@ -389,6 +390,7 @@ class Remote:
     except InputError:
       raise
     except (OSError, ValueError) as e:
+      raise_unless_damage(e, path)
       raise InputError(
           f'{path}: missing or damaged ({e}): {PREPARE_AGAIN}') from e
     if found != size:

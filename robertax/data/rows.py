@@ -9,7 +9,6 @@ manifest's checksum when it is first read.
 import bisect
 from collections.abc import Sequence
 import os
-import sys
 import threading
 from typing import NamedTuple
 import zlib
@@ -21,6 +20,7 @@ from robertax.corpus.records import Manifest
 from robertax.errors import InputError
 from robertax.files import PIECE, Checksum
 from robertax.parallel import processes
+from robertax.progress import call_out
 
 PREPARE_AGAIN = 'delete its folder and prepare the corpus again.'
 HEADER = 128  # Bytes before the numbers of a .npy, as np.memmap writes it.
@@ -122,9 +122,9 @@ class BadRecords:
         return
       self._met.add(key)
       if len(self._met) <= _NAMED:
-        print(f'{path}: record {record} is left out: {why}'
-              + (' (others will be counted only: bad_records)'
-                 if len(self._met) == _NAMED else ''), file=sys.stderr)
+        call_out(f'{path}: record {record} is left out: {why}'
+                 + (' (others will be counted only: bad_records)'
+                    if len(self._met) == _NAMED else ''))
 
 
 # Rows of array_record files.

@@ -17,7 +17,7 @@ import jax
 from robertax import files
 from robertax import model as modelling
 from robertax.config import Config
-from robertax.errors import InputError, writing
+from robertax.errors import InputError, raise_unless_damage, writing
 from robertax.inspection import batches, page, run_log
 from robertax.inspection.batches import Marked, Piece, visible
 from robertax.inspection.model import Filled
@@ -298,6 +298,7 @@ def load_samples(workdir: str) -> Samples | None:
     samples_html(samples)  # This raises whatever is wrong with them.
     return samples
   except (OSError, ValueError, TypeError, LookupError, AttributeError) as e:
+    raise_unless_damage(e, path)
     raise InputError(f'{path}: not what a run has kept for its report ({e!r}). '
                      'Delete it: the report does without.') from e
 

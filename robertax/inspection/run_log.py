@@ -15,7 +15,7 @@ import numpy as np
 
 from robertax import files, text
 from robertax.config import Config, flatten, to_dict
-from robertax.errors import InputError
+from robertax.errors import InputError, raise_unless_damage
 from robertax.inspection import page
 from robertax.inspection.page import ChartLine
 from robertax.tasks.task import RESULTS
@@ -151,6 +151,7 @@ def _read_results(path: str) -> dict[str, Any]:
     with files.open(path) as f:
       return dict(json.load(f))
   except (OSError, ValueError, TypeError, RecursionError) as e:
+    raise_unless_damage(e, path)
     raise InputError(f'{path}: not what a fine-tuning run has written ({e}). '
                      'Move it away.') from e
 

@@ -161,13 +161,6 @@ def _number_lines() -> None:
         handler.setStream(sys.stderr)
 
 
-def call_out(text: str) -> None:
-  """Prints what only this process has to say, such as why it ends."""
-  # A notebook's stream would lose it when the process ends at once.
-  numbered = isinstance(sys.stderr, progress.Prefixed)
-  print(text, file=sys.stderr if numbered else sys.__stderr__, flush=True)
-
-
 # What the processes agree on.
 
 _turn = 0
@@ -316,18 +309,19 @@ def _leave(error: BaseException) -> NoReturn:
     code = error.code if isinstance(error.code, int) else 1
   elif isinstance(error, InputError):
     code = error.exit_code
-    call_out(f'robertax: error: {who}: {error}')
+    progress.call_out(f'robertax: error: {who}: {error}', last=True)
   elif says_peer_is_gone(error):
     code = PEER_GONE
     if gone := _active.who_is_gone() if _active else '':
       end_without_peers(gone)
     # This is not certain, so it says all that is known.
-    call_out(f'{who}:\n{traceback.format_exc()}\n{who}: by this error another '
-             'process is gone, though none is missed. The same command on all '
-             'goes on from the last checkpoint.')
+    progress.call_out(
+        f'{who}:\n{traceback.format_exc()}\n{who}: by this error another '
+        'process is gone, though none is missed. The same command on all goes '
+        'on from the last checkpoint.', last=True)
   else:
     code = 1
-    call_out(f'{who}:\n{traceback.format_exc()}')
+    progress.call_out(f'{who}:\n{traceback.format_exc()}', last=True)
   tell_leaving(f'exit code {code}: {type(error).__name__}: {error!s:.200}')
   linger_as_first()
   os._exit(code)
@@ -372,9 +366,10 @@ def linger_as_first() -> None:
 def end_without_peers(gone: str) -> NoReturn:
   """Ends this process because others, which `gone` names, are gone."""
   # No exception could reach the main thread if it waits in a collective.
-  call_out(f'process {jax.process_index()} of {jax.process_count()}: {gone}. '
-           'This one ends too; the same command on all of them goes on from '
-           'the last checkpoint.')
+  progress.call_out(
+      f'process {jax.process_index()} of {jax.process_count()}: {gone}. This '
+      'one ends too; the same command on all of them goes on from the last '
+      'checkpoint.', last=True)
   linger_as_first()
   os._exit(PEER_GONE)
 

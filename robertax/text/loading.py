@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 from robertax import files
-from robertax.errors import InputError
+from robertax.errors import InputError, raise_unless_damage
 from robertax.text import wordpiece
 from robertax.text.byte_bpe import MASK, SPECIALS
 from robertax.text.tokenizer import Tokenizer
@@ -96,6 +96,7 @@ def _read_text(path: str) -> str:
     with files.open(path, 'rb') as f:
       return f.read().decode()
   except OSError as e:
+    raise_unless_damage(e, path)
     raise InputError(f'cannot read {path}: {e.strerror or e}') from e
   except UnicodeDecodeError as e:
     raise InputError(f'{path}: not UTF-8: {e}') from e
@@ -173,6 +174,7 @@ def load(path: str, lowercase: bool = True) -> Tokenizer:
     with files.open(path) as f:
       text = f.read()
   except OSError as e:
+    raise_unless_damage(e, path)
     raise InputError(f'cannot read {path}: {e.strerror or e}') from e
   except UnicodeDecodeError as e:
     raise InputError(f'{path}: not a tokenizer.json: {e}') from e

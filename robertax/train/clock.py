@@ -44,10 +44,9 @@ class Clock:
 
   def __init__(self):
     self.begun = time.time()
-    self._since = self._signed = time.perf_counter()
+    self._since = time.perf_counter()
     self.kind, self.signs = 'start', 0  # Turns and ticks.
     self.update = 0  # The newest update that was begun.
-    self.longest = dict.fromkeys(KINDS, 0.0)  # Seconds from sign to sign.
     self._lap = dict.fromkeys(KINDS, 0.0)
     self.step_seconds = 0.0  # Seconds of kind `step` up to the newest turn.
 
@@ -75,9 +74,6 @@ class Clock:
 
   def tick(self):
     """Notes that work of this kind goes on; any thread may call it."""
-    before, self._signed = self._signed, time.perf_counter()
-    self.longest[self.kind] = max(self.longest[self.kind],
-                                  self._signed - before)
     self.signs += 1
 
   def where(self) -> str:
@@ -191,6 +187,9 @@ class Watchdog:
     self._seconds, self._on_stall = seconds, on_stall
     self._stop, self._thread = threading.Event(), None
     self._heard = contextlib.ExitStack()
+    # Seconds from sign to sign, without those in which this process was stopped
+    # (processes.Pace) and without stalls: neither may become usual.
+    self.longest = dict.fromkeys(KINDS, 0.0)
 
   def __enter__(self) -> 'Watchdog':
     if self._seconds:
@@ -209,15 +208,19 @@ class Watchdog:
   def limit(self, kind: str) -> float:
     """Returns the seconds that a kind may last without a sign."""
     return max(self._seconds * PATIENCE[kind],
-               _USUAL * self._clock.longest[kind])
+               _USUAL * self.longest[kind])
 
   def _watch(self):
     interval = min(self._seconds / 10, 5.0)
     pace, seen, still, reported = processes.Pace(interval), -1, 0.0, 1
+    kind = self._clock.kind
     while not self._stop.wait(interval):
       passed = pace.passed()
       if self._clock.signs != seen:
+        if reported == 1:
+          self.longest[kind] = max(self.longest[kind], still)
         seen, still, reported = self._clock.signs, 0.0, 1
+        kind = self._clock.kind
         continue
       still += passed
       # The next report comes after twice the time, and so on.
@@ -225,9 +228,11 @@ class Watchdog:
         reported *= 2
         words = (f'process {jax.process_index()} of {jax.process_count()} has '
                  f'stood still for {still:.0f} s: {self._clock.where()}.')
-        self._report(words)
-        if self._on_stall == 'exit':
-          _end_stalled(words)
+        try:
+          self._report(words)
+        finally:
+          if self._on_stall == 'exit':
+            _end_stalled(words)
 
   def _report(self, words: str):
     """Writes to stderr first, because writing to W may hang as well."""
@@ -237,15 +242,16 @@ class Watchdog:
       faulthandler.dump_traceback(f, all_threads=True)
       f.seek(0)
       threads = f.read()
-    processes.call_out(
-        f'\nrobertax: {words}\nWhere every thread stands:\n{threads}')
+    progress.call_out(
+        f'\nrobertax: {words}\nStack traces of all threads:\n{threads}',
+        last=True)
     path = f'{self._workdir}/stalled-{jax.process_index()}.txt'
     def write():
       try:
         with files.open(path, 'w') as f:
           f.write(f'{words}\n{threads}')
       except Exception as e:  # The report is on stderr already.
-        processes.call_out(f'robertax: cannot write {path}: {e}')
+        progress.call_out(f'robertax: cannot write {path}: {e}', last=True)
 
     writer = threading.Thread(target=write, daemon=True)
     writer.start()
@@ -253,10 +259,10 @@ class Watchdog:
 
 
 def _end_stalled(words: str) -> NoReturn:
-  processes.call_out(
+  progress.call_out(
       'robertax: this process ends; the same command goes on from the last '
       "checkpoint (train.on_stall='report' waits on; train.watchdog_seconds is "
-      'its patience).')
+      'its patience).', last=True)
   processes.tell_leaving(words)
   processes.linger_as_first()
   os._exit(STALLED)

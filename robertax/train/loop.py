@@ -129,6 +129,5 @@ def take_steps(run: Session) -> Moment:
       run.saves.checkpoints.check_held()  # Going back writes in W, too.
       raise
     finally:
-      for part in run.parts:
-        part.close()
+      session.close_all(run.parts)
   return moment

@@ -7,7 +7,7 @@ an entry of `Session.parts`.
 """
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 import dataclasses
 import functools
 import os
@@ -29,7 +29,7 @@ from robertax.kernels.dropout import seed_words
 from robertax.model import unpad_vocabulary
 from robertax.parallel import processes
 from robertax.parallel.mesh import batch_sharding, steps_ahead
-from robertax.progress import Progress, say
+from robertax.progress import Progress, call_out, say
 from robertax.tasks import TASKS, Task
 from robertax.train import optimizer
 from robertax.train.checkpoint import Checkpoints, check_storage, finished_step
@@ -293,6 +293,20 @@ class Trace(Part):
 # finds wrong stops all (`processes.together`): the others would wait for ever.
 
 
+def close_all(parts: Sequence[Part]):
+  """Closes every part; an error that is under way is not replaced."""
+  error = sys.exception()
+  for part in parts:
+    try:
+      part.close()
+    except InputError as e:
+      if error:
+        call_out(f'robertax: {e}')
+      error = error or e
+  if error and not sys.exception():
+    raise error
+
+
 def admit_run(config: Config, workdir: str, named: Collection[str] = ()
               ) -> tuple[Config, int | None]:
   """Fills in init_from and W/config.json; returns also the newest step."""
@@ -544,8 +558,8 @@ class Interruption:
   def _request(self, number: int, frame):
     self.requested = number
     signal.signal(number, self._before[number])
-    print(f'\n{signal.Signals(number).name}: finishing this step, then saving '
-          '(once more: stop at once, unsaved).', file=sys.stderr, flush=True)
+    call_out(f'\n{signal.Signals(number).name}: finishing this step, then '
+             'saving (once more: stop at once, unsaved).')
 
 
 def cache_dir(config: Config) -> str:

@@ -13,7 +13,6 @@ import json
 import math
 import os
 import socket
-import sys
 import threading
 import time
 from typing import Any
@@ -21,8 +20,15 @@ import uuid
 
 from robertax import files
 from robertax.config import FREE_ON_RESUME, Config, differences, parse, to_dict
-from robertax.errors import InputError, TakenOver, first_line, writing
+from robertax.errors import (
+    InputError,
+    TakenOver,
+    first_line,
+    raise_unless_damage,
+    writing,
+)
 from robertax.parallel import processes
+from robertax.progress import call_out
 from robertax.text import Tokenizer
 from robertax.train.checkpoint import finished_step, saved_steps
 from robertax.train.writer import read_metrics
@@ -165,8 +171,8 @@ class Lease:
       if not _is_alive(holder):
         return seen
       raise InputError(refusal(self._workdir, seen.data))
-    print(f'{self.path} is of {_describe(seen.data, "another run")}: looking '
-          f'for up to {lost:.0f} s whether it lives.', file=sys.stderr)
+    call_out(f'{self.path} belongs to {_describe(seen.data, "another run")}: '
+             f'waiting for up to {lost:.0f} s to see whether it lives.')
     end = time.monotonic() + lost
     while time.monotonic() < end:
       time.sleep(min(1.0, lost / 10))
@@ -209,9 +215,8 @@ class Lease:
         failed = False
       except Exception as e:  # The next heartbeat may succeed.
         if not failed:
-          print(f'{self.path} cannot be written ({e}): while that is so, '
-                'another run may take this workdir for free.',
-                file=sys.stderr, flush=True)
+          call_out(f'{self.path} cannot be written ({e}): while that is so, '
+                   'another run may treat this workdir as unused.')
         failed = True
 
 
@@ -352,6 +357,7 @@ def read_config(workdir: str) -> Config | None:
     with files.open(path) as f:
       return parse(json.load(f))
   except (OSError, ValueError, AttributeError, RecursionError) as e:
+    raise_unless_damage(e, path)
     raise InputError(f'{path}: not a config written by robertax ({e}). Put '
                      'its own back, or choose another folder.') from e
 

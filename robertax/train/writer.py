@@ -14,7 +14,13 @@ import time
 from typing import Any
 
 from robertax import files
-from robertax.errors import InputError, TakenOver, first_line, writing
+from robertax.errors import (
+    InputError,
+    TakenOver,
+    first_line,
+    raise_unless_damage,
+    writing,
+)
 from robertax.progress import say
 
 # Objects in remote storage cannot grow: a file of lines is written as a whole,
@@ -194,6 +200,8 @@ class TensorBoardEvents:
     """Wraps writing: after an error no more events are written."""
     try:
       yield
+    except TakenOver:
+      raise
     except (OSError, InputError) as e:
       file, self._file = self._file, None
       with contextlib.suppress(OSError):
@@ -256,6 +264,7 @@ def read_metrics(path: str) -> list[tuple[str, dict[str, Any]]]:
     with files.open(path) as f:
       lines = f.readlines()
   except (OSError, UnicodeDecodeError) as e:
+    raise_unless_damage(e, path)
     raise InputError(f'{path}: not a file of metrics lines ({e}). Move it away '
                      'to begin another.') from e
   read = []

@@ -88,7 +88,7 @@ def test_patience_is_by_kind_and_what_is_usual_is_no_stall(kind):
   clock = Clock()
   watchdog = Watchdog('', clock, 600)
   assert watchdog.limit(kind) == 600 * PATIENCE[kind]
-  clock.longest[kind] = 900.0
+  watchdog.longest[kind] = 900.0
   assert watchdog.limit(kind) == 9000
 
 
@@ -177,3 +177,28 @@ def test_a_save_is_heard_as_its_files_grow(tmp_path, monkeypatch):
   with progress.heard_by(lambda: heard.append(1)):
     facts.tree_sums({'a': np.ones(3, np.float32), 'b': np.ones(2, np.int32)})
   assert len(heard) == 5
+
+
+USUAL = """
+import sys, time
+from robertax.train.clock import Clock, Watchdog
+clock = Clock()
+with Watchdog('', clock, 0.3, 'report') as watchdog:
+  clock.turn('step')
+  print('ready', flush=True)
+  end = time.monotonic() + 4
+  while time.monotonic() < end:
+    time.sleep(.01)
+    clock.turn('step')
+  print(watchdog.limit('step'))
+"""
+
+
+def test_while_it_was_stopped_nothing_was_usual():
+  process = subprocess.Popen(
+      [sys.executable, '-c', USUAL], stdout=subprocess.PIPE, text=True)
+  assert process.stdout.readline() == 'ready\n'
+  process.send_signal(signal.SIGSTOP)
+  time.sleep(2)
+  process.send_signal(signal.SIGCONT)
+  assert float(process.communicate(timeout=60)[0]) < 3  # And not 20 s.

@@ -188,7 +188,7 @@ class RowGroups:
                     max_length]
 
   def slots(self, length: int) -> int:
-    """Q of row groups whose rows have this length."""
+    """Returns Q, the slots of a row group whose rows have this length."""
     # Half as many again as a row holds on average.
     wanted = math.ceil(1.5 * self.rows * length / self._mean)
     return self.members * max(1, math.ceil(wanted / self.members))

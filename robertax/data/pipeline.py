@@ -89,8 +89,7 @@ def _passed(marks: np.ndarray, length: int) -> np.ndarray:
 
 
 class Pipeline:
-  """The training batches of a run, of which it makes the rows `rows` int64[b].
-  """
+  """Makes the rows `rows` int64[b] of each training batch of a run."""
 
   def __init__(self, source: Source, config: DataConfig, masking: Masking, *,
                seed: int, rows: np.ndarray | None = None,

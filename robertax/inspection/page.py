@@ -223,7 +223,7 @@ def _chart_svg(lines: Sequence[ChartLine], log: bool, zero: bool, title: str,
 
 
 def _draw_line(axes: Any, line: ChartLine) -> Iterator[str]:
-  """Draws a line, and yields what each of its dots says."""
+  """Draws a line, and yields the label of each of its dots."""
   points = _fewer_points(line.steps, line.values)
   look = {'color': _INK if line.colour is None else LIGHT[
       line.colour % len(LIGHT)],

@@ -342,7 +342,7 @@ def _layered(row: NameRow) -> bool:
 
 def _shape_to_theirs(rule: str, shape: tuple[int, ...], first: int
                      ) -> tuple[int, ...]:
-  """Returns their shape of an array whose shape, without N, is ours."""
+  """Converts our shape of an array, without N, to their shape."""
   if rule == 'positions':  # The only rule that would make an array for it.
     return (first + shape[0] - 2, *shape[1:])
   return to_theirs(rule, np.broadcast_to(np.float32(0), shape), first).shape

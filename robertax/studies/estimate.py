@@ -47,8 +47,8 @@ class Estimate:
   chip: chips.Chip  # Its limits are what these numbers are measured against.
   devices: int  # Of the whole mesh.
   fits: bool  # `memory` is within the chip's.
-  # Bytes that the compiler sets aside for arrays in HBM; of a GPU those at the
-  # peak. Where there is too little memory to compile, what it says it wants.
+  # Bytes that the compiler sets aside for arrays in HBM; on a GPU the peak.
+  # If compiling ran out of memory: the bytes that the compiler reports.
   memory: float
   compiled: bool = True
   arguments: float = 0  # Bytes of `memory` that the state and the batch are.
@@ -115,7 +115,7 @@ def topology(name: str) -> tuple[chips.Chip, list[Any]]:
     raise InputError(
         'compiling for TPUs needs their compiler, libtpu: pip install -r '
         'requirements-tpu.txt (no TPU is needed).')
-  # Two programs may hold the library at once, and nobody is asked over the net.
+  # Two processes may load libtpu, and no metadata server is queried.
   os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
   from jax.experimental import topologies

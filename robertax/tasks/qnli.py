@@ -139,7 +139,7 @@ class QnliRanking(Finetune):
     return predict_rows(self._questions(split), answers['scores'], threshold)
 
   def threshold(self, answers: Answers) -> float:
-    """The best on the main dev split, of which these answers are."""
+    """The best threshold on the main dev split, which the answers belong to."""
     main = self.dev_splits[0]
     return best_threshold(
         self._questions(main), answers['scores'], self._labels(main))

@@ -1,4 +1,4 @@
-"""What a task offers to the rest of robertax, and what its run ends with.
+"""The interface of a task, and the files that its run ends with.
 
 train/, inspection/, studies/ and paper/ know a task by these protocols alone,
 which `Pretrain` and the subclasses of `Finetune` implement; TASKS has a row for

@@ -74,7 +74,7 @@ def from_dict(nested: dict[str, Any], like: Any) -> Any:
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
   """Hides what orbax and asyncio print about errors that are raised anyway."""
-  # Orbax also warns of a folder that can only be read, which is no news.
+  # Orbax also warns about read-only folders, which are expected here.
   def is_news(record: logging.LogRecord) -> bool:
     return 'orbax' not in record.pathname or not (
         record.exc_info or re.search('read.only', str(record.msg)))
@@ -114,7 +114,7 @@ class Tolerance:
       with writing(self._folder):
         yield
     except Exception as e:
-      # An error of a device has nothing to do with the disk.
+      # Device errors are not failures of storage.
       if self._strict or isinstance(e, (jax.errors.JaxRuntimeError, TakenOver)):
         raise
       self._unsaved = step

@@ -1,9 +1,9 @@
 """Time: the kind of each second, goodput, the watchdog, rates of steps.
 
-The clock of a run is always at exactly one kind, so its seconds add up to the
-time that has passed. Goodput is the share of steps in all of them, over all
-starts of the run; a kind that lasts too long is a stall; and the steps between
-two lines of metrics give tokens a second and MFU.
+The clock of a run assigns each second to exactly one kind, so the seconds of
+all kinds add up to the time that has passed. Goodput is the share of steps in
+them, over all starts of the run. A kind that lasts too long is a stall. The
+steps between two lines of metrics give tokens a second and MFU.
 """
 
 from collections.abc import Callable, Iterator

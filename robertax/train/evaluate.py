@@ -8,8 +8,8 @@ them. Pretraining keeps those of the lowest `eval/loss`, with train.keep_best.
 
 W/best and metrics.jsonl agree whatever happens to a run (see train.workdir). An
 evaluation is the best if it is better than all whose weights are kept. Weights
-are written before its line. The weights that a start from an earlier checkpoint
-would find to be the best stay too, and nothing is removed before newer weights
+are written before its line. Weights that would be the best after resuming from
+an earlier checkpoint are kept too, and nothing is removed before newer weights
 are there.
 """
 

@@ -1,4 +1,4 @@
-"""init_from: a run begins with the weights of another run, or of other people.
+"""init_from: starts a run from the weights of another run, or published ones.
 
 Their step and optimizer state are not taken: that is resuming, which the same
 --workdir does by itself. What does not fit is an error that names it, unless

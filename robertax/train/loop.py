@@ -92,7 +92,7 @@ def _attempt(config: Config, workdir: str, named: Collection[str], lock: Lock
 
 
 def take_steps(run: Session) -> Moment:
-  """Makes the updates that are left, and returns where the run stands then."""
+  """Runs the remaining updates, and returns the last step that was reached."""
   steps, clock = run.config.train.steps, run.clock
   moment = Moment(run.start, run.start == steps)
   with Interruption(

@@ -1,4 +1,4 @@
-"""A workdir: its holder, its config, and which of its weights count.
+"""Locks a workdir, checks its config, and selects its valid weights.
 
 One run at a time holds it: a second is refused, and told which is the first.
 Where the operating system has locks, W/.lock is locked while the first process

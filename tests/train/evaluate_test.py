@@ -89,7 +89,7 @@ def evaluation(mesh, monkeypatch, rows=ROWS):
   monkeypatch.setattr(evaluate, 'eval_step', lambda _: device)
   task = types.SimpleNamespace(
       objective=None, summarize=dict, eval_constants=lambda *_: {},
-      eval_sets=lambda *_: {'set': batches})
+      eval_sets=lambda *_: {'set': batches}, eval_bad_records=dict)
   return (Evaluation(parse({'data': {'batch_size': BATCH}}), task, mesh),
           device, rows * (rows - 1) / 2)
 

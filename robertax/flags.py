@@ -215,7 +215,7 @@ def _why(error: Exception, path: str) -> str | None:
   for e in chain:
     if isinstance(e, KeyError):  # ml_collections: `--config.train.stepz=3`.
       words = str(e.args[0]).split()[0].strip('\'"')
-      return (f'unknown config key {words!r} in a --config.* flag.'
+      return (f'unknown config key in a --config.* flag: {words!r}.'
               f'{key_hint(words)}')
   if isinstance(error, flags.UnrecognizedFlagError):  # `--steps=30`.
     return f'{_last_words(str(error)).rstrip(".")}.{key_hint(error.flagname)}'

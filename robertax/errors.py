@@ -173,10 +173,13 @@ def print_result(text: str):
   """Prints after all work is saved; a full or closed stdout is no failure."""
   try:
     print(text, flush=True)
+  except UnicodeEncodeError as e:
+    print(text.encode(e.encoding, 'backslashreplace').decode(e.encoding))
   except OSError as e:
     call_out(f'robertax: all is done and saved, but stdout: {e}')
     # Python would try again at exit, and change the exit code.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with contextlib.suppress(OSError):
+      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def door(main: Callable) -> Callable:

@@ -19,6 +19,7 @@ import glob as glob_lib
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -282,6 +283,17 @@ def staging(path: str) -> str:
 
 _STAGED = 'robertax-staged-'
 _staged: dict[str, Any] = {}  # Locks of files that this process is writing.
+
+
+def remove_partials(folder: str):
+  """Removes what processes that were killed did not finish writing here.
+
+  A file that changed in the last hour may still be in work.
+  """
+  for entry in os.scandir(folder):
+    if re.search(r'\.[0-9a-f]{8}\.partial$', entry.name) and entry.is_file(
+        follow_symlinks=False) and time.time() - entry.stat().st_mtime > 3600:
+      os.remove(entry.path)
 
 
 def publish(partial: str, path: str) -> None:

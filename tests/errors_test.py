@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import os
 import pathlib
 import sys
@@ -268,3 +269,11 @@ def test_a_full_stderr_ends_no_run(monkeypatch):
       raise ValueError
     with contextlib.suppress(OSError):
       out.close()
+
+
+def test_letters_that_stdout_lacks_are_no_error_of_saved_work(monkeypatch):
+  out = io.TextIOWrapper(io.BytesIO(), encoding='ascii')
+  monkeypatch.setattr(sys, 'stdout', out)
+  print_result('gu\xfc')
+  out.flush()
+  assert out.buffer.getvalue() == b'gu\\xfc\n'

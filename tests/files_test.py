@@ -315,3 +315,17 @@ def test_a_similar_name_is_told(tmp_path):
   assert files.similar(f'{tmp_path}/GLUEE') == f', but {tmp_path}/glue does'
   assert files.similar(f'{tmp_path}/other') == ''
   assert files.similar(f'{tmp_path}/no/such') == ''
+
+
+def test_only_old_unfinished_files_of_ours_are_removed(tmp_path):
+  names = ['metrics.jsonl.0123abcd.partial', 'report.html.89abcdef.partial',
+           'dataset.partial', 'config.json']
+  for name in names:
+    (tmp_path / name).write_text('')
+  (tmp_path / 'hf.01234567.partial').mkdir()
+  for name in os.listdir(tmp_path):
+    if name != names[1]:  # Somebody is writing it now.
+      os.utime(tmp_path / name, (0, 0))
+  files.remove_partials(str(tmp_path))
+  assert sorted(os.listdir(tmp_path)) == sorted(
+      [*names[1:], 'hf.01234567.partial'])

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import importlib.util
 import math
+import operator
 import os
 import re
 from typing import Any
@@ -78,10 +79,11 @@ def chip_of(device_kind: str) -> Chip | None:
 # The v5e and v6e slices of cloud.google.com/tpu/docs/v5e and /v6e.
 _FLAT = ('1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16')
 # v4 and v5p (/tpu/docs/v4, /v5p, /types-topologies): these, and A x B x C in
-# multiples of 4 with A <= B <= C, of so many chips: a v4 pod has 4096, and the
-# largest v5p slice is 16x16x24.
+# multiples of 4 with A <= B <= C, of so many chips: a v4 pod has 4096, and no
+# v5p slice is larger than 16x16x24 along any side.
 _BELOW_A_CUBE = ('2x2x1', '2x2x2', '2x2x4', '2x4x4')
 _MOST_CHIPS = {'v4': 4096, 'v5p': 6144}
+_LARGEST = {'v5p': (16, 16, 24)}
 
 
 @functools.cache
@@ -92,7 +94,8 @@ def slices(chip: str) -> tuple[str, ...]:
   most = _MOST_CHIPS[chip]
   cubes = [(a, b, c) for a in range(4, most, 4) if a**3 <= most
            for b in range(a, most, 4) if a * b * b <= most
-           for c in range(b, most // (a * b) + 1, 4)]
+           for c in range(b, most // (a * b) + 1, 4)
+           if all(map(operator.le, (a, b, c), _LARGEST.get(chip, (most,) * 3)))]
   return (*_BELOW_A_CUBE, *('x'.join(map(str, sides))
                             for sides in sorted(cubes, key=math.prod)))
 

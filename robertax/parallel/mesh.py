@@ -61,17 +61,24 @@ def steps_ahead(mesh: Mesh, most: int = 2) -> int:
   return 0 if threads else most
 
 
+# JAX 0.10 asserts where an optional platform has no plugin at all.
+NO_DEVICES = (RuntimeError, AssertionError)
+
+
+def no_devices(error: BaseException) -> InputError:
+  """The error for JAX_PLATFORMS that names what is not here."""
+  return InputError(
+      f'JAX_PLATFORMS={jax.config.jax_platforms}: JAX finds no such device '
+      f'here ({first_line(error)}). Unset it to take what is here; GPUs need a '
+      'driver and pip install "jax[cuda12]", TPUs pip install "jax[tpu]".')
+
+
 def find_devices() -> list[jax.Device]:
   """jax.devices(); InputError where JAX_PLATFORMS names what is not here."""
   try:
     return jax.devices()
-  # JAX 0.10 asserts where an optional platform has no plugin at all.
-  except (RuntimeError, AssertionError) as e:
-    named = jax.config.jax_platforms
-    raise InputError(
-        f'JAX_PLATFORMS={named}: JAX finds no such device here '
-        f'({first_line(e)}). Unset it to take what is here; GPUs need a driver '
-        'and pip install "jax[cuda12]", TPUs pip install "jax[tpu]".') from e
+  except NO_DEVICES as e:
+    raise no_devices(e) from e
 
 
 def make_mesh(config: MeshConfig | None = None,

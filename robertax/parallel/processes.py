@@ -25,7 +25,14 @@ import uuid
 import jax
 
 from robertax import progress
-from robertax.errors import PEER_GONE, InputError, first_line, writing
+from robertax.errors import (
+  PEER_GONE,
+  WRONG_INPUT,
+  InputError,
+  first_line,
+  writing,
+)
+from robertax.parallel.mesh import NO_DEVICES, no_devices
 
 T = TypeVar('T')
 HEARTBEAT_SECONDS = 60  # A process silent for longer is taken to be dead.
@@ -139,7 +146,13 @@ def _join_run(place: tuple[str, int, int] | None, where: str,
         f'{where}: {at} cannot be reached ({first_line(e)}). Every process '
         'must be started within five minutes, with the same address of process '
         '0, whose port must be free and open to all of them.') from e
-  if jax.process_index():
+  try:
+    number = jax.process_index()
+  except NO_DEVICES as e:
+    # The others wait for this one's devices, so an orderly end would wait too.
+    progress.call_out(f'robertax: error: {no_devices(e)}', last=True)
+    os._exit(WRONG_INPUT)
+  if number:
     # Libraries in C++ print to descriptor 1; 2 remains for crashes.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     _number_lines()

@@ -87,6 +87,9 @@ class Estimate:
     return self.least_seconds / self.seconds if self.timed else 0
 
 
+_MOST_SLICES = 256  # libtpu aborts, or takes for ever, at absurd numbers.
+
+
 def topology(name: str) -> tuple[chips.Chip, list[Any]]:
   """A chip and the devices of a topology.
 
@@ -109,6 +112,8 @@ def topology(name: str) -> tuple[chips.Chip, list[Any]]:
         f'{", ".join(c for c, x in chips.CHIPS.items() if x.clock)}. Or GPUs, '
         'such as cuda:h200:1x1x8 (slices x hosts x GPUs); known are '
         f'{", ".join(chips.TARGETS)}.')
+  if found[1] and int(found[1]) > _MOST_SLICES:
+    raise InputError(f'topology {name!r}: {_MOST_SLICES:,} slices at most.')
   chips.check_slice(found[2], found[3])  # XLA aborts the process for some.
   if not (importlib.util.find_spec('libtpu')
           or os.path.isfile(os.environ.get('TPU_LIBRARY_PATH', ''))):

@@ -71,9 +71,30 @@ def from_dict(nested: dict[str, Any], like: Any) -> Any:
 # A save that fails is reported and tried again, but not for ever.
 
 
+_hushing = threading.Lock()
+_hushed = 0  # Bodies of `hushed` that are under way, in all threads.
+_restore = contextlib.ExitStack()
+
+
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
   """Hides what orbax and asyncio print about errors that are raised anyway."""
+  global _hushed
+  with _hushing:
+    _hushed += 1
+    if _hushed == 1:
+      _restore.enter_context(_hush())
+  try:
+    yield
+  finally:
+    with _hushing:
+      _hushed -= 1
+      if not _hushed:
+        _restore.close()
+
+
+@contextlib.contextmanager
+def _hush() -> Iterator[None]:
   # Orbax also warns about read-only folders, which are expected here.
   def is_news(record: logging.LogRecord) -> bool:
     return 'orbax' not in record.pathname or not (
@@ -96,7 +117,8 @@ def hushed() -> Iterator[None]:
   finally:
     loop.setLevel(level)
     absl.removeFilter(is_news)
-    sys.unraisablehook = before
+    if sys.unraisablehook is hook:  # Else the body has set its own.
+      sys.unraisablehook = before
 
 
 class Tolerance:

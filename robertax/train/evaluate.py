@@ -24,7 +24,7 @@ import numpy as np
 from robertax import files
 from robertax.config import Config, TrainConfig
 from robertax.data import feed as feeds
-from robertax.errors import InputError, writing
+from robertax.errors import InputError, TakenOver, writing
 from robertax.parallel import processes
 from robertax.parallel.mesh import batch_sharding, steps_ahead
 from robertax.progress import say
@@ -272,8 +272,8 @@ class Best:
     """Keeps the weights of an evaluation if it is the best."""
     if not self._keeps or self.step >= 0 and not value > self.value:
       return
-    self.check_held()
     try:
+      self.check_held()
       checkpoints = self._open()
       checkpoints.replace_params(step, params)
       checkpoints.close()
@@ -285,7 +285,7 @@ class Best:
           max((k for k in self._kept if k <= saved), default=-1)
           for saved in self._checkpoints.restorable())])
     except InputError as e:
-      if not self._goes_on:
+      if not self._goes_on or isinstance(e, TakenOver):
         raise
       say(f'the weights of step {step}, the best so far, are not kept: {e}')
 

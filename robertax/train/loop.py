@@ -10,6 +10,7 @@ from robertax.config import MASKED_LM, Config
 from robertax.errors import Diverged, InputError, first_line
 from robertax.parallel.mesh import find_devices, make_mesh, steps_ahead
 from robertax.parallel.processes import Peers
+from robertax.progress import say
 from robertax.tasks import Task
 from robertax.train import session
 from robertax.train.checkpoint import hushed
@@ -66,10 +67,16 @@ def _attempt(config: Config, workdir: str, named: Collection[str], lock: Lock
   mesh = make_mesh(config.mesh)
   if config.task == MASKED_LM and finished is None:
     session.check_size(config, mesh)
-  task = session.open_task(config, mesh)
-  if finished is not None:
-    session.check_steps(wanted, config, task, workdir)
-  if done:  # Of a command that counts epochs only the data tell the steps.
+  try:
+    task = session.open_task(config, mesh)
+  except InputError as e:
+    if not done:
+      raise
+    say(f'The steps of finetune.epochs cannot be compared: {e}')
+    return Run(workdir, None, finished, trained=0)
+  # The data tell how many steps the epochs of this command are.
+  session.check_steps(wanted, config, task, workdir)
+  if done:
     return Run(workdir, None, finished, trained=0)
   config = session.settle_config(config, task)
   train, rates = config.train, session.learning_rates(config)

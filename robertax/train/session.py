@@ -418,8 +418,10 @@ def check_steps(wanted: Config, config: Config, task: Task, workdir: str):
   A run that a flag ended early has its steps in W/config.json, from which a
   command without that flag takes them.
   """
+  if wanted.train.steps or not config.train.steps:
+    return
   steps = wanted.finetune.epochs * task.epoch_steps
-  if not wanted.train.steps and steps != config.train.steps:
+  if steps != config.train.steps:
     raise InputError(
         f'{workdir} is of a run of {config.train.steps:,} steps; this command '
         f'means finetune.epochs={wanted.finetune.epochs}, which are {steps:,} '

@@ -412,9 +412,7 @@ def claim_workdir(workdir: str, config: Config, tokenizer: Tokenizer,
   if processes.first():
     lock.make()
     if not files.is_remote(workdir):
-      for name in os.listdir(workdir):
-        if name.endswith('.partial'):  # A killed run was writing it.
-          os.remove(f'{workdir}/{name}')
+      files.remove_partials(workdir)
     write_workdir(workdir, config, tokenizer)
 
 

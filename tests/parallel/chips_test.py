@@ -12,7 +12,8 @@ from robertax.studies.estimate import topology
     ('v5e:16x32', 'v5e:16x16'), ('v5e:2x128', 'v5e:16x16'),
     ('v6e:4x4x4', 'v6e:8x8'), ('v5e:3x5', 'v5e:4x4'), ('v6e:4x2', 'v6e:2x4'),
     ('v5p:4x4', 'v5p:2x2x4'), ('v5p:8x4x4', 'v5p:4x4x8'),
-    ('v5p:2x2x8', 'v5p:2x4x4'), ('v4:16x16x32', 'v4:8x16x32, v4:16x16x16'),
+    ('v5p:2x2x8', 'v5p:2x4x4'), ('v5p:4x4x384', 'v5p:16x16x24'),
+    ('v4:16x16x32', 'v4:8x16x32, v4:16x16x16'),
     ('2xv4:1x1', 'v4:2x2x1')])
 def test_what_no_slice_is_like_is_refused_with_the_closest(name, close):
   """Without a compiler: that of TPUs aborts the process for some of them."""
@@ -29,6 +30,11 @@ def test_what_no_slice_is_like_is_refused_with_the_closest(name, close):
 def test_what_is_no_topology_is_refused(name):
   with pytest.raises(InputError, match='a chip and its slice, such as'):
     topology(name)
+
+
+def test_absurd_numbers_of_slices_are_refused():
+  with pytest.raises(InputError, match='256 slices at most'):
+    topology('2147483648xv5e:2x2')
 
 
 def test_the_slices_of_each_generation():

@@ -215,3 +215,14 @@ def test_a_save_that_fails_removes_nothing_of_a_successor(tmp_path):
     with checkpoints._tolerance.saving(8):
       raise OSError('what the successor has removed')
   assert theirs.exists()
+
+
+def test_two_that_hush_at_once_leave_everything_as_it_was():
+  before = sys.unraisablehook, logging.getLogger('asyncio').level
+  first, second = hushed(), hushed()
+  first.__enter__()
+  second.__enter__()
+  first.__exit__(None, None, None)
+  assert sys.unraisablehook != before[0]
+  second.__exit__(None, None, None)
+  assert (sys.unraisablehook, logging.getLogger('asyncio').level) == before

@@ -177,6 +177,22 @@ def test_a_run_that_a_flag_ended_early_is_not_done(data, pretrained, tmp_path):
   with pytest.raises(InputError, match='of a run of 3 steps.*30 steps here'):
     run(settings(0), tmp_path)
   assert run(settings(3), tmp_path).task is None
+  shutil.rmtree(tmp_path / 'checkpoints')  # As if killed before the first.
+  (tmp_path / 'results.json').unlink()
+  with pytest.raises(InputError, match='of a run of 3 steps.*30 steps here'):
+    run(settings(0), tmp_path)
+
+
+def test_a_run_that_is_done_needs_no_data(undisturbed, tmp_path, capsys):
+  settings, folder = undisturbed
+  gone = dataclasses.replace(settings, data=dataclasses.replace(
+      settings.data, dir=str(tmp_path / 'gone')))
+  shutil.copytree(folder, tmp_path / 'w')
+  config = json.loads((tmp_path / 'w/config.json').read_text())
+  config['data']['dir'] = gone.data.dir
+  (tmp_path / 'w/config.json').write_text(json.dumps(config))
+  assert run(gone, tmp_path / 'w').task is None
+  assert 'cannot be compared' in capsys.readouterr().err
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ HEARTBEAT_SECONDS = 60  # A process silent for longer is taken to be dead.
 _JAX_LIMIT = 1.25
 # One process may still write its report when the others are done.
 SHUTDOWN_SECONDS = 900
-_FOREVER = 7 * 24 * 3600 * 1000  # ms; a corpus may take days to prepare.
+_PATIENCE = 5_000  # Milliseconds between two signs of a process that waits.
 
 
 def _tpu_cluster(env: Mapping[str, str]) -> bool:
@@ -203,9 +203,20 @@ def gather(value: Any) -> list[Any]:
   client = _client()
   client.key_value_set(f'robertax/{_turn}/{jax.process_index()}',
                        json.dumps(value))
-  return [json.loads(client.blocking_key_value_get(
-      f'robertax/{_turn}/{process}', _FOREVER))
+  return [json.loads(_wait_for(client, f'robertax/{_turn}/{process}'))
           for process in range(jax.process_count())]
+
+
+def _wait_for(client: Any, key: str) -> str:
+  while True:
+    try:
+      return client.blocking_key_value_get(key, _PATIENCE)
+    except jax.errors.JaxRuntimeError as e:
+      if e.error_code_string != 'DEADLINE_EXCEEDED':
+        raise
+      # Process 0 is there, and another one is at work, whose own watchdog
+      # looks after it. To wait for it is no stall.
+      progress.advance()
 
 
 def together(function: Callable[[], T],

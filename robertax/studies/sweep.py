@@ -117,6 +117,12 @@ def _run_once(config: Config, path: str, named: Collection[str]
   results = f'{path}/{RESULTS}'
   if os.path.exists(results):
     workdir.check_config(path, initial_config(config, named))
+    found = files.read_json(results)
+    if not config.train.steps and found.get('best_step') and round(
+        found['steps'] * found['best_epoch'] / found['best_step']
+    ) != config.finetune.epochs:
+      return _run_again(config, path, named, 'a flag had ended it after '
+                        f'{found["steps"]} steps')
     if (config.finetune.predict_test
         and not workdir.read_config(path).finetune.predict_test):
       return _run_again(config, path, named,

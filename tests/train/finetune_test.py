@@ -350,6 +350,23 @@ def test_a_sweep_compiles_once_for_each_shape_and_resumes(
   assert text == sweep.sweep_table(whole.results) and 'together' in text
 
 
+def test_a_sweep_repeats_runs_that_a_flag_ended_early(pretrained, data,
+                                                      tmp_path, capsys):
+  def once(steps):
+    settings = parse(config(data, pretrained, train={'steps': steps},
+                            finetune={'epochs': 2, 'max_train_examples': 32}))
+    with mock.patch.object(jax, 'devices', return_value=jax.devices()[:1]):
+      sweep.sweep(settings, str(tmp_path), (1e-3,), (16,), 1)
+    (path,) = tmp_path.glob('runs/*/results.json')
+    return json.loads(path.read_text())['steps']
+
+  assert once(1) == 1
+  assert once(0) == 4
+  assert 'a flag had ended it after 1 steps' in capsys.readouterr().err
+  assert once(0) == 4
+  assert 'is run again' not in capsys.readouterr().err
+
+
 def test_what_an_earlier_sweep_did_not_keep_is_made_again(
     pretrained, tmp_path, capsys):
   """Weights, where the best are asked for later; answers to the test split."""

@@ -9,7 +9,7 @@ import jax
 from robertax.config import MASKED_LM, Config
 from robertax.errors import Diverged, InputError, first_line
 from robertax.parallel.mesh import find_devices, make_mesh, steps_ahead
-from robertax.parallel.processes import Peers
+from robertax.parallel.processes import Peers, together
 from robertax.progress import say
 from robertax.tasks import Task
 from robertax.train import session
@@ -66,7 +66,7 @@ def _attempt(config: Config, workdir: str, named: Collection[str], lock: Lock
   session.turn_on_compile_cache(config)
   mesh = make_mesh(config.mesh)
   if config.task == MASKED_LM and finished is None:
-    session.check_size(config, mesh)
+    together(lambda: session.check_size(config, mesh))
   try:
     task = session.open_task(config, mesh)
   except InputError as e:

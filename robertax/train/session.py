@@ -351,7 +351,7 @@ def check_size(config: Config, mesh: jax.sharding.Mesh):
   state = 16 * (model.num_layers * layer + embeddings)  # fp32, two moments.
   wanted = (rows * each / mesh.shape['model']
             + state / (mesh.shape['model'] * mesh.shape['fsdp']))
-  device = mesh.devices.flat[0]
+  device = mesh.local_devices[0]
   memory = (device.memory_stats() or {}).get('bytes_limit')
   if device.platform == 'cpu':  # All devices are threads of this machine.
     wanted *= len(mesh.local_devices)

@@ -200,8 +200,6 @@ class TensorBoardEvents:
     """Wraps writing: after an error no more events are written."""
     try:
       yield
-    except TakenOver:
-      raise
     except (OSError, InputError) as e:
       file, self._file = self._file, None
       with contextlib.suppress(OSError):

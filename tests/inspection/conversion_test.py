@@ -11,7 +11,7 @@ import pytest
 from robertax import model
 from robertax.errors import InputError
 from robertax.inspection import conversion, opening
-from robertax.interop import Pretrained, huggingface
+from robertax.interop import Pretrained, names, tensors
 
 
 def filled(tokenizer, config):
@@ -90,13 +90,13 @@ def test_longer_and_with_more_tokens(small, workdir, tmp_path, alone):
 
 
 def test_a_mismatch_writes_nothing(workdir, tmp_path, alone, monkeypatch):
-  write = huggingface.write_params
+  write = names.write_params
 
   def wrong(*args):
     tensors = write(*args)
     name = 'bert.encoder.layer.0.output.dense.weight'
     return tensors | {name: tensors[name][:, ::-1]}
-  monkeypatch.setattr(huggingface, 'write_params', wrong)
+  monkeypatch.setattr(names, 'write_params', wrong)
   with pytest.raises(InputError, match='differs by up to'):
     conversion.convert(str(workdir), f'hf:{tmp_path}/hf', verify=True)
   assert beside(tmp_path) == ['w']
@@ -105,7 +105,7 @@ def test_a_mismatch_writes_nothing(workdir, tmp_path, alone, monkeypatch):
 def test_a_failure_half_way_leaves_nothing(workdir, tmp_path, monkeypatch):
   def fails(*args):
     raise InputError('the disk is full')
-  monkeypatch.setattr(huggingface, 'write_safetensors', fails)
+  monkeypatch.setattr(tensors, 'write_safetensors', fails)
   with pytest.raises(InputError, match='the disk is full'):
     conversion.convert(str(workdir), f'hf:{tmp_path}/hf')
   assert beside(tmp_path) == ['w']

@@ -157,7 +157,7 @@ def test_a_name_is_no_markup(run, tmp_path):
 def test_it_is_cheap(run):
   start = time.process_time()
   report.write_report(run.workdir)
-  assert time.process_time() - start < 2
+  assert time.process_time() - start < 4  # Matplotlib draws a dozen charts.
 
 
 def test_a_browser_opens_it(written, tmp_path, capsys):

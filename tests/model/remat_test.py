@@ -56,9 +56,12 @@ def kept(policy):
 def test_the_gradient_is_the_same(policy):
   whole, params = gradient('none')
   again, _ = gradient(policy)
-  for a, b in zip(jax.tree.leaves(whole(params)),
-                  jax.tree.leaves(again(params))):
-    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(a).max())
+  expected = jax.tree.leaves(whole(params))
+  # Softmax does not see the bias of the keys: its gradient is rounding alone.
+  noise = 1e-8 * max(np.abs(a).max() for a in expected)
+  for a, b in zip(expected, jax.tree.leaves(again(params))):
+    np.testing.assert_allclose(a, b, rtol=1e-5,
+                               atol=noise + 1e-5 * np.abs(a).max())
 
 
 def test_each_policy_keeps_less_than_the_one_before():

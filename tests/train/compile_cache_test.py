@@ -16,6 +16,17 @@ def config(folder, chosen):
                 'train': {'compile_cache': chosen}})
 
 
+@pytest.fixture(autouse=True)
+def none_yet(monkeypatch):
+  """The tests' own cache is another."""
+  monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR', raising=False)
+  mine = jax.config.jax_compilation_cache_dir
+  jax.config.update('jax_compilation_cache_dir', None)
+  yield
+  monkeypatch.undo()
+  jax.config.update('jax_compilation_cache_dir', mine)
+
+
 @pytest.mark.parametrize('backend, chosen, where', [
     ('cpu', 'auto', None), ('cpu', 'off', None), ('tpu', 'off', None),
     ('tpu', 'auto', '{}/compiled'), ('gpu', 'auto', '{}/compiled'),

@@ -267,6 +267,9 @@ def test_a_full_stderr_ends_no_run(monkeypatch):
     progress.say('step 3 is not saved')
     with beside('the run is saved, but without a picture'):
       raise ValueError
+    with pytest.raises(OSError):  # It is full indeed.
+      out.write('x')
+      out.flush()
     with contextlib.suppress(OSError):
       out.close()
 

@@ -571,8 +571,9 @@ class Checkpoints:
           files.rmtree(f'{self.folder}/{name}')
     except TakenOver:
       raise
-    except Exception:
-      pass  # The failed save itself is reported.
+    except Exception as e:  # The failed save itself is reported besides.
+      say(f'{self.folder}: what the failed save of step {step} wrote is left '
+          f'there: {first_line(e)}')
 
   def wait(self):
     """Returns when everything is on disk; raises as `save`."""

@@ -27,7 +27,7 @@ def speak(me):
   say(f'{me} tells')
   print(f'{me} whispers', file=sys.stderr)
   warnings.warn(f'{me} warns', stacklevel=1)
-  logging.getLogger('a.library').warning(f'{me} logs')
+  logging.getLogger('other.package').warning(f'{me} logs')
 
   def die():
     raise ValueError(f'{me} dies')

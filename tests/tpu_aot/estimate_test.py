@@ -1,6 +1,7 @@
 """The compiled estimate of a config, for slices that are not here."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -130,6 +131,8 @@ def test_memory_has_the_gaps_between_arrays():
 def test_every_slice_of_the_table_compiles(name):
   """The largest of each too; a shape that no slice has ends the process."""
   _, devices = topology(name)
+  sides = name.partition(':')[2].split('x')
+  assert len(devices) == math.prod(map(int, sides))
   mesh = make_mesh(configs.MeshConfig(), devices)
   x = jax.ShapeDtypeStruct((len(devices), 128), np.float32,
                            sharding=batch_sharding(mesh))

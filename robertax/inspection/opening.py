@@ -53,11 +53,13 @@ def read_model(source: str) -> Pretrained:
 def read_workdir(path: str) -> Pretrained:
   """The best weights of a workdir that keeps them, else its newest.
 
+  Of a sweep they are those of its best run.
   They are put on the first device. InputError if no finished checkpoint exists
   or if it is damaged.
   """
   from robertax.train import workdir
   from robertax.train.checkpoint import Checkpoints
+  path = workdir.with_weights(path)
   config = workdir.weights_config(path)
   folder, step = workdir.saved_weights(path)
   checkpoints = Checkpoints(path, read_only=True, alone=True, folder=folder)

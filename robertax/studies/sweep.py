@@ -59,7 +59,8 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
     batches: examples per update.
     seeds: runs per setting.
     best: runs in the ensemble, which are the best of the best setting on dev
-      (fairseq #984: 7 of 15) and keep their weights; 0: no ensemble.
+      (fairseq #984: 7 of 15); 0: no ensemble. These runs, and in any case the
+      best one, keep their weights.
     named: keys that the user has set, as for `loop.run`.
 
   Raises:
@@ -94,9 +95,11 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
     found[rate, batch, one.seed], configs[path] = (ended, path), one
   say(f'{len(runs)} runs; train steps of {num_shapes()} shapes were compiled')
   summary = summarize_sweep(found, best)
-  kept = sorted(set(summary.pop('together', ())))
+  ranked = summary.pop('together')
+  summary['best_run'] = os.path.relpath(ranked[0], folder)
+  kept = sorted(ranked)
   for path in kept:
-    if workdir.weights_step(path) is None:  # An earlier sweep had no `best`.
+    if workdir.weights_step(path) is None:  # An earlier sweep kept none.
       ended = _run_again(configs[path], path, named,
                          'its weights were not kept')
       if isinstance(ended, int):
@@ -105,7 +108,7 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
     if path not in kept:
       shutil.rmtree(f'{path}/{BEST_FOLDER}', ignore_errors=True)
   content = {}
-  if kept:
+  if best:
     summary['ensemble'], content = ensemble_answers(kept)
   content['sweep.txt'] = sweep_table(summary).encode()
   return Swept(write_results(folder, summary, content))
@@ -155,8 +158,8 @@ def summarize_sweep(found: dict[tuple[float, int, int],
     best: as for `sweep`.
 
   Returns:
-    The content of results.json and, with `best`, `together`: the workdirs of
-    the ensemble.
+    The content of results.json, and `together`: the workdirs of the ensemble,
+    or of the best run alone, the best first.
   """
   first = next(iter(found.values()))[0]
   settings = []
@@ -183,12 +186,11 @@ def summarize_sweep(found: dict[tuple[float, int, int],
       'learning_rate': chosen['learning_rate'],
       'batch_size': chosen['batch_size'], 'settings': settings,
       'degenerate': len(chosen['degenerate']) * 2 >= len(chosen['seeds'])}
-  if best:
-    ranked = sorted(zip(chosen['values'], chosen['seeds']),
-                    key=lambda pair: (-pair[0], pair[1]))[:best]
-    summary['together'] = [
-        found[chosen['learning_rate'], chosen['batch_size'], seed][1]
-        for _, seed in ranked]
+  ranked = sorted(zip(chosen['values'], chosen['seeds']),
+                  key=lambda pair: (-pair[0], pair[1]))[:max(1, best)]
+  summary['together'] = [
+      found[chosen['learning_rate'], chosen['batch_size'], seed][1]
+      for _, seed in ranked]
   return summary
 
 
@@ -210,6 +212,8 @@ def sweep_table(summary: dict[str, Any]) -> str:
   lines.append(f'best median: {score_text(summary["value"])} with rate '
                f'{summary["learning_rate"]:g} and batch '
                f'{summary["batch_size"]}')
+  if 'best_run' in summary:
+    lines.append(f'its best run, whose weights are kept: {summary["best_run"]}')
   if 'ensemble' in summary:
     lines.append(f'{len(summary["ensemble"]["runs"])} of them together: '
                  + ', '.join(f'{split} {name} {value:.2f}' for split, values in

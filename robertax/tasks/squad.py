@@ -57,7 +57,9 @@ class Windowing:
           f'{max(self.room(self.question_length), 0)} to the context beside a '
           f'question of data.question_length={self.question_length}: that '
           f'must be more than data.doc_stride={self.doc_stride}, the tokens '
-          'that two windows share. Longer windows, or less of the other two.')
+          'that two windows share. Longer windows (data.sequence_length), or '
+          f'--config.data.question_length={max(1, self.length // 4)} '
+          f'--config.data.doc_stride={max(0, self.length // 4 - 1)}.')
 
   def room(self, question_tokens: int) -> int:
     return (self.length - 2 - self.separators

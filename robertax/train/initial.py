@@ -47,6 +47,7 @@ def describe_weights(source: str) -> tuple[ModelConfig, TokenizerConfig]:
   """Returns the `model` and `tokenizer` of W, hf:DIR or fairseq:FILE."""
   if interop.is_foreign(source):
     return interop.open_source(source).config, interop.source_tokenizer(source)
+  source = workdir.with_weights(source)
   try:
     saved = workdir.weights_config(source)
   except InputError as e:
@@ -65,6 +66,7 @@ def open_weights(source: str) -> Iterator[Weights]:
   if interop.is_foreign(source):
     yield _foreign_weights(source)
     return
+  source = workdir.with_weights(source)
   # One process looks: a live run may save its next checkpoint meanwhile.
   folder, step = processes.gather(processes.together(
       lambda: workdir.saved_weights(source) if processes.first() else None))[0]

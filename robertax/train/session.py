@@ -22,7 +22,9 @@ import numpy as np
 
 from robertax import files
 from robertax.config import Config, OptimConfig, check_batch, common_values
+from robertax.corpus.documents import TFDS, corpora_of
 from robertax.corpus.preparation import default_cache_dir
+from robertax.corpus.readers import PACKINGS
 from robertax.data.feed import Feed, local_rows, split_micro_batches
 from robertax.errors import InputError, unknown
 from robertax.kernels.dropout import seed_words
@@ -329,12 +331,14 @@ def admit_run(config: Config, workdir: str, named: Collection[str] = ()
 
 _CORE_FLOPS = 75e9  # A second, of one good CPU core (benchmarks/RESULTS.md).
 _LONG_DAYS = 30
+_MANY_EPOCHS = 1000
 
 
 def check_size(config: Config, mesh: jax.sharding.Mesh):
   """Refuses steps that no memory here can hold, and warns of very long runs.
 
-  The bytes are a lower bound, so that nothing that works is refused.
+  The bytes are a lower bound, so that nothing that works is refused. The epochs
+  follow from the sizes of local files, at 4 bytes a token, 1 if compressed.
   """
   model, data, train = config.model, config.data, config.train
   vocabulary = model.vocab_size or config.tokenizer.vocab_size
@@ -364,8 +368,17 @@ def check_size(config: Config, mesh: jax.sharding.Mesh):
         f'{train.micro_batches}) computes the same update in parts; a smaller '
         'data.batch_size or model takes less; configs/laptop.py and '
         'configs/one_gpu.py are for one machine.')
+  tokens = train.steps * data.batch_size * data.sequence_length
+  if not (files.is_remote(data.corpora) or TFDS in data.corpora):
+    text = sum(files.stat(path).size / (1 if path.endswith(PACKINGS) else 4)
+               for corpus in corpora_of(data) for path in corpus.files)
+    if text and tokens / text > _MANY_EPOCHS:
+      say(f'{train.steps:,} steps of {data.batch_size:,} rows are about '
+          f'{tokens / text:,.0f} epochs of this text. The 40 epochs of BERT '
+          'would be --config.train.steps='
+          f'{max(1, 40 * train.steps * text / tokens):.0f}; more text or a '
+          'smaller data.batch_size also helps.')
   if device.platform == 'cpu':
-    tokens = train.steps * data.batch_size * data.sequence_length
     days = 6 * tokens * model.num_layers * layer / (
         _CORE_FLOPS * (os.cpu_count() or 1)) / 86_400
     if days > _LONG_DAYS:

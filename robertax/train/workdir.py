@@ -326,10 +326,19 @@ def saved_weights(workdir: str) -> tuple[str, int]:
   return folder, step
 
 
+def with_weights(path: str) -> str:
+  """Returns the workdir of a sweep's best run; any other path as it is."""
+  try:
+    run = files.read_json(f'{path}/results.json')['best_run']
+  except (OSError, InputError, ValueError, KeyError, TypeError):
+    return path
+  return f'{path}/{run}'
+
+
 def weights_step(workdir: str) -> int | None:
   """Returns the step of `saved_weights`; None: none, or they are damaged."""
   try:
-    return saved_weights(workdir)[1]
+    return saved_weights(with_weights(workdir))[1]
   except (InputError, OSError):
     return None
 

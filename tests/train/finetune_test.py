@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+import robertax
 from robertax.config import parse
 from robertax.errors import InputError
 from robertax.studies import sweep
@@ -377,10 +378,16 @@ def test_what_an_earlier_sweep_did_not_keep_is_made_again(
       settings.finetune, predict_test=True))
   found = []
   with mock.patch.object(jax, 'devices', return_value=jax.devices()[:1]):
-    for one, best in ((settings, 0), (settings, 1), (asked, 1)):
+    for one, best in ((settings, 0), (settings, 2), (asked, 2)):
       found.append(sweep.sweep(one, str(tmp_path / 'w'), (1e-3,), (16,), 2,
                                best=best).results)
-      assert len(list((tmp_path / 'w').glob('runs/*/best'))) == best
+      assert len(list((tmp_path / 'w').glob('runs/*/best'))) == max(1, best)
+      best_run = tmp_path / 'w' / found[-1]['best_run']
+      model = robertax.load(str(tmp_path / 'w'))
+      assert model.step == json.loads(
+          (best_run / 'results.json').read_text())['best_step']
+      assert (model.classify('a film').probabilities
+              == robertax.load(str(best_run)).classify('a film').probabilities)
   said = capsys.readouterr().err
   assert said.count('its weights were not kept') == 1
   assert said.count('it did not answer the test split') == 2

@@ -77,14 +77,14 @@ def losses(folder):
 COMMAND = '''
 import json, sys
 from robertax.errors import door
-from robertax.inspection import epilogue
+from robertax.inspection import report
 from robertax.train import loop
 from robertax.config import parse
 
 @door
 def main(argv):
   ended = loop.run(parse(json.loads(argv[1])), argv[2])
-  print(epilogue.last_words(ended, 'the same command'))
+  print(report.last_words(ended, 'the same command'))
   sys.exit(128 + ended.signal if ended.signal else 0)
 
 main(sys.argv)

@@ -1,20 +1,25 @@
 """A model to use at a Python prompt.
 
 `Model` guesses the tokens behind masks, gives vectors of tokens, texts and
-words, says how likely a text is, and classifies texts if it was fine-tuned for
-that.
+words, says how likely a text is, and answers what it was fine-tuned for: the
+class or the score of a text, a question on a paragraph, one with options, what
+a pronoun stands for. `predict` asks it about the lines of a file.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+import functools
+import itertools
 import math
 import re
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from robertax.config import MASKED_LM
 from robertax.data.feed import fetch_behind
 from robertax.errors import InputError, unknown
 from robertax.inspection.network import Network, row_batches, with_ends
+from robertax.tasks.task import json_lines, parse_json
 from robertax.text import Tokenizer
 
 MASK = '<mask>'
@@ -30,6 +35,14 @@ ENCODE_MAX_TOKENS = {'last': 8192, 'all': 2048}
 # Rows that are made at a time; a text of n tokens becomes n rows.
 SCORE_MAX_ROWS = 4096
 CLASSIFY_MAX_TOKENS = 8192
+PREDICT_LINES = 256  # That are read, asked about and written at a time.
+
+# The tasks whose models have a method's answers.
+TASKS_OF = {
+    'fill_mask': MASKED_LM, 'score': MASKED_LM,
+    'classify': 'text_classification or glue/*',
+    'rate': 'glue/stsb or qnli_ranking', 'answer': 'squad or squad2',
+    'choose': 'race', 'resolve_pronoun': 'wsc or wnli_spans'}
 
 Texts = str | tuple[str, str] | Sequence[str] | Sequence[tuple[str, str]]
 
@@ -71,6 +84,30 @@ class Classified(NamedTuple):
   probabilities: dict[str, float]  # Of every label, the likeliest first.
 
 
+class Answer(NamedTuple):
+  """The answer to a question: context[start:end], '' if there is none."""
+  text: str
+  start: int
+  end: int
+  probability: float  # Of this text, among the n best.
+  no_answer: float | None  # Of no answer; None: the model always answers.
+
+
+class Chosen(NamedTuple):
+  """One of several options."""
+  option: str
+  number: int  # From 0.
+  probability: float
+  probabilities: tuple[float, ...]  # Of each option, in their order.
+
+
+class Resolved(NamedTuple):
+  """What a pronoun stands for."""
+  phrase: str  # The one that fits best, the query if it ties.
+  fits: bool | None  # Whether that is the query; None: none was given.
+  scores: dict[str, float]  # Mean log-probability, in nats, of each phrase.
+
+
 class Model(Network):
   """A network that answers questions about texts.
 
@@ -99,6 +136,7 @@ class Model(Network):
       list of texts, a list of these. InputError if there is no mask, a text
       has too many tokens, or a target is not one token.
     """
+    self._require('fill_mask')
     if not 1 <= top_k <= self.config.vocab_size:
       raise InputError(f'top_k={top_k}: from 1 to {self.config.vocab_size}.')
     if isinstance(targets, str) or targets is not None and not len(targets):
@@ -181,6 +219,7 @@ class Model(Network):
     arXiv:1910.14659). The result for a text is a `Score`. InputError if a text
     has more tokens than positions, or if the model predicts no tokens.
     """
+    self._require('score')
     tok = self.tokenizer
     rows = [with_ends(tok, tok.encode(text), self.config.max_positions, text)
             for text in _text_list(texts)]
@@ -222,53 +261,213 @@ class Model(Network):
 
     It takes a text, a pair of texts (a tuple), or a list of either. Long texts
     are cut as in fine-tuning, the longer one of a pair first. InputError if the
-    model has no classes, or if a list mixes texts and pairs.
+    model has no classes, or was fine-tuned on pairs and gets texts, or if a
+    list mixes texts and pairs.
     """
-    classes = self.config.num_classes
-    if classes < 2:
-      raise InputError(
-          f'model.num_classes={classes}: this model tells no classes apart. '
-          'One that is fine-tuned for them does (task=text_classification, '
-          'glue/*).')
-    one = isinstance(texts, (str, tuple))
-    asked = [(text,) if isinstance(text, str) else tuple(text)
-             for text in ([texts] if one else texts)]
-    widths = {len(row) for row in asked}
-    if len(widths) > 1 or widths - {1, 2}:
-      raise InputError('classify: a tuple is one pair of texts; a list is of '
-                       'texts, or of pairs, not of both.')
-    labels = self.labels or tuple(map(str, range(classes)))
-    logits = self._text_logits(asked).astype(np.float64)
-    odds = np.exp(logits - logits.max(-1, keepdims=True))
+    one, logits = self._logits('classify', texts)
+    labels = self.labels or tuple(map(str, range(self.config.num_classes)))
     found = []
-    for probabilities in odds / odds.sum(-1, keepdims=True):
+    for probabilities in map(_shares, logits):
       ranked = {labels[n]: float(probabilities[n])
                 for n in np.argsort(-probabilities, kind='stable')}
       best = next(iter(ranked))
       found.append(Classified(best, ranked[best], ranked))
     return found[0] if one else found
 
-  def _text_logits(self, asked: Sequence[tuple[str, ...]]) -> np.ndarray:
-    """float32[E, C]."""
-    # Imported here, since filling masks needs no task.
+  def rate(self, texts: Texts) -> Any:
+    """The score of a text or pair: 0 to 5 of glue/stsb, else the raw output.
+
+    A model of qnli_ranking gives a higher one to the sentence with the answer.
+    Texts are those of `classify`.
+    """
+    one, logits = self._logits('rate', texts)
+    from robertax.tasks.glue import LARGEST_SCORE
+    scale = LARGEST_SCORE if self.recipe.task == 'glue/stsb' else 1
+    found = [float(logit) * scale for logit, in logits]
+    return found[0] if one else found
+
+  def answer(self, question: str | Sequence[tuple[str, str]],
+             context: str | None = None, threshold: float | None = None) -> Any:
+    """The answer to a question in its context, by a model of SQuAD.
+
+    >>> model.answer('Who fell?', 'The old mill fell in 1973.')
+    Answer(text='The old mill', start=0, end=12, probability=0.8, ...)
+
+    Args:
+      question, context: two texts; or a list of (question, context), and no
+        context. Long contexts are cut into windows as in fine-tuning.
+      threshold: of SQuAD 2.0: there is no answer if `no_answer` is above it.
+        None: the one that the run chose on its evaluation set, else 0.5.
+
+    Returns:
+      An `Answer`, or a list. InputError if a context has no tokens.
+    """
+    self._require('answer')
+    from robertax.tasks import squad
+    from robertax.tasks.squad_files import Question
+    one = isinstance(question, str)
+    asked = [(question, context)] if one else [tuple(q) for q in question]
+    if not all(len(q) == 2 and _are_texts(q) for q in asked):
+      raise InputError('answer: give a question and its context, or a list of '
+                       'such pairs.')
+    if not asked:
+      return []
+    data, tuned = self.recipe.data, self.recipe.finetune
+    two = self.config.num_classes == len(squad.ANSWER_LABELS)
+    encoded = squad.encode_questions([
+        Question(str(n), '', *q, ()) for n, q in enumerate(asked)],
+                                     self.tokenizer)
+    windowing = squad.Windowing(
+        self.longest, data.doc_stride, data.question_length,
+        separators=self.config.pair_separators)
+    windows = squad.make_windows(encoded, windowing)
+    examples = squad.window_examples(encoded, windows, windowing,
+                                     self.tokenizer)
+    logits = self.outputs(squad.SpanTuning, examples, CLASSIFY_MAX_TOKENS)
+    decoded = squad.decode_examples(
+        examples, encoded, windows, logits,
+        squad.Decoding(tuned.n_best, tuned.max_answer_length), two)
+    threshold = self.threshold if threshold is None else threshold
+    texts = squad.final_answers(decoded, threshold if two else None)
+    n_best = squad.n_best_predictions(decoded, '2.0' if two else '1.1')
+    found = []
+    for key, text in texts.items():
+      start = decoded[key].spans[0].start if text else 0
+      found.append(Answer(text, start, start + len(text), next(
+          entry['probability'] for entry in n_best[key]
+          if entry['text'] == text), decoded[key].no_answer))
+    return found[0] if one else found
+
+  def choose(self, context: str | Sequence[tuple[str, str, Sequence[str]]],
+             question: str = '', options: Sequence[str] = ()) -> Any:
+    """The option that answers a question on a text, by a model of RACE.
+
+    >>> model.choose('Ann has a cat.', 'Who has a cat?', ['Ann', 'Bob'])
+    Chosen(option='Ann', number=0, probability=0.9, probabilities=(0.9, 0.1))
+
+    There may be any number of options from 2 on. Each takes the place of a `_`
+    in the question, or follows it, and texts are cut as in fine-tuning. A list
+    has tuples (context, question, options).
+    """
+    self._require('choose')
+    from robertax.data.finetuning import Examples
+    from robertax.tasks import race
+    from robertax.tasks.objectives import Choice
+    one = isinstance(context, str)
+    asked = [(context, question, options)] if one else list(context)
+    if not all(len(q) == 3 and _are_texts(q[:2]) and isinstance(
+        q[2], (list, tuple)) and len(q[2]) > 1 and _are_texts(q[2])
+               for q in asked):
+      raise InputError('choose: give a context, a question, and a list of two '
+                       'options or more; or a list of such tuples.')
+    questions = [race.Question('', '', *q[:2], tuple(q[2]), None)
+                 for q in asked]
+    examples = Examples.of(race.encode_questions(
+        questions, self.tokenizer, self.longest,
+        self.recipe.finetune.max_option_length).sequences)
+    scores = self._scores(Choice, examples, [len(q[2]) for q in asked])
+    found = []
+    for (_, _, texts), probabilities in zip(asked, map(_shares, scores)):
+      best = int(probabilities.argmax())
+      found.append(Chosen(texts[best], best, float(probabilities[best]),
+                          tuple(probabilities.tolist())))
+    return found[0] if one else found
+
+  def resolve_pronoun(self, texts: str | Sequence[str]) -> Any:
+    """What the pronoun in brackets stands for: the phrase in underscores?
+
+    >>> model.resolve_pronoun('The _trophy_ broke because [it] fell.').fits
+    True
+    >>> model.resolve_pronoun('The trophy broke because [it] fell.').phrase
+    'The trophy'
+
+    As fairseq's `disambiguate_pronoun`: phrases are scored in the pronoun's
+    place by the masked-LM head, which a model that is only pretrained has, too.
+    The other phrases are those of the run's `finetune.chunker`.
+    """
+    self._require('resolve_pronoun')
+    from robertax.tasks import wsc
+    from robertax.tasks.objectives import SpanRanking
+    sentences = [wsc.marked_sentence(text) for text in _text_list(texts)]
+    made = wsc.encode_sentences(sentences, self.tokenizer, self.longest,
+                                self.recipe.finetune.chunker)
+    scores = self._scores(SpanRanking, made.examples,
+                          list(map(len, made.phrases)))
+    found = []
+    for sentence, phrases, values in zip(sentences, made.phrases, scores):
+      best = int(values.argmax())
+      found.append(Resolved(phrases[best], best == 0 if sentence.query else
+                            None, dict(zip(phrases, values.tolist()))))
+    return found[0] if isinstance(texts, str) else found
+
+  @property
+  def method(self) -> str:
+    """The name of the method that the model was trained for."""
+    config, task = self.config, self.recipe.task
+    if config.span_head:
+      return 'answer'
+    if config.num_classes:
+      return ('classify' if config.num_classes > 1 else
+              'choose' if task.startswith('race') else 'rate')
+    if not config.lm_head:
+      return 'encode'
+    return ('resolve_pronoun' if task in ('wsc', 'wnli_spans') else
+            'fill_mask')
+
+  @functools.cached_property
+  def num_texts(self) -> int:
+    """Texts of an example to classify or rate; 0: one or two."""
+    from robertax.tasks.glue_files import GLUE
+    task, columns = self.recipe.task, self.recipe.finetune.text_columns
+    if task == 'text_classification':
+      return len(list(filter(None, columns.split(','))))
+    row = GLUE.get('qnli' if task == 'qnli_ranking' else
+                   task.removeprefix('glue/'))
+    return len(row.columns) if row else 0
+
+  def _require(self, method: str):
+    """InputError if the model was not made for a method."""
+    if method == self.method or self.config.lm_head and method in (
+        'fill_mask', 'score', 'resolve_pronoun'):
+      return
+    task = self.recipe.task
+    raise InputError(
+        f'model.{method} is for {TASKS_OF[method]}; '
+        + ('for this model' if task == MASKED_LM else
+           f'this model was fine-tuned for {task}:')
+        + f' use model.{self.method}.')
+
+  def _logits(self, method: str, texts: Texts) -> tuple[bool, np.ndarray]:
+    """(whether there is one text or pair, float32[E, C])."""
+    self._require(method)
+    from robertax.data.finetuning import Examples
     from robertax.tasks.finetune import encode_texts
+    from robertax.tasks.objectives import Classification
+    one = isinstance(texts, (str, tuple))
+    asked = [(text,) if isinstance(text, str) else tuple(text)
+             for text in ([texts] if one else texts)]
+    widths = {len(row) for row in asked}
+    if len(widths) > 1 or widths - {1, 2}:
+      raise InputError(f'{method}: a tuple is one pair of texts; a list is of '
+                       'texts, or of pairs, not of both.')
+    if self.num_texts and widths - {self.num_texts}:
+      raise InputError(
+          f'{method}: this model was fine-tuned for {self.recipe.task} on '
+          + ('pairs: give (text, text), or a list of such tuples.'
+             if self.num_texts == 2 else
+             'single texts: give a text, or a list of texts.'))
     encoded = encode_texts(self.tokenizer, asked, self.longest,
                            separators=self.config.pair_separators)
-    found = np.zeros((len(asked), self.config.num_classes), np.float32)
+    found = self.outputs(Classification, Examples.of(
+        encoded.sequences, second_starts=encoded.second_starts),
+                         CLASSIFY_MAX_TOKENS)
+    return one, found.get('logits', np.zeros((0, self.config.num_classes)))
 
-    def ask(batch):
-      numbers, input_ids, segment_ids = batch
-      type_ids = np.zeros_like(segment_ids)
-      for row, number in enumerate(numbers if self.config.pair_types else ()):
-        type_ids[row, encoded.second_starts[number]:] = 1
-      return self._class_logits(
-          self.params, input_ids, segment_ids, type_ids * segment_ids)
-
-    for (numbers, *_), logits in fetch_behind(row_batches(
-        encoded.sequences, self.tokenizer.pad_id, self.longest,
-        CLASSIFY_MAX_TOKENS), ask, 1):
-      found[numbers] = logits[:len(numbers)]
-    return found
+  def _scores(self, objective_class: type, examples: Any, sizes: list[int]
+              ) -> list[np.ndarray]:
+    """The scores of each group of so many examples, float32[size]."""
+    scores = self.outputs(objective_class, examples, CLASSIFY_MAX_TOKENS)
+    return np.split(scores['scores'], np.cumsum(sizes)[:-1]) if sizes else []
 
   def _batches(self, rows: Sequence[np.ndarray], max_tokens: int
                ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -278,6 +477,16 @@ class Model(Network):
 
 def _text_list(texts: str | Sequence[str]) -> list[str]:
   return [texts] if isinstance(texts, str) else list(texts)
+
+
+def _are_texts(values: Iterable[Any]) -> bool:
+  return all(isinstance(value, str) for value in values)
+
+
+def _shares(logits: np.ndarray) -> np.ndarray:
+  """float64[C]: their softmax."""
+  odds = np.exp(logits.astype(np.float64) - logits.max())
+  return odds / odds.sum()
 
 
 # Masks. The space before a mask belongs to the guess (fairseq models/roberta/
@@ -361,3 +570,84 @@ def _word_means(text: str, spans: np.ndarray, x: np.ndarray) -> Words:
     if len(tokens):  # <s> comes before them; some marks have no token.
       vectors[..., number, :] = x[..., tokens, :].mean(-2)
   return Words([m.group() for m in words], [m.span() for m in words], vectors)
+
+
+# Lines of a file: questions in, answers out.
+
+FIELDS = {'answer': ('question', 'context'),
+          'choose': ('context', 'question', 'options'),
+          'classify': ('text', 'text_pair'), 'rate': ('text', 'text_pair')}
+
+
+def predict(model: Model, lines: Iterable[tuple[int, bytes]], where: str,
+            as_json: bool = False, top_k: int = 5) -> Iterator[bytes]:
+  """Yields a JSON line for each numbered line, by the model's own method.
+
+  A line is a text, or fields with tabs between, or an object of JSON with the
+  names in FIELDS. InputError, naming `where` and the line, for a wrong one; the
+  answers to all lines before it come first.
+  """
+  if model.method == 'encode':
+    raise InputError('this model predicts nothing: from Python, model.encode '
+                     'gives its vectors.')
+
+  def ask(batch: Sequence[tuple[int, bytes]]) -> list[bytes]:
+    found = _ask(model, [_question(model, line, as_json) for _, line in batch],
+                 top_k)
+    return [json_lines([answer]) for answer in found]
+
+  lines = iter(lines)
+  while batch := list(itertools.islice(lines, PREDICT_LINES)):
+    try:
+      answers = ask(batch)
+    except InputError:  # Of some line, or of a list that mixes forms.
+      for one in batch:
+        try:
+          answers = ask([one])
+        except InputError as e:
+          raise InputError(f'{where}, line {one[0]}: {e}') from e
+        yield from answers
+    else:
+      yield from answers
+
+
+def _question(model: Model, line: bytes, as_json: bool) -> Any:
+  """What a line asks, as the model's method takes it in a list."""
+  try:
+    text = line.decode().removesuffix('\n').removesuffix('\r')
+  except UnicodeDecodeError as e:
+    raise InputError(f'not UTF-8: {e}') from e
+  names = FIELDS.get(model.method, ('text',))
+  needed = names[:model.num_texts or 1] if 'text' in names else names
+  names = needed if model.num_texts else names
+  if as_json:
+    fields = parse_json(text, 'this line')
+    if not isinstance(fields, dict) or any(n not in fields for n in needed):
+      raise InputError(f'an object with {", ".join(needed)} is needed.')
+    values = [fields[name] for name in names if name in fields]
+  else:
+    values = text.split('\t') if len(names) > 1 else [text]
+    if 'options' in names:
+      values[2:] = [values[2:]]
+    if not len(needed) <= len(values) <= len(names):
+      raise InputError(f'{len(values)} fields with tabs between: expected '
+                       f'{", ".join(needed)}.')
+  if not _are_texts(v for v, n in zip(values, names) if n != 'options'):
+    raise InputError(f'texts are needed as {", ".join(names)}.')
+  return values[0] if len(values) == 1 else tuple(values)
+
+
+def _ask(model: Model, questions: list, top_k: int) -> list[dict[str, Any]]:
+  if model.method == 'fill_mask':
+    return [{'masks': [[guess._asdict() for guess in guesses] for guesses in (
+        found if isinstance(found[0], list) else [found])]}
+            for found in model.fill_mask(questions, top_k)]
+  found = getattr(model, model.method)(questions)
+  if model.method == 'rate':
+    return [{'rating': value} for value in found]
+  answers = [answer._asdict() for answer in found]
+  if model.method == 'classify':
+    for answer in answers:
+      answer['probabilities'] = dict(itertools.islice(
+          answer['probabilities'].items(), top_k))
+  return answers

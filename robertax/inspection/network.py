@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from robertax import model as modelling
-from robertax.config import ModelConfig
+from robertax.config import Config, DataConfig, ModelConfig
+from robertax.data.feed import fetch_behind
 from robertax.errors import InputError
 from robertax.text import Tokenizer
 
@@ -65,23 +66,26 @@ class Network:
   """Weights, shape and tokenizer of a model.
 
   `step` is how many updates the weights have had, `labels` are the names of
-  classes, if any, and `longest` is the most tokens of a text to classify.
+  classes, if any, `recipe` is the config of its training, and `longest` the
+  most tokens of a text to classify. A model of SQuAD 2.0 answers nothing if its
+  probability of no answer is above `threshold`.
   """
 
   def __init__(self, params: Any, config: ModelConfig,
                tokenizer: Tokenizer, step: int,
-               labels: Sequence[str] = (), longest: int = 0):
+               labels: Sequence[str] = (), recipe: Config | None = None,
+               threshold: float = 0.5):
     self.params, self.config = params, config
     self.tokenizer, self.step = tokenizer, step
-    self.labels = tuple(labels)
-    self.longest = min(longest or config.max_positions, config.max_positions)
-    options = _compiler_options()
+    self.labels, self.threshold = tuple(labels), threshold
+    self.recipe = recipe or Config(data=DataConfig(
+        sequence_length=config.max_positions))
+    self.longest = min(self.recipe.data.sequence_length, config.max_positions)
     self._states = jax.jit(functools.partial(_states, config),
-                           static_argnames='all_layers',
-                           compiler_options=options)
-    self._log_probs, self._class_logits, self._target_log_probs = (
-        jax.jit(functools.partial(function, config), compiler_options=options)
-        for function in (_log_probs, _class_logits, _target_log_probs))
+                           static_argnames='all_layers')
+    self._log_probs, self._target_log_probs = (
+        jax.jit(functools.partial(function, config))
+        for function in (_log_probs, _target_log_probs))
 
   def states(self, input_ids: np.ndarray, segment_ids: np.ndarray,
              all_layers: bool = False) -> np.ndarray:
@@ -95,34 +99,60 @@ class Network:
     return np.asarray(self._log_probs(self.params, input_ids, segment_ids,
                                       positions))
 
+  def outputs(self, objective_class: type, examples: Any,
+              max_tokens: int) -> dict[str, np.ndarray]:
+    """The answers of a fine-tuning objective to data.finetuning's Examples.
 
-@functools.cache
-def _compiler_options() -> dict[str, bool]:
-  """XLA's options that compile in less memory, where this XLA knows them."""
-  if jax.default_backend() != 'cpu':
-    return {}
-  # The same bits at the same speed, for 60 MB less while a program is compiled.
-  options = {'xla_cpu_use_fusion_emitters': False}
-  try:
-    jax.jit(lambda x: x, compiler_options=options).lower(0.).compile()
-  except jax.errors.JaxRuntimeError:
-    return {}
-  return options
+    They are those of `collect_answers`. Each example has a row of its own.
+    """
+    # Imported here, since filling masks needs no task.
+    from robertax.data.finetuning import collect_answers
+    objective = objective_class(self.config, self.tokenizer.pad_id)
+    found = fetch_behind(
+        _example_batches(examples, self.tokenizer.pad_id, self.longest,
+                         max_tokens, self.config.pair_types),
+        lambda batch: _outputs(objective, self.params, {
+            k: v for k, v in batch.items() if k != 'example_ids'}), 1)
+    return collect_answers(examples, found, objective.token_outputs)
 
 
-def _encoded(config, params, input_ids, segment_ids, type_ids=None,
-             all_layers=False):
+def _example_batches(examples: Any, pad_id: int, max_positions: int,
+                     max_tokens: int, types: bool
+                     ) -> Iterator[dict[str, np.ndarray]]:
+  """Yields batches in the form of data.finetuning, with one slot a row."""
+  fields = examples.values | examples.marks | {
+      'example_ids': np.arange(len(examples)) + 1,
+      'class_weights': np.ones(len(examples), np.float32)}
+  rows = [examples.sequence(n) for n in range(len(examples))]
+  for numbers, input_ids, segment_ids in row_batches(
+      rows, pad_id, max_positions, max_tokens):
+    batch = {'input_ids': input_ids, 'segment_ids': segment_ids,
+             'class_positions': np.zeros((len(input_ids), 1), np.int32)}
+    for name, values in fields.items():
+      # Spans are padded to a power of two as well.
+      batch[name] = np.zeros((len(input_ids), 1, *map(
+          _next_power, values.shape[1:])), values.dtype)
+      here = (slice(len(numbers)), 0, *map(slice, values.shape[1:]))
+      batch[name][here] = np.maximum(values[numbers], 0)
+    batch['example_ids'] -= 1
+    if types:
+      seconds = np.full(len(input_ids), input_ids.shape[1])
+      seconds[:len(numbers)] = examples.second_starts[numbers]
+      batch['type_ids'] = segment_ids * (
+          np.arange(input_ids.shape[1]) >= seconds[:, None])
+    yield batch
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _outputs(objective, params, batch):
+  return objective.outputs(params, batch)
+
+
+def _encoded(config, params, input_ids, segment_ids, all_layers=False):
   module = modelling.bind(config, params)
-  types = jnp.zeros_like(input_ids) if type_ids is None else type_ids
   encode = module.encode_layers if all_layers else module.encode
-  return module, encode(input_ids, segment_ids,
-                        types if config.num_types else None)
-
-
-def _class_logits(config, params, input_ids, segment_ids, type_ids):
-  module, x_BTD = _encoded(config, params, input_ids, segment_ids, type_ids)
-  first = jnp.zeros((len(input_ids), 1), jnp.int32)
-  return module.class_logits(x_BTD, first)[:, 0].astype(jnp.float32)
+  return module, encode(input_ids, segment_ids, jnp.zeros_like(
+      input_ids) if config.num_types else None)
 
 
 def _states(config, params, input_ids, segment_ids, all_layers):

@@ -13,14 +13,16 @@ import jax
 
 from robertax import files, text
 from robertax import model as modelling
-from robertax.config import Config, TokenizerConfig, parse, to_dict
+from robertax.config import MASKED_LM, Config, TokenizerConfig, parse, to_dict
 from robertax.errors import InputError, writing
 from robertax.inspection.model import Model
 from robertax.interop import Pretrained, is_foreign, open_source
 from robertax.parallel.mesh import find_devices
+from robertax.tasks.task import RESULTS
 
 # A converted workdir also has this file: labels, and where it came from.
 ORIGIN = 'origin.json'
+THRESHOLD = 'no_answer_threshold'  # Of SQuAD 2.0, in both of these files.
 
 
 def load(path: str) -> Model:
@@ -31,10 +33,14 @@ def load(path: str) -> Model:
   config = dataclasses.replace(
       pretrained.config, dtype='float32', attention='auto', remat='none',
       layers_unrolled=1)
-  made = pretrained.history.get('config', {})
-  return Model(jax.tree.map(jax.numpy.asarray, pretrained.params), config,
-               pretrained.tokenizer, pretrained.step, pretrained.labels,
-               made.get('data', {}).get('sequence_length', 0))
+  made = pretrained.history.get('config')
+  model = Model(jax.tree.map(jax.numpy.asarray, pretrained.params), config,
+                pretrained.tokenizer, pretrained.step, pretrained.labels,
+                parse(made) if made else None,
+                pretrained.history.get(THRESHOLD, 0.5))
+  if pretrained.choice and model.recipe.task == MASKED_LM:  # Other people's.
+    model.recipe = dataclasses.replace(model.recipe, task='race')
+  return model
 
 
 def read_model(source: str) -> Pretrained:
@@ -72,7 +78,8 @@ def read_workdir(path: str) -> Pretrained:
         shapes))
   finally:
     checkpoints.close()
-  origin = _read_origin(f'{path}/{ORIGIN}')
+  origin = _read_object(f'{path}/{ORIGIN}')
+  found = origin | _read_object(f'{path}/{RESULTS}')
   labels = origin.get('labels') or [
       name for name in config.finetune.labels.split(',') if name]
   return Pretrained(
@@ -80,7 +87,8 @@ def read_workdir(path: str) -> Pretrained:
       text.load(f'{path}/tokenizer.json'), path, step=step,
       labels=tuple(labels), family=origin.get('family', ''),
       choice=origin.get('choice', config.task.startswith('race')),
-      history={'config': to_dict(config), 'metrics': _last_metrics(path)})
+      history={'config': to_dict(config), 'metrics': _last_metrics(path),
+               **{k: v for k, v in found.items() if k == THRESHOLD}})
 
 
 def write_workdir(path: str, pretrained: Pretrained):
@@ -97,7 +105,9 @@ def write_workdir(path: str, pretrained: Pretrained):
   with writing(path):
     files.write_text(f'{path}/{ORIGIN}', json.dumps(
         {'source': pretrained.source, 'family': pretrained.family,
-         'choice': pretrained.choice, 'labels': pretrained.labels}, indent=2))
+         'choice': pretrained.choice, 'labels': pretrained.labels,
+         **{k: v for k, v in pretrained.history.items() if k == THRESHOLD}},
+        indent=2))
   checkpoints = Checkpoints(path)
   with hushed():
     checkpoints.replace_params(pretrained.step, modelling.pad_vocabulary(
@@ -105,7 +115,7 @@ def write_workdir(path: str, pretrained: Pretrained):
     checkpoints.close()
 
 
-def _read_origin(path: str) -> dict[str, Any]:
+def _read_object(path: str) -> dict[str, Any]:
   try:
     with files.open(path) as f:
       return dict(json.load(f))

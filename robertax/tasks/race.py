@@ -45,12 +45,12 @@ TOKENIZING_BATCH = 4096  # Texts that are encoded at once.
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-  """One question on a passage, with four options."""
+  """One question on a passage, with its options: four in RACE's files."""
   id: str  # '<id of the passage>/<number of the question, from 1>'.
   part: str
   passage: str
   question: str
-  options: tuple[str, str, str, str]
+  options: tuple[str, ...]
   answer: int | None  # 0 to 3; None: the file has no `answers`.
 
 
@@ -159,7 +159,7 @@ def _document_questions(document: dict[str, Any], where: str,
 
 @dataclasses.dataclass(frozen=True)
 class RaceFeatures:
-  """Four sequences per question, and how many the limits made shorter."""
+  """A sequence for each option, and how many the limits made shorter."""
   sequences: list[np.ndarray]
   options_cut: int
   sequences_cut: int

@@ -205,9 +205,9 @@ def parse_json(content: str | bytes, where: str) -> Any:
 
 
 def json_lines(lines: Iterable[Mapping[str, Any]]) -> bytes:
-  """Writes one JSON object per line."""
+  """Writes one JSON object per line; stray bytes of tokens are escaped."""
   return ''.join(json.dumps(plain_values(line), ensure_ascii=False) + '\n'
-                 for line in lines).encode()
+                 for line in lines).encode(errors='backslashreplace')
 
 
 def plain_values(value: Any) -> Any:

@@ -37,6 +37,9 @@ SPACY_MODEL = 'en_core_web_lg'  # fairseq's choice.
 CHUNKERS = Table(rules='robertax.tasks.noun_chunks:noun_chunks',
                  spacy='robertax.tasks.wsc:spacy_chunks')
 _TRAILING = '.,"'
+# `The _trophy_ did not fit because [it] was too big.`
+_MARKED_PRONOUN = re.compile(r'\[([^][]+)\]')
+_MARKED_QUERY = re.compile(r'(?<!\w)_([^_]+)_(?!\w)')
 # Penn Treebank's spaces before marks and clitics: `Mr. Singer 's`.
 _SPACED = re.compile(r" +(?=(?:[,.;:!?)]|['’](?:s|m|d|re|ve|ll)\b|n['’]t\b))")
 
@@ -48,7 +51,7 @@ class PronounSentence:
   prefix: str
   pronoun: str
   suffix: str
-  query: str
+  query: str  # '': only its candidates are of interest.
   label: bool | None  # Whether the pronoun stands for it; None: not known.
 
   @property
@@ -140,6 +143,25 @@ def _parse_sentence(row: dict[str, Any], where: str
   return sentence, at[0] != index, not found
 
 
+def marked_sentence(text: str) -> PronounSentence:
+  """Reads a text with its [pronoun] and, if one is asked for, its _query_.
+
+  fairseq marks them so (wsc_utils.py, `convert_sentence_to_json`). InputError
+  if it has not one pronoun, or two queries.
+  """
+  text = detokenized(text.split())
+  pronouns = list(_MARKED_PRONOUN.finditer(text))
+  queries = _MARKED_QUERY.findall(text)
+  if len(pronouns) != 1 or len(queries) > 1:
+    raise InputError(
+        f'{text[:80]!r} has {len(pronouns)} pronouns in brackets and '
+        f'{len(queries)} phrases in underscores: one pronoun is needed, and at '
+        'most one phrase, such as: The _trophy_ broke because [it] fell.')
+  before, pronoun, behind = (_MARKED_QUERY.sub(r'\1', part) for part in (
+      text[:pronouns[0].start()], pronouns[0][1], text[pronouns[0].end():]))
+  return PronounSentence('', before, pronoun, behind, ''.join(queries), None)
+
+
 def detokenized(tokens: list[str]) -> str:
   """Joins tokens without a treebank's spaces before marks and clitics."""
   return _SPACED.sub('', ' '.join(tokens))
@@ -169,8 +191,8 @@ def find_candidates(sentence: PronounSentence,
 
 def without_query(phrases: list[str], query: str) -> list[str]:
   query = query.lower()
-  return [p for p in phrases
-          if p.lower() not in query and query not in p.lower()]
+  return [p for p in phrases if not query or (
+      p.lower() not in query and query not in p.lower())]
 
 
 def spacy_chunks(text: str) -> list[str]:
@@ -226,9 +248,13 @@ def encode_sentences(sentences: Sequence[PronounSentence], tokenizer: Tokenizer,
   get_masked_input). Sequences are `<s> text </s>`, as in pretraining; fairseq's
   recipe leaves the <s> out. A long one keeps what is around the phrase.
   """
-  phrases = [[s.query, *find_candidates(s, chunker)] for s in sentences]
+  phrases = [[s.query] * bool(s.query) + find_candidates(s, chunker)
+             for s in sentences]
   texts = []
   for sentence, options in zip(sentences, phrases):
+    if not options:
+      raise InputError(f'no phrase that {sentence.pronoun!r} may stand for is '
+                       f'in {sentence.text[:80]!r}.')
     before = sentence.prefix.rstrip()
     space = sentence.prefix[len(before):]
     texts += [before, sentence.suffix, *(space + o for o in options)]

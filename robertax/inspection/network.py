@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterator, Sequence
+import dataclasses
 import functools
 from typing import Any
 
@@ -103,44 +104,22 @@ class Network:
               max_tokens: int) -> dict[str, np.ndarray]:
     """The answers of a fine-tuning objective to data.finetuning's Examples.
 
-    They are those of `collect_answers`. Each example has a row of its own.
+    They are those of `collect_answers`, from batches as in evaluation, but
+    without groups, because their sizes would be shapes.
     """
     # Imported here, since filling masks needs no task.
-    from robertax.data.finetuning import collect_answers
+    from robertax.data.finetuning import TuningBatches, collect_answers
     objective = objective_class(self.config, self.tokenizer.pad_id)
+    alone = dataclasses.replace(examples, firsts=np.arange(len(examples) + 1))
+    batches = TuningBatches(
+        alone, batch_size=1, seed=0, max_length=self.longest,
+        pad_id=self.tokenizer.pad_id, types=self.config.pair_types,
+        few_shapes=True)
     found = fetch_behind(
-        _example_batches(examples, self.tokenizer.pad_id, self.longest,
-                         max_tokens, self.config.pair_types),
-        lambda batch: _outputs(objective, self.params, {
-            k: v for k, v in batch.items() if k != 'example_ids'}), 1)
+        batches.evaluation(max_tokens), lambda batch: _outputs(
+            objective, self.params,
+            {k: v for k, v in batch.items() if k != 'example_ids'}), 1)
     return collect_answers(examples, found, objective.token_outputs)
-
-
-def _example_batches(examples: Any, pad_id: int, max_positions: int,
-                     max_tokens: int, types: bool
-                     ) -> Iterator[dict[str, np.ndarray]]:
-  """Yields batches in the form of data.finetuning, with one slot a row."""
-  fields = examples.values | examples.marks | {
-      'example_ids': np.arange(len(examples)) + 1,
-      'class_weights': np.ones(len(examples), np.float32)}
-  rows = [examples.sequence(n) for n in range(len(examples))]
-  for numbers, input_ids, segment_ids in row_batches(
-      rows, pad_id, max_positions, max_tokens):
-    batch = {'input_ids': input_ids, 'segment_ids': segment_ids,
-             'class_positions': np.zeros((len(input_ids), 1), np.int32)}
-    for name, values in fields.items():
-      # Spans are padded to a power of two as well.
-      batch[name] = np.zeros((len(input_ids), 1, *map(
-          _next_power, values.shape[1:])), values.dtype)
-      here = (slice(len(numbers)), 0, *map(slice, values.shape[1:]))
-      batch[name][here] = np.maximum(values[numbers], 0)
-    batch['example_ids'] -= 1
-    if types:
-      seconds = np.full(len(input_ids), input_ids.shape[1])
-      seconds[:len(numbers)] = examples.second_starts[numbers]
-      batch['type_ids'] = segment_ids * (
-          np.arange(input_ids.shape[1]) >= seconds[:, None])
-    yield batch
 
 
 @functools.partial(jax.jit, static_argnums=0)

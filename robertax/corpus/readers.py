@@ -332,8 +332,7 @@ def saved_files(folder: str, split: str) -> list[str] | None:
 def _listed_files(folder: str, name: str, key: str) -> list:
   path = os.path.join(folder, name)
   try:
-    with files.open(path) as f:
-      return list(json.load(f)[key])
+    return list(files.read_json(path)[key])
   except (OSError, ValueError, TypeError, KeyError) as e:
     raise InputError(f'data.corpora: {path}: the library datasets does not '
                      f'write such a file: {e!r}.') from e

@@ -164,8 +164,7 @@ class Manifest:
     folder = os.fspath(folder)
     path = os.path.join(folder, MANIFEST)
     try:
-      with files.open(path) as f:
-        values = json.load(f)
+      values = files.read_json(path)
       own = values.pop('sha256', None)
       if own is not None and own != files.json_hash(values, sort_keys=True):
         raise ValueError('its own checksum does not match')

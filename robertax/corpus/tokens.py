@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Iterator
 import dataclasses
 import itertools
-import json
 import os
 import time
 from typing import Any, NamedTuple
@@ -205,8 +204,7 @@ class TokenWriter(FileWriter):
 def read_index(folder: str, name: str) -> dict[str, Any] | None:
   """Reads the index of a shard; None if there is no usable one."""
   try:
-    with files.open(os.path.join(folder, f'{name}.json')) as f:
-      found = json.load(f)
+    found = files.read_json(os.path.join(folder, f'{name}.json'))
     return found if found['version'] == STORE_VERSION else None
   except (OSError, ValueError, KeyError, TypeError):
     return None

@@ -6,7 +6,7 @@ class or the score of a text, a question on a paragraph, one with options, what
 a pronoun stands for. `predict` asks it about the lines of a file.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import functools
 import itertools
 import math
@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robertax.config import MASKED_LM
-from robertax.data.feed import fetch_behind
 from robertax.errors import InputError, unknown
 from robertax.inspection.network import Network, row_batches, with_ends
 from robertax.tasks.task import json_lines, parse_json
@@ -34,15 +33,18 @@ FILL_MAX_TOKENS = SCORE_MAX_TOKENS = 4096
 ENCODE_MAX_TOKENS = {'last': 8192, 'all': 2048}
 # Rows that are made at a time; a text of n tokens becomes n rows.
 SCORE_MAX_ROWS = 4096
-CLASSIFY_MAX_TOKENS = 8192
 PREDICT_LINES = 256  # That are read, asked about and written at a time.
 
-# The tasks whose models have a method's answers.
-TASKS_OF = {
-    'fill_mask': MASKED_LM, 'score': MASKED_LM,
-    'classify': 'text_classification or glue/*',
-    'rate': 'glue/stsb or qnli_ranking', 'answer': 'squad or squad2',
-    'choose': 'race', 'resolve_pronoun': 'wsc or wnli_spans'}
+# The tasks that train for a method, and what it takes: texts, and options.
+PRONOUN_TASKS = ('wsc', 'wnli_spans')
+METHODS = {
+    'fill_mask': (MASKED_LM, ('text',)), 'score': (MASKED_LM, ('text',)),
+    'classify': ('text_classification or glue/*', ('text', 'text_pair')),
+    'rate': ('glue/stsb or qnli_ranking', ('text', 'text_pair')),
+    'answer': ('squad or squad2', ('question', 'context')),
+    'choose': ('race', ('context', 'question', 'options')),
+    'resolve_pronoun': (' or '.join(PRONOUN_TASKS), ('text',))}
+OF_TOKENS = ('fill_mask', 'score', 'resolve_pronoun')  # By the masked-LM head.
 
 Texts = str | tuple[str, str] | Sequence[str] | Sequence[tuple[str, str]]
 
@@ -136,7 +138,7 @@ class Model(Network):
       list of texts, a list of these. InputError if there is no mask, a text
       has too many tokens, or a target is not one token.
     """
-    self._require('fill_mask')
+    self._check('fill_mask')
     if not 1 <= top_k <= self.config.vocab_size:
       raise InputError(f'top_k={top_k}: from 1 to {self.config.vocab_size}.')
     if isinstance(targets, str) or targets is not None and not len(targets):
@@ -219,7 +221,9 @@ class Model(Network):
     arXiv:1910.14659). The result for a text is a `Score`. InputError if a text
     has more tokens than positions, or if the model predicts no tokens.
     """
-    self._require('score')
+    self._check('score')
+    from robertax.data.finetuning import Examples
+    from robertax.tasks.objectives import SpanRanking
     tok = self.tokenizer
     rows = [with_ends(tok, tok.encode(text), self.config.max_positions, text)
             for text in _text_list(texts)]
@@ -232,22 +236,15 @@ class Model(Network):
       masked = [rows[n].copy() for n, _ in part]
       for row, (_, place) in zip(masked, part):
         row[place] = tok.mask_id
-
-      def ask(batch, part=part):
-        numbers, input_ids, segment_ids = batch
-        places = np.zeros((len(input_ids), 1), np.int32)
-        targets = np.zeros_like(places)
-        for at, number in enumerate(numbers):
-          n, place = part[number]
-          places[at], targets[at] = place, rows[n][place]
-        return self._target_log_probs(
-            self.params, input_ids, segment_ids, places, targets)
-
-      for (numbers, *_), found in fetch_behind(
-          self._batches(masked, SCORE_MAX_TOKENS), ask, 1):
-        for at, number in enumerate(numbers):
-          n, place = part[number]
-          log_probs[n][place - 1] = found[at, 0]
+      places = np.array([[place] for _, place in part], np.int32)
+      targets = np.array([[rows[n][place]] for n, place in part], np.int32)
+      found = self.outputs(SpanRanking, Examples.of(
+          masked, marks={'span_positions': places}, values={
+              'span_targets': targets,
+              'span_weights': np.ones_like(places, np.float32)}),
+                           SCORE_MAX_TOKENS)
+      for (n, place), value in zip(part, found['scores']):
+        log_probs[n][place - 1] = value
     scores = [Score([tok.token_text(i) for i in row[1:-1]], found)
               for row, found in zip(rows, log_probs)]
     return scores[0] if isinstance(texts, str) else scores
@@ -264,15 +261,7 @@ class Model(Network):
     model has no classes, or was fine-tuned on pairs and gets texts, or if a
     list mixes texts and pairs.
     """
-    one, logits = self._logits('classify', texts)
-    labels = self.labels or tuple(map(str, range(self.config.num_classes)))
-    found = []
-    for probabilities in map(_shares, logits):
-      ranked = {labels[n]: float(probabilities[n])
-                for n in np.argsort(-probabilities, kind='stable')}
-      best = next(iter(ranked))
-      found.append(Classified(best, ranked[best], ranked))
-    return found[0] if one else found
+    return self._ask('classify', _classes, texts)
 
   def rate(self, texts: Texts) -> Any:
     """The score of a text or pair: 0 to 5 of glue/stsb, else the raw output.
@@ -280,11 +269,7 @@ class Model(Network):
     A model of qnli_ranking gives a higher one to the sentence with the answer.
     Texts are those of `classify`.
     """
-    one, logits = self._logits('rate', texts)
-    from robertax.tasks.glue import LARGEST_SCORE
-    scale = LARGEST_SCORE if self.recipe.task == 'glue/stsb' else 1
-    found = [float(logit) * scale for logit, in logits]
-    return found[0] if one else found
+    return self._ask('rate', _ratings, texts)
 
   def answer(self, question: str | Sequence[tuple[str, str]],
              context: str | None = None, threshold: float | None = None) -> Any:
@@ -293,50 +278,13 @@ class Model(Network):
     >>> model.answer('Who fell?', 'The old mill fell in 1973.')
     Answer(text='The old mill', start=0, end=12, probability=0.8, ...)
 
-    Args:
-      question, context: two texts; or a list of (question, context), and no
-        context. Long contexts are cut into windows as in fine-tuning.
-      threshold: of SQuAD 2.0: there is no answer if `no_answer` is above it.
-        None: the one that the run chose on its evaluation set, else 0.5.
-
-    Returns:
-      An `Answer`, or a list. InputError if a context has no tokens.
+    A list has tuples (question, context). Long contexts are cut into windows as
+    in fine-tuning. In SQuAD 2.0 there is no answer if `no_answer` is above the
+    threshold; None: that which the run chose on its evaluation set, else 0.5.
+    InputError if a context has no tokens.
     """
-    self._require('answer')
-    from robertax.tasks import squad
-    from robertax.tasks.squad_files import Question
-    one = isinstance(question, str)
-    asked = [(question, context)] if one else [tuple(q) for q in question]
-    if not all(len(q) == 2 and _are_texts(q) for q in asked):
-      raise InputError('answer: give a question and its context, or a list of '
-                       'such pairs.')
-    if not asked:
-      return []
-    data, tuned = self.recipe.data, self.recipe.finetune
-    two = self.config.num_classes == len(squad.ANSWER_LABELS)
-    encoded = squad.encode_questions([
-        Question(str(n), '', *q, ()) for n, q in enumerate(asked)],
-                                     self.tokenizer)
-    windowing = squad.Windowing(
-        self.longest, data.doc_stride, data.question_length,
-        separators=self.config.pair_separators)
-    windows = squad.make_windows(encoded, windowing)
-    examples = squad.window_examples(encoded, windows, windowing,
-                                     self.tokenizer)
-    logits = self.outputs(squad.SpanTuning, examples, CLASSIFY_MAX_TOKENS)
-    decoded = squad.decode_examples(
-        examples, encoded, windows, logits,
-        squad.Decoding(tuned.n_best, tuned.max_answer_length), two)
-    threshold = self.threshold if threshold is None else threshold
-    texts = squad.final_answers(decoded, threshold if two else None)
-    n_best = squad.n_best_predictions(decoded, '2.0' if two else '1.1')
-    found = []
-    for key, text in texts.items():
-      start = decoded[key].spans[0].start if text else 0
-      found.append(Answer(text, start, start + len(text), next(
-          entry['probability'] for entry in n_best[key]
-          if entry['text'] == text), decoded[key].no_answer))
-    return found[0] if one else found
+    return self._ask('answer', functools.partial(
+        _answers, threshold=threshold), question, context)
 
   def choose(self, context: str | Sequence[tuple[str, str, Sequence[str]]],
              question: str = '', options: Sequence[str] = ()) -> Any:
@@ -345,33 +293,11 @@ class Model(Network):
     >>> model.choose('Ann has a cat.', 'Who has a cat?', ['Ann', 'Bob'])
     Chosen(option='Ann', number=0, probability=0.9, probabilities=(0.9, 0.1))
 
-    There may be any number of options from 2 on. Each takes the place of a `_`
-    in the question, or follows it, and texts are cut as in fine-tuning. A list
-    has tuples (context, question, options).
+    A list has tuples (context, question, options); there may be any number of
+    options from 2 on. Each takes the place of a `_` in the question, or follows
+    it, and texts are cut as in fine-tuning.
     """
-    self._require('choose')
-    from robertax.data.finetuning import Examples
-    from robertax.tasks import race
-    from robertax.tasks.objectives import Choice
-    one = isinstance(context, str)
-    asked = [(context, question, options)] if one else list(context)
-    if not all(len(q) == 3 and _are_texts(q[:2]) and isinstance(
-        q[2], (list, tuple)) and len(q[2]) > 1 and _are_texts(q[2])
-               for q in asked):
-      raise InputError('choose: give a context, a question, and a list of two '
-                       'options or more; or a list of such tuples.')
-    questions = [race.Question('', '', *q[:2], tuple(q[2]), None)
-                 for q in asked]
-    examples = Examples.of(race.encode_questions(
-        questions, self.tokenizer, self.longest,
-        self.recipe.finetune.max_option_length).sequences)
-    scores = self._scores(Choice, examples, [len(q[2]) for q in asked])
-    found = []
-    for (_, _, texts), probabilities in zip(asked, map(_shares, scores)):
-      best = int(probabilities.argmax())
-      found.append(Chosen(texts[best], best, float(probabilities[best]),
-                          tuple(probabilities.tolist())))
-    return found[0] if one else found
+    return self._ask('choose', _choices, context, question, options)
 
   def resolve_pronoun(self, texts: str | Sequence[str]) -> Any:
     """What the pronoun in brackets stands for: the phrase in underscores?
@@ -385,20 +311,7 @@ class Model(Network):
     place by the masked-LM head, which a model that is only pretrained has, too.
     The other phrases are those of the run's `finetune.chunker`.
     """
-    self._require('resolve_pronoun')
-    from robertax.tasks import wsc
-    from robertax.tasks.objectives import SpanRanking
-    sentences = [wsc.marked_sentence(text) for text in _text_list(texts)]
-    made = wsc.encode_sentences(sentences, self.tokenizer, self.longest,
-                                self.recipe.finetune.chunker)
-    scores = self._scores(SpanRanking, made.examples,
-                          list(map(len, made.phrases)))
-    found = []
-    for sentence, phrases, values in zip(sentences, made.phrases, scores):
-      best = int(values.argmax())
-      found.append(Resolved(phrases[best], best == 0 if sentence.query else
-                            None, dict(zip(phrases, values.tolist()))))
-    return found[0] if isinstance(texts, str) else found
+    return self._ask('resolve_pronoun', _resolutions, texts)
 
   @property
   def method(self) -> str:
@@ -411,8 +324,7 @@ class Model(Network):
               'choose' if task.startswith('race') else 'rate')
     if not config.lm_head:
       return 'encode'
-    return ('resolve_pronoun' if task in ('wsc', 'wnli_spans') else
-            'fill_mask')
+    return 'resolve_pronoun' if task in PRONOUN_TASKS else 'fill_mask'
 
   @functools.cached_property
   def num_texts(self) -> int:
@@ -425,49 +337,35 @@ class Model(Network):
                    task.removeprefix('glue/'))
     return len(row.columns) if row else 0
 
-  def _require(self, method: str):
-    """InputError if the model was not made for a method."""
-    if method == self.method or self.config.lm_head and method in (
-        'fill_mask', 'score', 'resolve_pronoun'):
-      return
-    task = self.recipe.task
-    raise InputError(
-        f'model.{method} is for {TASKS_OF[method]}; '
-        + ('for this model' if task == MASKED_LM else
-           f'this model was fine-tuned for {task}:')
-        + f' use model.{self.method}.')
+  def _ask(self, method: str, ask: Callable[['Model', list], list], first: Any,
+           *rest: Any) -> Any:
+    """The answer to one question; or the answers to the list that is first."""
+    one = isinstance(first, str) or isinstance(first, tuple) and not rest
+    asked = [(row,) if isinstance(row, str) else tuple(row) for row in (
+        [(first, *rest) if rest else first] if one else first)]
+    self._check(method, asked)
+    found = ask(self, asked) if asked else []
+    return found[0] if one else found
 
-  def _logits(self, method: str, texts: Texts) -> tuple[bool, np.ndarray]:
-    """(whether there is one text or pair, float32[E, C])."""
-    self._require(method)
-    from robertax.data.finetuning import Examples
-    from robertax.tasks.finetune import encode_texts
-    from robertax.tasks.objectives import Classification
-    one = isinstance(texts, (str, tuple))
-    asked = [(text,) if isinstance(text, str) else tuple(text)
-             for text in ([texts] if one else texts)]
-    widths = {len(row) for row in asked}
-    if len(widths) > 1 or widths - {1, 2}:
-      raise InputError(f'{method}: a tuple is one pair of texts; a list is of '
-                       'texts, or of pairs, not of both.')
-    if self.num_texts and widths - {self.num_texts}:
-      raise InputError(
-          f'{method}: this model was fine-tuned for {self.recipe.task} on '
-          + ('pairs: give (text, text), or a list of such tuples.'
-             if self.num_texts == 2 else
-             'single texts: give a text, or a list of texts.'))
-    encoded = encode_texts(self.tokenizer, asked, self.longest,
-                           separators=self.config.pair_separators)
-    found = self.outputs(Classification, Examples.of(
-        encoded.sequences, second_starts=encoded.second_starts),
-                         CLASSIFY_MAX_TOKENS)
-    return one, found.get('logits', np.zeros((0, self.config.num_classes)))
-
-  def _scores(self, objective_class: type, examples: Any, sizes: list[int]
-              ) -> list[np.ndarray]:
-    """The scores of each group of so many examples, float32[size]."""
-    scores = self.outputs(objective_class, examples, CLASSIFY_MAX_TOKENS)
-    return np.split(scores['scores'], np.cumsum(sizes)[:-1]) if sizes else []
+  def _check(self, method: str, asked: Sequence[tuple] = ()):
+    """InputError if the model was not made for a method or its questions."""
+    task, (tasks, names) = self.recipe.task, METHODS[method]
+    made = ('for this model' if task == MASKED_LM else
+            f'this model was fine-tuned for {task}:')
+    if method != self.method and not (self.config.lm_head
+                                      and method in OF_TOKENS):
+      raise InputError(f'model.{method} is for {tasks}; {made} use '
+                       f'model.{self.method}.')
+    if 'text_pair' in names and asked:
+      names = names[:self.num_texts or len(asked[0])]
+    for row in asked:
+      if len(row) != len(names) or not all(
+          isinstance(value, str) if name != 'options' else isinstance(
+              value, (list, tuple)) and len(value) > 1 and all(
+                  isinstance(option, str) for option in value)
+          for name, value in zip(names, row)):
+        raise InputError(f'{made} {method} takes ({", ".join(names)}), not '
+                         f'{str(row)[:80]}.')
 
   def _batches(self, rows: Sequence[np.ndarray], max_tokens: int
                ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -479,8 +377,96 @@ def _text_list(texts: str | Sequence[str]) -> list[str]:
   return [texts] if isinstance(texts, str) else list(texts)
 
 
-def _are_texts(values: Iterable[Any]) -> bool:
-  return all(isinstance(value, str) for value in values)
+# What fine-tuned models answer, encoded and decoded as the task does it.
+
+def _logits(model: Model, asked: list[tuple[str, ...]]) -> np.ndarray:
+  """float32[E, C]."""
+  from robertax.data.finetuning import Examples
+  from robertax.tasks.finetune import encode_texts
+  from robertax.tasks.objectives import Classification
+  encoded = encode_texts(model.tokenizer, asked, model.longest,
+                         separators=model.config.pair_separators)
+  return model.outputs(Classification, Examples.of(
+      encoded.sequences, second_starts=encoded.second_starts))['logits']
+
+
+def _classes(model: Model, asked: list[tuple[str, ...]]) -> list[Classified]:
+  labels = model.labels or tuple(map(str, range(model.config.num_classes)))
+  found = []
+  for probabilities in map(_shares, _logits(model, asked)):
+    ranked = {labels[n]: float(probabilities[n])
+              for n in np.argsort(-probabilities, kind='stable')}
+    best = next(iter(ranked))
+    found.append(Classified(best, ranked[best], ranked))
+  return found
+
+
+def _ratings(model: Model, asked: list[tuple[str, ...]]) -> list[float]:
+  from robertax.tasks.glue import LARGEST_SCORE
+  scale = LARGEST_SCORE if model.recipe.task == 'glue/stsb' else 1
+  return [float(logit) * scale for logit, in _logits(model, asked)]
+
+
+def _answers(model: Model, asked: list[tuple[str, str]],
+             threshold: float | None) -> list[Answer]:
+  from robertax.tasks import squad
+  data, tuned = model.recipe.data, model.recipe.finetune
+  two = model.config.num_classes == len(squad.ANSWER_LABELS)
+  encoded = squad.encode_questions([
+      squad.Question(str(n), '', *row, ()) for n, row in enumerate(asked)],
+                                   model.tokenizer)
+  windowing = squad.Windowing(model.longest, data.doc_stride,
+                              data.question_length,
+                              separators=model.config.pair_separators)
+  windows = squad.make_windows(encoded, windowing)
+  examples = squad.window_examples(encoded, windows, windowing, model.tokenizer)
+  decoded = squad.decode_examples(
+      examples, encoded, windows, model.outputs(squad.SpanTuning, examples),
+      squad.Decoding(tuned.n_best, tuned.max_answer_length), two)
+  threshold = model.threshold if threshold is None else threshold
+  texts = squad.final_answers(decoded, threshold if two else None)
+  n_best = squad.n_best_predictions(decoded, '2.0' if two else '1.1')
+  found = []
+  for key, text in texts.items():
+    start = decoded[key].spans[0].start if text else 0
+    probability = next(entry['probability'] for entry in n_best[key]
+                       if entry['text'] == text)
+    found.append(Answer(text, start, start + len(text), probability,
+                        decoded[key].no_answer))
+  return found
+
+
+def _choices(model: Model, asked: list[tuple[str, str, Sequence[str]]]
+             ) -> list[Chosen]:
+  from robertax.data.finetuning import Examples
+  from robertax.tasks import race
+  from robertax.tasks.objectives import Choice
+  examples = Examples.of(race.encode_questions(
+      [race.Question('', '', *row[:2], tuple(row[2]), None) for row in asked],
+      model.tokenizer, model.longest,
+      model.recipe.finetune.max_option_length).sequences)
+  scores, found = iter(model.outputs(Choice, examples)['scores']), []
+  for *_, options in asked:
+    shares = _shares(np.array([next(scores) for _ in options]))
+    best = int(shares.argmax())
+    found.append(Chosen(options[best], best, float(shares[best]),
+                        tuple(shares.tolist())))
+  return found
+
+
+def _resolutions(model: Model, asked: list[tuple[str]]) -> list[Resolved]:
+  from robertax.tasks import wsc
+  from robertax.tasks.objectives import SpanRanking
+  sentences = [wsc.marked_sentence(text) for text, in asked]
+  made = wsc.encode_sentences(sentences, model.tokenizer, model.longest,
+                              model.recipe.finetune.chunker)
+  scores, found = iter(model.outputs(SpanRanking, made.examples)['scores']), []
+  for sentence, phrases in zip(sentences, made.phrases):
+    scored = {phrase: float(next(scores)) for phrase in phrases}
+    best = max(scored, key=scored.get)  # Of equal ones the first: the query.
+    found.append(Resolved(best, best == sentence.query if sentence.query else
+                          None, scored))
+  return found
 
 
 def _shares(logits: np.ndarray) -> np.ndarray:
@@ -574,18 +560,13 @@ def _word_means(text: str, spans: np.ndarray, x: np.ndarray) -> Words:
 
 # Lines of a file: questions in, answers out.
 
-FIELDS = {'answer': ('question', 'context'),
-          'choose': ('context', 'question', 'options'),
-          'classify': ('text', 'text_pair'), 'rate': ('text', 'text_pair')}
-
-
 def predict(model: Model, lines: Iterable[tuple[int, bytes]], where: str,
             as_json: bool = False, top_k: int = 5) -> Iterator[bytes]:
   """Yields a JSON line for each numbered line, by the model's own method.
 
   A line is a text, or fields with tabs between, or an object of JSON with the
-  names in FIELDS. InputError, naming `where` and the line, for a wrong one; the
-  answers to all lines before it come first.
+  names in METHODS. InputError, naming `where` and the line, for a wrong one;
+  the answers to all lines before it come first.
   """
   if model.method == 'encode':
     raise InputError('this model predicts nothing: from Python, model.encode '
@@ -617,23 +598,18 @@ def _question(model: Model, line: bytes, as_json: bool) -> Any:
     text = line.decode().removesuffix('\n').removesuffix('\r')
   except UnicodeDecodeError as e:
     raise InputError(f'not UTF-8: {e}') from e
-  names = FIELDS.get(model.method, ('text',))
-  needed = names[:model.num_texts or 1] if 'text' in names else names
-  names = needed if model.num_texts else names
+  names = METHODS[model.method][1]
+  if 'text_pair' in names and model.num_texts:
+    names = names[:model.num_texts]
   if as_json:
     fields = parse_json(text, 'this line')
-    if not isinstance(fields, dict) or any(n not in fields for n in needed):
-      raise InputError(f'an object with {", ".join(needed)} is needed.')
+    if not isinstance(fields, dict) or names[0] not in fields:
+      raise InputError(f'an object with {", ".join(names)} is needed.')
     values = [fields[name] for name in names if name in fields]
   else:
     values = text.split('\t') if len(names) > 1 else [text]
     if 'options' in names:
       values[2:] = [values[2:]]
-    if not len(needed) <= len(values) <= len(names):
-      raise InputError(f'{len(values)} fields with tabs between: expected '
-                       f'{", ".join(needed)}.')
-  if not _are_texts(v for v, n in zip(values, names) if n != 'options'):
-    raise InputError(f'texts are needed as {", ".join(names)}.')
   return values[0] if len(values) == 1 else tuple(values)
 
 

@@ -82,26 +82,21 @@ class Network:
     self.recipe = recipe or Config(data=DataConfig(
         sequence_length=config.max_positions))
     self.longest = min(self.recipe.data.sequence_length, config.max_positions)
-    self._states = jax.jit(functools.partial(_states, config),
-                           static_argnames='all_layers')
-    self._log_probs, self._target_log_probs = (
-        jax.jit(functools.partial(function, config))
-        for function in (_log_probs, _target_log_probs))
 
   def states(self, input_ids: np.ndarray, segment_ids: np.ndarray,
              all_layers: bool = False) -> np.ndarray:
     """float32[B, T, D], or [N + 1, B, T, D] with all layers."""
-    return np.asarray(self._states(self.params, input_ids, segment_ids,
-                                   all_layers=all_layers))
+    return np.asarray(_states(self.config, all_layers, self.params, input_ids,
+                              segment_ids))
 
   def log_probs(self, input_ids: np.ndarray, segment_ids: np.ndarray,
                 positions: np.ndarray) -> np.ndarray:
     """float32[B, M, V]: log p of every token at `positions` int32[B, M]."""
-    return np.asarray(self._log_probs(self.params, input_ids, segment_ids,
-                                      positions))
+    return np.asarray(_log_probs(self.config, self.params, input_ids,
+                                 segment_ids, positions))
 
   def outputs(self, objective_class: type, examples: Any,
-              max_tokens: int) -> dict[str, np.ndarray]:
+              max_tokens: int = 8192) -> dict[str, np.ndarray]:
     """The answers of a fine-tuning objective to data.finetuning's Examples.
 
     They are those of `collect_answers`, from batches as in evaluation, but
@@ -112,7 +107,7 @@ class Network:
     objective = objective_class(self.config, self.tokenizer.pad_id)
     alone = dataclasses.replace(examples, firsts=np.arange(len(examples) + 1))
     batches = TuningBatches(
-        alone, batch_size=1, seed=0, max_length=self.longest,
+        alone, batch_size=1, seed=0, max_length=self.config.max_positions,
         pad_id=self.tokenizer.pad_id, types=self.config.pair_types,
         few_shapes=True)
     found = fetch_behind(
@@ -134,19 +129,13 @@ def _encoded(config, params, input_ids, segment_ids, all_layers=False):
       input_ids) if config.num_types else None)
 
 
-def _states(config, params, input_ids, segment_ids, all_layers):
-  _, x_BTD = _encoded(config, params, input_ids, segment_ids,
-                      all_layers=all_layers)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _states(config, all_layers, params, input_ids, segment_ids):
+  _, x_BTD = _encoded(config, params, input_ids, segment_ids, all_layers)
   return x_BTD.astype(jnp.float32)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _log_probs(config, params, input_ids, segment_ids, positions):
   module, x_BTD = _encoded(config, params, input_ids, segment_ids)
   return jax.nn.log_softmax(module.mlm_logits(x_BTD, positions))
-
-
-def _target_log_probs(config, params, input_ids, segment_ids, positions,
-                      targets):
-  """float32[B, M]: log p of `targets` at `positions`, both int32[B, M]."""
-  log_probs = _log_probs(config, params, input_ids, segment_ids, positions)
-  return jnp.take_along_axis(log_probs, targets[..., None], axis=-1)[..., 0]

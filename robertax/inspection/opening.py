@@ -14,11 +14,11 @@ import jax
 from robertax import files, text
 from robertax import model as modelling
 from robertax.config import MASKED_LM, Config, TokenizerConfig, parse, to_dict
-from robertax.errors import InputError, writing
+from robertax.errors import writing
 from robertax.inspection.model import Model
 from robertax.interop import Pretrained, is_foreign, open_source
 from robertax.parallel.mesh import find_devices
-from robertax.tasks.task import RESULTS
+from robertax.tasks.task import RESULTS, read_object
 
 # A converted workdir also has this file: labels, and where it came from.
 ORIGIN = 'origin.json'
@@ -78,8 +78,8 @@ def read_workdir(path: str) -> Pretrained:
         shapes))
   finally:
     checkpoints.close()
-  origin = _read_object(f'{path}/{ORIGIN}')
-  found = origin | _read_object(f'{path}/{RESULTS}')
+  origin = read_object(f'{path}/{ORIGIN}')
+  found = origin | read_object(f'{path}/{RESULTS}')
   labels = origin.get('labels') or [
       name for name in config.finetune.labels.split(',') if name]
   return Pretrained(
@@ -113,16 +113,6 @@ def write_workdir(path: str, pretrained: Pretrained):
     checkpoints.replace_params(pretrained.step, modelling.pad_vocabulary(
         jax.tree.map(jax.numpy.asarray, pretrained.params)))
     checkpoints.close()
-
-
-def _read_object(path: str) -> dict[str, Any]:
-  try:
-    with files.open(path) as f:
-      return dict(json.load(f))
-  except FileNotFoundError:
-    return {}
-  except (ValueError, TypeError, RecursionError) as e:
-    raise InputError(f'{path}: not an object in JSON ({e}).') from e
 
 
 def _last_metrics(path: str) -> dict[str, Any]:

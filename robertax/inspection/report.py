@@ -287,8 +287,7 @@ def load_samples(workdir: str) -> Samples | None:
   if not files.exists(path):
     return None
   try:
-    with files.open(path) as f:
-      content = json.load(f)
+    content = files.read_json(path)
     batch = content['batch'] and batches.Batch(
         content['batch']['rows'], content['batch']['statistics'],
         [[_read_marked(*segment) for segment in row]
@@ -376,8 +375,7 @@ def last_words(run: Run, command: str) -> str:
 
 
 def _said(path: str) -> str:
-  with files.open(path) as f:
-    return describe_results(json.load(f))
+  return describe_results(files.read_json(path))
 
 
 def _guesses(run: Run) -> str:

@@ -15,10 +15,10 @@ import numpy as np
 
 from robertax import files, text
 from robertax.config import Config, flatten, to_dict
-from robertax.errors import InputError, raise_unless_damage
+from robertax.errors import InputError
 from robertax.inspection import page
 from robertax.inspection.page import ChartLine
-from robertax.tasks.task import RESULTS
+from robertax.tasks.task import RESULTS, read_object
 from robertax.train import workdir
 from robertax.train.writer import read_metrics
 
@@ -117,7 +117,7 @@ def read_run(path: str) -> RunLog:
   saved = f'{path}/tokenizer.json'
   return RunLog(
       path, os.path.basename(files.absolute(path)), config, lines,
-      _read_results(f'{path}/{RESULTS}'),
+      read_object(f'{path}/{RESULTS}'),
       text.load(saved).fingerprint if files.exists(saved) else '')
 
 
@@ -142,18 +142,6 @@ def _same_text(one: RunLog, other: RunLog) -> bool:
                if key.endswith('unigram_loss')} for run in (one, other)]
   return bool(unigrams[0]) and unigrams[0].keys() == unigrams[1].keys() and (
       np.allclose(*(list(each.values()) for each in unigrams), rtol=1e-5))
-
-
-def _read_results(path: str) -> dict[str, Any]:
-  if not files.exists(path):
-    return {}
-  try:
-    with files.open(path) as f:
-      return dict(json.load(f))
-  except (OSError, ValueError, TypeError, RecursionError) as e:
-    raise_unless_damage(e, path)
-    raise InputError(f'{path}: not what a fine-tuning run has written ({e}). '
-                     'Move it away.') from e
 
 
 def run_figures(run: RunLog) -> list[str]:

@@ -13,7 +13,7 @@ import math
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from robertax import files
-from robertax.errors import InputError, writing
+from robertax.errors import InputError, raise_unless_damage, writing
 from robertax.tables import Table
 
 if TYPE_CHECKING:
@@ -193,6 +193,16 @@ def write_results(folder: str, found: Mapping[str, Any],
       with writing(path):
         files.write_bytes(path, data)
   return found
+
+
+def read_object(path: str) -> dict[str, Any]:
+  """Reads results.json or another object, {} if there is none; InputError."""
+  try:
+    return dict(files.read_json(path)) if files.exists(path) else {}
+  except (OSError, ValueError, TypeError, RecursionError) as e:
+    raise_unless_damage(e, path)
+    raise InputError(f'{path}: not an object in JSON, as a run writes it ({e}).'
+                     ' Move it away.') from e
 
 
 def parse_json(content: str | bytes, where: str) -> Any:

@@ -52,8 +52,7 @@ class PassedOver:
       if not processes.first() or not files.exists(path):
         return []
       try:
-        with files.open(path) as f:
-          read = json.load(f)
+        read = files.read_json(path)
         for entry in read:
           first, last = map(int, entry['batches'])
           if not 0 <= first <= last or int(entry['checkpoint']) < 0:

@@ -159,8 +159,7 @@ def read_facts(folder: str, step: int) -> dict[str, Any] | None:
   if not files.isdir(f'{where}/facts'):
     return None
   try:
-    with files.open(f'{where}/facts/metadata') as f:
-      values = dict(json.load(f))
+    values = dict(files.read_json(f'{where}/facts/metadata'))
     if values.pop('sha256') != _facts_hash(values):
       raise ValueError('its own checksum does not match its content')
     if values['step'] != step:

@@ -117,7 +117,7 @@ def test_a_loaded_model_chooses_as_the_run_did(done, folder):
   assert sum(three.probabilities) == pytest.approx(1)
   for wrong in ((context,), (context, question, options[:1]),
                 (context, question, 'Ann'), ([(context, question)],)):
-    with pytest.raises(InputError, match='a list of two options or more'):
+    with pytest.raises(InputError, match='choose takes .context, question'):
       model.choose(*wrong)
   with pytest.raises(InputError, match='fine-tuned for race: use model.choose'):
     model.rate('A text.')

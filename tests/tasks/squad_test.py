@@ -181,7 +181,7 @@ def test_an_answer_is_where_it_is_read(runs):
   with pytest.raises(InputError, match="its context '' has no tokens"):
     model.answer('Who?', '')
   for wrong in (('Who?',), (['Who?'],), ([('Who?', 'Ann', 'Bo')],)):
-    with pytest.raises(InputError, match='give a question and its context'):
+    with pytest.raises(InputError, match='answer takes .question, context'):
       model.answer(*wrong)
 
 

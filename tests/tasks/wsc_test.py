@@ -110,10 +110,12 @@ def task(folder, tokenizer):
   return Wsc(tuning_run.config('wsc', folder, tokenizer, steps=1), 1)
 
 
-def test_the_query_wins_ties(task):
+def test_the_query_wins_ties(task, capsys):
   firsts = task.splits['val'].examples.firsts
   assert np.diff(firsts).tolist() == [2] * 12
   assert task.splits['train'].examples.num_groups == 6
+  task.encode(task.splits['val'].rows, 'val')
+  assert 'wsc val: 1.0 candidates a sentence' in capsys.readouterr().err
   scores = np.zeros(24)
   assert task.predictions('val', {'scores': scores}).all()
   assert task.degenerate('val', {'scores': scores}) == (

@@ -423,7 +423,8 @@ def _answers(model: Model, asked: list[tuple[str, str]],
   decoded = squad.decode_examples(
       examples, encoded, windows, model.outputs(squad.SpanTuning, examples),
       squad.Decoding(tuned.n_best, tuned.max_answer_length), two)
-  threshold = model.threshold if threshold is None else threshold
+  threshold = next(x for x in (threshold, model.threshold, 0.5)
+                   if x is not None)
   texts = squad.final_answers(decoded, threshold if two else None)
   n_best = squad.n_best_predictions(decoded, '2.0' if two else '1.1')
   found = []

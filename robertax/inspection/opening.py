@@ -37,7 +37,7 @@ def load(path: str) -> Model:
   model = Model(jax.tree.map(jax.numpy.asarray, pretrained.params), config,
                 pretrained.tokenizer, pretrained.step, pretrained.labels,
                 parse(made) if made else None,
-                pretrained.history.get(THRESHOLD, 0.5))
+                pretrained.history.get(THRESHOLD))
   if pretrained.choice and model.recipe.task == MASKED_LM:  # Other people's.
     model.recipe = dataclasses.replace(model.recipe, task='race')
   return model
@@ -79,7 +79,8 @@ def read_workdir(path: str) -> Pretrained:
   finally:
     checkpoints.close()
   origin = read_object(f'{path}/{ORIGIN}')
-  found = origin | read_object(f'{path}/{RESULTS}')
+  found = origin | (read_object(f'{path}/{RESULTS}')
+                    if config.task == 'squad2' else {})
   labels = origin.get('labels') or [
       name for name in config.finetune.labels.split(',') if name]
   return Pretrained(
@@ -88,7 +89,7 @@ def read_workdir(path: str) -> Pretrained:
       labels=tuple(labels), family=origin.get('family', ''),
       choice=origin.get('choice', config.task.startswith('race')),
       history={'config': to_dict(config), 'metrics': _last_metrics(path),
-               **{k: v for k, v in found.items() if k == THRESHOLD}})
+               THRESHOLD: found.get(THRESHOLD)})
 
 
 def write_workdir(path: str, pretrained: Pretrained):
@@ -106,8 +107,7 @@ def write_workdir(path: str, pretrained: Pretrained):
     files.write_text(f'{path}/{ORIGIN}', json.dumps(
         {'source': pretrained.source, 'family': pretrained.family,
          'choice': pretrained.choice, 'labels': pretrained.labels,
-         **{k: v for k, v in pretrained.history.items() if k == THRESHOLD}},
-        indent=2))
+         THRESHOLD: pretrained.history.get(THRESHOLD)}, indent=2))
   checkpoints = Checkpoints(path)
   with hushed():
     checkpoints.replace_params(pretrained.step, modelling.pad_vocabulary(

@@ -169,17 +169,26 @@ def beside(work: str):
     call_out(f'robertax: {work}: {what}')
 
 
-def print_result(text: str):
-  """Prints after all work is saved; a full or closed stdout is no failure."""
+def print_result(text: str, saved: bool = True):
+  """Prints a finished result; all that goes to stdout is printed here.
+
+  A reader that has closed the pipe (`| head`) has read enough. Any other error
+  of stdout is a line on stderr if the result is also `saved` in a file, and
+  else an InputError.
+  """
+  if encoding := getattr(sys.stdout, 'encoding', None):
+    text = text.encode(encoding, 'backslashreplace').decode(encoding)
   try:
     print(text, flush=True)
-  except UnicodeEncodeError as e:
-    print(text.encode(e.encoding, 'backslashreplace').decode(e.encoding))
   except OSError as e:
-    call_out(f'robertax: all is done and saved, but stdout: {e}')
     # Python would try again at exit, and change the exit code.
     with contextlib.suppress(OSError):
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(e, BrokenPipeError):
+      return
+    if not saved:
+      raise InputError(f'the result cannot be printed: stdout: {e}') from e
+    call_out(f'robertax: all is done and saved, but stdout: {e}')
 
 
 def door(main: Callable) -> Callable:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import ctypes
 import functools
+import io
 import os
 import re
 import signal
@@ -20,7 +21,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from robertax import files
-from robertax.errors import INTERRUPTED, InputError, door
+from robertax.errors import INTERRUPTED, InputError, door, print_result
 from robertax.progress import call_out
 
 
@@ -131,11 +132,13 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 def _help(parse: Callable[[str], None], arg: str):
   """Parses a flag that prints help; absl would then exit with 1."""
+  said = io.StringIO()
   try:
-    parse(arg)
+    with contextlib.redirect_stdout(said):
+      parse(arg)
   except SystemExit:
-    if 'config' in flags.FLAGS:
-      print(_key_list())
+    print_result(said.getvalue() + (
+        _key_list() if 'config' in flags.FLAGS else ''), saved=False)
     sys.exit(0)
 
 

@@ -226,6 +226,23 @@ def test_a_full_stdout_is_no_error_of_saved_work(monkeypatch, capsys):
       'on device\n')
 
 
+def test_a_full_stdout_that_had_the_only_copy_is_said_and_no_success():
+  if not FULL.exists():
+    pytest.skip('no /dev/full here, the disk that is always full')
+  with FULL.open('w') as out, contextlib.redirect_stdout(out):
+    with pytest.raises(InputError, match='No space left'):
+      print_result('done', saved=False)
+
+
+def test_a_reader_that_has_read_enough_is_no_failure(capsys):
+  here, there = os.pipe()
+  os.close(here)
+  with os.fdopen(there, 'w') as out, contextlib.redirect_stdout(out):
+    print_result('done', saved=False)
+    print_result('done')
+  assert capsys.readouterr().err == ''
+
+
 def test_what_remote_storage_refuses_is_a_line_that_may_be_tried_again(capsys):
   def main(argv):
     with files._remote_errors('gs://bucket/x'):

@@ -27,7 +27,7 @@ from robertax.corpus.formats import FORMATS
 from robertax.corpus.records import Manifest, Split, writing_records
 from robertax.corpus.sentences import SPLITTERS
 from robertax.corpus.workers import Job, fill_records, fill_tokens
-from robertax.errors import InputError, unknown
+from robertax.errors import InputError, print_result, unknown
 from robertax.files import DAMAGE_ADVICE, Checksum, Damage, find_damage, locked
 from robertax.progress import progress_bar, say
 from robertax.text import Tokenizer
@@ -376,15 +376,17 @@ def verify_prepared(folders, progress: bool = True) -> bool:
     expected = _expected_files(folder)
     if not expected:
       whole = False
-      print(f'{folder}: it has no checksums, because an old version prepared '
-            f'it, so it cannot be checked: {DAMAGE_ADVICE} if in doubt.')
+      print_result(f'{folder}: it has no checksums, because an old version '
+                   'prepared it, so it cannot be checked: '
+                   f'{DAMAGE_ADVICE} if in doubt.', saved=False)
       continue
     found = list(verify_files(folder, expected, progress))
     for damaged in found:
-      print(f'{damaged}: {DAMAGE_ADVICE}.')
+      print_result(f'{damaged}: {DAMAGE_ADVICE}.', saved=False)
     size = sum(file.size for file in expected.values())
     if not found:
-      print(f'OK {folder}: {len(expected)} files, {size:,} bytes')
+      print_result(f'OK {folder}: {len(expected)} files, {size:,} bytes',
+                   saved=False)
     whole = whole and not found
   return whole
 

@@ -24,7 +24,6 @@ import importlib.util
 import itertools
 import os
 import re
-import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +32,7 @@ from robertax import files, text
 from robertax.config import Config, parse
 from robertax.data.masking import Masking, word_begins
 from robertax.data.rows import Rows
-from robertax.errors import InputError, unknown
+from robertax.errors import InputError, print_result, unknown
 from robertax.tasks import TASKS, PretrainingTask
 from robertax.text import Tokenizer
 from robertax.train import workdir
@@ -442,17 +441,12 @@ _TABLE = '<table class="tex2jax_ignore mathjax_ignore">'
 def print_batch(batch: Batch) -> None:
   """Prints a batch: in colours where stdout is a terminal that has them."""
   from rich.console import Console
-  if hasattr(sys.stdout, 'reconfigure'):  # Not every terminal has UTF-8.
-    sys.stdout.reconfigure(errors='backslashreplace')
-  try:
-    console = Console()
-    if console.no_color or console.color_system is None:
-      print(batch)
-    else:
+  console, text = Console(), str(batch)
+  if console.color_system and not console.no_color:
+    with console.capture() as coloured:
       console.print(batch)
-    sys.stdout.flush()
-  except BrokenPipeError:  # `... | head`: prevents Python's own complaint.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    text = coloured.get().removesuffix('\n')
+  print_result(text, saved=False)
 
 
 def plain_batch(batch: Batch) -> str:

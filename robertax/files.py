@@ -33,6 +33,7 @@ from robertax.progress import call_out
 
 CHUNK = 8 << 20  # Bytes in memory while a file is copied.
 PIECE = 1 << 20  # Bytes per CRC-32.
+PARTIAL = '.partial'  # Ends the name of what is being written.
 DAMAGE_ADVICE = 'delete its folder and prepare again'
 # Two machines may write the same file at once (Beam's spare workers).
 _OWN = secrets.token_hex(4)
@@ -265,7 +266,7 @@ def staging(path: str) -> str:
   write. The next process removes what a killed one has left.
   """
   if not is_remote(path):
-    return f'{path}.{_OWN}.partial'
+    return f'{path}.{_OWN}{PARTIAL}'
   folder = tempfile.gettempdir()
   if not _staged:
     for left in glob_lib.glob(f'{glob_lib.escape(folder)}/{_STAGED}*'):
@@ -291,7 +292,7 @@ def remove_partials(folder: str):
   A file that changed in the last hour may still be in work.
   """
   for entry in os.scandir(folder):
-    if re.search(r'\.[0-9a-f]{8}\.partial$', entry.name) and entry.is_file(
+    if re.search(rf'\.[0-9a-f]{{8}}\{PARTIAL}$', entry.name) and entry.is_file(
         follow_symlinks=False) and time.time() - entry.stat().st_mtime > 3600:
       os.remove(entry.path)
 

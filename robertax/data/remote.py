@@ -31,12 +31,12 @@ from robertax.corpus.preparation import default_cache_dir
 from robertax.corpus.records import Manifest
 from robertax.data.rows import HEADER, PREPARE_AGAIN, Rows, copy_rows, slotted
 from robertax.errors import InputError, raise_unless_damage, writing
+from robertax.files import PARTIAL
 from robertax.progress import advance
 
 # The cache of chunks on this machine's disk.
 
 _MAGIC = 0x31_4B_4C_42_58_42_52  # 'RBXBLK1'
-PARTIAL = '.partial'  # Ends the name of a file that is being written.
 _PATIENCE = 60.0  # Seconds to wait for chunks that others have pinned.
 _OPEN: dict[tuple, 'ChunkCache'] = {}
 _LOCK = threading.Lock()

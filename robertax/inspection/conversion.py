@@ -86,7 +86,7 @@ def appearing(folder: str) -> Iterator[str]:
   parent, name = os.path.split(os.path.abspath(folder))
   with writing(folder):
     os.makedirs(parent, exist_ok=True)
-    partial = tempfile.mkdtemp(prefix=f'{name}.', suffix='.partial',
+    partial = tempfile.mkdtemp(prefix=f'{name}.', suffix=files.PARTIAL,
                                dir=parent)
   try:
     yield partial

@@ -31,7 +31,7 @@ ENCODE_MAX_TOKENS = {'last': 8192, 'all': 2048}
 SCORE_MAX_ROWS = 4096
 CLASSIFY_MAX_TOKENS = 8192
 
-Texts = str | tuple[str, str] | Sequence[str] | Sequence[tuple[str, str]]
+SomeTexts = str | tuple[str, str] | Sequence[str] | Sequence[tuple[str, str]]
 
 
 class Filled(NamedTuple):
@@ -213,7 +213,7 @@ class Model(Network):
               for row, found in zip(rows, log_probs)]
     return scores[0] if isinstance(texts, str) else scores
 
-  def classify(self, texts: Texts) -> Any:
+  def classify(self, texts: SomeTexts) -> Any:
     """The class of a text or pair, by a model that was fine-tuned for classes.
 
     >>> model.classify('A film to see twice.')

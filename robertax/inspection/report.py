@@ -247,7 +247,7 @@ class Samples:
   # (held-out text with a mask, the masked word, guesses).
   filled: list[tuple[str, str, list[Filled]]]
   # Some rows of the batch of the last step; None for tasks without masks.
-  batch: batches.Batch | None
+  batch: batches.ShownBatch | None
 
 
 def gather_samples(config: Config, task: Task, step: int,
@@ -285,7 +285,7 @@ def load_samples(workdir: str) -> Samples | None:
   try:
     with files.open(path) as f:
       content = json.load(f)
-    batch = content['batch'] and batches.Batch(
+    batch = content['batch'] and batches.ShownBatch(
         content['batch']['rows'], content['batch']['statistics'],
         [[_read_marked(*segment) for segment in row]
          for row in content['batch']['marked']],

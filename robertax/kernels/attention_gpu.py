@@ -36,7 +36,7 @@ def forward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, *, rate,
 
   The arguments are those of attention_tpu.forward.
   """
-  call = _Call(q_BTHK, keys, rate)
+  call = _GpuCall(q_BTHK, keys, rate)
   out, lse = call(
       _forward, [(call.block_of, q_BTHK), (call.all_of, k_BTHK),
                  (call.all_of, v_BTHK)], [], segment_ids, keys, first_head,
@@ -48,7 +48,7 @@ def backward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, kept,
              do_BTHK, *, rate, interpret=False):
   """The gradients of q, k and v; `kept` is the result of `forward`."""
   out_BTHK, lse_BHT = kept
-  call = _Call(q_BTHK, keys, rate)
+  call = _GpuCall(q_BTHK, keys, rate)
   # sum(P dP), which is subtracted from each row of the softmax's gradient.
   mean_BHT = jnp.einsum('BTHK,BTHK->BHT', out_BTHK, do_BTHK,
                         preferred_element_type=jnp.float32)
@@ -68,7 +68,7 @@ def backward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, kept,
   return dq, dk, dv
 
 
-class _Call:
+class _GpuCall:
   """Applies kernels to arrays of one shape."""
 
   def __init__(self, x_BTHK, keys, rate):

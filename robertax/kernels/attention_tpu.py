@@ -48,7 +48,7 @@ def forward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, *, rate,
   are uint32[B, 2], or None with rate 0. `first_head` int32[] is the index of
   head 0 among all heads of the model. `interpret` works on any platform.
   """
-  call = _Call(q_BTHK, keys, rate)
+  call = _TpuCall(q_BTHK, keys, rate)
   (out,) = call(
       _forward, call.scalars(keys, first_head),
       [(call.queries, q_BTHK), (call.keys, k_BTHK), (call.keys, v_BTHK)],
@@ -60,7 +60,7 @@ def backward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, kept,
              do_BTHK, *, rate, interpret=False):
   """The gradients of q, k and v; `kept` is None."""
   del kept
-  call = _Call(q_BTHK, keys, rate)
+  call = _TpuCall(q_BTHK, keys, rate)
   return call(
       _backward, call.scalars(keys, first_head),
       [(call.queries, q_BTHK), (call.keys, k_BTHK), (call.keys, v_BTHK),
@@ -69,7 +69,7 @@ def backward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, kept,
       interpret=interpret)
 
 
-class _Call:
+class _TpuCall:
   """Applies kernels to arrays of one shape."""
 
   def __init__(self, x_BTHK, keys, rate):

@@ -37,7 +37,7 @@ from robertax.data.source import open_source
 from robertax.errors import InputError, writing
 from robertax.paper import scales
 from robertax.paper.scales import Scale, pretraining_config, with_values
-from robertax.paper.tables import FIVE, PAIR, Row, Table
+from robertax.paper.tables import FIVE, PAIR, PaperTable, Row
 from robertax.tasks import TASKS, squad_files
 from robertax.tasks.glue_files import GLUE as GLUE_TASKS
 from robertax.tasks.race import ALL_PARTS, SPLITS
@@ -445,8 +445,8 @@ class TableText:
   stand_in: str  # Which text replaces which, in words.
 
 
-def make_ready(name: str, table: Table, scale: Scale, folder: str, models: str
-               ) -> TableText:
+def make_ready(name: str, table: PaperTable, scale: Scale, folder: str,
+               models: str) -> TableText:
   """Makes slices, if the scale has them, and tokenizers.
 
   All rows of a table share one vocabulary, trained on the text of all rows, as

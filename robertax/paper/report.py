@@ -11,7 +11,7 @@ import math
 import statistics
 from typing import Any
 
-from robertax.paper.tables import COLUMNS, Table
+from robertax.paper.tables import COLUMNS, PaperTable
 
 CONFIDENCE = 0.95
 OURS, PAPER = '#c0392b', '#34495e'  # Colours of points.
@@ -58,7 +58,7 @@ def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
   return Difference(mean, mean - half, mean + half)
 
 
-def comparisons(table: Table, found: Found) -> list[dict[str, Any]]:
+def comparisons(table: PaperTable, found: Found) -> list[dict[str, Any]]:
   """Compares each row with the baseline, column by column.
 
   Returns:
@@ -86,7 +86,7 @@ def _values(row: Found, column: str) -> list[float]:
   return row.get('values', {}).get(column, [])
 
 
-def table_markdown(table: Table, found: Found) -> str:
+def table_markdown(table: PaperTable, found: Found) -> str:
   """Writes the grid, the conclusions, and what was measured on which data."""
   lines = [f'## {found["title"]}', '', *_markdown_grid(found), '']
   if table.note:

@@ -20,7 +20,7 @@ from robertax.errors import beside, print_result, writing
 from robertax.paper import inputs, report, scales
 from robertax.paper.inputs import RunBudget, TableText, TaskData
 from robertax.paper.scales import PAPER_TASKS, Scale
-from robertax.paper.tables import COLUMNS, TABLES, Row, Table
+from robertax.paper.tables import COLUMNS, TABLES, PaperTable, Row
 from robertax.parallel import processes
 from robertax.progress import say
 from robertax.studies.sweep import Swept, sweep
@@ -40,7 +40,7 @@ class Study:
   models: str  # Folder of runs and text, which other tables may share.
 
   @property
-  def table(self) -> Table:
+  def table(self) -> PaperTable:
     return TABLES[self.name]
 
   @property

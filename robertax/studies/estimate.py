@@ -30,6 +30,7 @@ from robertax.errors import InputError
 from robertax.model.encoder import POLICIES
 from robertax.model.roberta import training_flops
 from robertax.parallel import chips
+from robertax.parallel.chips import GIB
 from robertax.parallel.mesh import batch_sharding, make_mesh
 from robertax.progress import say
 from robertax.studies import compiled_program
@@ -37,8 +38,6 @@ from robertax.studies.compiled_program import KernelCost, kernel_costs
 from robertax.tasks.objectives import MaskedLM, batch_shapes
 from robertax.tasks.pretrain import model_for_format
 from robertax.train import optimizer, step
-
-GIB = 2**30
 
 
 @dataclasses.dataclass(frozen=True)

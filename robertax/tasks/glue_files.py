@@ -16,7 +16,7 @@ from robertax import files
 from robertax.data.finetuning import read_tfds_rows
 from robertax.errors import InputError
 from robertax.progress import say
-from robertax.tasks.finetune import Rows
+from robertax.tasks.finetune import TaskRows
 from robertax.tasks.task import parse_json
 
 TFDS = 'tfds:'
@@ -119,7 +119,7 @@ class GlueFiles:
           'all of GLUE) is needed, or `tfds:`, or `tfds:DIR` with prepared '
           'TFDS data.')
 
-  def split(self, name: str, labelled: bool) -> Rows | None:
+  def split(self, name: str, labelled: bool) -> TaskRows | None:
     """Reads a split, or returns None; a damaged file raises InputError."""
     if self._folder.startswith(TFDS):
       return self._from_tfds(name, labelled)
@@ -132,12 +132,12 @@ class GlueFiles:
           return self.file(path, labelled)
     return None
 
-  def file(self, path: str, labelled: bool) -> Rows:
+  def file(self, path: str, labelled: bool) -> TaskRows:
     read = {'tsv': self._tsv, 'csv': self._csv, 'jsonl': self._jsonl}
     rows = read.get(path.rpartition('.')[2], self._tsv)(path, labelled)
-    return Rows(list(rows), path, labelled)
+    return TaskRows(list(rows), path, labelled)
 
-  def required(self, name: str, labelled: bool) -> Rows:
+  def required(self, name: str, labelled: bool) -> TaskRows:
     """Reads a split; a missing one is an InputError."""
     found = self.split(name, labelled)
     if found is not None:
@@ -209,7 +209,7 @@ class GlueFiles:
       yield self._row(path, number, row, str(row.get('index', number - 1)),
                       columns, labelled)
 
-  def _from_tfds(self, name: str, labelled: bool) -> Rows | None:
+  def _from_tfds(self, name: str, labelled: bool) -> TaskRows | None:
     task = self._task
     builder, split = (('ax', 'test') if name == 'diagnostic' else
                       (task.tfds, name.replace('dev', 'validation')))
@@ -226,7 +226,7 @@ class GlueFiles:
                             task.tfds_columns, labelled))
     # TFDS shuffles rows when it prepares them; the official order is by idx.
     rows.sort(key=lambda row: int(row.index))
-    return Rows(rows, source, labelled)
+    return TaskRows(rows, source, labelled)
 
   def _row(self, path: str, number: int, row: Mapping[str, Any], index: str,
            columns: Sequence[str], labelled: bool) -> GlueRow:

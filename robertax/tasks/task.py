@@ -12,13 +12,14 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import numpy as np
+
 from robertax import files
 from robertax.errors import InputError, writing
-from robertax.tables import Table
+from robertax.tables import LazyTable
 
 if TYPE_CHECKING:
   import jax
-  import numpy as np
 
   from robertax.config import Config, ModelConfig
   from robertax.data.finetuning import HostRows, TuningBatches
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
   from robertax.data.pipeline import Pipeline
   from robertax.text import Tokenizer
 
-TASKS = Table({
+Answers = dict[str, np.ndarray]  # What a step gives for each example.
+TASKS = LazyTable({
     'pretrain': 'robertax.tasks.pretrain:Pretrain',
     **{f'glue/{name}': 'robertax.tasks.glue:Glue' for name in (
         'cola', 'sst2', 'mrpc', 'stsb', 'qqp', 'mnli', 'qnli', 'rte', 'wnli')},

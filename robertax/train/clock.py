@@ -268,7 +268,7 @@ def _end_stalled(words: str) -> NoReturn:
   os._exit(STALLED)
 
 
-class Window:
+class LogWindow:
   """Steps since the last logged one: their tokens and their seconds."""
 
   def __init__(self, describe: Describe, run_ahead: int, clock: Clock,

@@ -27,24 +27,24 @@ from robertax.data.feed import Feed, local_rows, split_micro_batches
 from robertax.errors import InputError, unknown
 from robertax.kernels.dropout import seed_words
 from robertax.model import unpad_vocabulary
+from robertax.model.heads import Sums
 from robertax.parallel import processes
 from robertax.parallel.mesh import batch_sharding, steps_ahead
 from robertax.progress import Progress, call_out, say
 from robertax.tasks import TASKS, Task
 from robertax.train import optimizer
 from robertax.train.checkpoint import Checkpoints, check_storage, finished_step
-from robertax.train.clock import Clock, Goodput, Utilization, Window
+from robertax.train.clock import Clock, Goodput, LogWindow, Utilization
 from robertax.train.divergence import Judge, PassedOver
 from robertax.train.evaluate import Best, Evaluation, Scoring, evaluation_table
 from robertax.train.facts import allowed_names, identity
-from robertax.train.gradient import Sums
 from robertax.train.initial import initial_config, initial_params
 from robertax.train.step import Compiled, TrainState, compiled
 from robertax.train.workdir import (
-    Lock,
-    check_config,
-    check_writable,
-    claim_workdir,
+  Lock,
+  check_config,
+  check_writable,
+  claim_workdir,
 )
 from robertax.train.writer import Writer
 
@@ -127,7 +127,7 @@ class Session:
 @dataclasses.dataclass
 class Log(Part):
   """Publishes the numbers of every `train.log_every`-th step."""
-  window: Window
+  window: LogWindow
   every: int
 
   def on_step(self, step: int, sums: Sums):
@@ -482,9 +482,9 @@ def open_session(config: Config, workdir: str, task: Task,
   goodput = Goodput(workdir, clock, start, write=first, check=lock.check)
   trace = Trace(workdir, train.profile_steps, write=first)
   describe_run(config, state, mesh, task, start)
-  window = Window(passed.counted(task.train_metrics), steps_ahead(mesh), clock,
-                  Utilization(config, mesh.devices.ravel()),
-                  Judge(config.optim, state.params))
+  window = LogWindow(passed.counted(task.train_metrics), steps_ahead(mesh),
+                     clock, Utilization(config, mesh.devices.ravel()),
+                     Judge(config.optim, state.params))
   return Session(
       config=config, workdir=workdir, task=task, mesh=mesh, clock=clock,
       goodput=goodput, programs=programs, state=state, start=start,

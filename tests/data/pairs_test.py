@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from robertax.corpus import records, shards
-from robertax.corpus.records import Manifest, Split
+from robertax.corpus.records import Manifest, SplitCounts
 from robertax.data import pipeline
 from robertax.data.feed import host_rows
 from robertax.data.pipeline import Pipeline, eval_batches
@@ -50,7 +50,7 @@ def write_pairs(folder, seed, sizes):
       mapped.write(row)
     shard.close()
     mapped.close()
-    splits[name] = Split(
+    splits[name] = SplitCounts(
         num_records=size, num_examples=sum(len(r.lengths) for r in rows),
         num_tokens=sum(len(r.ids) for r in rows), shard_lengths=(size,))
   manifest = Manifest(

@@ -139,7 +139,8 @@ class Truncated(OSError):
 def is_transient(error: BaseException) -> bool:
   """Whether the error is of a disk or a network, and of no file."""
   return not isinstance(error, Truncated) and isinstance(error, OSError) and (
-      error.errno in _TRANSIENT or getattr(error, 'remote', False)
+      isinstance(error, TimeoutError) or error.errno in _TRANSIENT
+      or getattr(error, 'remote', False)
       and not isinstance(error, FileNotFoundError))
 
 
@@ -205,8 +206,9 @@ def door(main: Callable) -> Callable:
       if not is_transient(e):
         raise
       # Another exit code than of wrong input: it may work a minute later.
-      say(f'robertax: error: {e.filename}: {e.strerror}. Check the address, '
-          'the network and the credentials, and give the same command again.')
+      say(f'robertax: error: {f"{e.filename}: " if e.filename else ""}'
+          f'{e.strerror or first_line(e)}. Check the address, the network and '
+          'the credentials, and give the same command again.')
       sys.exit(1)
     except KeyboardInterrupt:
       sys.stdout.flush()

@@ -266,7 +266,7 @@ def refused(number, remote=False):
 @pytest.mark.parametrize('error, raised', [
     (ValueError('not JSON'), None), (refused(errno.ENOENT), None),
     (refused(errno.ENOENT, remote=True), None),
-    (Truncated(errno.EIO, 'x'), None),
+    (Truncated(errno.EIO, 'x'), None), (TimeoutError('x'), OSError),
     (refused(errno.EIO), OSError), (refused(errno.ESTALE), OSError),
     (refused(errno.EIO, remote=True), OSError),
     (refused(errno.EACCES), InputError), (refused(errno.EMFILE), InputError)])

@@ -171,12 +171,11 @@ class GlueFiles:
 
   def _csv(self, path: str, labelled: bool) -> Iterator[GlueRow]:
     header, number, first = [], 0, 0
-    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
     # A byte order mark may come before a quote.
     reader = csv.reader(
         (line.removeprefix('\ufeff') for line in _lines(path)), strict=True)
     try:
-      for fields in reader:
+      for fields in _long_fields(reader):
         start, number = number + 1, reader.line_num
         if not fields:
           continue
@@ -278,6 +277,20 @@ def _lines(path: str) -> Iterator[str]:
       if not line:
         return
       yield line
+
+
+def _long_fields(reader: Iterator[list[str]]) -> Iterator[list[str]]:
+  """Yields the rows of a csv.reader, whose limit is the whole process's."""
+  while True:
+    before = csv.field_size_limit()
+    csv.field_size_limit(max(before, _LONGEST_FIELD))
+    try:
+      fields = next(reader, None)
+    finally:
+      csv.field_size_limit(before)
+    if fields is None:
+      return
+    yield fields
 
 
 def _by_column(path: str, number: int, header: list[str], fields: list[str]

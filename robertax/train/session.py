@@ -7,16 +7,18 @@ an entry of `Session.parts`.
 """
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+import contextlib
 import dataclasses
 import functools
 import os
 import signal
 import sys
 import tempfile
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 
@@ -569,8 +571,9 @@ def cache_dir(config: Config) -> str:
   return files.absolute(config.data.cache_dir or default_cache_dir())
 
 
-def turn_on_compile_cache(config: Config):
-  """Keeps compiled programs where train.compile_cache says.
+@contextlib.contextmanager
+def compile_cache(config: Config) -> Iterator[None]:
+  """Keeps programs that the body compiles where train.compile_cache says.
 
   `auto` is off on CPUs: another machine with the same folder may lack
   instructions of a program. JAX_COMPILATION_CACHE_DIR comes first.
@@ -579,9 +582,22 @@ def turn_on_compile_cache(config: Config):
   if chosen == 'auto':
     chosen = ('off' if jax.default_backend() == 'cpu' else
               files.join(cache_dir(config), 'compiled'))
-  if chosen == 'off' or jax.config.jax_compilation_cache_dir:
-    return
-  jax.config.update('jax_compilation_cache_dir', files.absolute(chosen))
-  if files.is_remote(chosen):
-    # XLA's own caches beside JAX's are not written through etils.
-    jax.config.update('jax_persistent_cache_enable_xla_caches', 'none')
+  wanted = {}
+  if chosen != 'off' and not jax.config.jax_compilation_cache_dir:
+    wanted['jax_compilation_cache_dir'] = files.absolute(chosen)
+    if files.is_remote(chosen):
+      # XLA's own caches beside JAX's are not written through etils.
+      wanted['jax_persistent_cache_enable_xla_caches'] = 'none'
+  before = {name: getattr(jax.config, name) for name in wanted}
+  try:
+    _configure(wanted)
+    yield
+  finally:
+    _configure(before)
+
+
+def _configure(values: dict[str, Any]):
+  for name, value in values.items():
+    jax.config.update(name, value)
+  if values:  # JAX looks at its configuration once, until it is told to.
+    compilation_cache.reset_cache()

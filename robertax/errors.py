@@ -160,6 +160,17 @@ def raise_unless_damage(error: BaseException, path: str):
 
 
 @contextlib.contextmanager
+def no_panic():
+  """Makes a RuntimeError of a Rust library's panic, which is no Exception."""
+  try:
+    yield
+  except BaseException as e:
+    if type(e).__name__ != 'PanicException':  # Each library has its own.
+      raise
+    raise RuntimeError(f'the library fails: {first_line(e)}') from e
+
+
+@contextlib.contextmanager
 def beside(work: str):
   """Turns an error, after a run's work is saved, into a line on stderr."""
   try:

@@ -15,6 +15,7 @@ from robertax.errors import (
     Truncated,
     beside,
     door,
+    no_panic,
     print_result,
     raise_unless_damage,
     writing,
@@ -274,6 +275,15 @@ def test_what_the_system_refuses_is_no_damage(error, raised):
   with (pytest.raises(raised) if raised else contextlib.nullcontext()) as e:
     raise_unless_damage(error, 'x')
   assert not raised or (e.type is InputError) == (raised is InputError)
+
+
+def test_a_panic_of_a_library_is_an_error_and_ctrl_c_is_not():
+  panic = type('PanicException', (BaseException,), {})  # As pyo3 makes them.
+  for raised, error in ((RuntimeError, panic('index 5\nmore')),
+                        (KeyboardInterrupt, KeyboardInterrupt('index 5'))):
+    with pytest.raises(raised, match='index 5$'):
+      with no_panic():
+        raise error
 
 
 def test_a_full_stderr_ends_no_run(monkeypatch):

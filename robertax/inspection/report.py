@@ -78,16 +78,18 @@ def _head_html(run: RunLog, kept: 'Samples | None') -> str:
                   f'{run.results.get("metric")} on {run.results.get("split")}'))
   loss, unigram = run.last('eval/loss'), run.last('eval/unigram_loss')
   better = None if loss is None or unigram is None else unigram - loss
-  tiles += [(format(value, form), name) for value, form, name in (
-      (loss, '.3f', 'held-out loss, nats'),
-      (run.last('eval/perplexity'), ',.2f', 'held-out perplexity'),
-      (better, '+.2f', 'nats better than the unigram'),
-      (run.step, ',', f'of {steps:,} steps'),
-      (run.last('train/epoch'), '.2f', 'epochs'),
-      (run.last('train/tokens_per_second'), ',.0f',
-       'tokens a second at the end'),
-      (run.last('train/mfu'), '.1%', 'MFU at the end'),
-      (run.last('train/goodput'), '.1%', 'goodput')) if value is not None]
+  tiles += [(format(value, form if abs(value) < page.LONG else '.4g'), name)
+            for value, form, name in (
+                (loss, '.3f', 'held-out loss, nats'),
+                (run.last('eval/perplexity'), ',.2f', 'held-out perplexity'),
+                (better, '+.2f', 'nats better than the unigram'),
+                (run.step, ',', f'of {steps:,} steps'),
+                (run.last('train/epoch'), '.2f', 'epochs'),
+                (run.last('train/tokens_per_second'), ',.0f',
+                 'tokens a second at the end'),
+                (run.last('train/mfu'), '.1%', 'MFU at the end'),
+                (run.last('train/goodput'), '.1%', 'goodput'))
+            if value is not None]
   return ''.join(f'<p class="note">{escape(x)}</p>' for x in lines) + (
       page.tiles_html(tiles))
 

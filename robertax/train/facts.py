@@ -18,7 +18,7 @@ import numpy as np
 
 from robertax import files
 from robertax.errors import InputError, first_line
-from robertax.parallel import chips
+from robertax.parallel import chips, processes
 from robertax.progress import advance, say
 from robertax.tasks import Task
 
@@ -212,13 +212,18 @@ NOTED_ONLY = (*VERSIONS, 'cpu_threads')
 
 
 def identity(task: Task) -> dict[str, str]:
-  """Returns the identity of data (`data.*`), tokenizer and code for a task."""
+  """Returns the identity of data (`data.*`), tokenizer and code for a task.
+
+  All processes call it; `cpu_threads` has those of each where they differ.
+  """
   found = {f'data.{key}': value for key, value in task.identity().items()}
   found |= {'tokenizer': task.tokenizer.fingerprint, 'code': str(CODE_VERSION)}
   found |= {name: metadata.version(package)
             for name, package in VERSIONS.items()}
   if jax.default_backend() == 'cpu':
-    found['cpu_threads'] = str(chips.cpu_threads())
+    threads = processes.gather(chips.cpu_threads())
+    found['cpu_threads'] = ','.join(map(str, threads if len(
+        set(threads)) > 1 else threads[:1]))
   return found
 
 

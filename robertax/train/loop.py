@@ -130,9 +130,7 @@ def take_steps(run: Session) -> Moment:
         if moment.stopped and not moment.last:
           break
     except Diverged:
-      # The run goes back to the checkpoint that may be under way.
-      run.saves.checkpoints.close()
-      run.saves.checkpoints.check_held()  # Going back writes in W, too.
+      run.saves.checkpoints.close_to_go_back()
       raise
     finally:
       session.close_all(run.parts)

@@ -160,6 +160,30 @@ def raise_unless_damage(error: BaseException, path: str):
 
 
 @contextlib.contextmanager
+def reading(path: str, wrong: str = '', advice: str = ''):
+  """Explains errors of a body that reads a file and takes it apart.
+
+  `wrong` says what its content then is not, such as 'not JSON', and `advice`,
+  with its punctuation, what would do.
+
+  Raises:
+    InputError: as said; errors of a disk or a network pass, as by
+      `raise_unless_damage`.
+  """
+  try:
+    yield
+  except InputError:
+    raise
+  except (OSError, ValueError, LookupError, TypeError, AttributeError,
+          RecursionError) as e:
+    raise_unless_damage(e, path)
+    raise InputError((
+        f'cannot read {path}: {getattr(e, "strerror", None) or e}'
+        if isinstance(e, OSError) or not wrong else f'{path}: {wrong} ({e})'
+    ) + advice) from e
+
+
+@contextlib.contextmanager
 def no_panic():
   """Makes a RuntimeError of a Rust library's panic, which is no Exception."""
   try:

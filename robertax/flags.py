@@ -21,7 +21,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from robertax import files
-from robertax.errors import INTERRUPTED, InputError, door, print_result
+from robertax.errors import INTERRUPTED, InputError, door, print_result, reading
 from robertax.progress import call_out
 
 
@@ -162,11 +162,8 @@ def _local_config(argv: Sequence[str]) -> Iterator[list[str]]:
     return
   with tempfile.TemporaryDirectory() as folder:
     here = os.path.join(folder, os.path.basename(path))
-    try:
+    with reading(f'--config={path}'):
       files.copy(path, here)
-    except OSError as e:
-      raise InputError(f'cannot read --config={path}: '
-                       f'{e.strerror or e}.') from e
     yield [part.replace(text, f'{here}:{arg}' if arg else here, 1)
            if '-config' in part.partition('=')[0] or part == text else part
            for part in argv]

@@ -11,7 +11,6 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 import contextlib
-import hashlib
 import io
 import itertools
 import json
@@ -30,7 +29,7 @@ from robertax.corpus import records, shards
 from robertax.corpus.preparation import default_cache_dir
 from robertax.corpus.records import Manifest
 from robertax.data.rows import HEADER, PREPARE_AGAIN, Rows, copy_rows, slotted
-from robertax.errors import InputError, raise_unless_damage, writing
+from robertax.errors import InputError, reading, writing
 from robertax.files import PARTIAL
 from robertax.progress import advance, call_out
 
@@ -329,9 +328,9 @@ class Remote:
     for name, size in zip(shards.MappedArrays._fields, sizes):
       self._check(name, size)
     # Other records under the same URL get chunks with other names.
-    text = json.dumps([manifest.folder, split, manifest.seconds, sizes,
-                       manifest.tokenizer, records.VERSION])
-    self._digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    self._digest = files.json_hash([
+        manifest.folder, split, manifest.seconds, sizes, manifest.tokenizer,
+        records.VERSION])[:16]
 
   def chunk(self, span: RowRange) -> Chunk:
     rows, manifest = span.stop - span.first, self._manifest
@@ -407,17 +406,13 @@ class Remote:
                                      head + int(stop) * kind.itemsize), kind)
 
   def _bytes(self, name: str, start: int, stop: int) -> bytes:
-    try:
+    with reading(self._path(name), 'cannot be read', f': {PREPARE_AGAIN}'):
       return files.read_range(self._path(name), start, stop)
-    except OSError as e:
-      raise_unless_damage(e, self._path(name))
-      raise InputError(f'{self._path(name)}: cannot be read '
-                       f'({e.strerror or e}): {PREPARE_AGAIN}') from e
 
   def _check(self, name: str, size: int) -> None:
     """Checks that an array's file exists and has `size` numbers."""
     path = self._path(name)
-    try:
+    with reading(path, 'missing or damaged', f': {PREPARE_AGAIN}'):
       if name == 'ids':
         found = files.stat(path).size // self._kinds[name].itemsize
       else:
@@ -426,12 +421,6 @@ class Remote:
         (found,), _, kind = np.lib.format.read_array_header_1_0(head)
         if kind != self._kinds[name] or head.tell() != HEADER:
           raise ValueError(f'of {kind}')
-    except InputError:
-      raise
-    except (OSError, ValueError) as e:
-      raise_unless_damage(e, path)
-      raise InputError(
-          f'{path}: missing or damaged ({e}): {PREPARE_AGAIN}') from e
     if found != size:
       raise InputError(f'{path}: {found} numbers, its manifest says {size}: '
                        f'{PREPARE_AGAIN}')

@@ -1,7 +1,6 @@
 """The end of a run: guesses, a picture, a report, and what to do next."""
 
 from collections.abc import Sequence
-import json
 import signal
 
 import numpy as np
@@ -40,7 +39,8 @@ def last_words(run: Run, command: str) -> str:
     made = {report.REPORT: made[report.REPORT]}
   elif files.exists(path := f'{folder}/{RESULTS}'):
     lines, following = [f'{folder} is done, nothing was changed.'], ''
-    made = {f'what {path} says': lambda: _said(path)}
+    made = {f'what {path} says': lambda: describe_results(
+        files.read_json(path))}
   elif not run.trained:
     lines, made = [f'{folder} is done: all {run.step} steps are there, nothing '
                    'was changed.'], {}
@@ -48,11 +48,6 @@ def last_words(run: Run, command: str) -> str:
     with beside(f'the run is done and saved, but without {name}'):
       lines.append(make())
   return '\n'.join(filter(None, [*lines, following]))
-
-
-def _said(path: str) -> str:
-  with files.open(path) as f:
-    return describe_results(json.load(f))
 
 
 def _guesses(run: Run) -> str:

@@ -17,7 +17,7 @@ import jax
 from robertax import files
 from robertax import model as modelling
 from robertax.config import Config
-from robertax.errors import InputError, raise_unless_damage, writing
+from robertax.errors import reading, writing
 from robertax.inspection import batches, page, run_log
 from robertax.inspection.batches import Marked, Piece, visible
 from robertax.inspection.model import Filled
@@ -284,9 +284,9 @@ def load_samples(workdir: str) -> Samples | None:
   path = f'{workdir}/{SAMPLES}'
   if not files.exists(path):
     return None
-  try:
-    with files.open(path) as f:
-      content = json.load(f)
+  with reading(path, 'not what a run has kept for its report',
+               '. Delete it: the report does without.'):
+    content = files.read_json(path)
     batch = content['batch'] and batches.ShownBatch(
         content['batch']['rows'], content['batch']['statistics'],
         [[_read_marked(*segment) for segment in row]
@@ -299,10 +299,6 @@ def load_samples(workdir: str) -> Samples | None:
          for text, word, guesses in content['filled']], batch)
     samples_html(samples)  # This raises whatever is wrong with them.
     return samples
-  except (OSError, ValueError, TypeError, LookupError, AttributeError) as e:
-    raise_unless_damage(e, path)
-    raise InputError(f'{path}: not what a run has kept for its report ({e!r}). '
-                     'Delete it: the report does without.') from e
 
 
 def _read_marked(before, after, plain_before, plain_after) -> Marked:

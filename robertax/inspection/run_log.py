@@ -15,7 +15,7 @@ import numpy as np
 
 from robertax import files, text
 from robertax.config import Config, flatten, to_dict
-from robertax.errors import InputError, raise_unless_damage
+from robertax.errors import InputError, reading
 from robertax.inspection import page
 from robertax.inspection.page import ChartLine
 from robertax.tasks.task import RESULTS
@@ -147,13 +147,9 @@ def _same_text(one: RunLog, other: RunLog) -> bool:
 def _read_results(path: str) -> dict[str, Any]:
   if not files.exists(path):
     return {}
-  try:
-    with files.open(path) as f:
-      return dict(json.load(f))
-  except (OSError, ValueError, TypeError, RecursionError) as e:
-    raise_unless_damage(e, path)
-    raise InputError(f'{path}: not what a fine-tuning run has written ({e}). '
-                     'Move it away.') from e
+  with reading(path, 'not what a fine-tuning run has written',
+               '. Move it away.'):
+    return dict(files.read_json(path))
 
 
 def run_figures(run: RunLog) -> list[str]:

@@ -18,7 +18,6 @@ train on slices of the corpora.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
-import hashlib
 import json
 from typing import Any, NamedTuple
 import zlib
@@ -281,7 +280,7 @@ def _files_mark(*sources: str) -> str:
 
 
 def _mark(facts: Any) -> str:
-  return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
+  return files.json_hash(facts)[:8]
 
 
 def _write_new(path: str, text: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from robertax import files
 from robertax.data.finetuning import read_tfds_rows
-from robertax.errors import InputError
+from robertax.errors import InputError, reading
 from robertax.progress import say
 from robertax.tasks.finetune import TaskRows
 from robertax.tasks.task import parse_json
@@ -263,11 +263,9 @@ class GlueFiles:
 
 def _lines(path: str) -> Iterator[str]:
   """Yields lines; an error about bytes that are not UTF-8 names the line."""
-  try:
+  with reading(path):
     # Texts may hold other characters at which Python ends a line.
     file = open(path, encoding='utf-8', newline='\n')
-  except OSError as e:
-    raise InputError(f'cannot read {path}: {e.strerror}') from e
   with file:
     for number in itertools.count(1):
       try:

@@ -25,7 +25,7 @@ import numpy as np
 from robertax.config import Config
 from robertax.corpus.readers import unpacked_lines
 from robertax.data.finetuning import Examples
-from robertax.errors import InputError
+from robertax.errors import InputError, reading
 from robertax.progress import say
 from robertax.tasks import finetune
 from robertax.tasks.finetune import Answers, Finetune, TaskRows
@@ -108,11 +108,8 @@ def _documents(folder: str, split: str, part: str
     raise InputError(f'{directory}: no .txt file there.')
   for name in sorted(names, key=lambda n: (len(n), n)):
     path = os.path.join(directory, name)
-    try:
-      with open(path, 'rb') as f:
-        content = f.read()
-    except OSError as e:
-      raise InputError(f'cannot read {path}: {e.strerror}') from e
+    with reading(path), open(path, 'rb') as f:
+      content = f.read()
     yield path, {'id': name} | _json_object(content, path)
 
 

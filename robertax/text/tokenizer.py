@@ -119,10 +119,8 @@ class Tokenizer:
   @classmethod
   def from_json(cls, text: str, source: str = 'tokenizer.json') -> 'Tokenizer':
     """Parses the text of a tokenizer.json; `source` names it in errors."""
-    try:
+    with errors.reading(source, 'not JSON'):
       state = json.loads(text)
-    except (ValueError, RecursionError) as e:
-      raise InputError(f'{source}: not JSON: {e}') from e
     return cls(state, source)
 
   @classmethod

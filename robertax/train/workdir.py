@@ -326,8 +326,7 @@ def read_config(workdir: str) -> Config | None:
   if not files.exists(path):
     return None
   try:
-    with files.open(path) as f:
-      return parse(json.load(f))
+    return parse(files.read_json(path))
   except (OSError, ValueError, AttributeError, RecursionError) as e:
     raise_unless_damage(e, path)
     raise InputError(f'{path}: not a config written by robertax ({e}). Put '

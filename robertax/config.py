@@ -274,9 +274,7 @@ class DataConfig:
   # which are drawn from a normal distribution and rounded.
   span_length: int = 10
   span_stdev: float = 0.0
-  # 'numpy', or 'tensorflow' (backend 'tf', unit 'token'), which gives the same
-  # bits in twice the time (`python -m benchmarks.input --ops=tensorflow`).
-  masking_ops: str = 'numpy'
+  masking_ops: str = 'numpy'  # NumPy masks with 'tensorflow', too: same bits.
   # replace_random_rate, replace_keep_rate: shares of the predicted tokens that
   # become a random token, or stay; the rest become <mask>.
   replace_random_rate: float = 0.1
@@ -347,11 +345,6 @@ def _check_masking(config: DataConfig) -> None:
         "at 0, or set data.masking_law='bert'.")
   _in_range(config, 'tokens, 0 or more.', 'span_stdev', least=0,
             below=MAX_LENGTH)
-  if config.masking_ops == 'tensorflow' and (
-      config.backend != 'tf' or config.masking_unit != 'token'):
-    raise InputError(
-        "data.masking_ops='tensorflow' needs data.backend='tf' and "
-        "data.masking_unit='token'; 'numpy' gives the same masks anywhere.")
   if config.mask_rate_end == -1:
     return
   _in_range(config, 'a share, above 0 and at most 1; -1: the rate does not '

@@ -286,5 +286,3 @@ def test_units_that_cannot_be():
     law(word_starts=None)
   with pytest.raises(InputError, match="'token' or|Did you mean 'span'"):
     law('spans')
-  with pytest.raises(InputError, match="masking_ops='numpy'"):
-    law('span').tf(*random_batch(2, 8))

@@ -13,7 +13,6 @@ import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from robertax.errors import InputError, unknown
-from robertax.progress import say
 
 if TYPE_CHECKING:
   from ml_collections import ConfigDict
@@ -155,14 +154,6 @@ def _one_of(values: Any, **known: Iterable[str]) -> None:
   for name, words in known.items():
     if getattr(values, name) not in words:
       raise unknown(f'{_name(values)}.{name}', getattr(values, name), words)
-
-
-def _either(values: Any, **known: tuple[str, str]) -> None:
-  """Refuses a word that is neither of two."""
-  for name, words in known.items():
-    if getattr(values, name) not in words:
-      raise InputError(f'{_name(values)}.{name}={getattr(values, name)!r}: '
-                       f'{" or ".join(words)}.')
 
 
 # The values of some keys. Tests compare them with the tables of the rooms.
@@ -430,8 +421,7 @@ class ModelConfig:
               below=1)
     _in_range(self, 'more than 0.', 'layer_norm_eps', 'initializer_std',
               above=0)
-    _one_of(self, attention=ATTENTION, remat=REMAT)
-    _either(self, dtype=DTYPES)
+    _one_of(self, attention=ATTENTION, remat=REMAT, dtype=DTYPES)
 
   @property
   def pair_types(self) -> bool:
@@ -485,11 +475,10 @@ class OptimConfig:
   roll_back_batches: int = 100
 
   def __post_init__(self):
-    _either(self, first_moment_dtype=DTYPES)
     _in_range(self, 'a number, at least 0.', 'learning_rate', 'warmup_steps',
               'end_learning_rate', 'power', 'eps', 'weight_decay', 'clip_norm',
               'spike_loss', 'spike_gradient_norm', least=0)
-    _one_of(self, on_divergence=ON_DIVERGENCE)
+    _one_of(self, on_divergence=ON_DIVERGENCE, first_moment_dtype=DTYPES)
     _in_range(self, 'at least 1.', 'roll_back_batches', least=1)
     _in_range(self, 'more than 0, at most 1.', 'layer_decay', above=0, most=1)
     _in_range(self, 'from 0 up to, not including, 1.', 'b1', 'b2',
@@ -571,12 +560,12 @@ class TrainConfig:
     _in_range(self, 'at least 1, or 0 to count in epochs of fine-tuning.',
               'steps', 'eval_every', 'checkpoint_every', least=0)
     _in_range(self, 'a number of steps, or 0 for none.', 'keep_every', least=0)
-    _either(self, on_write_error=('go_on', 'stop'))
     _in_range(self, 'at least 1, or 0 for all.', 'eval_examples',
               'keep_checkpoints', least=0)
     _in_range(self, 'some seconds, or 0 for no watchdog.', 'watchdog_seconds',
               least=0)
-    _either(self, on_stall=('exit', 'report'))
+    _one_of(self, on_write_error=('go_on', 'stop'),
+            on_stall=('exit', 'report'))
     _in_range(self, 'at least 3 seconds.', 'peer_timeout_seconds', least=3)
 
 
@@ -685,23 +674,6 @@ FREE_PER_PROCESS = frozenset({
     'train.watchdog_seconds', 'train.on_stall'})
 
 
-# Removed keys (`section.key`) that config.json of older runs may have, with
-# their former defaults.
-RETIRED: dict[str, Any] = {}
-
-
-def _is_retired(key: str, value: Any) -> bool:
-  """Whether to leave a key out; if so, says so on stderr."""
-  if key not in RETIRED:
-    return False
-  default = RETIRED[key]
-  if typed(value, default, key) != default:
-    raise InputError(f'{key}={value!r}: this key is retired, and only its '
-                     f'default {default!r} is accepted. Leave it out.')
-  say(f'{key}={value!r}: this key is retired and has no effect.')
-  return True
-
-
 def parse(values: Mapping[str, Any]) -> Config:
   """Reads a ConfigDict or nested dict as a Config.
 
@@ -711,17 +683,13 @@ def parse(values: Mapping[str, Any]) -> Config:
   known = {f.name: f.default for f in dataclasses.fields(Config)}
   scalars, sections = {}, {}
   for key, value in values.items():
-    if _is_retired(key, value):
-      continue
     if key not in known:
       raise unknown('config key', key, known)
     if dataclasses.is_dataclass(known[key]):
       if not hasattr(value, 'items'):  # A ConfigDict is not a Mapping.
         raise InputError(f'{key}={value!r}: this is a section; set '
                          f'{key}.<key>.')
-      sections[key] = section(type(known[key]), {
-          name: v for name, v in value.items()
-          if not _is_retired(f'{key}.{name}', v)}, key)
+      sections[key] = section(type(known[key]), value, key)
     else:
       scalars[key] = value
   return dataclasses.replace(section(Config, scalars, 'config'), **sections)

@@ -163,12 +163,9 @@ def raise_unless_damage(error: BaseException, path: str):
 def reading(path: str, wrong: str = '', advice: str = ''):
   """Explains errors of a body that reads a file and takes it apart.
 
-  `wrong` says what its content then is not, such as 'not JSON', and `advice`,
-  with its punctuation, what would do.
-
-  Raises:
-    InputError: as said; errors of a disk or a network pass, as by
-      `raise_unless_damage`.
+  Raises an InputError: `wrong` says what the content is not, such as 'not
+  JSON', and `advice`, with its punctuation, what would do. Errors of a disk or
+  a network pass (`raise_unless_damage`).
   """
   try:
     yield

@@ -19,7 +19,7 @@ import threading
 import time
 
 from robertax import errors, files, text
-from robertax.config import DataConfig, TokenizerConfig
+from robertax.config import DataConfig, TokenizerConfig, check_data
 from robertax.corpus import records, shards, tokens, workers
 from robertax.corpus.blocks import Surveys, part_of
 from robertax.corpus.documents import corpora_of
@@ -241,6 +241,7 @@ def plan(data: DataConfig, tokenizer_config: TokenizerConfig, *, out: str = '',
   if data.sequence_length < SHORTEST:
     raise InputError(f'data.sequence_length={data.sequence_length}: at least '
                      f'{SHORTEST} would do.')
+  check_data(data)
   if data.workers < 0:
     raise InputError(f'data.workers={data.workers}: a number of processes, or '
                      '0 for one per core, would do.')
@@ -387,14 +388,12 @@ def verify_prepared(folders, progress: bool = True) -> bool:
                    'prepared it, so it cannot be checked: '
                    f'{DAMAGE_ADVICE} if in doubt.', saved=False)
       continue
-    found = list(verify_files(folder, expected, progress))
-    for damaged in found:
-      print_result(f'{damaged}: {DAMAGE_ADVICE}.', saved=False)
     size = sum(file.size for file in expected.values())
-    if not found:
-      print_result(f'OK {folder}: {len(expected)} files, {size:,} bytes',
-                   saved=False)
-    whole = whole and not found
+    said = [f'{damaged}: {DAMAGE_ADVICE}.'
+            for damaged in verify_files(folder, expected, progress)]
+    whole = whole and not said
+    print_result('\n'.join(said or [
+        f'OK {folder}: {len(expected)} files, {size:,} bytes']), saved=False)
   return whole
 
 

@@ -82,13 +82,6 @@ def before(x: np.ndarray) -> np.ndarray:
   return np.cumsum(x, -1) - x
 
 
-def smallest(x: np.ndarray, n: int) -> np.ndarray:
-  """The n smallest numbers of each row, ascending."""
-  if n < x.shape[-1]:
-    x = np.partition(x, n - 1, -1)[:, :n]
-  return np.sort(x, -1)
-
-
 def counts(segment_ids: np.ndarray, which: np.ndarray, examples: int
            ) -> np.ndarray:
   """int64[B,P]: how many of `which` bool[B,T] are in each of P examples."""

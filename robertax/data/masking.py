@@ -26,16 +26,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robertax.config import MASKING_UNITS, SPECIALS, DataConfig
+from robertax.config import DataConfig
 from robertax.data import hashing
-from robertax.data.hashing import (
-    before,
-    bits32,
-    counts,
-    flat_examples,
-    smallest,
-)
-from robertax.errors import InputError, unknown
+from robertax.data.hashing import before, bits32, counts, flat_examples
+from robertax.errors import InputError
 
 Batch = dict[str, np.ndarray]
 PROBABILITY_ONE = 1 << 32  # Probabilities are integers over this.
@@ -87,6 +81,7 @@ LAWS = {
 }
 
 
+@functools.lru_cache(maxsize=8)
 def quotas(law: Law, rate: Fraction, length: int, most: int = 0) -> np.ndarray:
   """int64[T + 1]: floor(n * 2^32) for L = 0 .. T, before u; n <= `most` > 0."""
   numbers = (law.number(rate, n) for n in range(length + 1))
@@ -179,13 +174,13 @@ def choose_units(
     """Starts a walk through the units that begin at `at`."""
     which = example[at]
     found = np.bincount(which, minlength=keys[..., 0].size)
-    quotas = masking.quotas_of(length, rate)
-    number = masking.number(masking.quotas_of(length, rate / longest), keys,
-                            totals, found.reshape(shape)).ravel()
-    tokens = (quotas[candidates] >> 32).ravel() + longest
+    whole, some = (quotas(masking.law, share, length, masking.max_predictions)
+                   for share in (rate, rate / longest))
+    number = masking.number(some, keys, totals, found.reshape(shape)).ravel()
+    tokens = (whole[candidates] >> 32).ravel() + longest
     if not masking.law.counts_words:
       number, tokens = np.full_like(number, length), masking.number(
-          quotas, keys, totals, candidates).ravel()
+          whole, keys, totals, candidates).ravel()
     order = _shuffled(which, draw(hashing.SCORE, at), found)
     return _Walk(order, found, number, tokens.copy())
 
@@ -285,15 +280,9 @@ class Masking:
                unit: str = 'token', word_starts: np.ndarray | None = None,
                span_length: int = 10, span_stdev: float = 0.0,
                mask_rate_end: float = -1.0, mask_rate_steps: int = 0):
-    """Takes values of DataConfig, and what `of` reads from the tokenizer.
-
-    Only names are checked here; config.check_data checks the numbers.
+    """Takes values of DataConfig, which config.check_data checks, and what `of`
+    reads from the tokenizer.
     """
-    for key, name, known in (
-        ('specials', specials, SPECIALS), ('masking_law', law, LAWS),
-        ('masking_unit', unit, MASKING_UNITS)):
-      if name not in known:
-        raise unknown(f'data.{key}', name, known)
     if unit == 'whole_word' and word_starts is None:
       raise InputError(
           "data.masking_unit='whole_word': this tokenizer does not say where "
@@ -365,8 +354,8 @@ class Masking:
     """
     rate = self.rate(step)
     if self.unit == 'token':
-      chosen = self._choose(
-          ids, segment_ids, keys, self.quotas_of(ids.shape[1], rate))
+      chosen = self._choose(ids, segment_ids, keys, quotas(
+          self.law, rate, ids.shape[1], self.max_predictions))
     else:
       chosen = choose_units(self, ids, segment_ids, keys, rate)
     return self._hide(ids, segment_ids, keys, *chosen)
@@ -399,7 +388,8 @@ class Masking:
     rank = np.where(candidate, rank, (examples + 1) << 48)
     width = (min(self.budget(length, 1), length)
              if examples == 1 else length)
-    lowest = smallest(rank, width)
+    lowest = np.sort(rank if width == length else
+                     np.partition(rank, width - 1, -1)[:, :width], -1)
     rows = np.arange(len(ids))[:, None]
     last = np.where(n > 0, first + n - 1, 0) + rows * width
     limit = np.where(n > 0, lowest.ravel()[last], -1)
@@ -455,8 +445,3 @@ class Masking:
     return {'input_ids': input_ids, 'mlm_positions': in_slots(columns),
             'mlm_targets': in_slots(targets),
             'mlm_weights': slots.astype(np.float32)}
-
-  @functools.lru_cache(maxsize=8)  # noqa: B019 - lives as long as its run.
-  def quotas_of(self, length: int, rate: Fraction) -> np.ndarray:
-    """int64[T + 1]: n * 2^32 before rounding, for L = 0 .. T, at a rate."""
-    return quotas(self.law, rate, length, self.max_predictions)

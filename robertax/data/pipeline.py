@@ -218,16 +218,10 @@ def unigram_counts(source: Source, vocab_size: int, max_records: int = 0
 
 def _masked(rows: Rows, keys: np.ndarray, masking: Masking, step: int = 0
             ) -> Batch:
-  beside = _beside(rows)
-  return {**masking.numpy(rows.ids, beside['segment_ids'], keys, step),
-          **beside}
-
-
-def _beside(rows: Rows) -> Batch:
-  """The fields of a batch that masking does not make."""
-  fields = {'segment_ids': segment_ids(rows.lengths, rows.ids.shape[1]),
-            'example_ids': rows.example_ids}
-  return fields if rows.first_lengths is None else fields | pair_fields(rows)
+  segments = segment_ids(rows.lengths, rows.ids.shape[1])
+  return masking.numpy(rows.ids, segments, keys, step) | {
+      'segment_ids': segments, 'example_ids': rows.example_ids} | (
+          {} if rows.first_lengths is None else pair_fields(rows))
 
 
 def _numpy_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead

@@ -98,9 +98,9 @@ def _encoded(config, params, input_ids, segment_ids, type_ids=None,
              all_layers=False):
   module = modelling.bind(config, params)
   types = jnp.zeros_like(input_ids) if type_ids is None else type_ids
-  encode = module.encode_layers if all_layers else module.encode
-  return module, encode(input_ids, segment_ids,
-                        types if config.num_types else None)
+  return module, module.encode(
+      input_ids, segment_ids, types if config.num_types else None,
+      all_layers=all_layers)
 
 
 def _class_logits(config, params, input_ids, segment_ids, type_ids):

@@ -4,6 +4,7 @@ robertax.train is imported only where a workdir is read or written, since a
 Hugging Face folder can be opened without orbax.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -14,7 +15,7 @@ import jax
 from robertax import files, text
 from robertax import model as modelling
 from robertax.config import Config, TokenizerConfig, parse, to_dict
-from robertax.errors import InputError, writing
+from robertax.errors import reading, writing
 from robertax.inspection.model import Model
 from robertax.interop import Pretrained, is_foreign, open_source
 from robertax.parallel.mesh import find_devices
@@ -104,13 +105,10 @@ def write_workdir(path: str, pretrained: Pretrained):
 
 
 def _read_origin(path: str) -> dict[str, Any]:
-  try:
-    with files.open(path) as f:
-      return dict(json.load(f))
-  except FileNotFoundError:
+  if not files.exists(path):
     return {}
-  except (ValueError, TypeError, RecursionError) as e:
-    raise InputError(f'{path}: not an object in JSON ({e}).') from e
+  with reading(path, 'not an object in JSON'):
+    return dict(files.read_json(path))
 
 
 def _last_metrics(path: str) -> dict[str, Any]:
@@ -125,8 +123,6 @@ def _last_metrics(path: str) -> dict[str, Any]:
 
 def _is_hugging_face(folder: str) -> bool:
   """Whether transformers has written the folder's config.json."""
-  try:
-    with open(os.path.join(folder, 'config.json'), encoding='utf-8') as f:
-      return 'model_type' in json.load(f)
-  except (OSError, ValueError, TypeError, RecursionError):
-    return False
+  with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+    return 'model_type' in files.read_json(f'{folder}/config.json')
+  return False

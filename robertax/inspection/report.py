@@ -289,7 +289,9 @@ def load_samples(workdir: str) -> Samples | None:
     content = files.read_json(path)
     batch = content['batch'] and batches.ShownBatch(
         content['batch']['rows'], content['batch']['statistics'],
-        [[_read_marked(*segment) for segment in row]
+        [[Marked([Piece(*part) for part in before],
+                 [Piece(*part) for part in after], *plain)
+          for before, after, *plain in row]
          for row in content['batch']['marked']],
         tuple(content['batch']['special_tokens']))
     samples = Samples(
@@ -299,11 +301,6 @@ def load_samples(workdir: str) -> Samples | None:
          for text, word, guesses in content['filled']], batch)
     samples_html(samples)  # This raises whatever is wrong with them.
     return samples
-
-
-def _read_marked(before, after, plain_before, plain_after) -> Marked:
-  return Marked([Piece(*part) for part in before],
-                [Piece(*part) for part in after], plain_before, plain_after)
 
 
 def samples_html(samples: Samples) -> tuple[str, str]:

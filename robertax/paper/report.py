@@ -11,6 +11,7 @@ import math
 import statistics
 from typing import Any
 
+from robertax.inspection.page import blank_figure
 from robertax.paper.tables import COLUMNS, PaperTable
 
 CONFIDENCE = 0.95
@@ -211,14 +212,10 @@ def draw_table(found: Found) -> bytes:
   """Draws a PNG with two panels per column: our seeds with their mean, and the
   paper's figures on an axis of their own, because the model sizes differ.
   """
-  from matplotlib.backends.backend_agg import FigureCanvasAgg
-  from matplotlib.figure import Figure
   columns = found['columns']
   rows = [row for row in found['rows'] if row['paper'] or 'values' in row]
   names = [row['name'] for row in rows]
-  figure = Figure(figsize=(max(4, 2.6 * len(columns)), 5.2), dpi=110,
-                  layout='constrained')
-  FigureCanvasAgg(figure)
+  figure = blank_figure(max(4, 2.6 * len(columns)), 5.2)
   figure.suptitle(f'{found["title"]}\nours at scale {found["scale"]}',
                   fontsize=10)
   axes = figure.subplots(2, len(columns), squeeze=False)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from robertax import files
-from robertax.errors import InputError, writing
+from robertax.errors import reading, writing
 from robertax.tables import LazyTable
 
 if TYPE_CHECKING:
@@ -199,11 +199,9 @@ def write_results(folder: str, found: Mapping[str, Any],
 
 def parse_json(content: str | bytes, where: str) -> Any:
   """Reads JSON in UTF-8; an InputError says `where` it is damaged."""
-  try:
+  with reading(where, 'not JSON'):
     return json.loads(content if isinstance(content, str)
                       else content.decode('utf-8'))
-  except (ValueError, RecursionError) as e:  # UnicodeDecodeError is one.
-    raise InputError(f'{where}: not JSON: {e}') from e
 
 
 def json_lines(lines: Iterable[Mapping[str, Any]]) -> bytes:

@@ -6,7 +6,6 @@ from scipy import stats
 
 from robertax.data.hashing import train_keys
 from robertax.data.masking import LAWS, Masking, exact, quotas
-from robertax.errors import InputError
 
 V, MASK = 1000, 999
 SPECIAL = (0, 1, 2, 3, MASK)
@@ -123,8 +122,3 @@ def test_a_schedule_of_rates():
   first, last = (chosen(function.numpy(ids, segment_ids, keys, step), 200)
                  for step in (0, 100))
   assert (first | ~last).all()
-
-
-def test_unknown_law():
-  with pytest.raises(InputError, match="data.masking_law.*Did you mean 'bert'"):
-    law(law='brt')

@@ -46,7 +46,7 @@ METHODS = {
     'resolve_pronoun': (' or '.join(PRONOUN_TASKS), ('text',))}
 OF_TOKENS = ('fill_mask', 'score', 'resolve_pronoun')  # By the masked-LM head.
 
-Texts = str | tuple[str, str] | Sequence[str] | Sequence[tuple[str, str]]
+SomeTexts = str | tuple[str, str] | Sequence[str] | Sequence[tuple[str, str]]
 
 
 class Filled(NamedTuple):
@@ -249,7 +249,7 @@ class Model(Network):
               for row, found in zip(rows, log_probs)]
     return scores[0] if isinstance(texts, str) else scores
 
-  def classify(self, texts: Texts) -> Any:
+  def classify(self, texts: SomeTexts) -> Any:
     """The class of a text or pair, by a model that was fine-tuned for classes.
 
     >>> model.classify('A film to see twice.')
@@ -263,7 +263,7 @@ class Model(Network):
     """
     return self._ask('classify', _classes, texts)
 
-  def rate(self, texts: Texts) -> Any:
+  def rate(self, texts: SomeTexts) -> Any:
     """The score of a text or pair: 0 to 5 of glue/stsb, else the raw output.
 
     A model of qnli_ranking gives a higher one to the sentence with the answer.
@@ -443,7 +443,8 @@ def _choices(model: Model, asked: list[tuple[str, str, Sequence[str]]]
   from robertax.tasks import race
   from robertax.tasks.objectives import Choice
   examples = Examples.of(race.encode_questions(
-      [race.Question('', '', *row[:2], tuple(row[2]), None) for row in asked],
+      [race.RaceQuestion('', '', *row[:2], tuple(row[2]), None)
+       for row in asked],
       model.tokenizer, model.longest,
       model.recipe.finetune.max_option_length).sequences)
   scores, found = iter(model.outputs(Choice, examples)['scores']), []

@@ -143,9 +143,9 @@ def _outputs(objective, params, batch):
 
 def _encoded(config, params, input_ids, segment_ids, all_layers=False):
   module = modelling.bind(config, params)
-  encode = module.encode_layers if all_layers else module.encode
-  return module, encode(input_ids, segment_ids, jnp.zeros_like(
-      input_ids) if config.num_types else None)
+  return module, module.encode(
+      input_ids, segment_ids, jnp.zeros_like(input_ids)
+      if config.num_types else None, all_layers=all_layers)
 
 
 def _states(config, all_layers, params, input_ids, segment_ids):

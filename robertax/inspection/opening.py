@@ -4,6 +4,7 @@ robertax.train is imported only where a workdir is read or written, since a
 Hugging Face folder can be opened without orbax.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -127,8 +128,6 @@ def _last_metrics(path: str) -> dict[str, Any]:
 
 def _is_hugging_face(folder: str) -> bool:
   """Whether transformers has written the folder's config.json."""
-  try:
-    with open(os.path.join(folder, 'config.json'), encoding='utf-8') as f:
-      return 'model_type' in json.load(f)
-  except (OSError, ValueError, TypeError, RecursionError):
-    return False
+  with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+    return 'model_type' in files.read_json(f'{folder}/config.json')
+  return False

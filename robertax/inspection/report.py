@@ -19,7 +19,7 @@ import numpy as np
 from robertax import files
 from robertax import model as modelling
 from robertax.config import Config
-from robertax.errors import InputError, beside, raise_unless_damage, writing
+from robertax.errors import beside, reading, writing
 from robertax.inspection import batches, opening, page, run_log
 from robertax.inspection.batches import Marked, Piece, visible
 from robertax.inspection.model import MASK, Filled, Model
@@ -82,16 +82,18 @@ def _head_html(run: RunLog, kept: 'Samples | None') -> str:
                   f'{run.results.get("metric")} on {run.results.get("split")}'))
   loss, unigram = run.last('eval/loss'), run.last('eval/unigram_loss')
   better = None if loss is None or unigram is None else unigram - loss
-  tiles += [(format(value, form), name) for value, form, name in (
-      (loss, '.3f', 'held-out loss, nats'),
-      (run.last('eval/perplexity'), ',.2f', 'held-out perplexity'),
-      (better, '+.2f', 'nats better than the unigram'),
-      (run.step, ',', f'of {steps:,} steps'),
-      (run.last('train/epoch'), '.2f', 'epochs'),
-      (run.last('train/tokens_per_second'), ',.0f',
-       'tokens a second at the end'),
-      (run.last('train/mfu'), '.1%', 'MFU at the end'),
-      (run.last('train/goodput'), '.1%', 'goodput')) if value is not None]
+  tiles += [(format(value, form if abs(value) < page.LONG else '.4g'), name)
+            for value, form, name in (
+                (loss, '.3f', 'held-out loss, nats'),
+                (run.last('eval/perplexity'), ',.2f', 'held-out perplexity'),
+                (better, '+.2f', 'nats better than the unigram'),
+                (run.step, ',', f'of {steps:,} steps'),
+                (run.last('train/epoch'), '.2f', 'epochs'),
+                (run.last('train/tokens_per_second'), ',.0f',
+                 'tokens a second at the end'),
+                (run.last('train/mfu'), '.1%', 'MFU at the end'),
+                (run.last('train/goodput'), '.1%', 'goodput'))
+            if value is not None]
   return ''.join(f'<p class="note">{escape(x)}</p>' for x in lines) + (
       page.tiles_html(tiles))
 
@@ -251,7 +253,7 @@ class Samples:
   # (held-out text with a mask, the masked word, guesses).
   filled: list[tuple[str, str, list[Filled]]]
   # Some rows of the batch of the last step; None for tasks without masks.
-  batch: batches.Batch | None
+  batch: batches.ShownBatch | None
 
 
 def gather_samples(config: Config, task: Task, step: int,
@@ -286,11 +288,14 @@ def load_samples(workdir: str) -> Samples | None:
   path = f'{workdir}/{SAMPLES}'
   if not files.exists(path):
     return None
-  try:
+  with reading(path, 'not what a run has kept for its report',
+               '. Delete it: the report does without.'):
     content = files.read_json(path)
-    batch = content['batch'] and batches.Batch(
+    batch = content['batch'] and batches.ShownBatch(
         content['batch']['rows'], content['batch']['statistics'],
-        [[_read_marked(*segment) for segment in row]
+        [[Marked([Piece(*part) for part in before],
+                 [Piece(*part) for part in after], *plain)
+          for before, after, *plain in row]
          for row in content['batch']['marked']],
         tuple(content['batch']['special_tokens']))
     samples = Samples(
@@ -300,15 +305,6 @@ def load_samples(workdir: str) -> Samples | None:
          for text, word, guesses in content['filled']], batch)
     samples_html(samples)  # This raises whatever is wrong with them.
     return samples
-  except (OSError, ValueError, TypeError, LookupError, AttributeError) as e:
-    raise_unless_damage(e, path)
-    raise InputError(f'{path}: not what a run has kept for its report ({e!r}). '
-                     'Delete it: the report does without.') from e
-
-
-def _read_marked(before, after, plain_before, plain_after) -> Marked:
-  return Marked([Piece(*part) for part in before],
-                [Piece(*part) for part in after], plain_before, plain_after)
 
 
 def samples_html(samples: Samples) -> tuple[str, str]:
@@ -364,7 +360,8 @@ def last_words(run: Run, command: str) -> str:
     made = {REPORT: made[REPORT]}
   elif files.exists(path := f'{folder}/{RESULTS}'):
     lines, following = [f'{folder} is done, nothing was changed.'], ''
-    made = {f'what {path} says': lambda: _said(path)}
+    made = {f'what {path} says': lambda: describe_results(
+        files.read_json(path))}
   elif not run.trained:
     lines, made = [f'{folder} is done: all {run.step} steps are there, nothing '
                    'was changed.'], {}
@@ -372,10 +369,6 @@ def last_words(run: Run, command: str) -> str:
     with beside(f'the run is done and saved, but without {name}'):
       lines.append(make())
   return '\n'.join(filter(None, [*lines, following]))
-
-
-def _said(path: str) -> str:
-  return describe_results(files.read_json(path))
 
 
 def _guesses(run: Run) -> str:

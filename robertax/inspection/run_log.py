@@ -7,7 +7,6 @@ losses of two runs are comparable only if they predict the same tokens.
 from collections.abc import Sequence
 import dataclasses
 import functools
-import json
 import os
 from typing import Any
 
@@ -20,6 +19,7 @@ from robertax.inspection import page
 from robertax.inspection.page import ChartLine
 from robertax.tasks.task import RESULTS, read_object
 from robertax.train import workdir
+from robertax.train.clock import read_clock
 from robertax.train.writer import read_metrics
 
 # Keys that decide which tokens of which text are predicted. Where they differ,
@@ -90,14 +90,10 @@ class RunLog:
 
   def times(self) -> tuple[float, float, int] | None:
     """(first, last) seconds since 1970 in clock.jsonl, and how many starts."""
-    try:
-      with files.open(f'{self.path}/clock.jsonl') as f:
-        lines = [line for line in f if line.endswith('\n')]
-      first, last = json.loads(lines[0]), json.loads(lines[-1])
-      return float(first['time']), float(last['time']), int(last['start'])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError,
-            OverflowError):
-      return None  # Older runs have no such file, and it need not be kept.
+    # Older runs have no such file, and it need not be kept.
+    lines = read_clock(f'{self.path}/clock.jsonl')
+    return (lines[0]['time'], lines[-1]['time'], lines[-1]['start']
+            ) if lines else None
 
 
 def read_run(path: str) -> RunLog:

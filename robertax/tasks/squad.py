@@ -23,7 +23,7 @@ from robertax.data.finetuning import Examples
 from robertax.errors import InputError
 from robertax.progress import advance, say
 from robertax.tasks import squad_files
-from robertax.tasks.finetune import Answers, Finetune, Rows, in_parts
+from robertax.tasks.finetune import Answers, Finetune, TaskRows, in_parts
 from robertax.tasks.objectives import Tuning
 from robertax.tasks.squad_files import Question, f1
 from robertax.tasks.task import json_lines, plain_values
@@ -398,14 +398,14 @@ class Squad(Finetune):
                               config.finetune.max_answer_length)
     super().__init__(config, shares)
 
-  def read(self) -> Mapping[str, Rows]:
+  def read(self) -> Mapping[str, TaskRows]:
     """Reads data.train_files and data.eval_files, or those of data.dir."""
     found = {}
     for split, files in ((TRAIN, self.config.data.train_files),
                          (DEV, self.config.data.eval_files)):
       paths = self._paths(split, files)
-      found[split] = Rows(squad_files.read_questions(paths, self.version),
-                          paths)
+      found[split] = TaskRows(squad_files.read_questions(paths, self.version),
+                              paths)
     ids = {q.id for q in found[TRAIN].rows}
     if both := sum(q.id in ids for q in found[DEV].rows):
       say(f'{self.name}: {both} of {len(found[DEV].rows)} questions to '

@@ -24,8 +24,8 @@ from robertax.corpus.readers import unpacked_lines
 from robertax.data.finetuning import Examples
 from robertax.errors import InputError, unknown
 from robertax.progress import say
-from robertax.tables import Table
-from robertax.tasks.finetune import Answers, Finetune, Rows, why_degenerate
+from robertax.tables import LazyTable
+from robertax.tasks.finetune import Answers, Finetune, TaskRows, why_degenerate
 from robertax.tasks.objectives import SpanRanking
 from robertax.tasks.task import json_lines, parse_json
 from robertax.text import Tokenizer
@@ -34,8 +34,8 @@ SPLITS = ('train', 'val', 'test')
 ANSWERS = ('no', 'yes')
 SPACY_MODEL = 'en_core_web_lg'  # fairseq's choice.
 # Functions from a text to its noun phrases.
-CHUNKERS = Table(rules='robertax.tasks.noun_chunks:noun_chunks',
-                 spacy='robertax.tasks.wsc:spacy_chunks')
+CHUNKERS = LazyTable(rules='robertax.tasks.noun_chunks:noun_chunks',
+                     spacy='robertax.tasks.wsc:spacy_chunks')
 _TRAILING = '.,"'
 # `The _trophy_ did not fit because [it] was too big.`
 _MARKED_PRONOUN = re.compile(r'\[([^][]+)\]')
@@ -339,12 +339,12 @@ class PronounTask(Finetune):
     return why_degenerate(self.predictions(split, answers),
                           self.row_labels(split), ANSWERS, split)
 
-  def read_wsc_train(self, folder: str) -> Rows:
+  def read_wsc_train(self, folder: str) -> TaskRows:
     """Reads the rows of WSC's train.jsonl in which the query is right."""
     rows = self.read_wsc(folder, 'train', labelled=True)
     kept = [row for row in rows if row.label]
-    return Rows(kept, f'{folder}/train.jsonl ({len(kept)} positive of '
-                f'{len(rows)} rows)')
+    return TaskRows(kept, f'{folder}/train.jsonl ({len(kept)} positive of '
+                    f'{len(rows)} rows)')
 
   def read_wsc(self, folder: str, split: str, labelled: bool
                ) -> list[PronounSentence]:
@@ -359,13 +359,13 @@ class PronounTask(Finetune):
 class Wsc(PronounTask):
   """SuperGLUE's WSC."""
 
-  def read(self) -> Mapping[str, Rows]:
+  def read(self) -> Mapping[str, TaskRows]:
     folder = self.config.data.dir
-    found = {'train': self.read_wsc_train(folder), 'val': Rows(
+    found = {'train': self.read_wsc_train(folder), 'val': TaskRows(
         self.read_wsc(folder, 'val', labelled=True), f'{folder}/val.jsonl')}
     if self.config.finetune.predict_test:
-      found['test'] = Rows(self.read_wsc(folder, 'test', labelled=False),
-                           f'{folder}/test.jsonl', labelled=False)
+      found['test'] = TaskRows(self.read_wsc(folder, 'test', labelled=False),
+                               f'{folder}/test.jsonl', labelled=False)
     return found
 
   def lines(self, split: str, answers: Answers) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ from robertax.errors import (
     InputError,
     TakenOver,
     first_line,
-    raise_unless_damage,
+    reading,
     writing,
 )
 from robertax.progress import say
@@ -258,13 +258,9 @@ def read_metrics(path: str) -> list[tuple[str, dict[str, Any]]]:
 
   A kill's half a line at the end is dropped; other damage is an InputError.
   """
-  try:
-    with files.open(path) as f:
-      lines = f.readlines()
-  except (OSError, UnicodeDecodeError) as e:
-    raise_unless_damage(e, path)
-    raise InputError(f'{path}: not a file of metrics lines ({e}). Move it away '
-                     'to begin another.') from e
+  with reading(path, 'not a file of metrics lines',
+               '. Move it away to begin another.'), files.open(path) as f:
+    lines = f.readlines()
   read = []
   for number, line in enumerate(lines, 1):
     try:

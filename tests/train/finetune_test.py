@@ -17,7 +17,7 @@ from robertax.errors import InputError
 from robertax.studies import sweep
 from robertax.tasks import scoring
 from robertax.train import checkpoint, loop, session, step
-from robertax.train.clock import Window
+from robertax.train.clock import LogWindow
 from robertax.train.evaluate import Scoring
 from robertax.train.writer import read_metrics
 from tests.tasks.tiny_glue import config, write_sst2
@@ -125,7 +125,7 @@ def killed_at(step):
   What it was saving is saved: a thread of this process, unlike a killed one's,
   would go on with it beside the run that follows.
   """
-  add, calls, opened = Window.add, [], []
+  add, calls, opened = LogWindow.add, [], []
 
   class Kept(checkpoint.Checkpoints):
     def __init__(self, *args, **named):
@@ -139,7 +139,7 @@ def killed_at(step):
       raise KeyboardInterrupt
     add(self, number, sums)
 
-  with mock.patch.object(Window, 'add', killed), mock.patch.object(
+  with mock.patch.object(LogWindow, 'add', killed), mock.patch.object(
       session, 'Checkpoints', Kept), pytest.raises(KeyboardInterrupt):
     yield
 

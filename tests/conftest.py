@@ -5,6 +5,7 @@ importing it. Commands that a test starts inherit the variables.
 """
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -43,6 +44,24 @@ if 'ROBERTAX_TEST_COMPILED' not in os.environ:
       'JAX_COMPILATION_CACHE_DIR': _compiled,
       'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
       'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1'}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+  """What is imported stays: collecting garbage finds none, for seconds."""
+  gc.disable()
+  try:
+    return (yield)
+  finally:
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_ignore_collect(collection_path, config):
+  """Without the oracles' tests their torch and transformers are not loaded."""
+  if collection_path.name == 'oracle' and 'not oracle' in (
+      config.option.markexpr):
+    return True
 
 
 def pytest_collection_modifyitems(items):

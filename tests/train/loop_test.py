@@ -17,7 +17,7 @@ import pytest
 
 from robertax.config import parse
 from robertax.errors import InputError
-from robertax.inspection import epilogue
+from robertax.inspection import report
 from robertax.train import checkpoint, loop, session
 from robertax.train.clock import LogWindow
 from robertax.train.writer import read_metrics
@@ -153,7 +153,7 @@ def said_here(config, folder):
   with contextlib.redirect_stderr(io.StringIO()) as said:
     ended = one_device(config, folder)
     assert not ended.signal
-    return epilogue.last_words(ended, 'the same command') + said.getvalue()
+    return report.last_words(ended, 'the same command') + said.getvalue()
 
 
 @pytest.fixture(scope='module')

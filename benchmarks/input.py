@@ -71,7 +71,7 @@ def write_records(folder: str, num_records: int, array_record: bool = True):
     if shard:
       shard.close()
   mapped.close()
-  split = records.Split(
+  split = records.SplitCounts(
       num_records=num_records, num_examples=num_records,
       num_tokens=num_records * LENGTH, shard_lengths=tuple(sizes))
   manifest = records.Manifest(

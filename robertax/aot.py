@@ -16,7 +16,7 @@ import sys
 
 from absl import flags
 
-from robertax.errors import InputError
+from robertax.errors import InputError, print_result
 from robertax.flags import config_flag, given, run
 
 _CONFIG = config_flag()
@@ -49,9 +49,10 @@ def main(argv):
       largest = estimate.largest_micro_batch(parsed, _TOPOLOGY.value, found)
   else:
     found = estimate.estimate(parsed, _TOPOLOGY.value)
-  print(estimate.estimate_lines(parsed, found, _TOP.value, largest))
-  print(json.dumps(estimate.estimate_json(parsed, found, largest)
-                   | dataclasses.asdict(parsed.mesh)))
+  print_result(estimate.estimate_lines(parsed, found, _TOP.value, largest),
+               saved=False)
+  print_result(json.dumps(estimate.estimate_json(parsed, found, largest)
+                          | dataclasses.asdict(parsed.mesh)), saved=False)
   sys.exit(0 if found.fits else 1)
 
 

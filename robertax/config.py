@@ -13,7 +13,6 @@ import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from robertax.errors import InputError, unknown
-from robertax.progress import say
 
 if TYPE_CHECKING:
   from ml_collections import ConfigDict
@@ -157,14 +156,6 @@ def _one_of(values: Any, **known: Iterable[str]) -> None:
       raise unknown(f'{_name(values)}.{name}', getattr(values, name), words)
 
 
-def _either(values: Any, **known: tuple[str, str]) -> None:
-  """Refuses a word that is neither of two."""
-  for name, words in known.items():
-    if getattr(values, name) not in words:
-      raise InputError(f'{_name(values)}.{name}={getattr(values, name)!r}: '
-                       f'{" or ".join(words)}.')
-
-
 # The values of some keys. Tests compare them with the tables of the rooms.
 BACKENDS = ('tf', 'numpy')
 SPECIALS = ('fairseq', 'exclude')
@@ -274,9 +265,7 @@ class DataConfig:
   # which are drawn from a normal distribution and rounded.
   span_length: int = 10
   span_stdev: float = 0.0
-  # 'numpy', or 'tensorflow' (backend 'tf', unit 'token'), which gives the same
-  # bits in twice the time (`python -m benchmarks.input --ops=tensorflow`).
-  masking_ops: str = 'numpy'
+  masking_ops: str = 'numpy'  # NumPy masks with 'tensorflow', too: same bits.
   # replace_random_rate, replace_keep_rate: shares of the predicted tokens that
   # become a random token, or stay; the rest become <mask>.
   replace_random_rate: float = 0.1
@@ -347,11 +336,6 @@ def _check_masking(config: DataConfig) -> None:
         "at 0, or set data.masking_law='bert'.")
   _in_range(config, 'tokens, 0 or more.', 'span_stdev', least=0,
             below=MAX_LENGTH)
-  if config.masking_ops == 'tensorflow' and (
-      config.backend != 'tf' or config.masking_unit != 'token'):
-    raise InputError(
-        "data.masking_ops='tensorflow' needs data.backend='tf' and "
-        "data.masking_unit='token'; 'numpy' gives the same masks anywhere.")
   if config.mask_rate_end == -1:
     return
   _in_range(config, 'a share, above 0 and at most 1; -1: the rate does not '
@@ -437,8 +421,7 @@ class ModelConfig:
               below=1)
     _in_range(self, 'more than 0.', 'layer_norm_eps', 'initializer_std',
               above=0)
-    _one_of(self, attention=ATTENTION, remat=REMAT)
-    _either(self, dtype=DTYPES)
+    _one_of(self, attention=ATTENTION, remat=REMAT, dtype=DTYPES)
 
   @property
   def pair_types(self) -> bool:
@@ -492,11 +475,10 @@ class OptimConfig:
   roll_back_batches: int = 100
 
   def __post_init__(self):
-    _either(self, first_moment_dtype=DTYPES)
     _in_range(self, 'a number, at least 0.', 'learning_rate', 'warmup_steps',
               'end_learning_rate', 'power', 'eps', 'weight_decay', 'clip_norm',
               'spike_loss', 'spike_gradient_norm', least=0)
-    _one_of(self, on_divergence=ON_DIVERGENCE)
+    _one_of(self, on_divergence=ON_DIVERGENCE, first_moment_dtype=DTYPES)
     _in_range(self, 'at least 1.', 'roll_back_batches', least=1)
     _in_range(self, 'more than 0, at most 1.', 'layer_decay', above=0, most=1)
     _in_range(self, 'from 0 up to, not including, 1.', 'b1', 'b2',
@@ -578,12 +560,12 @@ class TrainConfig:
     _in_range(self, 'at least 1, or 0 to count in epochs of fine-tuning.',
               'steps', 'eval_every', 'checkpoint_every', least=0)
     _in_range(self, 'a number of steps, or 0 for none.', 'keep_every', least=0)
-    _either(self, on_write_error=('go_on', 'stop'))
     _in_range(self, 'at least 1, or 0 for all.', 'eval_examples',
               'keep_checkpoints', least=0)
     _in_range(self, 'some seconds, or 0 for no watchdog.', 'watchdog_seconds',
               least=0)
-    _either(self, on_stall=('exit', 'report'))
+    _one_of(self, on_write_error=('go_on', 'stop'),
+            on_stall=('exit', 'report'))
     _in_range(self, 'at least 3 seconds.', 'peer_timeout_seconds', least=3)
 
 
@@ -692,23 +674,6 @@ FREE_PER_PROCESS = frozenset({
     'train.watchdog_seconds', 'train.on_stall'})
 
 
-# Removed keys (`section.key`) that config.json of older runs may have, with
-# their former defaults.
-RETIRED: dict[str, Any] = {}
-
-
-def _is_retired(key: str, value: Any) -> bool:
-  """Whether to leave a key out; if so, says so on stderr."""
-  if key not in RETIRED:
-    return False
-  default = RETIRED[key]
-  if typed(value, default, key) != default:
-    raise InputError(f'{key}={value!r}: this key is retired, and only its '
-                     f'default {default!r} is accepted. Leave it out.')
-  say(f'{key}={value!r}: this key is retired and has no effect.')
-  return True
-
-
 def parse(values: Mapping[str, Any]) -> Config:
   """Reads a ConfigDict or nested dict as a Config.
 
@@ -718,17 +683,13 @@ def parse(values: Mapping[str, Any]) -> Config:
   known = {f.name: f.default for f in dataclasses.fields(Config)}
   scalars, sections = {}, {}
   for key, value in values.items():
-    if _is_retired(key, value):
-      continue
     if key not in known:
       raise unknown('config key', key, known)
     if dataclasses.is_dataclass(known[key]):
       if not hasattr(value, 'items'):  # A ConfigDict is not a Mapping.
         raise InputError(f'{key}={value!r}: this is a section; set '
                          f'{key}.<key>.')
-      sections[key] = section(type(known[key]), {
-          name: v for name, v in value.items()
-          if not _is_retired(f'{key}.{name}', v)}, key)
+      sections[key] = section(type(known[key]), value, key)
     else:
       scalars[key] = value
   return dataclasses.replace(section(Config, scalars, 'config'), **sections)

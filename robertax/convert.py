@@ -12,7 +12,7 @@ both models on real sentences, and writes nothing if they differ.
 
 from absl import flags
 
-from robertax.errors import InputError
+from robertax.errors import InputError, print_result
 from robertax.flags import run
 
 _SOURCE = flags.DEFINE_string('source', '', 'A workdir, hf:DIR, fairseq:FILE.')
@@ -33,9 +33,9 @@ def main(argv):
                        'robertax.convert --source=runs/quickstart '
                        '--target=hf:exported --verify')
   from robertax.inspection import conversion  # Not before: it loads JAX.
-  for line in conversion.convert(_SOURCE.value, _TARGET.value, _VERIFY.value,
-                                 _POSITIONS.value, _TOKENS.value):
-    print(line)
+  print_result('\n'.join(conversion.convert(
+      _SOURCE.value, _TARGET.value, _VERIFY.value, _POSITIONS.value,
+      _TOKENS.value)))
 
 
 if __name__ == '__main__':

@@ -139,7 +139,8 @@ class Truncated(OSError):
 def is_transient(error: BaseException) -> bool:
   """Whether the error is of a disk or a network, and of no file."""
   return not isinstance(error, Truncated) and isinstance(error, OSError) and (
-      error.errno in _TRANSIENT or getattr(error, 'remote', False)
+      isinstance(error, TimeoutError) or error.errno in _TRANSIENT
+      or getattr(error, 'remote', False)
       and not isinstance(error, FileNotFoundError))
 
 
@@ -159,6 +160,38 @@ def raise_unless_damage(error: BaseException, path: str):
 
 
 @contextlib.contextmanager
+def reading(path: str, wrong: str = '', advice: str = ''):
+  """Explains errors of a body that reads a file and takes it apart.
+
+  Raises an InputError: `wrong` says what the content is not, such as 'not
+  JSON', and `advice`, with its punctuation, what would do. Errors of a disk or
+  a network pass (`raise_unless_damage`).
+  """
+  try:
+    yield
+  except InputError:
+    raise
+  except (OSError, ValueError, LookupError, TypeError, AttributeError,
+          RecursionError) as e:
+    raise_unless_damage(e, path)
+    raise InputError((
+        f'cannot read {path}: {getattr(e, "strerror", None) or e}'
+        if isinstance(e, OSError) or not wrong else f'{path}: {wrong} ({e})'
+    ) + advice) from e
+
+
+@contextlib.contextmanager
+def no_panic():
+  """Makes a RuntimeError of a Rust library's panic, which is no Exception."""
+  try:
+    yield
+  except BaseException as e:
+    if type(e).__name__ != 'PanicException':  # Each library has its own.
+      raise
+    raise RuntimeError(f'the library fails: {first_line(e)}') from e
+
+
+@contextlib.contextmanager
 def beside(work: str):
   """Turns an error, after a run's work is saved, into a line on stderr."""
   try:
@@ -169,17 +202,26 @@ def beside(work: str):
     call_out(f'robertax: {work}: {what}')
 
 
-def print_result(text: str):
-  """Prints after all work is saved; a full or closed stdout is no failure."""
+def print_result(text: str, saved: bool = True):
+  """Prints a finished result; all that goes to stdout is printed here.
+
+  A reader that has closed the pipe (`| head`) has read enough. Any other error
+  of stdout is a line on stderr if the result is also `saved` in a file, and
+  else an InputError.
+  """
+  if encoding := getattr(sys.stdout, 'encoding', None):
+    text = text.encode(encoding, 'backslashreplace').decode(encoding)
   try:
     print(text, flush=True)
-  except UnicodeEncodeError as e:
-    print(text.encode(e.encoding, 'backslashreplace').decode(e.encoding))
   except OSError as e:
-    call_out(f'robertax: all is done and saved, but stdout: {e}')
     # Python would try again at exit, and change the exit code.
     with contextlib.suppress(OSError):
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(e, BrokenPipeError):
+      return
+    if not saved:
+      raise InputError(f'the result cannot be printed: stdout: {e}') from e
+    call_out(f'robertax: all is done and saved, but stdout: {e}')
 
 
 def door(main: Callable) -> Callable:
@@ -196,8 +238,9 @@ def door(main: Callable) -> Callable:
       if not is_transient(e):
         raise
       # Another exit code than of wrong input: it may work a minute later.
-      say(f'robertax: error: {e.filename}: {e.strerror}. Check the address, '
-          'the network and the credentials, and give the same command again.')
+      say(f'robertax: error: {f"{e.filename}: " if e.filename else ""}'
+          f'{e.strerror or first_line(e)}. Check the address, the network and '
+          'the credentials, and give the same command again.')
       sys.exit(1)
     except KeyboardInterrupt:
       sys.stdout.flush()

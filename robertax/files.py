@@ -22,6 +22,8 @@ import os
 import re
 import secrets
 import shutil
+import socket
+import stat as stat_lib
 import tempfile
 import time
 from typing import IO, Any, NamedTuple
@@ -33,6 +35,7 @@ from robertax.progress import call_out
 
 CHUNK = 8 << 20  # Bytes in memory while a file is copied.
 PIECE = 1 << 20  # Bytes per CRC-32.
+PARTIAL = '.partial'  # Ends the name of what is being written.
 DAMAGE_ADVICE = 'delete its folder and prepare again'
 # Two machines may write the same file at once (Beam's spare workers).
 _OWN = secrets.token_hex(4)
@@ -64,13 +67,19 @@ def join(folder: str, *names: str) -> str:
   return os.path.join(folder, *names)
 
 
+# OSErrors whose class says what is wrong, whether or not they have a number;
+# any other without one, such as tensorstore's TimeoutError, is the storage's.
+_SAYING = (FileNotFoundError, FileExistsError, PermissionError,
+           IsADirectoryError, NotADirectoryError)
+
+
 @contextlib.contextmanager
 def _remote_errors(path: str) -> Iterator[None]:
   """Turns errors of remote file systems into OSErrors and InputErrors."""
   scheme = path.partition('://')[0]
   try:
     yield
-  except (OSError, InputError, UnicodeError):  # The last is the file's fault.
+  except (InputError, UnicodeError, *_SAYING):  # UnicodeError: of the content.
     raise
   except ImportError as e:
     package = _PACKAGES.get(scheme, 'etils[epath]')
@@ -79,6 +88,8 @@ def _remote_errors(path: str) -> Iterator[None]:
         f'install {package}'
         f'{" (or tensorflow)" if scheme == "gs" else ""}. ({e})') from e
   except Exception as e:
+    if isinstance(e, OSError) and e.errno:
+      raise
     kind = type(e).__name__  # tensorflow's classes are not imported here.
     if kind == 'UnimplementedError':
       package = _PACKAGES.get(scheme, 'a package of fsspec')
@@ -88,7 +99,8 @@ def _remote_errors(path: str) -> Iterator[None]:
           f'install {package}.') from e
     code = {'NotFoundError': errno.ENOENT,
             'PermissionDeniedError': errno.EACCES,
-            'UnauthenticatedError': errno.EACCES}.get(kind, errno.EIO)
+            'UnauthenticatedError': errno.EACCES,
+            'TimeoutError': errno.ETIMEDOUT}.get(kind, errno.EIO)
     error = OSError(code, first_line(e), path)
     error.remote = True
     raise error from e
@@ -265,7 +277,7 @@ def staging(path: str) -> str:
   write. The next process removes what a killed one has left.
   """
   if not is_remote(path):
-    return f'{path}.{_OWN}.partial'
+    return f'{path}.{_OWN}{PARTIAL}'
   folder = tempfile.gettempdir()
   if not _staged:
     for left in glob_lib.glob(f'{glob_lib.escape(folder)}/{_STAGED}*'):
@@ -291,7 +303,7 @@ def remove_partials(folder: str):
   A file that changed in the last hour may still be in work.
   """
   for entry in os.scandir(folder):
-    if re.search(r'\.[0-9a-f]{8}\.partial$', entry.name) and entry.is_file(
+    if re.search(rf'\.[0-9a-f]{{8}}\{PARTIAL}$', entry.name) and entry.is_file(
         follow_symlinks=False) and time.time() - entry.stat().st_mtime > 3600:
       os.remove(entry.path)
 
@@ -338,11 +350,17 @@ def writing_whole(path: str, mode: str = 'w') -> Iterator[IO]:
   """Opens a file that appears whole or not at all, even after a power loss.
 
   It replaces an existing file at the end; an error in the body of the `with`
-  leaves that as it was. `mode` is 'w' (UTF-8) or 'wb'.
+  leaves that as it was. What is no file (a device, a pipe, /dev/stdout) is
+  written in its place. `mode` is 'w' (UTF-8) or 'wb'.
 
   Raises:
     OSError: the file cannot be written.
   """
+  if (place := _in_place(path)) is not None:
+    with builtins.open(place, mode, encoding=None if 'b' in mode else 'utf-8'
+                       ) as f:
+      yield f
+    return
   partial = staging(path)
   try:
     with open(partial, mode) as f:
@@ -351,6 +369,23 @@ def writing_whole(path: str, mode: str = 'w') -> Iterator[IO]:
   except BaseException:
     discard(partial)
     raise
+
+
+def _in_place(path: str) -> str | int | None:
+  """What to open to write a path that is no file; None: it is one."""
+  if is_remote(path):
+    return None
+  # Opened anew, /dev/stdout would be written from its beginning again.
+  for name in (path, os.path.join(os.path.dirname(path), os.readlink(path))
+               if os.path.islink(path) else path):
+    if number := _DESCRIPTOR.fullmatch(name):
+      return os.dup(int(number[1]))
+  known = os.path.exists(path) and os.stat(path).st_mode
+  return path if known and not (
+      stat_lib.S_ISREG(known) or stat_lib.S_ISDIR(known)) else None
+
+
+_DESCRIPTOR = re.compile(r'/(?:dev|proc/self)/fd/(\d+)')
 
 
 def write_text(path: str, text: str) -> None:
@@ -564,7 +599,8 @@ def find_damage(path: str, expected: Checksum) -> Damage | None:
 
 
 # The errors of flock on a disk without locks.
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP,
+             errno.EINVAL)
 
 
 def lock(path: str, wait: float = 0) -> tuple[Any, bool | None]:
@@ -614,3 +650,51 @@ def locked(folder: str) -> Iterator[None]:
     yield
   finally:
     held.release()
+
+
+# Who holds something where the system has no locks.
+
+
+def this_process() -> dict[str, Any]:
+  """Says which process this is, as JSON for `is_alive`; each call has an id.
+
+  Containers may share the name of a host and, each counting anew, its pids. So
+  `place` names the boot of the machine and the container's own pids.
+  """
+  return {'host': socket.gethostname(), 'pid': os.getpid(),
+          'since': time.strftime('%Y-%m-%d %H:%M:%S %z'),
+          'born': _birth(os.getpid()), 'place': _place(),
+          'id': secrets.token_hex(16)}
+
+
+def is_alive(holder: dict[str, Any]) -> bool | None:
+  """Whether a process of `this_process` lives; None: it is not of this place.
+  """
+  pid, here = holder.get('pid'), _place()
+  if not here or type(pid) is not int or pid <= 0 or (
+      here, socket.gethostname()) != (holder.get('place'), holder.get('host')):
+    return None
+  try:
+    os.kill(pid, 0)
+  except (ProcessLookupError, OverflowError):
+    return False
+  except OSError:  # It is another user's.
+    pass
+  born, before = _birth(pid), holder.get('born')  # Pids are used again.
+  return not (born and before) or born == before
+
+
+def _birth(pid: int) -> str:
+  try:
+    with open(f'/proc/{pid}/stat') as f:
+      return f.read().rpartition(')')[2].split()[19]
+  except (OSError, IndexError):
+    return ''
+
+
+def _place() -> str:
+  try:
+    with open('/proc/sys/kernel/random/boot_id') as f:
+      return f'{f.read().strip()} {os.readlink("/proc/self/ns/pid")}'
+  except OSError:
+    return ''

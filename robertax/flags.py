@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import ctypes
 import functools
+import io
 import os
 import re
 import signal
@@ -20,7 +21,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from robertax import files
-from robertax.errors import INTERRUPTED, InputError, door
+from robertax.errors import INTERRUPTED, InputError, door, print_result, reading
 from robertax.progress import call_out
 
 
@@ -131,11 +132,13 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 def _help(parse: Callable[[str], None], arg: str):
   """Parses a flag that prints help; absl would then exit with 1."""
+  said = io.StringIO()
   try:
-    parse(arg)
+    with contextlib.redirect_stdout(said):
+      parse(arg)
   except SystemExit:
-    if 'config' in flags.FLAGS:
-      print(_key_list())
+    print_result(said.getvalue() + (
+        _key_list() if 'config' in flags.FLAGS else ''), saved=False)
     sys.exit(0)
 
 
@@ -159,11 +162,8 @@ def _local_config(argv: Sequence[str]) -> Iterator[list[str]]:
     return
   with tempfile.TemporaryDirectory() as folder:
     here = os.path.join(folder, os.path.basename(path))
-    try:
+    with reading(f'--config={path}'):
       files.copy(path, here)
-    except OSError as e:
-      raise InputError(f'cannot read --config={path}: '
-                       f'{e.strerror or e}.') from e
     yield [part.replace(text, f'{here}:{arg}' if arg else here, 1)
            if '-config' in part.partition('=')[0] or part == text else part
            for part in argv]

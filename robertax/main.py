@@ -37,7 +37,7 @@ def main(argv):
     one_heap()
   import jax  # Not before: a wrong flag gets its answer without loading JAX.
 
-  from robertax.inspection import epilogue
+  from robertax.inspection import report
   from robertax.parallel import processes
   from robertax.parallel.mesh import find_devices
   from robertax.train import loop
@@ -49,7 +49,7 @@ def main(argv):
     # The step's programs are no longer needed, and take memory.
     jax.clear_caches()
     if processes.first():
-      print_result(epilogue.last_words(
+      print_result(report.last_words(
           ended, ' '.join(['python -m robertax.main', *sys.argv[1:]])))
   sys.exit(128 + ended.signal if ended.signal else 0)
 

@@ -25,7 +25,7 @@ import shlex
 
 from absl import flags
 
-from robertax.errors import InputError
+from robertax.errors import InputError, print_result
 from robertax.flags import config_flag, given, named, run
 
 _CONFIG = config_flag()
@@ -89,10 +89,11 @@ def main(argv):
     preparation.fill_with_beam(config.data, config.tokenizer,
                                shlex.split(_BEAM.value), **what)
   prepared = corpus.prepare(config.data, config.tokenizer, **what)
-  print(f'tokenizer: {prepared.tokenizer.vocab_size:,} ids, '
-        f'{prepared.tokenizer_path}')
-  for manifest in prepared.manifests:
-    print(f'{manifest.corpus}: {manifest.folder}')
+  print_result('\n'.join([
+      f'tokenizer: {prepared.tokenizer.vocab_size:,} ids, '
+      f'{prepared.tokenizer_path}',
+      *(f'{manifest.corpus}: {manifest.folder}'
+        for manifest in prepared.manifests)]))
   return 0
 
 

@@ -53,11 +53,17 @@ class Prefixed(io.TextIOBase):
 
   def __init__(self, descriptor: int, prefix: str):
     self._descriptor, self._prefix = descriptor, prefix
-    self._begun = threading.local()  # Each thread's unfinished line.
+    # Each thread's unfinished line.
+    self._begun: dict[threading.Thread, str] = {}
 
   def write(self, text: str) -> int:
-    *lines, rest = (getattr(self._begun, 'text', '') + text).split('\n')
-    self._begun.text = rest
+    me = threading.current_thread()
+    *lines, rest = (self._begun.pop(me, '') + text).split('\n')
+    if rest:
+      self._begun[me] = rest
+    # A thread that has ended will not go on with its line.
+    lines += filter(None, [self._begun.pop(thread, '') for thread in list(
+        self._begun) if not thread.is_alive()])
     left = ''.join(f'{self._prefix}{line}\n' for line in lines).encode(
         self.encoding, self.errors)
     with contextlib.suppress(OSError):
@@ -66,8 +72,7 @@ class Prefixed(io.TextIOBase):
     return len(text)
 
   def flush(self):
-    if getattr(self._begun, 'text', ''):
-      self.write('\n')
+    self.write('\n' if threading.current_thread() in self._begun else '')
 
   def fileno(self) -> int:
     return self._descriptor

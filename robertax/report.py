@@ -9,7 +9,7 @@ command is for a run in progress, and for comparing runs.
 
 from absl import flags
 
-from robertax.errors import InputError
+from robertax.errors import InputError, print_result
 from robertax.flags import run
 
 _WORKDIR = flags.DEFINE_list(
@@ -25,7 +25,9 @@ def main(argv):
     raise InputError('--workdir=W[,W2,...] is needed, such as: '
                      'python -m robertax.report --workdir=runs/quickstart')
   from robertax.inspection import report
-  print(report.write_report(folders[0], folders[1:], _OUT.value))
+  path = report.write_report(folders[0], folders[1:], _OUT.value)
+  if not path.startswith('/dev/'):  # There the page itself may be printed.
+    print_result(path)
 
 
 if __name__ == '__main__':

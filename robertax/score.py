@@ -18,7 +18,7 @@ import json
 
 from absl import flags
 
-from robertax.errors import InputError
+from robertax.errors import InputError, print_result
 from robertax.flags import run
 
 _TASK = flags.DEFINE_string(
@@ -49,9 +49,10 @@ def main(argv):
           '--task=squad --version=1.1 --references=dev-v1.1.json '
           '--predictions=predictions.json')
   from robertax.tasks.scoring import Request, score  # Not before: slow imports.
-  print(json.dumps(score(Request(
+  found = score(Request(
       _TASK.value, _REFERENCES.value, _PREDICTIONS.value, _VERSION.value,
-      _NO_ANSWER.value, _THRESHOLD.value), _STRICT.value)))
+      _NO_ANSWER.value, _THRESHOLD.value), _STRICT.value)
+  print_result(json.dumps(found), saved=False)
 
 
 if __name__ == '__main__':

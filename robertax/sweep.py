@@ -15,6 +15,7 @@ from absl import flags
 
 from robertax.errors import InputError, print_result
 from robertax.flags import config_flag, given, named, run
+from robertax.progress import say
 
 _CONFIG = config_flag()
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the sweep.')
@@ -41,7 +42,7 @@ def main(argv):
       parse(values), _WORKDIR.value, _numbers(_RATES, float),
       _numbers(_BATCHES, int), _SEEDS.value, _BEST.value, named(_CONFIG))
   if ended.signal:
-    print('Stopped; the same command resumes.')
+    say('Stopped; the same command resumes.')
     sys.exit(128 + ended.signal)
   print_result(sweep.sweep_table(ended.results).rstrip('\n'))
   sys.exit(0)

@@ -10,10 +10,10 @@ import importlib
 from typing import Any
 
 
-class Table(Mapping[str, Any]):
+class LazyTable(Mapping[str, Any]):
   """Rows by name, each 'package.module:attribute' until it is looked up.
 
-  >>> Table(ceil='math:ceil')['ceil'](1.5)
+  >>> LazyTable(ceil='math:ceil')['ceil'](1.5)
   2
   """
 

@@ -8,12 +8,10 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 import pytest
 
-from robertax import config
 from robertax.config import (
   ATTENTION,
   MASKING_LAWS,
   REMAT,
-  Config,
   DataConfig,
   check_data,
   differences,
@@ -242,9 +240,6 @@ def test_defaults_are_fine():
     ({'masking_law': 'bert', 'masking_unit': 'span'}, 'BERT has no spans'),
     ({'max_predictions': -1}, 'data.max_predictions=-1'),
     ({'max_predictions': 20}, "data.masking_law='fairseq' has no such"),
-    ({'masking_ops': 'tensorflow', 'backend': 'numpy'}, "data.backend='tf'"),
-    ({'masking_ops': 'tensorflow', 'masking_unit': 'span'},
-     "data.masking_unit='token'"),
     ({'mask_rate_end': 0.0, 'mask_rate_steps': 9}, 'data.mask_rate_end=0.0'),
     ({'mask_rate_end': 0.3}, 'data.mask_rate_steps=0: at least 1'),
     ({'mask_rate_end': 0.3, 'mask_rate_steps': 9, 'masks': 'static'},
@@ -294,28 +289,3 @@ def test_seeds_that_would_share_parameters(seed):
   with pytest.raises(InputError, match='from 0 to 4294967295'):
     parse({'seed': seed})
   assert parse({'seed': (1 << 32) - 1}).seed == (1 << 32) - 1
-
-
-def test_a_retired_key_at_its_default_is_dropped_and_said(monkeypatch, capsys):
-  monkeypatch.setattr(config, 'RETIRED', {'train.gone': 0.5, 'lost': 'x'})
-  old = {'train': {'gone': 0.5, 'steps': 7}, 'lost': 'x', 'seed': 3}
-  assert parse(old) == parse(ConfigDict(old)) == parse(
-      {'train': {'steps': 7}, 'seed': 3})
-  assert capsys.readouterr().err.splitlines()[:2] == [
-      'train.gone=0.5: this key is retired and has no effect.',
-      "lost='x': this key is retired and has no effect."]
-
-
-@pytest.mark.parametrize('old, named', [
-    ({'train': {'gone': 0.25}}, r"^train\.gone=0\.25: .*default 0\.5 is"),
-    ({'train': {'gone': 'much'}}, r"^train\.gone='much': expected float"),
-    ({'lost': 'y'}, r"^lost='y': .*default 'x' is")])
-def test_a_retired_key_with_another_value_is_refused(monkeypatch, old, named):
-  monkeypatch.setattr(config, 'RETIRED', {'train.gone': 0.5, 'lost': 'x'})
-  with pytest.raises(InputError, match=named) as e:
-    parse(old)
-  assert e.value.exit_code == 2
-
-
-def test_no_retired_key_is_a_key():
-  assert not config.RETIRED.keys() & flatten(config.to_dict(Config())).keys()

@@ -15,6 +15,7 @@ from robertax.errors import (
     Truncated,
     beside,
     door,
+    no_panic,
     print_result,
     raise_unless_damage,
     writing,
@@ -226,6 +227,23 @@ def test_a_full_stdout_is_no_error_of_saved_work(monkeypatch, capsys):
       'on device\n')
 
 
+def test_a_full_stdout_that_had_the_only_copy_is_said_and_no_success():
+  if not FULL.exists():
+    pytest.skip('no /dev/full here, the disk that is always full')
+  with FULL.open('w') as out, contextlib.redirect_stdout(out):
+    with pytest.raises(InputError, match='No space left'):
+      print_result('done', saved=False)
+
+
+def test_a_reader_that_has_read_enough_is_no_failure(capsys):
+  here, there = os.pipe()
+  os.close(here)
+  with os.fdopen(there, 'w') as out, contextlib.redirect_stdout(out):
+    print_result('done', saved=False)
+    print_result('done')
+  assert capsys.readouterr().err == ''
+
+
 def test_what_remote_storage_refuses_is_a_line_that_may_be_tried_again(capsys):
   def main(argv):
     with files._remote_errors('gs://bucket/x'):
@@ -249,7 +267,7 @@ def refused(number, remote=False):
 @pytest.mark.parametrize('error, raised', [
     (ValueError('not JSON'), None), (refused(errno.ENOENT), None),
     (refused(errno.ENOENT, remote=True), None),
-    (Truncated(errno.EIO, 'x'), None),
+    (Truncated(errno.EIO, 'x'), None), (TimeoutError('x'), OSError),
     (refused(errno.EIO), OSError), (refused(errno.ESTALE), OSError),
     (refused(errno.EIO, remote=True), OSError),
     (refused(errno.EACCES), InputError), (refused(errno.EMFILE), InputError)])
@@ -257,6 +275,15 @@ def test_what_the_system_refuses_is_no_damage(error, raised):
   with (pytest.raises(raised) if raised else contextlib.nullcontext()) as e:
     raise_unless_damage(error, 'x')
   assert not raised or (e.type is InputError) == (raised is InputError)
+
+
+def test_a_panic_of_a_library_is_an_error_and_ctrl_c_is_not():
+  panic = type('PanicException', (BaseException,), {})  # As pyo3 makes them.
+  for raised, error in ((RuntimeError, panic('index 5\nmore')),
+                        (KeyboardInterrupt, KeyboardInterrupt('index 5'))):
+    with pytest.raises(raised, match='index 5$'):
+      with no_panic():
+        raise error
 
 
 def test_a_full_stderr_ends_no_run(monkeypatch):

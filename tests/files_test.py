@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -11,7 +12,7 @@ import pytest
 
 from benchmarks import fake_remote
 from robertax import files
-from robertax.errors import InputError
+from robertax.errors import InputError, is_transient
 
 
 @pytest.fixture(params=['local', 'remote'], name='root')
@@ -226,6 +227,9 @@ def test_words_of_a_storage_become_errors_of_os():
   assert isinstance(raised(NotFoundError('gone')), FileNotFoundError)
   found = raised(FailedPreconditionError('no host\n\t when reading'))
   assert found.errno == errno.EIO and found.strerror == 'no host'
+  found = raised(TimeoutError('no answer'))  # As of tensorstore: no number.
+  assert is_transient(found) and found.strerror == 'no answer'
+  assert found.filename == 's3://b/x' and isinstance(found, TimeoutError)
   assert 'EPATH_USE_TF=no' in str(raised(UnimplementedError(
       "File system scheme 's3' not implemented (file: 's3://b/x')")))
 
@@ -308,6 +312,26 @@ def test_what_a_killed_process_staged_for_a_bucket_goes_with_the_next(
   assert [str(path) for path in tmp_path.iterdir()] == [mine]
   files.discard(mine)
   assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_file_is_written_in_its_place(tmp_path):
+  pipe = tmp_path / 'pipe'
+  os.mkfifo(pipe)
+  reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+  files.write_text(str(pipe), 'for a pipe')
+  assert os.read(reader, 99) == b'for a pipe'
+  os.close(reader)
+  files.write_text(os.devnull, 'x')
+  assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+  with open(tmp_path / 'out', 'w') as out:
+    out.write('before ')
+    out.flush()
+    (tmp_path / 'link').symlink_to(f'/proc/self/fd/{out.fileno()}')
+    for path in (f'/dev/fd/{out.fileno()}', str(tmp_path / 'link')):
+      files.write_text(path, 'file ')
+    out.write('after')
+  assert (tmp_path / 'out').read_text() == 'before file file after'
+  assert {p.name for p in tmp_path.iterdir()} == {'pipe', 'out', 'link'}
 
 
 def test_a_similar_name_is_told(tmp_path):

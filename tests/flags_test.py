@@ -131,7 +131,7 @@ def test_a_remote_config_file(tmp_path, joined):
   missing = run('fake://bucket/y.py')
   assert missing.returncode == 2
   assert missing.stderr == ('robertax: error: cannot read --config=fake://bucket'
-                            '/y.py: No such file or directory.\n')
+                            '/y.py: No such file or directory\n')
 
 
 @pytest.mark.parametrize('door, flags', [

@@ -75,7 +75,7 @@ BLOCKED = '''
 import sys
 for name in ('tensorflow', 'tensorflow_datasets', 'array_record'):
   sys.modules[name] = None
-from robertax.inspection import epilogue
+from robertax.inspection import report
 from robertax import config
 from robertax.train import loop
 import robertax
@@ -86,7 +86,7 @@ values = dict(
     model=dict(hidden_size=16, num_layers=1, num_heads=2, mlp_size=32,
                max_positions=32),
     optim=dict(warmup_steps=1), train=dict(steps=3, log_every=1))
-print(epilogue.last_words(loop.run(config.parse(values), 'w'), 'again'))
+print(report.last_words(loop.run(config.parse(values), 'w'), 'again'))
 print(robertax.load('w').fill_mask('One <mask> three.')[0])
 '''
 

@@ -88,6 +88,20 @@ def test_files_are_written_in_one_place_or_for_a_reason():
   assert found.keys() == WRITTEN.keys(), found
 
 
+def test_a_class_or_a_type_has_one_definition_and_its_name_no_other():
+  found = {}
+  for path in sorted((ROOT / 'robertax').rglob('*.py')):
+    for node in ast.parse(path.read_text()).body:
+      names = ([node.name] if isinstance(node, ast.ClassDef) else
+               [t.id for t in node.targets if isinstance(t, ast.Name)]
+               if isinstance(node, ast.Assign) else [])
+      for name in names:  # Of constants every letter is a capital.
+        if name.lstrip('_')[:1].isupper() and not name.isupper():
+          found.setdefault(name, []).append(str(path.relative_to(ROOT)))
+  twice = {name: paths for name, paths in found.items() if len(paths) > 1}
+  assert len(found) > 100 and not twice, twice
+
+
 @pytest.mark.parametrize('rule', RULES, ids=lambda rule: rule.__name__)
 def test_every_file_keeps_the_rule(rule):
   paths = [p for f in FOLDERS for p in sorted((ROOT / f).rglob('*.py'))]

@@ -65,6 +65,11 @@ def test_each_line_has_the_prefix_and_comes_whole(stream):
     assert [line for line in lines if f' {name} says' in line] == [
         f'[process 3] {name} says {number}' for number in range(50)]
   assert lines.count('[process 3] and more') == 100
+  dying = threading.Thread(target=stream.write, args=('its last words',))
+  dying.start()
+  dying.join()
+  stream.flush()  # As Python does at its end.
+  assert written() == '[process 3] its last words\n'
   stream.write('half')
   stream.flush()
   stream.flush()

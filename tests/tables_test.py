@@ -10,7 +10,7 @@ from robertax import tables
 
 
 def test_a_row_is_imported_when_it_is_asked_for():
-  table = tables.Table(there='math:ceil', missing='no.such.module:x')
+  table = tables.LazyTable(there='math:ceil', missing='no.such.module:x')
   assert sorted(table) == ['missing', 'there'] and len(table) == 2
   assert 'missing' in table and 'other' not in table
   assert table['there'](1.5) == 2
@@ -32,10 +32,10 @@ def test_every_row_of_every_table_is_there():
     path = pathlib.Path(module.module_finder.path,
                         module.name.rpartition('.')[2])
     source = path / '__init__.py' if module.ispkg else path.with_suffix('.py')
-    if 'Table(' not in source.read_text():
+    if 'LazyTable(' not in source.read_text():
       continue
     for table in [*vars(importlib.import_module(module.name)).values()]:
-      if isinstance(table, tables.Table):
+      if isinstance(table, tables.LazyTable):
         found += 1
         assert all(table[name] is not None for name in table)
   assert found >= 6

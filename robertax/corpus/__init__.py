@@ -6,12 +6,12 @@ files of a prepared corpus. Masks, order and batches are in data. The names
 below are imported when they are used.
 """
 
-from robertax.tables import Table
+from robertax.tables import LazyTable
 
-_NAMES = Table(FORMATS='robertax.corpus.formats:FORMATS',
-               Manifest='robertax.corpus.records:Manifest',
-               Prepared='robertax.corpus.preparation:Prepared',
-               prepare='robertax.corpus.preparation:prepare')
+_NAMES = LazyTable(FORMATS='robertax.corpus.formats:FORMATS',
+                   Manifest='robertax.corpus.records:Manifest',
+                   Prepared='robertax.corpus.preparation:Prepared',
+                   prepare='robertax.corpus.preparation:prepare')
 
 
 def __getattr__(name: str):

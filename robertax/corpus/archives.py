@@ -21,7 +21,7 @@ from xml.parsers import expat
 
 from robertax.corpus import readers
 from robertax.corpus.readers import Reader, Reading, unix_lines
-from robertax.errors import InputError
+from robertax.errors import InputError, no_panic
 
 MAX_PAGE = 32 << 20  # Bytes of a page; its tree takes several times as much.
 HTML = ('text/html', 'application/xhtml+xml')
@@ -109,15 +109,13 @@ def _main_content(page: bytes, encoding: str) -> str | None:
   except LookupError:  # The header names no encoding, or an unknown one.
     encoding = detect_encoding(page, from_html_meta=True)
   try:
-    return extract_plain_text(
-        bytes_to_str(page, encoding, errors='replace'),
-        preserve_formatting=True, main_content=True, list_bullets=False,
-        alt_texts=False)
-  except BaseException as e:
-    # A panic of a Rust library is not an Exception.
-    if isinstance(e, Exception) or type(e).__name__ == 'PanicException':
-      return None
-    raise
+    with no_panic():
+      return extract_plain_text(
+          bytes_to_str(page, encoding, errors='replace'),
+          preserve_formatting=True, main_content=True, list_bullets=False,
+          alt_texts=False)
+  except Exception:
+    return None
 
 
 def _conversion(reading: Reading, record, number: int) -> str | None:

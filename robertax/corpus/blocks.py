@@ -278,8 +278,7 @@ class Surveys:
 def _read_survey(path: str) -> Surveyed | None:
   """Reads a survey from the cache; None if there is no usable one."""
   try:
-    with files.open(path) as f:
-      values = json.load(f)
+    values = files.read_json(path)
     blocks = [Block(*fields, None if mark is None else tuple(mark))
               for *fields, mark in json.loads(values['blocks'])]
     return Surveyed(blocks, Counter(values['counts']), values['seconds'])

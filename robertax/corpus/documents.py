@@ -23,10 +23,10 @@ from robertax import files
 from robertax.config import DataConfig
 from robertax.corpus.readers import PACKINGS, Reader, Reading, saved_files
 from robertax.errors import InputError, unknown
-from robertax.tables import Table
+from robertax.tables import LazyTable
 
 # The keys are endings of file names; each row is a `Reader`.
-READERS = Table({
+READERS = LazyTable({
     '.txt': 'robertax.corpus.readers:TXT',
     '.jsonl': 'robertax.corpus.readers:JSONL',
     '.parquet': 'robertax.corpus.readers:PARQUET',

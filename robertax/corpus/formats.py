@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robertax.config import PAIR_NEGATIVES
-from robertax.errors import InputError, unknown
+from robertax.errors import InputError
 
 
 class Example(NamedTuple):
@@ -37,7 +36,7 @@ class Example(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class PairLaw:
-  """What the paper leaves open.
+  """What the paper leaves open; config.check_data checks it.
 
   Attributes:
     short_rate: share of the documents whose segment pairs aim at fewer tokens,
@@ -48,13 +47,6 @@ class PairLaw:
   """
   short_rate: float = 0.0
   negatives: str = 'half'
-
-  def __post_init__(self):
-    if not 0 <= self.short_rate <= 1:
-      raise InputError(f'data.pair_short_rate={self.short_rate}: a share of '
-                       'documents, 0 to 1.')
-    if self.negatives not in PAIR_NEGATIVES:
-      raise unknown('data.pair_negatives', self.negatives, PAIR_NEGATIVES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -378,12 +370,8 @@ def sentence_pairs(documents: list[list[np.ndarray]], *, sequence_length: int,
   negative.
 
   Raises:
-    InputError: sequence_length has no room for a pair, or law.short_rate is
-      not 0, though sentence pairs have no target length.
+    InputError: sequence_length has no room for a pair.
   """
-  if law.short_rate:
-    raise InputError(f'data.pair_short_rate={law.short_rate}: sentence pairs '
-                     'have no length to aim at; only 0 would do.')
   pairs = _Pairs(documents, sequence_length, bos_id, eos_id, counts, law, rng)
   for own, (_, start, stop) in enumerate(pairs.spans):
     while start < stop:

@@ -19,16 +19,23 @@ import threading
 import time
 
 from robertax import errors, files, text
-from robertax.config import DataConfig, TokenizerConfig
+from robertax.config import DataConfig, TokenizerConfig, check_data
 from robertax.corpus import records, shards, tokens, workers
 from robertax.corpus.blocks import Surveys, part_of
 from robertax.corpus.documents import corpora_of
 from robertax.corpus.formats import FORMATS
-from robertax.corpus.records import Manifest, Split, writing_records
+from robertax.corpus.records import Manifest, SplitCounts, writing_records
 from robertax.corpus.sentences import SPLITTERS
 from robertax.corpus.workers import Job, fill_records, fill_tokens
-from robertax.errors import InputError, unknown
-from robertax.files import DAMAGE_ADVICE, Checksum, Damage, find_damage, locked
+from robertax.errors import InputError, print_result, unknown
+from robertax.files import (
+    DAMAGE_ADVICE,
+    PARTIAL,
+    Checksum,
+    Damage,
+    find_damage,
+    locked,
+)
 from robertax.progress import progress_bar, say
 from robertax.text import Tokenizer
 
@@ -166,7 +173,7 @@ def finish_records(job: Job, seconds: float) -> Manifest:
   return manifest
 
 
-def _split_counts(job: Job, entries: list) -> dict[str, Split]:
+def _split_counts(job: Job, entries: list) -> dict[str, SplitCounts]:
   """Sums the counts of each split over its shards."""
   splits = {}
   for split in records.SPLITS:
@@ -179,7 +186,7 @@ def _split_counts(job: Job, entries: list) -> dict[str, Split]:
             f'{job.corpus.name}: its text is too short to split: nothing is '
             f'left for {"evaluation" if name == "eval" else "training"}. It '
             'needs at least two sentences.')
-      splits[name] = Split(**total, shard_lengths=tuple(
+      splits[name] = SplitCounts(**total, shard_lengths=tuple(
           part['num_records'] for part in parts))
   return splits
 
@@ -234,6 +241,7 @@ def plan(data: DataConfig, tokenizer_config: TokenizerConfig, *, out: str = '',
   if data.sequence_length < SHORTEST:
     raise InputError(f'data.sequence_length={data.sequence_length}: at least '
                      f'{SHORTEST} would do.')
+  check_data(data)
   if data.workers < 0:
     raise InputError(f'data.workers={data.workers}: a number of processes, or '
                      '0 for one per core, would do.')
@@ -291,7 +299,7 @@ def prepare(data: DataConfig, tokenizer_config: TokenizerConfig, *,
       for name in files.listdir(job.folder) if manifest.checksums else ():
         # These are entries and arrays of shards, and files of killed processes.
         if name not in manifest.checksums and (
-            '-of-' in name or name.endswith('.partial')):
+            '-of-' in name or name.endswith(PARTIAL)):
           files.remove(os.path.join(job.folder, name))
       manifest = add_forms(manifest, planned.forms)
     if progress:
@@ -308,7 +316,7 @@ def _fill_corpus(job: Job, processes: int, keep_tokens: bool,
     for folder in (job.folder, job.store_folder):
       if not files.is_remote(folder):
         with writing_records(folder):
-          for stale in glob.glob(f'{glob.escape(folder)}/*.partial'):
+          for stale in glob.glob(f'{glob.escape(folder)}/*{PARTIAL}'):
             os.remove(stale)
     missing = job.without_tokens()
     if progress:
@@ -359,7 +367,7 @@ def verify_files(folder: str, expected: Mapping[str, Checksum],
   for name in files.listdir(folder):
     # Nothing reads a `.partial`, and the next preparation removes it. The index
     # of a store has no checksum of its own.
-    if not (name in expected or name in OUR_FILES or name.endswith('.partial')
+    if not (name in expected or name in OUR_FILES or name.endswith(PARTIAL)
             or name.removesuffix('.json') + '.tokens' in expected):
       yield Damage(os.path.join(folder, name), None,
                    'not one of the files that were written')
@@ -376,16 +384,16 @@ def verify_prepared(folders, progress: bool = True) -> bool:
     expected = _expected_files(folder)
     if not expected:
       whole = False
-      print(f'{folder}: it has no checksums, because an old version prepared '
-            f'it, so it cannot be checked: {DAMAGE_ADVICE} if in doubt.')
+      print_result(f'{folder}: it has no checksums, because an old version '
+                   'prepared it, so it cannot be checked: '
+                   f'{DAMAGE_ADVICE} if in doubt.', saved=False)
       continue
-    found = list(verify_files(folder, expected, progress))
-    for damaged in found:
-      print(f'{damaged}: {DAMAGE_ADVICE}.')
     size = sum(file.size for file in expected.values())
-    if not found:
-      print(f'OK {folder}: {len(expected)} files, {size:,} bytes')
-    whole = whole and not found
+    said = [f'{damaged}: {DAMAGE_ADVICE}.'
+            for damaged in verify_files(folder, expected, progress)]
+    whole = whole and not said
+    print_result('\n'.join(said or [
+        f'OK {folder}: {len(expected)} files, {size:,} bytes']), saved=False)
   return whole
 
 

@@ -17,7 +17,7 @@ import re
 import sysconfig
 import warnings
 
-from robertax.errors import InputError
+from robertax.errors import reading
 
 PACKAGES = (
     'absl', 'etils', 'flax', 'jax', 'jaxlib', 'matplotlib', 'ml_collections',
@@ -233,12 +233,9 @@ def _sources(root: str) -> Iterator[str]:
 
 
 def _bytes(path: str) -> bytes:
-  try:
-    with open(path, 'rb') as f:
-      return f.read()
-  except OSError as e:
-    raise InputError(f'cannot read {path}, a source of the embedded corpus '
-                     f'"python": {e.strerror}.') from e
+  with reading(f'{path}, a source of the embedded corpus "python"'), open(
+      path, 'rb') as f:
+    return f.read()
 
 
 def _hash(text: str) -> bytes:

@@ -20,7 +20,7 @@ import re
 from typing import NamedTuple
 import zlib
 
-from robertax import files
+from robertax import errors, files
 from robertax.errors import InputError, first_line, raise_unless_damage
 
 CHUNK_BYTES = 1 << 16
@@ -331,12 +331,9 @@ def saved_files(folder: str, split: str) -> list[str] | None:
 
 def _listed_files(folder: str, name: str, key: str) -> list:
   path = os.path.join(folder, name)
-  try:
-    with files.open(path) as f:
-      return list(json.load(f)[key])
-  except (OSError, ValueError, TypeError, KeyError) as e:
-    raise InputError(f'data.corpora: {path}: the library datasets does not '
-                     f'write such a file: {e!r}.') from e
+  with errors.reading(f'data.corpora: {path}',
+                      'the library datasets does not write such a file'):
+    return list(files.read_json(path)[key])
 
 
 def _check_column(reading: Reading, schema) -> None:

@@ -111,7 +111,7 @@ def split_names(split: str, duplicates: int) -> tuple[str, ...]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Split:
+class SplitCounts:
   """Counts of a split; `num_tokens` includes <s> and </s>, but no padding."""
   num_records: int = 0
   num_examples: int = 0
@@ -141,7 +141,8 @@ class Manifest:
   vocab_size: int
   tokenizer: str  # Its fingerprint.
   forms: tuple[str, ...]  # Those of 'array_record' and 'memmap' that exist.
-  splits: dict[str, Split]  # 'train', 'eval', and train_1 .. for duplicates.
+  # By name: 'train', 'eval', and train_1 .. for duplicates.
+  splits: dict[str, SplitCounts]
   # What was cut, dropped, replaced or wasted, by name; `padding_fraction` is a
   # share of the T tokens of all rows.
   counts: dict[str, int | float]
@@ -164,8 +165,7 @@ class Manifest:
     folder = os.fspath(folder)
     path = os.path.join(folder, MANIFEST)
     try:
-      with files.open(path) as f:
-        values = json.load(f)
+      values = files.read_json(path)
       own = values.pop('sha256', None)
       if own is not None and own != files.json_hash(values, sort_keys=True):
         raise ValueError('its own checksum does not match')
@@ -174,8 +174,8 @@ class Manifest:
             f'{path}: records of version {values["version"]}, this robertax '
             f'reads version {VERSION}: delete the folder and prepare again.')
       values['splits'] = {
-          name: Split(**{**split, 'shard_lengths':
-                         tuple(split['shard_lengths'])})
+          name: SplitCounts(**{
+              **split, 'shard_lengths': tuple(split['shard_lengths'])})
           for name, split in values['splits'].items()}
       values['forms'] = tuple(values['forms'])
       values['checksums'] = files.checksums_from_json(
@@ -328,7 +328,7 @@ class ShardWriter(FileWriter):
         self._partial, WRITER_OPTIONS)
 
 
-def write_tfds_metadata(folder: str, splits: dict[str, Split],
+def write_tfds_metadata(folder: str, splits: dict[str, SplitCounts],
                         fields: Sequence[str]) -> tuple[str, str]:
   """Lets `tfds.builder_from_directory(folder).as_data_source(split)` work.
 

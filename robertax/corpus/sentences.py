@@ -10,12 +10,12 @@ other libraries.
 import re
 
 from robertax.errors import InputError
-from robertax.tables import Table
+from robertax.tables import LazyTable
 
 # Each row is a function from a document to its sentences.
-SPLITTERS = Table(lines='robertax.corpus.sentences:lines',
-                  prose='robertax.corpus.sentences:prose',
-                  sentencex='robertax.corpus.sentences:sentencex')
+SPLITTERS = LazyTable(lines='robertax.corpus.sentences:lines',
+                      prose='robertax.corpus.sentences:prose',
+                      sentencex='robertax.corpus.sentences:sentencex')
 
 # A full stop after one of these words seldom ends a sentence,
 ABBREVIATIONS = frozenset('''

@@ -19,7 +19,6 @@ and memmap.json, which is written last.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
-import json
 import os
 import random
 import time
@@ -448,8 +447,7 @@ def read_entry(folder: str, shard: Shard, forms: Sequence[str]
                ) -> dict[str, Any] | None:
   """Reads the entry of a shard; None if it is not finished in all forms."""
   try:
-    with files.open(entry_path(folder, shard)) as f:
-      entry = json.load(f)
+    entry = files.read_json(entry_path(folder, shard))
     whole = (entry['version'] == records.VERSION
              and entry['shard'] == shard.identity
              and set(forms) <= set(entry['forms'])

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Iterator
 import dataclasses
 import itertools
-import json
 import os
 import time
 from typing import Any, NamedTuple
@@ -27,7 +26,7 @@ from robertax import files
 from robertax.corpus.blocks import Shard, part_of
 from robertax.corpus.records import FileWriter, write_json
 from robertax.corpus.sentences import SPLITTERS
-from robertax.errors import InputError, raise_unless_damage
+from robertax.errors import InputError, reading
 from robertax.files import DAMAGE_ADVICE, Checksum
 from robertax.text import Tokenizer
 
@@ -127,14 +126,10 @@ def read_block(place: BlockPlace) -> Tokens:
   split = place.tokens * ids.itemsize
   ends = split + place.sentences * _SIZES.itemsize
   size = ends + place.documents * _SIZES.itemsize
-  try:
-    with files.open(place.path, 'rb') as f:
-      f.seek(place.offset)
-      data = f.read(size)
-  except OSError as e:
-    raise_unless_damage(e, place.path)
-    raise InputError(f'{place.path}: cannot be read ({e.strerror or e}): '
-                     f'{DAMAGE_ADVICE}.') from e
+  with reading(place.path, 'cannot be read', f': {DAMAGE_ADVICE}.'), (
+      files.open(place.path, 'rb')) as f:
+    f.seek(place.offset)
+    data = f.read(size)
   if len(data) != size or zlib.crc32(data) != place.crc:
     raise InputError(
         f'{place.path}: damaged or truncated between byte {place.offset:,} and '
@@ -205,8 +200,7 @@ class TokenWriter(FileWriter):
 def read_index(folder: str, name: str) -> dict[str, Any] | None:
   """Reads the index of a shard; None if there is no usable one."""
   try:
-    with files.open(os.path.join(folder, f'{name}.json')) as f:
-      found = json.load(f)
+    found = files.read_json(os.path.join(folder, f'{name}.json'))
     return found if found['version'] == STORE_VERSION else None
   except (OSError, ValueError, KeyError, TypeError):
     return None

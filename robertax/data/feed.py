@@ -22,6 +22,7 @@ from robertax.errors import InputError
 from robertax.progress import advance
 
 T = TypeVar('T')
+DeviceBatch = dict[str, jax.Array]  # A masking.Batch, laid on the mesh.
 _END = object()
 _RUNNING: dict[threading.Thread, threading.Event] = {}
 # Without x64, jax turns a large int64 into a wrong int32 in silence.

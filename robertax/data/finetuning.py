@@ -169,11 +169,13 @@ class Placed:
 class RowGroups:
   """Lays out the groups of one split; `rows` is K and `members` is M."""
 
-  def __init__(self, examples: Examples, max_length: int, unit: int):
+  def __init__(self, examples: Examples, max_length: int, unit: int,
+               few_shapes: bool = False):
     """Reads lengths, at most `max_length`; row groups are a multiple of `unit`.
     """
     self._lengths, self.firsts = examples.lengths, examples.firsts
     self._unit, self.members = unit, examples.members
+    self._few_shapes = few_shapes
     longest = int(self._lengths.max(initial=1))
     if longest > max_length:
       raise ValueError(
@@ -191,6 +193,8 @@ class RowGroups:
     """Returns Q, the slots of a row group whose rows have this length."""
     # Half as many again as a row holds on average.
     wanted = math.ceil(1.5 * self.rows * length / self._mean)
+    if self._few_shapes:
+      wanted = 1 << (wanted - 1).bit_length()
     return self.members * max(1, math.ceil(wanted / self.members))
 
   def place(self, groups: Sequence[int]) -> Placed:
@@ -323,14 +327,15 @@ class TuningBatches:
 
   def __init__(self, examples: Examples, *, batch_size: int, seed: int,
                max_length: int, unit: int = 1, pad_id: int = 1,
-               types: bool = False):
+               types: bool = False, few_shapes: bool = False):
     """Makes no batch yet; `types` says whether the model has type_ids.
 
+    `few_shapes` rounds slots up, so that other examples have the same shapes.
     `unit` is the number of micro-batches times that of the devices that share
     one: the number of row groups is a multiple of it.
     """
     self.examples, self._batch_size = examples, batch_size
-    self._layout = RowGroups(examples, max_length, unit)
+    self._layout = RowGroups(examples, max_length, unit, few_shapes)
     self._pad_id, self._types = pad_id, types
     self._count, self._cuts = max(1, examples.num_groups), {}
     self._order = Order(self._count, seed, block=1, window=self._count)

@@ -15,8 +15,7 @@ data/mask_tokens_dataset.py), or by BERT's, which is also in LAWS:
 
 Every random number is a hash of the example's key and the token's position in
 its example. So a mask depends on neither the batch nor the row that an example
-is in. All of it is integer arithmetic, and NumPy and TensorFlow give the same
-bits.
+is in. All of it is integer arithmetic.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,10 +26,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robertax.config import MASKING_UNITS, SPECIALS, DataConfig
+from robertax.config import DataConfig
 from robertax.data import hashing
-from robertax.data.hashing import NumPyArrays, bits32, counts, flat_examples
-from robertax.errors import InputError, unknown
+from robertax.data.hashing import before, bits32, counts, flat_examples
+from robertax.errors import InputError
 
 Batch = dict[str, np.ndarray]
 PROBABILITY_ONE = 1 << 32  # Probabilities are integers over this.
@@ -82,6 +81,7 @@ LAWS = {
 }
 
 
+@functools.lru_cache(maxsize=8)
 def quotas(law: Law, rate: Fraction, length: int, most: int = 0) -> np.ndarray:
   """int64[T + 1]: floor(n * 2^32) for L = 0 .. T, before u; n <= `most` > 0."""
   numbers = (law.number(rate, n) for n in range(length + 1))
@@ -150,15 +150,15 @@ def choose_units(
   and int64[B,T], the position whose draw decides what replaces a token, or None
   if each token has its own draw.
   """
-  o, length = NumPyArrays(), ids.shape[1]
+  length = ids.shape[1]
   shape = keys.shape[:2]
   candidate = segment_ids > 0
-  totals = counts(o, segment_ids, candidate, shape[1])
-  starts = o.starts(totals)
+  totals = counts(segment_ids, candidate, shape[1])
+  starts = before(totals)
   if masking.specials == 'exclude':
     candidate &= ~masking.is_special[ids]
-  candidates = counts(o, segment_ids, candidate, shape[1])
-  example = flat_examples(o, segment_ids, shape[1])
+  candidates = counts(segment_ids, candidate, shape[1])
+  example = flat_examples(segment_ids, shape[1])
   place = np.arange(length) - starts.ravel()[example]
   example, place = example.ravel(), place.ravel()
   words = [keys[..., i].ravel() for i in (0, 1)]
@@ -167,20 +167,20 @@ def choose_units(
   def draw(stream: int, at: np.ndarray) -> np.ndarray:
     """Random bits for tokens, given by their index in the flattened batch."""
     which = example[at]
-    return bits32(o, words[0][which], words[1][which],
+    return bits32(words[0][which], words[1][which],
                   (place[at] + stream).astype(np.uint32))
 
   def walk(at: np.ndarray) -> _Walk:
     """Starts a walk through the units that begin at `at`."""
     which = example[at]
     found = np.bincount(which, minlength=keys[..., 0].size)
-    quotas = masking.quotas_of(length, rate)
-    number = masking.number(o, masking.quotas_of(length, rate / longest), keys,
-                            totals, found.reshape(shape)).ravel()
-    tokens = (quotas[candidates] >> 32).ravel() + longest
+    whole, some = (quotas(masking.law, share, length, masking.max_predictions)
+                   for share in (rate, rate / longest))
+    number = masking.number(some, keys, totals, found.reshape(shape)).ravel()
+    tokens = (whole[candidates] >> 32).ravel() + longest
     if not masking.law.counts_words:
       number, tokens = np.full_like(number, length), masking.number(
-          o, quotas, keys, totals, candidates).ravel()
+          whole, keys, totals, candidates).ravel()
     order = _shuffled(which, draw(hashing.SCORE, at), found)
     return _Walk(order, found, number, tokens.copy())
 
@@ -280,15 +280,9 @@ class Masking:
                unit: str = 'token', word_starts: np.ndarray | None = None,
                span_length: int = 10, span_stdev: float = 0.0,
                mask_rate_end: float = -1.0, mask_rate_steps: int = 0):
-    """Takes values of DataConfig, and what `of` reads from the tokenizer.
-
-    Only names are checked here; config.check_data checks the numbers.
+    """Takes values of DataConfig, which config.check_data checks, and what `of`
+    reads from the tokenizer.
     """
-    for key, name, known in (
-        ('specials', specials, SPECIALS), ('masking_law', law, LAWS),
-        ('masking_unit', unit, MASKING_UNITS)):
-      if name not in known:
-        raise unknown(f'data.{key}', name, known)
     if unit == 'whole_word' and word_starts is None:
       raise InputError(
           "data.masking_unit='whole_word': this tokenizer does not say where "
@@ -342,10 +336,6 @@ class Masking:
     return num_masked(max(self._rate, self._end), length, examples,
                       self.span_length if self.unit == 'span' else 1)
 
-  def quotas(self, length: int, step: int = 0) -> np.ndarray:
-    """int64[T + 1]: n * 2^32 before rounding, for L = 0 .. T, at a step."""
-    return self.quotas_of(length, self.rate(step))
-
   def numpy(self, ids: np.ndarray, segment_ids: np.ndarray, keys: np.ndarray,
             step: int = 0) -> Batch:
     """Masks a batch.
@@ -362,109 +352,96 @@ class Masking:
       mlm_weights float32[B,M]. Positions ascend; after the last one all three
       are 0.
     """
-    o, rate = NumPyArrays(), self.rate(step)
+    rate = self.rate(step)
     if self.unit == 'token':
-      chosen = self._choose(
-          o, ids, segment_ids, keys, self.quotas_of(ids.shape[1], rate))
+      chosen = self._choose(ids, segment_ids, keys, quotas(
+          self.law, rate, ids.shape[1], self.max_predictions))
     else:
       chosen = choose_units(self, ids, segment_ids, keys, rate)
-    return self._hide(o, ids, segment_ids, keys, *chosen)
+    return self._hide(ids, segment_ids, keys, *chosen)
 
-  def tf(self, ids, segment_ids, keys, quotas=None):
-    """`numpy` for tf.Tensors (T and P static), for tokens; quotas of a step."""
-    if self.unit != 'token':
-      raise InputError(f'data.masking_unit={self.unit!r}: there are no '
-                       "TensorFlow ops for it; set data.masking_ops='numpy'.")
-    import tensorflow as tf
-    o = hashing.TensorFlowArrays(tf)
-    if quotas is None:
-      quotas = o.constant(self.quotas(ids.shape[1]))
-    chosen, starts = self._choose(o, ids, segment_ids, keys, quotas)
-    return self._hide(o, ids, segment_ids, keys, chosen, starts)
-
-  def _choose(self, o, ids, segment_ids, keys, quotas):
+  def _choose(self, ids, segment_ids, keys, quotas):
     """Steps 1 and 2: chosen bool[B,T]; int64[B,P], where examples start."""
     length, examples = ids.shape[1], keys.shape[1]
     candidate = segment_ids > 0
-    candidates = totals = counts(o, segment_ids, candidate, examples)
-    starts = o.starts(totals)
+    candidates = totals = counts(segment_ids, candidate, examples)
+    starts = before(totals)
     if self.specials == 'exclude':
-      for special in self.special_ids:
-        candidate = candidate & (ids != special)
-      candidates = counts(o, segment_ids, candidate, examples)
-    n = self.number(o, quotas, keys, totals, candidates)
+      candidate &= ~self.is_special[ids]
+      candidates = counts(segment_ids, candidate, examples)
+    n = self.number(quotas, keys, totals, candidates)
 
     # Each token gets a random score, and the n lowest of an example win; the
     # column in the low bits decides between equal scores.
-    columns = o.arange(length, 'int64')
+    columns = np.arange(length)
     if examples == 1:
       places, first, words = columns[None], 0, (keys[:, :, 0], keys[:, :, 1])
     else:
-      example = flat_examples(o, segment_ids, examples)
-      places = columns[None] - o.take(o.reshape(starts, [-1]), example)
-      words = [o.take(o.reshape(keys[..., i], [-1]), example) for i in (0, 1)]
-      first = o.starts(candidates)
-    score = bits32(o, *words, o.cast(places + hashing.SCORE, 'uint32'))
-    rank = o.cast(score, 'int64') * (1 << 16) + columns
+      example = flat_examples(segment_ids, examples)
+      places = columns - starts.ravel()[example]
+      words = [keys[..., i].ravel()[example] for i in (0, 1)]
+      first = before(candidates)
+    score = bits32(*words, (places + hashing.SCORE).astype(np.uint32))
+    rank = score.astype(np.int64) * (1 << 16) + columns
     if examples > 1:  # Keeps examples apart.
-      rank = rank + o.cast(segment_ids, 'int64') * (1 << 48)
-    rank = o.where(candidate, rank, (examples + 1) << 48)
+      rank += segment_ids.astype(np.int64) * (1 << 48)
+    rank = np.where(candidate, rank, (examples + 1) << 48)
     width = (min(self.budget(length, 1), length)
              if examples == 1 else length)
-    lowest = o.smallest(rank, width)
-    rows = o.arange(o.size(ids, 0), 'int64')[:, None]
-    last = o.where(n > 0, first + n - 1, 0) + rows * width
-    limit = o.where(n > 0, o.take(o.reshape(lowest, [-1]), last), -1)
+    lowest = np.sort(rank if width == length else
+                     np.partition(rank, width - 1, -1)[:, :width], -1)
+    rows = np.arange(len(ids))[:, None]
+    last = np.where(n > 0, first + n - 1, 0) + rows * width
+    limit = np.where(n > 0, lowest.ravel()[last], -1)
     if examples > 1:
-      limit = o.take(o.reshape(limit, [-1]), example)
+      limit = limit.ravel()[example]
     return candidate & (rank <= limit), starts
 
-  def number(self, o, quotas, keys, totals, candidates):
+  def number(self, quotas, keys, totals, candidates):
     """Step 1: how many of `candidates` are chosen of `totals` tokens."""
     # int(rate * L + u): the integer part of a 32-bit fixed-point sum.
-    u = bits32(o, keys[..., 0], keys[..., 1], hashing.COUNT)
+    u = bits32(keys[..., 0], keys[..., 1], hashing.COUNT)
     if self.law.masks_specials:
       totals = candidates
-    n = o.shift(o.take(quotas, totals) + o.cast(u, 'int64'), 32)
-    return o.where(n > candidates, candidates, n)
+    return np.minimum((quotas[totals] + u.astype(np.int64)) >> 32, candidates)
 
-  def _hide(self, o, ids, segment_ids, keys, chosen, starts, deciding=None):
+  def _hide(self, ids, segment_ids, keys, chosen, starts, deciding=None):
     """Steps 3 and 4."""
     length, examples = ids.shape[1], keys.shape[1]
     budget = self.budget(length, examples)
-    rows, columns = o.nonzero(chosen)
-    flat = rows * length + columns
-    targets = o.take(o.reshape(ids, [-1]), flat)
+    at = np.flatnonzero(chosen)
+    rows, columns = np.divmod(at, length)
+    targets = ids.ravel()[at]
     example = rows
     if examples > 1:
-      segments = o.take(o.reshape(segment_ids, [-1]), flat)
-      example = rows * examples + o.cast(segments, 'int64') - 1
-    places = columns - o.take(o.reshape(starts, [-1]), example)
-    words = [o.take(o.reshape(keys[..., i], [-1]), example) for i in (0, 1)]
+      example = rows * examples + segment_ids.ravel()[at].astype(np.int64) - 1
+    places = columns - starts.ravel()[example]
+    words = [keys[..., i].ravel()[example] for i in (0, 1)]
 
     def draw(stream, places):
-      return o.cast(bits32(o, *words, o.cast(places + stream, 'uint32')),
-                    'int64')
+      return bits32(*words, (places + stream).astype(np.uint32)).astype(
+          np.int64)
 
-    action = draw(hashing.ACTION, places if deciding is None else
-                  o.take(o.reshape(deciding, [-1]), flat))
+    action = draw(hashing.ACTION,
+                  places if deciding is None else deciding.ravel()[at])
     span = self.vocab_size - self.first_random_id
-    random = o.shift(draw(hashing.RANDOM, places) * span, 32)
-    random = o.cast(self.first_random_id + random, 'int32')
-    hidden = o.where(action < self._random_below, random, targets)
-    hidden = o.where(action < self._mask_below, self.mask_id, hidden)
+    random = self.first_random_id + (draw(hashing.RANDOM, places) * span >> 32)
+    hidden = np.where(action < self._random_below, random.astype(np.int32),
+                      targets)
+    hidden = np.where(action < self._mask_below, self.mask_id, hidden)
 
-    totals = o.sum(chosen)
-    slots = o.arange(o.size(flat, 0), 'int64') - o.take(o.starts(totals), rows)
-    place, shape = rows * budget + slots, (o.size(ids, 0), budget)
-    return o.demand(totals <= budget, f'more than {budget} masked in a row', {
-        'input_ids': o.update(ids, rows, columns, hidden),
-        'mlm_positions': o.scatter(place, o.cast(columns, 'int32'), shape),
-        'mlm_targets': o.scatter(place, targets, shape),
-        'mlm_weights': o.cast(
-            o.arange(budget, 'int64')[None] < totals[:, None], 'float32')})
+    totals = chosen.sum(-1, dtype=np.int64)
+    if (totals > budget).any():
+      raise ValueError(f'more than {budget} masked in a row')
+    slots = np.arange(budget)[None] < totals[:, None]
 
-  @functools.lru_cache(maxsize=8)  # noqa: B019 - lives as long as its run.
-  def quotas_of(self, length: int, rate: Fraction) -> np.ndarray:
-    """The quotas for a rate."""
-    return quotas(self.law, rate, length, self.max_predictions)
+    def in_slots(values: np.ndarray) -> np.ndarray:
+      found = np.zeros(slots.shape, np.int32)
+      found[slots] = values
+      return found
+
+    input_ids = ids.copy()
+    input_ids.ravel()[at] = hidden
+    return {'input_ids': input_ids, 'mlm_positions': in_slots(columns),
+            'mlm_targets': in_slots(targets),
+            'mlm_weights': slots.astype(np.float32)}

@@ -218,16 +218,10 @@ def unigram_counts(source: Source, vocab_size: int, max_records: int = 0
 
 def _masked(rows: Rows, keys: np.ndarray, masking: Masking, step: int = 0
             ) -> Batch:
-  beside = _beside(rows)
-  return {**masking.numpy(rows.ids, beside['segment_ids'], keys, step),
-          **beside}
-
-
-def _beside(rows: Rows) -> Batch:
-  """The fields of a batch that masking does not make."""
-  fields = {'segment_ids': segment_ids(rows.lengths, rows.ids.shape[1]),
-            'example_ids': rows.example_ids}
-  return fields if rows.first_lengths is None else fields | pair_fields(rows)
+  segments = segment_ids(rows.lengths, rows.ids.shape[1])
+  return masking.numpy(rows.ids, segments, keys, step) | {
+      'segment_ids': segments, 'example_ids': rows.example_ids} | (
+          {} if rows.first_lengths is None else pair_fields(rows))
 
 
 def _numpy_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
@@ -242,9 +236,7 @@ def _late_tf_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
                      ) -> Iterator[Batch]:
   # tensorflow takes seconds to import. NumPy makes the same batches meanwhile.
   step, importing = start_step, None
-  if (pipeline._config.masking_ops == 'numpy'
-      and 'tensorflow' not in sys.modules
-      and importlib.util.find_spec('tensorflow')):
+  if 'tensorflow' not in sys.modules and importlib.util.find_spec('tensorflow'):
     for batch in _numpy_batches(pipeline, start_step, ahead):
       yield batch
       step += 1
@@ -260,41 +252,38 @@ def _late_tf_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
 def _tf_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
                 ) -> Iterator[Batch]:
   tf = import_tensorflow()
-  masking, config = pipeline._masking, pipeline._config
   size, length = len(pipeline.rows), pipeline._source.sequence_length
   slots = pipeline._source.max_examples_per_row
-  budget = masking.budget(length, slots)
-  failures = []
+  budget, failures = pipeline._masking.budget(length, slots), []
+  signature = {'input_ids': (tf.int32, (size, length)),
+               'mlm_positions': (tf.int32, (size, budget)),
+               'mlm_targets': (tf.int32, (size, budget)),
+               'mlm_weights': (tf.float32, (size, budget)),
+               'segment_ids': (tf.int32, (size, length)),
+               'example_ids': (tf.int64, (size, slots))}
+  if pipeline._source.pairs:
+    signature |= {'type_ids': (tf.int32, (size, length)),
+                  'nsp_positions': (tf.int32, (size, slots)),
+                  'nsp_targets': (tf.int32, (size, slots)),
+                  'nsp_weights': (tf.float32, (size, slots))}
 
-  def call(function, signature):
-    # TensorFlow passes only the text of Python's errors, so they are kept.
-    def kept(step):
-      try:
-        values = function(int(step))
-        ahead.passed(int(step))
-        return [values[name] for name in signature]
-      except Exception as e:
-        failures.append(e)
-        raise
+  # TensorFlow passes only the text of Python's errors, so they are kept.
+  def kept(step):
+    try:
+      values = pipeline.make_batch(int(step))
+      ahead.passed(int(step))
+      return [values[name] for name in signature]
+    except Exception as e:
+      failures.append(e)
+      raise
 
-    @tf.autograph.experimental.do_not_convert
-    def mapped(step):
-      values = tf.numpy_function(
-          kept, [step], [dtype for dtype, _ in signature.values()])
-      return {name: tf.ensure_shape(value, shape) for (name, (_, shape)), value
-              in zip(signature.items(), values)}
-    return mapped
-
-  def unmasked(step):
-    rows, keys = pipeline.read(step)
-    return {'ids': rows.ids, 'keys': keys,
-            'quotas': masking.quotas(length, step), **_beside(rows)}
-
+  # Reading and masking are Python in one thread at a time.
   @tf.autograph.experimental.do_not_convert
-  def hide(batch):
-    return {**masking.tf(batch['ids'], batch['segment_ids'], batch['keys'],
-                         batch['quotas']),
-            **{name: batch[name] for name in beside}}
+  def mapped(step):
+    values = tf.numpy_function(
+        kept, [step], [dtype for dtype, _ in signature.values()])
+    return {name: tf.ensure_shape(value, shape) for (name, (_, shape)), value
+            in zip(signature.items(), values)}
 
   options = tf.data.Options()
   # By default TensorFlow would take every core from JAX.
@@ -303,30 +292,8 @@ def _tf_batches(pipeline: Pipeline, start_step: int, ahead: Lookahead
   options.threading.max_intra_op_parallelism = threads
   options.autotune.enabled = False
   options.deterministic = True
-  dataset = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max)
-  beside = {'segment_ids': (tf.int32, (size, length)),
-            'example_ids': (tf.int64, (size, slots))}
-  if pipeline._source.pairs:
-    beside |= {'type_ids': (tf.int32, (size, length)),
-               'nsp_positions': (tf.int32, (size, slots)),
-               'nsp_targets': (tf.int32, (size, slots)),
-               'nsp_weights': (tf.float32, (size, slots))}
-  # Reading, like masking in NumPy, is Python in one thread at a time, and yet
-  # NumPy makes more batches than TensorFlow's ops do in parallel.
-  if config.masking_ops == 'numpy':
-    dataset = dataset.map(call(pipeline.make_batch, {
-        'input_ids': (tf.int32, (size, length)),
-        'mlm_positions': (tf.int32, (size, budget)),
-        'mlm_targets': (tf.int32, (size, budget)),
-        'mlm_weights': (tf.float32, (size, budget)), **beside}))
-  else:
-    dataset = dataset.map(call(unmasked, {
-        'ids': (tf.int32, (size, length)),
-        'keys': (tf.uint32, (size, slots, 2)),
-        'quotas': (tf.int64, (length + 1,)), **beside}))
-    dataset = dataset.prefetch(1).map(
-        hide, num_parallel_calls=threads, deterministic=True)
-  dataset = dataset.prefetch(1).with_options(options)
+  dataset = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max).map(
+      mapped).prefetch(1).with_options(options)
   try:
     # Dropping the iterator on close ends its threads.
     yield from dataset.as_numpy_iterator()

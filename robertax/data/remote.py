@@ -11,7 +11,6 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 import contextlib
-import hashlib
 import io
 import itertools
 import json
@@ -30,14 +29,18 @@ from robertax.corpus import records, shards
 from robertax.corpus.preparation import default_cache_dir
 from robertax.corpus.records import Manifest
 from robertax.data.rows import HEADER, PREPARE_AGAIN, Rows, copy_rows, slotted
-from robertax.errors import InputError, raise_unless_damage, writing
-from robertax.progress import advance
+from robertax.errors import InputError, reading, writing
+from robertax.files import PARTIAL
+from robertax.progress import advance, call_out
 
 # The cache of chunks on this machine's disk.
 
 _MAGIC = 0x31_4B_4C_42_58_42_52  # 'RBXBLK1'
-PARTIAL = '.partial'  # Ends the name of a file that is being written.
 _PATIENCE = 60.0  # Seconds to wait for chunks that others have pinned.
+# The processes of a run that starts again take over the folders that they left.
+# Whatever nobody has taken so many seconds later takes room on the disk.
+_UNTAKEN = 600.0
+_OWNER = '.owner'
 _OPEN: dict[tuple, 'ChunkCache'] = {}
 _LOCK = threading.Lock()
 
@@ -65,8 +68,9 @@ class ChunkCache:
   A reader pins the chunks that it needs now or in a coming step. Unpinned
   chunks stay for the next epoch or the next start until others need the room;
   then the least recently used goes first. Each process locks its own folder, so
-  that several on one machine do not disturb each other. `changed` is notified
-  when there may be more room.
+  that several on one machine do not disturb each other, and after a while
+  empties those of processes that are gone. `changed` is notified when there may
+  be more room.
   """
 
   def __init__(self, folder: str, limit: int, threads: int = 32):
@@ -80,6 +84,9 @@ class ChunkCache:
     with writing(folder):
       self.folder = _own_folder(folder, self._held)
       self._take_over()
+    self._emptier = threading.Timer(_UNTAKEN, empty_untaken, (folder,))
+    self._emptier.daemon = True
+    self._emptier.start()
 
   @classmethod
   def of(cls, config: DataConfig) -> 'ChunkCache':
@@ -94,6 +101,7 @@ class ChunkCache:
 
   def close(self) -> None:
     """Ends the threads and releases the folder; the chunks stay in it."""
+    self._emptier.cancel()
     self._pool.shutdown(cancel_futures=True)
     with _LOCK:
       for key in [key for key, cache in _OPEN.items() if cache is self]:
@@ -142,15 +150,17 @@ class ChunkCache:
         left = end - time.monotonic()
         if chunk.size > self.limit or left <= 0:
           raise self.too_small(chunk.size)
-        self.changed.wait(left)
+        self.changed.wait(min(left, 1.0))
+        advance()  # This wait has an end, and then an error with more to say.
       return entry
 
   def too_small(self, needed: int) -> InputError:
     return InputError(
-        f'data.remote_cache_gib={self.limit / 2**30:.3g}: {needed / 2**30:.3g} '
-        'GiB of chunks are needed at once, beside what coming steps need: '
-        f'set it to {4 * needed / 2**30 + self.limit / 2**30:.3g} or more, or '
-        'lower data.shuffle_block.')
+        f'data.remote_cache_gib={self.limit / 2**30:.3g}: the cache has no '
+        f'room for {needed / 2**30:.3g} GiB of chunks that are needed at once, '
+        'beside those that coming steps need. Set it to '
+        f'{4 * needed / 2**30 + self.limit / 2**30:.3g} or more, or lower '
+        'data.shuffle_block.')
 
   def _grow(self, by: int) -> None:
     self.bytes += by
@@ -216,7 +226,7 @@ class ChunkCache:
       path = self._path(name)
       if name.endswith(PARTIAL):
         os.remove(path)
-      elif name != '.lock':
+      elif not name.startswith('.'):
         stat = os.stat(path)
         found.append((stat.st_mtime_ns, name, stat.st_size))
     for _, name, size in sorted(found):
@@ -249,8 +259,36 @@ def _own_folder(folder: str, held: contextlib.ExitStack) -> str:
       held.callback(lock.release)
       return path
     if ours is None:  # Without locks, the folder is removed at the end.
-      return held.enter_context(
+      path = held.enter_context(
           tempfile.TemporaryDirectory(dir=folder, prefix='process-'))
+      files.write_text(f'{path}/{_OWNER}', json.dumps(files.this_process()))
+      return path
+
+
+def empty_untaken(folder: str) -> None:
+  """Removes the chunks of processes that are gone, with a message."""
+  for path in (entry.path for entry in os.scandir(folder) if entry.is_dir()):
+    size = 0
+    with contextlib.suppress(OSError, ValueError):  # Others remove them, too.
+      with contextlib.ExitStack() as held:
+        if _is_left(path, held):
+          for left in os.scandir(path):
+            if left.name != '.lock':
+              size += left.stat().st_size
+              os.remove(left)
+    if size:
+      call_out(f'{path}: {size / 2**30:.3g} GiB of chunks of a process that is '
+               'gone are removed.')
+
+
+def _is_left(path: str, held: contextlib.ExitStack) -> bool:
+  """Whether the folder's process is gone; a numbered one is locked then."""
+  if not os.path.basename(path).isdigit():
+    return files.is_alive(files.read_json(os.path.join(path, _OWNER))) is False
+  lock, ours = files.lock(os.path.join(path, '.lock'))
+  if ours:
+    held.callback(lock.release)
+  return bool(ours)
 
 
 # The rows of one split, gathered from its chunks.
@@ -290,9 +328,9 @@ class Remote:
     for name, size in zip(shards.MappedArrays._fields, sizes):
       self._check(name, size)
     # Other records under the same URL get chunks with other names.
-    text = json.dumps([manifest.folder, split, manifest.seconds, sizes,
-                       manifest.tokenizer, records.VERSION])
-    self._digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    self._digest = files.json_hash([
+        manifest.folder, split, manifest.seconds, sizes, manifest.tokenizer,
+        records.VERSION])[:16]
 
   def chunk(self, span: RowRange) -> Chunk:
     rows, manifest = span.stop - span.first, self._manifest
@@ -368,17 +406,13 @@ class Remote:
                                      head + int(stop) * kind.itemsize), kind)
 
   def _bytes(self, name: str, start: int, stop: int) -> bytes:
-    try:
+    with reading(self._path(name), 'cannot be read', f': {PREPARE_AGAIN}'):
       return files.read_range(self._path(name), start, stop)
-    except OSError as e:
-      raise_unless_damage(e, self._path(name))
-      raise InputError(f'{self._path(name)}: cannot be read '
-                       f'({e.strerror or e}): {PREPARE_AGAIN}') from e
 
   def _check(self, name: str, size: int) -> None:
     """Checks that an array's file exists and has `size` numbers."""
     path = self._path(name)
-    try:
+    with reading(path, 'missing or damaged', f': {PREPARE_AGAIN}'):
       if name == 'ids':
         found = files.stat(path).size // self._kinds[name].itemsize
       else:
@@ -387,12 +421,6 @@ class Remote:
         (found,), _, kind = np.lib.format.read_array_header_1_0(head)
         if kind != self._kinds[name] or head.tell() != HEADER:
           raise ValueError(f'of {kind}')
-    except InputError:
-      raise
-    except (OSError, ValueError) as e:
-      raise_unless_damage(e, path)
-      raise InputError(
-          f'{path}: missing or damaged ({e}): {PREPARE_AGAIN}') from e
     if found != size:
       raise InputError(f'{path}: {found} numbers, its manifest says {size}: '
                        f'{PREPARE_AGAIN}')

@@ -142,7 +142,7 @@ _EXAMPLE = _BYTES_LIST = _VALUE = _KEY = 1
 _FEATURE = 2
 
 
-class Damaged(Exception):
+class DamagedRow(Exception):
   """Record number `.index` does not have the layout."""
 
   def __init__(self, index: int):
@@ -157,7 +157,7 @@ class Fields:
   """
 
   def __init__(self, examples: list[bytes], names: Sequence[str]):
-    """Raises Damaged for the first record that has other features."""
+    """Raises DamagedRow for the first record that has other features."""
     sizes = np.fromiter(map(len, examples), np.int64, len(examples))
     self._ends = np.cumsum(sizes)
     # A damaged last record may read past the end, where there are zeros.
@@ -202,11 +202,11 @@ class Fields:
       self._demand(self._at <= self._ends)
       if not more.any():
         return value
-    raise Damaged(int(np.argmax(more)))
+    raise DamagedRow(int(np.argmax(more)))
 
   def _demand(self, true: np.ndarray) -> None:
     if not true.all():
-      raise Damaged(int(np.argmin(true)))
+      raise DamagedRow(int(np.argmin(true)))
 
 
 class Shards:
@@ -249,7 +249,7 @@ class Shards:
                    records.PAIR_FIELDS if self._pairs else records.ROW_FIELDS),
             places[whole], rows)
         return
-      except Damaged as e:
+      except DamagedRow as e:
         number = local[whole.pop(e.index)]
         shard = self._shard(number)
         self._bad.report(self._paths[shard], number - self._starts[shard],
@@ -299,7 +299,7 @@ class Shards:
     starts, sizes = fields.parts['ids']
     number = fields.parts['lengths'][1] // 4
     if not fits(sizes // self._dtype.itemsize, number, rows):
-      raise Damaged(int(np.argmax(sizes)))
+      raise DamagedRow(int(np.argmax(sizes)))
     data = fields.data.data
     for place, start, size in zip(
         places.tolist(), starts.tolist(), sizes.tolist()):
@@ -308,7 +308,7 @@ class Shards:
     for name in slotted(self._pairs):
       starts, sizes = fields.parts[name]
       if (sizes != 4 * number).any():
-        raise Damaged(int(np.argmax(sizes != 4 * number)))
+        raise DamagedRow(int(np.argmax(sizes != 4 * number)))
       for slot in range(int(number.max(initial=0))):
         has = number > slot
         at = (starts[has] + 4 * slot)[:, None] + np.arange(4)

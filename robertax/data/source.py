@@ -27,7 +27,7 @@ _AGREEING = ('tokenizer', 'vocab_size', 'format', 'sequence_length',
 # The rows of one split of one corpus: fill(local, places, rows, spans) copies
 # its rows `local` to these places in `rows`. `spans` int64[b,2] are the chunks
 # that contain them, which only remote rows need.
-Part = Shards | Mapped | Remote
+SplitReader = Shards | Mapped | Remote
 # Maps row numbers to the first row and the stop of the chunk of each.
 Chunks = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -53,7 +53,7 @@ class Source:
   """
 
   def __init__(self, manifests: Sequence[Manifest], split: str,
-               parts: Sequence[Part], pad_id: int, bad: BadRecords):
+               parts: Sequence[SplitReader], pad_id: int, bad: BadRecords):
     """See `open_source`; `parts` are row-major [D,K]."""
     self.bad = bad
     splits_DK = [[m.splits[name] for m, name in zip(manifests, names)]
@@ -169,7 +169,7 @@ def open_source(manifests: Sequence[Manifest | str], split: str,
   cache = ChunkCache.of(config) if in_bucket else None
   bad = BadRecords(config.bad_records)
 
-  def part(manifest: Manifest, name: str) -> Part:
+  def part(manifest: Manifest, name: str) -> SplitReader:
     if files.is_remote(manifest.folder):
       return Remote(manifest, name, cache)
     return (Mapped if backend == 'numpy' else Shards)(manifest, name, bad)

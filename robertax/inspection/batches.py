@@ -24,7 +24,6 @@ import importlib.util
 import itertools
 import os
 import re
-import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +32,7 @@ from robertax import files, text
 from robertax.config import Config, parse
 from robertax.data.masking import Masking, word_begins
 from robertax.data.rows import Rows
-from robertax.errors import InputError, unknown
+from robertax.errors import InputError, print_result, unknown
 from robertax.tasks import TASKS, PretrainingTask
 from robertax.text import Tokenizer
 from robertax.train import workdir
@@ -65,7 +64,7 @@ class Marked(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Batch:
+class ShownBatch:
   """A batch to look at; print, rich and notebooks each have their own form.
 
   Attributes:
@@ -115,7 +114,7 @@ class Batch:
 
 def show_batch(config: str | os.PathLike | Config | Mapping[str, Any],
                step: int = 0, rows: int = 8, cache_dir: str = '',
-               named: Collection[str] = ()) -> Batch:
+               named: Collection[str] = ()) -> ShownBatch:
   """The batch of a training step, as a run of this config reads it.
 
   A missing tokenizer and missing records are prepared first, as in any run.
@@ -186,7 +185,7 @@ def _config_of(config: Config | Mapping[str, Any], path: str,
 
 
 def batch_of(config: Config, task: PretrainingTask, step: int, shown: int,
-             passed: PassedOver | None = None) -> Batch:
+             passed: PassedOver | None = None) -> ShownBatch:
   """The batch that `show_batch` gives, for a task whose data is open."""
   batch = passed.batch(step) if passed else step
   pipeline = task.pipeline(batch)
@@ -228,7 +227,7 @@ def batch_of(config: Config, task: PretrainingTask, step: int, shown: int,
         'marks': {int(place): KINDS[here[place]]
                   for place in np.flatnonzero(here != TEXT)}})
     texts.append(segments)
-  return Batch(found, statistics, texts, marker.special_tokens)
+  return ShownBatch(found, statistics, texts, marker.special_tokens)
 
 
 def _token_kinds(masked: dict[str, np.ndarray], mask_id: int) -> np.ndarray:
@@ -439,23 +438,18 @@ _COLUMNS = ('row', 'example', 'corpus', 'document', 'record', 'epoch', 'length')
 _TABLE = '<table class="tex2jax_ignore mathjax_ignore">'
 
 
-def print_batch(batch: Batch) -> None:
+def print_batch(batch: ShownBatch) -> None:
   """Prints a batch: in colours where stdout is a terminal that has them."""
   from rich.console import Console
-  if hasattr(sys.stdout, 'reconfigure'):  # Not every terminal has UTF-8.
-    sys.stdout.reconfigure(errors='backslashreplace')
-  try:
-    console = Console()
-    if console.no_color or console.color_system is None:
-      print(batch)
-    else:
+  console, text = Console(), str(batch)
+  if console.color_system and not console.no_color:
+    with console.capture() as coloured:
       console.print(batch)
-    sys.stdout.flush()
-  except BrokenPipeError:  # `... | head`: prevents Python's own complaint.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    text = coloured.get().removesuffix('\n')
+  print_result(text, saved=False)
 
 
-def plain_batch(batch: Batch) -> str:
+def plain_batch(batch: ShownBatch) -> str:
   """The batch as plain text, one line for each text."""
   lines = [
       batch_title(batch),
@@ -476,7 +470,7 @@ def plain_batch(batch: Batch) -> str:
   return '\n'.join(lines)
 
 
-def rich_batch(batch: Batch) -> Iterator[Any]:
+def rich_batch(batch: ShownBatch) -> Iterator[Any]:
   """Yields what rich prints."""
   from rich.table import Table
   from rich.text import Text
@@ -510,7 +504,7 @@ def rich_batch(batch: Batch) -> Iterator[Any]:
   yield table
 
 
-def html_batch(batch: Batch) -> str:
+def html_batch(batch: ShownBatch) -> str:
   """Tables for a notebook."""
   def cell(value) -> str:
     return f'<td style="vertical-align:top">{escape(visible(str(value)))}</td>'
@@ -561,7 +555,7 @@ def _labels(marked: list) -> tuple[str, ...]:
   return ('',) if len(marked) == 1 else (' A', ' B')
 
 
-def batch_title(batch: Batch) -> str:
+def batch_title(batch: ShownBatch) -> str:
   """The title line of a batch."""
   s = batch.statistics
   late = (f' (the run has {s["train_steps"]:,})'
@@ -587,7 +581,7 @@ def _next_label(row: dict) -> str:
   return 'B follows A'
 
 
-def statistics_rows(batch: Batch) -> list[tuple[str, str, str]]:
+def statistics_rows(batch: ShownBatch) -> list[tuple[str, str, str]]:
   """(name, value, what the config asks for), as text."""
   s, asked = batch.statistics, batch.statistics['asked']
 

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import functools
 import importlib.util
-import json
 import os
 import shutil
 import tempfile
@@ -21,7 +20,7 @@ import numpy as np
 
 from robertax import files, model
 from robertax.config import ModelConfig
-from robertax.errors import InputError, writing
+from robertax.errors import InputError, reading, writing
 from robertax.inspection import opening
 from robertax.interop import huggingface
 from robertax.interop.pretrained import Pretrained, with_positions, with_tokens
@@ -59,11 +58,9 @@ def convert(source: str, target: str, verify: bool = False,
   original = changed = opening.read_model(source)
   lines = list(original.lines)
   if add_tokens:
-    try:
-      with open(add_tokens, encoding='utf-8') as f:
-        tokens = [line.rstrip('\n') for line in f]
-    except (OSError, UnicodeDecodeError) as e:
-      raise InputError(f'cannot read --add_tokens={add_tokens}: {e}') from e
+    with reading(f'--add_tokens={add_tokens}'), open(
+        add_tokens, encoding='utf-8') as f:
+      tokens = [line.rstrip('\n') for line in f]
     changed = with_tokens(changed, [t for t in tokens if t])
   if max_positions:
     changed = with_positions(changed, max_positions)
@@ -86,7 +83,7 @@ def appearing(folder: str) -> Iterator[str]:
   parent, name = os.path.split(os.path.abspath(folder))
   with writing(folder):
     os.makedirs(parent, exist_ok=True)
-    partial = tempfile.mkdtemp(prefix=f'{name}.', suffix='.partial',
+    partial = tempfile.mkdtemp(prefix=f'{name}.', suffix=files.PARTIAL,
                                dir=parent)
   try:
     yield partial
@@ -199,8 +196,7 @@ def their_outputs(folder: str, batch: dict[str, np.ndarray]
   """`our_outputs` by transformers, as far as its class gives them."""
   import torch
   import transformers
-  with open(os.path.join(folder, 'config.json'), encoding='utf-8') as f:
-    name = json.load(f)['architectures'][0]
+  name = files.read_json(f'{folder}/config.json')['architectures'][0]
   with _quiet_transformers():
     module = getattr(transformers, name).from_pretrained(
         folder, dtype=torch.float32).eval()

@@ -1,20 +1,24 @@
 """A model to use at a Python prompt.
 
 `Model` guesses the tokens behind masks, gives vectors of tokens, texts and
-words, says how likely a text is, and classifies texts if it was fine-tuned for
-that.
+words, says how likely a text is, and answers what it was fine-tuned for: the
+class or the score of a text, a question on a paragraph, one with options, what
+a pronoun stands for. `predict` asks it about the lines of a file.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+import functools
+import itertools
 import math
 import re
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from robertax.data.feed import fetch_behind
+from robertax.config import MASKED_LM
 from robertax.errors import InputError, unknown
 from robertax.inspection.network import Network, row_batches, with_ends
+from robertax.tasks.task import json_lines, parse_json
 from robertax.text import Tokenizer
 
 MASK = '<mask>'
@@ -29,9 +33,20 @@ FILL_MAX_TOKENS = SCORE_MAX_TOKENS = 4096
 ENCODE_MAX_TOKENS = {'last': 8192, 'all': 2048}
 # Rows that are made at a time; a text of n tokens becomes n rows.
 SCORE_MAX_ROWS = 4096
-CLASSIFY_MAX_TOKENS = 8192
+PREDICT_LINES = 256  # That are read, asked about and written at a time.
 
-Texts = str | tuple[str, str] | Sequence[str] | Sequence[tuple[str, str]]
+# The tasks that train for a method, and what it takes: texts, and options.
+PRONOUN_TASKS = ('wsc', 'wnli_spans')
+METHODS = {
+    'fill_mask': (MASKED_LM, ('text',)), 'score': (MASKED_LM, ('text',)),
+    'classify': ('text_classification or glue/*', ('text', 'text_pair')),
+    'rate': ('glue/stsb or qnli_ranking', ('text', 'text_pair')),
+    'answer': ('squad or squad2', ('question', 'context')),
+    'choose': ('race', ('context', 'question', 'options')),
+    'resolve_pronoun': (' or '.join(PRONOUN_TASKS), ('text',))}
+OF_TOKENS = ('fill_mask', 'score', 'resolve_pronoun')  # By the masked-LM head.
+
+SomeTexts = str | tuple[str, str] | Sequence[str] | Sequence[tuple[str, str]]
 
 
 class Filled(NamedTuple):
@@ -71,6 +86,30 @@ class Classified(NamedTuple):
   probabilities: dict[str, float]  # Of every label, the likeliest first.
 
 
+class Answer(NamedTuple):
+  """The answer to a question: context[start:end], '' if there is none."""
+  text: str
+  start: int
+  end: int
+  probability: float  # Of this text, among the n best.
+  no_answer: float | None  # Of no answer; None: the model always answers.
+
+
+class Chosen(NamedTuple):
+  """One of several options."""
+  option: str
+  number: int  # From 0.
+  probability: float
+  probabilities: tuple[float, ...]  # Of each option, in their order.
+
+
+class Resolved(NamedTuple):
+  """What a pronoun stands for."""
+  phrase: str  # The one that fits best, the query if it ties.
+  fits: bool | None  # Whether that is the query; None: none was given.
+  scores: dict[str, float]  # Mean log-probability, in nats, of each phrase.
+
+
 class Model(Network):
   """A network that answers questions about texts.
 
@@ -99,6 +138,7 @@ class Model(Network):
       list of texts, a list of these. InputError if there is no mask, a text
       has too many tokens, or a target is not one token.
     """
+    self._check('fill_mask')
     if not 1 <= top_k <= self.config.vocab_size:
       raise InputError(f'top_k={top_k}: from 1 to {self.config.vocab_size}.')
     if isinstance(targets, str) or targets is not None and not len(targets):
@@ -181,6 +221,9 @@ class Model(Network):
     arXiv:1910.14659). The result for a text is a `Score`. InputError if a text
     has more tokens than positions, or if the model predicts no tokens.
     """
+    self._check('score')
+    from robertax.data.finetuning import Examples
+    from robertax.tasks.objectives import SpanRanking
     tok = self.tokenizer
     rows = [with_ends(tok, tok.encode(text), self.config.max_positions, text)
             for text in _text_list(texts)]
@@ -193,27 +236,20 @@ class Model(Network):
       masked = [rows[n].copy() for n, _ in part]
       for row, (_, place) in zip(masked, part):
         row[place] = tok.mask_id
-
-      def ask(batch, part=part):
-        numbers, input_ids, segment_ids = batch
-        places = np.zeros((len(input_ids), 1), np.int32)
-        targets = np.zeros_like(places)
-        for at, number in enumerate(numbers):
-          n, place = part[number]
-          places[at], targets[at] = place, rows[n][place]
-        return self._target_log_probs(
-            self.params, input_ids, segment_ids, places, targets)
-
-      for (numbers, *_), found in fetch_behind(
-          self._batches(masked, SCORE_MAX_TOKENS), ask, 1):
-        for at, number in enumerate(numbers):
-          n, place = part[number]
-          log_probs[n][place - 1] = found[at, 0]
+      places = np.array([[place] for _, place in part], np.int32)
+      targets = np.array([[rows[n][place]] for n, place in part], np.int32)
+      found = self.outputs(SpanRanking, Examples.of(
+          masked, marks={'span_positions': places}, values={
+              'span_targets': targets,
+              'span_weights': np.ones_like(places, np.float32)}),
+                           SCORE_MAX_TOKENS)
+      for (n, place), value in zip(part, found['scores']):
+        log_probs[n][place - 1] = value
     scores = [Score([tok.token_text(i) for i in row[1:-1]], found)
               for row, found in zip(rows, log_probs)]
     return scores[0] if isinstance(texts, str) else scores
 
-  def classify(self, texts: Texts) -> Any:
+  def classify(self, texts: SomeTexts) -> Any:
     """The class of a text or pair, by a model that was fine-tuned for classes.
 
     >>> model.classify('A film to see twice.')
@@ -222,53 +258,114 @@ class Model(Network):
 
     It takes a text, a pair of texts (a tuple), or a list of either. Long texts
     are cut as in fine-tuning, the longer one of a pair first. InputError if the
-    model has no classes, or if a list mixes texts and pairs.
+    model has no classes, or was fine-tuned on pairs and gets texts, or if a
+    list mixes texts and pairs.
     """
-    classes = self.config.num_classes
-    if classes < 2:
-      raise InputError(
-          f'model.num_classes={classes}: this model tells no classes apart. '
-          'One that is fine-tuned for them does (task=text_classification, '
-          'glue/*).')
-    one = isinstance(texts, (str, tuple))
-    asked = [(text,) if isinstance(text, str) else tuple(text)
-             for text in ([texts] if one else texts)]
-    widths = {len(row) for row in asked}
-    if len(widths) > 1 or widths - {1, 2}:
-      raise InputError('classify: a tuple is one pair of texts; a list is of '
-                       'texts, or of pairs, not of both.')
-    labels = self.labels or tuple(map(str, range(classes)))
-    logits = self._text_logits(asked).astype(np.float64)
-    odds = np.exp(logits - logits.max(-1, keepdims=True))
-    found = []
-    for probabilities in odds / odds.sum(-1, keepdims=True):
-      ranked = {labels[n]: float(probabilities[n])
-                for n in np.argsort(-probabilities, kind='stable')}
-      best = next(iter(ranked))
-      found.append(Classified(best, ranked[best], ranked))
+    return self._ask('classify', _classes, texts)
+
+  def rate(self, texts: SomeTexts) -> Any:
+    """The score of a text or pair: 0 to 5 of glue/stsb, else the raw output.
+
+    A model of qnli_ranking gives a higher one to the sentence with the answer.
+    Texts are those of `classify`.
+    """
+    return self._ask('rate', _ratings, texts)
+
+  def answer(self, question: str | Sequence[tuple[str, str]],
+             context: str | None = None, threshold: float | None = None) -> Any:
+    """The answer to a question in its context, by a model of SQuAD.
+
+    >>> model.answer('Who fell?', 'The old mill fell in 1973.')
+    Answer(text='The old mill', start=0, end=12, probability=0.8, ...)
+
+    A list has tuples (question, context). Long contexts are cut into windows as
+    in fine-tuning. In SQuAD 2.0 there is no answer if `no_answer` is above the
+    threshold; None: that which the run chose on its evaluation set, else 0.5.
+    InputError if a context has no tokens.
+    """
+    return self._ask('answer', functools.partial(
+        _answers, threshold=threshold), question, context)
+
+  def choose(self, context: str | Sequence[tuple[str, str, Sequence[str]]],
+             question: str = '', options: Sequence[str] = ()) -> Any:
+    """The option that answers a question on a text, by a model of RACE.
+
+    >>> model.choose('Ann has a cat.', 'Who has a cat?', ['Ann', 'Bob'])
+    Chosen(option='Ann', number=0, probability=0.9, probabilities=(0.9, 0.1))
+
+    A list has tuples (context, question, options); there may be any number of
+    options from 2 on. Each takes the place of a `_` in the question, or follows
+    it, and texts are cut as in fine-tuning.
+    """
+    return self._ask('choose', _choices, context, question, options)
+
+  def resolve_pronoun(self, texts: str | Sequence[str]) -> Any:
+    """What the pronoun in brackets stands for: the phrase in underscores?
+
+    >>> model.resolve_pronoun('The _trophy_ broke because [it] fell.').fits
+    True
+    >>> model.resolve_pronoun('The trophy broke because [it] fell.').phrase
+    'The trophy'
+
+    As fairseq's `disambiguate_pronoun`: phrases are scored in the pronoun's
+    place by the masked-LM head, which a model that is only pretrained has, too.
+    The other phrases are those of the run's `finetune.chunker`.
+    """
+    return self._ask('resolve_pronoun', _resolutions, texts)
+
+  @property
+  def method(self) -> str:
+    """The name of the method that the model was trained for."""
+    config, task = self.config, self.recipe.task
+    if config.span_head:
+      return 'answer'
+    if config.num_classes:
+      return ('classify' if config.num_classes > 1 else
+              'choose' if task.startswith('race') else 'rate')
+    if not config.lm_head:
+      return 'encode'
+    return 'resolve_pronoun' if task in PRONOUN_TASKS else 'fill_mask'
+
+  @functools.cached_property
+  def num_texts(self) -> int:
+    """Texts of an example to classify or rate; 0: one or two."""
+    from robertax.tasks.glue_files import GLUE
+    task, columns = self.recipe.task, self.recipe.finetune.text_columns
+    if task == 'text_classification':
+      return len(list(filter(None, columns.split(','))))
+    row = GLUE.get('qnli' if task == 'qnli_ranking' else
+                   task.removeprefix('glue/'))
+    return len(row.columns) if row else 0
+
+  def _ask(self, method: str, ask: Callable[['Model', list], list], first: Any,
+           *rest: Any) -> Any:
+    """The answer to one question; or the answers to the list that is first."""
+    one = isinstance(first, str) or isinstance(first, tuple) and not rest
+    asked = [(row,) if isinstance(row, str) else tuple(row) for row in (
+        [(first, *rest) if rest else first] if one else first)]
+    self._check(method, asked)
+    found = ask(self, asked) if asked else []
     return found[0] if one else found
 
-  def _text_logits(self, asked: Sequence[tuple[str, ...]]) -> np.ndarray:
-    """float32[E, C]."""
-    # Imported here, since filling masks needs no task.
-    from robertax.tasks.finetune import encode_texts
-    encoded = encode_texts(self.tokenizer, asked, self.longest,
-                           separators=self.config.pair_separators)
-    found = np.zeros((len(asked), self.config.num_classes), np.float32)
-
-    def ask(batch):
-      numbers, input_ids, segment_ids = batch
-      type_ids = np.zeros_like(segment_ids)
-      for row, number in enumerate(numbers if self.config.pair_types else ()):
-        type_ids[row, encoded.second_starts[number]:] = 1
-      return self._class_logits(
-          self.params, input_ids, segment_ids, type_ids * segment_ids)
-
-    for (numbers, *_), logits in fetch_behind(row_batches(
-        encoded.sequences, self.tokenizer.pad_id, self.longest,
-        CLASSIFY_MAX_TOKENS), ask, 1):
-      found[numbers] = logits[:len(numbers)]
-    return found
+  def _check(self, method: str, asked: Sequence[tuple] = ()):
+    """InputError if the model was not made for a method or its questions."""
+    task, (tasks, names) = self.recipe.task, METHODS[method]
+    made = ('for this model' if task == MASKED_LM else
+            f'this model was fine-tuned for {task}:')
+    if method != self.method and not (self.config.lm_head
+                                      and method in OF_TOKENS):
+      raise InputError(f'model.{method} is for {tasks}; {made} use '
+                       f'model.{self.method}.')
+    if 'text_pair' in names and asked:
+      names = names[:self.num_texts or len(asked[0])]
+    for row in asked:
+      if len(row) != len(names) or not all(
+          isinstance(value, str) if name != 'options' else isinstance(
+              value, (list, tuple)) and len(value) > 1 and all(
+                  isinstance(option, str) for option in value)
+          for name, value in zip(names, row)):
+        raise InputError(f'{made} {method} takes ({", ".join(names)}), not '
+                         f'{str(row)[:80]}.')
 
   def _batches(self, rows: Sequence[np.ndarray], max_tokens: int
                ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -278,6 +375,106 @@ class Model(Network):
 
 def _text_list(texts: str | Sequence[str]) -> list[str]:
   return [texts] if isinstance(texts, str) else list(texts)
+
+
+# What fine-tuned models answer, encoded and decoded as the task does it.
+
+def _logits(model: Model, asked: list[tuple[str, ...]]) -> np.ndarray:
+  """float32[E, C]."""
+  from robertax.data.finetuning import Examples
+  from robertax.tasks.finetune import encode_texts
+  from robertax.tasks.objectives import Classification
+  encoded = encode_texts(model.tokenizer, asked, model.longest,
+                         separators=model.config.pair_separators)
+  return model.outputs(Classification, Examples.of(
+      encoded.sequences, second_starts=encoded.second_starts))['logits']
+
+
+def _classes(model: Model, asked: list[tuple[str, ...]]) -> list[Classified]:
+  labels = model.labels or tuple(map(str, range(model.config.num_classes)))
+  found = []
+  for probabilities in map(_shares, _logits(model, asked)):
+    ranked = {labels[n]: float(probabilities[n])
+              for n in np.argsort(-probabilities, kind='stable')}
+    best = next(iter(ranked))
+    found.append(Classified(best, ranked[best], ranked))
+  return found
+
+
+def _ratings(model: Model, asked: list[tuple[str, ...]]) -> list[float]:
+  from robertax.tasks.glue import LARGEST_SCORE
+  scale = LARGEST_SCORE if model.recipe.task == 'glue/stsb' else 1
+  return [float(logit) * scale for logit, in _logits(model, asked)]
+
+
+def _answers(model: Model, asked: list[tuple[str, str]],
+             threshold: float | None) -> list[Answer]:
+  from robertax.tasks import squad
+  data, tuned = model.recipe.data, model.recipe.finetune
+  two = model.config.num_classes == len(squad.ANSWER_LABELS)
+  encoded = squad.encode_questions([
+      squad.Question(str(n), '', *row, ()) for n, row in enumerate(asked)],
+                                   model.tokenizer)
+  windowing = squad.Windowing(model.longest, data.doc_stride,
+                              data.question_length,
+                              separators=model.config.pair_separators)
+  windows = squad.make_windows(encoded, windowing)
+  examples = squad.window_examples(encoded, windows, windowing, model.tokenizer)
+  decoded = squad.decode_examples(
+      examples, encoded, windows, model.outputs(squad.SpanTuning, examples),
+      squad.Decoding(tuned.n_best, tuned.max_answer_length), two)
+  threshold = next(x for x in (threshold, model.threshold, 0.5)
+                   if x is not None)
+  texts = squad.final_answers(decoded, threshold if two else None)
+  n_best = squad.n_best_predictions(decoded, '2.0' if two else '1.1')
+  found = []
+  for key, text in texts.items():
+    start = decoded[key].spans[0].start if text else 0
+    probability = next(entry['probability'] for entry in n_best[key]
+                       if entry['text'] == text)
+    found.append(Answer(text, start, start + len(text), probability,
+                        decoded[key].no_answer))
+  return found
+
+
+def _choices(model: Model, asked: list[tuple[str, str, Sequence[str]]]
+             ) -> list[Chosen]:
+  from robertax.data.finetuning import Examples
+  from robertax.tasks import race
+  from robertax.tasks.objectives import Choice
+  examples = Examples.of(race.encode_questions(
+      [race.RaceQuestion('', '', *row[:2], tuple(row[2]), None)
+       for row in asked],
+      model.tokenizer, model.longest,
+      model.recipe.finetune.max_option_length).sequences)
+  scores, found = iter(model.outputs(Choice, examples)['scores']), []
+  for *_, options in asked:
+    shares = _shares(np.array([next(scores) for _ in options]))
+    best = int(shares.argmax())
+    found.append(Chosen(options[best], best, float(shares[best]),
+                        tuple(shares.tolist())))
+  return found
+
+
+def _resolutions(model: Model, asked: list[tuple[str]]) -> list[Resolved]:
+  from robertax.tasks import wsc
+  from robertax.tasks.objectives import SpanRanking
+  sentences = [wsc.marked_sentence(text) for text, in asked]
+  made = wsc.encode_sentences(sentences, model.tokenizer, model.longest,
+                              model.recipe.finetune.chunker)
+  scores, found = iter(model.outputs(SpanRanking, made.examples)['scores']), []
+  for sentence, phrases in zip(sentences, made.phrases):
+    scored = {phrase: float(next(scores)) for phrase in phrases}
+    best = max(scored, key=scored.get)  # Of equal ones the first: the query.
+    found.append(Resolved(best, best == sentence.query if sentence.query else
+                          None, scored))
+  return found
+
+
+def _shares(logits: np.ndarray) -> np.ndarray:
+  """float64[C]: their softmax."""
+  odds = np.exp(logits.astype(np.float64) - logits.max())
+  return odds / odds.sum()
 
 
 # Masks. The space before a mask belongs to the guess (fairseq models/roberta/
@@ -361,3 +558,74 @@ def _word_means(text: str, spans: np.ndarray, x: np.ndarray) -> Words:
     if len(tokens):  # <s> comes before them; some marks have no token.
       vectors[..., number, :] = x[..., tokens, :].mean(-2)
   return Words([m.group() for m in words], [m.span() for m in words], vectors)
+
+
+# Lines of a file: questions in, answers out.
+
+def predict(model: Model, lines: Iterable[tuple[int, bytes]], where: str,
+            as_json: bool = False, top_k: int = 5) -> Iterator[bytes]:
+  """Yields a JSON line for each numbered line, by the model's own method.
+
+  A line is a text, or fields with tabs between, or an object of JSON with the
+  names in METHODS. InputError, naming `where` and the line, for a wrong one;
+  the answers to all lines before it come first.
+  """
+  if model.method == 'encode':
+    raise InputError('this model predicts nothing: from Python, model.encode '
+                     'gives its vectors.')
+
+  def ask(batch: Sequence[tuple[int, bytes]]) -> list[bytes]:
+    found = _ask(model, [_question(model, line, as_json) for _, line in batch],
+                 top_k)
+    return [json_lines([answer]) for answer in found]
+
+  lines = iter(lines)
+  while batch := list(itertools.islice(lines, PREDICT_LINES)):
+    try:
+      answers = ask(batch)
+    except InputError:  # Of some line, or of a list that mixes forms.
+      for one in batch:
+        try:
+          answers = ask([one])
+        except InputError as e:
+          raise InputError(f'{where}, line {one[0]}: {e}') from e
+        yield from answers
+    else:
+      yield from answers
+
+
+def _question(model: Model, line: bytes, as_json: bool) -> Any:
+  """What a line asks, as the model's method takes it in a list."""
+  try:
+    text = line.decode().removesuffix('\n').removesuffix('\r')
+  except UnicodeDecodeError as e:
+    raise InputError(f'not UTF-8: {e}') from e
+  names = METHODS[model.method][1]
+  if 'text_pair' in names and model.num_texts:
+    names = names[:model.num_texts]
+  if as_json:
+    fields = parse_json(text, 'this line')
+    if not isinstance(fields, dict) or names[0] not in fields:
+      raise InputError(f'an object with {", ".join(names)} is needed.')
+    values = [fields[name] for name in names if name in fields]
+  else:
+    values = text.split('\t') if len(names) > 1 else [text]
+    if 'options' in names:
+      values[2:] = [values[2:]]
+  return values[0] if len(values) == 1 else tuple(values)
+
+
+def _ask(model: Model, questions: list, top_k: int) -> list[dict[str, Any]]:
+  if model.method == 'fill_mask':
+    return [{'masks': [[guess._asdict() for guess in guesses] for guesses in (
+        found if isinstance(found[0], list) else [found])]}
+            for found in model.fill_mask(questions, top_k)]
+  found = getattr(model, model.method)(questions)
+  if model.method == 'rate':
+    return [{'rating': value} for value in found]
+  answers = [answer._asdict() for answer in found]
+  if model.method == 'classify':
+    for answer in answers:
+      answer['probabilities'] = dict(itertools.islice(
+          answer['probabilities'].items(), top_k))
+  return answers

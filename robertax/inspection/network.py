@@ -3,7 +3,8 @@
 `Model` extends it to answer questions about texts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import dataclasses
 import functools
 from typing import Any
 
@@ -12,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from robertax import model as modelling
-from robertax.config import ModelConfig
+from robertax.config import Config, DataConfig, ModelConfig
+from robertax.data.feed import fetch_behind
 from robertax.errors import InputError
 from robertax.text import Tokenizer
 
@@ -65,35 +67,60 @@ class Network:
   """Weights, shape and tokenizer of a model.
 
   `step` is how many updates the weights have had, `labels` are the names of
-  classes, if any, and `longest` is the most tokens of a text to classify.
+  classes, if any, `recipe` is the config of its training, and `longest` the
+  most tokens of a text to classify. A model of SQuAD 2.0 answers nothing if its
+  probability of no answer is above `threshold`.
   """
 
   def __init__(self, params: Any, config: ModelConfig,
                tokenizer: Tokenizer, step: int,
-               labels: Sequence[str] = (), longest: int = 0):
+               labels: Sequence[str] = (), recipe: Config | None = None,
+               threshold: float | None = None):
     self.params, self.config = params, config
     self.tokenizer, self.step = tokenizer, step
-    self.labels = tuple(labels)
-    self.longest = min(longest or config.max_positions, config.max_positions)
-    options = _compiler_options()
-    self._states = jax.jit(functools.partial(_states, config),
-                           static_argnames='all_layers',
-                           compiler_options=options)
-    self._log_probs, self._class_logits, self._target_log_probs = (
-        jax.jit(functools.partial(function, config), compiler_options=options)
-        for function in (_log_probs, _class_logits, _target_log_probs))
+    self.labels, self.threshold = tuple(labels), threshold
+    self.recipe = recipe or Config(data=DataConfig(
+        sequence_length=config.max_positions))
+    self.longest = min(self.recipe.data.sequence_length, config.max_positions)
 
   def states(self, input_ids: np.ndarray, segment_ids: np.ndarray,
              all_layers: bool = False) -> np.ndarray:
     """float32[B, T, D], or [N + 1, B, T, D] with all layers."""
-    return np.asarray(self._states(self.params, input_ids, segment_ids,
-                                   all_layers=all_layers))
+    return np.asarray(_compiled(_states, 2)(
+        self.config, all_layers, self.params, input_ids, segment_ids))
 
   def log_probs(self, input_ids: np.ndarray, segment_ids: np.ndarray,
                 positions: np.ndarray) -> np.ndarray:
     """float32[B, M, V]: log p of every token at `positions` int32[B, M]."""
-    return np.asarray(self._log_probs(self.params, input_ids, segment_ids,
-                                      positions))
+    return np.asarray(_compiled(_log_probs, 1)(
+        self.config, self.params, input_ids, segment_ids, positions))
+
+  def outputs(self, objective_class: type, examples: Any,
+              max_tokens: int = 8192) -> dict[str, np.ndarray]:
+    """The answers of a fine-tuning objective to data.finetuning's Examples.
+
+    They are those of `collect_answers`, from batches as in evaluation, but
+    without groups, because their sizes would be shapes.
+    """
+    # Imported here, since filling masks needs no task.
+    from robertax.data.finetuning import TuningBatches, collect_answers
+    objective = objective_class(self.config, self.tokenizer.pad_id)
+    alone = dataclasses.replace(examples, firsts=np.arange(len(examples) + 1))
+    batches = TuningBatches(
+        alone, batch_size=1, seed=0, max_length=self.config.max_positions,
+        pad_id=self.tokenizer.pad_id, types=self.config.pair_types,
+        few_shapes=True)
+    found = fetch_behind(
+        batches.evaluation(max_tokens), lambda batch: _compiled(_outputs, 1)(
+            objective, self.params,
+            {k: v for k, v in batch.items() if k != 'example_ids'}), 1)
+    return collect_answers(examples, found, objective.token_outputs)
+
+
+@functools.cache
+def _compiled(function: Callable, num_static: int) -> Callable:
+  return jax.jit(function, static_argnums=range(num_static),
+                 compiler_options=_compiler_options())
 
 
 @functools.cache
@@ -110,34 +137,22 @@ def _compiler_options() -> dict[str, bool]:
   return options
 
 
-def _encoded(config, params, input_ids, segment_ids, type_ids=None,
-             all_layers=False):
+def _outputs(objective, params, batch):
+  return objective.outputs(params, batch)
+
+
+def _encoded(config, params, input_ids, segment_ids, all_layers=False):
   module = modelling.bind(config, params)
-  types = jnp.zeros_like(input_ids) if type_ids is None else type_ids
-  encode = module.encode_layers if all_layers else module.encode
-  return module, encode(input_ids, segment_ids,
-                        types if config.num_types else None)
+  return module, module.encode(
+      input_ids, segment_ids, jnp.zeros_like(input_ids)
+      if config.num_types else None, all_layers=all_layers)
 
 
-def _class_logits(config, params, input_ids, segment_ids, type_ids):
-  module, x_BTD = _encoded(config, params, input_ids, segment_ids, type_ids)
-  first = jnp.zeros((len(input_ids), 1), jnp.int32)
-  return module.class_logits(x_BTD, first)[:, 0].astype(jnp.float32)
-
-
-def _states(config, params, input_ids, segment_ids, all_layers):
-  _, x_BTD = _encoded(config, params, input_ids, segment_ids,
-                      all_layers=all_layers)
+def _states(config, all_layers, params, input_ids, segment_ids):
+  _, x_BTD = _encoded(config, params, input_ids, segment_ids, all_layers)
   return x_BTD.astype(jnp.float32)
 
 
 def _log_probs(config, params, input_ids, segment_ids, positions):
   module, x_BTD = _encoded(config, params, input_ids, segment_ids)
   return jax.nn.log_softmax(module.mlm_logits(x_BTD, positions))
-
-
-def _target_log_probs(config, params, input_ids, segment_ids, positions,
-                      targets):
-  """float32[B, M]: log p of `targets` at `positions`, both int32[B, M]."""
-  log_probs = _log_probs(config, params, input_ids, segment_ids, positions)
-  return jnp.take_along_axis(log_probs, targets[..., None], axis=-1)[..., 0]

@@ -4,6 +4,7 @@ robertax.train is imported only where a workdir is read or written, since a
 Hugging Face folder can be opened without orbax.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -13,14 +14,16 @@ import jax
 
 from robertax import files, text
 from robertax import model as modelling
-from robertax.config import Config, TokenizerConfig, parse, to_dict
-from robertax.errors import InputError, writing
+from robertax.config import MASKED_LM, Config, TokenizerConfig, parse, to_dict
+from robertax.errors import writing
 from robertax.inspection.model import Model
 from robertax.interop import Pretrained, is_foreign, open_source
 from robertax.parallel.mesh import find_devices
+from robertax.tasks.task import RESULTS, read_object
 
 # A converted workdir also has this file: labels, and where it came from.
 ORIGIN = 'origin.json'
+THRESHOLD = 'no_answer_threshold'  # Of SQuAD 2.0, in both of these files.
 
 
 def load(path: str) -> Model:
@@ -31,10 +34,14 @@ def load(path: str) -> Model:
   config = dataclasses.replace(
       pretrained.config, dtype='float32', attention='auto', remat='none',
       layers_unrolled=1)
-  made = pretrained.history.get('config', {})
-  return Model(jax.tree.map(jax.numpy.asarray, pretrained.params), config,
-               pretrained.tokenizer, pretrained.step, pretrained.labels,
-               made.get('data', {}).get('sequence_length', 0))
+  made = pretrained.history.get('config')
+  model = Model(jax.tree.map(jax.numpy.asarray, pretrained.params), config,
+                pretrained.tokenizer, pretrained.step, pretrained.labels,
+                parse(made) if made else None,
+                pretrained.history.get(THRESHOLD))
+  if pretrained.choice and model.recipe.task == MASKED_LM:  # Other people's.
+    model.recipe = dataclasses.replace(model.recipe, task='race')
+  return model
 
 
 def read_model(source: str) -> Pretrained:
@@ -72,7 +79,9 @@ def read_workdir(path: str) -> Pretrained:
         shapes))
   finally:
     checkpoints.close()
-  origin = _read_origin(f'{path}/{ORIGIN}')
+  origin = read_object(f'{path}/{ORIGIN}')
+  found = origin | (read_object(f'{path}/{RESULTS}')
+                    if config.task == 'squad2' else {})
   labels = origin.get('labels') or [
       name for name in config.finetune.labels.split(',') if name]
   return Pretrained(
@@ -80,7 +89,8 @@ def read_workdir(path: str) -> Pretrained:
       text.load(f'{path}/tokenizer.json'), path, step=step,
       labels=tuple(labels), family=origin.get('family', ''),
       choice=origin.get('choice', config.task.startswith('race')),
-      history={'config': to_dict(config), 'metrics': _last_metrics(path)})
+      history={'config': to_dict(config), 'metrics': _last_metrics(path),
+               THRESHOLD: found.get(THRESHOLD)})
 
 
 def write_workdir(path: str, pretrained: Pretrained):
@@ -97,22 +107,13 @@ def write_workdir(path: str, pretrained: Pretrained):
   with writing(path):
     files.write_text(f'{path}/{ORIGIN}', json.dumps(
         {'source': pretrained.source, 'family': pretrained.family,
-         'choice': pretrained.choice, 'labels': pretrained.labels}, indent=2))
+         'choice': pretrained.choice, 'labels': pretrained.labels,
+         THRESHOLD: pretrained.history.get(THRESHOLD)}, indent=2))
   checkpoints = Checkpoints(path)
   with hushed():
     checkpoints.replace_params(pretrained.step, modelling.pad_vocabulary(
         jax.tree.map(jax.numpy.asarray, pretrained.params)))
     checkpoints.close()
-
-
-def _read_origin(path: str) -> dict[str, Any]:
-  try:
-    with files.open(path) as f:
-      return dict(json.load(f))
-  except FileNotFoundError:
-    return {}
-  except (ValueError, TypeError, RecursionError) as e:
-    raise InputError(f'{path}: not an object in JSON ({e}).') from e
 
 
 def _last_metrics(path: str) -> dict[str, Any]:
@@ -127,8 +128,6 @@ def _last_metrics(path: str) -> dict[str, Any]:
 
 def _is_hugging_face(folder: str) -> bool:
   """Whether transformers has written the folder's config.json."""
-  try:
-    with open(os.path.join(folder, 'config.json'), encoding='utf-8') as f:
-      return 'model_type' in json.load(f)
-  except (OSError, ValueError, TypeError, RecursionError):
-    return False
+  with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+    return 'model_type' in files.read_json(f'{folder}/config.json')
+  return False

@@ -79,7 +79,7 @@ def _cell_text(value: Any) -> str:
   if value is None:
     return ''
   if isinstance(value, float):
-    return f'{value:,.4g}' if abs(value) < 1e4 else f'{value:,.0f}'
+    return f'{value:,.0f}' if 1e4 <= abs(value) < LONG else f'{value:,.4g}'
   if isinstance(value, int) and not isinstance(value, bool):
     return f'{value:,}'
   return visible(str(value))
@@ -96,6 +96,9 @@ WIDTH, HEIGHT = 480, 264  # Units of the viewBox: about a phone's pixels.
 LEFT, RIGHT, TOP, BOTTOM = 58, 22, 12, 32
 MOST_POINTS = 400
 MANY_DOTS = 40  # More are smaller.
+# Arithmetic with larger values, for axes and means, would overflow.
+LARGEST = 1e100
+LONG = 1e15  # Numbers from here on are written with an exponent.
 _INK = '#010101'  # Becomes the colour of the text around the chart.
 # Style of a line -> (matplotlib's linestyle, SVG attributes for the legend).
 _DASHES = {'solid': ('-', ''), 'faint': ('-', ''),
@@ -118,8 +121,7 @@ def chart_figure(title: str, unit: str, lines: Sequence[ChartLine], *,
                  zero: bool = False, note: str = '') -> str:
   """A chart by step as a <figure>; '' if no line has a finite value."""
   lines = [ChartLine(line.label, np.asarray(line.steps, np.float64),
-                     np.asarray(line.values, np.float64), *line[3:])
-           for line in lines]
+                     _drawable(line.values), *line[3:]) for line in lines]
   lines = [line for line in lines if np.isfinite(line.values).any()]
   if not lines:
     return ''
@@ -129,7 +131,8 @@ def chart_figure(title: str, unit: str, lines: Sequence[ChartLine], *,
   log = bool(not zero and every.min() > 0
              and every.max() > 50 * np.median(every))
   if lost:
-    note = f'{lost:,} values are not finite: gaps. {note}'
+    note = (f'{lost:,} values are not finite, or too large to be drawn: gaps. '
+            f'{note}')
   ends = [(line, _short_number(line.values[np.isfinite(line.values)][-1]))
           for line in lines if line.label]
   caption = '; '.join(f'{line.label} ends at {value}' for line, value in ends)
@@ -146,8 +149,15 @@ def chart_figure(title: str, unit: str, lines: Sequence[ChartLine], *,
       + '</figure>')
 
 
+def _drawable(values: Sequence[float]) -> np.ndarray:
+  """The values as float64, NaN where they cannot be drawn."""
+  values = np.asarray(values, np.float64)
+  return np.where(np.abs(values) <= LARGEST, values, np.nan)
+
+
 def smooth_values(values: np.ndarray, width: int) -> np.ndarray:
   """The mean of up to `width` finite values around each; gaps stay gaps."""
+  values = _drawable(values)
   finite = np.isfinite(values)
   sums = np.cumsum(np.concatenate([[0.], np.where(finite, values, 0)]))
   counts = np.cumsum(np.concatenate([[0], finite]))
@@ -163,7 +173,7 @@ def bar_figure(title: str, unit: str, parts: Sequence[tuple[str, float]]
                ) -> str:
   """A bar of shares, (label, value), with a legend; '' if they sum to 0."""
   whole = sum(value for _, value in parts)
-  if not whole > 0:
+  if not 0 < whole <= LARGEST:
     return ''
   drawn, legend, start = [], [], 0.0
   for number, (label, value) in enumerate(parts):
@@ -298,9 +308,9 @@ def _short_number(value: float) -> str:
   if size < 1e-12:
     return '0'
   for bound, unit in ((1e9, 'G'), (1e6, 'M'), (1e4, 'K')):
-    if size >= bound:
+    if bound <= size < 1e13:
       return f'{value / (1e3 if unit == "K" else bound):.4g}{unit}'
-  if size < 1e-2:
+  if size < 1e-2 or 1e13 <= size < math.inf:
     mantissa, exponent = f'{value:.2e}'.split('e')
     return f'{float(mantissa):g}e{int(exponent)}'
   return f'{value:.4g}'
@@ -370,7 +380,8 @@ def learning_curve(workdir: str) -> str:
     figure.set_dpi(130)
     axes = figure.subplots()
     for key, label, color, width in curves:
-      points = [(m['step'], m[key]) for m in lines if m.get(key) is not None]
+      points = [(m['step'], m[key]) for m in lines
+                if m.get(key) is not None and abs(m[key]) <= LARGEST]
       if points:
         axes.plot(*zip(*points), label=f'{label} ({points[-1][1]:.2f})',
                   color=color, linewidth=width,

@@ -1,4 +1,4 @@
-"""W/report.html: a run on one page, with other runs to compare if given.
+"""The end of a run, and W/report.html: a run, and others, on one page.
 
 A report is made in a second from files alone. Guesses would need the weights,
 and a batch would need the records, so a run keeps its last ones in
@@ -10,21 +10,25 @@ import dataclasses
 from datetime import UTC, datetime
 from html import escape
 import json
+import signal
 from typing import Any
 
 import jax
+import numpy as np
 
 from robertax import files
 from robertax import model as modelling
 from robertax.config import Config
-from robertax.errors import InputError, raise_unless_damage, writing
-from robertax.inspection import batches, page, run_log
+from robertax.errors import beside, reading, writing
+from robertax.inspection import batches, opening, page, run_log
 from robertax.inspection.batches import Marked, Piece, visible
-from robertax.inspection.model import Filled
+from robertax.inspection.model import MASK, Filled, Model
 from robertax.inspection.page import Table
 from robertax.inspection.run_log import RunLog, incomparable
-from robertax.tasks.task import Task, describe_results, plain_values
+from robertax.tasks.task import RESULTS, Task, describe_results, plain_values
+from robertax.train import workdir as workdirs
 from robertax.train.clock import KINDS
+from robertax.train.loop import Run
 
 REPORT = 'report.html'
 _KINDS = {'start': 'preparing, restoring, compiling',
@@ -78,16 +82,18 @@ def _head_html(run: RunLog, kept: 'Samples | None') -> str:
                   f'{run.results.get("metric")} on {run.results.get("split")}'))
   loss, unigram = run.last('eval/loss'), run.last('eval/unigram_loss')
   better = None if loss is None or unigram is None else unigram - loss
-  tiles += [(format(value, form), name) for value, form, name in (
-      (loss, '.3f', 'held-out loss, nats'),
-      (run.last('eval/perplexity'), ',.2f', 'held-out perplexity'),
-      (better, '+.2f', 'nats better than the unigram'),
-      (run.step, ',', f'of {steps:,} steps'),
-      (run.last('train/epoch'), '.2f', 'epochs'),
-      (run.last('train/tokens_per_second'), ',.0f',
-       'tokens a second at the end'),
-      (run.last('train/mfu'), '.1%', 'MFU at the end'),
-      (run.last('train/goodput'), '.1%', 'goodput')) if value is not None]
+  tiles += [(format(value, form if abs(value) < page.LONG else '.4g'), name)
+            for value, form, name in (
+                (loss, '.3f', 'held-out loss, nats'),
+                (run.last('eval/perplexity'), ',.2f', 'held-out perplexity'),
+                (better, '+.2f', 'nats better than the unigram'),
+                (run.step, ',', f'of {steps:,} steps'),
+                (run.last('train/epoch'), '.2f', 'epochs'),
+                (run.last('train/tokens_per_second'), ',.0f',
+                 'tokens a second at the end'),
+                (run.last('train/mfu'), '.1%', 'MFU at the end'),
+                (run.last('train/goodput'), '.1%', 'goodput'))
+            if value is not None]
   return ''.join(f'<p class="note">{escape(x)}</p>' for x in lines) + (
       page.tiles_html(tiles))
 
@@ -247,7 +253,7 @@ class Samples:
   # (held-out text with a mask, the masked word, guesses).
   filled: list[tuple[str, str, list[Filled]]]
   # Some rows of the batch of the last step; None for tasks without masks.
-  batch: batches.Batch | None
+  batch: batches.ShownBatch | None
 
 
 def gather_samples(config: Config, task: Task, step: int,
@@ -282,12 +288,14 @@ def load_samples(workdir: str) -> Samples | None:
   path = f'{workdir}/{SAMPLES}'
   if not files.exists(path):
     return None
-  try:
-    with files.open(path) as f:
-      content = json.load(f)
-    batch = content['batch'] and batches.Batch(
+  with reading(path, 'not what a run has kept for its report',
+               '. Delete it: the report does without.'):
+    content = files.read_json(path)
+    batch = content['batch'] and batches.ShownBatch(
         content['batch']['rows'], content['batch']['statistics'],
-        [[_read_marked(*segment) for segment in row]
+        [[Marked([Piece(*part) for part in before],
+                 [Piece(*part) for part in after], *plain)
+          for before, after, *plain in row]
          for row in content['batch']['marked']],
         tuple(content['batch']['special_tokens']))
     samples = Samples(
@@ -297,15 +305,6 @@ def load_samples(workdir: str) -> Samples | None:
          for text, word, guesses in content['filled']], batch)
     samples_html(samples)  # This raises whatever is wrong with them.
     return samples
-  except (OSError, ValueError, TypeError, LookupError, AttributeError) as e:
-    raise_unless_damage(e, path)
-    raise InputError(f'{path}: not what a run has kept for its report ({e!r}). '
-                     'Delete it: the report does without.') from e
-
-
-def _read_marked(before, after, plain_before, plain_after) -> Marked:
-  return Marked([Piece(*part) for part in before],
-                [Piece(*part) for part in after], plain_before, plain_after)
 
 
 def samples_html(samples: Samples) -> tuple[str, str]:
@@ -332,3 +331,84 @@ def samples_html(samples: Samples) -> tuple[str, str]:
         shown += (f'<div class="text" dir="auto"><small>{name}</small> '
                   f'{"".join(map(batches.html_part, parts))}</div>')
   return guesses, shown
+
+
+# The end of a run: guesses, a picture, a report, and what to do next.
+
+def last_words(run: Run, command: str) -> str:
+  """Writes an ended run's pictures and report; returns the text to print.
+
+  If one of these cannot be made, a line on stderr says so: the run is saved.
+  `command` is what the user typed and may type again.
+  """
+  folder = run.workdir
+  if run.signal:
+    return (f'Stopped by {signal.Signals(run.signal).name} at step {run.step}, '
+            f'which is saved. To go on:\n  {command}')
+  made = {
+      SAMPLES: lambda: _guesses(run),
+      'learning_curve.png': lambda: (
+          f'Learning curve: {page.learning_curve(folder)}'),
+      REPORT: lambda: f'Report: {write_report(folder)}'}
+  following = (
+      'Next, from a Python prompt:\n'
+      f'  import robertax; model = robertax.load({folder!r})\n'
+      "  model.fill_mask('This function returns the <mask> of a list.')")
+  lines = []
+  if run.results:
+    lines, following = [describe_results(run.results)], ''
+    made = {REPORT: made[REPORT]}
+  elif files.exists(path := f'{folder}/{RESULTS}'):
+    lines, following = [f'{folder} is done, nothing was changed.'], ''
+    made = {f'what {path} says': lambda: describe_results(
+        files.read_json(path))}
+  elif not run.trained:
+    lines, made = [f'{folder} is done: all {run.step} steps are there, nothing '
+                   'was changed.'], {}
+  for name, make in made.items():
+    with beside(f'the run is done and saved, but without {name}'):
+      lines.append(make())
+  return '\n'.join(filter(None, [*lines, following]))
+
+
+def _guesses(run: Run) -> str:
+  filled = fill_examples(opening.load(run.workdir), run.task.heldout_ids(3))
+  lines = ['Words guessed in text held out from training:']
+  for text, word, guesses in filled:
+    said = ', '.join(f'{g.token.strip()!r} {g.probability:.0%}'
+                     for g in guesses)
+    lines += [f'  {" ".join(text.split())}',
+              f'    guessed {said}; it was {word!r}']
+  save_samples(run.workdir, gather_samples(
+      workdirs.read_config(run.workdir), run.task, run.step, filled))
+  return '\n'.join(lines)
+
+
+def fill_examples(model: Model, rows: Sequence[np.ndarray]
+                  ) -> list[tuple[str, str, list[Filled]]]:
+  """Masks one word in each row of held-out ids and guesses it.
+
+  It takes the sentence whose length is nearest to 16 tokens, and the middle one
+  of its tokens that are whole words. The result is (sentence with <mask>, the
+  masked word, guesses) for each row that has such a sentence.
+  """
+  tok, examples = model.tokenizer, []
+  for row in rows:
+    ends = np.flatnonzero(np.isin(row, (tok.bos_id, tok.eos_id)))
+    sentences = [s for s in np.split(row, ends + 1) if len(s) >= 8]
+    for ids in sorted(sentences, key=lambda s: abs(len(s) - 16)):
+      ids = ids[~np.isin(ids, tok.special_ids)][:model.config.max_positions - 2]
+      pieces = [tok.token_text(i) for i in ids]
+      words = [i for i in range(1, len(ids) - 1)
+               if pieces[i].startswith(' ') and pieces[i].strip().isalpha()
+               and len(pieces[i]) > 3 and not pieces[i + 1][:1].isalpha()]
+      if words:
+        place = words[len(words) // 2]
+        tail = tok.decode(ids[place + 1:])
+        if tok.word_starts[ids[place + 1]] and not tail.startswith(' '):
+          tail = f' {tail}'
+        sentence = f'{tok.decode(ids[:place])} {MASK}{tail}'
+        examples.append((sentence, pieces[place].strip(),
+                         model.fill_mask(sentence, 3)))
+        break
+  return examples

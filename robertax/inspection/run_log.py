@@ -7,7 +7,6 @@ losses of two runs are comparable only if they predict the same tokens.
 from collections.abc import Sequence
 import dataclasses
 import functools
-import json
 import os
 from typing import Any
 
@@ -15,11 +14,12 @@ import numpy as np
 
 from robertax import files, text
 from robertax.config import Config, flatten, to_dict
-from robertax.errors import InputError, raise_unless_damage
+from robertax.errors import InputError
 from robertax.inspection import page
 from robertax.inspection.page import ChartLine
-from robertax.tasks.task import RESULTS
+from robertax.tasks.task import RESULTS, read_object
 from robertax.train import workdir
+from robertax.train.clock import read_clock
 from robertax.train.writer import read_metrics
 
 # Keys that decide which tokens of which text are predicted. Where they differ,
@@ -90,14 +90,10 @@ class RunLog:
 
   def times(self) -> tuple[float, float, int] | None:
     """(first, last) seconds since 1970 in clock.jsonl, and how many starts."""
-    try:
-      with files.open(f'{self.path}/clock.jsonl') as f:
-        lines = [line for line in f if line.endswith('\n')]
-      first, last = json.loads(lines[0]), json.loads(lines[-1])
-      return float(first['time']), float(last['time']), int(last['start'])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError,
-            OverflowError):
-      return None  # Older runs have no such file, and it need not be kept.
+    # Older runs have no such file, and it need not be kept.
+    lines = read_clock(f'{self.path}/clock.jsonl')
+    return (lines[0]['time'], lines[-1]['time'], lines[-1]['start']
+            ) if lines else None
 
 
 def read_run(path: str) -> RunLog:
@@ -117,7 +113,7 @@ def read_run(path: str) -> RunLog:
   saved = f'{path}/tokenizer.json'
   return RunLog(
       path, os.path.basename(files.absolute(path)), config, lines,
-      _read_results(f'{path}/{RESULTS}'),
+      read_object(f'{path}/{RESULTS}'),
       text.load(saved).fingerprint if files.exists(saved) else '')
 
 
@@ -142,18 +138,6 @@ def _same_text(one: RunLog, other: RunLog) -> bool:
                if key.endswith('unigram_loss')} for run in (one, other)]
   return bool(unigrams[0]) and unigrams[0].keys() == unigrams[1].keys() and (
       np.allclose(*(list(each.values()) for each in unigrams), rtol=1e-5))
-
-
-def _read_results(path: str) -> dict[str, Any]:
-  if not files.exists(path):
-    return {}
-  try:
-    with files.open(path) as f:
-      return dict(json.load(f))
-  except (OSError, ValueError, TypeError, RecursionError) as e:
-    raise_unless_damage(e, path)
-    raise InputError(f'{path}: not what a fine-tuning run has written ({e}). '
-                     'Move it away.') from e
 
 
 def run_figures(run: RunLog) -> list[str]:

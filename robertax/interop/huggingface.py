@@ -13,7 +13,7 @@ from typing import Any
 
 from robertax import files
 from robertax.config import ModelConfig, TokenizerConfig, flatten
-from robertax.errors import InputError, unknown, writing
+from robertax.errors import InputError, reading, unknown, writing
 from robertax.interop import names, tensors
 from robertax.interop.names import Layout
 from robertax.interop.pretrained import Pretrained
@@ -55,11 +55,8 @@ def read_config(folder: str) -> dict[str, Any]:
     why = 'no config.json in it' if os.path.isdir(folder) else 'no such folder'
     raise InputError(f'hf:{folder}: {why}: a folder that save_pretrained has '
                      'written, or a downloaded one, would do.')
-  try:
-    with open(path, encoding='utf-8') as f:
-      values = json.load(f)
-  except (OSError, ValueError, RecursionError) as e:
-    raise InputError(f'{path}: not JSON: {e}') from e
+  with reading(path, 'not JSON'):
+    values = files.read_json(path)
   if not isinstance(values, dict) or 'model_type' not in values:
     raise InputError(f'{path}: no "model_type" in it: not a config.json of '
                      'transformers.')
@@ -200,11 +197,8 @@ def reads_lowercase(folder: str) -> bool:
   path = os.path.join(folder, 'tokenizer_config.json')
   if not os.path.isfile(path):
     return True
-  try:
-    with open(path, encoding='utf-8') as f:
-      return bool(json.load(f).get('do_lower_case', True))
-  except (ValueError, AttributeError, RecursionError) as e:
-    raise InputError(f'{path}: not a JSON object: {e}') from e
+  with reading(path, 'not a JSON object'):
+    return bool(files.read_json(path).get('do_lower_case', True))
 
 
 def tokenizer_files(tokenizer: Tokenizer, max_length: int) -> dict[str, str]:

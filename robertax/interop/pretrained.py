@@ -12,7 +12,7 @@ import numpy as np
 
 from robertax.config import ModelConfig, TokenizerConfig
 from robertax.errors import InputError
-from robertax.tables import Table
+from robertax.tables import LazyTable
 from robertax.text import Tokenizer
 
 
@@ -100,8 +100,8 @@ class ForeignModel(Protocol):
 
 
 # Each row is a ForeignModel, and is called with a path.
-SOURCES = Table(hf='robertax.interop.huggingface:Folder',
-                fairseq='robertax.interop.fairseq:Checkpoint')
+SOURCES = LazyTable(hf='robertax.interop.huggingface:Folder',
+                    fairseq='robertax.interop.fairseq:Checkpoint')
 
 
 def is_foreign(source: str) -> bool:

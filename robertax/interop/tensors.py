@@ -6,14 +6,13 @@ a file is never run.
 
 from collections.abc import Callable, Mapping
 import functools
-import json
 import os
 from typing import NamedTuple
 
 import numpy as np
 
 from robertax import files
-from robertax.errors import InputError, writing
+from robertax.errors import InputError, reading, writing
 
 SAFETENSORS, SAFETENSORS_INDEX = (
     'model.safetensors', 'model.safetensors.index.json')
@@ -63,14 +62,10 @@ def read_safetensors(path: str) -> Tensors:
 
 def _read_index(path: str) -> Tensors:
   """Finds the tensors of all files that an index names."""
-  try:
-    with open(path, encoding='utf-8') as f:
-      where = json.load(f)['weight_map']
+  with reading(path, 'not an index of weights: it has no readable "weight_map" '
+               'of names and files'):
+    where = files.read_json(path)['weight_map']
     parts = sorted(set(where.values()))
-  except (ValueError, LookupError, TypeError, AttributeError,
-          RecursionError) as e:
-    raise InputError(f'{path}: not an index of weights: it has no readable '
-                     '"weight_map" of names and files.') from e
   read = read_torch if path.endswith(BIN_INDEX) else read_safetensors
   found: Tensors = {}
   for part in parts:

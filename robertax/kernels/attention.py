@@ -33,6 +33,12 @@ NOBODY = -1  # The segment of tokens that fill a row up to whole tiles.
 CUDNN_DTYPES = (jnp.bfloat16, jnp.float16)
 
 
+def dot32(x, y, x_dim, y_dim):
+  """The product of two matrices over one dim of each, in float32."""
+  return lax.dot_general(x, y, (((x_dim,), (y_dim,)), ((), ())),
+                         preferred_element_type=jnp.float32)
+
+
 def platform() -> str:
   """'cpu', 'gpu' or 'tpu', by the mesh that is set, else the default device."""
   # They differ when a program is compiled for devices that are not present.

@@ -23,7 +23,7 @@ from jax.experimental.pallas import triton as plgpu
 import jax.numpy as jnp
 import numpy as np
 
-from robertax.kernels.attention import MASKED, NOBODY
+from robertax.kernels.attention import MASKED, NOBODY, dot32
 from robertax.kernels.dropout import GOLDEN, bits, threshold
 
 BLOCK = 64  # Queries and keys of a tile.
@@ -36,7 +36,7 @@ def forward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, *, rate,
 
   The arguments are those of attention_tpu.forward.
   """
-  call = _Call(q_BTHK, keys, rate)
+  call = _GpuCall(q_BTHK, keys, rate)
   out, lse = call(
       _forward, [(call.block_of, q_BTHK), (call.all_of, k_BTHK),
                  (call.all_of, v_BTHK)], [], segment_ids, keys, first_head,
@@ -48,7 +48,7 @@ def backward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, kept,
              do_BTHK, *, rate, interpret=False):
   """The gradients of q, k and v; `kept` is the result of `forward`."""
   out_BTHK, lse_BHT = kept
-  call = _Call(q_BTHK, keys, rate)
+  call = _GpuCall(q_BTHK, keys, rate)
   # sum(P dP), which is subtracted from each row of the softmax's gradient.
   mean_BHT = jnp.einsum('BTHK,BTHK->BHT', out_BTHK, do_BTHK,
                         preferred_element_type=jnp.float32)
@@ -68,7 +68,7 @@ def backward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, kept,
   return dq, dk, dv
 
 
-class _Call:
+class _GpuCall:
   """Applies kernels to arrays of one shape."""
 
   def __init__(self, x_BTHK, keys, rate):
@@ -132,7 +132,7 @@ class _Call:
     return (do.astype(jnp.float32) * (1 / (1 - self.rate))).astype(do.dtype)
 
   def scores(self, q, k, segments, q_block, k_block):
-    scores = _dot(q, k, 1, 1)
+    scores = dot32(q, k, 1, 1)
     same = (segments[self.part(q_block)][:, None]
             == segments[self.part(k_block)][None])
     return jnp.where(same, scores, MASKED)
@@ -163,11 +163,6 @@ class _Call:
     return jnp.where(keep, probs, 0.)
 
 
-def _dot(x, y, x_dim, y_dim):
-  return lax.dot_general(x, y, (((x_dim,), (y_dim,)), ((), ())),
-                         preferred_element_type=jnp.float32)
-
-
 def _forward(first_head, keys, segments, q, k, v, out, lse, *, call):
   block, words = pl.program_id(0), call.words(first_head, keys)
   q_block = call.scaled(q[...])
@@ -180,7 +175,7 @@ def _forward(first_head, keys, segments, q, k, v, out, lse, *, call):
     shrink = jnp.exp(top - new_top)
     unnormed = jnp.exp(scores - new_top[:, None])
     kept = call.keep(words, block, number, unnormed)
-    acc = acc * shrink[:, None] + _dot(
+    acc = acc * shrink[:, None] + dot32(
         kept.astype(v.dtype), v[call.part(number), :], 1, 0)
     return total * shrink + unnormed.sum(1), new_top, acc
 
@@ -205,9 +200,9 @@ def _backward_q(first_head, keys, segments, q, k, v, do, lse, mean, dq, *,
     scores = call.scores(q_block, k_block, segments, block, number)
     probs = jnp.exp(scores - lse_block[:, None])
     dp = call.keep(words, block, number,
-                   _dot(do_block, v[call.part(number), :], 1, 1))
+                   dot32(do_block, v[call.part(number), :], 1, 1))
     ds = probs * (dp - mean_block[:, None])
-    return acc + _dot(ds.astype(k.dtype), k_block, 1, 0)
+    return acc + dot32(ds.astype(k.dtype), k_block, 1, 0)
 
   acc = lax.fori_loop(0, call.num_blocks, meet, jnp.zeros(
       (call.block, call.width), jnp.float32))
@@ -226,10 +221,10 @@ def _backward_kv(first_head, keys, segments, q, k, v, do, lse, mean, dk, dv, *,
     scores = call.scores(q_block, k_block, segments, number, block)
     probs = jnp.exp(scores - lse[call.part(number)][:, None])
     kept = call.keep(words, number, block, probs)
-    ds = (kept * _dot(do_block, v_block, 1, 1)
+    ds = (kept * dot32(do_block, v_block, 1, 1)
           - probs * mean[call.part(number)][:, None])
-    return (dk_sum + _dot(ds.astype(q.dtype), q_block, 0, 0),
-            dv_sum + _dot(kept.astype(do.dtype), do_block, 0, 0))
+    return (dk_sum + dot32(ds.astype(q.dtype), q_block, 0, 0),
+            dv_sum + dot32(kept.astype(do.dtype), do_block, 0, 0))
 
   zeros = jnp.zeros((call.block, call.width), jnp.float32)
   dk_sum, dv_sum = lax.fori_loop(0, call.num_blocks, meet, (zeros, zeros))

@@ -33,7 +33,7 @@ from jax.experimental.pallas import tpu as pltpu
 import jax.numpy as jnp
 import numpy as np
 
-from robertax.kernels.attention import MASKED, NOBODY
+from robertax.kernels.attention import MASKED, NOBODY, dot32
 from robertax.kernels.dropout import GOLDEN, bits, threshold
 
 LANES = 128  # The width of a vector register and of the matrix unit.
@@ -48,7 +48,7 @@ def forward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, *, rate,
   are uint32[B, 2], or None with rate 0. `first_head` int32[] is the index of
   head 0 among all heads of the model. `interpret` works on any platform.
   """
-  call = _Call(q_BTHK, keys, rate)
+  call = _TpuCall(q_BTHK, keys, rate)
   (out,) = call(
       _forward, call.scalars(keys, first_head),
       [(call.queries, q_BTHK), (call.keys, k_BTHK), (call.keys, v_BTHK)],
@@ -60,7 +60,7 @@ def backward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, kept,
              do_BTHK, *, rate, interpret=False):
   """The gradients of q, k and v; `kept` is None."""
   del kept
-  call = _Call(q_BTHK, keys, rate)
+  call = _TpuCall(q_BTHK, keys, rate)
   return call(
       _backward, call.scalars(keys, first_head),
       [(call.queries, q_BTHK), (call.keys, k_BTHK), (call.keys, v_BTHK),
@@ -69,7 +69,7 @@ def backward(q_BTHK, k_BTHK, v_BTHK, segment_ids, keys, first_head, kept,
       interpret=interpret)
 
 
-class _Call:
+class _TpuCall:
   """Applies kernels to arrays of one shape."""
 
   def __init__(self, x_BTHK, keys, rate):
@@ -193,7 +193,7 @@ class _Call:
     The sum is [block, 1], the others are [block, T]. The caller divides smaller
     arrays by the sum instead.
     """
-    scores = _dot(q, k, 1, 1)
+    scores = dot32(q, k, 1, 1)
     scores = jnp.where(q_segments == k_segments, scores, MASKED)
     unnormed = jnp.exp(scores - scores.max(1, keepdims=True))
     total = unnormed.sum(1, keepdims=True)
@@ -214,11 +214,6 @@ class _Call:
     return unnormed, jnp.where(keep, unnormed, 0.), total
 
 
-def _dot(x, y, x_dim, y_dim):
-  return lax.dot_general(x, y, (((x_dim,), (y_dim,)), ((), ())),
-                         preferred_element_type=jnp.float32)
-
-
 def _column(row):
   """[1, T] -> [T, 1]."""
   return jnp.broadcast_to(row, (8, row.shape[1])).T[:, :1]
@@ -231,7 +226,7 @@ def _forward(scalars, q_segments, k_segments, q, k, v, out, *, call):
     _, kept, total = call.probs(
         scalars, head, call.scaled(call.cut_alone(q, head)),
         call.cut(k, head), q_segments, k_segments)
-    part = _dot(kept.astype(v.dtype), call.cut(v, head), 1, 0)
+    part = dot32(kept.astype(v.dtype), call.cut(v, head), 1, 0)
     parts.append(part * (1 / (total * (1 - call.rate))))
   call.store(out, parts)
 
@@ -251,12 +246,12 @@ def _backward(scalars, q_segments, k_segments, q, k, v, do, dq, dk, dv, *sums,
     do_head = call.cut_alone(do, head)
     do_head = (do_head.astype(jnp.float32)
                * (1 / (total * (1 - call.rate)))).astype(do.dtype)
-    product = kept * _dot(do_head, call.cut(v, head), 1, 1)
+    product = kept * dot32(do_head, call.cut(v, head), 1, 1)
     mean = product.sum(1, keepdims=True) / total
     ds = (product - unnormed * mean).astype(q.dtype)
-    dqs.append(_dot(ds, k_head, 1, 0) * call.head_dim**-.5)
-    dks.append(_dot(ds, q_head, 0, 0))
-    dvs.append(_dot(kept.astype(do.dtype), do_head, 0, 0))
+    dqs.append(dot32(ds, k_head, 1, 0) * call.head_dim**-.5)
+    dks.append(dot32(ds, q_head, 0, 0))
+    dvs.append(dot32(kept.astype(do.dtype), do_head, 0, 0))
   call.store(dq, dqs)
   if not sums:
     call.store(dk, dks)

@@ -65,9 +65,10 @@ class Roberta(nnx.Module):
       self.span_head = SpanHead(config, jax.random.fold_in(key, SPAN))
 
   def encode(self, input_ids_BT, segment_ids_BT, type_ids_BT=None, *,
-             dropout_key=None):
+             dropout_key=None, all_layers=False):
     """The last layer's states: x_BTD in config.dtype, meaningless at padding.
 
+    With `all_layers` the embeddings and each layer's, [N + 1, B, T, D].
     InputError if there are more tokens than positions.
 
     Args:
@@ -77,14 +78,9 @@ class Roberta(nnx.Module):
       dropout_key: uint32[B, 2] from kernels.row_keys; None: no dropout.
     """
     return encoder.encode(self.embeddings, self.layers, input_ids_BT,
-                          segment_ids_BT, type_ids_BT, dropout_key)
+                          segment_ids_BT, type_ids_BT, dropout_key, all_layers)
 
   __call__ = encode
-
-  def encode_layers(self, input_ids_BT, segment_ids_BT, type_ids_BT=None):
-    """[N + 1, B, T, D]: embeddings and each layer's states, without dropout."""
-    return encoder.encode(self.embeddings, self.layers, input_ids_BT,
-                          segment_ids_BT, type_ids_BT, None, all_layers=True)
 
   def mlm_logits(self, x_BTD, mlm_positions_BM):
     """logits_BMV, float32, at `mlm_positions_BM` (int32, 0 as filler).

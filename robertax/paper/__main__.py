@@ -21,6 +21,7 @@ from absl import flags
 from robertax import files
 from robertax.errors import InputError, print_result, unknown
 from robertax.flags import process_flags, run
+from robertax.progress import say
 
 # --help names the command paper.py, as when it was one file.
 sys.argv[0] = sys.argv[0].replace(os.path.join('paper', '__main__.py'),
@@ -61,9 +62,9 @@ def main(argv):
   if _DRY_RUN.value:
     scales.check_scale(scale)
     costs = scales.table_costs(names, scale, _TOPOLOGY.value)
-    print(scales.cost_table(costs))
     sums = scales.cost_json(costs)
-    print(json.dumps(sums))
+    print_result(scales.cost_table(costs), saved=False)
+    print_result(json.dumps(sums), saved=False)
     sys.exit(0 if sums['fits'] else 1)
   if _TOPOLOGY.value:
     raise InputError('--topology goes only with --dry_run: a run uses the '
@@ -79,7 +80,7 @@ def main(argv):
       models = _MODELS.value or f'{_workdir("", len(names))}/models'
       ended = run_table(Study(name, scale, _DATA.value, workdir, models))
       if ended.signal:
-        print('Stopped; the same command resumes.')
+        say('Stopped; the same command resumes.')
         sys.exit(128 + ended.signal)
       if ended.results:
         with files.open(f'{workdir}/table.md') as f:

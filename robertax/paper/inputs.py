@@ -18,7 +18,6 @@ train on slices of the corpora.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
-import hashlib
 import json
 from typing import Any, NamedTuple
 import zlib
@@ -37,7 +36,7 @@ from robertax.data.source import open_source
 from robertax.errors import InputError, writing
 from robertax.paper import scales
 from robertax.paper.scales import Scale, pretraining_config, with_values
-from robertax.paper.tables import FIVE, PAIR, Row, Table
+from robertax.paper.tables import FIVE, PAIR, PaperTable, Row
 from robertax.tasks import TASKS, squad_files
 from robertax.tasks.glue_files import GLUE as GLUE_TASKS
 from robertax.tasks.race import ALL_PARTS, SPLITS
@@ -281,7 +280,7 @@ def _files_mark(*sources: str) -> str:
 
 
 def _mark(facts: Any) -> str:
-  return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]
+  return files.json_hash(facts)[:8]
 
 
 def _write_new(path: str, text: str) -> None:
@@ -445,8 +444,8 @@ class TableText:
   stand_in: str  # Which text replaces which, in words.
 
 
-def make_ready(name: str, table: Table, scale: Scale, folder: str, models: str
-               ) -> TableText:
+def make_ready(name: str, table: PaperTable, scale: Scale, folder: str,
+               models: str) -> TableText:
   """Makes slices, if the scale has them, and tokenizers.
 
   All rows of a table share one vocabulary, trained on the text of all rows, as

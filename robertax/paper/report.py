@@ -11,7 +11,8 @@ import math
 import statistics
 from typing import Any
 
-from robertax.paper.tables import COLUMNS, Table
+from robertax.inspection.page import blank_figure
+from robertax.paper.tables import COLUMNS, PaperTable
 
 CONFIDENCE = 0.95
 OURS, PAPER = '#c0392b', '#34495e'  # Colours of points.
@@ -58,7 +59,7 @@ def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
   return Difference(mean, mean - half, mean + half)
 
 
-def comparisons(table: Table, found: Found) -> list[dict[str, Any]]:
+def comparisons(table: PaperTable, found: Found) -> list[dict[str, Any]]:
   """Compares each row with the baseline, column by column.
 
   Returns:
@@ -86,7 +87,7 @@ def _values(row: Found, column: str) -> list[float]:
   return row.get('values', {}).get(column, [])
 
 
-def table_markdown(table: Table, found: Found) -> str:
+def table_markdown(table: PaperTable, found: Found) -> str:
   """Writes the grid, the conclusions, and what was measured on which data."""
   lines = [f'## {found["title"]}', '', *_markdown_grid(found), '']
   if table.note:
@@ -211,14 +212,10 @@ def draw_table(found: Found) -> bytes:
   """Draws a PNG with two panels per column: our seeds with their mean, and the
   paper's figures on an axis of their own, because the model sizes differ.
   """
-  from matplotlib.backends.backend_agg import FigureCanvasAgg
-  from matplotlib.figure import Figure
   columns = found['columns']
   rows = [row for row in found['rows'] if row['paper'] or 'values' in row]
   names = [row['name'] for row in rows]
-  figure = Figure(figsize=(max(4, 2.6 * len(columns)), 5.2), dpi=110,
-                  layout='constrained')
-  FigureCanvasAgg(figure)
+  figure = blank_figure(max(4, 2.6 * len(columns)), 5.2)
   figure.suptitle(f'{found["title"]}\nours at scale {found["scale"]}',
                   fontsize=10)
   axes = figure.subplots(2, len(columns), squeeze=False)

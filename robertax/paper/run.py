@@ -16,11 +16,11 @@ from typing import Any
 import jax
 
 from robertax import files
-from robertax.errors import beside, writing
+from robertax.errors import beside, print_result, writing
 from robertax.paper import inputs, report, scales
 from robertax.paper.inputs import RunBudget, TableText, TaskData
 from robertax.paper.scales import PAPER_TASKS, Scale
-from robertax.paper.tables import COLUMNS, TABLES, Row, Table
+from robertax.paper.tables import COLUMNS, TABLES, PaperTable, Row
 from robertax.parallel import processes
 from robertax.progress import say
 from robertax.studies.sweep import Swept, sweep
@@ -40,7 +40,7 @@ class Study:
   models: str  # Folder of runs and text, which other tables may share.
 
   @property
-  def table(self) -> Table:
+  def table(self) -> PaperTable:
     return TABLES[self.name]
 
   @property
@@ -91,8 +91,9 @@ def run_table(study: Study) -> Swept:
       return Swept(None, signal)
   if jax.process_count() > 1:
     if processes.first():
-      print('All models are pretrained. Run the same command on one machine, '
-            'with the same folders, to fine-tune and make the table.')
+      print_result('All models are pretrained. Run the same command on one '
+                   'machine, with the same folders, to fine-tune and make the '
+                   'table.')
     return Swept(None)
   found = _write_table(study, text, runs, tasks)
   for name, task in tasks.items():

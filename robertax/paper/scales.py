@@ -9,10 +9,9 @@ comparisons (docs/paper.md lists its minutes).
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import hashlib
-import json
 from typing import TYPE_CHECKING, Any
 
+from robertax import files
 from robertax.config import (
     FREE_ON_RESUME,
     Config,
@@ -319,8 +318,7 @@ def run_name(config: Config) -> str:
   """The name of a run's workdir, which tables with the same model share."""
   values = {key: value for key, value in flatten(to_dict(config)).items()
             if key not in FREE_ON_RESUME and key != 'seed'}
-  name = hashlib.sha256(
-      json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+  name = files.json_hash(values, sort_keys=True)[:8]
   what = config.task.replace('/', '-')
   if what == 'pretrain':
     what = (f'{config.data.format}-{config.data.batch_size}x'

@@ -42,7 +42,7 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class PaperTable:
   """Rows and columns, in order."""
   title: str
   columns: tuple[str, ...]  # Keys of COLUMNS.
@@ -108,7 +108,7 @@ _ROBERTA = Row('roberta', 'RoBERTa large, 160 GB, 500K steps', corpora=FIVE,
                length=5, **_LARGE)
 
 TABLES = {
-    '1': Table(
+    '1': PaperTable(
         'Table 1: static and dynamic masks (base)', ('loss', *_ONE.split()), (
             Row('reference', 'reference: BERT base as published',
                 paper=_figures(_ONE, 76.3, 84.3, 92.8)),
@@ -119,7 +119,7 @@ TABLES = {
         baseline='static',
         note='The format is SEGMENT-PAIR with NSP: the dynamic row has the '
              'very figures of that row of Table 2, so the two are one model.'),
-    '2': Table(
+    '2': PaperTable(
         'Table 2: input formats (base, Books + Wikipedia)',
         ('loss', *_TWO.split()), (
             Row('segment_pair', 'SEGMENT-PAIR + NSP', 'formats',
@@ -137,7 +137,7 @@ TABLES = {
         baseline='full_sentences',
         note='Held-out loss is asked on the same FULL-SENTENCES rows of all: a '
              'pair model as if all were segment A.'),
-    '3': Table(
+    '3': PaperTable(
         'Table 3: batch size at equal passes over the data (base, Books + '
         'Wikipedia)', ('loss', *_THREE.split()), (
             Row('256', '256 sequences', '256',
@@ -149,7 +149,7 @@ TABLES = {
             Row('32k', '32K sequences, LAMB', 'lamb', beyond=True)),
         baseline='256',
         note='The row of 32K sequences is beyond the paper (You et al. 2020).'),
-    '4': Table(
+    '4': PaperTable(
         'Table 4: more text and more steps (large, batch 8K)',
         ('loss', *_FOUR.split()), (
             Row('two', 'Books + Wikipedia, 16 GB, 100K steps',
@@ -163,7 +163,7 @@ TABLES = {
                 paper=_figures(_FOUR, 94.6, 89.4, 90.2, 96.4), **_LARGE)),
         baseline='two',
         note='Held-out loss is asked on all five corpora of all rows.'),
-    'encoding': Table(
+    'encoding': PaperTable(
         'Text encoding (section 4.4): WordPiece 30K and byte-level BPE 50K '
         '(base)', ('bits', 'mnli', 'sst2'), (
             Row('byte_bpe', 'byte-level BPE, 50K', 'encoding', corpora=FIVE),
@@ -175,7 +175,7 @@ TABLES = {
              'of two vocabularies are of other tokens: they are compared as '
              'nats a masked token x tokens a character / ln 2, which WordPiece '
              'has easier, for lower case is less to know.'),
-    '5': Table(
+    '5': PaperTable(
         'Table 5: GLUE (large, five corpora, 500K steps)',
         ('mnli', 'mnli_mm', *_EIGHT.split()[1:], 'wnli'), (
             dataclasses.replace(_ROBERTA, paper=_figures(
@@ -190,7 +190,7 @@ TABLES = {
              'public: robertax.sweep --best=7 with '
              '--config.finetune.predict_test=True writes what GLUE takes '
              '(average of the paper: 88.5).'),
-    '6': Table(
+    '6': PaperTable(
         'Table 6: SQuAD (large, five corpora, 500K steps)',
         ('squad1_em', 'squad1', 'squad2_em', 'squad2'), (
             dataclasses.replace(_ROBERTA, paper=_figures(
@@ -198,13 +198,13 @@ TABLES = {
             Row('test', 'test set', paper=_figures(
                 'squad2_em squad2', 86.8, 89.8)), _RANDOM),
         baseline='random'),
-    '7': Table(
+    '7': PaperTable(
         'Table 7: RACE (large, five corpora, 500K steps)',
         ('race', 'race_middle', 'race_high'), (
             dataclasses.replace(_ROBERTA, paper=_figures(
                 'race race_middle race_high', 83.2, 86.5, 81.3)), _RANDOM),
         baseline='random'),
-    '8': Table(
+    '8': PaperTable(
         'Table 8: GLUE dev by text and steps', tuple(_EIGHT.split()), (
             Row('base', 'base, 160 GB, 500K steps', 'base', corpora=FIVE,
                 length=5, paper=_figures(

@@ -30,6 +30,7 @@ from robertax.errors import InputError
 from robertax.model.encoder import POLICIES
 from robertax.model.roberta import training_flops
 from robertax.parallel import chips
+from robertax.parallel.chips import GIB
 from robertax.parallel.mesh import batch_sharding, make_mesh
 from robertax.progress import say
 from robertax.studies import compiled_program
@@ -37,8 +38,6 @@ from robertax.studies.compiled_program import KernelCost, kernel_costs
 from robertax.tasks.objectives import MaskedLM, batch_shapes
 from robertax.tasks.pretrain import model_for_format
 from robertax.train import optimizer, step
-
-GIB = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,20 +119,24 @@ def topology(name: str) -> tuple[chips.Chip, list[Any]]:
     raise InputError(
         'compiling for TPUs needs their compiler, libtpu: pip install -r '
         'requirements-tpu.txt (no TPU is needed).')
-  # Two processes may load libtpu, and no metadata server is queried.
-  os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
-  os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
   from jax.experimental import topologies
   more = {'num_slices': int(found[1])} if found[1] else {}
   if found[2] == 'v4':
     more['chip_config_name'] = 'megacore'
   if found[3] == '1x1':  # A host has 2x2 chips by default.
     more['chips_per_host_bounds'] = (1, 1, 1)
+  # Two processes may load libtpu, and no metadata server is queried.
+  lent = {'ALLOW_MULTIPLE_LIBTPU_LOAD': '1', 'TPU_SKIP_MDS_QUERY': '1'}
+  lent = {name: lent[name] for name in lent.keys() - os.environ.keys()}
+  os.environ.update(lent)
   try:
     devices = topologies.get_topology_desc(
         platform='tpu', topology_name=f'{found[2]}:{found[3]}', **more).devices
   except Exception as e:  # XLA's kinds for a shape that no slice has differ.
     raise InputError(f'topology {name!r}: {e}') from e
+  finally:
+    for variable in lent:
+      del os.environ[variable]
   return chips.CHIPS[found[2]], devices
 
 

@@ -21,10 +21,9 @@ from robertax.data.order import Order
 from robertax.errors import InputError
 from robertax.progress import say
 from robertax.tasks.objectives import Tuning
-from robertax.tasks.task import json_lines, write_results
+from robertax.tasks.task import Answers, json_lines, write_results
 from robertax.text import Tokenizer
 
-Answers = dict[str, np.ndarray]
 SURVEYED = 100  # Training steps whose shapes are printed before the first.
 
 
@@ -93,7 +92,7 @@ def longest_first(lengths: Sequence[int], room: int) -> list[int]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
+class TaskRows:
   """A split as it was read; `source` is for messages."""
   rows: Sequence[Any]
   source: str
@@ -148,7 +147,7 @@ class Finetune:
   def make_objective(self) -> Tuning:
     return self.objective_class(self.model, self.tokenizer.pad_id)
 
-  def read(self) -> Mapping[str, Rows]:
+  def read(self) -> Mapping[str, TaskRows]:
     """Reads 'train', the main split to score, then others; raises InputError.
     """
     raise NotImplementedError
@@ -293,7 +292,7 @@ class Finetune:
       _ENCODED[key] = found, self.beside
     return _ENCODED[key]
 
-  def _encoded(self, name: str, split: Rows) -> Split:
+  def _encoded(self, name: str, split: TaskRows) -> Split:
     rows, source = split.rows, split.source
     most = self.config.finetune.max_train_examples
     if name == 'train' and 0 < most < len(rows):

@@ -18,7 +18,13 @@ from robertax.config import Config
 from robertax.data.finetuning import Examples
 from robertax.errors import InputError
 from robertax.progress import say
-from robertax.tasks.finetune import Answers, Finetune, Rows, Split, encode_texts
+from robertax.tasks.finetune import (
+    Answers,
+    Finetune,
+    Split,
+    TaskRows,
+    encode_texts,
+)
 from robertax.tasks.glue_files import GLUE, TFDS, GlueFiles, GlueRow, GlueTask
 from robertax.tasks.objectives import Classification
 
@@ -73,7 +79,7 @@ class Glue(Finetune):
   def row_of(self, config: Config) -> GlueTask:
     return GLUE[config.task.removeprefix('glue/')]
 
-  def read(self) -> Mapping[str, Rows]:
+  def read(self) -> Mapping[str, TaskRows]:
     source = GlueFiles(self.row, self.config.data.dir)
     main, *others = self.row.dev
     found = {name: source.required(name, labelled=True)
@@ -222,7 +228,7 @@ def _names(text: str) -> tuple[str, ...]:
   return tuple(name for name in text.split(',') if name)
 
 
-def _labels(train: Rows, given: tuple[str, ...], column: str
+def _labels(train: TaskRows, given: tuple[str, ...], column: str
             ) -> tuple[str, ...]:
   """Prints and returns labels: as given, or as fairseq's by frequency."""
   counts = Counter(row.label for row in train.rows)

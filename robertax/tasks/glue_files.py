@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from robertax import files
 from robertax.data.finetuning import read_tfds_rows
-from robertax.errors import InputError
+from robertax.errors import InputError, reading
 from robertax.progress import say
-from robertax.tasks.finetune import Rows
+from robertax.tasks.finetune import TaskRows
 from robertax.tasks.task import parse_json
 
 TFDS = 'tfds:'
@@ -119,7 +119,7 @@ class GlueFiles:
           'all of GLUE) is needed, or `tfds:`, or `tfds:DIR` with prepared '
           'TFDS data.')
 
-  def split(self, name: str, labelled: bool) -> Rows | None:
+  def split(self, name: str, labelled: bool) -> TaskRows | None:
     """Reads a split, or returns None; a damaged file raises InputError."""
     if self._folder.startswith(TFDS):
       return self._from_tfds(name, labelled)
@@ -132,12 +132,12 @@ class GlueFiles:
           return self.file(path, labelled)
     return None
 
-  def file(self, path: str, labelled: bool) -> Rows:
+  def file(self, path: str, labelled: bool) -> TaskRows:
     read = {'tsv': self._tsv, 'csv': self._csv, 'jsonl': self._jsonl}
     rows = read.get(path.rpartition('.')[2], self._tsv)(path, labelled)
-    return Rows(list(rows), path, labelled)
+    return TaskRows(list(rows), path, labelled)
 
-  def required(self, name: str, labelled: bool) -> Rows:
+  def required(self, name: str, labelled: bool) -> TaskRows:
     """Reads a split; a missing one is an InputError."""
     found = self.split(name, labelled)
     if found is not None:
@@ -171,12 +171,11 @@ class GlueFiles:
 
   def _csv(self, path: str, labelled: bool) -> Iterator[GlueRow]:
     header, number, first = [], 0, 0
-    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
     # A byte order mark may come before a quote.
     reader = csv.reader(
         (line.removeprefix('\ufeff') for line in _lines(path)), strict=True)
     try:
-      for fields in reader:
+      for fields in _long_fields(reader):
         start, number = number + 1, reader.line_num
         if not fields:
           continue
@@ -209,7 +208,7 @@ class GlueFiles:
       yield self._row(path, number, row, str(row.get('index', number - 1)),
                       columns, labelled)
 
-  def _from_tfds(self, name: str, labelled: bool) -> Rows | None:
+  def _from_tfds(self, name: str, labelled: bool) -> TaskRows | None:
     task = self._task
     builder, split = (('ax', 'test') if name == 'diagnostic' else
                       (task.tfds, name.replace('dev', 'validation')))
@@ -226,7 +225,7 @@ class GlueFiles:
                             task.tfds_columns, labelled))
     # TFDS shuffles rows when it prepares them; the official order is by idx.
     rows.sort(key=lambda row: int(row.index))
-    return Rows(rows, source, labelled)
+    return TaskRows(rows, source, labelled)
 
   def _row(self, path: str, number: int, row: Mapping[str, Any], index: str,
            columns: Sequence[str], labelled: bool) -> GlueRow:
@@ -264,11 +263,9 @@ class GlueFiles:
 
 def _lines(path: str) -> Iterator[str]:
   """Yields lines; an error about bytes that are not UTF-8 names the line."""
-  try:
+  with reading(path):
     # Texts may hold other characters at which Python ends a line.
     file = open(path, encoding='utf-8', newline='\n')
-  except OSError as e:
-    raise InputError(f'cannot read {path}: {e.strerror}') from e
   with file:
     for number in itertools.count(1):
       try:
@@ -278,6 +275,20 @@ def _lines(path: str) -> Iterator[str]:
       if not line:
         return
       yield line
+
+
+def _long_fields(reader: Iterator[list[str]]) -> Iterator[list[str]]:
+  """Yields the rows of a csv.reader, whose limit is the whole process's."""
+  while True:
+    before = csv.field_size_limit()
+    csv.field_size_limit(max(before, _LONGEST_FIELD))
+    try:
+      fields = next(reader, None)
+    finally:
+      csv.field_size_limit(before)
+    if fields is None:
+      return
+    yield fields
 
 
 def _by_column(path: str, number: int, header: list[str], fields: list[str]

@@ -15,12 +15,11 @@ import numpy as np
 from robertax import model
 from robertax.config import DataConfig, ModelConfig
 from robertax.corpus.formats import FORMATS
+from robertax.data.feed import DeviceBatch
 from robertax.data.masking import num_masked
 from robertax.model.encoder import PAD_ID
-from robertax.model.heads import OUTSIDE, token_log_probs
+from robertax.model.heads import OUTSIDE, Sums, token_log_probs
 
-Batch = dict[str, jax.Array]
-Sums = dict[str, jax.Array]
 CHUNK = 256  # Masked tokens whose logits are made at once.
 
 
@@ -40,8 +39,8 @@ class _Loss:
       params['embeddings']['tokens'] = tokens.at[rows].set(tokens[rows[::-1]])
     return params
 
-  def encode(self, params: Any, batch: Batch, dropout_keys: jax.Array | None
-             ) -> tuple[model.Roberta, jax.Array]:
+  def encode(self, params: Any, batch: DeviceBatch,
+             dropout_keys: jax.Array | None) -> tuple[model.Roberta, jax.Array]:
     """Returns the bound module and x_BTD; missing type_ids are 0."""
     encoder = model.bind(self.model, params)
     type_ids = batch.get('type_ids')
@@ -58,14 +57,15 @@ class MaskedLM(_Loss):
   Fields: mlm_* [B,M]; for pairs type_ids int32[B,T] and nsp_* [B,P].
   """
 
-  def totals(self, batch: Batch) -> Sums:
+  def totals(self, batch: DeviceBatch) -> Sums:
     return {total: batch[weights].sum(dtype=jnp.float32)
             for total, weights in (('weight_sum', 'mlm_weights'),
                                    ('nsp_weight_sum', 'nsp_weights'))
             if weights in batch}
 
-  def loss(self, params: Any, batch: Batch, dropout_keys: jax.Array | None,
-           totals: Sums) -> tuple[jax.Array, Sums]:
+  def loss(self, params: Any, batch: DeviceBatch,
+           dropout_keys: jax.Array | None, totals: Sums
+           ) -> tuple[jax.Array, Sums]:
     """Returns the mean cross-entropy in nats over the batch's masked tokens.
 
     For pairs it is BERT's: plus the mean over examples of next-sentence
@@ -143,10 +143,10 @@ class Tuning(_Loss):
   """An AnsweringObjective, with the fields that data.finetuning describes."""
   token_outputs: ClassVar[frozenset[str]] = frozenset()
 
-  def totals(self, batch: Batch) -> Sums:
+  def totals(self, batch: DeviceBatch) -> Sums:
     return {'weight_sum': batch['class_weights'].sum(dtype=jnp.float32)}
 
-  def mean_loss(self, sums: Sums, totals: Sums, batch: Batch
+  def mean_loss(self, sums: Sums, totals: Sums, batch: DeviceBatch
                 ) -> tuple[jax.Array, Sums]:
     """Returns what `loss` does, from loss_sum and other sums.
 
@@ -165,7 +165,7 @@ class Tuning(_Loss):
     return objective, sums | counts
 
 
-  def class_logits(self, params: Any, batch: Batch, keys: jax.Array | None
+  def class_logits(self, params: Any, batch: DeviceBatch, keys: jax.Array | None
                    ) -> jax.Array:
     """Returns float[B / K, Q, C], the logits of each slot."""
     encoder, x_BTD = self.encode(params, batch, keys)
@@ -201,7 +201,7 @@ class Classification(Tuning):
 class _Ranking(Tuning):
   """A loss over groups: a subclass has `_scores` of sequences, [B / K, Q]."""
 
-  def totals(self, batch: Batch) -> Sums:
+  def totals(self, batch: DeviceBatch) -> Sums:
     return {'weight_sum': _group_weights(batch).sum(dtype=jnp.float32)}
 
   def outputs(self, params, batch):
@@ -313,6 +313,6 @@ def masked_log_probs(encoder: model.Roberta, x_BTD: jax.Array,
       found.reshape(-1), mode='drop').reshape(positions.shape)
 
 
-def _group_weights(batch: Batch) -> jax.Array:
+def _group_weights(batch: DeviceBatch) -> jax.Array:
   """Returns float32[B / K, G], 1 for a group; groups of one are examples."""
   return batch.get('group_weights', batch['class_weights'])

@@ -8,15 +8,13 @@ prediction (Devlin et al. 2019, section 3.1; upper half of RoBERTa's Table 2).
 from collections.abc import Callable, Iterator
 import dataclasses
 import functools
-import hashlib
-import json
 import math
 from typing import Any
 
 import numpy as np
 
 from robertax import config as configs
-from robertax import corpus, text
+from robertax import corpus, files, text
 from robertax.config import Config, DataConfig, ModelConfig, TokenizerConfig
 from robertax.corpus.documents import corpora_of
 from robertax.corpus.formats import FORMATS
@@ -65,8 +63,7 @@ def pair_metrics(sums: dict[str, float]) -> dict[str, float]:
 
 
 def _content_hash(value: Any) -> str:
-  content = json.dumps(value, sort_keys=True)
-  return hashlib.sha256(content.encode()).hexdigest()[:16]
+  return files.json_hash(value, sort_keys=True)[:16]
 
 
 class Pretrain:

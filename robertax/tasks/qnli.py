@@ -18,7 +18,7 @@ import numpy as np
 from robertax.data.finetuning import Examples
 from robertax.progress import say
 from robertax.tasks import finetune
-from robertax.tasks.finetune import Answers, Finetune, Rows
+from robertax.tasks.finetune import Answers, Finetune, TaskRows
 from robertax.tasks.glue import submission
 from robertax.tasks.glue_files import GLUE, GlueFiles, GlueRow
 from robertax.tasks.objectives import Choice
@@ -102,7 +102,7 @@ class QnliRanking(Finetune):
   # Of all questions, of those with several sentences, of those with one.
   metrics = ('accuracy', 'ranked', 'alone')
 
-  def read(self) -> Mapping[str, Rows]:
+  def read(self) -> Mapping[str, TaskRows]:
     source = GlueFiles(TASK, self.config.data.dir)
     names = ('train', 'dev', 'test')[:2 + self.config.finetune.predict_test]
     found = {name: source.required(name, labelled=name != 'test')
@@ -115,7 +115,7 @@ class QnliRanking(Finetune):
     say(f'{self.name}: {len(own.rows)} rows of {own.source} give {ranked} '
         f'pairs of one question; {alone} rows have no partner and are '
         'trained alone')
-    found['train'] = Rows(
+    found['train'] = TaskRows(
         [tuple(own.rows[n] for n in group) for group in groups],
         f'{own.source} ({ranked} pairs and {alone} rows alone)')
     return found

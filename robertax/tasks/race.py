@@ -25,10 +25,10 @@ import numpy as np
 from robertax.config import Config
 from robertax.corpus.readers import unpacked_lines
 from robertax.data.finetuning import Examples
-from robertax.errors import InputError
+from robertax.errors import InputError, reading
 from robertax.progress import say
 from robertax.tasks import finetune
-from robertax.tasks.finetune import Answers, Finetune, Rows
+from robertax.tasks.finetune import Answers, Finetune, TaskRows
 from robertax.tasks.objectives import Choice
 from robertax.tasks.task import parse_json
 from robertax.text import Tokenizer
@@ -44,18 +44,18 @@ TOKENIZING_BATCH = 4096  # Texts that are encoded at once.
 
 
 @dataclasses.dataclass(frozen=True)
-class Question:
-  """One question on a passage, with four options."""
+class RaceQuestion:
+  """One question on a passage, with its options: four in RACE's files."""
   id: str  # '<id of the passage>/<number of the question, from 1>'.
   part: str
   passage: str
   question: str
-  options: tuple[str, str, str, str]
+  options: tuple[str, ...]
   answer: int | None  # 0 to 3; None: the file has no `answers`.
 
 
 def read_questions(folder: str, split: str, parts: tuple[str, ...] = ALL_PARTS
-                   ) -> list[Question]:
+                   ) -> list[RaceQuestion]:
   """Reads a split: its parts in order, and the files of a part by number.
 
   Raises InputError, naming file, line and question, for missing or wrong data.
@@ -73,7 +73,7 @@ def read_questions(folder: str, split: str, parts: tuple[str, ...] = ALL_PARTS
   return found
 
 
-def check_answers(questions: list[Question], where: str):
+def check_answers(questions: list[RaceQuestion], where: str):
   """Refuses questions without an answer, which cannot be learned or scored."""
   for question in questions:
     if question.answer is None:
@@ -108,11 +108,8 @@ def _documents(folder: str, split: str, part: str
     raise InputError(f'{directory}: no .txt file there.')
   for name in sorted(names, key=lambda n: (len(n), n)):
     path = os.path.join(directory, name)
-    try:
-      with open(path, 'rb') as f:
-        content = f.read()
-    except OSError as e:
-      raise InputError(f'cannot read {path}: {e.strerror}') from e
+    with reading(path), open(path, 'rb') as f:
+      content = f.read()
     yield path, {'id': name} | _json_object(content, path)
 
 
@@ -125,7 +122,7 @@ def _json_object(content: bytes, where: str) -> dict[str, Any]:
 
 
 def _document_questions(document: dict[str, Any], where: str,
-                        part: str) -> Iterator[Question]:
+                        part: str) -> Iterator[RaceQuestion]:
   name, passage = document.get('id'), document.get('article')
   for key, value in (('id', name), ('article', passage)):
     if not isinstance(value, str) or not value.strip():
@@ -153,13 +150,13 @@ def _document_questions(document: dict[str, Any], where: str,
         raise InputError(f'{here}: the answer is {letter!r}: one of '
                          f'{", ".join(LETTERS)} is needed.')
       answer = LETTERS.index(letter)
-    yield Question(f'{name}/{i + 1}', part, passage, question, tuple(options),
-                   answer)
+    yield RaceQuestion(f'{name}/{i + 1}', part, passage, question,
+                       tuple(options), answer)
 
 
 @dataclasses.dataclass(frozen=True)
 class RaceFeatures:
-  """Four sequences per question, and how many the limits made shorter."""
+  """A sequence for each option, and how many the limits made shorter."""
   sequences: list[np.ndarray]
   options_cut: int
   sequences_cut: int
@@ -177,7 +174,7 @@ def collapse_spaces(text: str) -> str:
   return ' '.join(text.split())
 
 
-def encode_questions(questions: Sequence[Question], tokenizer: Tokenizer,
+def encode_questions(questions: Sequence[RaceQuestion], tokenizer: Tokenizer,
                      max_length: int, max_option_length: int = MAX_OPTION_LENGTH
                      ) -> RaceFeatures:
   """Makes sequences of at most `max_length` ids, 512 in the paper."""
@@ -217,18 +214,19 @@ class Race(Finetune):
     self.metrics = ('accuracy', *(self.parts if len(self.parts) > 1 else ()))
     super().__init__(config, shares)
 
-  def read(self) -> Mapping[str, Rows]:
+  def read(self) -> Mapping[str, TaskRows]:
     """Reads test without labels, because it must not choose the weights."""
     folder, found = self.config.data.dir, {}
     for name in SPLITS[:2 + self.config.finetune.predict_test]:
       rows = read_questions(folder, name, self.parts)
       if name != 'test':
         check_answers(rows, f'{folder}, {name}')
-      found[name] = Rows(rows, f'{folder}, {name} ({" and ".join(self.parts)})',
-                         labelled=name != 'test')
+      found[name] = TaskRows(
+          rows, f'{folder}, {name} ({" and ".join(self.parts)})',
+          labelled=name != 'test')
     return found
 
-  def encode(self, rows: Sequence[Question], split: str
+  def encode(self, rows: Sequence[RaceQuestion], split: str
              ) -> tuple[Examples, int]:
     found = encode_questions(rows, self.tokenizer, self.max_length,
                              self.config.finetune.max_option_length)

@@ -7,7 +7,7 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
-from robertax.errors import InputError, unknown
+from robertax.errors import InputError, reading, unknown
 from robertax.tasks import squad_files
 
 if TYPE_CHECKING:
@@ -153,11 +153,8 @@ def _glue(request: Request) -> Scorer:
 def _glue_predictions(path: str, row: 'GlueTask') -> dict[str, str]:
   """Reads labels by index, from TSV with a header or from JSON lines."""
   found = {}
-  try:
-    with open(path, encoding='utf-8', newline='\n') as f:
-      lines = f.read().removesuffix('\n').split('\n')
-  except (OSError, UnicodeDecodeError) as e:
-    raise InputError(f'cannot read {path}: {getattr(e, "strerror", e)}.') from e
+  with reading(path), open(path, encoding='utf-8', newline='\n') as f:
+    lines = f.read().removesuffix('\n').split('\n')
   for number, line in enumerate(lines, 1):
     where = f'{path}, line {number}'
     if path.endswith('.jsonl'):

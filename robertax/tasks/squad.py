@@ -23,7 +23,7 @@ from robertax.data.finetuning import Examples
 from robertax.errors import InputError
 from robertax.progress import advance, say
 from robertax.tasks import squad_files
-from robertax.tasks.finetune import Answers, Finetune, Rows, in_parts
+from robertax.tasks.finetune import Answers, Finetune, TaskRows, in_parts
 from robertax.tasks.objectives import Tuning
 from robertax.tasks.squad_files import Question, f1
 from robertax.tasks.task import json_lines, plain_values
@@ -179,6 +179,7 @@ class Span:
   text: str
   start_logit: float
   end_logit: float
+  start: int = 0  # Its first character.
 
   @property
   def score(self) -> float:
@@ -258,9 +259,12 @@ def decode_windows(
       odds[number] = max(odds[number], answerable[i])
     here = slice(window.offset, window.offset + window.end - window.start)
     for first, last in best_pairs(starts[here], ends[here], decoding):
-      text = one.text(window.start + first, window.start + last).strip()
+      text = one.text(window.start + first, window.start + last)
+      start = (int(one.offsets[window.start + first, 0])
+               + len(text) - len(text.lstrip()))
+      text = text.strip()
       span = Span(text, float(starts[window.offset + first]),
-                  float(ends[window.offset + last]))
+                  float(ends[window.offset + last]), start)
       if text and (text not in known or known[text].score < span.score):
         known[text] = span
     advance()
@@ -270,6 +274,18 @@ def decode_windows(
     no_answer = float(1 / (1 + np.exp(odd))) if answerable is not None else None
     found[one.question.id] = Decoded(tuple(spans), null, no_answer)
   return found
+
+
+def decode_examples(
+    examples: Examples, encoded: Sequence[EncodedQuestion],
+    windows: Sequence[Window], answers: Answers, decoding: Decoding,
+    answerable: bool) -> dict[str, Decoded]:
+  """Decodes what SpanTuning gives for `window_examples`, by question's id."""
+  ends = examples.starts[1:-1]
+  return decode_windows(
+      encoded, windows, np.split(answers['starts'], ends),
+      np.split(answers['ends'], ends), decoding,
+      answers['answerable'] if answerable else None)
 
 
 def final_answers(decoded: Mapping[str, Decoded], threshold: float | None = None
@@ -310,8 +326,10 @@ def n_best_predictions(decoded: Mapping[str, Decoded], version: str
       spans = sorted([*spans, one.null], key=lambda s: -s.score)
     scores = np.array([span.score for span in spans])
     shares = np.exp(scores - scores.max())
-    result[key] = [{**dataclasses.asdict(span), 'probability': float(share)}
-                   for span, share in zip(spans, shares / shares.sum())]
+    result[key] = [
+        {'text': span.text, 'start_logit': span.start_logit,
+         'end_logit': span.end_logit, 'probability': float(share)}
+        for span, share in zip(spans, shares / shares.sum())]
   return result
 
 
@@ -380,14 +398,14 @@ class Squad(Finetune):
                               config.finetune.max_answer_length)
     super().__init__(config, shares)
 
-  def read(self) -> Mapping[str, Rows]:
+  def read(self) -> Mapping[str, TaskRows]:
     """Reads data.train_files and data.eval_files, or those of data.dir."""
     found = {}
     for split, files in ((TRAIN, self.config.data.train_files),
                          (DEV, self.config.data.eval_files)):
       paths = self._paths(split, files)
-      found[split] = Rows(squad_files.read_questions(paths, self.version),
-                          paths)
+      found[split] = TaskRows(squad_files.read_questions(paths, self.version),
+                              paths)
     ids = {q.id for q in found[TRAIN].rows}
     if both := sum(q.id in ids for q in found[DEV].rows):
       say(f'{self.name}: {both} of {len(found[DEV].rows)} questions to '
@@ -439,11 +457,9 @@ class Squad(Finetune):
     """Decodes the spans of each question from the logits of its windows."""
     if self._decoded[0] is answers['starts']:
       return self._decoded[1]
-    ends = self.splits[split].examples.starts[1:-1]
-    found = decode_windows(
-        *self.beside[split], np.split(answers['starts'], ends),
-        np.split(answers['ends'], ends), self._decoding,
-        answers.get('answerable'))
+    found = decode_examples(
+        self.splits[split].examples, *self.beside[split], answers,
+        self._decoding, self.version == '2.0')
     self._decoded = answers['starts'], found
     return found
 

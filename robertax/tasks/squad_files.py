@@ -15,7 +15,7 @@ import re
 import string
 from typing import Any
 
-from robertax.errors import InputError
+from robertax.errors import InputError, reading
 
 VERSIONS = ('1.1', '2.0')
 _ARTICLES = re.compile(r'\b(a|an|the)\b')
@@ -180,15 +180,8 @@ def _json_object(path: str) -> dict:
       raise InputError(f'{path}: {twice!r} is twice in one object.')
     return content
 
-  try:
-    with open(path, encoding='utf-8') as f:
-      content = json.load(f, object_pairs_hook=once)
-  except OSError as e:
-    raise InputError(f'cannot read {path}: {e.strerror}.') from e
-  except InputError:
-    raise
-  except (ValueError, RecursionError) as e:
-    raise InputError(f'{path}: not JSON in UTF-8: {e}') from e
+  with reading(path, 'not JSON in UTF-8'), open(path, encoding='utf-8') as f:
+    content = json.load(f, object_pairs_hook=once)
   if not isinstance(content, dict):
     raise InputError(f'{path}: expected a JSON object, found a '
                      f'{type(content).__name__}.')

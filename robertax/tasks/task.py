@@ -12,13 +12,14 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import numpy as np
+
 from robertax import files
-from robertax.errors import InputError, writing
-from robertax.tables import Table
+from robertax.errors import reading, writing
+from robertax.tables import LazyTable
 
 if TYPE_CHECKING:
   import jax
-  import numpy as np
 
   from robertax.config import Config, ModelConfig
   from robertax.data.finetuning import HostRows, TuningBatches
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
   from robertax.data.pipeline import Pipeline
   from robertax.text import Tokenizer
 
-TASKS = Table({
+Answers = dict[str, np.ndarray]  # What a step gives for each example.
+TASKS = LazyTable({
     'pretrain': 'robertax.tasks.pretrain:Pretrain',
     **{f'glue/{name}': 'robertax.tasks.glue:Glue' for name in (
         'cola', 'sst2', 'mrpc', 'stsb', 'qqp', 'mnli', 'qnli', 'rte', 'wnli')},
@@ -195,19 +197,26 @@ def write_results(folder: str, found: Mapping[str, Any],
   return found
 
 
+def read_object(path: str) -> dict[str, Any]:
+  """Reads results.json or another object, {} if there is none; InputError."""
+  if not files.exists(path):
+    return {}
+  with reading(path, 'not an object in JSON, as a run writes it',
+               '. Move it away.'):
+    return dict(files.read_json(path))
+
+
 def parse_json(content: str | bytes, where: str) -> Any:
   """Reads JSON in UTF-8; an InputError says `where` it is damaged."""
-  try:
+  with reading(where, 'not JSON'):
     return json.loads(content if isinstance(content, str)
                       else content.decode('utf-8'))
-  except (ValueError, RecursionError) as e:  # UnicodeDecodeError is one.
-    raise InputError(f'{where}: not JSON: {e}') from e
 
 
 def json_lines(lines: Iterable[Mapping[str, Any]]) -> bytes:
-  """Writes one JSON object per line."""
+  """Writes one JSON object per line; stray bytes of tokens are escaped."""
   return ''.join(json.dumps(plain_values(line), ensure_ascii=False) + '\n'
-                 for line in lines).encode()
+                 for line in lines).encode(errors='backslashreplace')
 
 
 def plain_values(value: Any) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 
 from robertax.data.finetuning import Examples
 from robertax.progress import say
-from robertax.tasks.finetune import Answers, Rows
+from robertax.tasks.finetune import Answers, TaskRows
 from robertax.tasks.glue import submission
 from robertax.tasks.glue_files import GLUE, GlueFiles, GlueRow
 from robertax.tasks.noun_chunks import Word, text_words
@@ -103,7 +103,7 @@ def _find_query(text: str, premise: list[Word],
 class Wnli(PronounTask):
   """WNLI's rows, answered like WSC's, or 0 where they cannot be aligned."""
 
-  def read(self) -> Mapping[str, Rows]:
+  def read(self) -> Mapping[str, TaskRows]:
     source, found = GlueFiles(TASK, self.config.data.dir), {}
     if self.config.finetune.wsc_dir:
       found['train'] = self.read_wsc_train(self.config.finetune.wsc_dir)
@@ -111,8 +111,9 @@ class Wnli(PronounTask):
       own = source.required('train', labelled=True)
       aligned = [row for row in align_rows(tuple(own.rows)) if row]
       kept = [row for row in aligned if row.label]
-      found['train'] = Rows(kept, f'{own.source} ({len(kept)} positive of '
-                            f'{len(aligned)} aligned of {len(own.rows)} rows)')
+      found['train'] = TaskRows(
+          kept, f'{own.source} ({len(kept)} positive of {len(aligned)} aligned '
+          f'of {len(own.rows)} rows)')
     for name in ('dev', 'test')[:1 + self.config.finetune.predict_test]:
       found[name] = source.required(name, labelled=name == 'dev')
     return found

@@ -24,8 +24,8 @@ from robertax.corpus.readers import unpacked_lines
 from robertax.data.finetuning import Examples
 from robertax.errors import InputError, unknown
 from robertax.progress import say
-from robertax.tables import Table
-from robertax.tasks.finetune import Answers, Finetune, Rows, why_degenerate
+from robertax.tables import LazyTable
+from robertax.tasks.finetune import Answers, Finetune, TaskRows, why_degenerate
 from robertax.tasks.objectives import SpanRanking
 from robertax.tasks.task import json_lines, parse_json
 from robertax.text import Tokenizer
@@ -34,9 +34,12 @@ SPLITS = ('train', 'val', 'test')
 ANSWERS = ('no', 'yes')
 SPACY_MODEL = 'en_core_web_lg'  # fairseq's choice.
 # Functions from a text to its noun phrases.
-CHUNKERS = Table(rules='robertax.tasks.noun_chunks:noun_chunks',
-                 spacy='robertax.tasks.wsc:spacy_chunks')
+CHUNKERS = LazyTable(rules='robertax.tasks.noun_chunks:noun_chunks',
+                     spacy='robertax.tasks.wsc:spacy_chunks')
 _TRAILING = '.,"'
+# `The _trophy_ did not fit because [it] was too big.`
+_MARKED_PRONOUN = re.compile(r'\[([^][]+)\]')
+_MARKED_QUERY = re.compile(r'(?<!\w)_([^_]+)_(?!\w)')
 # Penn Treebank's spaces before marks and clitics: `Mr. Singer 's`.
 _SPACED = re.compile(r" +(?=(?:[,.;:!?)]|['’](?:s|m|d|re|ve|ll)\b|n['’]t\b))")
 
@@ -48,7 +51,7 @@ class PronounSentence:
   prefix: str
   pronoun: str
   suffix: str
-  query: str
+  query: str  # '': only its candidates are of interest.
   label: bool | None  # Whether the pronoun stands for it; None: not known.
 
   @property
@@ -140,6 +143,25 @@ def _parse_sentence(row: dict[str, Any], where: str
   return sentence, at[0] != index, not found
 
 
+def marked_sentence(text: str) -> PronounSentence:
+  """Reads a text with its [pronoun] and, if one is asked for, its _query_.
+
+  fairseq marks them so (wsc_utils.py, `convert_sentence_to_json`). InputError
+  if it has not one pronoun, or two queries.
+  """
+  text = detokenized(text.split())
+  pronouns = list(_MARKED_PRONOUN.finditer(text))
+  queries = _MARKED_QUERY.findall(text)
+  if len(pronouns) != 1 or len(queries) > 1:
+    raise InputError(
+        f'{text[:80]!r} has {len(pronouns)} pronouns in brackets and '
+        f'{len(queries)} phrases in underscores: one pronoun is needed, and at '
+        'most one phrase, such as: The _trophy_ broke because [it] fell.')
+  before, pronoun, behind = (_MARKED_QUERY.sub(r'\1', part) for part in (
+      text[:pronouns[0].start()], pronouns[0][1], text[pronouns[0].end():]))
+  return PronounSentence('', before, pronoun, behind, ''.join(queries), None)
+
+
 def detokenized(tokens: list[str]) -> str:
   """Joins tokens without a treebank's spaces before marks and clitics."""
   return _SPACED.sub('', ' '.join(tokens))
@@ -169,8 +191,8 @@ def find_candidates(sentence: PronounSentence,
 
 def without_query(phrases: list[str], query: str) -> list[str]:
   query = query.lower()
-  return [p for p in phrases
-          if p.lower() not in query and query not in p.lower()]
+  return [p for p in phrases if not query or (
+      p.lower() not in query and query not in p.lower())]
 
 
 def spacy_chunks(text: str) -> list[str]:
@@ -226,9 +248,13 @@ def encode_sentences(sentences: Sequence[PronounSentence], tokenizer: Tokenizer,
   get_masked_input). Sequences are `<s> text </s>`, as in pretraining; fairseq's
   recipe leaves the <s> out. A long one keeps what is around the phrase.
   """
-  phrases = [[s.query, *find_candidates(s, chunker)] for s in sentences]
+  phrases = [[s.query] * bool(s.query) + find_candidates(s, chunker)
+             for s in sentences]
   texts = []
   for sentence, options in zip(sentences, phrases):
+    if not options:
+      raise InputError(f'no phrase that {sentence.pronoun!r} may stand for is '
+                       f'in {sentence.text[:80]!r}.')
     before = sentence.prefix.rstrip()
     space = sentence.prefix[len(before):]
     texts += [before, sentence.suffix, *(space + o for o in options)]
@@ -313,12 +339,12 @@ class PronounTask(Finetune):
     return why_degenerate(self.predictions(split, answers),
                           self.row_labels(split), ANSWERS, split)
 
-  def read_wsc_train(self, folder: str) -> Rows:
+  def read_wsc_train(self, folder: str) -> TaskRows:
     """Reads the rows of WSC's train.jsonl in which the query is right."""
     rows = self.read_wsc(folder, 'train', labelled=True)
     kept = [row for row in rows if row.label]
-    return Rows(kept, f'{folder}/train.jsonl ({len(kept)} positive of '
-                f'{len(rows)} rows)')
+    return TaskRows(kept, f'{folder}/train.jsonl ({len(kept)} positive of '
+                    f'{len(rows)} rows)')
 
   def read_wsc(self, folder: str, split: str, labelled: bool
                ) -> list[PronounSentence]:
@@ -333,13 +359,13 @@ class PronounTask(Finetune):
 class Wsc(PronounTask):
   """SuperGLUE's WSC."""
 
-  def read(self) -> Mapping[str, Rows]:
+  def read(self) -> Mapping[str, TaskRows]:
     folder = self.config.data.dir
-    found = {'train': self.read_wsc_train(folder), 'val': Rows(
+    found = {'train': self.read_wsc_train(folder), 'val': TaskRows(
         self.read_wsc(folder, 'val', labelled=True), f'{folder}/val.jsonl')}
     if self.config.finetune.predict_test:
-      found['test'] = Rows(self.read_wsc(folder, 'test', labelled=False),
-                           f'{folder}/test.jsonl', labelled=False)
+      found['test'] = TaskRows(self.read_wsc(folder, 'test', labelled=False),
+                               f'{folder}/test.jsonl', labelled=False)
     return found
 
   def lines(self, split: str, answers: Answers) -> Iterator[dict[str, Any]]:

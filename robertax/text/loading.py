@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 from robertax import files
-from robertax.errors import InputError, raise_unless_damage
+from robertax.errors import InputError, reading
 from robertax.text import wordpiece
 from robertax.text.byte_bpe import MASK, SPECIALS
 from robertax.text.tokenizer import Tokenizer
@@ -92,14 +92,8 @@ def read_merges(path: str, vocab: dict[str, int]) -> list[tuple[str, str]]:
 
 def _read_text(path: str) -> str:
   """Decodes a file as UTF-8 and keeps its line ends."""
-  try:
-    with files.open(path, 'rb') as f:
-      return f.read().decode()
-  except OSError as e:
-    raise_unless_damage(e, path)
-    raise InputError(f'cannot read {path}: {e.strerror or e}') from e
-  except UnicodeDecodeError as e:
-    raise InputError(f'{path}: not UTF-8: {e}') from e
+  with reading(path, 'not UTF-8'), files.open(path, 'rb') as f:
+    return f.read().decode()
 
 
 def read_vocab_json(folder: str) -> Tokenizer:
@@ -133,10 +127,8 @@ def _read_ids(path: str) -> dict[str, int]:
 
 
 def _read_object(path: str) -> dict[str, Any]:
-  try:
+  with reading(path, 'not JSON'):
     vocab = json.loads(_read_text(path))
-  except (ValueError, RecursionError) as e:
-    raise InputError(f'{path}: not JSON: {e}') from e
   if not isinstance(vocab, dict) or not vocab:
     raise InputError(f'{path}: expected an object of pieces and ids.')
   return vocab
@@ -170,14 +162,8 @@ def load(path: str, lowercase: bool = True) -> Tokenizer:
         f'tokenizer.path: {path} does not exist. A tokenizer.json, a folder '
         f'with {", ".join(GPT2_FILES)}, or BERT\'s vocab.txt would do; an '
         'empty path trains one.')
-  try:
-    with files.open(path) as f:
-      text = f.read()
-  except OSError as e:
-    raise_unless_damage(e, path)
-    raise InputError(f'cannot read {path}: {e.strerror or e}') from e
-  except UnicodeDecodeError as e:
-    raise InputError(f'{path}: not a tokenizer.json: {e}') from e
+  with reading(path, 'not a tokenizer.json'), files.open(path) as f:
+    text = f.read()
   if path.endswith('.txt'):
     return Tokenizer.from_wordpiece(
         wordpiece.parse_vocab(text, path, lowercase), lowercase, path)

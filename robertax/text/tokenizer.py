@@ -7,6 +7,7 @@ takes these ids from attributes of the tokenizer.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+import contextlib
 import hashlib
 from itertools import chain
 import json
@@ -105,12 +106,9 @@ class Tokenizer:
         'added_tokens': [token for token in state['added_tokens']
                          if not token.get('special')]}
     import tokenizers  # Not every machine that trains has it.
-    try:
+    self._source = source
+    with _refusals(source):
       self._plain = tokenizers.Tokenizer.from_str(json.dumps(plain))
-    except Exception as e:  # The library raises bare Exception.
-      raise InputError(
-          f'{source}: not a tokenizer that the tokenizers library '
-          f'{tokenizers.__version__} reads: {e}') from e
     self._plain.decoder = kind.decoder()
     read = json.loads(self._plain.to_str())
     facts = {key: read.get(key) for key in
@@ -121,20 +119,16 @@ class Tokenizer:
   @classmethod
   def from_json(cls, text: str, source: str = 'tokenizer.json') -> 'Tokenizer':
     """Parses the text of a tokenizer.json; `source` names it in errors."""
-    try:
+    with errors.reading(source, 'not JSON'):
       state = json.loads(text)
-    except (ValueError, RecursionError) as e:
-      raise InputError(f'{source}: not JSON: {e}') from e
     return cls(state, source)
 
   @classmethod
   def from_bpe(cls, vocab: dict[str, int], merges: list, source: str
                ) -> 'Tokenizer':
     """Makes a byte-level BPE from pieces with ids, and merges by rank."""
-    try:
+    with _refusals(source):
       core = byte_bpe.core(vocab, merges)
-    except Exception as e:
-      raise InputError(f'{source}: {e}') from e
     return cls(json.loads(core.to_str()), source)
 
   @classmethod
@@ -154,10 +148,20 @@ class Tokenizer:
                               for part in split_long(text)])
               for text in texts]
     ids = [encoding.ids for encoding in
-           _encodings(self._plain.encode_batch_fast, texts)]
+           self._encodings(self._plain.encode_batch_fast, texts)]
     ends = np.cumsum([0, *map(len, ids)]).tolist()
     flat = np.fromiter(chain.from_iterable(ids), self.dtype, ends[-1])
     return [flat[a:b] for a, b in zip(ends, ends[1:])]
+
+  def _encodings(self, encode: Callable[..., list], texts: list[str]) -> list:
+    with _refusals(self._source):
+      try:
+        return encode(texts, add_special_tokens=False)
+      except (UnicodeEncodeError, TypeError):
+        pass
+    raise InputError(
+        'a text to encode holds a lone surrogate (half a character), which no '
+        'UTF-8 text can hold: replace it')
 
   def encode_with_offsets(self, texts: list[str]
                           ) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -170,7 +174,7 @@ class Tokenizer:
       that share the bytes of a character all cover that character.
     """
     results = []
-    encodings = _encodings(self._plain.encode_batch, texts)
+    encodings = self._encodings(self._plain.encode_batch, texts)
     for text, encoding in zip(texts, encodings):
       spans = np.array(encoding.offsets, np.int32).reshape(-1, 2)
       letters = np.frombuffer(text.encode('utf-32-le'), np.uint32)
@@ -258,13 +262,21 @@ class Tokenizer:
       files.write_text(os.fspath(path), self.to_json())
 
 
-def _encodings(encode: Callable[..., list], texts: list[str]) -> list:
+@contextlib.contextmanager
+def _refusals(source: str) -> Iterator[None]:
+  """Turns what the library says of a tokenizer into an InputError."""
+  import tokenizers
   try:
-    return encode(texts, add_special_tokens=False)
-  except (UnicodeEncodeError, TypeError) as e:
+    with errors.no_panic():
+      yield
+  except Exception as e:
+    # The library raises bare Exceptions; of arguments, Python's own kinds.
+    if type(e) is not Exception and not isinstance(
+        e, (OverflowError, RuntimeError, TypeError, ValueError)):
+      raise
     raise InputError(
-        'a text to encode holds a lone surrogate (half a character), which no '
-        'UTF-8 text can hold: replace it') from e
+        f'{source}: not a tokenizer that the tokenizers library '
+        f'{tokenizers.__version__} reads: {e}') from e
 
 
 def _checked_state(state: Any, source: str) -> tuple[ModuleType, dict]:

@@ -31,6 +31,7 @@ from robertax.train.step import TrainState
 # So many failed saves in a row end a run: an error is better than days of steps
 # that are saved nowhere.
 MOST_FAILURES = 3
+RETRY_SECONDS = 15.0
 SLOW_SECONDS = 60.0  # A save is left out if the one before it takes longer.
 LOOK_SECONDS = 2.0  # Between two looks at how far a save has come.
 ITEMS = ('params', 'opt_state')
@@ -394,7 +395,7 @@ class Checkpoints:
 
   def check_held(self):
     """Raises TakenOver, in all processes, if another run has the workdir."""
-    processes.together(self._check)
+    processes.together(self._check, TakenOver)
 
   def replace_params(self, step: int, params: Any):
     """Saves weights alone, in place of what the step has."""
@@ -582,10 +583,31 @@ class Checkpoints:
       with writing(self.folder), growth_heard(self.folder):
         self._manager.wait_until_finished()
 
-  def close(self):
-    """Waits and ends the background threads; raises as `save`."""
+  def close(self, last: bool = True):
+    """Waits and ends the background threads; raises as `save`.
+
+    The `last` save of a run must have succeeded.
+    """
     self.wait()
     if self._manager is not None:
       self._manager.close()
       self._manager = None
-    self._tolerance.conclude()
+    if last:
+      self._tolerance.conclude()
+
+  def close_to_go_back(self):
+    """Closes before a roll-back, to the save that may be under way.
+
+    Going back writes in W. So it waits while it cannot be known who holds W, as
+    long as saves may fail in a row.
+    """
+    self.close(last=False)
+    for left in reversed(range(MOST_FAILURES)):
+      try:
+        return self.check_held()
+      except InputError as e:
+        if isinstance(e, TakenOver) or not left:
+          raise
+        say(f'{e}. The run waits with going back to a checkpoint.')
+        advance()
+        time.sleep(RETRY_SECONDS)

@@ -100,7 +100,7 @@ class Goodput:
     """Reads what earlier starts noted; updates beyond `start_step` are lost."""
     self._clock, self._file = clock, None
     path = f'{workdir}/clock.jsonl'
-    lines = _read_clock(path)
+    lines = read_clock(path)
     self.starts = lines[-1]['start'] + 1 if lines else 1  # This one included.
     self._begun = lines[0]['time'] if lines else clock.begun
     self._before = _productive_seconds(lines, start_step)
@@ -145,16 +145,18 @@ class Goodput:
           'step_seconds': round(step_seconds, 6)}) + '\n')
 
 
-def _read_clock(path: str) -> list[dict[str, float]]:
+def read_clock(path: str) -> list[dict[str, float]]:
   """Returns the whole lines; a kill may leave half a line at the end."""
   lines = []
   if files.exists(path):
     with files.open(path) as f:
       for text in f:
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+        with contextlib.suppress(ValueError, LookupError, TypeError,
+                                 RecursionError, OverflowError):
           line = json.loads(text)
-          lines.append({key: line[key] for key in (
-              'start', 'step', 'time', 'step_seconds')})
+          lines.append({key: kind(line[key]) for key, kind in (
+              ('start', int), ('step', int), ('time', float),
+              ('step_seconds', float))})
   return lines
 
 
@@ -268,7 +270,7 @@ def _end_stalled(words: str) -> NoReturn:
   os._exit(STALLED)
 
 
-class Window:
+class LogWindow:
   """Steps since the last logged one: their tokens and their seconds."""
 
   def __init__(self, describe: Describe, run_ahead: int, clock: Clock,

@@ -22,7 +22,7 @@ import numpy as np
 
 from robertax import files
 from robertax.config import OptimConfig
-from robertax.errors import Diverged, InputError, writing
+from robertax.errors import Diverged, reading, writing
 from robertax.parallel import processes
 from robertax.progress import say
 from robertax.train.checkpoint import finished_step
@@ -51,19 +51,15 @@ class PassedOver:
     def entries():
       if not processes.first() or not files.exists(path):
         return []
-      try:
-        with files.open(path) as f:
-          read = json.load(f)
+      with reading(path, 'not a list of batches that a run passes over',
+                   '. Put back what was there; without it the run takes other '
+                   'batches than it did.'):
+        read = files.read_json(path)
         for entry in read:
           first, last = map(int, entry['batches'])
           if not 0 <= first <= last or int(entry['checkpoint']) < 0:
             raise ValueError(f'batches {first} to {last}')
         return read
-      except (ValueError, KeyError, TypeError) as e:
-        raise InputError(
-            f'{path}: not a list of batches that a run passes over ({e!r}). '
-            'Put back what was there; without it the run takes other batches '
-            'than it did.') from e
     return cls(processes.gather(processes.together(entries))[0])
 
   def write(self, workdir: str):

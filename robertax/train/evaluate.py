@@ -19,7 +19,6 @@ import functools
 from typing import Any
 
 import jax
-import numpy as np
 
 from robertax import files
 from robertax.config import Config, TrainConfig
@@ -29,14 +28,12 @@ from robertax.parallel import processes
 from robertax.parallel.mesh import batch_sharding, steps_ahead
 from robertax.progress import say
 from robertax.tasks import TASKS, FinetuningTask, PretrainingTask, Task
-from robertax.tasks.task import RESULTS
+from robertax.tasks.task import RESULTS, Answers
 from robertax.train import checkpoint
 from robertax.train import workdir as workdirs
 from robertax.train.checkpoint import Checkpoints
 from robertax.train.facts import Damaged, read_facts
 from robertax.train.step import eval_step, output_step
-
-Answers = dict[str, np.ndarray]
 
 
 class Evaluation:

@@ -7,9 +7,7 @@ tokenizer and code.
 
 from collections.abc import Iterator, Mapping
 import contextlib
-import hashlib
 from importlib import metadata
-import json
 from typing import Any
 
 import jax
@@ -18,7 +16,7 @@ import numpy as np
 
 from robertax import files
 from robertax.errors import InputError, first_line
-from robertax.parallel import chips
+from robertax.parallel import chips, processes
 from robertax.progress import advance, say
 from robertax.tasks import Task
 
@@ -142,12 +140,7 @@ def reading_checkpoint(where: str) -> Iterator[None]:
 
 def sealed_facts(values: dict[str, Any]) -> dict[str, Any]:
   """Adds a checksum of all values."""
-  return values | {'sha256': _facts_hash(values)}
-
-
-def _facts_hash(values: dict[str, Any]) -> str:
-  content = json.dumps(values, sort_keys=True).encode()
-  return hashlib.sha256(content).hexdigest()
+  return values | {'sha256': files.json_hash(values, sort_keys=True)}
 
 
 def read_facts(folder: str, step: int) -> dict[str, Any] | None:
@@ -159,9 +152,8 @@ def read_facts(folder: str, step: int) -> dict[str, Any] | None:
   if not files.isdir(f'{where}/facts'):
     return None
   try:
-    with files.open(f'{where}/facts/metadata') as f:
-      values = dict(json.load(f))
-    if values.pop('sha256') != _facts_hash(values):
+    values = dict(files.read_json(f'{where}/facts/metadata'))
+    if values.pop('sha256') != files.json_hash(values, sort_keys=True):
       raise ValueError('its own checksum does not match its content')
     if values['step'] != step:
       raise ValueError(f'it is that of step {values["step"]}')
@@ -212,13 +204,18 @@ NOTED_ONLY = (*VERSIONS, 'cpu_threads')
 
 
 def identity(task: Task) -> dict[str, str]:
-  """Returns the identity of data (`data.*`), tokenizer and code for a task."""
+  """Returns the identity of data (`data.*`), tokenizer and code for a task.
+
+  All processes call it; `cpu_threads` has those of each where they differ.
+  """
   found = {f'data.{key}': value for key, value in task.identity().items()}
   found |= {'tokenizer': task.tokenizer.fingerprint, 'code': str(CODE_VERSION)}
   found |= {name: metadata.version(package)
             for name, package in VERSIONS.items()}
   if jax.default_backend() == 'cpu':
-    found['cpu_threads'] = str(chips.cpu_threads())
+    threads = processes.gather(chips.cpu_threads())
+    found['cpu_threads'] = ','.join(map(str, threads if len(
+        set(threads)) > 1 else threads[:1]))
   return found
 
 

@@ -21,16 +21,17 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from robertax import kernels
+from robertax.data.feed import DeviceBatch
+from robertax.model.heads import Sums
 from robertax.parallel.mesh import BATCH_AXES, state_shardings
 
-Sums = dict[str, jax.Array]
-Batch = dict[str, jax.Array]
-LossFn = Callable[[Any, Batch, jax.Array | None, Sums],
+LossFn = Callable[[Any, DeviceBatch, jax.Array | None, Sums],
                   tuple[jax.Array, Sums]]
 
 
-def batch_gradient(loss: LossFn, params: Any, batch: Batch, key: jax.Array,
-                   totals: Sums, zero1: bool = False) -> tuple[Any, Sums]:
+def batch_gradient(loss: LossFn, params: Any, batch: DeviceBatch,
+                   key: jax.Array, totals: Sums, zero1: bool = False
+                   ) -> tuple[Any, Sums]:
   """Differentiates the loss over all micro-batches and devices.
 
   Args:
@@ -56,7 +57,8 @@ def batch_gradient(loss: LossFn, params: Any, batch: Batch, key: jax.Array,
   return _over_rows(local, zero1, params, (batch, rows), (key, totals))
 
 
-def batch_sums(loss: LossFn, params: Any, batch: Batch, totals: Sums) -> Sums:
+def batch_sums(loss: LossFn, params: Any, batch: DeviceBatch, totals: Sums
+               ) -> Sums:
   """Returns the loss's sums over a batch [1, rows, ...], without dropout."""
   def local(params, batch, totals):
     part = {k: v[0] for k, v in batch.items()}
@@ -65,8 +67,8 @@ def batch_sums(loss: LossFn, params: Any, batch: Batch, totals: Sums) -> Sums:
   return _over_rows(local, False, params, (batch,), (totals,))[1]
 
 
-def batch_outputs(outputs: Callable[[Any, Batch], Sums], params: Any,
-                  batch: Batch) -> Sums:
+def batch_outputs(outputs: Callable[[Any, DeviceBatch], Sums], params: Any,
+                  batch: DeviceBatch) -> Sums:
   """Returns arrays [rows, ...] for a batch [1, rows, ...]."""
   def local(params, batch):
     return outputs(params, {k: v[0] for k, v in batch.items()})

@@ -40,7 +40,7 @@ def run(config: Config, workdir: str, named: Collection[str] = ()) -> Run:
   """
   find_devices()
   try:
-    with hushed(), Lock(workdir) as lock:
+    with hushed(), Lock(workdir) as lock, session.compile_cache(config):
       return rolling_back(lambda: _attempt(config, workdir, named, lock),
                           workdir, config.optim)
   except jax.errors.JaxRuntimeError as e:
@@ -63,7 +63,6 @@ def _attempt(config: Config, workdir: str, named: Collection[str], lock: Lock
           workdir, config.task)
   if done and wanted.train.steps:
     return Run(workdir, None, finished, trained=0)
-  session.turn_on_compile_cache(config)
   mesh = make_mesh(config.mesh)
   if config.task == MASKED_LM and finished is None:
     together(lambda: session.check_size(config, mesh))
@@ -131,9 +130,7 @@ def take_steps(run: Session) -> Moment:
         if moment.stopped and not moment.last:
           break
     except Diverged:
-      # The run goes back to the checkpoint that may be under way.
-      run.saves.checkpoints.close()
-      run.saves.checkpoints.check_held()  # Going back writes in W, too.
+      run.saves.checkpoints.close_to_go_back()
       raise
     finally:
       session.close_all(run.parts)

@@ -7,16 +7,18 @@ an entry of `Session.parts`.
 """
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+import contextlib
 import dataclasses
 import functools
 import os
 import signal
 import sys
 import tempfile
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 
@@ -29,24 +31,24 @@ from robertax.data.feed import Feed, local_rows, split_micro_batches
 from robertax.errors import InputError, unknown
 from robertax.kernels.dropout import seed_words
 from robertax.model import unpad_vocabulary
+from robertax.model.heads import Sums
 from robertax.parallel import processes
 from robertax.parallel.mesh import batch_sharding, steps_ahead
 from robertax.progress import Progress, call_out, say
 from robertax.tasks import TASKS, Task
 from robertax.train import optimizer
 from robertax.train.checkpoint import Checkpoints, check_storage, finished_step
-from robertax.train.clock import Clock, Goodput, Utilization, Window
+from robertax.train.clock import Clock, Goodput, LogWindow, Utilization
 from robertax.train.divergence import Judge, PassedOver
 from robertax.train.evaluate import Best, Evaluation, Scoring, evaluation_table
 from robertax.train.facts import allowed_names, identity
-from robertax.train.gradient import Sums
 from robertax.train.initial import initial_config, initial_params
 from robertax.train.step import Compiled, TrainState, compiled
 from robertax.train.workdir import (
-    Lock,
-    check_config,
-    check_writable,
-    claim_workdir,
+  Lock,
+  check_config,
+  check_writable,
+  claim_workdir,
 )
 from robertax.train.writer import Writer
 
@@ -129,7 +131,7 @@ class Session:
 @dataclasses.dataclass
 class Log(Part):
   """Publishes the numbers of every `train.log_every`-th step."""
-  window: Window
+  window: LogWindow
   every: int
 
   def on_step(self, step: int, sums: Sums):
@@ -495,9 +497,9 @@ def open_session(config: Config, workdir: str, task: Task,
   goodput = Goodput(workdir, clock, start, write=first, check=lock.check)
   trace = Trace(workdir, train.profile_steps, write=first)
   describe_run(config, state, mesh, task, start)
-  window = Window(passed.counted(task.train_metrics), steps_ahead(mesh), clock,
-                  Utilization(config, mesh.devices.ravel()),
-                  Judge(config.optim, state.params))
+  window = LogWindow(passed.counted(task.train_metrics), steps_ahead(mesh),
+                     clock, Utilization(config, mesh.devices.ravel()),
+                     Judge(config.optim, state.params))
   return Session(
       config=config, workdir=workdir, task=task, mesh=mesh, clock=clock,
       goodput=goodput, programs=programs, state=state, start=start,
@@ -582,8 +584,9 @@ def cache_dir(config: Config) -> str:
   return files.absolute(config.data.cache_dir or default_cache_dir())
 
 
-def turn_on_compile_cache(config: Config):
-  """Keeps compiled programs where train.compile_cache says.
+@contextlib.contextmanager
+def compile_cache(config: Config) -> Iterator[None]:
+  """Keeps programs that the body compiles where train.compile_cache says.
 
   `auto` is off on CPUs: another machine with the same folder may lack
   instructions of a program. JAX_COMPILATION_CACHE_DIR comes first.
@@ -592,9 +595,22 @@ def turn_on_compile_cache(config: Config):
   if chosen == 'auto':
     chosen = ('off' if jax.default_backend() == 'cpu' else
               files.join(cache_dir(config), 'compiled'))
-  if chosen == 'off' or jax.config.jax_compilation_cache_dir:
-    return
-  jax.config.update('jax_compilation_cache_dir', files.absolute(chosen))
-  if files.is_remote(chosen):
-    # XLA's own caches beside JAX's are not written through etils.
-    jax.config.update('jax_persistent_cache_enable_xla_caches', 'none')
+  wanted = {}
+  if chosen != 'off' and not jax.config.jax_compilation_cache_dir:
+    wanted['jax_compilation_cache_dir'] = files.absolute(chosen)
+    if files.is_remote(chosen):
+      # XLA's own caches beside JAX's are not written through etils.
+      wanted['jax_persistent_cache_enable_xla_caches'] = 'none'
+  before = {name: getattr(jax.config, name) for name in wanted}
+  try:
+    _configure(wanted)
+    yield
+  finally:
+    _configure(before)
+
+
+def _configure(values: dict[str, Any]):
+  for name, value in values.items():
+    jax.config.update(name, value)
+  if values:  # JAX looks at its configuration once, until it is told to.
+    compilation_cache.reset_cache()

@@ -19,9 +19,9 @@ from robertax import kernels, model
 from robertax.config import OptimConfig
 from robertax.parallel.mesh import param_shardings, state_shardings
 from robertax.train import gradient, optimizer
-from robertax.train.gradient import Batch, LossFn, Sums
+from robertax.train.gradient import DeviceBatch, LossFn, Sums
 
-TotalsFn = Callable[[Batch], Sums]
+TotalsFn = Callable[[DeviceBatch], Sums]
 _MADE = weakref.WeakSet()
 
 
@@ -85,7 +85,7 @@ def make_train_step(
     gradient, the update and the new parameters, `gradient_norms` (float32[
     leaves]) and, with thresholds for spikes, `spiked`.
   """
-  def step(state: TrainState, batch: Batch, seed: jax.Array,
+  def step(state: TrainState, batch: DeviceBatch, seed: jax.Array,
            learning_rate: jax.Array) -> tuple[TrainState, Sums]:
     key = kernels.key_words(seed, state.step)
     grads, sums = gradient.batch_gradient(loss, state.params, batch, key,
@@ -167,7 +167,7 @@ def _compiled_programs(objective: Any, optim: OptimConfig,
 @functools.lru_cache(maxsize=4)
 def eval_step(objective: Any) -> Any:
   """Compiles (params, batch[1, rows, ...]) -> sums, without dropout."""
-  def step(params: Any, batch: Batch) -> Sums:
+  def step(params: Any, batch: DeviceBatch) -> Sums:
     return gradient.batch_sums(objective.loss, params, batch,
                                objective.totals(batch))
   return jax.jit(step)
@@ -176,7 +176,7 @@ def eval_step(objective: Any) -> Any:
 @functools.lru_cache(maxsize=4)
 def output_step(objective: Any, mesh: jax.sharding.Mesh) -> Any:
   """Compiles (params, batch[1, rows, ...]) -> [rows, ...] on every device."""
-  def step(params: Any, batch: Batch) -> Sums:
+  def step(params: Any, batch: DeviceBatch) -> Sums:
     return gradient.batch_outputs(objective.outputs, params, batch)
 
   whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())

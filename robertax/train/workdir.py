@@ -12,11 +12,9 @@ import errno
 import json
 import math
 import os
-import socket
 import threading
 import time
 from typing import Any
-import uuid
 
 from robertax import files
 from robertax.config import FREE_ON_RESUME, Config, differences, parse, to_dict
@@ -106,7 +104,7 @@ class Lock:
     else:
       self._lock = lock
       with contextlib.suppress(OSError), open(path, 'wb', buffering=0) as f:
-        f.write(json.dumps(_this_process()).encode())  # Unless it is full.
+        f.write(json.dumps(files.this_process()).encode())  # Unless it is full.
     self.held = True
 
 
@@ -119,9 +117,9 @@ class Lease:
 
   def __init__(self, workdir: str, beat: float | None = None,
                lost: float | None = None):
-    """Takes the lease; waits if a holder on another machine may be dead."""
+    """Takes the lease; waits if a holder in another place may be dead."""
     self.path, self._workdir = f'{workdir}/.lease', workdir
-    self._me = _this_process() | {'id': uuid.uuid4().hex}
+    self._me = files.this_process()
     self._beat = beat or BEAT_SECONDS
     self._one, self._written = threading.Lock(), -math.inf
     self._other: bytes | None = None  # The file's content, once it is lost.
@@ -167,8 +165,8 @@ class Lease:
     holder = _holder(seen)
     if not holder:
       return seen
-    if holder.get('host') == socket.gethostname():
-      if not _is_alive(holder):
+    if (alive := files.is_alive(holder)) is not None:
+      if not alive:
         return seen
       raise InputError(refusal(self._workdir, seen.data))
     call_out(f'{self.path} belongs to {_describe(seen.data, "another run")}: '
@@ -221,16 +219,10 @@ class Lease:
 
 
 def refusal(workdir: str, holder: str | bytes | None) -> str:
-  """Words the error of a second run; `holder`: JSON of `_this_process`."""
+  """Words the error of a second run; `holder`: JSON of a process."""
   return (f'{workdir} is in use by {_describe(holder, "another process")}: two '
           'runs in one workdir would spoil it. Wait for that one, stop it, or '
           'choose another --workdir.')
-
-
-def _this_process() -> dict[str, Any]:
-  return {'host': socket.gethostname(), 'pid': os.getpid(),
-          'since': time.strftime('%Y-%m-%d %H:%M:%S %z'),
-          'born': _process_birth(os.getpid())}
 
 
 def _describe(holder: str | bytes | None, otherwise: str) -> str:
@@ -240,26 +232,6 @@ def _describe(holder: str | bytes | None, otherwise: str) -> str:
             f'{found["since"]}')
   except (ValueError, KeyError, TypeError):
     return otherwise
-
-
-def _process_birth(pid: int) -> str:
-  """Tells when a process here began, because pids are used again."""
-  try:
-    with open(f'/proc/{pid}/stat') as f:
-      return f.read().rpartition(')')[2].split()[19]
-  except (OSError, IndexError):
-    return ''
-
-
-def _is_alive(holder: dict[str, Any]) -> bool:
-  try:
-    os.kill(int(holder['pid']), 0)
-  except ProcessLookupError:
-    return False
-  except (OSError, KeyError, ValueError):
-    return True
-  born, before = _process_birth(holder['pid']), holder.get('born')
-  return not born or not before or born == before
 
 
 def _holder(seen: files.Version) -> dict[str, Any]:
@@ -363,8 +335,7 @@ def read_config(workdir: str) -> Config | None:
   if not files.exists(path):
     return None
   try:
-    with files.open(path) as f:
-      return parse(json.load(f))
+    return parse(files.read_json(path))
   except (OSError, ValueError, AttributeError, RecursionError) as e:
     raise_unless_damage(e, path)
     raise InputError(f'{path}: not a config written by robertax ({e}). Put '
@@ -406,6 +377,9 @@ def check_writable(workdir: str):
   folder = os.path.abspath(workdir)
   while not os.path.lexists(folder):
     folder = os.path.dirname(folder)
+  if not os.path.exists(folder):
+    raise InputError(f'{folder} is a link to {os.readlink(folder)}, which does '
+                     'not exist: make that folder, or choose another place.')
   with writing(workdir):
     if not os.path.isdir(folder):
       raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), workdir)

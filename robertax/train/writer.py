@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shutil
+import sys
 import tempfile
 import time
 from typing import Any
@@ -18,7 +19,7 @@ from robertax.errors import (
     InputError,
     TakenOver,
     first_line,
-    raise_unless_damage,
+    reading,
     writing,
 )
 from robertax.progress import say
@@ -137,13 +138,19 @@ class TensorBoardEvents:
     # name any more, so that a killed run leaves nothing.
     self._file, self._target, self._whole = None, '', None
     self._copied, self._check = 0.0, check
+    # tensorboardX imports it wherever it is, for nothing here and for seconds.
+    hidden = 'torch' not in sys.modules
     try:
+      sys.modules.setdefault('torch', None)
       from tensorboardX import event_file_writer, summary
       from tensorboardX.proto import event_pb2
     except ImportError:
       say('tensorboardX is not installed: no TensorBoard events are written '
           '(pip install tensorboardX).')
       return
+    finally:
+      if hidden:
+        del sys.modules['torch']
     self._summary, self._event_pb2 = summary, event_pb2
     with self._disabling_on_error(workdir):
       with (tempfile.TemporaryDirectory(prefix='robertax-events-')
@@ -258,13 +265,9 @@ def read_metrics(path: str) -> list[tuple[str, dict[str, Any]]]:
 
   A kill's half a line at the end is dropped; other damage is an InputError.
   """
-  try:
-    with files.open(path) as f:
-      lines = f.readlines()
-  except (OSError, UnicodeDecodeError) as e:
-    raise_unless_damage(e, path)
-    raise InputError(f'{path}: not a file of metrics lines ({e}). Move it away '
-                     'to begin another.') from e
+  with reading(path, 'not a file of metrics lines',
+               '. Move it away to begin another.'), files.open(path) as f:
+    lines = f.readlines()
   read = []
   for number, line in enumerate(lines, 1):
     try:

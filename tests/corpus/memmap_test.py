@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from robertax.corpus import records, shards
-from robertax.corpus.records import Manifest, RecordRow, Split
+from robertax.corpus.records import Manifest, RecordRow, SplitCounts
 from robertax.corpus.shards import ArraysWriter
 from robertax.errors import InputError
 
@@ -18,7 +18,8 @@ def manifest(tmp_path):
       sentences='s', sequence_length=8, max_examples_per_row=2,
       dtype='uint16', vocab_size=400, tokenizer='t', forms=('memmap',),
       counts={}, seconds=0.,
-      splits={'train': Split(num_records=2, num_examples=3, num_tokens=8)})
+      splits={'train': SplitCounts(num_records=2, num_examples=3,
+                                   num_tokens=8)})
 
 
 def write(folder):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from robertax.config import PAIR_NEGATIVES
+from robertax.config import PAIR_NEGATIVES, DataConfig, check_data
 from robertax.corpus import formats
 from robertax.corpus.formats import FORMATS, PairLaw
 from robertax.errors import InputError
@@ -261,14 +261,14 @@ def test_ids_keep_their_type():
 
 
 def test_what_cannot_be_is_said():
-  with pytest.raises(InputError, match="negatives 'hlaf'.*half"):
-    PairLaw(negatives='hlaf')
-  with pytest.raises(InputError, match='short_rate=1.5'):
-    PairLaw(short_rate=1.5)
+  for changes, says in (({'pair_negatives': 'hlaf'}, "negatives 'hlaf'.*half"),
+                        ({'pair_short_rate': 1.5}, 'short_rate=1.5'),
+                        ({'pair_short_rate': .1, 'format': 'sentence_pair'},
+                         'short_rate=0.1: sentence pairs')):
+    with pytest.raises(InputError, match=says):
+      check_data(DataConfig(**changes))
   with pytest.raises(InputError, match='sequence_length=4: .* at least 5'):
     pack('segment_pair', number([[2, 3], [4]]), 4)
-  with pytest.raises(InputError, match='short_rate=0.1: sentence pairs'):
-    pack('sentence_pair', number([[2, 3], [4]]), 8, law=PairLaw(.1))
 
 
 @pytest.mark.parametrize('name, length, most', [

@@ -14,7 +14,7 @@ from robertax.corpus.records import (
     Manifest,
     RecordRow,
     ShardWriter,
-    Split,
+    SplitCounts,
     encode_record,
 )
 from robertax.errors import InputError
@@ -27,8 +27,8 @@ def manifest(tmp_path):
       format='full_sentences', sentences='prose', sequence_length=32,
       max_examples_per_row=1, dtype='uint16', vocab_size=400, tokenizer='f',
       forms=('array_record',), counts={'over_long_sentences': 1}, seconds=1.5,
-      splits={'train': Split(num_records=3, shard_lengths=(2, 1)),
-              'eval': Split(num_records=1, shard_lengths=(1,))})
+      splits={'train': SplitCounts(num_records=3, shard_lengths=(2, 1)),
+              'eval': SplitCounts(num_records=1, shard_lengths=(1,))})
 
 
 def test_manifest_is_read_as_written(manifest):
@@ -135,7 +135,7 @@ def test_json_appears_whole_or_not_at_all(tmp_path, manifest):
 
 
 def test_a_manifest_that_contradicts_itself_is_damaged(manifest):
-  split = Split(num_records=7, shard_lengths=(2, 1))
+  split = SplitCounts(num_records=7, shard_lengths=(2, 1))
   dataclasses.replace(
       manifest, splits=manifest.splits | {'train': split}).write()
   with pytest.raises(InputError, match='damaged .*num_records'):

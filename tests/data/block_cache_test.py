@@ -1,5 +1,7 @@
 
+import json
 import os
+import pathlib
 import resource
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import threading
 import numpy as np
 import pytest
 
+from robertax import files
 from robertax.config import DataConfig
 from robertax.data import remote
 from robertax.data.remote import Chunk, ChunkCache
@@ -220,6 +223,44 @@ def test_two_processes_have_a_folder_each(tmp_path, cache):
   next_one = ChunkCache(str(tmp_path), 1000)
   assert next_one.folder == str(tmp_path / '1')
   next_one.close()
+
+
+def test_what_the_dead_left_is_removed_and_said(
+    tmp_path, monkeypatch, capsys):
+  others = [ChunkCache(str(tmp_path), 1000) for _ in range(2)]
+  for other in others:
+    other.pin(chunk('x')).arrays.result()
+  with monkeypatch.context() as patch:  # A disk without locks.
+    patch.setattr(files, 'lock', lambda *_: (None, None))
+    unlocked = [ChunkCache(str(tmp_path), 1000) for _ in range(2)]
+  for other in unlocked:
+    other.pin(chunk('x')).arrays.result()
+  dead = pathlib.Path(unlocked[1].folder)
+  (dead / '.owner').write_text(json.dumps(
+      files.this_process() | {'born': 'earlier'}))
+  others[1].close()
+  remote.empty_untaken(str(tmp_path))
+  assert not list((tmp_path / '1').glob('x')) and not list(dead.iterdir())
+  assert on_disk(others[0]) == 100 and (
+      pathlib.Path(unlocked[0].folder) / 'x').exists()
+  said = capsys.readouterr().err
+  assert said.count('of a process that is gone are removed') == 2
+  assert str(dead) in said and str(tmp_path / '1') in said
+  for other in (others[0], *unlocked):
+    other.close()
+
+
+def test_the_dead_are_looked_for_after_a_while(tmp_path, monkeypatch):
+  first = ChunkCache(str(tmp_path), 1000)
+  second = ChunkCache(str(tmp_path), 1000)
+  second.pin(chunk('x')).arrays.result()
+  second.close()
+  first.close()
+  monkeypatch.setattr(remote, '_UNTAKEN', 0.01)
+  cache = ChunkCache(str(tmp_path), 1000)
+  cache._emptier.join(20)
+  assert not list((tmp_path / '1').glob('x'))
+  cache.close()
 
 
 def test_many_threads(cache):

@@ -7,7 +7,7 @@ import pytest
 
 from robertax.config import DataConfig
 from robertax.corpus import records
-from robertax.corpus.records import Manifest, Split
+from robertax.corpus.records import Manifest, SplitCounts
 from robertax.corpus.shards import ArraysWriter
 from robertax.data.masking import Masking
 
@@ -54,10 +54,10 @@ def write_corpus(folder, rows, *, length, slots=1, split='train', shards=3,
       mapped.write(row)
     shard.close()
   mapped.close()
-  info = Split(num_records=len(rows),
-               num_examples=sum(len(x[1]) for x in rows),
-               num_tokens=sum(len(x[0]) for x in rows),
-               shard_lengths=tuple(len(p) for p in parts))
+  info = SplitCounts(num_records=len(rows),
+                     num_examples=sum(len(x[1]) for x in rows),
+                     num_tokens=sum(len(x[0]) for x in rows),
+                     shard_lengths=tuple(len(p) for p in parts))
   manifest = Manifest(**(dict(
       folder=str(folder), version=records.VERSION,
       corpus=os.path.basename(folder), format='full_sentences',

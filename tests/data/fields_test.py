@@ -10,7 +10,7 @@ from robertax.corpus.records import (
     RecordRow,
     encode_record,
 )
-from robertax.data.rows import Damaged, Fields
+from robertax.data.rows import DamagedRow, Fields
 
 INT32 = st.integers(0, 2**31 - 1)
 ROWS = st.lists(st.tuples(
@@ -41,7 +41,7 @@ def test_reads_what_was_written(rows, pairs):
 def test_records_of_pairs_are_not_the_others():
   row = ([1, 2, 3], [(3, 5, 2, 5)])
   for pairs in (False, True):
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedRow):
       Fields(encode([row], pairs), ROW_FIELDS if pairs else PAIR_FIELDS)
 
 
@@ -61,7 +61,7 @@ def test_other_bytes_are_damage_or_still_inside(data):
   records[which] = bytes(record)
   try:
     fields = Fields(records, ROW_FIELDS)
-  except Damaged as e:
+  except DamagedRow as e:
     assert e.index == which
   else:
     assert not cut  # A flipped id is not seen here: array_record's hash does.
@@ -70,7 +70,7 @@ def test_other_bytes_are_damage_or_still_inside(data):
 
 
 def test_another_example_is_damage():
-  with pytest.raises(Damaged) as e:
+  with pytest.raises(DamagedRow) as e:
     Fields([*encode([([0, 0, 0], [(3, 0, 0, 0)])]), b'\x0a\x00'],
            ROW_FIELDS)
   assert e.value.index == 1

@@ -6,7 +6,6 @@ from scipy import stats
 
 from robertax.data.hashing import train_keys
 from robertax.data.masking import LAWS, Masking, exact, quotas
-from robertax.errors import InputError
 
 V, MASK = 1000, 999
 SPECIAL = (0, 1, 2, 3, MASK)
@@ -108,22 +107,6 @@ def test_shares_of_a_million_tokens():
   assert stats.chisquare(counts, share * len(now)).pvalue > ALPHA
 
 
-@pytest.mark.parametrize('slots', [1, 3])
-def test_tensorflow_gives_the_same_bits(slots):
-  pytest.importorskip('tensorflow')
-  ids, segment_ids, _ = random_batch(20, 48, 4)
-  if slots > 1:
-    segment_ids[:, 11:], segment_ids[:, 30:], segment_ids[:, 45:] = 2, 3, 0
-  keys = np.random.default_rng(0).integers(
-      0, 2**32, (20, slots, 2), dtype=np.uint32)
-  function = law(mask_rate_end=0.3, mask_rate_steps=10)
-  for step in (0, 5, 100):
-    want = function.numpy(ids, segment_ids, keys, step)
-    got = function.tf(ids, segment_ids, keys, function.quotas(48, step))
-    for name in want:
-      np.testing.assert_array_equal(got[name].numpy(), want[name], name)
-
-
 def test_a_schedule_of_rates():
   function = law(law='fairseq', mask_rate=0.3, mask_rate_end=0.15,
                  mask_rate_steps=100)
@@ -139,8 +122,3 @@ def test_a_schedule_of_rates():
   first, last = (chosen(function.numpy(ids, segment_ids, keys, step), 200)
                  for step in (0, 100))
   assert (first | ~last).all()
-
-
-def test_unknown_law():
-  with pytest.raises(InputError, match="data.masking_law.*Did you mean 'bert'"):
-    law(law='brt')

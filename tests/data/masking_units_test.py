@@ -284,7 +284,3 @@ def test_a_mask_knows_neither_batch_nor_row(unit, changes):
 def test_units_that_cannot_be():
   with pytest.raises(InputError, match='does not say where words start'):
     law(word_starts=None)
-  with pytest.raises(InputError, match="'token' or|Did you mean 'span'"):
-    law('spans')
-  with pytest.raises(InputError, match="masking_ops='numpy'"):
-    law('span').tf(*random_batch(2, 8))

@@ -196,7 +196,7 @@ def test_missing_and_damaged(two_corpora, far, tmp_path, law, monkeypatch):
   source = opened()
   (folder / 'train.ids.bin').write_bytes(ids[:len(ids) // 2])
   batches = Pipeline(source, settings, law(), seed=0).batches()
-  with pytest.raises(InputError, match='train.ids.bin: cannot be read'):
+  with pytest.raises(InputError, match='cannot read .*train.ids.bin'):
     for _ in range(9):
       next(batches)
   batches.close()

@@ -81,8 +81,8 @@ def test_wide_ids(tmp_path, rows, backend):
   mapped = shards.ArraysWriter(folder, 'train', 'uint32')
   mapped.write(row)
   mapped.close()
-  info = records.Split(num_records=1, num_examples=1, num_tokens=4,
-                       shard_lengths=(1,))
+  info = records.SplitCounts(num_records=1, num_examples=1, num_tokens=4,
+                             shard_lengths=(1,))
   Manifest(str(folder), records.VERSION, 'wide', 'f', 's', 6, 1, 'uint32',
            100_000, 't', ('array_record', 'memmap'), {'train': info}, {},
            0.0).write()

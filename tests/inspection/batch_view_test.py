@@ -10,7 +10,7 @@ from rich.console import Console
 
 from robertax import text
 from robertax.inspection import batches
-from robertax.inspection.batches import Batch, Marker, visible
+from robertax.inspection.batches import Marker, ShownBatch, visible
 
 NASTY = ('<script>alert(1)</script> & "it\'s" [bold]rich[/bold] [/red] :smile: '
          '\x1b[2J\x1b]0;title\x07 $x^2$ <mask> 中文 end')
@@ -39,7 +39,7 @@ def batch():
       'asked': shares, 'corpora': {'[bold]<i>': {
           'rows': 1, 'examples': 1, 'tokens': len(ids), 'token_share': 1.,
           'epochs': [2, 3]}}}
-  return Batch([row], statistics, [[marked]], marker.special_tokens)
+  return ShownBatch([row], statistics, [[marked]], marker.special_tokens)
 
 
 def printed(batch, **options):

@@ -13,7 +13,7 @@ from robertax import corpus, text
 from robertax.config import parse, to_dict
 from robertax.corpus import records, shards
 from robertax.corpus.preparation import Prepared
-from robertax.corpus.records import Manifest, Split
+from robertax.corpus.records import Manifest, SplitCounts
 from robertax.errors import InputError
 from robertax.inspection.batches import show_batch
 from robertax.tasks.pretrain import Pretrain
@@ -290,8 +290,8 @@ def test_pairs(tmp_path, monkeypatch):
       mapped.write(records.RecordRow(np.array(ids, np.uint16),
                                      *np.array(facts, np.int32).T))
     mapped.close()
-    splits[name] = Split(num_records=size, num_examples=examples,
-                         num_tokens=tokens, shard_lengths=(size,))
+    splits[name] = SplitCounts(num_records=size, num_examples=examples,
+                               num_tokens=tokens, shard_lengths=(size,))
   manifest = Manifest(
       folder=str(tmp_path), version=records.VERSION, corpus='p',
       format='segment_pair', sentences='prose', sequence_length=LENGTH,

@@ -1,5 +1,6 @@
 """Charts: every value at its place, nothing of a label is markup."""
 
+import json
 import re
 import xml.etree.ElementTree as ET
 
@@ -46,12 +47,29 @@ def test_what_is_not_finite_is_a_gap_that_is_counted():
   html = page.chart_figure('T', 'u', [
       ChartLine('a', range(5), [1, 2, np.nan, 4, 5.])])
   assert [len(run) for run in path(html)] == [2, 2]
-  assert '1 values are not finite: gaps.' in html
+  assert '1 values are not finite, or too large to be drawn: gaps.' in html
   assert page.chart_figure('T', 'u', [ChartLine('a', [1], [np.nan])]) == ''
   assert page.chart_figure('T', 'u', []) == ''
   lone = page.chart_figure('T', 'u', [ChartLine('a', [3], [2.])])
   assert 'a, step 3: 2' in [  # A line of one point is a dot.
       t.text for t in svg(lone).findall('.//use/title')]
+
+
+@pytest.mark.filterwarnings('error')
+@pytest.mark.parametrize('odd', [1e304, -1e304, 1e-320, np.inf, np.nan])
+def test_no_value_is_too_odd_for_a_chart(odd, tmp_path):
+  values = [1., odd, 3., odd, 2.]
+  for zero in (False, True):
+    page.chart_figure('T', 'u', [ChartLine('a', range(5), values, dots=True)],
+                      zero=zero)
+  smooth = page.smooth_values(np.array(values), 3)
+  assert np.nanmax(np.abs(smooth)) <= 3 and smooth[0] == 1
+  assert 'nan' not in page.bar_figure('T', 's', [('a', odd), ('b', 1.)])
+  assert len(page._short_number(odd)) + len(page._cell_text(odd)) < 20
+  (tmp_path / 'metrics.jsonl').write_text(''.join(
+      json.dumps({'step': step, 'train/loss': value}) + '\n'
+      for step, value in enumerate(values)))
+  page.learning_curve(str(tmp_path))
 
 
 def test_no_spike_is_lost_among_many_points():
@@ -108,7 +126,8 @@ def test_smooth_is_the_mean_of_neighbours():
 
 @pytest.mark.parametrize('value, said', [
     (0, '0'), (3.45678, '3.457'), (12_000, '12K'), (2.5e6, '2.5M'),
-    (6e-4, '6e-4'), (-1.25e-5, '-1.25e-5'), (4e9, '4G'), (2500, '2500')])
+    (6e-4, '6e-4'), (-1.25e-5, '-1.25e-5'), (4e9, '4G'), (2500, '2500'),
+    (1.25e304, '1.25e304'), (np.inf, 'inf')])
 def test_numbers_are_short(value, said):
   assert page._short_number(value) == said
 

@@ -25,16 +25,25 @@ def test_wrong_folders(tmp_path):
     robertax.load(str(tmp_path))
 
 
-def test_a_run_that_kept_its_best_weights_alone(run, loaded, tmp_path):
+def copy_of(run, folder, weights):
+  """A workdir of the run's files, with its checkpoints under another name."""
   for name in ('config.json', 'tokenizer.json'):
-    shutil.copy(f'{run.workdir}/{name}', tmp_path)
-  with pytest.raises(InputError, match='no checkpoints yet'):
-    robertax.load(str(tmp_path))
-  shutil.copytree(f'{run.workdir}/checkpoints', tmp_path / 'best')
+    shutil.copy(f'{run.workdir}/{name}', folder)
+  shutil.copytree(f'{run.workdir}/checkpoints', folder / weights)
+
+
+def test_a_run_that_kept_its_best_weights_alone(run, loaded, tmp_path):
+  copy_of(run, tmp_path, 'best')
   np.testing.assert_array_equal(robertax.load(str(tmp_path)).encode('six'),
                                 loaded.encode('six'))
-  # An empty folder, as of a run that was killed before its first evaluation.
-  (tmp_path / 'best').rename(tmp_path / 'checkpoints')
+  shutil.rmtree(tmp_path / 'best')
+  with pytest.raises(InputError, match='no checkpoints yet'):
+    robertax.load(str(tmp_path))
+
+
+def test_an_empty_best_is_not_preferred(run, loaded, tmp_path):
+  """As of a run that was killed before its first evaluation."""
+  copy_of(run, tmp_path, 'checkpoints')
   (tmp_path / 'best').mkdir()
   assert robertax.load(str(tmp_path)).step == loaded.step
   assert workdir.weights_step(str(tmp_path)) == loaded.step

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from robertax import text
-from robertax.inspection import epilogue, report, run_log
+from robertax.inspection import report, run_log
 from tests.inspection import browser
 
 NASTY = '<script>alert(1)</script><img src=http://evil.invalid/x>'
@@ -80,7 +80,7 @@ def others(run, tmp_path_factory):
 @pytest.fixture(scope='module')
 def written(run, others):
   """The page that a run writes at its end, and one that compares."""
-  said = epilogue.last_words(run, 'again')
+  said = report.last_words(run, 'again')
   assert f'Report: {run.workdir}/report.html' in said
   path = report.write_report(run.workdir, [f'{others}/{name}' for name in (
       'short', 'alien', 'tuned')], f'{others}/compared.html')
@@ -193,7 +193,7 @@ def test_a_saved_run_ends_well_where_nothing_of_it_can_be_drawn(
       'checkpoints', 'report.html', 'learning_curve.png', 'samples.json'])
   for name in ('report.html', 'learning_curve.png'):
     (folder / name).mkdir()
-  said = epilogue.last_words(
+  said = report.last_words(
       dataclasses.replace(run, workdir=str(folder)), 'again')
   assert said.startswith('Next, from a Python prompt:')
   errors = capsys.readouterr().err.splitlines()
@@ -204,6 +204,6 @@ def test_a_saved_run_ends_well_where_nothing_of_it_can_be_drawn(
   # So does one whose results cannot be read, or have no report.
   (folder / 'results.json').write_text('{')
   ended = dataclasses.replace(run, workdir=str(folder), task=None, trained=0)
-  assert epilogue.last_words(ended, 'again') == (
+  assert report.last_words(ended, 'again') == (
       f'{folder} is done, nothing was changed.')
   assert 'results.json says: JSONDecodeError' in capsys.readouterr().err

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from robertax.errors import InputError
-from robertax.inspection import epilogue, report
+from robertax.inspection import report
 from robertax.train import workdir
 
 
@@ -13,7 +13,7 @@ from robertax.train import workdir
 def gathered(run, loaded):
   return report.gather_samples(
       workdir.read_config(run.workdir), run.task, run.step,
-      epilogue.fill_examples(loaded, run.task.heldout_ids(2)))
+      report.fill_examples(loaded, run.task.heldout_ids(2)))
 
 
 def test_what_was_kept_comes_back(gathered, tmp_path):

@@ -1,5 +1,6 @@
 """GLUE's files: official quirks, JSON lines, TFDS, and what is damaged."""
 
+import csv
 import importlib.resources
 import json
 import os
@@ -139,6 +140,13 @@ def test_damaged_csv_is_named_with_its_line(tmp_path, lines, message):
   place = folder_of('sst2', tmp_path, {'train.csv': ['sentence,label', *lines]})
   with pytest.raises(InputError, match=message):
     GlueFiles(GLUE['sst2'], str(place)).split('train', True)
+
+
+def test_a_long_field_is_read_and_the_limit_of_others_stays():
+  limit = csv.field_size_limit()
+  lines = ['a,b', f'c,{"d" * (limit + 1)}', 'e,f']
+  for fields in glue_files._long_fields(csv.reader(lines)):
+    assert len(fields) == 2 and csv.field_size_limit() == limit
 
 
 def test_json_lines_by_either_names(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from robertax import text
 from robertax.tasks import race
-from robertax.tasks.race import Question
+from robertax.tasks.race import RaceQuestion
 
 TEXT = ('The quick brown fox jumps over the lazy dog. Who saw it? Tom did, and '
         'his friends: Ann, Bob and a boy of 12.')
@@ -19,8 +19,8 @@ def tokenizer():
 
 
 def asked(passage, question, options, number=1):
-  return Question(f'middle1.txt/{number}', 'middle', passage, question, options,
-                  0)
+  return RaceQuestion(f'middle1.txt/{number}', 'middle', passage, question,
+                      options, 0)
 
 
 QUESTIONS = [

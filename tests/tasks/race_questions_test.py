@@ -52,7 +52,7 @@ def test_both_forms_hold_the_same_questions(tmp_path):
                                       ('middle',))
   assert collections.Counter(found) == collections.Counter(
       race.read_questions(str(tmp_path / 'c'), 'train', ('middle',)))
-  assert found[0] == race.Question(
+  assert found[0] == race.RaceQuestion(
       'middle2.txt/1', 'middle', DOCUMENT['article'], 'The cat is _ .',
       ('black', 'white', 'red', 'old'), 1)
   assert found[1].answer == 3

@@ -7,9 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
+import robertax
 from robertax.errors import InputError
 from robertax.tasks import scoring
-from robertax.tasks.race import Race
+from robertax.tasks.race import Race, read_questions
 from tests.tasks import tuning_run
 
 NAMES = ('Ann', 'Bob', 'Eve', 'Tom')
@@ -93,6 +94,33 @@ def test_test_is_scored_once_and_chooses_nothing(done):
   assert all(r['prediction'] == 'ABCD'[np.argmax(r['scores'])] for r in rows)
   assert not any('eval/test' in key for line in tuning_run.lines(
       workdir / 'metrics.jsonl') for key in line)
+
+
+def test_a_loaded_model_chooses_as_the_run_did(done, folder):
+  """Scores of four options; and any other number of them."""
+  workdir, _, config = done
+  model = robertax.load(workdir)
+  rows = [row for part in ('middle', 'high') for row in read_questions(
+      str(folder), 'dev', (part,))]
+  asked = [(row.passage, row.question, row.options) for row in rows]
+  lines = tuning_run.lines(workdir / 'predictions.dev.jsonl')
+  for row, line, found in zip(rows, lines, model.choose(asked), strict=True):
+    assert row.id == line['id']
+    assert found.option == row.options['ABCD'.index(line['prediction'])]
+    odds = np.exp(line['scores'])
+    assert found.probabilities == pytest.approx(odds / odds.sum(), abs=1e-4)
+    assert found.probability == max(found.probabilities)
+  context, question, options = asked[0]
+  three = model.choose(context, question, options[1:])
+  assert three.option == options[1:][three.number]
+  assert len(three.probabilities) == 3 and model.choose([]) == []
+  assert sum(three.probabilities) == pytest.approx(1)
+  for wrong in ((context,), (context, question, options[:1]),
+                (context, question, 'Ann'), ([(context, question)],)):
+    with pytest.raises(InputError, match='choose takes .context, question'):
+      model.choose(*wrong)
+  with pytest.raises(InputError, match='fine-tuned for race: use model.choose'):
+    model.rate('A text.')
 
 
 def test_resumed_is_undisturbed(done, tmp_path):

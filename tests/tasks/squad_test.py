@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+import robertax
 from robertax import text
 from robertax.config import (
     Config,
@@ -20,6 +21,7 @@ from robertax.config import (
     TrainConfig,
 )
 from robertax.errors import InputError
+from robertax.inspection import conversion
 from robertax.tasks import scoring, squad
 from robertax.tasks.squad import Squad
 from robertax.train import loop, writer
@@ -34,7 +36,7 @@ PARAGRAPHS = [
     ('Île', 'Naïve Zoé wrote "A day" and sold 2,000 copies of it in one week.',
      [('What was sold?', '2,000 copies'), ('Who wrote?', 'Naïve Zoé'),
       ('What was read?', None)])]
-STEPS = {'squad': 160, 'squad2': 120}
+STEPS = {'squad': 160, 'squad2': 100}
 
 
 def squad_file(version):
@@ -133,6 +135,65 @@ def test_the_door_says_what_results_say(runs, folder, task, version):
         'squad', f'{folder}/dev-v2.0.json', f'{workdir}/predictions.json',
         version, f'{workdir}/na_prob.json'), strict=True)
     assert best['best_f1'] == best['f1'] == results['value']
+
+
+@pytest.mark.parametrize('task', ['squad', 'squad2'])
+def test_a_loaded_model_answers_as_the_run_did(runs, task):
+  """Texts, thresholds, probabilities, alone and in a list."""
+  workdir, results = runs[task]
+  model = robertax.load(workdir)
+  predictions, n_best = (json.loads((workdir / f'{name}.json').read_text())
+                         for name in ('predictions', 'nbest_predictions'))
+  rows = {f'{n}{i}': (question, context)
+          for n, (_, context, asked) in enumerate(PARAGRAPHS)
+          for i, (question, answer) in enumerate(asked)
+          if answer or task == 'squad2'}
+  found = dict(zip(rows, model.answer(list(rows.values()))))
+  assert {key: one.text for key, one in found.items()} == predictions
+  for key, one in found.items():
+    assert rows[key][1][one.start:one.end] == one.text
+    assert one.probability == pytest.approx(next(
+        e['probability'] for e in n_best[key] if e['text'] == one.text),
+                                            abs=1e-4)
+  alone = model.answer(*rows['00'])
+  assert alone[:3] == ('Ann', 0, 3) and model.answer([]) == []
+  if task == 'squad':
+    assert alone.no_answer is None
+  else:
+    odds = json.loads((workdir / 'na_prob.json').read_text())
+    assert {k: one.no_answer for k, one in found.items()} == pytest.approx(
+        odds, abs=1e-4)
+    assert model.threshold == results['no_answer_threshold']
+    # All questions, or none, have an answer.
+    assert model.answer(*rows['03'], threshold=1.0).text
+    assert model.answer(*rows['00'], threshold=0.0)[:3] == ('', 0, 0)
+    moved = workdir.parent / 'moved'
+    conversion.convert(str(workdir), str(moved), False)
+    assert robertax.load(moved).threshold == model.threshold
+
+
+def test_an_answer_is_where_it_is_read(runs):
+  """In the second of two windows, of two equal texts the better one."""
+  model = robertax.load(runs['squad'][0])
+  context = f'{PARAGRAPHS[1][1]} {PARAGRAPHS[0][1]} Ann ate.'
+  one = model.answer('Who built the ship?', context)
+  assert one.text and context[one.start:one.end] == one.text
+  with pytest.raises(InputError, match="its context '' has no tokens"):
+    model.answer('Who?', '')
+  for wrong in (('Who?',), (['Who?'],), ([('Who?', 'Ann', 'Bo')],)):
+    with pytest.raises(InputError, match='answer takes .question, context'):
+      model.answer(*wrong)
+
+
+def test_what_a_model_was_not_made_for(runs):
+  model = robertax.load(runs['squad2'][0])
+  for name, asked in (('classify', 'A text.'), ('fill_mask', 'A <mask>.'),
+                      ('score', 'A text.'), ('choose', 'A text.'),
+                      ('rate', 'A text.'), ('resolve_pronoun', '[He] fell.')):
+    with pytest.raises(InputError, match=f'model.{name} is for .*; this model '
+                       'was fine-tuned for squad2: use model.answer.'):
+      getattr(model, name)(asked)
+  assert model.encode('A text.', pooling='mean').shape == (64,)
 
 
 def test_killed_and_resumed_ends_the_same(runs, folder, tmp_path):

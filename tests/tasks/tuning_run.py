@@ -1,6 +1,9 @@
 """Tiny fine-tuning runs from a random body, for tests of the tasks."""
 
 import json
+from unittest import mock
+
+import jax
 
 from robertax.config import (
     Config,
@@ -45,8 +48,9 @@ def config(task, folder, tokenizer_path, *, steps, batch_size=8,
 
 
 def run(config, workdir) -> dict:
-  """Runs it to its end; what results.json says."""
-  loop.run(config, str(workdir))
+  """Runs it to its end on one device; what results.json says."""
+  with mock.patch.object(jax, 'devices', return_value=jax.devices()[:1]):
+    loop.run(config, str(workdir))
   return json.loads((workdir / 'results.json').read_text())
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import robertax
 from robertax.errors import InputError
 from robertax.tasks.wsc import Wsc
 from tests.tasks import tuning_run
@@ -51,23 +52,57 @@ def tokenizer(tmp_path_factory):
                               [*NAMES, *VERBS, 'saw', 'and', 'he'])
 
 
-def test_learns_by_heart(folder, tokenizer, tmp_path, capsys):
-  found = tuning_run.run(tuning_run.config(
+@pytest.fixture(scope='module')
+def done(folder, tokenizer, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('run') / 'w'
+  return workdir, tuning_run.run(tuning_run.config(
       'wsc', folder, tokenizer, steps=120, learning_rate=5e-3,
-      finetune=dict(predict_test=True)), tmp_path / 'w')
+      finetune=dict(predict_test=True)), workdir)
+
+
+def test_learns_by_heart(done):
+  workdir, found = done
   assert found['scores'] == {'val': {'accuracy': 100.0}}
   assert (found['rows'], found['train_rows']) == (12, 6)
   assert '6 positive of 12 rows' in found['train_data']
-  assert 'wsc train: 1.0 candidates a sentence' in capsys.readouterr().err
   labels = [r['label'] for r in rows()]
-  assert tuning_run.lines(tmp_path / 'w' / 'WSC.jsonl') == [
+  assert tuning_run.lines(workdir / 'WSC.jsonl') == [
       {'idx': i, 'label': str(label)} for i, label in enumerate(labels)]
   for line, label in zip(tuning_run.lines(
-      tmp_path / 'w' / 'predictions.val.jsonl'), labels):
+      workdir / 'predictions.val.jsonl'), labels):
     assert line['prediction'] is line['label'] is label
     assert (line['score'] >= line['best_candidate']) == label
-  last = tuning_run.lines(tmp_path / 'w' / 'metrics.jsonl')[-1]
+  last = tuning_run.lines(workdir / 'metrics.jsonl')[-1]
   assert last['train/accuracy'] == 1.0
+
+
+def test_a_loaded_model_resolves_as_the_run_did(done):
+  workdir, _ = done
+  model = robertax.load(workdir)
+  texts = []
+  for one in rows():
+    query = one['target']['span1_text']
+    texts.append(one['text'].replace(' he ', ' [he] ').replace(
+        query, f'_{query}_'))
+  lines = tuning_run.lines(workdir / 'predictions.val.jsonl')
+  for line, found in zip(lines, model.resolve_pronoun(texts), strict=True):
+    assert found.fits is line['prediction']
+    assert next(iter(found.scores)) == line['query']
+    assert list(found.scores.values()) == pytest.approx(
+        [line['score'], line['best_candidate']], abs=1e-4)
+    assert (found.phrase == line['query']) is found.fits
+  # Without a phrase, the one that the pronoun stands for.
+  free = model.resolve_pronoun(texts[0].replace('_', ''))
+  assert (free.phrase, free.fits) == (NAMES[0], None)
+  assert set(free.scores) == set(NAMES[:2])
+  for text, says in (('Ann saw Bob.', '0 pronouns in brackets'),
+                     ('_Ann_ saw _Bob_ and [he] ran.', '2 phrases'),
+                     ('and [he] ran', 'no phrase that')):
+    with pytest.raises(InputError, match=says):
+      model.resolve_pronoun(text)
+  assert model.fill_mask('Ann saw <mask>.') and model.resolve_pronoun([]) == []
+  with pytest.raises(InputError, match='for wsc: use model.resolve_pronoun'):
+    model.classify('A text.')
 
 
 @pytest.fixture(scope='module')
@@ -75,10 +110,12 @@ def task(folder, tokenizer):
   return Wsc(tuning_run.config('wsc', folder, tokenizer, steps=1), 1)
 
 
-def test_the_query_wins_ties(task):
+def test_the_query_wins_ties(task, capsys):
   firsts = task.splits['val'].examples.firsts
   assert np.diff(firsts).tolist() == [2] * 12
   assert task.splits['train'].examples.num_groups == 6
+  task.encode(task.splits['val'].rows, 'val')
+  assert 'wsc val: 1.0 candidates a sentence' in capsys.readouterr().err
   scores = np.zeros(24)
   assert task.predictions('val', {'scores': scores}).all()
   assert task.degenerate('val', {'scores': scores}) == (

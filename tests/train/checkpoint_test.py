@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from robertax import model
 from robertax.config import MeshConfig, ModelConfig, OptimConfig
 from robertax.errors import InputError, TakenOver
 from robertax.parallel.mesh import make_mesh
-from robertax.train import optimizer, step
+from robertax.train import checkpoint, optimizer, step
 from robertax.train.checkpoint import (
     Checkpoints,
     as_dict,
@@ -22,6 +23,7 @@ from robertax.train.checkpoint import (
     from_dict,
     hushed,
 )
+from robertax.train.workdir import Lease
 
 CONFIG = ModelConfig(vocab_size=64, hidden_size=16, num_layers=2,
                            num_heads=4, mlp_size=32, max_positions=8)
@@ -215,6 +217,32 @@ def test_a_save_that_fails_removes_nothing_of_a_successor(tmp_path):
     with checkpoints._tolerance.saving(8):
       raise OSError('what the successor has removed')
   assert theirs.exists()
+
+
+def test_going_back_waits_out_what_a_save_would_survive(
+    tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(checkpoint, 'RETRY_SECONDS', 0.3)
+  lease = Lease(str(tmp_path))
+  checkpoints = Checkpoints(str(tmp_path), strict=False, check=lease.check)
+  (tmp_path / '.lease').rename(tmp_path / 'kept')
+  (tmp_path / '.lease').mkdir()  # It can be neither read nor written.
+  state, _ = make_state(make_mesh(MeshConfig(data=1), jax.devices()[:1]), 1)
+  checkpoints.save(7, state)  # That the last one failed is no obstacle.
+
+  def end():
+    (tmp_path / '.lease').rmdir()
+    (tmp_path / 'kept').rename(tmp_path / '.lease')
+
+  timer = threading.Timer(0.1, end)
+  timer.start()
+  checkpoints.close_to_go_back()
+  timer.join()
+  said = capsys.readouterr().err
+  assert 'step 7 is not saved' in said and 'waits with going back' in said
+  (tmp_path / '.lease').unlink()
+  with pytest.raises(TakenOver):
+    checkpoints.close_to_go_back()
+  lease.give_back()
 
 
 def test_two_that_hush_at_once_leave_everything_as_it_was():

@@ -7,7 +7,7 @@ import pytest
 from robertax.errors import InputError
 from robertax.train import facts
 from robertax.train.checkpoint import saved_steps
-from robertax.train.clock import Window
+from robertax.train.clock import LogWindow
 from robertax.train.initial import open_weights
 from tests.train.finetune_test import killed_at
 from tests.train.loop_test import changed, losses, one_device, tiny
@@ -90,13 +90,13 @@ def test_steps_wait_for_a_save_where_they_are_told_to(
   config, folder, expected = stopped
   config = changed(config, train={'save_in_background': False})
   folder = shutil.copytree(folder, tmp_path / 'w')
-  add, there = Window.add, {}
+  add, there = LogWindow.add, {}
 
   def noted(self, number, sums):
     there[number] = saved_steps(f'{folder}/checkpoints')[-1]
     add(self, number, sums)
 
-  monkeypatch.setattr(Window, 'add', noted)
+  monkeypatch.setattr(LogWindow, 'add', noted)
   (folder / 'checkpoints' / '28').rename(tmp_path / '28')
   one_device(config, folder)
   assert losses(folder) == expected

@@ -16,12 +16,11 @@ from robertax.config import parse
 from robertax.errors import InputError
 from robertax.studies import sweep
 from robertax.tasks import scoring
-from robertax.train import checkpoint, loop, session, step
-from robertax.train.clock import Window
+from robertax.train import loop, step
 from robertax.train.evaluate import Scoring
 from robertax.train.writer import read_metrics
 from tests.tasks.tiny_glue import config, write_sst2
-from tests.train.loop_test import text
+from tests.train.loop_test import killed_at, text
 
 
 @pytest.fixture(scope='module')
@@ -116,32 +115,6 @@ def test_each_split_is_asked_once_where_the_last_weights_are_the_best(
   assert asked == ['dev', 'test']
   assert read(tmp_path)['best_step'] == 6
   assert (tmp_path / 'predictions.dev.jsonl').exists()
-
-
-@contextlib.contextmanager
-def killed_at(step):
-  """The body is left by an exception behind so many training steps.
-
-  What it was saving is saved: a thread of this process, unlike a killed one's,
-  would go on with it beside the run that follows.
-  """
-  add, calls, opened = Window.add, [], []
-
-  class Kept(checkpoint.Checkpoints):
-    def __init__(self, *args, **named):
-      super().__init__(*args, **named)
-      opened.append(self)
-
-  def killed(self, number, sums):
-    calls.append(1)
-    if len(calls) == step:
-      opened[-1].wait()
-      raise KeyboardInterrupt
-    add(self, number, sums)
-
-  with mock.patch.object(Window, 'add', killed), mock.patch.object(
-      session, 'Checkpoints', Kept), pytest.raises(KeyboardInterrupt):
-    yield
 
 
 @pytest.mark.parametrize('kill_at', [9, 24])

@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from robertax import files
 from robertax.errors import InputError, TakenOver
 from robertax.train import workdir
 from robertax.train.workdir import Lease, Lock
@@ -86,16 +87,24 @@ def test_a_folder_that_is_not_there_is_made_late(tmp_path):
 
 def test_a_lease_of_another_machine_is_taken_over_when_it_is_silent(
     tmp_path, monkeypatch):
-  dead = {'host': 'other', 'pid': 7, 'since': '2026-01-01', 'id': 'x'}
+  dead = files.this_process() | {'place': 'other', 'pid': 7}
   (tmp_path / '.lease').write_text(json.dumps(dead))
   begun = time.monotonic()
   lease = Lease(str(tmp_path), beat=0.02, lost=0.3)
   assert 0.3 <= time.monotonic() - begun < 5
-  monkeypatch.setattr(workdir.socket, 'gethostname', lambda: 'third')
+  monkeypatch.setattr(files, '_place', lambda: 'a third')
   with pytest.raises(InputError, match='is in use by process'):
     Lease(str(tmp_path), lost=0.3)  # It beats.
   lease.give_back()
   assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('changes, alive', [
+    ({}, True), ({'born': '1'}, False), ({'pid': 1 << 40}, False),
+    ({'born': None}, True), ({'host': 'other'}, None), ({'place': ''}, None),
+    ({'pid': None}, None), ({'pid': 0}, None), ({'pid': '7'}, None)])
+def test_who_is_known_to_be_alive_or_dead(changes, alive):
+  assert files.is_alive(files.this_process() | changes) is alive
 
 
 def test_a_lease_that_cannot_be_renewed_says_so_once(
@@ -112,13 +121,14 @@ def test_a_lease_that_cannot_be_renewed_says_so_once(
 
 
 PAUSED = '''
-import itertools, socket, sys, time
+import itertools, sys, time
+from robertax import files
 from tests.train import lock_test
 lock_test.without_locks()
-socket.gethostname = lambda: 'elsewhere'
+files._place = lambda: 'another container of the same name'
 from robertax.train import workdir
 from robertax.train.writer import Writer
-workdir.BEAT_SECONDS = .05
+workdir.BEAT_SECONDS = .5  # It is seldom stopped within a beat.
 with workdir.Lock(sys.argv[1]) as lock:
   writer = Writer(sys.argv[1], None, check=lock.check)
   for step in itertools.count():

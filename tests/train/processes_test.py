@@ -21,9 +21,13 @@ def free_port():
     return server.getsockname()[1]
 
 
-@pytest.mark.parametrize('processes, sizes', [(2, (4, 1, 1)), (4, (2, 1, 2))])
+# Along `data` over two processes reshard_test has the losses of one device.
+@pytest.mark.parametrize('processes, sizes', [
+    (2, (1, 1, 2)),
+    pytest.param(2, (4, 1, 1), marks=pytest.mark.slow),
+    pytest.param(4, (2, 1, 2), marks=pytest.mark.slow)])
 def test_same_losses_over_processes(tmp_path, processes, sizes):
-  """Along `data`, and with a layer's work shared out over two of them."""
+  """With a layer's work shared out over two of them, along `data`, and both."""
   devices = int(np.prod(sizes)) // processes
   flags = [flag for flag in os.environ['XLA_FLAGS'].split()
            if 'device_count' not in flag]

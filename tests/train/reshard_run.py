@@ -1,16 +1,18 @@
 """The tiny run of `tiny_run`, saved or restored on the way, on any mesh.
 
 Tests import it, and run it in several processes:
-`python -m tests.train.reshard_run PROCESS PROCESSES PORT W OUT SAVE AT COUNT
-DATA FSDP MODEL`: trains COUNT steps from step AT (0: from the beginning), and
-saves behind the last where SAVE is 1.
+`python -m tests.train.reshard_run PROCESS PROCESSES PORT W COPY OUT BEFORE
+AFTER DATA FSDP MODEL`: trains BEFORE steps and saves them in W, then AFTER
+steps more from COPY, where process 0 puts a damaged checkpoint above that of W.
 """
 
 import hashlib
 import json
+import shutil
 import sys
 
 import jax
+from jax.experimental import multihost_utils
 import numpy as np
 
 from robertax.config import MeshConfig
@@ -21,10 +23,13 @@ from robertax.train.checkpoint import Checkpoints
 from tests.train import tiny_run
 
 
-def train(mesh, folder, at, count, save):
-  """(losses [count, 2], a hash of each batch as the devices had it)."""
+def train(mesh, folder, at, count, save, programs=None):
+  """(losses [count, 2], a hash of each batch as the devices had it).
+
+  From step `at`, or 0, the beginning; `programs` are tiny_run's of this mesh.
+  """
   with jax.set_mesh(mesh):
-    now, update = tiny_run.compiled(mesh, 1)
+    now, update = programs or tiny_run.compiled(mesh, 1)
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(
         x.shape, x.dtype, sharding=x.sharding), now)
     checkpoints = Checkpoints(str(folder))
@@ -52,15 +57,29 @@ def train(mesh, folder, at, count, save):
   return np.array(losses), hashes
 
 
+def damaged_copy(folder, copy, step):
+  """A copy of the workdir in which a checkpoint above `step` says it is it."""
+  shutil.copytree(folder, copy)
+  saved = f'{copy}/checkpoints'
+  shutil.copytree(f'{saved}/{step}', f'{saved}/{step + 1}')
+
+
 def main():
-  process, processes, port, folder, out, save, at, count, *sizes = sys.argv[1:]
+  (process, processes, port, folder, copy, out, before, after,
+   *sizes) = sys.argv[1:]
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
   jax.distributed.initialize(f'127.0.0.1:{port}', int(processes), int(process))
   mesh = make_mesh(MeshConfig(*map(int, sizes)))
-  losses, hashes = train(mesh, folder, int(at), int(count), save == '1')
+  before, after = int(before), int(after)
+  programs = tiny_run.compiled(mesh, 1)
+  train(mesh, folder, 0, before, True, programs)
+  if process == '0':
+    damaged_copy(folder, copy, before)
+  multihost_utils.sync_global_devices('copied')
+  losses, batches = train(mesh, copy, before, after, False, programs)
   if process == '0':
     with open(out, 'w') as file:
-      json.dump({'losses': losses.tolist(), 'batches': hashes}, file)
+      json.dump({'losses': losses.tolist(), 'batches': batches}, file)
 
 
 if __name__ == '__main__':

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 
@@ -18,13 +17,20 @@ from tests.train.processes_test import free_port
 BEFORE, AFTER = 5, 20
 
 
-def two_processes(folder, out, save, at, count):
+@pytest.fixture(scope='module')
+def saved(tmp_path_factory):
+  """A checkpoint of two processes, and what they do behind it.
+
+  The one above it is damaged: both set it aside, and agree on the other.
+  """
+  folder = tmp_path_factory.mktemp('two')
   flags = [flag for flag in os.environ['XLA_FLAGS'].split()
            if 'device_count' not in flag]
-  port = free_port()
+  port, out = free_port(), folder / 'out.json'
   running = [subprocess.Popen(
       [sys.executable, '-m', 'tests.train.reshard_run', *map(str, (
-          process, 2, port, folder, out, save, at, count, 8, 1, 1))],
+          process, 2, port, folder / 'w', folder / 'copy', out, BEFORE, AFTER,
+          8, 1, 1))],
       env=os.environ | {'XLA_FLAGS': ' '.join(
           [*flags, '--xla_force_host_platform_device_count=4'])},
       stderr=subprocess.PIPE, text=True) for process in range(2)]
@@ -34,25 +40,9 @@ def two_processes(folder, out, save, at, count):
     for process in running:
       process.kill()
   assert not any(p.returncode for p in running), said[0][-3000:]
-  return json.loads(out.read_text()), said
-
-
-@pytest.fixture(scope='module')
-def saved(tmp_path_factory):
-  """A checkpoint of two processes, and what they do behind it.
-
-  The one above it is damaged: both set it aside, and agree on the other.
-  """
-  folder = tmp_path_factory.mktemp('two')
-  two_processes(folder / 'w', folder / 'a.json', 1, 0, BEFORE)
-  shutil.copytree(folder / 'w', folder / 'copy')
-  newest = folder / 'copy' / 'checkpoints' / str(BEFORE + 1)
-  shutil.copytree(folder / 'copy' / 'checkpoints' / str(BEFORE), newest)
-  expected, said = two_processes(
-      folder / 'copy', folder / 'b.json', 0, BEFORE, AFTER)
   assert f'damaged-{BEFORE + 1}-1' in said[0]
-  assert not newest.exists()
-  return folder / 'w', expected
+  assert not (folder / 'copy' / 'checkpoints' / str(BEFORE + 1)).exists()
+  return folder / 'w', json.loads(out.read_text())
 
 
 @pytest.mark.parametrize('sizes', [(2, 2, 2), (1, 1, 1)])

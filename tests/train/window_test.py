@@ -8,7 +8,7 @@ import pytest
 
 from robertax.config import OptimConfig
 from robertax.train import clock as clocks
-from robertax.train.clock import Clock, Window
+from robertax.train.clock import Clock, LogWindow
 from robertax.train.divergence import Judge
 
 
@@ -35,7 +35,7 @@ def test_the_last_step_is_described_and_the_window_timed(monkeypatch):
     return 0.5 if step == 3 else None
 
   clock = Clock()
-  steps = Window(describe, 2, clock, utilization, Judge(
+  steps = LogWindow(describe, 2, clock, utilization, Judge(
       OptimConfig(on_divergence='skip'), {'a': 0, 'b': 0}))
   clock.turn('step')
   for number in range(1, 4):

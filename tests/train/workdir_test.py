@@ -18,6 +18,12 @@ def test_a_damaged_config_is_named(tmp_path, content):
   assert str(tmp_path / 'config.json') in str(e.value)
 
 
+def test_a_link_to_nowhere_is_named(tmp_path):
+  (tmp_path / 'link').symlink_to(tmp_path / 'gone')
+  with pytest.raises(InputError, match=r'link is a link to .*gone, which does'):
+    workdir.check_writable(str(tmp_path / 'link' / 'W'))
+
+
 def test_checkpoints_without_a_config_belong_to_no_config(tmp_path):
   workdir.check_config(str(tmp_path / 'none'), Config())
   (tmp_path / 'checkpoints').mkdir()

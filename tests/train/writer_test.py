@@ -1,6 +1,8 @@
 """metrics.jsonl: each logged step once, whatever happened before."""
 
 import json
+import subprocess
+import sys
 from unittest import mock
 
 import pytest
@@ -75,6 +77,21 @@ def test_tensorboard_events_are_written(tmp_path):
   assert call.args == (1,) and call.kwargs['summary'].value[0].tag == 'z'
   writer.close()
   assert list(tmp_path.glob('events.*'))
+
+
+def test_events_bring_no_torch(tmp_path):
+  """Which tensorboardX imports wherever it is installed: in vain, for seconds.
+
+  In a process of its own, for this one may have it.
+  """
+  pytest.importorskip('tensorboardX')
+  done = subprocess.run([sys.executable, '-c', f'''
+import sys
+from robertax.train.writer import Writer
+Writer({str(tmp_path)!r}, None).close()
+print('torch' in sys.modules, 'tensorboardX' in sys.modules)
+'''], capture_output=True, text=True)
+  assert done.stdout == 'False True\n', done.stderr
 
 
 def test_events_that_cannot_be_copied_at_the_end_are_no_error(tmp_path, capfd):

@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name in BY_PLATFORM.get(jax.default_backend(), ('xla',)):
       for rate in (0., .1):
         cases[f'{name}, dropout {rate}'] = (
-            lambda name=name, rate=rate: attention_errors(
+            lambda name=name, rate=rate, dtype=dtype: attention_errors(
                 name, shape, dtype, rate))
     for case, ask in cases.items():
       begin, label = time.perf_counter(), f'{case}, {dtype}'

@@ -63,11 +63,11 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def stopped(folder):
-  """Four processes, SIGTERM to the third of them."""
+  """Two processes, SIGTERM to the second of them."""
   flags = ' '.join(flag for flag in os.environ['XLA_FLAGS'].split()
                    if 'device_count' not in flag)
   started = subprocess.Popen(
-      ['bash', ROOT / 'launch/local.sh', '4', f'--config={folder}/tiny.py',
+      ['bash', ROOT / 'launch/local.sh', '2', f'--config={folder}/tiny.py',
        f'--workdir={folder}/w'], cwd=ROOT, stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT, text=True,
       env=os.environ | {'PYTHON': sys.executable, 'XLA_FLAGS': flags})
@@ -76,10 +76,10 @@ def stopped(folder):
     while time.time() < end and started.poll() is None and not (
         path.exists() and path.read_text().count('\n') > 12):
       time.sleep(0.1)
-    (third,) = [child for child in psutil.Process(started.pid).children()
-                if '--process_id=2' in child.cmdline()]
+    (second,) = [child for child in psutil.Process(started.pid).children()
+                if '--process_id=1' in child.cmdline()]
     asked = time.time()
-    third.send_signal(signal.SIGTERM)
+    second.send_signal(signal.SIGTERM)
     said = started.communicate(timeout=120)[0]
   finally:
     if psutil.pid_exists(started.pid):
@@ -101,7 +101,7 @@ def test_stopping_one_stops_all(folder, stopped):
 def test_one_log_and_one_set_of_files(folder, stopped):
   _, said, _ = stopped
   for words in ('a step, ', 'M parameters', 'Stopped by', 'goodput ',
-                'counting: 60 documents', '4 processes', 'are traced'):
+                'counting: 60 documents', '2 processes', 'are traced'):
     assert said.count(words) == 1, (words, said[-3000:])
   written = folder / 'w'
   assert sorted(p.name for p in written.iterdir() if 'tfevents' not in p.name
@@ -115,7 +115,7 @@ def test_one_log_and_one_set_of_files(folder, stopped):
   assert len(list((folder / 'cache' / 'records').iterdir())) == 1
 
 
-def test_four_processes_give_the_losses_of_one(folder, stopped):
+def test_the_processes_give_the_losses_of_one(folder, stopped):
   found = [m for _, m in read_metrics(f'{folder}/w/metrics.jsonl')]
   config = values(folder, 12) | {'mesh': {'data': 1}}
   with mock.patch.object(jax, 'devices', return_value=jax.devices()[:1]):
@@ -129,7 +129,7 @@ def test_four_processes_give_the_losses_of_one(folder, stopped):
 
 
 def test_another_number_of_processes_goes_on(folder, stopped):
-  """One process reads what four have saved, to the same loss."""
+  """One process reads what two have saved, to the same loss."""
   last = [m for _, m in read_metrics(f'{folder}/w/metrics.jsonl')][-1]['step']
   config = parse(values(folder, 10**6) | {'mesh': {'data': 1}})
   with mock.patch.object(jax, 'devices', return_value=jax.devices()[:1]), (

@@ -72,7 +72,8 @@ def assert_close(got, expected, tolerance):
 SHAPES = [(2, 128, 2, 64), (2, 200, 1, 80), (1, 512, 1, 64)]
 
 
-@pytest.mark.parametrize('segments, rate', [(True, .1), (False, 0.)])
+@pytest.mark.parametrize('segments, rate', [
+    (True, .1), pytest.param(False, 0., marks=pytest.mark.slow)])
 @pytest.mark.parametrize('shape', SHAPES)
 def test_equals_xla(backend, shape, segments, rate):
   inputs = make(*shape, segments=segments)

@@ -46,9 +46,11 @@ def test_labels_can_be_learned(one_device):
 
 
 @pytest.mark.parametrize('sizes, zero1, micro_batches', [
-    ((8, 1, 1), False, 1), ((8, 1, 1), True, 2), ((1, 1, 1), False, 8),
-    ((4, 2, 1), False, 2), ((4, 2, 1), True, 1), ((2, 2, 2), False, 1),
-    ((2, 2, 2), True, 2), ((1, 1, 8), False, 2)])
+    ((8, 1, 1), True, 2), ((1, 1, 1), False, 8), ((2, 2, 2), False, 1),
+    ((1, 1, 8), False, 2), *(pytest.param(*case, marks=pytest.mark.slow)
+                             for case in (
+        ((8, 1, 1), False, 1), ((4, 2, 1), False, 2), ((4, 2, 1), True, 1),
+        ((2, 2, 2), True, 2)))])
 def test_same_losses_on_any_mesh_and_split(one_device, sizes, zero1,
                                            micro_batches):
   losses, params = train(mesh_of(sizes), micro_batches, zero1)
@@ -90,8 +92,10 @@ def reduced_bytes(text):
   return walk('ENTRY')
 
 
-@pytest.mark.parametrize('zero1', [False, True])
-@pytest.mark.parametrize('micro_batches', [1, 8])
+@pytest.mark.parametrize('micro_batches, zero1', [
+    (8, False), (8, True),
+    *(pytest.param(1, zero1, marks=pytest.mark.slow)
+      for zero1 in (False, True))])
 def test_gradients_are_reduced_once_a_step(micro_batches, zero1):
   """Not once for each micro-batch, nor for each layer's uses."""
   now, update = compiled(mesh_of((8, 1, 1)), micro_batches, zero1)

@@ -337,9 +337,13 @@ def _fill_corpus(job: Job, processes: int, keep_tokens: bool,
         + (f' (of {processes} processes together)' if processes > 1 else ''))
 
 
+# Counts of sizes and of packing: manifests have them, and no line says them.
+_UNSAID = ('characters', 'utf8_bytes', 'padding_tokens', 'pairs',
+           'block_end_waste_tokens', 'negative_pairs', 'forced_negatives')
+
+
 def describe_manifest(manifest: Manifest) -> str:
-  """Returns a line with a corpus's size, and what was cut, dropped or wasted.
-  """
+  """Returns a line with a corpus's size, and what was cut or dropped."""
   splits = [manifest.splits[name] for name in records.SPLITS]
   drawn = ('' if manifest.duplicates == 1 else
            f', pairs drawn {manifest.duplicates} times, all counted')
@@ -349,7 +353,8 @@ def describe_manifest(manifest: Manifest) -> str:
   counts = ', '.join(
       f'{name.replace("_", " ")} '
       + (f'{count:.2%}' if name.endswith('_fraction') else f'{count:,}')
-      for name, count in manifest.counts.items() if count)
+      for name, count in manifest.counts.items()
+      if count and name not in _UNSAID)
   return (f'{manifest.corpus}: {sizes} ({splits[1].num_examples:,} of them for '
           f'evaluation){drawn}; {counts}. {manifest.folder}')
 

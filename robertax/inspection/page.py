@@ -92,8 +92,8 @@ def _cell_text(value: Any) -> str:
 # people with any colour vision can tell apart.
 LIGHT = ('#0072b2', '#d55e00', '#009e73', '#b8488c', '#b87d00', '#3a8fc9')
 DARK = ('#5ab4ec', '#ff9a4d', '#34cfa0', '#ef9fcb', '#f0bd3a', '#9ed6fb')
-WIDTH, HEIGHT = 480, 284  # Units of the viewBox: about a phone's pixels.
-LEFT, RIGHT, TOP, BOTTOM = 58, 22, 12, 52
+WIDTH, HEIGHT = 480, 276  # Units of the viewBox: about a phone's pixels.
+LEFT, RIGHT, TOP, BOTTOM = 58, 22, 12, 44
 MOST_POINTS = 400
 MANY_DOTS = 40  # More are smaller.
 # Arithmetic with larger values, for axes and means, would overflow.

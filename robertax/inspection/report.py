@@ -137,7 +137,7 @@ def _seconds_html(run: RunLog) -> str:
 
 
 def _corpora_html(run: RunLog) -> str:
-  if run.config.task != 'pretrain':
+  if run.config.task != 'pretrain' or not run.eval_sets:
     return ''
   rows = []
   for name in run.eval_sets:

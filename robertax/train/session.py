@@ -158,7 +158,7 @@ class Display(Part):
     if 'train/loss' in metrics:
       self.bar.show(metrics)
     else:
-      self.bar.say(evaluation_table(step, metrics))
+      say(evaluation_table(step, metrics))
 
   def close(self):
     self.bar.close()

@@ -65,7 +65,7 @@ def others(run, tmp_path_factory):
   config['task'] = 'glue/rte'
   (folder / 'tuned/config.json').write_text(json.dumps(config))
   (folder / 'tuned/metrics.jsonl').write_text(''.join(json.dumps(line) + '\n'
-      for line in ({'step': 5, 'train/loss': .7},
+      for line in ({'step': 5, 'train/loss': .7, 'eval/dev/accuracy': 50.},
                    {'step': 9, 'train/loss': .6, 'eval/dev/accuracy': 52.5,
                     'eval/accuracy': 52.5})))
   (folder / 'tuned/results.json').write_text(json.dumps({

@@ -173,9 +173,6 @@ def estimate(config: Config, name: str) -> Estimate:
   mesh = make_mesh(config.mesh, devices)
   shares = mesh.shape['data'] * mesh.shape['fsdp']
   check_batch(config, shares)
-  say(f'compiling for {name}: model.remat={config.model.remat} '
-      f'train.micro_batches={config.train.micro_batches} (minutes for a large '
-      'model)')
   begun = time.monotonic()
   with jax.set_mesh(mesh):
     traced = _traced_step(config, objective, mesh)

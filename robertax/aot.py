@@ -18,6 +18,7 @@ from absl import flags
 
 from robertax.errors import InputError, print_result
 from robertax.flags import config_flag, given, run
+from robertax.progress import say
 
 _CONFIG = config_flag()
 _TOPOLOGY = flags.DEFINE_string(
@@ -42,6 +43,7 @@ def main(argv):
   from robertax.config import parse
   from robertax.studies import estimate
   parsed = parse(values)
+  say(f'compiling for {_TOPOLOGY.value}, which takes minutes for a large model')
   largest = None
   if _SEARCH.value:
     parsed, found = estimate.search(parsed, _TOPOLOGY.value)

@@ -155,6 +155,7 @@ def _key_list() -> str:
 @contextlib.contextmanager
 def _local_config(argv: Sequence[str]) -> Iterator[list[str]]:
   """Yields the arguments, with --config's file copied here if it is remote."""
+  argv = _with_flagfiles(argv)
   text = _config_text(argv)
   path, arg = _split(text)
   if not files.is_remote(path):
@@ -182,12 +183,19 @@ def _split(text: str) -> tuple[str, str]:
   return scheme + slashes + path, arg
 
 
+def _with_flagfiles(argv: Sequence[str]) -> list[str]:
+  """The arguments, with those of a file in the place of its --flagfile."""
+  return flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
+
+
 def _config_path(argv: Sequence[str]) -> str:
   return _split(_config_text(argv))[0]
 
 
 def _config_text(argv: Sequence[str]) -> str:
   """The value of --config: a file and its arguments."""
+  with contextlib.suppress(flags.Error):  # Parsing the flags reports it.
+    argv = _with_flagfiles(argv)
   for flag, following in zip(argv, [*argv[1:], '']):
     name, equals, value = flag.partition('=')
     if name in ('--config', '-config'):

@@ -23,9 +23,13 @@ _listener: Callable[[], None] = lambda: None
 
 
 def say(text: str):
-  """Prints a line on stderr, in process 0 of a run only."""
+  """Prints a line on stderr, above any bar, in process 0 of a run only."""
   if _speaks:
-    call_out(text)
+    bars = getattr(sys.modules.get('tqdm'), 'tqdm', None)
+    with contextlib.suppress(OSError, ValueError), (
+        bars.external_write_mode(file=sys.stderr) if bars
+        else contextlib.nullcontext()):
+      call_out(text)
 
 
 def call_out(text: str, last: bool = False):
@@ -153,13 +157,8 @@ class Progress:
     spent = now - self._begun
     left = spent / max(1, self._step - self._start) * (self._steps - self._step)
     clock = self._bar.format_interval
-    self.say(f'step {self._step}/{self._steps}, {words}, {clock(spent)} gone, '
-             f'{clock(left)} left')
-
-  def say(self, text: str):
-    """Prints a line above the bar."""
-    with self._bar.external_write_mode(file=sys.stderr):
-      say(text)
+    say(f'step {self._step}/{self._steps}, {words}, {clock(spent)} gone, '
+        f'{clock(left)} left')
 
   def close(self):
     self._bar.close()

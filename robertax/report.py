@@ -2,9 +2,9 @@
 
   python -m robertax.report --workdir=runs/a[,runs/b,...] [--out=FILE.html]
 
-writes runs/a/report.html, which any browser opens, without a network. Further
-runs are compared with the first. A run writes its own report at its end; this
-command is for a run in progress, and for comparing runs.
+writes runs/a/report.html, which any browser opens, without a network. A run
+writes it itself at its end; this command is for a run in progress. With further
+runs, which are compared with the first, it writes runs/a/compared.html.
 """
 
 from absl import flags
@@ -14,7 +14,8 @@ from robertax.flags import run
 
 _WORKDIR = flags.DEFINE_list(
     'workdir', [], 'The run to report on, then those to compare it with.')
-_OUT = flags.DEFINE_string('out', '', 'A file instead of W/report.html.')
+_OUT = flags.DEFINE_string(
+    'out', '', 'A file instead of W/report.html or W/compared.html.')
 
 
 def main(argv):

@@ -77,12 +77,16 @@ app.run(lambda _: print(sorted(flags.named(config))))
 '''
 
 
-def test_which_keys_the_command_line_sets():
+@pytest.mark.parametrize('in_file', [False, True])
+def test_which_keys_the_command_line_sets(tmp_path, in_file):
   """As flags and behind the colon; what the file itself says is not named."""
+  said = ['--config=configs/quickstart.py:max_positions=128,train.steps=5',
+          '--config.model.num_heads=4', '--config.init_from=x']
+  if in_file:
+    (tmp_path / 'flags').write_text('\n'.join(said))
+    said = [f'--flagfile={tmp_path}/flags']
   done = subprocess.run(
-      [sys.executable, '-c', NAMED,
-       '--config=configs/quickstart.py:max_positions=128,train.steps=5',
-       '--config.model.num_heads=4', '--config.init_from=x'],
+      [sys.executable, '-c', NAMED, *said],
       cwd=ROOT, capture_output=True, text=True, timeout=100,
       env=os.environ | {'PYTHONPATH': str(ROOT)})
   assert done.stdout.strip() == str(

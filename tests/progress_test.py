@@ -1,6 +1,9 @@
 """Bars in a log: whole lines, and none for what is soon done."""
 
+import contextlib
 import os
+import sys
+import termios
 import threading
 
 import pytest
@@ -34,6 +37,25 @@ def test_nothing_where_nothing_is_asked(capsys, monkeypatch, seconds):
   with progress.progress_bar(10, 'B', 'a', False) as bar:
     bar.update(10)
   assert capsys.readouterr().err == ''
+
+
+def test_what_is_said_does_not_split_a_bar(monkeypatch):
+  """Whoever says it: on a terminal the bar gives way and comes back."""
+  screen, into = os.openpty()
+  termios.tcsetwinsize(into, (24, 80))
+  with os.fdopen(into, 'w') as terminal:
+    monkeypatch.setattr(sys, 'stderr', terminal)
+    bar = progress.Progress(0, 9)
+    bar.step(4)
+    progress.say('attention: here')
+    bar.close()
+  seen = b''
+  with contextlib.suppress(OSError):  # It ends so on Linux.
+    while part := os.read(screen, 1 << 16):
+      seen += part
+  os.close(screen)
+  seen = seen.decode()
+  assert '\rattention: here\r\n' in seen and '4/9' in seen.split('here')[1]
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ def test_a_page_of_two_runs(tmp_path):
                   f'--out={tmp_path}/both.html', module='robertax.report')
   assert done.returncode == 0, done.stderr
   assert done.stdout.strip() == f'{tmp_path}/both.html'
-  assert 'Beside other runs' in (tmp_path / 'both.html').read_text()
+  page = (tmp_path / 'both.html').read_text()
+  assert 'Beside other runs' in page and 'logged at two steps yet' in page
   assert not (tmp_path / 'a' / 'report.html').exists()
 
 

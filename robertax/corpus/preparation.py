@@ -331,27 +331,34 @@ def _fill_corpus(job: Job, processes: int, keep_tokens: bool,
       with writing_records(job.store_folder):
         files.rmtree(job.store_folder)
   if progress:
-    say(f'{manifest.corpus}: {manifest.seconds:.1f} seconds; '
+    say(f'{manifest.corpus}: made in {manifest.seconds:.1f} seconds; '
+        'work on it, the survey and tokens included: '
         + ', '.join(f'{name} {took:.1f}'
                     for name, took in manifest.stages.items())
         + (f' (of {processes} processes together)' if processes > 1 else ''))
 
 
+# Counts of sizes and of packing, which manifests have and no line says.
+_UNSAID = ('characters', 'utf8_bytes', 'padding_fraction', 'padding_tokens',
+           'block_end_waste_tokens', 'pairs', 'negative_pairs',
+           'forced_negatives')
+
+
 def describe_manifest(manifest: Manifest) -> str:
-  """Returns a line with a corpus's size, and what was cut, dropped or wasted.
-  """
+  """Returns a line with a corpus's size, and what was cut or dropped."""
   splits = [manifest.splits[name] for name in records.SPLITS]
   drawn = ('' if manifest.duplicates == 1 else
            f', pairs drawn {manifest.duplicates} times, all counted')
   sizes = ', '.join(
       f'{sum(split[f"num_{what}"] for split in splits):,} {what}'
       for what in ('documents', 'sentences', 'tokens', 'examples'))
-  counts = ', '.join(
-      f'{name.replace("_", " ")} '
-      + (f'{count:.2%}' if name.endswith('_fraction') else f'{count:,}')
-      for name, count in manifest.counts.items() if count)
+  cut = ''.join(f', {count:,} {name.replace("_", " ")}'
+                for name, count in manifest.counts.items()
+                if count and name not in _UNSAID)
   return (f'{manifest.corpus}: {sizes} ({splits[1].num_examples:,} of them for '
-          f'evaluation){drawn}; {counts}. {manifest.folder}')
+          f'evaluation){drawn}, in rows of {manifest.sequence_length} with '
+          f'{manifest.counts["padding_fraction"]:.2%} padding{cut}. '
+          f'{manifest.folder}')
 
 
 def verify_files(folder: str, expected: Mapping[str, Checksum],

@@ -92,8 +92,8 @@ def _cell_text(value: Any) -> str:
 # people with any colour vision can tell apart.
 LIGHT = ('#0072b2', '#d55e00', '#009e73', '#b8488c', '#b87d00', '#3a8fc9')
 DARK = ('#5ab4ec', '#ff9a4d', '#34cfa0', '#ef9fcb', '#f0bd3a', '#9ed6fb')
-WIDTH, HEIGHT = 480, 264  # Units of the viewBox: about a phone's pixels.
-LEFT, RIGHT, TOP, BOTTOM = 58, 22, 12, 32
+WIDTH, HEIGHT = 480, 276  # Units of the viewBox: about a phone's pixels.
+LEFT, RIGHT, TOP, BOTTOM = 58, 22, 12, 44
 MOST_POINTS = 400
 MANY_DOTS = 40  # More are smaller.
 # Arithmetic with larger values, for axes and means, would overflow.
@@ -119,12 +119,12 @@ class ChartLine(NamedTuple):
 
 def chart_figure(title: str, unit: str, lines: Sequence[ChartLine], *,
                  zero: bool = False, note: str = '') -> str:
-  """A chart by step as a <figure>; '' if no line has a finite value."""
+  """A chart by step as a <figure>; '' without a finite value or two steps."""
   lines = [ChartLine(line.label, np.asarray(line.steps, np.float64),
                      _drawable(line.values), *line[3:]) for line in lines]
   lines = [line for line in lines if np.isfinite(line.values).any()]
-  if not lines:
-    return ''
+  if all(len(line.values) < 2 for line in lines):
+    return ''  # There is no curve.
   every = np.concatenate([line.values for line in lines])
   lost, every = (~np.isfinite(every)).sum(), every[np.isfinite(every)]
   # The axis is logarithmic if some values are far above the others.
@@ -213,6 +213,7 @@ def _chart_svg(lines: Sequence[ChartLine], log: bool, zero: bool, title: str,
                             1 - (LEFT + RIGHT) / WIDTH,
                             1 - (TOP + BOTTOM) / HEIGHT))
     axes.set_xmargin(0)
+    axes.set_xlabel('step', color=_INK)
     said = [words for line in lines for words in _draw_line(axes, line)]
     if log:
       axes.set_yscale('log')

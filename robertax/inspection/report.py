@@ -30,7 +30,8 @@ from robertax.train import workdir as workdirs
 from robertax.train.clock import KINDS
 from robertax.train.loop import Run
 
-REPORT = 'report.html'
+REPORT, COMPARED = 'report.html', 'compared.html'
+NO_CURVES = '<p class="note">No number was logged at two steps yet.</p>'
 _KINDS = {'start': 'preparing, restoring, compiling',
           'input_wait': 'waiting for batches', 'step': 'steps',
           'checkpoint': 'saving', 'evaluation': 'evaluating'}
@@ -38,10 +39,14 @@ _KINDS = {'start': 'preparing, restoring, compiling',
 
 def write_report(workdir: str, others: Sequence[str] = (),
                  out: str = '') -> str:
-  """Writes a workdir's report to `out`, or W/report.html; returns its path."""
+  """Writes a workdir's report, and returns its path.
+
+  It is `out`, or W/report.html, or with other runs W/compared.html: the run's
+  own report stays.
+  """
   run = run_log.read_run(workdir)
   html = report_html(run, [run_log.read_run(path) for path in others])
-  path = out or f'{workdir}/{REPORT}'
+  path = out or f'{workdir}/{COMPARED if others else REPORT}'
   with writing(path):
     files.write_text(path, html.encode(errors='backslashreplace').decode())
   return path
@@ -53,7 +58,7 @@ def report_html(run: RunLog, others: Sequence[RunLog] = ()) -> str:
   guesses, batch = samples_html(kept) if kept else ('', '')
   return page.page_html(run.name, _head_html(run, kept), [
       ('Score', _score_html(run)),
-      ('Curves', page.charts_html(run_log.run_figures(run))),
+      ('Curves', page.charts_html(run_log.run_figures(run)) or NO_CURVES),
       ('Beside other runs', _comparison_html([run, *others]) if others else ''),
       ('Where the seconds went', _seconds_html(run)),
       ('Text', _corpora_html(run)),
@@ -132,7 +137,7 @@ def _seconds_html(run: RunLog) -> str:
 
 
 def _corpora_html(run: RunLog) -> str:
-  if run.config.task != 'pretrain':
+  if run.config.task != 'pretrain' or not run.eval_sets:
     return ''
   rows = []
   for name in run.eval_sets:

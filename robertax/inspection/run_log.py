@@ -155,11 +155,14 @@ def run_figures(run: RunLog) -> list[str]:
             ChartLine(f'{label}, mean of {width}', steps,
                       page.smooth_values(values, width))]
 
-  figure, unit = page.chart_figure, _loss_unit(run)
+  figure, unit, data = page.chart_figure, _loss_unit(run), run.config.data
   figures = [figure('Loss', unit, [
       *noisy('train/loss', 'training batches'),
       line('eval/unigram_loss', 'unigram', None, style='dashed'),
-      line('eval/loss', 'held-out text', 1, dots=True)])]
+      line('eval/loss', 'held-out text', 1, dots=True)], note=(
+          data.first_sequence_steps and f'Rows are {data.first_sequence_length}'
+          f' tokens long up to step {data.first_sequence_steps:,}, then '
+          f'{data.sequence_length}.') or '')]
   if len(run.eval_sets) > 1:
     figures.append(figure('Held-out loss of each corpus', unit, [
         each for number, name in enumerate(run.eval_sets) for each in (

@@ -127,11 +127,12 @@ class QnliRanking(Finetune):
         self.tokenizer, [row.texts for group in groups for row in group],
         self.max_length, separators=self.model.pair_separators)
     # 0: the first of a group is right; 1: it is not, and it is alone.
-    targets = [_class(first) if split == 'train' else 0 for first, *_ in groups]
+    targets = None if split != 'train' else {'group_targets': np.array(
+        [_class(first) for first, *_ in groups], np.int32)}
     return Examples.of(
         encoded.sequences,
         groups=np.repeat(np.arange(len(rows)), list(map(len, groups))),
-        group_values={'group_targets': np.array(targets, np.int32)},
+        group_values=targets,
         second_starts=encoded.second_starts), encoded.truncated
 
   def predictions(self, split: str, answers: Answers, threshold: float

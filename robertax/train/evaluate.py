@@ -86,14 +86,14 @@ class Evaluation:
       yield from feed
 
 
-def evaluation_table(metrics: dict[str, float]) -> str:
+def evaluation_table(step: int, metrics: dict[str, float]) -> str:
   """Formats `eval/...`: a row for each set, a column for each metric."""
+  head = f'eval, step {step}'
   names = [key.split('/')[1] for key in metrics if key.count('/') == 1]
   sets = list(dict.fromkeys(
       key.split('/')[1] for key in metrics if key.count('/') == 2))
-  width = max(map(len, sets + ['evaluation']))
-  lines = ['  '.join(['evaluation'.ljust(width), *(n.rjust(12)
-                                                   for n in names)])]
+  width = max(map(len, sets + [head]))
+  lines = ['  '.join([head.ljust(width), *(n.rjust(12) for n in names)])]
   rows = [(s, f'eval/{s}/') for s in sets]
   for title, prefix in rows + [('all', 'eval/')] * (len(sets) > 1):
     # The perplexity of a diverged run has hundreds of digits.

@@ -91,7 +91,7 @@ def _attempt(config: Config, workdir: str, named: Collection[str], lock: Lock
       evaluations, params = opened.evaluations, opened.state.params
       results = conclude(config, task, evaluations.evaluate, evaluations.best,
                          params, workdir) if ended.last else None
-    opened.display.bar.say(opened.goodput.describe())
+    say(opened.goodput.describe())
     opened.goodput.close()
   return Run(workdir, task, ended.step, ended.step - opened.start,
              0 if ended.last else ended.stopped, results)

@@ -158,7 +158,7 @@ class Display(Part):
     if 'train/loss' in metrics:
       self.bar.show(metrics)
     else:
-      self.bar.say(evaluation_table(metrics))
+      say(evaluation_table(step, metrics))
 
   def close(self):
     self.bar.close()
@@ -412,6 +412,7 @@ def describe_run(config: Config, state: TrainState, mesh: jax.sharding.Mesh,
       f'{device.device_kind} ({device.platform}{hosts})')
   if start:
     say(f'resuming at step {start}')
+  say('compiling, which takes minutes for a large model')
 
 
 def settle_config(config: Config, task: Task) -> Config:

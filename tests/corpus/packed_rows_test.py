@@ -61,7 +61,7 @@ def test_examples_are_the_documents(packed, txt, tokenizer):
   assert packed.counts['padding_tokens'] == padding
   share = packed.counts['padding_fraction']
   assert share == pytest.approx(padding / num_rows / LENGTH, abs=1e-4)
-  assert f'padding fraction {share:.2%}' in preparation.describe_manifest(
+  assert f' {share:.2%} padding' in preparation.describe_manifest(
       packed)
   assert all(part[0] == 0 for part in found)
   heard = [tokenizer.decode(part[1:]) for part in found]

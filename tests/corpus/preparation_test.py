@@ -65,7 +65,8 @@ def test_counts_are_what_lies_there(prepare, txt, small_blocks):
   assert len(manifest.splits['train'].shard_lengths) > 2
   assert manifest.counts['padding_tokens'] == padding
   assert 0 < manifest.counts['block_end_waste_tokens'] < padding
-  assert 'sentences' in preparation.describe_manifest(manifest)
+  said = preparation.describe_manifest(manifest)
+  assert 'sentences' in said and 'waste' not in said and 'bytes' not in said
 
 
 def test_bytes_do_not_depend_on_workers(prepare, txt, small_blocks):

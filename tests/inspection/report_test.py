@@ -65,7 +65,7 @@ def others(run, tmp_path_factory):
   config['task'] = 'glue/rte'
   (folder / 'tuned/config.json').write_text(json.dumps(config))
   (folder / 'tuned/metrics.jsonl').write_text(''.join(json.dumps(line) + '\n'
-      for line in ({'step': 5, 'train/loss': .7},
+      for line in ({'step': 5, 'train/loss': .7, 'eval/dev/accuracy': 50.},
                    {'step': 9, 'train/loss': .6, 'eval/dev/accuracy': 52.5,
                     'eval/accuracy': 52.5})))
   (folder / 'tuned/results.json').write_text(json.dumps({
@@ -82,9 +82,13 @@ def written(run, others):
   """The page that a run writes at its end, and one that compares."""
   said = report.last_words(run, 'again')
   assert f'Report: {run.workdir}/report.html' in said
+  own = pathlib.Path(f'{run.workdir}/report.html')
+  before = own.read_bytes()
   path = report.write_report(run.workdir, [f'{others}/{name}' for name in (
-      'short', 'alien', 'tuned')], f'{others}/compared.html')
-  return pathlib.Path(f'{run.workdir}/report.html'), pathlib.Path(path)
+      'short', 'alien', 'tuned')])
+  # A comparison leaves the run its own report.
+  assert path == f'{run.workdir}/compared.html' and own.read_bytes() == before
+  return own, pathlib.Path(path)
 
 
 def test_the_page_has_all_of_the_run(run, written):

@@ -80,6 +80,18 @@ def test_scores(folder, tokenizer):
       'dev', answers)
 
 
+def test_rows_that_are_all_alone_are_trained_too(folder, tokenizer, tmp_path):
+  lines = (folder / 'train.tsv').read_text().splitlines(True)
+  (tmp_path / 'train.tsv').write_text(''.join(lines[:1] + lines[1::2]))
+  (tmp_path / 'dev.tsv').write_text(''.join(lines))
+  task = QnliRanking(tuning_run.config(
+      'qnli_ranking', tmp_path, tokenizer, steps=1), 1)
+  batch = task.batches('train').make_batch(0)
+  assert sorted(batch['group_targets'][batch['group_weights'] > 0]) == [
+      0, 0, 0, 1]
+  assert 'group_targets' not in task.batches('dev').make_batch(0)
+
+
 @pytest.mark.parametrize('types, ends', [(0, 3), (1, 3), (2, 2)])
 def test_one_type_is_a_roberta(folder, tokenizer, types, ends):
   """`</s></s>` between question and sentence; one `</s>` in a BERT."""

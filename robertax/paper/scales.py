@@ -507,18 +507,15 @@ def cost_json(found: Sequence[Cost]) -> dict[str, Any]:
   estimates = {id(c.found): c.found for c in found if c.found}.values()
   timed = all(one.timed for one in estimates)
   return {
-      'fits': all(c.fits for c in found),
-      'models': len(models),
+      'fits': all(c.fits for c in found), 'models': len(models),
       'pretraining_chip_hours': round(sum(models.values())) if timed else None,
       'tuning_chip_hours': round(sum(hours for hours, _ in tunings)),
       'tuning_runs': sum(runs for _, runs in tunings),
-      'compiled': len(estimates),
-      'compile_seconds': round(
+      'compiled': len(estimates), 'compile_seconds': round(
           sum(one.compile_seconds for one in estimates), 1),
       'rows': [{'table': c.table, 'row': c.row, 'topology': c.topology,
-                'chip_hours': round(c.pretraining, 1),
-                'tuning_chip_hours': round(c.tuning, 1),
-                'fits': c.fits} for c in found]}
+                'chip_hours': round(c.pretraining, 1), 'fits': c.fits,
+                'tuning_chip_hours': round(c.tuning, 1)} for c in found]}
 
 
 def check_scale(scale: Scale) -> None:

@@ -122,29 +122,18 @@ def check_slice(chip: str, shape: str) -> None:
 # CHIPS. Figures: openxla/xla, xla/backends/gpu/target_config/specs/*.txtpb.
 _HOPPER = '''
 gpu_device_info {{
-  threads_per_block_limit: 1024
-  threads_per_warp: 32
-  threads_per_core_limit: 2048
-  core_count: 132
-  fpus_per_core: 128
-  clock_rate_ghz: 1.98
-  shared_memory_per_block: 49152
-  shared_memory_per_core: 233472
-  shared_memory_per_block_optin: 232448
-  block_dim_limit_x: 2147483647
-  block_dim_limit_y: 65535
-  block_dim_limit_z: 65535
-  memory_bandwidth: {bandwidth}
-  l2_cache_size: 52428800
-  device_memory_size: {memory}
-  cuda_compute_capability {{ {capability} }}
-  registers_per_core_limit: 65536
-  registers_per_block_limit: 65536
+  threads_per_block_limit: 1024 threads_per_core_limit: 2048
+  threads_per_warp: 32 core_count: 132 fpus_per_core: 128 clock_rate_ghz: 1.98
+  shared_memory_per_block: 49152 shared_memory_per_block_optin: 232448
+  shared_memory_per_core: 233472 l2_cache_size: 52428800
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535
+  block_dim_limit_z: 65535 registers_per_core_limit: 65536
+  registers_per_block_limit: 65536 memory_bandwidth: {bandwidth}
+  device_memory_size: {memory} cuda_compute_capability {{ {capability} }}
 }}
-platform_name: "CUDA"
+platform_name: "CUDA" device_description_str: "{name}"
 dnn_version_info {{ major: 9 minor: 10 }}
 runtime_version {{ major: 12 minor: 8 patch: 0 }}
-device_description_str: "{name}"
 '''
 
 TARGETS = {

@@ -435,8 +435,7 @@ def estimate_json(config: Config, found: Estimate,
   tokens = config.data.batch_size * config.data.sequence_length
   hours = found.seconds * config.train.steps / 3600
   return {
-      'fits': found.fits,
-      'hbm_gib': round(found.memory / GIB, 3),
+      'fits': found.fits, 'hbm_gib': round(found.memory / GIB, 3),
       'hbm_limit_gib': round(found.chip.memory / GIB, 3),
       'estimated_step_seconds': timed(found.seconds, 5),
       'estimated_mfu': timed(found.mfu, 4),
@@ -448,12 +447,10 @@ def estimate_json(config: Config, found: Estimate,
       'collective_seconds': timed(found.collective_seconds, 5),
       'tokens_per_second': (
           round(tokens / found.seconds) if found.timed else None),
-      'days': timed(hours / 24, 3),
-      'chip_hours': timed(hours * found.devices),
+      'days': timed(hours / 24, 3), 'chip_hours': timed(hours * found.devices),
       'largest_micro_batch': largest and largest.summary(),
       'devices': found.devices, 'chip': found.chip.kind,
-      'remat': config.model.remat,
-      'micro_batches': config.train.micro_batches}
+      'remat': config.model.remat, 'micro_batches': config.train.micro_batches}
 
 
 def estimate_lines(config: Config, found: Estimate, top: int,
@@ -464,9 +461,8 @@ def estimate_lines(config: Config, found: Estimate, top: int,
       'A static estimate by the compiler: nothing was run.',
       f'{found.devices} x {found.chip.kind}, {config.data.batch_size} x '
       f'{config.data.sequence_length} tokens a step in '
-      f'{config.train.micro_batches} micro-batches of {rows}, '
-      f'model.remat={config.model.remat}',
-      f'memory      {found.memory / GIB:8.2f} GiB of '
+      f'{config.train.micro_batches} micro-batches of {rows}, model.remat='
+      f'{config.model.remat}', f'memory      {found.memory / GIB:8.2f} GiB of '
       f'{found.chip.memory / GIB:.2f} on each: '
       f'{"fits" if found.fits else "DOES NOT FIT"}']
   if not found.compiled:

@@ -28,14 +28,6 @@ from robertax.corpus.records import Manifest, SplitCounts, writing_records
 from robertax.corpus.sentences import SPLITTERS
 from robertax.corpus.workers import Job, fill_records, fill_tokens
 from robertax.errors import InputError, print_result, unknown
-from robertax.files import (
-    DAMAGE_ADVICE,
-    PARTIAL,
-    Checksum,
-    Damage,
-    find_damage,
-    locked,
-)
 from robertax.progress import progress_bar, say
 from robertax.text import Tokenizer
 
@@ -76,7 +68,7 @@ def tokenizer_for(config: TokenizerConfig, corpora: list, surveys: Surveys,
   if only_kept and not files.exists(path):
     raise InputError(f'no tokenizer was trained on these corpora: {path} does '
                      'not exist. Run python -m robertax.prepare.')
-  with locked(os.path.dirname(path)):
+  with files.locked(os.path.dirname(path)):
     if not files.exists(path):
       share = _training_plan(corpora, surveys)[2]
       if share < 1:
@@ -289,7 +281,7 @@ def prepare(data: DataConfig, tokenizer_config: TokenizerConfig, *,
                  vocab_size=vocab_size, progress=progress)
   manifests = []
   for job in planned.jobs:
-    with locked(job.folder):
+    with files.locked(job.folder):
       if not records.is_finished(job.folder):
         _fill_corpus(job, data.workers or workers.available_cores(),
                      data.keep_tokens, progress)
@@ -299,7 +291,7 @@ def prepare(data: DataConfig, tokenizer_config: TokenizerConfig, *,
       for name in files.listdir(job.folder) if manifest.checksums else ():
         # These are entries and arrays of shards, and files of killed processes.
         if name not in manifest.checksums and (
-            '-of-' in name or name.endswith(PARTIAL)):
+            '-of-' in name or name.endswith(files.PARTIAL)):
           files.remove(os.path.join(job.folder, name))
       manifest = add_forms(manifest, planned.forms)
     if progress:
@@ -312,11 +304,11 @@ def _fill_corpus(job: Job, processes: int, keep_tokens: bool,
                  progress: bool) -> None:
   """Makes the second and third pass over a corpus, and its manifest."""
   started = time.monotonic()
-  with locked(job.store_folder):
+  with files.locked(job.store_folder):
     for folder in (job.folder, job.store_folder):
       if not files.is_remote(folder):
         with writing_records(folder):
-          for stale in glob.glob(f'{glob.escape(folder)}/*{PARTIAL}'):
+          for stale in glob.glob(f'{glob.escape(folder)}/*{files.PARTIAL}'):
             os.remove(stale)
     missing = job.without_tokens()
     if progress:
@@ -354,23 +346,23 @@ def describe_manifest(manifest: Manifest) -> str:
           f'evaluation){drawn}; {counts}. {manifest.folder}')
 
 
-def verify_files(folder: str, expected: Mapping[str, Checksum],
-                 progress: bool = False) -> Iterator[Damage]:
+def verify_files(folder: str, expected: Mapping[str, files.Checksum],
+                 progress: bool = False) -> Iterator[files.Damage]:
   """Reads every file of a folder and yields what is not as expected."""
   with progress_bar(sum(file.size for file in expected.values()), 'B',
                     f'{folder}: reading', progress) as shown:
     for name, file in sorted(expected.items()):
-      found = find_damage(os.path.join(folder, name), file)
-      if found:
+      if found := files.find_damage(os.path.join(folder, name), file):
         yield found
       shown.update(file.size)
   for name in files.listdir(folder):
     # Nothing reads a `.partial`, and the next preparation removes it. The index
     # of a store has no checksum of its own.
-    if not (name in expected or name in OUR_FILES or name.endswith(PARTIAL)
-            or name.removesuffix('.json') + '.tokens' in expected):
-      yield Damage(os.path.join(folder, name), None,
-                   'not one of the files that were written')
+    if not (name in expected or name in OUR_FILES
+            or name.removesuffix('.json') + '.tokens' in expected
+            or name.endswith(files.PARTIAL)):
+      yield files.Damage(os.path.join(folder, name), None,
+                         'not one of the files that were written')
 
 
 def verify_prepared(folders, progress: bool = True) -> bool:
@@ -386,10 +378,10 @@ def verify_prepared(folders, progress: bool = True) -> bool:
       whole = False
       print_result(f'{folder}: it has no checksums, because an old version '
                    'prepared it, so it cannot be checked: '
-                   f'{DAMAGE_ADVICE} if in doubt.', saved=False)
+                   f'{files.DAMAGE_ADVICE} if in doubt.', saved=False)
       continue
     size = sum(file.size for file in expected.values())
-    said = [f'{damaged}: {DAMAGE_ADVICE}.'
+    said = [f'{damaged}: {files.DAMAGE_ADVICE}.'
             for damaged in verify_files(folder, expected, progress)]
     whole = whole and not said
     print_result('\n'.join(said or [
@@ -412,7 +404,7 @@ def verify_config(data: DataConfig, tokenizer_config: TokenizerConfig,
   return verify_prepared(folders)
 
 
-def _expected_files(folder: str) -> Mapping[str, Checksum]:
+def _expected_files(folder: str) -> Mapping[str, files.Checksum]:
   """Returns the checksums of what a folder should contain."""
   found = {}
   if files.isdir(folder) and not records.is_finished(folder):

@@ -11,15 +11,9 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from robertax import config as configs
 from robertax import files
-from robertax.config import (
-    FREE_ON_RESUME,
-    Config,
-      defaults,
-    flatten,
-    to_dict,
-    with_arg,
-)
+from robertax.config import FREE_ON_RESUME, Config, flatten, to_dict, with_arg
 from robertax.errors import InputError, unknown
 from robertax.paper.tables import COLUMNS, FIVE, PAIR, TABLES, Row
 from robertax.progress import say
@@ -339,7 +333,7 @@ def row_file(table: str, row: str, arg: str | None,
   rows = {row.name: row for row in TABLES[table].made if row.recipe}
   if row not in rows:
     raise unknown(f'row of table {table}', row, rows)
-  config = defaults()
+  config = configs.defaults()
   config.update(to_dict(with_values(
       pretraining_config(rows[row], SCALES['paper']), changes or {})))
   return with_arg(config, arg)

@@ -24,14 +24,8 @@ import uuid
 
 import jax
 
-from robertax import progress
-from robertax.errors import (
-  PEER_GONE,
-  WRONG_INPUT,
-  InputError,
-  first_line,
-  writing,
-)
+from robertax import errors, progress
+from robertax.errors import InputError, first_line, writing
 from robertax.parallel.mesh import NO_DEVICES, no_devices
 
 T = TypeVar('T')
@@ -151,7 +145,7 @@ def _join_run(place: tuple[str, int, int] | None, where: str,
   except NO_DEVICES as e:
     # The others wait for this one's devices, so an orderly end would wait too.
     progress.call_out(f'robertax: error: {no_devices(e)}', last=True)
-    os._exit(WRONG_INPUT)
+    os._exit(errors.WRONG_INPUT)
   if number:
     # Libraries in C++ print to descriptor 1; 2 remains for crashes.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -229,12 +223,12 @@ def together(function: Callable[[], T],
     error = [str(e), isinstance(e, kind)]
     if jax.process_count() == 1:
       raise
-  errors = gather(error)
-  number = next((i for i, (text, _) in enumerate(errors) if text), None)
+  found = gather(error)
+  number = next((i for i, (text, _) in enumerate(found) if text), None)
   if number is None:
     return result
-  text, is_kind = errors[number]
-  who = f'process {number} of {len(errors)}: ' if number else ''
+  text, is_kind = found[number]
+  who = f'process {number} of {len(found)}: ' if number else ''
   kind = kind if is_kind else InputError
   # Without __init__, which may take more than a message.
   raise agreed(kind.__new__(kind, who + text))
@@ -335,7 +329,7 @@ def _leave(error: BaseException) -> NoReturn:
     code = error.exit_code
     progress.call_out(f'robertax: error: {who}: {error}', last=True)
   elif says_peer_is_gone(error):
-    code = PEER_GONE
+    code = errors.PEER_GONE
     if gone := _active.who_is_gone() if _active else '':
       end_without_peers(gone)
     # This is not certain, so it says all that is known.
@@ -395,7 +389,7 @@ def end_without_peers(gone: str) -> NoReturn:
       'one ends too; the same command on all of them goes on from the last '
       'checkpoint.', last=True)
   linger_as_first()
-  os._exit(PEER_GONE)
+  os._exit(errors.PEER_GONE)
 
 
 # Whether the other processes are alive, and what they are doing.

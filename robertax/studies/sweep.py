@@ -23,15 +23,9 @@ from robertax import files
 from robertax.config import Config
 from robertax.errors import InputError
 from robertax.progress import say
-from robertax.tasks import glue
+from robertax.tasks import glue, task
 from robertax.tasks.glue_files import GLUE, GlueRow
-from robertax.tasks.task import (
-    RESULTS,
-    describe_results,
-    json_lines,
-    score_text,
-    write_results,
-)
+from robertax.tasks.task import RESULTS, json_lines, score_text
 from robertax.train import loop, workdir
 from robertax.train.initial import initial_config
 from robertax.train.step import num_shapes
@@ -111,7 +105,7 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
   if best:
     summary['ensemble'], content = ensemble_answers(kept)
   content['sweep.txt'] = sweep_table(summary).encode()
-  return Swept(write_results(folder, summary, content))
+  return Swept(task.write_results(folder, summary, content))
 
 
 def _run_once(config: Config, path: str, named: Collection[str]
@@ -134,7 +128,7 @@ def _run_once(config: Config, path: str, named: Collection[str]
     ended = loop.run(config, path, named)
     if ended.signal:
       return ended.signal
-    say(describe_results(ended.results))
+    say(task.describe_results(ended.results))
   # Nothing will resume the run, and its optimizer state is large.
   shutil.rmtree(f'{path}/checkpoints', ignore_errors=True)
   return files.read_json(results)

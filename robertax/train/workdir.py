@@ -16,15 +16,9 @@ import threading
 import time
 from typing import Any
 
-from robertax import files
+from robertax import errors, files
 from robertax.config import FREE_ON_RESUME, Config, differences, parse, to_dict
-from robertax.errors import (
-    InputError,
-    TakenOver,
-    first_line,
-    raise_unless_damage,
-    writing,
-)
+from robertax.errors import InputError, first_line, writing
 from robertax.parallel import processes
 from robertax.progress import call_out
 from robertax.text import Tokenizer
@@ -145,7 +139,7 @@ class Lease:
       raise InputError(f'cannot read and write {self.path}, by which this run '
                        f'holds its workdir: {first_line(e)}') from e
     if not held:
-      raise TakenOver(
+      raise errors.TakenOver(
           f'{self._workdir}: {_describe(self._other, "another run")} has '
           'taken it, because this process stood still, or could not reach it, '
           'and passed for dead. This one writes nothing more and ends; the '
@@ -337,7 +331,7 @@ def read_config(workdir: str) -> Config | None:
   try:
     return parse(files.read_json(path))
   except (OSError, ValueError, AttributeError, RecursionError) as e:
-    raise_unless_damage(e, path)
+    errors.raise_unless_damage(e, path)
     raise InputError(f'{path}: not a config written by robertax ({e}). Put '
                      'its own back, or choose another folder.') from e
 

@@ -14,14 +14,8 @@ import tempfile
 import time
 from typing import Any
 
-from robertax import files
-from robertax.errors import (
-    InputError,
-    TakenOver,
-    first_line,
-    reading,
-    writing,
-)
+from robertax import errors, files
+from robertax.errors import InputError, first_line, reading, writing
 from robertax.progress import say
 
 # Objects in remote storage cannot grow: a file of lines is written as a whole,
@@ -75,7 +69,7 @@ class LineFile:
         self._write()
     except (InputError, OSError) as e:
       self._drop()
-      if self._strict or isinstance(e, TakenOver):
+      if self._strict or isinstance(e, errors.TakenOver):
         self.waiting = []  # Else `close` would report it again.
         raise
       if not self._failed:

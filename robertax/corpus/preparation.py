@@ -156,8 +156,7 @@ def finish_records(job: Job, seconds: float) -> Manifest:
       max_examples_per_row=FORMATS[job.recipe.format].examples_per_row(
           job.recipe.sequence_length),
       dtype=job.recipe.dtype, vocab_size=job.vocab_size,
-      counts=dict(sorted(counts.items())),
-      seconds=round(seconds + took, 1),
+      counts=dict(sorted(counts.items())), seconds=round(seconds + took, 1),
       stages={name: round(stages[name] + (took if name == 'writing' else 0), 2)
               for name in STAGES},
       checksums=sums, **job.facts)
@@ -330,8 +329,7 @@ def _fill_corpus(job: Job, processes: int, keep_tokens: bool,
 
 
 def describe_manifest(manifest: Manifest) -> str:
-  """Returns a line with a corpus's size, and what was cut, dropped or wasted.
-  """
+  """Returns a line with a corpus's size and what was cut, dropped or wasted."""
   splits = [manifest.splits[name] for name in records.SPLITS]
   drawn = ('' if manifest.duplicates == 1 else
            f', pairs drawn {manifest.duplicates} times, all counted')
@@ -373,7 +371,11 @@ def verify_prepared(folders, progress: bool = True) -> bool:
   """
   whole = True
   for folder in folders:
-    expected = _expected_files(folder)
+    expected = {}
+    if files.isdir(folder) and not records.is_finished(folder):
+      expected = tokens.stored_files(folder)
+    # Without either kind of files this raises an InputError.
+    expected = expected or Manifest.read(folder).checksums
     if not expected:
       whole = False
       print_result(f'{folder}: it has no checksums, because an old version '
@@ -402,14 +404,6 @@ def verify_config(data: DataConfig, tokenizer_config: TokenizerConfig,
               if files.isdir(job.store_folder)
               and tokens.stored_files(job.store_folder)]
   return verify_prepared(folders)
-
-
-def _expected_files(folder: str) -> Mapping[str, files.Checksum]:
-  """Returns the checksums of what a folder should contain."""
-  found = {}
-  if files.isdir(folder) and not records.is_finished(folder):
-    found = tokens.stored_files(folder)
-  return found or Manifest.read(folder).checksums  # Raises if there is none.
 
 
 # On many machines the shards are elements of a Beam pipeline. The first machine

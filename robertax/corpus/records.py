@@ -209,8 +209,7 @@ class Manifest:
     write_json(os.path.join(folder, MANIFEST), values)
 
   def check(self, **expected: Any) -> None:
-    """Raises an InputError that names the attributes that are not as expected.
-    """
+    """Raises an InputError that names attributes that are not as expected."""
     wrong = [f'{key} is {getattr(self, key)!r}, wanted {value!r}'
              for key, value in expected.items() if getattr(self, key) != value]
     if wrong:

@@ -346,8 +346,7 @@ def join_arrays(folder: str, split: str, parts: Sequence[str], dtype
 
 
 def finish_arrays(folder: str, splits: Sequence[str]) -> dict[str, Checksum]:
-  """Marks the arrays of these splits as complete; returns the file's checksum.
-  """
+  """Marks the arrays of splits as complete; returns the file's checksum."""
   path = os.path.join(folder, MEMMAP_NAME)
   records.write_json(path, {'version': records.VERSION, 'splits': list(splits)})
   return {MEMMAP_NAME: checksum(path)}

@@ -192,8 +192,7 @@ def read_tokenizer(folder: str) -> Tokenizer:
 
 
 def reads_lowercase(folder: str) -> bool:
-  """Whether tokenizer_config.json, if any, says that vocab.txt is lower case.
-  """
+  """Whether tokenizer_config.json, if any, says that vocab.txt is lowercase."""
   path = os.path.join(folder, 'tokenizer_config.json')
   if not os.path.isfile(path):
     return True

@@ -424,8 +424,7 @@ def heldout_sums(params: Any, task: Any, config: Config,
 
 
 def plain_params(params: dict[str, Any]) -> dict[str, Any]:
-  """Turns a pair model's weights into RoBERTa's: segment A only, no NSP head.
-  """
+  """Makes RoBERTa's weights of a pair model's: segment A only, no NSP head."""
   params = {name: dict(part) for name, part in params.items()
             if name != 'nsp_head'}
   types = params['embeddings'].pop('types', None)

@@ -50,8 +50,7 @@ class Study:
 
   @property
   def tasks(self) -> list[str]:
-    """The columns' tasks; those that start from another task's model are last.
-    """
+    """The columns' tasks; those that start from another's model are last."""
     names = dict.fromkeys(COLUMNS[c].task for c in self.columns)
     return sorted(filter(None, names),
                   key=lambda name: bool(PAPER_TASKS[name].after))

@@ -148,8 +148,7 @@ class Finetune:
     return self.objective_class(self.model, self.tokenizer.pad_id)
 
   def read(self) -> Mapping[str, TaskRows]:
-    """Reads 'train', the main split to score, then others; raises InputError.
-    """
+    """Reads 'train', the main split to score, and others; or InputError."""
     raise NotImplementedError
 
   def encode(self, rows: Sequence[Any], split: str) -> tuple[Examples, int]:

@@ -131,8 +131,7 @@ class Word:
 
 
 def noun_chunks(text: str) -> list[str]:
-  """Lists the noun phrases of English text in order, none twice, no pronouns.
-  """
+  """Lists an English text's noun phrases in order, each once, no pronouns."""
   found = text_words(text)
   phrases = _phrases(found)
   spans = set(_joined(found, phrases)).union(

@@ -81,8 +81,7 @@ class Pretrain:
 
   def __init__(self, seed: int, data_config: DataConfig,
                tokenizer_config: TokenizerConfig, model_config: ModelConfig):
-    """Prepares the records that are missing; raises InputError for wrong input.
-    """
+    """Prepares missing records; raises InputError for wrong input."""
     for key in ('sequence_length', 'first_sequence_length'):
       if getattr(data_config, key) > model_config.max_positions:
         raise InputError(

@@ -83,8 +83,7 @@ def _words_around(before: list[str], behind: list[str], claimed: list[str]
 
 def _find_query(text: str, premise: list[Word],
                 middle: list[Word]) -> str | None:
-  """Returns the phrase as sentence1 has it, without 's; None: it is not there.
-  """
+  """Returns the phrase as sentence1 has it, without 's; None: not there."""
   if len(middle) > 1 and middle[-1].lower == "'s":
     middle = middle[:-1]
   wanted = [w.lower for w in middle]

@@ -207,8 +207,7 @@ class Judge:
 
 def rolling_back(attempt: Callable[[], T], workdir: str, config: OptimConfig
                  ) -> T:
-  """Calls `attempt` again without the bad batches, while it diverges and may.
-  """
+  """Calls `attempt` again without bad batches, while it diverges and may."""
   while True:
     try:
       return attempt()

@@ -510,8 +510,7 @@ def open_session(config: Config, workdir: str, task: Task,
 
 def train_feed(config: Config, task: Task, mesh: jax.sharding.Mesh,
                start: int, passed: PassedOver) -> Feed:
-  """Makes batches ahead, from step `start` on; each process makes its own rows.
-  """
+  """Makes batches ahead, from step `start` on; a process makes its own rows."""
   sharding = batch_sharding(mesh, micro_batches=True)
   rows = functools.partial(local_rows, sharding,
                            micro_batches=config.train.micro_batches)

@@ -323,8 +323,7 @@ def weights_config(workdir: str) -> Config:
 
 
 def read_config(workdir: str) -> Config | None:
-  """Reads W/config.json, or returns None; raises InputError if it is damaged.
-  """
+  """Reads W/config.json; None if it is missing, InputError if it is damaged."""
   path = f'{workdir}/config.json'
   if not files.exists(path):
     return None

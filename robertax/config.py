@@ -700,6 +700,17 @@ def to_dict(config: Config) -> dict[str, Any]:
   return dataclasses.asdict(config)
 
 
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+  """Replaces values, such as {'data.format': 'doc_sentences', 'seed': 3}."""
+  sections: dict[str, dict[str, Any]] = {}
+  for key, value in values.items():
+    section, _, name = key.rpartition('.')
+    sections.setdefault(section, {})[name] = value
+  return dataclasses.replace(config, **sections.pop('', {}), **{
+      section: dataclasses.replace(getattr(config, section), **found)
+      for section, found in sections.items()})
+
+
 def common_values(config: Config) -> dict[str, Any]:
   """The values on which the processes of a run must agree, by key."""
   return {key: value for key, value in flatten(to_dict(config)).items()

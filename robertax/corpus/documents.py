@@ -250,9 +250,7 @@ class Cleaned:
   """
 
   def __init__(self, corpus, cleaning: Cleaning):
-    self._corpus = corpus
-    self._cleaning = cleaning
-    self._filter = None
+    self._corpus, self._cleaning, self._filter = corpus, cleaning, None
     self._facts = [CLEANING_VERSION, cleaning.drop_duplicates,
                    cleaning.min_document_chars]
     if cleaning.document_filter:

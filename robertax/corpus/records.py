@@ -341,8 +341,7 @@ def write_tfds_metadata(folder: str, splits: dict[str, SplitCounts],
       'featuresDict': {'features': dict.fromkeys(fields, text)}})
   write_json(os.path.join(folder, 'dataset_info.json'), {
       'name': 'robertax', 'version': f'{VERSION}.0.0',
-      'fileFormat': 'array_record',
-      'splits': [{
+      'fileFormat': 'array_record', 'splits': [{
           'name': name,
           'filepathTemplate': '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}',
           'shardLengths': [str(n) for n in split.shard_lengths],

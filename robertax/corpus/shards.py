@@ -186,8 +186,7 @@ class Packer:
     return PackedRows(
         ids=np.concatenate([np.zeros(0, recipe.dtype),
                             *(e.ids for e in examples)]),
-        row_lengths=sizes,
-        lengths=_int32(len(e.ids) for e in examples),
+        row_lengths=sizes, lengths=_int32(len(e.ids) for e in examples),
         row_examples=np.array([len(row) for row in rows], np.int64),
         documents=_int32(e.document for e in examples),
         first_lengths=_int32(e.first_length for e in examples if kind.pairs),

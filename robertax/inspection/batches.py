@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robertax import files, text
-from robertax.config import Config, parse
+from robertax.config import Config, parse, with_values
 from robertax.data.masking import Masking, word_begins
 from robertax.data.rows import Rows
 from robertax.errors import InputError, print_result, unknown
@@ -135,8 +135,7 @@ def show_batch(config: str | os.PathLike | Config | Mapping[str, Any],
   path = os.fspath(config) if isinstance(config, str | os.PathLike) else ''
   config = _config_of(config, path, named)
   if cache_dir:
-    config = dataclasses.replace(config, data=dataclasses.replace(
-        config.data, cache_dir=cache_dir))
+    config = with_values(config, {'data.cache_dir': cache_dir})
   if int(step) * config.data.batch_size > _MOST:
     raise InputError(f'step={step}: with {config.data.batch_size} rows a step, '
                      f'at most {_MOST // config.data.batch_size}.')

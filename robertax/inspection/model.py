@@ -442,10 +442,10 @@ def _choices(model: Model, asked: list[tuple[str, str, Sequence[str]]]
   from robertax.data.finetuning import Examples
   from robertax.tasks import race
   from robertax.tasks.objectives import Choice
+  questions = [race.RaceQuestion('', '', text, question, tuple(options), None)
+               for text, question, options in asked]
   examples = Examples.of(race.encode_questions(
-      [race.RaceQuestion('', '', *row[:2], tuple(row[2]), None)
-       for row in asked],
-      model.tokenizer, model.longest,
+      questions, model.tokenizer, model.longest,
       model.recipe.finetune.max_option_length).sequences)
   scores, found = iter(model.outputs(Choice, examples)['scores']), []
   for *_, options in asked:
@@ -575,23 +575,19 @@ def predict(model: Model, lines: Iterable[tuple[int, bytes]], where: str,
                      'gives its vectors.')
 
   def ask(batch: Sequence[tuple[int, bytes]]) -> list[bytes]:
-    found = _ask(model, [_question(model, line, as_json) for _, line in batch],
-                 top_k)
-    return [json_lines([answer]) for answer in found]
+    return [json_lines([answer]) for answer in _ask(
+        model, [_question(model, line, as_json) for _, line in batch], top_k)]
 
   lines = iter(lines)
   while batch := list(itertools.islice(lines, PREDICT_LINES)):
     try:
-      answers = ask(batch)
+      yield from ask(batch)
     except InputError:  # Of some line, or of a list that mixes forms.
       for one in batch:
         try:
-          answers = ask([one])
+          yield from ask([one])
         except InputError as e:
           raise InputError(f'{where}, line {one[0]}: {e}') from e
-        yield from answers
-    else:
-      yield from answers
 
 
 def _question(model: Model, line: bytes, as_json: bool) -> Any:

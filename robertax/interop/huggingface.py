@@ -128,8 +128,7 @@ _SIGNS = {
                 'span_head': 'qa_outputs.weight'},
     'bert': {'lm_head': 'cls.predictions.transform.dense.weight',
              'nsp_head': 'cls.seq_relationship.weight',
-             'classifier': 'classifier.weight',
-             'choice': 'classifier.weight',
+             'classifier': 'classifier.weight', 'choice': 'classifier.weight',
              'span_head': 'qa_outputs.weight'}}
 
 
@@ -303,8 +302,11 @@ def model_card(pretrained: Pretrained, family: str, end: str) -> str:
   if pretrained.labels:
     lines += ['', 'Classes: ' + ', '.join(
         f'{i} {name}' for i, name in enumerate(pretrained.labels)) + '.']
-  lines += ['', '```python', 'from transformers import AutoTokenizer, '
-            f'{_auto(end)}', f'model = {_auto(end)}.from_pretrained(folder)',
+  # AutoModelForPreTraining exists as well, but fill-mask needs this one.
+  auto = {'Model': 'AutoModel', 'ForPreTraining': 'AutoModelForMaskedLM'}.get(
+      end, f'AutoModel{end}')
+  lines += ['', '```python', f'from transformers import AutoTokenizer, {auto}',
+            f'model = {auto}.from_pretrained(folder)',
             'tokenizer = AutoTokenizer.from_pretrained(folder)', '```']
   made = history.get('config')
   if made:
@@ -313,12 +315,6 @@ def model_card(pretrained: Pretrained, family: str, end: str) -> str:
     lines += ['', '## How it was made', '', 'Converted from '
               f'`{pretrained.source}`; how it was trained is not known.']
   return '\n'.join(lines) + '\n'
-
-
-def _auto(end: str) -> str:
-  # AutoModelForPreTraining exists as well, but fill-mask needs this one.
-  return {'Model': 'AutoModel', 'ForPreTraining': 'AutoModelForMaskedLM'}.get(
-      end, f'AutoModel{end}')
 
 
 def _history(made: dict[str, Any], metrics: dict[str, Any], step: int
@@ -441,8 +437,8 @@ def _table_names(found: Tensors, family: str) -> Tensors:
   renamed = {}
   for name, tensor in found.items():
     # Conversions of Google's BERT have TensorFlow's names for LayerNorm's.
-    name = re.sub(r'(?<=LayerNorm\.)gamma$', 'weight', name)
-    name = re.sub(r'(?<=LayerNorm\.)beta$', 'bias', name)
+    name = re.sub(r'(?<=LayerNorm\.)(gamma|beta)$', lambda end: (
+        'weight' if end[0] == 'gamma' else 'bias'), name)
     if bare and name.startswith(('embeddings.', 'encoder.', 'pooler.')):
       name = body + name
     renamed[name] = tensor
@@ -451,11 +447,7 @@ def _table_names(found: Tensors, family: str) -> Tensors:
 
 def _without_idle_types(config: ModelConfig, found: Tensors, layout: Layout
                         ) -> ModelConfig:
-  """Sets num_types=0 if the table of types is all zeros.
-
-  fairseq's RoBERTa has no types; conversions of it have a row of zeros. A table
-  that is not zero is kept, because every token gets its row 0.
-  """
+  """Sets num_types=0 if the types are all zeros: fairseq's RoBERTa has none."""
   table = found.get(names.types_name(layout))
   if table is None or table.shape[0] != names.NO_TYPES[layout.family] or (
       table.read().any()):

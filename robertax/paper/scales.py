@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from robertax import config as configs
 from robertax import files
-from robertax.config import FREE_ON_RESUME, Config, flatten, to_dict, with_arg
+from robertax.config import (
+  FREE_ON_RESUME,
+  Config,
+  flatten,
+  to_dict,
+  with_values,
+)
 from robertax.errors import InputError, unknown
 from robertax.paper.tables import COLUMNS, FIVE, PAIR, TABLES, Row
 from robertax.progress import say
@@ -273,17 +279,6 @@ NO_TEXT = TrainingText({PAIR: 'wiki.jsonl.zst,books.jsonl.zst',
                               'web.jsonl.zst,stories.jsonl.zst'})
 
 
-def with_values(config: Config, values: Mapping[str, Any]) -> Config:
-  """Replaces values, such as {'data.format': 'doc_sentences', 'seed': 3}."""
-  sections: dict[str, dict[str, Any]] = {}
-  for key, value in values.items():
-    section, _, name = key.rpartition('.')
-    sections.setdefault(section, {})[name] = value
-  return dataclasses.replace(config, **sections.pop('', {}), **{
-      section: dataclasses.replace(getattr(config, section), **found)
-      for section, found in sections.items()})
-
-
 def pretraining_config(row: Row, scale: Scale, text: TrainingText = NO_TEXT,
                        seed: int = 0) -> Config:
   """The Config of a row, without train.steps if the recipe counts tokens.
@@ -336,7 +331,7 @@ def row_file(table: str, row: str, arg: str | None,
   config = configs.defaults()
   config.update(to_dict(with_values(
       pretraining_config(rows[row], SCALES['paper']), changes or {})))
-  return with_arg(config, arg)
+  return configs.with_arg(config, arg)
 
 
 def table_names(numbers: str) -> list[str]:

@@ -25,7 +25,7 @@ import jax
 import numpy as np
 
 from robertax import model, text
-from robertax.config import Config, UnevenBatch, check_batch
+from robertax.config import Config, UnevenBatch, check_batch, with_values
 from robertax.errors import InputError
 from robertax.model.encoder import POLICIES
 from robertax.model.roberta import training_flops
@@ -294,9 +294,8 @@ def search(config: Config, name: str) -> tuple[Config, Estimate]:
   for policy in POLICIES:
     fitting, parts = 0, 1
     while fitting < 2:
-      tried = dataclasses.replace(
-          config, model=dataclasses.replace(config.model, remat=policy),
-          train=dataclasses.replace(config.train, micro_batches=parts))
+      tried = with_values(config, {'model.remat': policy,
+                                   'train.micro_batches': parts})
       try:
         found = estimate(tried, name)
       except UnevenBatch:
@@ -364,12 +363,9 @@ def largest_micro_batch(config: Config, name: str, found: Estimate) -> Largest:
   start = config.data.batch_size // config.train.micro_batches // found.shares
 
   def compiled(rows: int) -> Estimate:
-    tried = dataclasses.replace(
-        config,
-        data=dataclasses.replace(
-            config.data, batch_size=rows * found.shares * parts),
-        train=dataclasses.replace(config.train, micro_batches=parts))
-    got = estimate(tried, name)
+    got = estimate(with_values(config, {
+        'data.batch_size': rows * found.shares * parts,
+        'train.micro_batches': parts}), name)
     say(f'{rows} rows on each device: {got.memory / GIB:.2f} GiB'
         f'{"" if got.fits else ", does not fit"}')
     return got

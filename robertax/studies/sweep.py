@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from robertax import files
-from robertax.config import Config
+from robertax.config import Config, with_values
 from robertax.errors import InputError
 from robertax.progress import say
 from robertax.tasks import glue, task
@@ -73,13 +73,11 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
   found, configs = {}, {}
   runs = list(itertools.product(rates, batches, range(seeds)))
   for number, (rate, batch, seed) in enumerate(runs, 1):
-    one = dataclasses.replace(
-        config, seed=config.seed + seed,
-        optim=dataclasses.replace(
-            config.optim, learning_rate=rate,
-            # A rate that diverges gets a bad score; the sweep must go on.
-            on_divergence=config.optim.on_divergence.replace('stop', 'go_on')),
-        data=dataclasses.replace(config.data, batch_size=batch))
+    one = with_values(config, {
+        'seed': config.seed + seed, 'optim.learning_rate': rate,
+        # A rate that diverges gets a bad score; the sweep must go on.
+        'optim.on_divergence': config.optim.on_divergence.replace(
+            'stop', 'go_on'), 'data.batch_size': batch})
     path = f'{folder}/runs/{rate:g}-{batch}-{one.seed}'
     say(f'run {number} of {len(runs)}: learning rate {rate:g}, batch '
         f'{batch}, seed {one.seed}')

@@ -106,12 +106,10 @@ RELATIVES = _word_set('that which who whom whose')
 FUNCTION = (PREPOSITIONS | CONJUNCTIONS | ADVERBS | MODALS | HAVE | BE
             | _word_set('ok oh hey'))
 # These come before a name; the full stop belongs to them.
-TITLES = _word_set(
-    'mr. mrs. ms. dr. prof. st. sir lady lord uncle aunt captain '
-    'colonel president general miss king queen')
-INDEFINITE = _word_set(
-    'anyone everyone someone anybody everybody somebody nobody '
-    'anything everything something nothing')
+TITLES = _word_set('''mr. mrs. ms. dr. prof. st. sir lady lord uncle aunt
+captain colonel president general miss king queen''')
+INDEFINITE = _word_set('''anyone everyone someone anybody everybody somebody
+nobody anything everything something nothing''')
 
 
 @dataclasses.dataclass(frozen=True)

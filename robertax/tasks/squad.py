@@ -364,8 +364,7 @@ class SpanTuning(Tuning):
     found = {'starts': starts, 'ends': ends}
     if self.model.num_classes:
       logits = encoder.class_logits(x_BTD, batch['class_positions'])
-      found['answerable'] = (logits[..., ANSWERABLE]
-                             - logits[..., UNANSWERABLE])
+      found['answerable'] = logits[..., ANSWERABLE] - logits[..., UNANSWERABLE]
     return found
 
 

@@ -229,9 +229,7 @@ def _pass_over(workdir: str, step: int, what: str, most: int):
         f'{what}. {MOST_ROLL_BACKS} times the run was rolled back to step '
         f'{start} and batches were passed over, and still it diverges: '
         + (f'move {workdir}/checkpoints/{start} away to begin at the one '
-           'before it, or ' if start else '')
-        + 'begin another run with a lower optim.learning_rate or '
-        'optim.clip_norm.', step)
+           'before it, or ' if start else '') + f'begin {_GENTLER}', step)
   first, last = passed.add(start, step, most, what)
   if processes.first():
     passed.write(workdir)

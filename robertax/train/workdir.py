@@ -374,12 +374,11 @@ def check_writable(workdir: str):
     raise InputError(f'{folder} is a link to {os.readlink(folder)}, which does '
                      'not exist: make that folder, or choose another place.')
   with writing(workdir):
-    if not os.path.isdir(folder):
-      raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), workdir)
-    if os.statvfs(folder).f_flag & os.ST_RDONLY:
-      raise OSError(errno.EROFS, os.strerror(errno.EROFS), workdir)
-    if not os.access(folder, os.W_OK | os.X_OK):
-      raise OSError(errno.EACCES, os.strerror(errno.EACCES), workdir)
+    code = (errno.ENOTDIR if not os.path.isdir(folder) else
+            errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else
+            0 if os.access(folder, os.W_OK | os.X_OK) else errno.EACCES)
+    if code:
+      raise OSError(code, os.strerror(code), workdir)
 
 
 def claim_workdir(workdir: str, config: Config, tokenizer: Tokenizer,

@@ -31,8 +31,7 @@ def config_flag() -> flags.FlagHolder:
       'config', None, 'A config file, such as configs/quickstart.py, with '
       'arguments behind a colon.')
   # Else --help, which lists the flags of the main module, leaves it out.
-  flags.FLAGS.register_key_flag_for_module(sys.argv[0],
-                                           flags.FLAGS['config'])
+  flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS['config'])
   return found
 
 
@@ -143,7 +142,6 @@ def _help(parse: Callable[[str], None], arg: str):
 
 
 def _key_list() -> str:
-  """Every config key with its default."""
   from robertax.config import Config, flatten, to_dict
   keys = flatten(to_dict(Config()))
   return '\n'.join([

@@ -31,8 +31,7 @@ from robertax.errors import InputError, print_result, unknown
 from robertax.progress import progress_bar, say
 from robertax.text import Tokenizer
 
-# Raised whenever the same corpora would train another tokenizer.
-TRAINING_VERSION = 1
+TRAINING_VERSION = 1  # Raised if corpora would train another tokenizer.
 MAX_TRAINING_CHARS = 256_000_000
 SHORTEST = 8  # Tokens; shorter rows have hardly anything to predict from.
 STAGES = ('reading', 'splitting', 'tokenizing', 'packing', 'writing')
@@ -93,10 +92,7 @@ def tokenizer_for(config: TokenizerConfig, corpora: list, surveys: Surveys,
 
 
 def _training_texts(corpora, surveys, split, progress) -> Iterator[list[str]]:
-  """Yields the sentences of each training document.
-
-  Of more than MAX_TRAINING_CHARS it takes documents spread evenly over them.
-  """
+  """Yields each training document's sentences, evenly spread if too many."""
   heads, total, share = _training_plan(corpora, surveys)
   seen = taken = 0
   with progress_bar(total, 'char', 'tokenizer: reading', progress) as shown:
@@ -158,14 +154,12 @@ def finish_records(job: Job, seconds: float) -> Manifest:
       dtype=job.recipe.dtype, vocab_size=job.vocab_size,
       counts=dict(sorted(counts.items())), seconds=round(seconds + took, 1),
       stages={name: round(stages[name] + (took if name == 'writing' else 0), 2)
-              for name in STAGES},
-      checksums=sums, **job.facts)
+              for name in STAGES}, checksums=sums, **job.facts)
   manifest.write()
   return manifest
 
 
 def _split_counts(job: Job, entries: list) -> dict[str, SplitCounts]:
-  """Sums the counts of each split over its shards."""
   splits = {}
   for split in records.SPLITS:
     own = [entry for shard, entry in entries if shard.split == split]

@@ -57,8 +57,7 @@ class Reading:
             f'0x{raw[e.start]:02x} is not valid UTF-8.{hint} Mend the file, '
             'or set data.invalid_utf8=replace to put U+FFFD there.') from e
     # Each bad byte becomes a U+FFFD; errors='replace' would merge some.
-    text, bad = _SURROGATE.subn(
-        '\ufffd', raw.decode(errors='surrogateescape'))
+    text, bad = _SURROGATE.subn('\ufffd', raw.decode(errors='surrogateescape'))
     self.counts['replaced_bytes'] += bad
     return text
 
@@ -247,7 +246,6 @@ def _parse_json(reading: Reading, text: str, lines):
 
 
 def _decode(reading: Reading, number: int, line: bytes) -> str:
-  """Decodes a line without its end."""
   if number == 1:
     line = line.removeprefix(_BOM)
   return reading.decode(line.removesuffix(b'\r'), 'line', number)
@@ -274,8 +272,7 @@ def parquet(reading: Reading) -> Iterator[str]:
     _check_column(reading, file.schema_arrow)
     yield from _column_texts(
         reading, file.iter_batches(ARROW_ROWS, columns=[reading.field],
-                                   use_threads=False),
-        file.metadata.num_rows)
+                                   use_threads=False), file.metadata.num_rows)
 
 
 def arrow(reading: Reading) -> Iterator[str]:

@@ -241,8 +241,6 @@ class RowGroups:
 
 
 class _Packer:
-  """Fills row groups of one length."""
-
   def __init__(self, layout: RowGroups, length: int):
     self._layout, self._length = layout, length
     self._slots = layout.slots(length)

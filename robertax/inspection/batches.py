@@ -159,7 +159,6 @@ def show_batch(config: str | os.PathLike | Config | Mapping[str, Any],
 
 def _config_of(config: Config | Mapping[str, Any], path: str,
                named: Collection[str]) -> Config:
-  """The config of any value that `show_batch` takes."""
   if isinstance(config, Config):
     return initial_config(config, named)
   if not path:
@@ -244,7 +243,6 @@ def _token_kinds(masked: dict[str, np.ndarray], mask_id: int) -> np.ndarray:
 def _batch_statistics(config: Config, masking: Masking, step: int,
                       rows: Rows, masked: dict[str, np.ndarray],
                       kinds: np.ndarray) -> dict[str, Any]:
-  """Statistics of a batch, without those of its corpora."""
   section, predicted = config.data, kinds != TEXT
   real, number = masked['segment_ids'] > 0, int(predicted.sum())
   maskable = real & ~(masking.is_special[rows.ids]
@@ -293,7 +291,6 @@ def _batch_statistics(config: Config, masking: Masking, step: int,
 
 def _corpus_statistics(names: tuple[str, ...], rows: Rows, epochs: np.ndarray
                        ) -> dict[str, dict[str, Any]]:
-  """The part that each corpus has in a batch."""
   corpus, found = rows.example_ids[:, 0] >> 48, {}
   for number, name in enumerate(names):
     its = rows.lengths[corpus == number]
@@ -585,8 +582,7 @@ def statistics_rows(batch: ShownBatch) -> list[tuple[str, str, str]]:
   s, asked = batch.statistics, batch.statistics['asked']
 
   def share(name: str) -> tuple[str, str]:
-    return (f'{s[name]:.2%}',
-            f'{asked[name]:.2%}' if name in asked else '')
+    return (f'{s[name]:.2%}', f'{asked[name]:.2%}' if name in asked else '')
   lines = [(name, format(s[key], form), '') for name, key, form in (
       ('step', 'step', ','), ('epochs before it', 'epoch', '.4f'),
       ('rows', 'rows', ','), ('examples', 'examples', ','),

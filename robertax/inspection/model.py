@@ -27,12 +27,10 @@ POOLING = (None, 'mean', 'first')
 # Letters and digits with what joins them, or one punctuation mark.
 WORD = re.compile(r"\w+(?:[-'\u2019]\w+)*|[^\w\s]")
 
-# Tokens of a batch, padding included.
-FILL_MAX_TOKENS = SCORE_MAX_TOKENS = 4096
+FILL_MAX_TOKENS = SCORE_MAX_TOKENS = 4096  # Of a batch, with padding.
 # With all layers there are N + 1 times as many numbers.
 ENCODE_MAX_TOKENS = {'last': 8192, 'all': 2048}
-# Rows that are made at a time; a text of n tokens becomes n rows.
-SCORE_MAX_ROWS = 4096
+SCORE_MAX_ROWS = 4096  # Made at a time; a text of n tokens is n rows.
 PREDICT_LINES = 256  # That are read, asked about and written at a time.
 
 # The tasks that train for a method, and what it takes: texts, and options.
@@ -591,7 +589,6 @@ def predict(model: Model, lines: Iterable[tuple[int, bytes]], where: str,
 
 
 def _question(model: Model, line: bytes, as_json: bool) -> Any:
-  """What a line asks, as the model's method takes it in a list."""
   try:
     text = line.decode().removesuffix('\n').removesuffix('\r')
   except UnicodeDecodeError as e:

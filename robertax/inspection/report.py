@@ -63,8 +63,7 @@ def report_html(run: RunLog, others: Sequence[RunLog] = ()) -> str:
       ('Curves', page.charts_html(run_log.run_figures(run))),
       ('Beside other runs', beside),
       ('Where the seconds went', _seconds_html(run)),
-      ('Text', _corpora_html(run)),
-      ('Words guessed in held-out text', guesses),
+      ('Text', _corpora_html(run)), ('Words guessed in held-out text', guesses),
       ('A batch, before and after masking', batch),
       ('Final numbers', page.folded_html(
           f'All {len(numbers.rows)} numbers, as logged last', numbers.html)),

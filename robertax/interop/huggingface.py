@@ -26,8 +26,7 @@ CONFIG_KEYS = {
     'num_layers': 'num_hidden_layers', 'num_heads': 'num_attention_heads',
     'mlp_size': 'intermediate_size', 'dropout_rate': 'hidden_dropout_prob',
     'attention_dropout_rate': 'attention_probs_dropout_prob',
-    'layer_norm_eps': 'layer_norm_eps',
-    'initializer_std': 'initializer_range',
+    'layer_norm_eps': 'layer_norm_eps', 'initializer_std': 'initializer_range',
     'tie_embeddings': 'tie_word_embeddings', 'num_types': 'type_vocab_size'}
 # Values of keys that config.json does not mention.
 CONFIG_DEFAULTS = {
@@ -228,7 +227,6 @@ def tokenizer_files(tokenizer: Tokenizer, max_length: int) -> dict[str, str]:
 
 def _special_names(tokenizer: Tokenizer, state: dict[str, Any]
                    ) -> dict[str, Any]:
-  """Names the special tokens by their roles in transformers."""
   name = {token['id']: token['content'] for token in state['added_tokens']}
   bos, eos = name[tokenizer.bos_id], name[tokenizer.eos_id]
   roles = {'cls_token': bos, 'sep_token': eos,

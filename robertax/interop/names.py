@@ -123,16 +123,14 @@ COPIES = {
                  'bert.embeddings.word_embeddings.weight',
              'cls.predictions.decoder.bias': 'cls.predictions.bias'},
     'fairseq': {'encoder.lm_head.weight':
-                    'encoder.sentence_encoder.embed_tokens.weight'},
-}
+                    'encoder.sentence_encoder.embed_tokens.weight'}}
 # Tensors that are not trained.
 BUFFERS = {
     'roberta': ('roberta.embeddings.position_ids',
                 'roberta.embeddings.token_type_ids'),
     'bert': ('bert.embeddings.position_ids', 'bert.embeddings.token_type_ids'),
     'fairseq': ('encoder.sentence_encoder.version',
-                'encoder.sentence_encoder.embed_positions._float_tensor'),
-}
+                'encoder.sentence_encoder.embed_positions._float_tensor')}
 
 
 def _positions_to_ours(x, shape, first):
@@ -164,8 +162,7 @@ RULES = {
     'linear_of_heads': (
         lambda x, shape, first: x.swapaxes(-1, -2).reshape(shape),
         lambda x, first: x.reshape(-1, x.shape[-1]).T),
-    'positions': (_positions_to_ours, _positions_to_theirs),
-}
+    'positions': (_positions_to_ours, _positions_to_theirs)}
 
 
 def to_theirs(rule: str, x: np.ndarray, first: int) -> np.ndarray:

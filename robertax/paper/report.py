@@ -136,7 +136,6 @@ def _markdown_cell(row: Found, column: str) -> str:
 
 
 def _number(value: float | None, column: str, sign: str = '') -> str:
-  """Formats a score in percent with one decimal, a loss with three."""
   if value is None:
     return ''
   digits = 1 if COLUMNS[column].task else 2 if column == 'perplexity' else 3

@@ -13,13 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from robertax import config as configs
 from robertax import files
-from robertax.config import (
-  FREE_ON_RESUME,
-  Config,
-  flatten,
-  to_dict,
-  with_values,
-)
+from robertax.config import FREE_ON_RESUME, Config, to_dict, with_values
 from robertax.errors import InputError, unknown
 from robertax.paper.tables import COLUMNS, FIVE, PAIR, TABLES, Row
 from robertax.progress import say
@@ -214,8 +208,7 @@ PAPER_TASKS = {
     'squad1': PaperTask('squad', tokens=88_000 * 173, **_SQUAD),
     'squad2': PaperTask('squad2', tokens=1.49 * 88_000 * 173, **_SQUAD),
     'race': PaperTask('race', RACE, 1e-5, 16, 87_866 * 4 * 346, epochs=4,
-                      changes={'finetune.predict_test': True}),
-}
+                      changes={'finetune.predict_test': True})}
 
 
 def tuning_config(name: str, scale: Scale, data: Mapping[str, Any],
@@ -305,8 +298,8 @@ def pretraining_config(row: Row, scale: Scale, text: TrainingText = NO_TEXT,
 
 def run_name(config: Config) -> str:
   """The name of a run's workdir, which tables with the same model share."""
-  values = {key: value for key, value in flatten(to_dict(config)).items()
-            if key not in FREE_ON_RESUME and key != 'seed'}
+  values = {key: value for key, value in configs.flatten(
+      to_dict(config)).items() if key not in FREE_ON_RESUME | {'seed'}}
   name = files.json_hash(values, sort_keys=True)[:8]
   what = config.task.replace('/', '-')
   if what == 'pretrain':
@@ -418,7 +411,7 @@ def _compiled_step(name: str, row: Row, config: Config, where: str,
                    ) -> 'tuple[Config, Estimate]':
   """Doubles the config's micro-batches until the compiled step fits."""
   from robertax.studies.estimate import estimate
-  values = flatten(to_dict(config))
+  values = configs.flatten(to_dict(config))
   key = (where, *((k, v) for k, v in values.items() if k not in _OF_NO_SHAPE))
   if key not in known:
     while True:
@@ -482,8 +475,7 @@ def cost_table(found: Sequence[Cost]) -> str:
   hours = sums['pretraining_chip_hours']
   lines += ['', f'{sums["models"]} models are pretrained: '
             f'{"unknown" if hours is None else f"{hours:,}"} chip-hours '
-            '(compiled); '
-            f'{sums["tuning_runs"]:,} fine-tuning runs: '
+            f'(compiled); {sums["tuning_runs"]:,} fine-tuning runs: '
             f'{sums["tuning_chip_hours"]:,} chip-hours (expected).']
   return '\n'.join(lines)
 

@@ -87,8 +87,7 @@ COLUMNS = {
     'race_high': Column('RACE test, high', 'race',
                         ('test_scores', 'test', 'high')),
     # Table 2 scores dev.
-    'race_dev': Column('RACE', 'race'),
-}
+    'race_dev': Column('RACE', 'race')}
 
 
 def _figures(columns: str, *values: float) -> dict[str, float]:
@@ -218,5 +217,4 @@ TABLES = {
             Row('longest', 'large, 160 GB, 500K steps', **_LARGE | _LONGEST,
                 paper=_eight(90.2, 94.7, 92.2, 86.6, 96.4, 90.9, 68.0, 92.4))),
         baseline='two',
-        note='The last row is that of Table 5.'),
-}
+        note='The last row is that of Table 5.')}

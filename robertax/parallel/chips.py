@@ -65,14 +65,12 @@ CHIPS = {
     'v6e': _tpu_chip('TPU v6 lite', 918e12, 31.25, 1640e9, 1.75e9, 360e9, 256),
     'a100': Chip('NVIDIA A100', 312e12, 79 * GIB, 2039e9),
     'h100': Chip('NVIDIA H100', 989e12, 79 * GIB, 3350e9),
-    'h200': Chip('NVIDIA H200', 989e12, 139 * GIB, 4800e9),
-}
+    'h200': Chip('NVIDIA H200', 989e12, 139 * GIB, 4800e9)}
 
 
 def chip_of(device_kind: str) -> Chip | None:
   """The chip whose kind begins the device's; None: not known."""
-  found = [chip for chip in CHIPS.values()
-           if device_kind.startswith(chip.kind)]
+  found = [chip for chip in CHIPS.values() if device_kind.startswith(chip.kind)]
   return max(found, key=lambda chip: len(chip.kind), default=None)
 
 
@@ -143,8 +141,7 @@ TARGETS = {
     'h200': _HOPPER.format(
         bandwidth=4800000000000, memory=151397597184,
         capability='major: 9 feature_extension: ACCELERATED_FEATURES',
-        name='NVIDIA H200 141GB HBM3e'),
-}
+        name='NVIDIA H200 141GB HBM3e')}
 
 
 def plugin() -> str | None:

@@ -39,11 +39,8 @@ RULES = (
     (r'layers/mlp_in/kernel', P(None, 'fsdp', 'model')),
     (r'layers/mlp_in/bias', P(None, 'model')),
     (r'layers/mlp_out/kernel', P(None, 'model', 'fsdp')),
-    (r'lm_head/decoder', P('model', 'fsdp')),
-    (r'lm_head/bias', P('model')),
-    (rf'({_HEADS})/kernel', P('fsdp', None)),
-    (rf'({_HEADS})/bias', P()),
-)
+    (r'lm_head/decoder', P('model', 'fsdp')), (r'lm_head/bias', P('model')),
+    (rf'({_HEADS})/kernel', P('fsdp', None)), (rf'({_HEADS})/bias', P()))
 
 
 def steps_ahead(mesh: Mesh, most: int = 2) -> int:
@@ -146,8 +143,7 @@ def state_shardings(mesh: Mesh, tree: Any, zero1: bool = False) -> Any:
     parts = _path_name(path).split('/')
     if not leaf.shape or 'guard' in parts[:-1]:
       return NamedSharding(mesh, P())
-    start = max((i for i, part in enumerate(parts) if part in roots),
-                default=0)
+    start = max((i for i, part in enumerate(parts) if part in roots), default=0)
     axes = parameter_spec('/'.join(parts[start:]))
     if zero1 and (dim := _zero1_dim(mesh, leaf, axes)) >= 0:
       entries = [*axes] + [None] * (len(leaf.shape) - len(axes))

@@ -32,8 +32,7 @@ T = TypeVar('T')
 HEARTBEAT_SECONDS = 60  # A process silent for longer is taken to be dead.
 # JAX ends a process three quarters of its limit after the last heartbeat.
 _JAX_LIMIT = 1.25
-# One process may still write its report when the others are done.
-SHUTDOWN_SECONDS = 900
+SHUTDOWN_SECONDS = 900  # One may still write its report.
 _PATIENCE = 5_000  # Milliseconds between two signs of a process that waits.
 
 
@@ -52,8 +51,7 @@ CLUSTERS: dict[str, Callable[[Mapping[str, str]], bool]] = {
     'SLURM': lambda env: ('SLURM_STEP_NODELIST' in env
                           and int(env.get('SLURM_NTASKS', 1)) > 1),
     'Open MPI': lambda env: int(env.get('OMPI_COMM_WORLD_SIZE', 1)) > 1,
-    'TPU pod': _tpu_cluster,
-}
+    'TPU pod': _tpu_cluster}
 
 
 def start(coordinator: str = '', num_processes: int = 0, process_id: int = -1,
@@ -401,8 +399,7 @@ def end_without_peers(gone: str) -> NoReturn:
 
 _SILENT = 0.7  # Share of the timeout; in the rest the others end.
 _BEATS = 30  # Per timeout.
-# After an error says so too, a process that missed so many is surely gone.
-_MISSED = 4
+_MISSED = 4  # So many, after an error that says so too, mean that it is gone.
 _PREFIX = 'robertax/alive'
 _active: 'Peers | None' = None
 
@@ -507,8 +504,7 @@ class Peers:
   def __enter__(self) -> 'Peers':
     global _active
     if jax.process_count() > 1:
-      self._run = uuid.uuid4().hex
-      self._count = 0
+      self._run, self._count = uuid.uuid4().hex, 0
       # One thread talks to process 0, which may never answer; the other one
       # watches the clock.
       self._threads = [

@@ -237,15 +237,12 @@ def _traced_step(config: Config, objective: MaskedLM, mesh: jax.sharding.Mesh
 
 def _compile_step(lowered: jax.stages.Lowered, chip: chips.Chip
                   ) -> tuple[jax.stages.Compiled, int]:
-  """The program, and the bytes of its arrays in the device's memory.
-
-  A TPU's compiler reports each memory by itself. The peak of memory_analysis()
-  adds what lies in VMEM and leaves out the gaps between arrays; arguments +
-  temporaries counts room twice that is used twice, so it is at least as much.
-  """
+  """The program, and the bytes of its arrays in the device's memory."""
   if not chip.clock:
     compiled = lowered.compile()
     return compiled, compiled.memory_analysis().peak_memory_in_bytes
+  # A TPU's compiler reports each memory by itself. That peak adds what lies in
+  # VMEM and leaves out gaps; arguments + temporaries may count room twice.
   with tempfile.TemporaryDirectory() as folder:
     compiled = lowered.compile(compiler_options={'xla_dump_to': folder})
     for path in pathlib.Path(folder).glob('*-memory-usage-report.txt'):

@@ -120,8 +120,7 @@ def _run_once(config: Config, path: str, named: Collection[str]
                         f'{found["steps"]} steps')
     if (config.finetune.predict_test
         and not workdir.read_config(path).finetune.predict_test):
-      return _run_again(config, path, named,
-                        'it did not answer the test split')
+      return _run_again(config, path, named, 'it did not answer the test split')
   else:
     ended = loop.run(config, path, named)
     if ended.signal:

@@ -56,8 +56,7 @@ METRICS: dict[str, Metric] = {
     'f1': _sklearn_metric('f1_score', zero_division=0),
     'f1_macro': _sklearn_metric('f1_score', average='macro', zero_division=0),
     'matthews': _sklearn_metric('matthews_corrcoef'),
-    'pearson': _correlation('pearsonr'),
-    'spearman': _correlation('spearmanr')}
+    'pearson': _correlation('pearsonr'), 'spearman': _correlation('spearmanr')}
 CLASSIFICATION_METRICS = ('accuracy', 'f1_macro')
 
 

@@ -268,8 +268,7 @@ def _variants(found: list[Word], start: int, end: int
   if bare < name < end:
     yield name, end
     yield start, name
-  # Nouns without adjectives.
-  noun = bare
+  noun = bare  # Nouns without adjectives.
   while noun < end - 1 and (found[noun].lower in ADJECTIVES
                             or _verb(found[noun].lower)):
     noun += 1

@@ -67,8 +67,7 @@ def align_row(row: GlueRow) -> PronounSentence | None:
 def _words_around(before: list[str], behind: list[str], claimed: list[str]
                   ) -> tuple[int, int]:
   """Counts words that begin `claimed` and end `before`, and the reverse."""
-  # The most in sum that leave a word between them.
-  size = len(claimed)
+  size = len(claimed)  # The most that leave a word between them.
   lefts = [n for n in range(min(size, len(before) + 1))
            if claimed[:n] == before[len(before) - n:]]
   rights = [n for n in range(min(size, len(behind) + 1))

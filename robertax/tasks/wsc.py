@@ -123,8 +123,7 @@ def _parse_sentence(row: dict[str, Any], where: str
         f'{where}: span2_index is {index}, where {here!r} is, not the '
         f'span2_text {target["span2_text"]!r}: the index counts words between '
         'white space, from 0.')
-  # fairseq loses these marks, in four rows.
-  marks = tokens[at[0]][len(pronoun):]
+  marks = tokens[at[0]][len(pronoun):]  # fairseq loses them, in four rows.
   prefix = detokenized(tokens[:at[0]])
   # Both together, because a space may be between the pronoun and a mark.
   rest = detokenized([pronoun + marks, *tokens[at[0] + 1:]])
@@ -372,8 +371,7 @@ class Wsc(PronounTask):
       others = answers['scores'][a + 1:b]
       label = {} if row.label is None else {'label': row.label}
       yield {'idx': int(row.id), 'prediction': bool(fits), **label,
-             'query': row.query,
-             'score': round(float(answers['scores'][a]), 6),
+             'query': row.query, 'score': round(float(answers['scores'][a]), 6),
              'best_candidate': round(float(others.max()), 6) if len(others)
                                else None}
 

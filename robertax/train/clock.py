@@ -312,8 +312,7 @@ class LogWindow:
         'learning_rate': learning_rate,
         'tokens_per_second': total['token_sum'] / seconds,
         **{name: last[name] for name in NORMS},
-        'mfu': self._utilization(step, total, seconds),
-        **self._judge.metrics(),
+        'mfu': self._utilization(step, total, seconds), **self._judge.metrics(),
         **{f'{kind}_seconds': spent for kind, spent in lap.items()}}
     return {f'train/{name}': value for name, value in metrics.items()}
 

@@ -114,7 +114,6 @@ class PassedOver:
     return metrics
 
   def _ranges(self) -> list[tuple[int, int]]:
-    """Returns the ranges sorted and merged."""
     ranges: list[tuple[int, int]] = []
     for first, last in sorted(tuple(e['batches']) for e in self._entries):
       if ranges and first <= ranges[-1][1] + 1:

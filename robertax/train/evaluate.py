@@ -183,8 +183,7 @@ class Best:
     self.step, self.value = _largest_value(self._kept)
     self._largest = _largest_value(known)  # Kept or not.
     if task.fine_tunes and (restored_step or 0) < train.steps:
-      # With its results the run would pass for concluded.
-      path = f'{workdir}/{RESULTS}'
+      path = f'{workdir}/{RESULTS}'  # With it a run passes for ended.
       checkpoint.by_first(
           path, lambda: files.remove(path) if files.exists(path) else None)
     if restored_step in known:  # The checkpoint has these weights.

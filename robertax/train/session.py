@@ -243,9 +243,8 @@ class Trace(Part):
   """Writes the xprof trace of train.profile_steps to W/plugins/profile."""
 
   def __init__(self, workdir: str, steps: str, write: bool = True):
-    self._workdir = workdir
+    self._workdir, self._running, self._local = workdir, False, None
     self._steps = profiled_steps(steps) if write else None
-    self._running, self._local = False, None
 
   def step(self, number: int) -> jax.profiler.StepTraceAnnotation:
     """Returns a context around a step, which names it in the trace."""

@@ -103,8 +103,7 @@ class LineFile:
       self._drop()
       # Not 'a', which would make a new file if this one has vanished.
       self._file = open(self.path, 'r+b', buffering=0)
-      # A full disk may have left half a line.
-      self._file.truncate(self._size)
+      self._file.truncate(self._size)  # A full disk may leave half a line.
       self._file.seek(self._size)
     data, done = text.encode(), 0
     while done < len(data):
@@ -198,7 +197,6 @@ class TensorBoardEvents:
 
   @contextlib.contextmanager
   def _disabling_on_error(self, what: str):
-    """Wraps writing: after an error no more events are written."""
     try:
       yield
     except (OSError, InputError) as e:

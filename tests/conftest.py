@@ -18,8 +18,9 @@ from tests.xla_flags import EIGHT_DEVICES, FAST
 # What takes longest begins first: the other process would else wait for it at
 # the end. A list of measured files, longest first; the rest keep their order.
 LONGEST = '''
-train/finetune_test train/reshard_test train/loop_test paper/run_test
-tasks/squad_test train/divergence_test tasks/race_test paper/door_test
+train/finetune_test train/loop_test kernels/attention_fused_test
+train/reshard_test launch/local_test tasks/squad_test corpus/pair_records_test
+paper/run_test train/divergence_test paper/door_test tasks/race_test
 train/processes_test train/damage_test train/checkpoint_test
 data/pipeline_test tasks/tuning_test tasks/text_classification_test
 '''.split()

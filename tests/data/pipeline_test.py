@@ -287,6 +287,7 @@ def test_numpy_backend_without_tensorflow_and_array_record(packed_corpus):
 
 
 SWITCH = BLOCKER.split('batches = Pipeline')[0] + '''
+import time
 from robertax.data import pipeline
 used = []
 def noted(*args, real=pipeline._tf_batches):
@@ -297,6 +298,7 @@ assert 'tensorflow' not in sys.modules
 batches, found = Pipeline(source, config, law, seed=0).batches(), []
 while not used or len(found) < used[0] + 3:
   found.append(next(batches))
+  time.sleep(.02)  # As steps would: thousands of batches prove no more.
 assert 'tensorflow' in sys.modules and used[0] > pipeline._BEFORE_TENSORFLOW
 batches.close()
 config = DataConfig(sequence_length=64, batch_size=8, backend='numpy')

@@ -30,9 +30,9 @@ def saved(tmp_path_factory):
   running = [subprocess.Popen(
       [sys.executable, '-m', 'tests.train.reshard_run', *map(str, (
           process, 2, port, folder / 'w', folder / 'copy', out, BEFORE, AFTER,
-          8, 1, 1))],
+          4, 1, 1))],
       env=os.environ | {'XLA_FLAGS': ' '.join(
-          [*flags, '--xla_force_host_platform_device_count=4'])},
+          [*flags, '--xla_force_host_platform_device_count=2'])},
       stderr=subprocess.PIPE, text=True) for process in range(2)]
   try:
     said = [process.communicate(timeout=280)[1] for process in running]

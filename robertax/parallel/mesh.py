@@ -20,8 +20,6 @@ from robertax.errors import InputError, first_line
 # The rows of a batch are sharded along data and fsdp together.
 BATCH_AXES = ('data', 'fsdp')
 
-_HEADS = ('lm_head/dense|nsp_head/(pooler|output)|classifier/(dense|output)|'
-          'span_head/output')
 # Regular expression on the whole 'a/b/c' path of a parameter -> its axes. Each
 # parameter has exactly one rule. Layers have a leading dim N, which is scanned
 # and never sharded. `model` shards heads, MLP and vocabulary as Megatron does
@@ -29,18 +27,22 @@ _HEADS = ('lm_head/dense|nsp_head/(pooler|output)|classifier/(dense|output)|'
 RULES = (
     (r'embeddings/tokens', P('model', 'fsdp')),
     (r'embeddings/(positions|types)', P(None, 'fsdp')),
-    (r'(embeddings/norm|lm_head/norm|layers/(attention|mlp)_norm)/(scale|bias)',
-     P()),
+    (r'embeddings/norm/(scale|bias)', P()),
     (r'layers/attention/(query|key|value)/kernel',
      P(None, 'fsdp', 'model', None)),
     (r'layers/attention/(query|key|value)/bias', P(None, 'model', None)),
     (r'layers/attention/output/kernel', P(None, 'model', None, 'fsdp')),
     (r'layers/(attention/output|mlp_out)/bias', P()),
+    (r'layers/(attention|mlp)_norm/(scale|bias)', P()),
     (r'layers/mlp_in/kernel', P(None, 'fsdp', 'model')),
     (r'layers/mlp_in/bias', P(None, 'model')),
     (r'layers/mlp_out/kernel', P(None, 'model', 'fsdp')),
-    (r'lm_head/decoder', P('model', 'fsdp')), (r'lm_head/bias', P('model')),
-    (rf'({_HEADS})/kernel', P('fsdp', None)), (rf'({_HEADS})/bias', P()))
+    (r'lm_head/norm/(scale|bias)', P()), (r'lm_head/bias', P('model')),
+    (r'lm_head/decoder', P('model', 'fsdp')),
+    *((f'{dense}/{part}', axes) for dense in (
+        r'lm_head/dense', r'nsp_head/(pooler|output)',
+        r'classifier/(dense|output)', r'span_head/output')
+      for part, axes in (('kernel', P('fsdp', None)), ('bias', P()))))
 
 
 def steps_ahead(mesh: Mesh, most: int = 2) -> int:

@@ -683,11 +683,11 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
   """Replaces values, such as {'data.format': 'doc_sentences', 'seed': 3}."""
   sections: dict[str, dict[str, Any]] = {}
   for key, value in values.items():
-    section, _, name = key.rpartition('.')
-    sections.setdefault(section, {})[name] = value
+    part, _, name = key.rpartition('.')
+    sections.setdefault(part, {})[name] = value
   return dataclasses.replace(config, **sections.pop('', {}), **{
-      section: dataclasses.replace(getattr(config, section), **found)
-      for section, found in sections.items()})
+      part: dataclasses.replace(getattr(config, part), **found)
+      for part, found in sections.items()})
 
 
 def common_values(config: Config) -> dict[str, Any]:

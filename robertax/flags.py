@@ -55,7 +55,7 @@ def given(flag: flags.FlagHolder, example: str) -> ConfigDict:
   try:
     return flag.value.copy_and_resolve_references()
   except OSError as e:
-    raise InputError(_why(e, _config_path(sys.argv))) from e
+    raise InputError(_why(e, _split(_config_text(sys.argv))[0])) from e
   except AttributeError as e:
     raise InputError(
         '--config: get_config() of that file gives a value of type '
@@ -119,11 +119,11 @@ def _parse(argv: Sequence[str]) -> list[str]:
     if flags.FLAGS['verbosity'].using_default_value:
       logging.set_verbosity(logging.WARNING)
   except Exception as e:
-    here = _config_path(read)
+    here = _split(_config_text(read))[0]
     why = _why(e, here)
     if why is None:
       raise
-    _stop(why.replace(here, _config_path(argv)) if here else why)
+    _stop(why.replace(here, _split(_config_text(argv))[0]) if here else why)
   if len(left) > 1:
     _stop(f'unexpected argument {left[1]!r}: flags begin with --.')
   return left
@@ -178,10 +178,6 @@ def _split(text: str) -> tuple[str, str]:
     scheme, slashes, rest = '', '', text
   path, _, arg = rest.partition(':')
   return scheme + slashes + path, arg
-
-
-def _config_path(argv: Sequence[str]) -> str:
-  return _split(_config_text(argv))[0]
 
 
 def _config_text(argv: Sequence[str]) -> str:

@@ -60,9 +60,8 @@ def read_model(source: str) -> Pretrained:
 def read_workdir(path: str) -> Pretrained:
   """The best weights of a workdir that keeps them, else its newest.
 
-  Of a sweep they are those of its best run.
-  They are put on the first device. InputError if no finished checkpoint exists
-  or if it is damaged.
+  Of a sweep they are those of its best run. They are put on the first device.
+  InputError if no finished checkpoint exists or if it is damaged.
   """
   from robertax.train import workdir
   from robertax.train.checkpoint import Checkpoints

@@ -77,9 +77,8 @@ def _head_html(run: RunLog, kept: 'Samples | None') -> str:
   lines = [' · '.join(filter(None, facts))]
   if times := run.times():
     first, last, starts = times
-    lines.append(
-        f'begun {_date(first)}, last written {_date(last)}'
-        + (f', started {starts} times' if starts > 1 else ''))
+    lines.append(f'begun {_date(first)}, last written {_date(last)}'
+                 + (f', started {starts} times' if starts > 1 else ''))
   if run.step < steps:
     lines.append(f'Not at its end: step {run.step:,} of {steps:,}.')
   tiles = []

@@ -216,8 +216,11 @@ def read_params(tensors: Tensors, config: ModelConfig, layout: Layout,
                      f'and its weights are {len(tensors)} tensors.')
   missing, shapes, used = [], defaultdict(list), set()
   for row, shape in rows:
-    wanted = _shape_to_theirs(
-        row.rule, shape[1:] if _layered(row) else shape, layout.first)
+    one = shape[1:] if _layered(row) else shape
+    # The only rule that would make an array for its shape.
+    wanted = ((layout.first + one[0] - 2, *one[1:]) if row.rule == 'positions'
+              else to_theirs(row.rule, np.broadcast_to(np.float32(0), one),
+                             layout.first).shape)
     for name in _their_names(row, shape, layout):
       if name not in tensors:
         missing.append(name)
@@ -323,14 +326,6 @@ def _table_rows(config: ModelConfig, layout: Layout
 
 def _layered(row: NameRow) -> bool:
   return row.ours.startswith('layers/')
-
-
-def _shape_to_theirs(rule: str, shape: tuple[int, ...], first: int
-                     ) -> tuple[int, ...]:
-  """Converts our shape of an array, without N, to their shape."""
-  if rule == 'positions':  # The only rule that would make an array for it.
-    return (first + shape[0] - 2, *shape[1:])
-  return to_theirs(rule, np.broadcast_to(np.float32(0), shape), first).shape
 
 
 def _their_names(row: NameRow, shape: tuple[int, ...], layout: Layout

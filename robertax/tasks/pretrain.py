@@ -112,10 +112,9 @@ class Pretrain:
     manifests = {m.folder: m for m in prepared.manifests}
     self._train = [(opened(prepared.manifests, 'train'), None)]
     if data_config.first_sequence_steps:
-      first = corpus.prepare(
-          dataclasses.replace(
-              data_config, sequence_length=data_config.first_sequence_length),
-          tokenizer_config)
+      first = corpus.prepare(dataclasses.replace(
+          data_config, sequence_length=data_config.first_sequence_length),
+                             tokenizer_config)
       manifests |= {m.folder: m for m in first.manifests}
       self._train.insert(0, (opened(first.manifests, 'train'),
                              data_config.first_sequence_steps))

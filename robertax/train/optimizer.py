@@ -325,17 +325,14 @@ OPTIMIZERS: dict[str, Callable[
         # fairseq's Adam, whose decay is decoupled too (optim/adam.py:203-234).
         'adamw_fairseq': functools.partial(_adam, direction=fairseq),
         # LAMB (You et al. 2020, algorithm 2), for batches of 32K sequences.
-        'lamb': functools.partial(
-            _adam, direction=corrected, trust_ratio=True)}
+        'lamb': functools.partial(_adam, direction=corrected, trust_ratio=True)}
 
 
 def check_names(config: OptimConfig):
   """Raises InputError for an unknown optimizer, schedule or decay mask."""
-  for key, value, table in (('name', config.name, OPTIMIZERS),
-                            ('schedule', config.schedule, SCHEDULES),
-                            ('weight_decay_on', config.weight_decay_on,
-                             DECAY_MASKS)):
-    if value not in table:
+  for key, table in (('name', OPTIMIZERS), ('schedule', SCHEDULES),
+                     ('weight_decay_on', DECAY_MASKS)):
+    if (value := getattr(config, key)) not in table:
       raise unknown(f'optim.{key}', value, table)
 
 

@@ -253,8 +253,7 @@ class DataConfig:
   masking_law: str = 'fairseq'  # 'fairseq' or 'bert'; see data.masking.
   # Most predicted tokens per example, for 'bert' only; 0: no limit.
   max_predictions: int = 0
-  # What is masked as a whole: 'token', 'whole_word' or 'span'.
-  masking_unit: str = 'token'
+  masking_unit: str = 'token'  # Or 'whole_word', 'span': masked as a whole.
   # span_length, span_stdev: mean and standard deviation of a span's tokens,
   # which are drawn from a normal distribution and rounded.
   span_length: int = 10

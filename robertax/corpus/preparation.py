@@ -92,7 +92,7 @@ def tokenizer_for(config: TokenizerConfig, corpora: list, surveys: Surveys,
 
 
 def _training_texts(corpora, surveys, split, progress) -> Iterator[list[str]]:
-  """Yields each training document's sentences, evenly spread if too many."""
+  """Yields training documents' sentences; of too many, an even sample."""
   heads, total, share = _training_plan(corpora, surveys)
   seen = taken = 0
   with progress_bar(total, 'char', 'tokenizer: reading', progress) as shown:

@@ -141,8 +141,7 @@ class Manifest:
   vocab_size: int
   tokenizer: str  # Its fingerprint.
   forms: tuple[str, ...]  # Those of 'array_record' and 'memmap' that exist.
-  # By name: 'train', 'eval', and train_1 .. for duplicates.
-  splits: dict[str, SplitCounts]
+  splits: dict[str, SplitCounts]  # Of 'train', 'eval', and duplicates.
   # What was cut, dropped, replaced or wasted, by name; `padding_fraction` is a
   # share of the T tokens of all rows.
   counts: dict[str, int | float]

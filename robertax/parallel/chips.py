@@ -145,9 +145,7 @@ TARGETS = {
 
 
 def plugin() -> str | None:
-  """The installed CUDA plugin's package; it brings the compiler, which needs
-  neither a GPU nor a driver.
-  """
+  """The installed CUDA plugin, whose compiler needs no GPU and no driver."""
   return next((name for name in ('jax_cuda13_plugin', 'jax_cuda12_plugin')
                if importlib.util.find_spec(name)), None)
 

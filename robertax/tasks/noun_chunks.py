@@ -261,8 +261,7 @@ def _variants(found: list[Word], start: int, end: int
     bare += 1
   yield bare, end
   yield end - 1, end
-  # `his rival Bill`, `Uncle Vernon`: the name alone, and what is before it.
-  name = end
+  name = end  # `his rival Bill`: the name alone, and what is before it.
   while name > bare and found[name - 1].proper:
     name -= 1
   if bare < name < end:

@@ -262,11 +262,12 @@ class Race(Finetune):
 
   def files(self, answers: Mapping[str, Answers]) -> dict[str, bytes]:
     """Returns a letter for each id, which robertax.score reads."""
-    return {f'predictions.{name}.json': (json.dumps({
-        row.id: LETTERS[choice] for row, choice in zip(
-            self.splits[name].rows, self.choices(found))}, indent=0)
-                                         + '\n').encode()
-            for name, found in answers.items()}
+    letters = {name: {row.id: LETTERS[choice] for row, choice in zip(
+        self.splits[name].rows, self.choices(found))}
+               for name, found in answers.items()}
+    return {f'predictions.{name}.json':
+            (json.dumps(by_id, indent=0) + '\n').encode()
+            for name, by_id in letters.items()}
 
   def degenerate(self, split: str, answers: Answers) -> str:
     return finetune.why_degenerate(

@@ -67,11 +67,12 @@ def align_row(row: GlueRow) -> PronounSentence | None:
 def _words_around(before: list[str], behind: list[str], claimed: list[str]
                   ) -> tuple[int, int]:
   """Counts words that begin `claimed` and end `before`, and the reverse."""
-  size = len(claimed)  # The most that leave a word between them.
+  size = len(claimed)
   lefts = [n for n in range(min(size, len(before) + 1))
            if claimed[:n] == before[len(before) - n:]]
   rights = [n for n in range(min(size, len(behind) + 1))
             if claimed[size - n:] == behind[:n]]
+  # The most in sum that leave a word between them.
   return max(((left, right) for left in lefts for right in rights
               if left + right < size), key=sum)
 

@@ -91,9 +91,7 @@ def _warmed_up(config: OptimConfig, then: optax.Schedule) -> optax.Schedule:
 
 
 def rates(schedule: optax.Schedule, steps: int) -> np.ndarray:
-  """Returns float32[steps], learning rates, all at once: one by one they would
-  wait for the updates under way.
-  """
+  """Returns float32[steps], all rates at once: one by one they would wait."""
   found = jax.jit(schedule)(jnp.arange(steps))
   return np.asarray(jnp.broadcast_to(found, (steps,)), np.float32)
 

@@ -435,8 +435,8 @@ def _table_names(found: Tensors, family: str) -> Tensors:
   renamed = {}
   for name, tensor in found.items():
     # Conversions of Google's BERT have TensorFlow's names for LayerNorm's.
-    name = re.sub(r'(?<=LayerNorm\.)(gamma|beta)$', lambda end: (
-        'weight' if end[0] == 'gamma' else 'bias'), name)
+    name = re.sub(r'(?<=LayerNorm\.)gamma$', 'weight', name)
+    name = re.sub(r'(?<=LayerNorm\.)beta$', 'bias', name)
     if bare and name.startswith(('embeddings.', 'encoder.', 'pooler.')):
       name = body + name
     renamed[name] = tensor

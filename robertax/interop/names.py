@@ -217,7 +217,7 @@ def read_params(tensors: Tensors, config: ModelConfig, layout: Layout,
   missing, shapes, used = [], defaultdict(list), set()
   for row, shape in rows:
     one = shape[1:] if _layered(row) else shape
-    # The only rule that would make an array for its shape.
+    # Only the rule 'positions' would make an array to tell a shape.
     wanted = ((layout.first + one[0] - 2, *one[1:]) if row.rule == 'positions'
               else to_theirs(row.rule, np.broadcast_to(np.float32(0), one),
                              layout.first).shape)

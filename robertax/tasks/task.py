@@ -83,7 +83,7 @@ class Task(Protocol):
 
   @classmethod
   def of(cls, config: Config, shares: int) -> Task:
-    """Prepares the data or raises InputError; `shares`: of a micro-batch."""
+    """Prepares data, or InputError; `shares` devices share a micro-batch."""
 
   def describe(self, steps: int) -> str:
     """Says how much data so many steps read."""

@@ -274,7 +274,7 @@ class LogWindow:
 
   def __init__(self, describe: Describe, run_ahead: int, clock: Clock,
                utilization: 'Utilization', judge: Judge):
-    """Starts up to `run_ahead` steps, or batches would fill the devices."""
+    """Up to `run_ahead` steps are started; more would fill the devices."""
     self._describe, self._run_ahead = describe, run_ahead
     self._clock, self._utilization = clock, utilization
     self._judge, self._sums = judge, []

@@ -150,7 +150,6 @@ def _in_range(values: Any, words: str, *names: str, least: float = -math.inf,
 
 
 def _one_of(values: Any, **known: Iterable[str]) -> None:
-  """Refuses a word that is not among the known ones."""
   for name, words in known.items():
     if getattr(values, name) not in words:
       raise unknown(f'{_name(values)}.{name}', getattr(values, name), words)
@@ -172,8 +171,7 @@ ON_DIVERGENCE = ('stop', 'skip', 'roll_back', 'go_on')
 DTYPES = ('float32', 'bfloat16')
 AXES = ('data', 'fsdp', 'model')  # The axes of the mesh.
 MASKED_LM = 'pretrain'  # The only task whose length is given in steps.
-# A token's random numbers depend on 16 bits of its position.
-MAX_LENGTH = 1 << 16
+MAX_LENGTH = 1 << 16  # Random numbers depend on 16 bits of a position.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,8 +181,7 @@ class DataConfig:
   # with Python, `tfds:NAME` or `tfds:FOLDER` a TFDS data set. Each file is a
   # corpus; a folder is one corpus.
   corpora: str = ''
-  # JSON field, column or TFDS feature that holds the text.
-  text_field: str = 'text'
+  text_field: str = 'text'  # JSON field, column or TFDS feature with the text.
   split: str = 'train'  # The split to read of TFDS and Hugging Face data sets.
   # Folder of prepared TFDS data sets; empty: TFDS_DATA_DIR or TFDS's default.
   tfds_dir: str = ''
@@ -216,20 +213,17 @@ class DataConfig:
   # 'half' (the paper: every second pair, where the text allows it) or 'bert' (a
   # lone sentence adds one more); see corpus.formats.
   pair_negatives: str = 'half'
-  # Folder of prepared records; empty: the user's cache folder.
-  cache_dir: str = ''
+  cache_dir: str = ''  # For prepared records; empty: the user's cache folder.
   # Keep the tokens (2 bytes each) after packing; another format or length then
   # needs no second reading and tokenization.
   keep_tokens: bool = True
   workers: int = 0  # Processes that prepare records; 0: one per core.
-  # Sequences per step, over all devices, hosts and micro-batches.
-  batch_size: int = 256
+  batch_size: int = 256  # Sequences per step, over devices and micro-batches.
   # 'tf' (tf.data and array_record) or 'numpy' (memory-mapped records; needs
   # neither tensorflow nor array_record).
   backend: str = 'tf'
   prefetch: int = 2  # Batches that are made ahead of the step.
-  # Length of the contiguous ranges of records that are read.
-  shuffle_block: int = 64
+  shuffle_block: int = 64  # Length of ranges of records that are read.
   shuffle_window: int = 128  # Number of ranges whose records are mixed.
   # Parts of the records, each read for its own row group of a batch
   # (data.order). With a multiple of hosts x micro-batches each host reads only
@@ -259,8 +253,7 @@ class DataConfig:
   masking_law: str = 'fairseq'  # 'fairseq' or 'bert'; see data.masking.
   # Most predicted tokens per example, for 'bert' only; 0: no limit.
   max_predictions: int = 0
-  # What is masked as a whole: 'token', 'whole_word' or 'span'.
-  masking_unit: str = 'token'
+  masking_unit: str = 'token'  # Or 'whole_word', 'span': masked as a whole.
   # span_length, span_stdev: mean and standard deviation of a span's tokens,
   # which are drawn from a normal distribution and rounded.
   span_length: int = 10
@@ -324,7 +317,6 @@ def check_data(config: DataConfig) -> None:
 
 
 def _check_masking(config: DataConfig) -> None:
-  """Refuses masking keys that contradict each other."""
   if config.masking_law == 'bert' and config.masking_unit == 'span':
     raise InputError("data.masking_unit='span' with data.masking_law='bert': "
                      "BERT has no spans; set data.masking_law='fairseq'.")
@@ -356,10 +348,8 @@ class TokenizerConfig:
   # A `tokenizer.json`; a folder with `encoder.json`, `vocab.bpe` and
   # `dict.txt`; or BERT's `vocab.txt`. Empty: one is trained on the corpora.
   path: str = ''
-  # Ids of a trained tokenizer, special tokens included.
-  vocab_size: int = 50265
-  # Kind of a trained tokenizer: 'byte_bpe' or 'wordpiece'.
-  kind: str = 'byte_bpe'
+  vocab_size: int = 50265  # Ids of a trained tokenizer, with special tokens.
+  kind: str = 'byte_bpe'  # Of a trained tokenizer: 'byte_bpe' or 'wordpiece'.
   # A WordPiece tokenizer that is trained, or read from a vocab.txt, makes text
   # lower case and drops accents.
   lowercase: bool = True
@@ -386,8 +376,7 @@ class ModelConfig:
   # RoBERTa. A task whose format has pairs fills it in.
   num_types: int = 0
   nsp_head: bool = False  # BERT's next-sentence head; such a task sets it too.
-  # The masked-LM head; a task that predicts no tokens has none.
-  lm_head: bool = True
+  lm_head: bool = True  # The masked-LM head; off in tasks that need none.
   # C of the classifier on <s> (1: a score); 0: no classifier. A fine-tuning
   # task fills in this and the next key.
   num_classes: int = 0
@@ -441,10 +430,8 @@ class OptimConfig:
   learning_rate: float = 6e-4  # The peak.
   schedule: str = 'linear'  # A row of train.optimizer.SCHEDULES.
   warmup_steps: int = 24_000  # Steps of the linear warm-up from 0 to the peak.
-  # If above 0, the warm-up as a share of all steps instead.
-  warmup_rate: float = 0.0
-  # The rate at the end of a schedule that decays.
-  end_learning_rate: float = 0.0
+  warmup_rate: float = 0.0  # If above 0, the warm-up's share of all steps.
+  end_learning_rate: float = 0.0  # The rate at the end of a decay.
   power: float = 1.0  # The exponent of schedule='polynomial'.
   b1: float = 0.9  # This and the next two are Adam's.
   b2: float = 0.98
@@ -458,8 +445,7 @@ class OptimConfig:
   # A layer's learning rate is this times that of the layer above; heads have
   # the whole rate, embeddings the smallest.
   layer_decay: float = 1.0
-  # Largest global norm of the gradient; 0: no clipping (the paper).
-  clip_norm: float = 0.0
+  clip_norm: float = 0.0  # Largest norm of the gradient; 0: any (the paper).
   # What happens when the loss or the gradient norm is not finite or spikes:
   # 'stop' (fairseq), 'skip' the update, 'roll_back' to the last checkpoint and
   # pass over the batches that led there, or 'go_on'.
@@ -519,14 +505,11 @@ class TrainConfig:
   # The update is the same.
   micro_batches: int = 1
   log_every: int = 100  # Steps between lines of metrics.jsonl.
-  # Steps between evaluations; 0: an epoch of fine-tuning.
-  eval_every: int = 5_000
+  eval_every: int = 5_000  # Steps; 0: an epoch of fine-tuning.
   eval_examples: int = 0  # Most examples of an evaluation set; 0: all of them.
-  # Steps between checkpoints; 0: an epoch of fine-tuning.
-  checkpoint_every: int = 1_000
+  checkpoint_every: int = 1_000  # Steps; 0: an epoch of fine-tuning.
   keep_checkpoints: int = 3  # Newest checkpoints that are kept; 0: all.
-  # Also keep checkpoints at multiples of this step; 0: none.
-  keep_every: int = 0
+  keep_every: int = 0  # Keep checkpoints at multiples of this too; 0: none.
   # Also keep the weights with the lowest `eval/loss`, in W/best; fine-tuning
   # always keeps those with the best score.
   keep_best: bool = False
@@ -540,14 +523,12 @@ class TrainConfig:
   # What may differ from the checkpoint that a run resumes from: data,
   # tokenizer, code, separated by commas (train.facts).
   allow_changed: str = ''
-  # FIRST-LAST, such as '100-105': the steps of an xprof trace.
-  profile_steps: str = ''
+  profile_steps: str = ''  # Steps of an xprof trace, such as '100-105'.
   # The longest that a step, or waiting for a batch, may take before the run
   # reports where it is and ends (train.clock.PATIENCE has the other limits); 0:
   # no watchdog.
   watchdog_seconds: float = 600.0
-  # 'exit' (with exit code 76), or 'report' and keep waiting.
-  on_stall: str = 'exit'
+  on_stall: str = 'exit'  # 'exit' (exit code 76), or 'report' and wait on.
   # Time after which the processes of a run notice that one is dead or stopped,
   # report which, and end with exit code 75.
   peer_timeout_seconds: float = 60.0
@@ -564,8 +545,7 @@ class TrainConfig:
               'keep_checkpoints', least=0)
     _in_range(self, 'some seconds, or 0 for no watchdog.', 'watchdog_seconds',
               least=0)
-    _one_of(self, on_write_error=('go_on', 'stop'),
-            on_stall=('exit', 'report'))
+    _one_of(self, on_write_error=('go_on', 'stop'), on_stall=('exit', 'report'))
     _in_range(self, 'at least 3 seconds.', 'peer_timeout_seconds', least=3)
 
 
@@ -592,10 +572,8 @@ class FinetuneConfig:
   predict_test: bool = False
   n_best: int = 20  # SQuAD: spans that are kept of each question.
   max_answer_length: int = 30  # SQuAD: most tokens of an answer.
-  # RACE: most tokens of `<s> question+option </s>`.
-  max_option_length: int = 128
-  # WSC: what finds noun phrases, a row of tasks.wsc.CHUNKERS.
-  chunker: str = 'rules'
+  max_option_length: int = 128  # RACE: of `<s> question+option </s>`.
+  chunker: str = 'rules'  # WSC: finds noun phrases; a row of wsc.CHUNKERS.
   # WSC: 'margin' (the paper) or 'cross_entropy' (fairseq's later and better
   # one).
   ranking_loss: str = 'margin'
@@ -698,6 +676,17 @@ def parse(values: Mapping[str, Any]) -> Config:
 def to_dict(config: Config) -> dict[str, Any]:
   """The config as a nested dict of plain values, as in config.json."""
   return dataclasses.asdict(config)
+
+
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+  """Replaces values, such as {'data.format': 'doc_sentences', 'seed': 3}."""
+  sections: dict[str, dict[str, Any]] = {}
+  for key, value in values.items():
+    part, _, name = key.rpartition('.')
+    sections.setdefault(part, {})[name] = value
+  return dataclasses.replace(config, **sections.pop('', {}), **{
+      part: dataclasses.replace(getattr(config, part), **found)
+      for part, found in sections.items()})
 
 
 def common_values(config: Config) -> dict[str, Any]:

@@ -75,8 +75,7 @@ def writing(path):
       errno.ENAMETOOLONG: 'the name is too long',
       errno.ENOENT: 'this folder does not exist, or vanished while writing',
       errno.EFBIG: 'files may not grow that large here (ulimit -f, or the file '
-                   'system)',
-  }
+                   'system)'}
   try:
     yield
   except InputError:
@@ -103,8 +102,7 @@ def _failed_write(path: str, codes: Iterable[int], error: BaseException
     ours = (any(_is_of(path, name) for name in names) if names
             else error.errno in _WRITES_ONLY)
     return error.errno if ours and error.errno in codes else None
-  # C++ libraries pass on the system's message without its number.
-  words = str(error)
+  words = str(error)  # Of C++ libraries, which leave out the number.
   named = any(re.search(rf'{re.escape(place)}(?!\w)', words) for place in (
       _real(path), os.path.abspath(path), path) if '/' in place)
   return next((code for code in codes if os.strerror(code) in words

@@ -31,8 +31,7 @@ def config_flag() -> flags.FlagHolder:
       'config', None, 'A config file, such as configs/quickstart.py, with '
       'arguments behind a colon.')
   # Else --help, which lists the flags of the main module, leaves it out.
-  flags.FLAGS.register_key_flag_for_module(sys.argv[0],
-                                           flags.FLAGS['config'])
+  flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS['config'])
   return found
 
 
@@ -56,7 +55,7 @@ def given(flag: flags.FlagHolder, example: str) -> ConfigDict:
   try:
     return flag.value.copy_and_resolve_references()
   except OSError as e:
-    raise InputError(_why(e, _config_path(sys.argv))) from e
+    raise InputError(_why(e, _split(_config_text(sys.argv))[0])) from e
   except AttributeError as e:
     raise InputError(
         '--config: get_config() of that file gives a value of type '
@@ -120,11 +119,11 @@ def _parse(argv: Sequence[str]) -> list[str]:
     if flags.FLAGS['verbosity'].using_default_value:
       logging.set_verbosity(logging.WARNING)
   except Exception as e:
-    here = _config_path(read)
+    here = _split(_config_text(read))[0]
     why = _why(e, here)
     if why is None:
       raise
-    _stop(why.replace(here, _config_path(argv)) if here else why)
+    _stop(why.replace(here, _split(_config_text(argv))[0]) if here else why)
   if len(left) > 1:
     _stop(f'unexpected argument {left[1]!r}: flags begin with --.')
   return left
@@ -143,7 +142,6 @@ def _help(parse: Callable[[str], None], arg: str):
 
 
 def _key_list() -> str:
-  """Every config key with its default."""
   from robertax.config import Config, flatten, to_dict
   keys = flatten(to_dict(Config()))
   return '\n'.join([
@@ -186,10 +184,6 @@ def _split(text: str) -> tuple[str, str]:
 def _with_flagfiles(argv: Sequence[str]) -> list[str]:
   """The arguments, with those of a file in the place of its --flagfile."""
   return flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
-
-
-def _config_path(argv: Sequence[str]) -> str:
-  return _split(_config_text(argv))[0]
 
 
 def _config_text(argv: Sequence[str]) -> str:

@@ -46,8 +46,7 @@ def main(argv):
   find_devices()
   with processes.as_one():
     ended = loop.run(wanted, _WORKDIR.value, named(_CONFIG))
-    # The step's programs are no longer needed, and take memory.
-    jax.clear_caches()
+    jax.clear_caches()  # The step's programs take memory.
     if processes.first():
       print_result(report.last_words(
           ended, ' '.join(['python -m robertax.main', *sys.argv[1:]])))

@@ -57,8 +57,7 @@ class Prefixed(io.TextIOBase):
 
   def __init__(self, descriptor: int, prefix: str):
     self._descriptor, self._prefix = descriptor, prefix
-    # Each thread's unfinished line.
-    self._begun: dict[threading.Thread, str] = {}
+    self._begun: dict[threading.Thread, str] = {}  # Unfinished lines.
 
   def write(self, text: str) -> int:
     me = threading.current_thread()

@@ -13,6 +13,7 @@ drop: references, tables, templates, links to files and categories.
 """
 
 import codecs
+from collections import Counter
 from collections.abc import Iterator
 import contextlib
 import io
@@ -30,11 +31,9 @@ WARC_PACKINGS = ('', 'identity', 'gzip', 'x-gzip', 'deflate')
 _CHARSET = re.compile(r'charset\s*=\s*["\']?([\w.:-]+)', re.I)
 MAX_PAGE_CHARS = 32 << 20  # MediaWiki's own limit is 2 MiB.
 _PAGE_TAG = ('mediawiki', 'page')
-_PAGE_FIELDS = {
-    (*_PAGE_TAG, 'title'): 'title', (*_PAGE_TAG, 'ns'): 'ns',
-    (*_PAGE_TAG, 'redirect'): 'redirect',
-    (*_PAGE_TAG, 'revision', 'model'): 'model',
-    (*_PAGE_TAG, 'revision', 'text'): 'text'}
+_PAGE_FIELDS = {(*_PAGE_TAG, *path): path[-1] for path in (
+    ('title',), ('ns',), ('redirect',), ('revision', 'model'),
+    ('revision', 'text'))}
 _NOT_TEXT = re.compile(r'\s*:?\s*(file|image|media|category)\s*:', re.I)
 _TAGS = ('ref', 'table', 'gallery', 'timeline', 'math', 'score', 'imagemap')
 _WORDS = re.compile(r'__[A-Z]+__')  # For example __NOTOC__.
@@ -58,7 +57,9 @@ def warc(reading: Reading) -> Iterator[str]:
       number += 1
       text = {'response': _response, 'conversion': _conversion}.get(
           record.rec_type, _other_record)(reading, record, number)
-      left = _drain(record)
+      while record.raw_stream.read(readers.CHUNK_BYTES):
+        pass  # What was not needed of it.
+      left = getattr(record.raw_stream, 'limit', 0)
       if left or record.length is None:
         raise InputError(
             f'{reading.path}: record {number}: truncated: {left or "some"} '
@@ -87,9 +88,8 @@ def _response(reading: Reading, record, number: int) -> str | None:
   if packing not in WARC_PACKINGS:
     counts['pages_packed_otherwise'] += 1
     return None
-  page = _read_payload(record.content_stream())
+  page = _read_payload(record.content_stream(), counts)
   if page is None:
-    counts['pages_too_long'] += 1
     return None
   found = _CHARSET.search(rest)
   text = _main_content(page, found.group(1) if found else '')
@@ -122,49 +122,38 @@ def _conversion(reading: Reading, record, number: int) -> str | None:
   kind = record.rec_headers.get_header('Content-Type', 'text/plain')
   if kind.partition(';')[0].strip().lower() != 'text/plain':
     return _other_record(reading, record, number)
-  text = _read_payload(record.raw_stream)
-  if text is None:
-    reading.counts['pages_too_long'] += 1
-    return None
-  return reading.decode(text, 'record', number)
+  text = _read_payload(record.raw_stream, reading.counts)
+  return text if text is None else reading.decode(text, 'record', number)
 
 
 def _other_record(reading: Reading, record, number: int) -> None:
   reading.counts[f'skipped_{record.rec_type}_records'] += 1
 
 
-def _read_payload(stream) -> bytes | None:
-  """Reads all bytes; None if they unpack to more than `MAX_PAGE`."""
+def _read_payload(stream, counts: Counter) -> bytes | None:
+  """Reads all bytes; None, and counted, if they are more than `MAX_PAGE`."""
   parts, size = [], 0
   while part := stream.read(readers.CHUNK_BYTES):
     parts.append(part)
     size += len(part)
     if size > MAX_PAGE:
+      counts['pages_too_long'] += 1
       return None
   return b''.join(parts)
-
-
-def _drain(record) -> int:
-  """Reads the rest of a record; returns how many bytes are missing."""
-  while record.raw_stream.read(readers.CHUNK_BYTES):
-    pass
-  return getattr(record.raw_stream, 'limit', 0)
 
 
 class _Stream(io.RawIOBase):
   """A file whose content is an iterator of chunks of bytes."""
 
   def __init__(self, chunks: Iterator[bytes]):
-    self._chunks = chunks
-    self._left = memoryview(b'')
+    self._chunks, self._left = chunks, memoryview(b'')
 
   def readable(self) -> bool:
     return True
 
   def readinto(self, buffer) -> int:
     while not self._left:
-      chunk = next(self._chunks, None)
-      if chunk is None:
+      if (chunk := next(self._chunks, None)) is None:
         return 0
       self._left = memoryview(chunk)
     size = min(len(buffer), len(self._left))
@@ -192,8 +181,7 @@ class _Pages:
   """Parses a dump into pages: {'ns': '0', 'title': ..., 'text': ...}."""
 
   def __init__(self, reading: Reading):
-    self._done = []
-    self._reading = reading
+    self._reading, self._done = reading, []
     self._path, self._page, self._field = [], {}, None
     self._parts, self._size = [], 0
     parser = self._parser = expat.ParserCreate()
@@ -241,9 +229,8 @@ class _Pages:
       self._size += len(text)
       if self._size > MAX_PAGE_CHARS:
         raise InputError(
-            f'{self._reading.path}: line {self._parser.CurrentLineNumber}: a '
-            f'{self._field} of more than {MAX_PAGE_CHARS:,} characters: '
-            'damaged?')
+            f'{self._reading.path}: line {self._parser.CurrentLineNumber}: '
+            f'damaged? A {self._field} has over {MAX_PAGE_CHARS:,} characters.')
       self._parts.append(text)
 
   def _end(self, name: str) -> None:

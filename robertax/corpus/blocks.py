@@ -137,7 +137,6 @@ class Survey:
       self._settle('train', *self._tail.popleft())
 
   def _settle(self, split: str, chars: int, position: int, mark) -> None:
-    """Assigns the next document to a split."""
     stop = self.num_documents - len(self._tail)
     if stop - 1 == self._start:
       self._mark = mark

@@ -71,8 +71,7 @@ class Corpus:
     self.name, self.files, self.counts = name, sources, Counter()
     self.size = sum(files.stat(path).size for path in self.files)
     self.position, self.mark = 0, (0, 0)
-    self._text_field = text_field
-    self._replace = invalid_utf8 == 'replace'
+    self._text_field, self._replace = text_field, invalid_utf8 == 'replace'
     self._versions = sorted({
         version for path in self.files
         for version in reader_of(path).versions(path)})
@@ -204,7 +203,6 @@ def _files_of(item: str, split: str) -> list[tuple[str, list[str]]]:
 
 
 def _endings() -> str:
-  """Lists the endings of files that can be read, for messages."""
   packed = [ending for ending, reader in READERS.items() if reader.packed]
   plain = [ending for ending in READERS if ending not in packed]
   return (f'{", ".join(packed)} (each also {", ".join(PACKINGS)}), '
@@ -250,9 +248,7 @@ class Cleaned:
   """
 
   def __init__(self, corpus, cleaning: Cleaning):
-    self._corpus = corpus
-    self._cleaning = cleaning
-    self._filter = None
+    self._corpus, self._cleaning, self._filter = corpus, cleaning, None
     self._facts = [CLEANING_VERSION, cleaning.drop_duplicates,
                    cleaning.min_document_chars]
     if cleaning.document_filter:

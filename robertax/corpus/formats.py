@@ -318,29 +318,11 @@ def segment_pairs(documents: list[list[np.ndarray]], *, sequence_length: int,
     InputError: sequence_length has no room for a pair.
   """
   pairs = _Pairs(documents, sequence_length, bos_id, eos_id, counts, law, rng)
-  ends = pairs.ends
-  for own, (_, start, stop) in enumerate(pairs.spans):
-    target = pairs.most
-    if rng.random() < law.short_rate:
-      target = 2 + below(rng, pairs.most - 1)
-    while start < stop:
-      end = _reach(ends, start, stop, target)
-      middle = start + 1
-      if end > middle:
-        middle += below(rng, end - middle)
-      forced = end == middle
-      if forced and pairs.alone:
-        pairs.drop(start, end)
-        start = end
-      elif pairs.toss(forced):
-        other, first, last = pairs.elsewhere(own)
-        room = target - (ends[middle] - ends[start])
-        last = _reach(ends, first, last, room)
-        yield pairs.example(own, start, middle, other, first, last)
-        start = middle
-      else:
-        yield pairs.example(own, start, middle, own, middle, end)
-        start = end
+
+  def aim() -> int:
+    short = rng.random() < law.short_rate
+    return 2 + below(rng, pairs.most - 1) if short else pairs.most
+  yield from pairs.pack(aim)
 
 
 def sentence_pairs(documents: list[list[np.ndarray]], *, sequence_length: int,
@@ -372,21 +354,8 @@ def sentence_pairs(documents: list[list[np.ndarray]], *, sequence_length: int,
   Raises:
     InputError: sequence_length has no room for a pair.
   """
-  pairs = _Pairs(documents, sequence_length, bos_id, eos_id, counts, law, rng)
-  for own, (_, start, stop) in enumerate(pairs.spans):
-    while start < stop:
-      middle = start + 1
-      forced = middle == stop
-      if forced and pairs.alone:
-        pairs.drop(start, middle)
-        start = middle
-      elif pairs.toss(forced):
-        other, first, _ = pairs.elsewhere(own)
-        yield pairs.example(own, start, middle, other, first, first + 1)
-        start = middle
-      else:
-        yield pairs.example(own, start, middle, own, middle, middle + 1)
-        start = middle + 1
+  yield from _Pairs(documents, sequence_length, bos_id, eos_id, counts, law,
+                    rng).pack(lambda: 0)
 
 
 class _Pairs:
@@ -416,8 +385,33 @@ class _Pairs:
     self._counts, self._rng = counts, rng
     self._coin = Coin(rng, counts, makes_up=law.negatives == 'half')
 
+  def pack(self, aim: Callable[[], int]) -> Iterator[Example]:
+    """Yields pairs; where `aim` gives 0 tokens, each is two sentences."""
+    ends = self.ends
+    for own, (_, start, stop) in enumerate(self.spans):
+      target = aim()
+      while start < stop:
+        middle = start + 1
+        end = min(middle + 1, stop)
+        if target:
+          end = _reach(ends, start, stop, target)
+          middle += below(self._rng, end - middle) if end > middle else 0
+        forced = end == middle
+        if forced and self.alone:
+          self._counts['dropped_examples'] += 1
+          self._counts['dropped_tokens'] += ends[end] - ends[start]
+          start = end
+        elif self.toss(forced):
+          other, first, last = self.elsewhere(own)
+          room = target - (ends[middle] - ends[start])
+          last = _reach(ends, first, last, room)
+          yield self.example(own, start, middle, other, first, last)
+          start = middle
+        else:
+          yield self.example(own, start, middle, own, middle, end)
+          start = end
+
   def toss(self, forced: bool) -> bool:
-    """Returns whether the next pair is negative; a forced one always is."""
     self._counts['pairs'] += 1
     if self.alone:
       self._counts['pairs_without_negative'] += 1
@@ -430,10 +424,6 @@ class _Pairs:
     other += other >= own
     _, first, stop = self.spans[other]
     return other, first + below(self._rng, stop - first), stop
-
-  def drop(self, start: int, stop: int) -> None:
-    self._counts['dropped_examples'] += 1
-    self._counts['dropped_tokens'] += self.ends[stop] - self.ends[start]
 
   def example(self, own: int, a: int, a_stop: int, other: int, b: int,
               b_stop: int) -> Example:
@@ -460,10 +450,7 @@ class _Pairs:
 
 
 def _reach(ends: list[int], start: int, stop: int, tokens: int) -> int:
-  """Finds the end of the fewest sentences from `start` with so many tokens.
-
-  There is at least one sentence, and the end is at most `stop`.
-  """
+  """The end, up to `stop`, of the fewest sentences with so many tokens."""
   return bisect_left(ends, ends[start] + tokens, start + 1, stop)
 
 

@@ -28,19 +28,10 @@ from robertax.corpus.records import Manifest, SplitCounts, writing_records
 from robertax.corpus.sentences import SPLITTERS
 from robertax.corpus.workers import Job, fill_records, fill_tokens
 from robertax.errors import InputError, print_result, unknown
-from robertax.files import (
-    DAMAGE_ADVICE,
-    PARTIAL,
-    Checksum,
-    Damage,
-    find_damage,
-    locked,
-)
 from robertax.progress import progress_bar, say
 from robertax.text import Tokenizer
 
-# Raised whenever the same corpora would train another tokenizer.
-TRAINING_VERSION = 1
+TRAINING_VERSION = 1  # Raised if corpora would train another tokenizer.
 MAX_TRAINING_CHARS = 256_000_000
 SHORTEST = 8  # Tokens; shorter rows have hardly anything to predict from.
 STAGES = ('reading', 'splitting', 'tokenizing', 'packing', 'writing')
@@ -76,7 +67,7 @@ def tokenizer_for(config: TokenizerConfig, corpora: list, surveys: Surveys,
   if only_kept and not files.exists(path):
     raise InputError(f'no tokenizer was trained on these corpora: {path} does '
                      'not exist. Run python -m robertax.prepare.')
-  with locked(os.path.dirname(path)):
+  with files.locked(os.path.dirname(path)):
     if not files.exists(path):
       share = _training_plan(corpora, surveys)[2]
       if share < 1:
@@ -101,10 +92,7 @@ def tokenizer_for(config: TokenizerConfig, corpora: list, surveys: Surveys,
 
 
 def _training_texts(corpora, surveys, split, progress) -> Iterator[list[str]]:
-  """Yields the sentences of each training document.
-
-  Of more than MAX_TRAINING_CHARS it takes documents spread evenly over them.
-  """
+  """Yields training documents' sentences; of too many, an even sample."""
   heads, total, share = _training_plan(corpora, surveys)
   seen = taken = 0
   with progress_bar(total, 'char', 'tokenizer: reading', progress) as shown:
@@ -164,17 +152,14 @@ def finish_records(job: Job, seconds: float) -> Manifest:
       max_examples_per_row=FORMATS[job.recipe.format].examples_per_row(
           job.recipe.sequence_length),
       dtype=job.recipe.dtype, vocab_size=job.vocab_size,
-      counts=dict(sorted(counts.items())),
-      seconds=round(seconds + took, 1),
+      counts=dict(sorted(counts.items())), seconds=round(seconds + took, 1),
       stages={name: round(stages[name] + (took if name == 'writing' else 0), 2)
-              for name in STAGES},
-      checksums=sums, **job.facts)
+              for name in STAGES}, checksums=sums, **job.facts)
   manifest.write()
   return manifest
 
 
 def _split_counts(job: Job, entries: list) -> dict[str, SplitCounts]:
-  """Sums the counts of each split over its shards."""
   splits = {}
   for split in records.SPLITS:
     own = [entry for shard, entry in entries if shard.split == split]
@@ -289,7 +274,7 @@ def prepare(data: DataConfig, tokenizer_config: TokenizerConfig, *,
                  vocab_size=vocab_size, progress=progress)
   manifests = []
   for job in planned.jobs:
-    with locked(job.folder):
+    with files.locked(job.folder):
       if not records.is_finished(job.folder):
         _fill_corpus(job, data.workers or workers.available_cores(),
                      data.keep_tokens, progress)
@@ -299,7 +284,7 @@ def prepare(data: DataConfig, tokenizer_config: TokenizerConfig, *,
       for name in files.listdir(job.folder) if manifest.checksums else ():
         # These are entries and arrays of shards, and files of killed processes.
         if name not in manifest.checksums and (
-            '-of-' in name or name.endswith(PARTIAL)):
+            '-of-' in name or name.endswith(files.PARTIAL)):
           files.remove(os.path.join(job.folder, name))
       manifest = add_forms(manifest, planned.forms)
     if progress:
@@ -312,11 +297,11 @@ def _fill_corpus(job: Job, processes: int, keep_tokens: bool,
                  progress: bool) -> None:
   """Makes the second and third pass over a corpus, and its manifest."""
   started = time.monotonic()
-  with locked(job.store_folder):
+  with files.locked(job.store_folder):
     for folder in (job.folder, job.store_folder):
       if not files.is_remote(folder):
         with writing_records(folder):
-          for stale in glob.glob(f'{glob.escape(folder)}/*{PARTIAL}'):
+          for stale in glob.glob(f'{glob.escape(folder)}/*{files.PARTIAL}'):
             os.remove(stale)
     missing = job.without_tokens()
     if progress:
@@ -361,23 +346,23 @@ def describe_manifest(manifest: Manifest) -> str:
           f'{manifest.folder}')
 
 
-def verify_files(folder: str, expected: Mapping[str, Checksum],
-                 progress: bool = False) -> Iterator[Damage]:
+def verify_files(folder: str, expected: Mapping[str, files.Checksum],
+                 progress: bool = False) -> Iterator[files.Damage]:
   """Reads every file of a folder and yields what is not as expected."""
   with progress_bar(sum(file.size for file in expected.values()), 'B',
                     f'{folder}: reading', progress) as shown:
     for name, file in sorted(expected.items()):
-      found = find_damage(os.path.join(folder, name), file)
-      if found:
+      if found := files.find_damage(os.path.join(folder, name), file):
         yield found
       shown.update(file.size)
   for name in files.listdir(folder):
     # Nothing reads a `.partial`, and the next preparation removes it. The index
     # of a store has no checksum of its own.
-    if not (name in expected or name in OUR_FILES or name.endswith(PARTIAL)
-            or name.removesuffix('.json') + '.tokens' in expected):
-      yield Damage(os.path.join(folder, name), None,
-                   'not one of the files that were written')
+    if not (name in expected or name in OUR_FILES
+            or name.removesuffix('.json') + '.tokens' in expected
+            or name.endswith(files.PARTIAL)):
+      yield files.Damage(os.path.join(folder, name), None,
+                         'not one of the files that were written')
 
 
 def verify_prepared(folders, progress: bool = True) -> bool:
@@ -388,15 +373,19 @@ def verify_prepared(folders, progress: bool = True) -> bool:
   """
   whole = True
   for folder in folders:
-    expected = _expected_files(folder)
+    expected = {}
+    if files.isdir(folder) and not records.is_finished(folder):
+      expected = tokens.stored_files(folder)
+    # Without either kind of files this raises an InputError.
+    expected = expected or Manifest.read(folder).checksums
     if not expected:
       whole = False
       print_result(f'{folder}: it has no checksums, because an old version '
                    'prepared it, so it cannot be checked: '
-                   f'{DAMAGE_ADVICE} if in doubt.', saved=False)
+                   f'{files.DAMAGE_ADVICE} if in doubt.', saved=False)
       continue
     size = sum(file.size for file in expected.values())
-    said = [f'{damaged}: {DAMAGE_ADVICE}.'
+    said = [f'{damaged}: {files.DAMAGE_ADVICE}.'
             for damaged in verify_files(folder, expected, progress)]
     whole = whole and not said
     print_result('\n'.join(said or [
@@ -417,14 +406,6 @@ def verify_config(data: DataConfig, tokenizer_config: TokenizerConfig,
               if files.isdir(job.store_folder)
               and tokens.stored_files(job.store_folder)]
   return verify_prepared(folders)
-
-
-def _expected_files(folder: str) -> Mapping[str, Checksum]:
-  """Returns the checksums of what a folder should contain."""
-  found = {}
-  if files.isdir(folder) and not records.is_finished(folder):
-    found = tokens.stored_files(folder)
-  return found or Manifest.read(folder).checksums  # Raises if there is none.
 
 
 # On many machines the shards are elements of a Beam pipeline. The first machine

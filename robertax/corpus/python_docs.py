@@ -74,8 +74,7 @@ class PythonDocs:
     self._documents, self._fingerprint = None, ''
 
   def fingerprint(self) -> str:
-    """Hashes the names and bytes of the sources, wherever they are installed.
-    """
+    """Hashes the names and bytes of the sources, wherever they are."""
     if not self._fingerprint:
       total = hashlib.sha256(f'{LAYOUT} {self._max_chars}'.encode())
       for name, path in self._sources:
@@ -220,8 +219,7 @@ def _topics(tree: ast.Module) -> Iterator[str]:
 
 
 def _sources(root: str) -> Iterator[str]:
-  """Yields the relative paths of the Python sources under a folder, with '/'.
-  """
+  """Yields the relative paths of Python sources under a folder, with '/'."""
   for folder, folders, files in os.walk(root):
     folders[:] = sorted(f for f in folders if f not in SKIPPED_FOLDERS
                         and not f.startswith('config-'))

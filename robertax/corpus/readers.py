@@ -21,7 +21,7 @@ from typing import NamedTuple
 import zlib
 
 from robertax import errors, files
-from robertax.errors import InputError, first_line, raise_unless_damage
+from robertax.errors import InputError, first_line
 
 CHUNK_BYTES = 1 << 16
 PACKINGS = ('.gz', '.zst', '.bz2')  # Endings of compressed files.
@@ -57,8 +57,7 @@ class Reading:
             f'0x{raw[e.start]:02x} is not valid UTF-8.{hint} Mend the file, '
             'or set data.invalid_utf8=replace to put U+FFFD there.') from e
     # Each bad byte becomes a U+FFFD; errors='replace' would merge some.
-    text, bad = _SURROGATE.subn(
-        '\ufffd', raw.decode(errors='surrogateescape'))
+    text, bad = _SURROGATE.subn('\ufffd', raw.decode(errors='surrogateescape'))
     self.counts['replaced_bytes'] += bad
     return text
 
@@ -116,20 +115,15 @@ def unpacked_chunks(path: str, advance: Callable[[int], None]
   Raises:
     InputError: the file is truncated, damaged or unreadable.
   """
-  try:
-    with files.open(path, 'rb') as f:
-      chunks = _advancing(f, advance)
-      yield from (_decompressed(chunks, path) if path.endswith(PACKINGS)
-                  else chunks)
-  except OSError as e:
-    raise_unless_damage(e, path)
-    raise InputError(f'cannot read {path}: {e.strerror or e}') from e
+  with errors.reading(path), files.open(path, 'rb') as f:
+    chunks = _advancing(f, advance)
+    yield from (_decompressed(chunks, path) if path.endswith(PACKINGS)
+                else chunks)
 
 
 def unpacked_lines(path: str, advance: Callable[[int], None]
                    ) -> Iterator[tuple[int, bytes]]:
-  """Yields numbers, from 1, and lines without newline; see `unpacked_chunks`.
-  """
+  """Yields numbers from 1 and lines without newline; see `unpacked_chunks`."""
   number, pending = 0, []
   for chunk in unpacked_chunks(path, advance):
     first, *rest = chunk.split(b'\n')
@@ -205,8 +199,7 @@ def txt(reading: Reading) -> Iterator[str]:
 
 
 def jsonl(reading: Reading) -> Iterator[str]:
-  """Reads .jsonl; counts `blank_lines`, `replaced_surrogates`, and
-  `rejoined_lines`, which continue the object of the line before."""
+  """Reads .jsonl; counts blank_lines, replaced_surrogates, rejoined_lines."""
   path, field = reading.path, reading.field
   lines = unpacked_lines(path, reading.advance)
   for number, line in lines:
@@ -233,11 +226,9 @@ def jsonl(reading: Reading) -> Iterator[str]:
 
 
 def _parse_json(reading: Reading, text: str, lines):
-  """Parses a line, joined with the next ones if it ends inside a string.
-
-  Such files come from writers that break lines at every line end of Unicode. A
-  truncated line is still an error: the quotes of the next one do not match.
-  """
+  """Parses a line, joined with the next ones if it ends inside a string."""
+  # Such files come from writers that break lines at every line end of Unicode.
+  # A truncated line is still an error: the next one's quotes do not match.
   whole, rejoined = text, 0
   while True:
     try:
@@ -255,7 +246,6 @@ def _parse_json(reading: Reading, text: str, lines):
 
 
 def _decode(reading: Reading, number: int, line: bytes) -> str:
-  """Decodes a line without its end."""
   if number == 1:
     line = line.removeprefix(_BOM)
   return reading.decode(line.removesuffix(b'\r'), 'line', number)
@@ -282,8 +272,7 @@ def parquet(reading: Reading) -> Iterator[str]:
     _check_column(reading, file.schema_arrow)
     yield from _column_texts(
         reading, file.iter_batches(ARROW_ROWS, columns=[reading.field],
-                                   use_threads=False),
-        file.metadata.num_rows)
+                                   use_threads=False), file.metadata.num_rows)
 
 
 def arrow(reading: Reading) -> Iterator[str]:
@@ -354,12 +343,10 @@ def _check_column(reading: Reading, schema) -> None:
 
 
 def _as_bytes(column):
-  """Casts strings to bytes, because pyarrow does not check that they are UTF-8.
-
-  Nor does it check offsets: `validate` does, since those of a damaged file may
-  point beyond the data, and reading there would crash the process.
-  """
+  """Casts strings to bytes, since pyarrow does not check their UTF-8."""
   import pyarrow as pa
+  # Offsets of a damaged file may point beyond the data, and reading there would
+  # crash the process.
   column.validate()
   kinds = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(),
            pa.string_view(): pa.binary_view()}

@@ -141,8 +141,7 @@ class Manifest:
   vocab_size: int
   tokenizer: str  # Its fingerprint.
   forms: tuple[str, ...]  # Those of 'array_record' and 'memmap' that exist.
-  # By name: 'train', 'eval', and train_1 .. for duplicates.
-  splits: dict[str, SplitCounts]
+  splits: dict[str, SplitCounts]  # Of 'train', 'eval', and duplicates.
   # What was cut, dropped, replaced or wasted, by name; `padding_fraction` is a
   # share of the T tokens of all rows.
   counts: dict[str, int | float]
@@ -209,8 +208,7 @@ class Manifest:
     write_json(os.path.join(folder, MANIFEST), values)
 
   def check(self, **expected: Any) -> None:
-    """Raises an InputError that names the attributes that are not as expected.
-    """
+    """Raises an InputError that names attributes that are not as expected."""
     wrong = [f'{key} is {getattr(self, key)!r}, wanted {value!r}'
              for key, value in expected.items() if getattr(self, key) != value]
     if wrong:
@@ -342,8 +340,7 @@ def write_tfds_metadata(folder: str, splits: dict[str, SplitCounts],
       'featuresDict': {'features': dict.fromkeys(fields, text)}})
   write_json(os.path.join(folder, 'dataset_info.json'), {
       'name': 'robertax', 'version': f'{VERSION}.0.0',
-      'fileFormat': 'array_record',
-      'splits': [{
+      'fileFormat': 'array_record', 'splits': [{
           'name': name,
           'filepathTemplate': '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}',
           'shardLengths': [str(n) for n in split.shard_lengths],

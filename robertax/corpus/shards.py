@@ -186,14 +186,12 @@ class Packer:
     return PackedRows(
         ids=np.concatenate([np.zeros(0, recipe.dtype),
                             *(e.ids for e in examples)]),
-        row_lengths=sizes,
-        lengths=_int32(len(e.ids) for e in examples),
+        row_lengths=sizes, lengths=_int32(len(e.ids) for e in examples),
         row_examples=np.array([len(row) for row in rows], np.int64),
         documents=_int32(e.document for e in examples),
         first_lengths=_int32(e.first_length for e in examples if kind.pairs),
         second_documents=_int32(
-            e.second_document for e in examples if kind.pairs),
-        counts=counts)
+            e.second_document for e in examples if kind.pairs), counts=counts)
 
 
 def _int32(values: Iterable[int]) -> np.ndarray:
@@ -223,6 +221,15 @@ def array_dtypes(dtype) -> MappedArrays:
                       '<i8', '<i4', '<i8', '<i4', '<i4', '<i4')
 
 
+def array_sizes(manifest: Manifest, split: str) -> MappedArrays:
+  """Returns how many numbers each array of a split has."""
+  info = manifest.splits[split]
+  rows, examples = info.num_records + 1, info.num_examples
+  pairs = 0 if manifest.pair_law is None else examples
+  return MappedArrays(info.num_tokens, rows, examples, rows, examples, pairs,
+                      pairs)
+
+
 def array_names(split: str) -> list[str]:
   """Returns the names of the files with the arrays of a split."""
   return [array_path('', split, field) for field in MappedArrays._fields]
@@ -230,12 +237,8 @@ def array_names(split: str) -> list[str]:
 
 def open_arrays(manifest: Manifest, split: str) -> MappedArrays:
   """Maps a split's arrays, read-only; InputError if missing or damaged."""
-  info = manifest.splits[split]
   arrays = _open_arrays(manifest.folder, split, manifest.dtype)
-  pairs = 0 if manifest.pair_law is None else info.num_examples
-  if [len(array) for array in arrays] != [
-      info.num_tokens, info.num_records + 1, info.num_examples,
-      info.num_records + 1, info.num_examples, pairs, pairs]:
+  if tuple(map(len, arrays)) != array_sizes(manifest, split):
     raise InputError(f'{manifest.folder}: its {split} files do not match its '
                      'manifest: delete the folder and prepare again.')
   return arrays
@@ -346,8 +349,7 @@ def join_arrays(folder: str, split: str, parts: Sequence[str], dtype
 
 
 def finish_arrays(folder: str, splits: Sequence[str]) -> dict[str, Checksum]:
-  """Marks the arrays of these splits as complete; returns the file's checksum.
-  """
+  """Marks the arrays of splits as complete; returns the file's checksum."""
   path = os.path.join(folder, MEMMAP_NAME)
   records.write_json(path, {'version': records.VERSION, 'splits': list(splits)})
   return {MEMMAP_NAME: checksum(path)}

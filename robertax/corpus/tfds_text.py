@@ -48,11 +48,9 @@ class TfdsText:
     chosen = getattr(self._builder, 'builder_config', None)
     self.config = (getattr(chosen, 'name', '') or '').replace('/', '-')
     self.files = list(dict.fromkeys(map(str, self._info.filepaths)))
-    self.counts = Counter()
+    self.counts, self.position = Counter(), 0
     self.size = sum(files.stat(path).size for path in self.files)
-    self.position = 0
-    self._field = text_field
-    self._replace = invalid_utf8 == 'replace'
+    self._field, self._replace = text_field, invalid_utf8 == 'replace'
 
   def _check(self, features, field: str) -> None:
     known = list(features) if hasattr(features, 'keys') else []

@@ -311,8 +311,7 @@ class _BlockReader:
 
 
 def _bytes_bar(job: Job, what: str, shards: Sequence[Shard], progress: bool):
-  """Makes a bar in bytes of the corpus's files, past those of finished shards.
-  """
+  """Makes a bar in bytes of the files, past those of finished shards."""
   whole = sum(block.size for block in job.survey.blocks)
   left = sum(shard.size for shard in shards)
   return progress_bar(whole, 'B', f'{job.corpus.name}: {what}', progress,

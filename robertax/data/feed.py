@@ -107,7 +107,6 @@ def _run_thread(items: Iterable[Any], convert: Callable[[Any], Any],
 
 
 def _wake_thread(out: queue.Queue) -> None:
-  """Wakes a consumer that waits for a stopped thread."""
   try:
     while True:
       out.get_nowait()

@@ -171,8 +171,7 @@ class RowGroups:
 
   def __init__(self, examples: Examples, max_length: int, unit: int,
                few_shapes: bool = False):
-    """Reads lengths, at most `max_length`; row groups are a multiple of `unit`.
-    """
+    """Reads lengths up to `max_length`; row groups are a multiple of `unit`."""
     self._lengths, self.firsts = examples.lengths, examples.firsts
     self._unit, self.members = unit, examples.members
     self._few_shapes = few_shapes
@@ -242,8 +241,6 @@ class RowGroups:
 
 
 class _Packer:
-  """Fills row groups of one length."""
-
   def __init__(self, layout: RowGroups, length: int):
     self._layout, self._length = layout, length
     self._slots = layout.slots(length)

@@ -77,8 +77,7 @@ def pair_fields(rows: Rows) -> dict[str, np.ndarray]:
       'type_ids': type_ids(lengths, rows.first_lengths, rows.ids.shape[1]),
       'nsp_positions': np.where(has, starts, 0),
       'nsp_targets': (has & (rows.second_documents != rows.documents)).astype(
-          np.int32),
-      'nsp_weights': has.astype(np.float32)}
+          np.int32), 'nsp_weights': has.astype(np.float32)}
 
 
 def _passed(marks: np.ndarray, length: int) -> np.ndarray:

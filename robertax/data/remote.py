@@ -318,13 +318,10 @@ class Remote:
     self._slotted = slotted(self._pairs)
     self._rows, self._tokens = info.num_records, info.num_tokens
     self._examples = info.num_examples
-    kinds = shards.array_dtypes(manifest.dtype)
-    self._kinds = {name: np.dtype(kind) for name, kind in
-                   zip(shards.MappedArrays._fields, kinds)}
-    pairs = self._examples if self._pairs else 0
-    sizes = shards.MappedArrays(
-        self._tokens, self._rows + 1, self._examples, self._rows + 1,
-        self._examples, pairs, pairs)
+    self._kinds = {
+        name: np.dtype(kind) for name, kind in
+        shards.array_dtypes(manifest.dtype)._asdict().items()}
+    sizes = shards.array_sizes(manifest, split)
     for name, size in zip(shards.MappedArrays._fields, sizes):
       self._check(name, size)
     # Other records under the same URL get chunks with other names.

@@ -79,8 +79,7 @@ def copy_rows(arrays: shards.MappedArrays, slotted: list[str], folder: str,
   if not fits(ends - starts, number, rows):
     raise InputError(f'{folder}: its memory-mapped records are damaged: '
                      f'{PREPARE_AGAIN}')
-  for place, start, end in zip(
-      places.tolist(), starts.tolist(), ends.tolist()):
+  for place, start, end in zip(places.tolist(), starts.tolist(), ends.tolist()):
     rows.ids[place, :end - start] = arrays.ids[start:end]
   for slot in range(int(number.max(initial=0))):
     has = number > slot

@@ -73,8 +73,7 @@ class Source:
     self._folders = [m.folder for m in manifests]
     self._starts = np.cumsum([0, *self.records_DK.ravel()])
     # The first record of each part, counted within its corpus.
-    self._own_starts = (
-        np.cumsum(self.records_DK, 0) - self.records_DK).ravel()
+    self._own_starts = (np.cumsum(self.records_DK, 0) - self.records_DK).ravel()
     self._parts, self._pad_id = parts, pad_id
     # All remote parts share one cache; None if there are none.
     self._cache = next((part.cache for part in parts
@@ -105,8 +104,7 @@ class Source:
             f'token id {rows.ids[place].max()} is not below the vocabulary '
             f'size {self.vocab_size}')
         rows.lengths[place] = 0
-    # A damaged row that is left out becomes padding.
-    out = rows.lengths[:, 0] == 0
+    out = rows.lengths[:, 0] == 0  # Damaged rows become padding.
     rows.ids[out], rows.documents[out] = self._pad_id, -1
     advance()
     rows.example_ids[...] = np.where(

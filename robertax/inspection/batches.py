@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robertax import files, text
-from robertax.config import Config, parse
+from robertax.config import Config, parse, with_values
 from robertax.data.masking import Masking, word_begins
 from robertax.data.rows import Rows
 from robertax.errors import InputError, print_result, unknown
@@ -135,8 +135,7 @@ def show_batch(config: str | os.PathLike | Config | Mapping[str, Any],
   path = os.fspath(config) if isinstance(config, str | os.PathLike) else ''
   config = _config_of(config, path, named)
   if cache_dir:
-    config = dataclasses.replace(config, data=dataclasses.replace(
-        config.data, cache_dir=cache_dir))
+    config = with_values(config, {'data.cache_dir': cache_dir})
   if int(step) * config.data.batch_size > _MOST:
     raise InputError(f'step={step}: with {config.data.batch_size} rows a step, '
                      f'at most {_MOST // config.data.batch_size}.')
@@ -160,7 +159,6 @@ def show_batch(config: str | os.PathLike | Config | Mapping[str, Any],
 
 def _config_of(config: Config | Mapping[str, Any], path: str,
                named: Collection[str]) -> Config:
-  """The config of any value that `show_batch` takes."""
   if isinstance(config, Config):
     return initial_config(config, named)
   if not path:
@@ -245,7 +243,6 @@ def _token_kinds(masked: dict[str, np.ndarray], mask_id: int) -> np.ndarray:
 def _batch_statistics(config: Config, masking: Masking, step: int,
                       rows: Rows, masked: dict[str, np.ndarray],
                       kinds: np.ndarray) -> dict[str, Any]:
-  """Statistics of a batch, without those of its corpora."""
   section, predicted = config.data, kinds != TEXT
   real, number = masked['segment_ids'] > 0, int(predicted.sum())
   maskable = real & ~(masking.is_special[rows.ids]
@@ -294,7 +291,6 @@ def _batch_statistics(config: Config, masking: Masking, step: int,
 
 def _corpus_statistics(names: tuple[str, ...], rows: Rows, epochs: np.ndarray
                        ) -> dict[str, dict[str, Any]]:
-  """The part that each corpus has in a batch."""
   corpus, found = rows.example_ids[:, 0] >> 48, {}
   for number, name in enumerate(names):
     its = rows.lengths[corpus == number]
@@ -586,8 +582,7 @@ def statistics_rows(batch: ShownBatch) -> list[tuple[str, str, str]]:
   s, asked = batch.statistics, batch.statistics['asked']
 
   def share(name: str) -> tuple[str, str]:
-    return (f'{s[name]:.2%}',
-            f'{asked[name]:.2%}' if name in asked else '')
+    return (f'{s[name]:.2%}', f'{asked[name]:.2%}' if name in asked else '')
   lines = [(name, format(s[key], form), '') for name, key, form in (
       ('step', 'step', ','), ('epochs before it', 'epoch', '.4f'),
       ('rows', 'rows', ','), ('examples', 'examples', ','),

@@ -88,8 +88,7 @@ def appearing(folder: str) -> Iterator[str]:
   try:
     yield partial
     with writing(folder):
-      # mkdtemp makes folders that only their owner may read.
-      mask = os.umask(0)
+      mask = os.umask(0)  # mkdtemp's folders are only for their owner.
       os.umask(mask)
       os.chmod(partial, 0o777 & ~mask)
       files.publish(partial, os.path.abspath(folder))

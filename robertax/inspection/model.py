@@ -27,12 +27,10 @@ POOLING = (None, 'mean', 'first')
 # Letters and digits with what joins them, or one punctuation mark.
 WORD = re.compile(r"\w+(?:[-'\u2019]\w+)*|[^\w\s]")
 
-# Tokens of a batch, padding included.
-FILL_MAX_TOKENS = SCORE_MAX_TOKENS = 4096
+FILL_MAX_TOKENS = SCORE_MAX_TOKENS = 4096  # Of a batch, with padding.
 # With all layers there are N + 1 times as many numbers.
 ENCODE_MAX_TOKENS = {'last': 8192, 'all': 2048}
-# Rows that are made at a time; a text of n tokens becomes n rows.
-SCORE_MAX_ROWS = 4096
+SCORE_MAX_ROWS = 4096  # Made at a time; a text of n tokens is n rows.
 PREDICT_LINES = 256  # That are read, asked about and written at a time.
 
 # The tasks that train for a method, and what it takes: texts, and options.
@@ -442,10 +440,10 @@ def _choices(model: Model, asked: list[tuple[str, str, Sequence[str]]]
   from robertax.data.finetuning import Examples
   from robertax.tasks import race
   from robertax.tasks.objectives import Choice
+  questions = [race.RaceQuestion('', '', text, question, tuple(options), None)
+               for text, question, options in asked]
   examples = Examples.of(race.encode_questions(
-      [race.RaceQuestion('', '', *row[:2], tuple(row[2]), None)
-       for row in asked],
-      model.tokenizer, model.longest,
+      questions, model.tokenizer, model.longest,
       model.recipe.finetune.max_option_length).sequences)
   scores, found = iter(model.outputs(Choice, examples)['scores']), []
   for *_, options in asked:
@@ -575,27 +573,22 @@ def predict(model: Model, lines: Iterable[tuple[int, bytes]], where: str,
                      'gives its vectors.')
 
   def ask(batch: Sequence[tuple[int, bytes]]) -> list[bytes]:
-    found = _ask(model, [_question(model, line, as_json) for _, line in batch],
-                 top_k)
-    return [json_lines([answer]) for answer in found]
+    return [json_lines([answer]) for answer in _ask(
+        model, [_question(model, line, as_json) for _, line in batch], top_k)]
 
   lines = iter(lines)
   while batch := list(itertools.islice(lines, PREDICT_LINES)):
     try:
-      answers = ask(batch)
+      yield from ask(batch)
     except InputError:  # Of some line, or of a list that mixes forms.
       for one in batch:
         try:
-          answers = ask([one])
+          yield from ask([one])
         except InputError as e:
           raise InputError(f'{where}, line {one[0]}: {e}') from e
-        yield from answers
-    else:
-      yield from answers
 
 
 def _question(model: Model, line: bytes, as_json: bool) -> Any:
-  """What a line asks, as the model's method takes it in a list."""
   try:
     text = line.decode().removesuffix('\n').removesuffix('\r')
   except UnicodeDecodeError as e:

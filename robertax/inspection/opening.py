@@ -60,12 +60,12 @@ def read_model(source: str) -> Pretrained:
 def read_workdir(path: str) -> Pretrained:
   """The best weights of a workdir that keeps them, else its newest.
 
-  Of a sweep they are those of its best run.
-  They are put on the first device. InputError if no finished checkpoint exists
-  or if it is damaged.
+  Of a sweep they are those of its best run. They are put on the first device.
+  InputError if no finished checkpoint exists or if it is damaged.
   """
   from robertax.train import workdir
   from robertax.train.checkpoint import Checkpoints
+  from robertax.train.writer import read_metrics
   path = workdir.with_weights(path)
   config = workdir.weights_config(path)
   folder, step = workdir.saved_weights(path)
@@ -84,12 +84,16 @@ def read_workdir(path: str) -> Pretrained:
                     if config.task == 'squad2' else {})
   labels = origin.get('labels') or [
       name for name in config.finetune.labels.split(',') if name]
+  metrics: dict[str, Any] = {}  # The last value of each.
+  logged = f'{path}/metrics.jsonl'
+  for _, line in read_metrics(logged) if files.exists(logged) else ():
+    metrics |= line
   return Pretrained(
       modelling.unpad_vocabulary(config.model, params), config.model,
       text.load(f'{path}/tokenizer.json'), path, step=step,
       labels=tuple(labels), family=origin.get('family', ''),
       choice=origin.get('choice', config.task.startswith('race')),
-      history={'config': to_dict(config), 'metrics': _last_metrics(path),
+      history={'config': to_dict(config), 'metrics': metrics,
                THRESHOLD: found.get(THRESHOLD)})
 
 
@@ -114,16 +118,6 @@ def write_workdir(path: str, pretrained: Pretrained):
     checkpoints.replace_params(pretrained.step, modelling.pad_vocabulary(
         jax.tree.map(jax.numpy.asarray, pretrained.params)))
     checkpoints.close()
-
-
-def _last_metrics(path: str) -> dict[str, Any]:
-  """The last value of each metric."""
-  from robertax.train.writer import read_metrics
-  path = f'{path}/metrics.jsonl'
-  metrics: dict[str, Any] = {}
-  for _, line in read_metrics(path) if files.exists(path) else ():
-    metrics |= line
-  return metrics
 
 
 def _is_hugging_face(folder: str) -> bool:

@@ -96,8 +96,7 @@ WIDTH, HEIGHT = 480, 276  # Units of the viewBox: about a phone's pixels.
 LEFT, RIGHT, TOP, BOTTOM = 58, 22, 12, 44
 MOST_POINTS = 400
 MANY_DOTS = 40  # More are smaller.
-# Arithmetic with larger values, for axes and means, would overflow.
-LARGEST = 1e100
+LARGEST = 1e100  # Larger values would overflow in axes and means.
 LONG = 1e15  # Numbers from here on are written with an exponent.
 _INK = '#010101'  # Becomes the colour of the text around the chart.
 # Style of a line -> (matplotlib's linestyle, SVG attributes for the legend).
@@ -187,8 +186,8 @@ def bar_figure(title: str, unit: str, parts: Sequence[tuple[str, float]]
   return (f'<figure class="wide"><figcaption>{escape(title)}</figcaption>'
           f'<svg viewBox="0 0 {WIDTH} 26" role="img" '
           f'preserveAspectRatio="none" aria-label="{escape(title)}" '
-          'style="width:100%;height:26px;'
-          f'display:block;border-radius:4px">{"".join(drawn)}</svg>'
+          'style="width:100%;height:26px;display:block;border-radius:4px">'
+          f'{"".join(drawn)}</svg>'
           f'<div class="legend">{"".join(legend)}</div></figure>')
 
 
@@ -327,8 +326,7 @@ def _legend_key(colour: int | None, style: str, caption: str) -> str:
             f'opacity:{.5 if faint else 1}"/>')
   return ('<span style="display:inline-block;margin-right:1em">'
           f'<svg width="{12 if style == "block" else 20}" height="10" '
-          f'aria-hidden="true">{mark}</svg> '
-          f'{escape(caption)}</span> ')
+          f'aria-hidden="true">{mark}</svg> {escape(caption)}</span> ')
 
 
 # Pictures by matplotlib, which is imported when one is drawn.

@@ -56,15 +56,22 @@ def report_html(run: RunLog, others: Sequence[RunLog] = ()) -> str:
   """The page as HTML."""
   kept = load_samples(run.path)
   guesses, batch = samples_html(kept) if kept else ('', '')
+  beside, runs = '', [run, *others]
+  if others:
+    beside = (page.charts_html(run_log.compared_figures(runs))
+              + f'<h3>Last numbers</h3>{_numbers_table(runs).html}'
+              '<h3>Keys of the config that differ</h3>'
+              f'{_differing_keys(runs).html}')
+  numbers = Table(('metric', 'value'), [(x, run.last(x)) for x in run.metrics])
   return page.page_html(run.name, _head_html(run, kept), [
       ('Score', _score_html(run)),
       ('Curves', page.charts_html(run_log.run_figures(run)) or NO_CURVES),
-      ('Beside other runs', _comparison_html([run, *others]) if others else ''),
+      ('Beside other runs', beside),
       ('Where the seconds went', _seconds_html(run)),
-      ('Text', _corpora_html(run)),
-      ('Words guessed in held-out text', guesses),
+      ('Text', _corpora_html(run)), ('Words guessed in held-out text', guesses),
       ('A batch, before and after masking', batch),
-      ('Final numbers', _final_numbers(run)),
+      ('Final numbers', page.folded_html(
+          f'All {len(numbers.rows)} numbers, as logged last', numbers.html)),
       ('What ran', _config_html(run))])
 
 
@@ -75,9 +82,8 @@ def _head_html(run: RunLog, kept: 'Samples | None') -> str:
   lines = [' · '.join(filter(None, facts))]
   if times := run.times():
     first, last, starts = times
-    lines.append(
-        f'begun {_date(first)}, last written {_date(last)}'
-        + (f', started {starts} times' if starts > 1 else ''))
+    lines.append(f'begun {_date(first)}, last written {_date(last)}'
+                 + (f', started {starts} times' if starts > 1 else ''))
   if run.step < steps:
     lines.append(f'Not at its end: step {run.step:,} of {steps:,}.')
   tiles = []
@@ -104,7 +110,6 @@ def _head_html(run: RunLog, kept: 'Samples | None') -> str:
 
 
 def _score_html(run: RunLog) -> str:
-  """The scores of a fine-tuning run."""
   found = run.results
   if not found:
     return ''
@@ -154,12 +159,6 @@ def _corpora_html(run: RunLog) -> str:
       + 'The unigram knows only how frequent each token is.').html
 
 
-def _final_numbers(run: RunLog) -> str:
-  rows = [(key, run.last(key)) for key in run.metrics]
-  return page.folded_html(f'All {len(rows)} numbers, as logged last',
-                          Table(('metric', 'value'), rows).html)
-
-
 def _config_html(run: RunLog) -> str:
   differing = Table(('key', 'value', 'default'), [
       (key, *map(_config_value, pair)) for key, pair in run.changed.items()])
@@ -199,14 +198,6 @@ NUMBERS = ('eval/loss', 'eval/unigram_loss', 'eval/bits', 'eval/perplexity',
 ABSENT = '(absent)'
 
 
-def _comparison_html(runs: Sequence[RunLog]) -> str:
-  """The first run beside the others."""
-  return (page.charts_html(run_log.compared_figures(runs))
-          + '<h3>Last numbers</h3>' + _numbers_table(runs).html
-          + '<h3>Keys of the config that differ</h3>'
-          + _differing_keys(runs).html)
-
-
 def _numbers_table(runs: Sequence[RunLog]) -> Table:
   """A row per run; the last column says which losses can be compared."""
   scored = any(run.results for run in runs)
@@ -227,11 +218,9 @@ def _numbers_table(runs: Sequence[RunLog]) -> Table:
 def _differing_keys(runs: Sequence[RunLog]) -> Table:
   keys = [key for key in dict.fromkeys(k for run in runs for k in run.keys)
           if len({repr(run.keys.get(key, ABSENT)) for run in runs}) > 1]
-  return Table(
-      ('key', *run_log.distinct_names(runs)),
-      [(key, *(_config_value(run.keys.get(key, ABSENT)) for run in runs))
-       for key in keys],
-      '' if keys else 'None: the same config.')
+  return Table(('key', *run_log.distinct_names(runs)), [
+      (key, *(_config_value(run.keys.get(key, ABSENT)) for run in runs))
+      for key in keys], '' if keys else 'None: the same config.')
 
 
 def _run_score(run: RunLog) -> str:

@@ -26,8 +26,7 @@ CONFIG_KEYS = {
     'num_layers': 'num_hidden_layers', 'num_heads': 'num_attention_heads',
     'mlp_size': 'intermediate_size', 'dropout_rate': 'hidden_dropout_prob',
     'attention_dropout_rate': 'attention_probs_dropout_prob',
-    'layer_norm_eps': 'layer_norm_eps',
-    'initializer_std': 'initializer_range',
+    'layer_norm_eps': 'layer_norm_eps', 'initializer_std': 'initializer_range',
     'tie_embeddings': 'tie_word_embeddings', 'num_types': 'type_vocab_size'}
 # Values of keys that config.json does not mention.
 CONFIG_DEFAULTS = {
@@ -128,8 +127,7 @@ _SIGNS = {
                 'span_head': 'qa_outputs.weight'},
     'bert': {'lm_head': 'cls.predictions.transform.dense.weight',
              'nsp_head': 'cls.seq_relationship.weight',
-             'classifier': 'classifier.weight',
-             'choice': 'classifier.weight',
+             'classifier': 'classifier.weight', 'choice': 'classifier.weight',
              'span_head': 'qa_outputs.weight'}}
 
 
@@ -192,8 +190,7 @@ def read_tokenizer(folder: str) -> Tokenizer:
 
 
 def reads_lowercase(folder: str) -> bool:
-  """Whether tokenizer_config.json, if any, says that vocab.txt is lower case.
-  """
+  """Whether tokenizer_config.json, if any, says that vocab.txt is lowercase."""
   path = os.path.join(folder, 'tokenizer_config.json')
   if not os.path.isfile(path):
     return True
@@ -230,7 +227,6 @@ def tokenizer_files(tokenizer: Tokenizer, max_length: int) -> dict[str, str]:
 
 def _special_names(tokenizer: Tokenizer, state: dict[str, Any]
                    ) -> dict[str, Any]:
-  """Names the special tokens by their roles in transformers."""
   name = {token['id']: token['content'] for token in state['added_tokens']}
   bos, eos = name[tokenizer.bos_id], name[tokenizer.eos_id]
   roles = {'cls_token': bos, 'sep_token': eos,
@@ -304,8 +300,11 @@ def model_card(pretrained: Pretrained, family: str, end: str) -> str:
   if pretrained.labels:
     lines += ['', 'Classes: ' + ', '.join(
         f'{i} {name}' for i, name in enumerate(pretrained.labels)) + '.']
-  lines += ['', '```python', 'from transformers import AutoTokenizer, '
-            f'{_auto(end)}', f'model = {_auto(end)}.from_pretrained(folder)',
+  # AutoModelForPreTraining exists as well, but fill-mask needs this one.
+  auto = {'Model': 'AutoModel', 'ForPreTraining': 'AutoModelForMaskedLM'}.get(
+      end, f'AutoModel{end}')
+  lines += ['', '```python', f'from transformers import AutoTokenizer, {auto}',
+            f'model = {auto}.from_pretrained(folder)',
             'tokenizer = AutoTokenizer.from_pretrained(folder)', '```']
   made = history.get('config')
   if made:
@@ -314,12 +313,6 @@ def model_card(pretrained: Pretrained, family: str, end: str) -> str:
     lines += ['', '## How it was made', '', 'Converted from '
               f'`{pretrained.source}`; how it was trained is not known.']
   return '\n'.join(lines) + '\n'
-
-
-def _auto(end: str) -> str:
-  # AutoModelForPreTraining exists as well, but fill-mask needs this one.
-  return {'Model': 'AutoModel', 'ForPreTraining': 'AutoModelForMaskedLM'}.get(
-      end, f'AutoModel{end}')
 
 
 def _history(made: dict[str, Any], metrics: dict[str, Any], step: int
@@ -452,11 +445,7 @@ def _table_names(found: Tensors, family: str) -> Tensors:
 
 def _without_idle_types(config: ModelConfig, found: Tensors, layout: Layout
                         ) -> ModelConfig:
-  """Sets num_types=0 if the table of types is all zeros.
-
-  fairseq's RoBERTa has no types; conversions of it have a row of zeros. A table
-  that is not zero is kept, because every token gets its row 0.
-  """
+  """Sets num_types=0 if the types are all zeros: fairseq's RoBERTa has none."""
   table = found.get(names.types_name(layout))
   if table is None or table.shape[0] != names.NO_TYPES[layout.family] or (
       table.read().any()):

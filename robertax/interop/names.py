@@ -10,7 +10,9 @@ reverse.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+import functools
+import operator
 import re
 from typing import Any, NamedTuple
 
@@ -37,30 +39,40 @@ _HF = '{body}.encoder.layer.{n}.'
 _FS = 'encoder.sentence_encoder.layers.{n}.'
 
 
-def _both(ours, hf, fairseq, rule):
-  """Makes a row whose names in RoBERTa and BERT differ only in their prefix."""
-  return NameRow(ours, *(hf.replace('{body}', body)
-                         for body in ('roberta', 'bert')), fairseq, rule)
+def _layer(ours, roberta, bert, fairseq=None, weight=('kernel', 'linear'),
+           bias='same'):
+  """The rows of a layer's weight and bias; weight: our name, and the rule."""
+  return [NameRow(f'{ours}/{part}', *(
+      name and f'{name}.{end}' for name in (roberta, bert, fairseq)), rule)
+          for part, end, rule in ((weight[0], 'weight', weight[1]),
+                                  ('bias', 'bias', bias))]
+
+
+def _both(hf):
+  """The names in RoBERTa and BERT, where only their prefixes differ."""
+  return [hf.replace('{body}', body) for body in ('roberta', 'bert')]
+
+
+_SCALE = ('scale', 'same')
 
 
 def _dense(ours, hf, fairseq, rule):
-  return (_both(f'{ours}/kernel', f'{hf}.weight', f'{fairseq}.weight', rule),
-          _both(f'{ours}/bias', f'{hf}.bias', f'{fairseq}.bias', 'flat'))
+  return _layer(ours, *_both(hf), fairseq, ('kernel', rule), 'flat')
 
 
 def _norm(ours, hf, fairseq):
-  return (_both(f'{ours}/scale', f'{hf}.weight', f'{fairseq}.weight', 'same'),
-          _both(f'{ours}/bias', f'{hf}.bias', f'{fairseq}.bias', 'same'))
+  return _layer(ours, *_both(hf), fairseq, _SCALE)
 
 
 _EMBEDDINGS = '{body}.embeddings.'
 ROWS = (
-    _both('embeddings/tokens', f'{_EMBEDDINGS}word_embeddings.weight',
-          'encoder.sentence_encoder.embed_tokens.weight', 'same'),
-    _both('embeddings/positions', f'{_EMBEDDINGS}position_embeddings.weight',
-          'encoder.sentence_encoder.embed_positions.weight', 'positions'),
-    _both('embeddings/types', f'{_EMBEDDINGS}token_type_embeddings.weight',
-          None, 'same'),
+    NameRow('embeddings/tokens', *_both(f'{_EMBEDDINGS}word_embeddings.weight'),
+            'encoder.sentence_encoder.embed_tokens.weight', 'same'),
+    NameRow('embeddings/positions',
+            *_both(f'{_EMBEDDINGS}position_embeddings.weight'),
+            'encoder.sentence_encoder.embed_positions.weight', 'positions'),
+    NameRow('embeddings/types',
+            *_both(f'{_EMBEDDINGS}token_type_embeddings.weight'), None, 'same'),
     *_norm('embeddings/norm', f'{_EMBEDDINGS}LayerNorm',
            'encoder.sentence_encoder.layernorm_embedding'),
     *_dense('layers/attention/query', f'{_HF}attention.self.query',
@@ -77,48 +89,23 @@ ROWS = (
     *_dense('layers/mlp_out', f'{_HF}output.dense', f'{_FS}fc2', 'linear'),
     *_norm('layers/mlp_norm', f'{_HF}output.LayerNorm',
            f'{_FS}final_layer_norm'),
-    NameRow('lm_head/dense/kernel', 'lm_head.dense.weight',
-            'cls.predictions.transform.dense.weight',
-            'encoder.lm_head.dense.weight', 'linear'),
-    NameRow('lm_head/dense/bias', 'lm_head.dense.bias',
-            'cls.predictions.transform.dense.bias',
-            'encoder.lm_head.dense.bias', 'same'),
-    NameRow('lm_head/norm/scale', 'lm_head.layer_norm.weight',
-            'cls.predictions.transform.LayerNorm.weight',
-            'encoder.lm_head.layer_norm.weight', 'same'),
-    NameRow('lm_head/norm/bias', 'lm_head.layer_norm.bias',
-            'cls.predictions.transform.LayerNorm.bias',
-            'encoder.lm_head.layer_norm.bias', 'same'),
+    *_layer('lm_head/dense', 'lm_head.dense', 'cls.predictions.transform.dense',
+            'encoder.lm_head.dense'),
+    *_layer('lm_head/norm', 'lm_head.layer_norm',
+            'cls.predictions.transform.LayerNorm', 'encoder.lm_head.layer_norm',
+            _SCALE),
     NameRow('lm_head/bias', 'lm_head.bias', 'cls.predictions.bias',
             'encoder.lm_head.bias', 'same'),
     NameRow('lm_head/decoder', 'lm_head.decoder.weight',
             'cls.predictions.decoder.weight', 'encoder.lm_head.weight', 'same'),
-    NameRow('nsp_head/pooler/kernel', None, 'bert.pooler.dense.weight', None,
-            'linear'),
-    NameRow('nsp_head/pooler/bias', None, 'bert.pooler.dense.bias', None,
-            'same'),
-    NameRow('nsp_head/output/kernel', None, 'cls.seq_relationship.weight', None,
-            'linear'),
-    NameRow('nsp_head/output/bias', None, 'cls.seq_relationship.bias', None,
-            'same'),
+    *_layer('nsp_head/pooler', None, 'bert.pooler.dense'),
+    *_layer('nsp_head/output', None, 'cls.seq_relationship'),
     # RobertaForSequenceClassification; people name the heads of fairseq.
-    NameRow('classifier/dense/kernel', 'classifier.dense.weight',
-            'bert.pooler.dense.weight',
-            'classification_heads.{head}.dense.weight', 'linear'),
-    NameRow('classifier/dense/bias', 'classifier.dense.bias',
-            'bert.pooler.dense.bias', 'classification_heads.{head}.dense.bias',
-            'same'),
-    NameRow('classifier/output/kernel', 'classifier.out_proj.weight',
-            'classifier.weight', 'classification_heads.{head}.out_proj.weight',
-            'linear'),
-    NameRow('classifier/output/bias', 'classifier.out_proj.bias',
-            'classifier.bias', 'classification_heads.{head}.out_proj.bias',
-            'same'),
-    NameRow('span_head/output/kernel', 'qa_outputs.weight', 'qa_outputs.weight',
-            None, 'linear'),
-    NameRow('span_head/output/bias', 'qa_outputs.bias', 'qa_outputs.bias', None,
-            'same'),
-)
+    *_layer('classifier/dense', 'classifier.dense', 'bert.pooler.dense',
+            'classification_heads.{head}.dense'),
+    *_layer('classifier/output', 'classifier.out_proj', 'classifier',
+            'classification_heads.{head}.out_proj'),
+    *_layer('span_head/output', 'qa_outputs', 'qa_outputs'))
 # RobertaForMultipleChoice has BERT's classifier, and these names.
 CHOICE = {
     'classifier.dense.weight': 'roberta.pooler.dense.weight',
@@ -136,16 +123,14 @@ COPIES = {
                  'bert.embeddings.word_embeddings.weight',
              'cls.predictions.decoder.bias': 'cls.predictions.bias'},
     'fairseq': {'encoder.lm_head.weight':
-                    'encoder.sentence_encoder.embed_tokens.weight'},
-}
+                    'encoder.sentence_encoder.embed_tokens.weight'}}
 # Tensors that are not trained.
 BUFFERS = {
     'roberta': ('roberta.embeddings.position_ids',
                 'roberta.embeddings.token_type_ids'),
     'bert': ('bert.embeddings.position_ids', 'bert.embeddings.token_type_ids'),
     'fairseq': ('encoder.sentence_encoder.version',
-                'encoder.sentence_encoder.embed_positions._float_tensor'),
-}
+                'encoder.sentence_encoder.embed_positions._float_tensor')}
 
 
 def _positions_to_ours(x, shape, first):
@@ -177,8 +162,7 @@ RULES = {
     'linear_of_heads': (
         lambda x, shape, first: x.swapaxes(-1, -2).reshape(shape),
         lambda x, first: x.reshape(-1, x.shape[-1]).T),
-    'positions': (_positions_to_ours, _positions_to_theirs),
-}
+    'positions': (_positions_to_ours, _positions_to_theirs)}
 
 
 def to_theirs(rule: str, x: np.ndarray, first: int) -> np.ndarray:
@@ -232,8 +216,11 @@ def read_params(tensors: Tensors, config: ModelConfig, layout: Layout,
                      f'and its weights are {len(tensors)} tensors.')
   missing, shapes, used = [], defaultdict(list), set()
   for row, shape in rows:
-    wanted = _shape_to_theirs(
-        row.rule, shape[1:] if _layered(row) else shape, layout.first)
+    one = shape[1:] if _layered(row) else shape
+    # Only the rule 'positions' would make an array to tell a shape.
+    wanted = ((layout.first + one[0] - 2, *one[1:]) if row.rule == 'positions'
+              else to_theirs(row.rule, np.broadcast_to(np.float32(0), one),
+                             layout.first).shape)
     for name in _their_names(row, shape, layout):
       if name not in tensors:
         missing.append(name)
@@ -285,7 +272,8 @@ def write_params(params: Any, config: ModelConfig, layout: Layout
     raise InputError('a BERT of Hugging Face has one pooler: it has no place '
                      'for both model.nsp_head and model.num_classes.')
   for row, shape in _table_rows(config, layout):
-    x = np.asarray(_get(params, row.ours), np.float32)
+    x = functools.reduce(operator.getitem, row.ours.split('/'), params)
+    x = np.asarray(x, np.float32)
     parts = x if _layered(row) else [x]
     for name, part in zip(_their_names(row, shape, layout), parts):
       tensors[name] = np.ascontiguousarray(
@@ -340,14 +328,6 @@ def _layered(row: NameRow) -> bool:
   return row.ours.startswith('layers/')
 
 
-def _shape_to_theirs(rule: str, shape: tuple[int, ...], first: int
-                     ) -> tuple[int, ...]:
-  """Converts our shape of an array, without N, to their shape."""
-  if rule == 'positions':  # The only rule that would make an array for it.
-    return (first + shape[0] - 2, *shape[1:])
-  return to_theirs(rule, np.broadcast_to(np.float32(0), shape), first).shape
-
-
 def _their_names(row: NameRow, shape: tuple[int, ...], layout: Layout
                  ) -> list[str]:
   name = getattr(row, layout.family)
@@ -388,9 +368,3 @@ def _put(nested: dict, path: str, leaf: Any):
   for folder in folders:
     nested = nested.setdefault(folder, {})
   nested[last] = leaf
-
-
-def _get(nested: Mapping, path: str) -> Any:
-  for part in path.split('/'):
-    nested = nested[part]
-  return nested

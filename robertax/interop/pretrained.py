@@ -50,8 +50,7 @@ def longer_positions(params: Any, max_positions: int) -> Any:
                      f'{before}; a table can be made longer, not shorter.')
   rows = first + np.arange(max_positions) % before
   longer = table[np.concatenate([np.arange(first), rows])]
-  return {**params, 'embeddings': {**params['embeddings'],
-                                   'positions': longer}}
+  return {**params, 'embeddings': {**params['embeddings'], 'positions': longer}}
 
 
 def with_positions(pretrained: Pretrained, max_positions: int) -> Pretrained:

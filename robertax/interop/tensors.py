@@ -41,8 +41,7 @@ def read_weights(folder: str) -> Tensors:
 
 
 def read_safetensors(path: str) -> Tensors:
-  """Finds the tensors of a file; InputError if it is truncated or another kind.
-  """
+  """Finds a file's tensors; InputError if it is truncated or another kind."""
   import safetensors
   try:
     file = safetensors.safe_open(path, 'numpy')

@@ -80,8 +80,7 @@ POLICIES: dict[str, tuple[str, ...] | None] = {
     'none': None,
     'products': (QUERY, KEY, VALUE, CONTEXT, ATTENTION_SUM, MLP_IN, MLP_SUM),
     'attention': (QUERY, KEY, VALUE, CONTEXT, ATTENTION_SUM, MLP_SUM),
-    'full': (),
-}
+    'full': ()}
 
 keep = checkpoint_name
 
@@ -137,8 +136,7 @@ def mask_padding(bias_V: jax.Array, vocab_size: int) -> jax.Array:
   return jnp.where(jnp.arange(len(bias_V)) < vocab_size, bias_V, -math.inf)
 
 
-def _map_tables(params: Any,
-                change: Callable[[jax.Array], jax.Array]) -> Any:
+def _map_tables(params: Any, change: Callable[[jax.Array], jax.Array]) -> Any:
   if not isinstance(params, dict):
     return params
   changed = dict(params)
@@ -202,8 +200,7 @@ class Embeddings(nnx.Module):
       x_BTD += jnp.einsum('BTC,CD->BTD', types_BTC, self.types[...],
                           precision=lax.Precision.HIGHEST)
     x_BTD = self.norm(x_BTD).astype(self.config.dtype)
-    x_BTD = dropout(x_BTD, _fold(keys_B2, EMBEDDINGS),
-                    self.config.dropout_rate)
+    x_BTD = dropout(x_BTD, _fold(keys_B2, EMBEDDINGS), self.config.dropout_rate)
     return jnp.where(segment_ids_BT[..., None] == 0, 0, x_BTD)
 
 
@@ -224,8 +221,7 @@ class Attention(nnx.Module):
     x_BTHK = attention(
         keep(self.query(x_BTD), QUERY), keep(self.key(x_BTD), KEY),
         keep(self.value(x_BTD), VALUE),
-        segment_ids=segment_ids_BT,
-        dropout_key=_fold(keys_B2, PROBABILITIES),
+        segment_ids=segment_ids_BT, dropout_key=_fold(keys_B2, PROBABILITIES),
         dropout_rate=self.config.attention_dropout_rate,
         implementation=self.config.attention)
     return self.output(keep(x_BTHK, CONTEXT))

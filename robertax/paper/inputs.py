@@ -25,7 +25,7 @@ import zlib
 import jax
 
 from robertax import corpus, files
-from robertax.config import Config, DataConfig
+from robertax.config import Config, DataConfig, with_values
 from robertax.corpus import readers
 from robertax.corpus.documents import READERS, Corpus, reader_of, resolve
 from robertax.corpus.sentences import prose
@@ -35,7 +35,7 @@ from robertax.data.pipeline import eval_batches
 from robertax.data.source import open_source
 from robertax.errors import InputError, writing
 from robertax.paper import scales
-from robertax.paper.scales import Scale, pretraining_config, with_values
+from robertax.paper.scales import Scale, pretraining_config
 from robertax.paper.tables import FIVE, PAIR, PaperTable, Row
 from robertax.tasks import TASKS, squad_files
 from robertax.tasks.glue_files import GLUE as GLUE_TASKS
@@ -210,10 +210,9 @@ def _glue(name: str, where: str, folder: str, made: str) -> TaskData:
   if name == 'qnli' and dev and files.exists(squad):
     made = f'{made}/QNLI-{_files_mark(squad, dev)}'
     _pairs_of(squad, dev, made)
-    return TaskData(
-        {'data.dir': made},
-        'there is no QNLI train: pairs made of every fifth question '
-        'of SQuAD train, scored on the official dev')
+    return TaskData({'data.dir': made}, 'there is no QNLI train: pairs made of '
+                    'every fifth question of SQuAD train, scored on the '
+                    'official dev')
   return TaskData(missing=f'no {"dev" if train else "train"} file in {inside}')
 
 
@@ -225,8 +224,7 @@ def _cut_in_two(dev: str, folder: str) -> None:
     for line in (line.rstrip('\n') for line in f if line.strip()):
       if ending == 'tsv' and not header:
         header = line.removeprefix('\ufeff').split('\t')
-        for rows in sides.values():
-          rows.append(line)
+        sides = {side: [line] for side in sides}
         continue
       row = dict(zip(header, line.split('\t'))) if header else _json_line(line)
       premise = str(row.get('premise', row.get('sentence1', '')))
@@ -276,11 +274,8 @@ def _race(where: str, made: str, scored: int) -> TaskData:
 
 def _files_mark(*sources: str) -> str:
   """A hash of paths, sizes and dates, for the name of a derived folder."""
-  return _mark([(files.absolute(path), *files.stat(path)) for path in sources])
-
-
-def _mark(facts: Any) -> str:
-  return files.json_hash(facts)[:8]
+  return files.json_hash([
+      (files.absolute(path), *files.stat(path)) for path in sources])[:8]
 
 
 def _write_new(path: str, text: str) -> None:
@@ -424,8 +419,7 @@ def heldout_sums(params: Any, task: Any, config: Config,
 
 
 def plain_params(params: dict[str, Any]) -> dict[str, Any]:
-  """Turns a pair model's weights into RoBERTa's: segment A only, no NSP head.
-  """
+  """Makes RoBERTa's weights of a pair model's: segment A only, no NSP head."""
   params = {name: dict(part) for name, part in params.items()
             if name != 'nsp_head'}
   types = params['embeddings'].pop('types', None)
@@ -458,8 +452,8 @@ def make_ready(name: str, table: PaperTable, scale: Scale, folder: str,
   heldout, split = corpora[wanted], 'eval'
   if scale.characters:
     characters = scale.characters[name]
-    mark = _mark([SLICES_VERSION, characters, [
-        (c.name, c.fingerprint()) for c in resolve(corpora[wanted])]])
+    mark = files.json_hash([SLICES_VERSION, characters, [
+        (c.name, c.fingerprint()) for c in resolve(corpora[wanted])]])[:8]
     slices = f'{models}/text/{characters}-{mark}'
     write_slices(corpora[wanted], slices, characters)
     train, held = (

@@ -136,7 +136,6 @@ def _markdown_cell(row: Found, column: str) -> str:
 
 
 def _number(value: float | None, column: str, sign: str = '') -> str:
-  """Formats a score in percent with one decimal, a loss with three."""
   if value is None:
     return ''
   digits = 1 if COLUMNS[column].task else 2 if column == 'perplexity' else 3
@@ -155,12 +154,11 @@ def _conclusions(found: Found) -> list[str]:
                ': a run has no finite value, so nothing can be said.')
     else:
       better = (one['mean'] < 0) == COLUMNS[column].down
-      text += (
-          f' ({_number(one["low"], column, "+")} to '
-          f'{_number(one["high"], column, "+")}): ' + (
-              f'{"better" if better else "worse"}, by more than the seeds '
-              'differ.' if one['apart'] else
-              'they do not differ beyond the seeds.'))
+      text += (f' ({_number(one["low"], column, "+")} to '
+               f'{_number(one["high"], column, "+")}): ' + (
+                   f'{"better" if better else "worse"}, by more than the seeds '
+                   'differ.' if one['apart'] else
+                   'they do not differ beyond the seeds.'))
     if one['paper'] is not None:
       text += f' In the paper {_number(one["paper"], column, "+")}.'
     lines.append(text)

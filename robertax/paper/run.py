@@ -50,8 +50,7 @@ class Study:
 
   @property
   def tasks(self) -> list[str]:
-    """The columns' tasks; those that start from another task's model are last.
-    """
+    """The columns' tasks; those that start from another's model are last."""
     names = dict.fromkeys(COLUMNS[c].task for c in self.columns)
     return sorted(filter(None, names),
                   key=lambda name: bool(PAPER_TASKS[name].after))
@@ -59,7 +58,6 @@ class Study:
 
 @dataclasses.dataclass
 class _Run:
-  """A row with a seed."""
   row: Row
   seed: int
   budget: RunBudget
@@ -217,10 +215,7 @@ def _table_row(study: Study, row: Row, runs: Sequence[_Run]) -> dict[str, Any]:
 
 def _task_scores(study: Study, path: Sequence[str],
                  tuned: Sequence[tuple[str, dict[str, Any]]]) -> list[float]:
-  """Gives one value per seed of pretraining, a median over fine-tuning seeds.
-
-  If there is one pretraining seed only, it gives each fine-tuning seed's value.
-  """
+  """A median per pretraining seed; of a single one, each tuning seed's."""
   found = []
   for workdir, swept in tuned:
     values = []

@@ -11,15 +11,9 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from robertax import config as configs
 from robertax import files
-from robertax.config import (
-    FREE_ON_RESUME,
-    Config,
-      defaults,
-    flatten,
-    to_dict,
-    with_arg,
-)
+from robertax.config import FREE_ON_RESUME, Config, to_dict, with_values
 from robertax.errors import InputError, unknown
 from robertax.paper.tables import COLUMNS, FIVE, PAIR, TABLES, Row
 from robertax.progress import say
@@ -214,8 +208,7 @@ PAPER_TASKS = {
     'squad1': PaperTask('squad', tokens=88_000 * 173, **_SQUAD),
     'squad2': PaperTask('squad2', tokens=1.49 * 88_000 * 173, **_SQUAD),
     'race': PaperTask('race', RACE, 1e-5, 16, 87_866 * 4 * 346, epochs=4,
-                      changes={'finetune.predict_test': True}),
-}
+                      changes={'finetune.predict_test': True})}
 
 
 def tuning_config(name: str, scale: Scale, data: Mapping[str, Any],
@@ -279,17 +272,6 @@ NO_TEXT = TrainingText({PAIR: 'wiki.jsonl.zst,books.jsonl.zst',
                               'web.jsonl.zst,stories.jsonl.zst'})
 
 
-def with_values(config: Config, values: Mapping[str, Any]) -> Config:
-  """Replaces values, such as {'data.format': 'doc_sentences', 'seed': 3}."""
-  sections: dict[str, dict[str, Any]] = {}
-  for key, value in values.items():
-    section, _, name = key.rpartition('.')
-    sections.setdefault(section, {})[name] = value
-  return dataclasses.replace(config, **sections.pop('', {}), **{
-      section: dataclasses.replace(getattr(config, section), **found)
-      for section, found in sections.items()})
-
-
 def pretraining_config(row: Row, scale: Scale, text: TrainingText = NO_TEXT,
                        seed: int = 0) -> Config:
   """The Config of a row, without train.steps if the recipe counts tokens.
@@ -316,8 +298,8 @@ def pretraining_config(row: Row, scale: Scale, text: TrainingText = NO_TEXT,
 
 def run_name(config: Config) -> str:
   """The name of a run's workdir, which tables with the same model share."""
-  values = {key: value for key, value in flatten(to_dict(config)).items()
-            if key not in FREE_ON_RESUME and key != 'seed'}
+  values = {key: value for key, value in configs.flatten(
+      to_dict(config)).items() if key not in FREE_ON_RESUME | {'seed'}}
   name = files.json_hash(values, sort_keys=True)[:8]
   what = config.task.replace('/', '-')
   if what == 'pretrain':
@@ -339,10 +321,10 @@ def row_file(table: str, row: str, arg: str | None,
   rows = {row.name: row for row in TABLES[table].made if row.recipe}
   if row not in rows:
     raise unknown(f'row of table {table}', row, rows)
-  config = defaults()
+  config = configs.defaults()
   config.update(to_dict(with_values(
       pretraining_config(rows[row], SCALES['paper']), changes or {})))
-  return with_arg(config, arg)
+  return configs.with_arg(config, arg)
 
 
 def table_names(numbers: str) -> list[str]:
@@ -429,7 +411,7 @@ def _compiled_step(name: str, row: Row, config: Config, where: str,
                    ) -> 'tuple[Config, Estimate]':
   """Doubles the config's micro-batches until the compiled step fits."""
   from robertax.studies.estimate import estimate
-  values = flatten(to_dict(config))
+  values = configs.flatten(to_dict(config))
   key = (where, *((k, v) for k, v in values.items() if k not in _OF_NO_SHAPE))
   if key not in known:
     while True:
@@ -493,8 +475,7 @@ def cost_table(found: Sequence[Cost]) -> str:
   hours = sums['pretraining_chip_hours']
   lines += ['', f'{sums["models"]} models are pretrained: '
             f'{"unknown" if hours is None else f"{hours:,}"} chip-hours '
-            '(compiled); '
-            f'{sums["tuning_runs"]:,} fine-tuning runs: '
+            f'(compiled); {sums["tuning_runs"]:,} fine-tuning runs: '
             f'{sums["tuning_chip_hours"]:,} chip-hours (expected).']
   return '\n'.join(lines)
 
@@ -507,18 +488,15 @@ def cost_json(found: Sequence[Cost]) -> dict[str, Any]:
   estimates = {id(c.found): c.found for c in found if c.found}.values()
   timed = all(one.timed for one in estimates)
   return {
-      'fits': all(c.fits for c in found),
-      'models': len(models),
+      'fits': all(c.fits for c in found), 'models': len(models),
       'pretraining_chip_hours': round(sum(models.values())) if timed else None,
       'tuning_chip_hours': round(sum(hours for hours, _ in tunings)),
       'tuning_runs': sum(runs for _, runs in tunings),
-      'compiled': len(estimates),
-      'compile_seconds': round(
+      'compiled': len(estimates), 'compile_seconds': round(
           sum(one.compile_seconds for one in estimates), 1),
       'rows': [{'table': c.table, 'row': c.row, 'topology': c.topology,
-                'chip_hours': round(c.pretraining, 1),
-                'tuning_chip_hours': round(c.tuning, 1),
-                'fits': c.fits} for c in found]}
+                'chip_hours': round(c.pretraining, 1), 'fits': c.fits,
+                'tuning_chip_hours': round(c.tuning, 1)} for c in found]}
 
 
 def check_scale(scale: Scale) -> None:

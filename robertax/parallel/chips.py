@@ -65,14 +65,12 @@ CHIPS = {
     'v6e': _tpu_chip('TPU v6 lite', 918e12, 31.25, 1640e9, 1.75e9, 360e9, 256),
     'a100': Chip('NVIDIA A100', 312e12, 79 * GIB, 2039e9),
     'h100': Chip('NVIDIA H100', 989e12, 79 * GIB, 3350e9),
-    'h200': Chip('NVIDIA H200', 989e12, 139 * GIB, 4800e9),
-}
+    'h200': Chip('NVIDIA H200', 989e12, 139 * GIB, 4800e9)}
 
 
 def chip_of(device_kind: str) -> Chip | None:
   """The chip whose kind begins the device's; None: not known."""
-  found = [chip for chip in CHIPS.values()
-           if device_kind.startswith(chip.kind)]
+  found = [chip for chip in CHIPS.values() if device_kind.startswith(chip.kind)]
   return max(found, key=lambda chip: len(chip.kind), default=None)
 
 
@@ -122,29 +120,18 @@ def check_slice(chip: str, shape: str) -> None:
 # CHIPS. Figures: openxla/xla, xla/backends/gpu/target_config/specs/*.txtpb.
 _HOPPER = '''
 gpu_device_info {{
-  threads_per_block_limit: 1024
-  threads_per_warp: 32
-  threads_per_core_limit: 2048
-  core_count: 132
-  fpus_per_core: 128
-  clock_rate_ghz: 1.98
-  shared_memory_per_block: 49152
-  shared_memory_per_core: 233472
-  shared_memory_per_block_optin: 232448
-  block_dim_limit_x: 2147483647
-  block_dim_limit_y: 65535
-  block_dim_limit_z: 65535
-  memory_bandwidth: {bandwidth}
-  l2_cache_size: 52428800
-  device_memory_size: {memory}
-  cuda_compute_capability {{ {capability} }}
-  registers_per_core_limit: 65536
-  registers_per_block_limit: 65536
+  threads_per_block_limit: 1024 threads_per_core_limit: 2048
+  threads_per_warp: 32 core_count: 132 fpus_per_core: 128 clock_rate_ghz: 1.98
+  shared_memory_per_block: 49152 shared_memory_per_block_optin: 232448
+  shared_memory_per_core: 233472 l2_cache_size: 52428800
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535
+  block_dim_limit_z: 65535 registers_per_core_limit: 65536
+  registers_per_block_limit: 65536 memory_bandwidth: {bandwidth}
+  device_memory_size: {memory} cuda_compute_capability {{ {capability} }}
 }}
-platform_name: "CUDA"
+platform_name: "CUDA" device_description_str: "{name}"
 dnn_version_info {{ major: 9 minor: 10 }}
 runtime_version {{ major: 12 minor: 8 patch: 0 }}
-device_description_str: "{name}"
 '''
 
 TARGETS = {
@@ -154,14 +141,11 @@ TARGETS = {
     'h200': _HOPPER.format(
         bandwidth=4800000000000, memory=151397597184,
         capability='major: 9 feature_extension: ACCELERATED_FEATURES',
-        name='NVIDIA H200 141GB HBM3e'),
-}
+        name='NVIDIA H200 141GB HBM3e')}
 
 
 def plugin() -> str | None:
-  """The installed CUDA plugin's package; it brings the compiler, which needs
-  neither a GPU nor a driver.
-  """
+  """The installed CUDA plugin, whose compiler needs no GPU and no driver."""
   return next((name for name in ('jax_cuda13_plugin', 'jax_cuda12_plugin')
                if importlib.util.find_spec(name)), None)
 

@@ -26,31 +26,23 @@ BATCH_AXES = ('data', 'fsdp')
 # (one all-reduce after `output` and one after `mlp_out`); `fsdp` shards D.
 RULES = (
     (r'embeddings/tokens', P('model', 'fsdp')),
-    (r'embeddings/positions', P(None, 'fsdp')),
-    (r'embeddings/types', P(None, 'fsdp')),
+    (r'embeddings/(positions|types)', P(None, 'fsdp')),
     (r'embeddings/norm/(scale|bias)', P()),
     (r'layers/attention/(query|key|value)/kernel',
      P(None, 'fsdp', 'model', None)),
     (r'layers/attention/(query|key|value)/bias', P(None, 'model', None)),
     (r'layers/attention/output/kernel', P(None, 'model', None, 'fsdp')),
-    (r'layers/attention/output/bias', P()),
+    (r'layers/(attention/output|mlp_out)/bias', P()),
     (r'layers/(attention|mlp)_norm/(scale|bias)', P()),
     (r'layers/mlp_in/kernel', P(None, 'fsdp', 'model')),
     (r'layers/mlp_in/bias', P(None, 'model')),
     (r'layers/mlp_out/kernel', P(None, 'model', 'fsdp')),
-    (r'layers/mlp_out/bias', P()),
-    (r'lm_head/dense/kernel', P('fsdp', None)),
-    (r'lm_head/dense/bias', P()),
-    (r'lm_head/norm/(scale|bias)', P()),
+    (r'lm_head/norm/(scale|bias)', P()), (r'lm_head/bias', P('model')),
     (r'lm_head/decoder', P('model', 'fsdp')),
-    (r'lm_head/bias', P('model')),
-    (r'nsp_head/(pooler|output)/kernel', P('fsdp', None)),
-    (r'nsp_head/(pooler|output)/bias', P()),
-    (r'classifier/(dense|output)/kernel', P('fsdp', None)),
-    (r'classifier/(dense|output)/bias', P()),
-    (r'span_head/output/kernel', P('fsdp', None)),
-    (r'span_head/output/bias', P()),
-)
+    *((f'{dense}/{part}', axes) for dense in (
+        r'lm_head/dense', r'nsp_head/(pooler|output)',
+        r'classifier/(dense|output)', r'span_head/output')
+      for part, axes in (('kernel', P('fsdp', None)), ('bias', P()))))
 
 
 def steps_ahead(mesh: Mesh, most: int = 2) -> int:
@@ -153,8 +145,7 @@ def state_shardings(mesh: Mesh, tree: Any, zero1: bool = False) -> Any:
     parts = _path_name(path).split('/')
     if not leaf.shape or 'guard' in parts[:-1]:
       return NamedSharding(mesh, P())
-    start = max((i for i, part in enumerate(parts) if part in roots),
-                default=0)
+    start = max((i for i, part in enumerate(parts) if part in roots), default=0)
     axes = parameter_spec('/'.join(parts[start:]))
     if zero1 and (dim := _zero1_dim(mesh, leaf, axes)) >= 0:
       entries = [*axes] + [None] * (len(leaf.shape) - len(axes))

@@ -24,22 +24,15 @@ import uuid
 
 import jax
 
-from robertax import progress
-from robertax.errors import (
-  PEER_GONE,
-  WRONG_INPUT,
-  InputError,
-  first_line,
-  writing,
-)
+from robertax import errors, progress
+from robertax.errors import InputError, first_line, writing
 from robertax.parallel.mesh import NO_DEVICES, no_devices
 
 T = TypeVar('T')
 HEARTBEAT_SECONDS = 60  # A process silent for longer is taken to be dead.
 # JAX ends a process three quarters of its limit after the last heartbeat.
 _JAX_LIMIT = 1.25
-# One process may still write its report when the others are done.
-SHUTDOWN_SECONDS = 900
+SHUTDOWN_SECONDS = 900  # One may still write its report.
 _PATIENCE = 5_000  # Milliseconds between two signs of a process that waits.
 
 
@@ -58,8 +51,7 @@ CLUSTERS: dict[str, Callable[[Mapping[str, str]], bool]] = {
     'SLURM': lambda env: ('SLURM_STEP_NODELIST' in env
                           and int(env.get('SLURM_NTASKS', 1)) > 1),
     'Open MPI': lambda env: int(env.get('OMPI_COMM_WORLD_SIZE', 1)) > 1,
-    'TPU pod': _tpu_cluster,
-}
+    'TPU pod': _tpu_cluster}
 
 
 def start(coordinator: str = '', num_processes: int = 0, process_id: int = -1,
@@ -151,7 +143,7 @@ def _join_run(place: tuple[str, int, int] | None, where: str,
   except NO_DEVICES as e:
     # The others wait for this one's devices, so an orderly end would wait too.
     progress.call_out(f'robertax: error: {no_devices(e)}', last=True)
-    os._exit(WRONG_INPUT)
+    os._exit(errors.WRONG_INPUT)
   if number:
     # Libraries in C++ print to descriptor 1; 2 remains for crashes.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -229,12 +221,12 @@ def together(function: Callable[[], T],
     error = [str(e), isinstance(e, kind)]
     if jax.process_count() == 1:
       raise
-  errors = gather(error)
-  number = next((i for i, (text, _) in enumerate(errors) if text), None)
+  found = gather(error)
+  number = next((i for i, (text, _) in enumerate(found) if text), None)
   if number is None:
     return result
-  text, is_kind = errors[number]
-  who = f'process {number} of {len(errors)}: ' if number else ''
+  text, is_kind = found[number]
+  who = f'process {number} of {len(found)}: ' if number else ''
   kind = kind if is_kind else InputError
   # Without __init__, which may take more than a message.
   raise agreed(kind.__new__(kind, who + text))
@@ -335,7 +327,7 @@ def _leave(error: BaseException) -> NoReturn:
     code = error.exit_code
     progress.call_out(f'robertax: error: {who}: {error}', last=True)
   elif says_peer_is_gone(error):
-    code = PEER_GONE
+    code = errors.PEER_GONE
     if gone := _active.who_is_gone() if _active else '':
       end_without_peers(gone)
     # This is not certain, so it says all that is known.
@@ -395,7 +387,7 @@ def end_without_peers(gone: str) -> NoReturn:
       'one ends too; the same command on all of them goes on from the last '
       'checkpoint.', last=True)
   linger_as_first()
-  os._exit(PEER_GONE)
+  os._exit(errors.PEER_GONE)
 
 
 # Whether the other processes are alive, and what they are doing.
@@ -407,8 +399,7 @@ def end_without_peers(gone: str) -> NoReturn:
 
 _SILENT = 0.7  # Share of the timeout; in the rest the others end.
 _BEATS = 30  # Per timeout.
-# After an error says so too, a process that missed so many is surely gone.
-_MISSED = 4
+_MISSED = 4  # So many, after an error that says so too, mean that it is gone.
 _PREFIX = 'robertax/alive'
 _active: 'Peers | None' = None
 
@@ -513,8 +504,7 @@ class Peers:
   def __enter__(self) -> 'Peers':
     global _active
     if jax.process_count() > 1:
-      self._run = uuid.uuid4().hex
-      self._count = 0
+      self._run, self._count = uuid.uuid4().hex, 0
       # One thread talks to process 0, which may never answer; the other one
       # watches the clock.
       self._threads = [

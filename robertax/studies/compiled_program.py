@@ -135,7 +135,6 @@ def _count_collective(program: Program, line: str, times: int):
 
 
 def _collective_group(line: str) -> int:
-  """The number of devices in each group of a collective."""
   if iota := re.search(r'replica_groups=\[(\d+),(\d+)\]', line):
     return int(iota[2])
   listed = re.search(r'replica_groups=\{\{([\d,]*)\}', line)

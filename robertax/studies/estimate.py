@@ -25,7 +25,7 @@ import jax
 import numpy as np
 
 from robertax import model, text
-from robertax.config import Config, UnevenBatch, check_batch
+from robertax.config import Config, UnevenBatch, check_batch, with_values
 from robertax.errors import InputError
 from robertax.model.encoder import POLICIES
 from robertax.model.roberta import training_flops
@@ -237,15 +237,12 @@ def _traced_step(config: Config, objective: MaskedLM, mesh: jax.sharding.Mesh
 
 def _compile_step(lowered: jax.stages.Lowered, chip: chips.Chip
                   ) -> tuple[jax.stages.Compiled, int]:
-  """The program, and the bytes of its arrays in the device's memory.
-
-  A TPU's compiler reports each memory by itself. The peak of memory_analysis()
-  adds what lies in VMEM and leaves out the gaps between arrays; arguments +
-  temporaries counts room twice that is used twice, so it is at least as much.
-  """
+  """The program, and the bytes of its arrays in the device's memory."""
   if not chip.clock:
     compiled = lowered.compile()
     return compiled, compiled.memory_analysis().peak_memory_in_bytes
+  # A TPU's compiler reports each memory by itself. That peak adds what lies in
+  # VMEM and leaves out gaps; arguments + temporaries may count room twice.
   with tempfile.TemporaryDirectory() as folder:
     compiled = lowered.compile(compiler_options={'xla_dump_to': folder})
     for path in pathlib.Path(folder).glob('*-memory-usage-report.txt'):
@@ -294,9 +291,8 @@ def search(config: Config, name: str) -> tuple[Config, Estimate]:
   for policy in POLICIES:
     fitting, parts = 0, 1
     while fitting < 2:
-      tried = dataclasses.replace(
-          config, model=dataclasses.replace(config.model, remat=policy),
-          train=dataclasses.replace(config.train, micro_batches=parts))
+      tried = with_values(config, {'model.remat': policy,
+                                   'train.micro_batches': parts})
       try:
         found = estimate(tried, name)
       except UnevenBatch:
@@ -364,12 +360,9 @@ def largest_micro_batch(config: Config, name: str, found: Estimate) -> Largest:
   start = config.data.batch_size // config.train.micro_batches // found.shares
 
   def compiled(rows: int) -> Estimate:
-    tried = dataclasses.replace(
-        config,
-        data=dataclasses.replace(
-            config.data, batch_size=rows * found.shares * parts),
-        train=dataclasses.replace(config.train, micro_batches=parts))
-    got = estimate(tried, name)
+    got = estimate(with_values(config, {
+        'data.batch_size': rows * found.shares * parts,
+        'train.micro_batches': parts}), name)
     say(f'{rows} rows on each device: {got.memory / GIB:.2f} GiB'
         f'{"" if got.fits else ", does not fit"}')
     return got
@@ -435,8 +428,7 @@ def estimate_json(config: Config, found: Estimate,
   tokens = config.data.batch_size * config.data.sequence_length
   hours = found.seconds * config.train.steps / 3600
   return {
-      'fits': found.fits,
-      'hbm_gib': round(found.memory / GIB, 3),
+      'fits': found.fits, 'hbm_gib': round(found.memory / GIB, 3),
       'hbm_limit_gib': round(found.chip.memory / GIB, 3),
       'estimated_step_seconds': timed(found.seconds, 5),
       'estimated_mfu': timed(found.mfu, 4),
@@ -448,12 +440,10 @@ def estimate_json(config: Config, found: Estimate,
       'collective_seconds': timed(found.collective_seconds, 5),
       'tokens_per_second': (
           round(tokens / found.seconds) if found.timed else None),
-      'days': timed(hours / 24, 3),
-      'chip_hours': timed(hours * found.devices),
+      'days': timed(hours / 24, 3), 'chip_hours': timed(hours * found.devices),
       'largest_micro_batch': largest and largest.summary(),
       'devices': found.devices, 'chip': found.chip.kind,
-      'remat': config.model.remat,
-      'micro_batches': config.train.micro_batches}
+      'remat': config.model.remat, 'micro_batches': config.train.micro_batches}
 
 
 def estimate_lines(config: Config, found: Estimate, top: int,
@@ -464,9 +454,8 @@ def estimate_lines(config: Config, found: Estimate, top: int,
       'A static estimate by the compiler: nothing was run.',
       f'{found.devices} x {found.chip.kind}, {config.data.batch_size} x '
       f'{config.data.sequence_length} tokens a step in '
-      f'{config.train.micro_batches} micro-batches of {rows}, '
-      f'model.remat={config.model.remat}',
-      f'memory      {found.memory / GIB:8.2f} GiB of '
+      f'{config.train.micro_batches} micro-batches of {rows}, model.remat='
+      f'{config.model.remat}', f'memory      {found.memory / GIB:8.2f} GiB of '
       f'{found.chip.memory / GIB:.2f} on each: '
       f'{"fits" if found.fits else "DOES NOT FIT"}']
   if not found.compiled:

@@ -20,18 +20,12 @@ from typing import Any
 import numpy as np
 
 from robertax import files
-from robertax.config import Config
+from robertax.config import Config, with_values
 from robertax.errors import InputError
 from robertax.progress import say
-from robertax.tasks import glue
+from robertax.tasks import glue, task
 from robertax.tasks.glue_files import GLUE, GlueRow
-from robertax.tasks.task import (
-    RESULTS,
-    describe_results,
-    json_lines,
-    score_text,
-    write_results,
-)
+from robertax.tasks.task import RESULTS, json_lines, score_text
 from robertax.train import loop, workdir
 from robertax.train.initial import initial_config
 from robertax.train.step import num_shapes
@@ -79,13 +73,11 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
   found, configs = {}, {}
   runs = list(itertools.product(rates, batches, range(seeds)))
   for number, (rate, batch, seed) in enumerate(runs, 1):
-    one = dataclasses.replace(
-        config, seed=config.seed + seed,
-        optim=dataclasses.replace(
-            config.optim, learning_rate=rate,
-            # A rate that diverges gets a bad score; the sweep must go on.
-            on_divergence=config.optim.on_divergence.replace('stop', 'go_on')),
-        data=dataclasses.replace(config.data, batch_size=batch))
+    one = with_values(config, {
+        'seed': config.seed + seed, 'optim.learning_rate': rate,
+        # A rate that diverges gets a bad score; the sweep must go on.
+        'optim.on_divergence': config.optim.on_divergence.replace(
+            'stop', 'go_on'), 'data.batch_size': batch})
     path = f'{folder}/runs/{rate:g}-{batch}-{one.seed}'
     say(f'run {number} of {len(runs)}: learning rate {rate:g}, batch '
         f'{batch}, seed {one.seed}')
@@ -111,7 +103,7 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
   if best:
     summary['ensemble'], content = ensemble_answers(kept)
   content['sweep.txt'] = sweep_table(summary).encode()
-  return Swept(write_results(folder, summary, content))
+  return Swept(task.write_results(folder, summary, content))
 
 
 def _run_once(config: Config, path: str, named: Collection[str]
@@ -128,13 +120,12 @@ def _run_once(config: Config, path: str, named: Collection[str]
                         f'{found["steps"]} steps')
     if (config.finetune.predict_test
         and not workdir.read_config(path).finetune.predict_test):
-      return _run_again(config, path, named,
-                        'it did not answer the test split')
+      return _run_again(config, path, named, 'it did not answer the test split')
   else:
     ended = loop.run(config, path, named)
     if ended.signal:
       return ended.signal
-    say(describe_results(ended.results))
+    say(task.describe_results(ended.results))
   # Nothing will resume the run, and its optimizer state is large.
   shutil.rmtree(f'{path}/checkpoints', ignore_errors=True)
   return files.read_json(results)

@@ -148,8 +148,7 @@ class Finetune:
     return self.objective_class(self.model, self.tokenizer.pad_id)
 
   def read(self) -> Mapping[str, TaskRows]:
-    """Reads 'train', the main split to score, then others; raises InputError.
-    """
+    """Reads 'train', the main split to score, and others; or InputError."""
     raise NotImplementedError
 
   def encode(self, rows: Sequence[Any], split: str) -> tuple[Examples, int]:
@@ -191,14 +190,13 @@ class Finetune:
     if vocab_size not in (0, self.tokenizer.vocab_size):
       raise InputError(f'model.vocab_size={vocab_size}, and the tokenizer has '
                        f'{self.tokenizer.vocab_size} ids.')
-    no_heads = {'lm_head': False, 'nsp_head': False, 'num_classes': 0,
-                'span_head': False}
     self.model = dataclasses.replace(
-        config.model, vocab_size=self.tokenizer.vocab_size,
-        **no_heads | self.heads)
+        config.model, vocab_size=self.tokenizer.vocab_size, **{
+            'lm_head': False, 'nsp_head': False, 'num_classes': 0,
+            'span_head': False, **self.heads})
     self.max_length = min(config.data.sequence_length, self.model.max_positions)
     self.objective = self.make_objective()
-    self.beside: dict[str, Any] = {}
+    self.beside = {}
     self.splits, self.beside = self._splits()
     self._shares, self._batches = shares, {}
     self._train = self._make_batches(

@@ -18,13 +18,8 @@ from robertax.config import Config
 from robertax.data.finetuning import Examples
 from robertax.errors import InputError
 from robertax.progress import say
-from robertax.tasks.finetune import (
-    Answers,
-    Finetune,
-    Split,
-    TaskRows,
-    encode_texts,
-)
+from robertax.tasks import finetune
+from robertax.tasks.finetune import Answers, Finetune
 from robertax.tasks.glue_files import GLUE, TFDS, GlueFiles, GlueRow, GlueTask
 from robertax.tasks.objectives import Classification
 
@@ -61,8 +56,7 @@ METRICS: dict[str, Metric] = {
     'f1': _sklearn_metric('f1_score', zero_division=0),
     'f1_macro': _sklearn_metric('f1_score', average='macro', zero_division=0),
     'matthews': _sklearn_metric('matthews_corrcoef'),
-    'pearson': _correlation('pearsonr'),
-    'spearman': _correlation('spearmanr')}
+    'pearson': _correlation('pearsonr'), 'spearman': _correlation('spearmanr')}
 CLASSIFICATION_METRICS = ('accuracy', 'f1_macro')
 
 
@@ -79,7 +73,7 @@ class Glue(Finetune):
   def row_of(self, config: Config) -> GlueTask:
     return GLUE[config.task.removeprefix('glue/')]
 
-  def read(self) -> Mapping[str, TaskRows]:
+  def read(self) -> Mapping[str, finetune.TaskRows]:
     source = GlueFiles(self.row, self.config.data.dir)
     main, *others = self.row.dev
     found = {name: source.required(name, labelled=True)
@@ -92,7 +86,7 @@ class Glue(Finetune):
     return found
 
   def encode(self, rows: Sequence[GlueRow], split: str) -> tuple[Examples, int]:
-    encoded = encode_texts(
+    encoded = finetune.encode_texts(
         self.tokenizer, [row.texts for row in rows], self.max_length,
         separators=self.model.pair_separators)
     targets = (self.targets(rows) if all(row.label for row in rows) else
@@ -171,7 +165,7 @@ def submission_table(rows: Sequence[GlueRow],
   return '\n'.join(lines) + '\n'
 
 
-def submission(task: GlueTask, splits: Mapping[str, Split],
+def submission(task: GlueTask, splits: Mapping[str, finetune.Split],
                predictions: Mapping[str, Sequence[Any]]) -> dict[str, bytes]:
   """Makes GLUE's zip of predictions by test split; {} if there are none."""
   tables = {name: submission_table(splits[split].rows, predictions[split])
@@ -228,7 +222,7 @@ def _names(text: str) -> tuple[str, ...]:
   return tuple(name for name in text.split(',') if name)
 
 
-def _labels(train: TaskRows, given: tuple[str, ...], column: str
+def _labels(train: finetune.TaskRows, given: tuple[str, ...], column: str
             ) -> tuple[str, ...]:
   """Prints and returns labels: as given, or as fairseq's by frequency."""
   counts = Counter(row.label for row in train.rows)

@@ -106,12 +106,10 @@ RELATIVES = _word_set('that which who whom whose')
 FUNCTION = (PREPOSITIONS | CONJUNCTIONS | ADVERBS | MODALS | HAVE | BE
             | _word_set('ok oh hey'))
 # These come before a name; the full stop belongs to them.
-TITLES = _word_set(
-    'mr. mrs. ms. dr. prof. st. sir lady lord uncle aunt captain '
-    'colonel president general miss king queen')
-INDEFINITE = _word_set(
-    'anyone everyone someone anybody everybody somebody nobody '
-    'anything everything something nothing')
+TITLES = _word_set('''mr. mrs. ms. dr. prof. st. sir lady lord uncle aunt
+captain colonel president general miss king queen''')
+INDEFINITE = _word_set('''anyone everyone someone anybody everybody somebody
+nobody anything everything something nothing''')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,8 +129,7 @@ class Word:
 
 
 def noun_chunks(text: str) -> list[str]:
-  """Lists the noun phrases of English text in order, none twice, no pronouns.
-  """
+  """Lists an English text's noun phrases in order, each once, no pronouns."""
   found = text_words(text)
   phrases = _phrases(found)
   spans = set(_joined(found, phrases)).union(
@@ -264,15 +261,13 @@ def _variants(found: list[Word], start: int, end: int
     bare += 1
   yield bare, end
   yield end - 1, end
-  # `his rival Bill`, `Uncle Vernon`: the name alone, and what is before it.
-  name = end
+  name = end  # `his rival Bill`: the name alone, and what is before it.
   while name > bare and found[name - 1].proper:
     name -= 1
   if bare < name < end:
     yield name, end
     yield start, name
-  # Nouns without adjectives.
-  noun = bare
+  noun = bare  # Nouns without adjectives.
   while noun < end - 1 and (found[noun].lower in ADJECTIVES
                             or _verb(found[noun].lower)):
     noun += 1

@@ -81,8 +81,7 @@ class Pretrain:
 
   def __init__(self, seed: int, data_config: DataConfig,
                tokenizer_config: TokenizerConfig, model_config: ModelConfig):
-    """Prepares the records that are missing; raises InputError for wrong input.
-    """
+    """Prepares missing records; raises InputError for wrong input."""
     for key in ('sequence_length', 'first_sequence_length'):
       if getattr(data_config, key) > model_config.max_positions:
         raise InputError(
@@ -113,10 +112,9 @@ class Pretrain:
     manifests = {m.folder: m for m in prepared.manifests}
     self._train = [(opened(prepared.manifests, 'train'), None)]
     if data_config.first_sequence_steps:
-      first = corpus.prepare(
-          dataclasses.replace(
-              data_config, sequence_length=data_config.first_sequence_length),
-          tokenizer_config)
+      first = corpus.prepare(dataclasses.replace(
+          data_config, sequence_length=data_config.first_sequence_length),
+                             tokenizer_config)
       manifests |= {m.folder: m for m in first.manifests}
       self._train.insert(0, (opened(first.manifests, 'train'),
                              data_config.first_sequence_steps))

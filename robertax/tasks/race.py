@@ -163,8 +163,7 @@ class RaceFeatures:
 
 
 def question_option(question: str, option: str) -> str:
-  """Fills in an option: 'The boy is _ .' and 'tall' give 'The boy is tall .'.
-  """
+  """Fills in an option: 'He is _ .' and 'tall' give 'He is tall .'."""
   return collapse_spaces(question.replace('_', option) if '_' in question
                          else f'{question} {option}')
 

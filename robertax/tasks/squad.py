@@ -317,8 +317,7 @@ def choose_threshold(questions: Sequence[Question],
 
 def n_best_predictions(decoded: Mapping[str, Decoded], version: str
                        ) -> dict[str, list[dict[str, str | float]]]:
-  """Makes run_qa.py's nbest_predictions by id; in 2.0 one of the spans is ''.
-  """
+  """Makes run_qa.py's nbest_predictions by id; in 2.0 one span is ''."""
   result = {}
   for key, one in decoded.items():
     spans = list(one.spans)
@@ -365,8 +364,7 @@ class SpanTuning(Tuning):
     found = {'starts': starts, 'ends': ends}
     if self.model.num_classes:
       logits = encoder.class_logits(x_BTD, batch['class_positions'])
-      found['answerable'] = (logits[..., ANSWERABLE]
-                             - logits[..., UNANSWERABLE])
+      found['answerable'] = logits[..., ANSWERABLE] - logits[..., UNANSWERABLE]
     return found
 
 

@@ -34,8 +34,7 @@ TASKS = LazyTable({
         'cola', 'sst2', 'mrpc', 'stsb', 'qqp', 'mnli', 'qnli', 'rte', 'wnli')},
     'text_classification': 'robertax.tasks.glue:TextClassification',
     'qnli_ranking': 'robertax.tasks.qnli:QnliRanking',
-    'wnli_spans': 'robertax.tasks.wnli:Wnli',
-    'wsc': 'robertax.tasks.wsc:Wsc',
+    'wnli_spans': 'robertax.tasks.wnli:Wnli', 'wsc': 'robertax.tasks.wsc:Wsc',
     **dict.fromkeys(('race', 'race/middle', 'race/high'),
                     'robertax.tasks.race:Race'),
     **dict.fromkeys(('squad', 'squad2'), 'robertax.tasks.squad:Squad')})
@@ -84,9 +83,7 @@ class Task(Protocol):
 
   @classmethod
   def of(cls, config: Config, shares: int) -> Task:
-    """Prepares the data, or raises InputError; `shares` devices share a
-    micro-batch.
-    """
+    """Prepares data, or InputError; `shares` devices share a micro-batch."""
 
   def describe(self, steps: int) -> str:
     """Says how much data so many steps read."""

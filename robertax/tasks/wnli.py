@@ -39,7 +39,9 @@ def align_row(row: GlueRow) -> PronounSentence | None:
 
   The pronoun with the most words of sentence2 around it counts, then the last.
   """
-  premise, hypothesis = map(_bare_words, row.texts)
+  premise, hypothesis = (
+      [w for w in text_words(text) if any(c.isalnum() for c in w.text)]
+      for text in row.texts)
   words, claimed = [w.lower for w in premise], [w.lower for w in hypothesis]
   best, most = None, 0
   if not claimed:
@@ -62,29 +64,22 @@ def align_row(row: GlueRow) -> PronounSentence | None:
                          bool(int(row.label)) if row.label else None)
 
 
-def _bare_words(text: str) -> list[Word]:
-  """Lists words and clitics without marks."""
-  return [w for w in text_words(text) if any(c.isalnum() for c in w.text)]
-
-
 def _words_around(before: list[str], behind: list[str], claimed: list[str]
                   ) -> tuple[int, int]:
-  """Counts the words of `claimed` at its start that end `before`, and at its
-  end that begin `behind`: the most in sum that leave a word between them.
-  """
+  """Counts words that begin `claimed` and end `before`, and the reverse."""
   size = len(claimed)
   lefts = [n for n in range(min(size, len(before) + 1))
            if claimed[:n] == before[len(before) - n:]]
   rights = [n for n in range(min(size, len(behind) + 1))
             if claimed[size - n:] == behind[:n]]
+  # The most in sum that leave a word between them.
   return max(((left, right) for left in lefts for right in rights
               if left + right < size), key=sum)
 
 
 def _find_query(text: str, premise: list[Word],
                 middle: list[Word]) -> str | None:
-  """Returns the phrase as sentence1 has it, without 's; None: it is not there.
-  """
+  """Returns the phrase as sentence1 has it, without 's; None: not there."""
   if len(middle) > 1 and middle[-1].lower == "'s":
     middle = middle[:-1]
   wanted = [w.lower for w in middle]

@@ -114,18 +114,16 @@ def _parse_sentence(row: dict[str, Any], where: str
                     ) -> tuple[PronounSentence, bool, bool]:
   """Returns the sentence, whether its pronoun moved, its query is elsewhere."""
   target, tokens = row['target'], row['text'].split()
-  index, pronoun = target['span2_index'], target['span2_text']
+  index, pronoun = target['span2_index'], target['span2_text'].rstrip(_TRAILING)
   at = [i for i in (index, index + 1) if 0 <= i < len(tokens)
-        and tokens[i].rstrip(_TRAILING) == pronoun.rstrip(_TRAILING)]
-  pronoun = pronoun.rstrip(_TRAILING)
+        and tokens[i].rstrip(_TRAILING) == pronoun]
   if not at or not pronoun:
     here = tokens[index] if 0 <= index < len(tokens) else 'no word'
     raise InputError(
         f'{where}: span2_index is {index}, where {here!r} is, not the '
         f'span2_text {target["span2_text"]!r}: the index counts words between '
         'white space, from 0.')
-  # fairseq loses these marks, in four rows.
-  marks = tokens[at[0]][len(pronoun):]
+  marks = tokens[at[0]][len(pronoun):]  # fairseq loses them, in four rows.
   prefix = detokenized(tokens[:at[0]])
   # Both together, because a space may be between the pronoun and a mark.
   rest = detokenized([pronoun + marks, *tokens[at[0] + 1:]])
@@ -280,13 +278,11 @@ def encode_sentences(sentences: Sequence[PronounSentence], tokenizer: Tokenizer,
   for number, (start, span) in enumerate(zip(starts, spans)):
     targets[number, :len(span)] = span
     positions[number, :len(span)] = start + np.arange(len(span))
-  return WscFeatures(
-      Examples.of(
-          sequences, groups=np.array(groups, np.int64),
-          values={'span_targets': targets,
-                  'span_weights': (positions >= 0).astype(np.float32)},
-          marks={'span_positions': positions}),
-      phrases, truncated)
+  return WscFeatures(Examples.of(
+      sequences, groups=np.array(groups, np.int64),
+      values={'span_targets': targets,
+              'span_weights': (positions >= 0).astype(np.float32)},
+      marks={'span_positions': positions}), phrases, truncated)
 
 
 def context_window(before: int, behind: int, room: int) -> tuple[int, int]:
@@ -375,8 +371,7 @@ class Wsc(PronounTask):
       others = answers['scores'][a + 1:b]
       label = {} if row.label is None else {'label': row.label}
       yield {'idx': int(row.id), 'prediction': bool(fits), **label,
-             'query': row.query,
-             'score': round(float(answers['scores'][a]), 6),
+             'query': row.query, 'score': round(float(answers['scores'][a]), 6),
              'best_candidate': round(float(others.max()), 6) if len(others)
                                else None}
 

@@ -26,8 +26,7 @@ from robertax.text.byte_bpe import MASK, SPECIALS
 
 # The keys are the names that a tokenizer.json has for its model.
 KINDS = {'BPE': byte_bpe, 'WordPiece': wordpiece}
-# What a person writes for a mask, whatever the tokenizer calls it.
-MASK_TEXT = '<mask>'
+MASK_TEXT = '<mask>'  # For a mask, whatever the tokenizer calls it.
 # The longest text that is encoded at once. The library needs about 100 bytes a
 # character, so a line of 50 MB would take gigabytes.
 MAX_CHARS = 1 << 18
@@ -350,8 +349,7 @@ def check(config: TokenizerConfig) -> None:
 def _check_size(kind: str, vocab_size: int) -> None:
   least, why = _SMALLEST[kind]
   if vocab_size < least:
-    raise InputError(
-        f'tokenizer.vocab_size={vocab_size}: {why.format(least)}.')
+    raise InputError(f'tokenizer.vocab_size={vocab_size}: {why.format(least)}.')
 
 
 def train_byte_bpe(texts: Iterable[str] | Iterable[list[str]],
@@ -405,8 +403,7 @@ def train_wordpiece(texts: Callable[[], Iterable[str] | Iterable[list[str]]],
   from tokenizers import trainers
   _check_size('wordpiece', vocab_size)
   core = wordpiece.core({wordpiece.UNK: 0}, lowercase)
-  most = min(_MOST_CHARACTERS,
-             (vocab_size - len(wordpiece.SPECIALS) - 1) // 4)
+  most = min(_MOST_CHARACTERS, (vocab_size - len(wordpiece.SPECIALS) - 1) // 4)
   characters = _characters(texts(), core.normalizer, most)
   # The library would number the '##' characters in the order of a randomized
   # hash table, and these numbers decide between equally frequent pairs.

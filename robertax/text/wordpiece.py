@@ -29,8 +29,7 @@ MASK_LSTRIP = False
 PAD, UNK, BOS, EOS = SPECIALS
 PREFIX = '##'
 _UNUSED = re.compile(r'\[unused\d+\]')
-# A few pieces with capitals prove nothing; a cased vocabulary has thousands.
-_CASED = 0.01
+_CASED = 0.01  # Of all pieces: a few with capitals prove nothing.
 
 
 def core(vocab: dict[str, int], lowercase: bool) -> tokenizers.Tokenizer:

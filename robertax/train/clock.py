@@ -209,8 +209,7 @@ class Watchdog:
 
   def limit(self, kind: str) -> float:
     """Returns the seconds that a kind may last without a sign."""
-    return max(self._seconds * PATIENCE[kind],
-               _USUAL * self.longest[kind])
+    return max(self._seconds * PATIENCE[kind], _USUAL * self.longest[kind])
 
   def _watch(self):
     interval = min(self._seconds / 10, 5.0)
@@ -275,13 +274,10 @@ class LogWindow:
 
   def __init__(self, describe: Describe, run_ahead: int, clock: Clock,
                utilization: 'Utilization', judge: Judge):
-    """`run_ahead` steps may be started before this one is done; without a bound
-    a fast host fills the devices with batches.
-    """
+    """Up to `run_ahead` steps are started; more would fill the devices."""
     self._describe, self._run_ahead = describe, run_ahead
     self._clock, self._utilization = clock, utilization
-    self._judge = judge
-    self._sums = []
+    self._judge, self._sums = judge, []
 
   def add(self, step: int, sums: dict[str, jax.Array]):
     """Notes a step; judges the one `run_ahead` steps before it, once done."""
@@ -316,8 +312,7 @@ class LogWindow:
         'learning_rate': learning_rate,
         'tokens_per_second': total['token_sum'] / seconds,
         **{name: last[name] for name in NORMS},
-        'mfu': self._utilization(step, total, seconds),
-        **self._judge.metrics(),
+        'mfu': self._utilization(step, total, seconds), **self._judge.metrics(),
         **{f'{kind}_seconds': spent for kind, spent in lap.items()}}
     return {f'train/{name}': value for name, value in metrics.items()}
 

@@ -114,7 +114,6 @@ class PassedOver:
     return metrics
 
   def _ranges(self) -> list[tuple[int, int]]:
-    """Returns the ranges sorted and merged."""
     ranges: list[tuple[int, int]] = []
     for first, last in sorted(tuple(e['batches']) for e in self._entries):
       if ranges and first <= ranges[-1][1] + 1:
@@ -207,8 +206,7 @@ class Judge:
 
 def rolling_back(attempt: Callable[[], T], workdir: str, config: OptimConfig
                  ) -> T:
-  """Calls `attempt` again without the bad batches, while it diverges and may.
-  """
+  """Calls `attempt` again without bad batches, while it diverges and may."""
   while True:
     try:
       return attempt()
@@ -230,9 +228,7 @@ def _pass_over(workdir: str, step: int, what: str, most: int):
         f'{what}. {MOST_ROLL_BACKS} times the run was rolled back to step '
         f'{start} and batches were passed over, and still it diverges: '
         + (f'move {workdir}/checkpoints/{start} away to begin at the one '
-           'before it, or ' if start else '')
-        + 'begin another run with a lower optim.learning_rate or '
-        'optim.clip_norm.', step)
+           'before it, or ' if start else '') + f'begin {_GENTLER}', step)
   first, last = passed.add(start, step, most, what)
   if processes.first():
     passed.write(workdir)

@@ -127,8 +127,7 @@ class Scoring:
     return metrics
 
   def answers(self, params: Any, split: str) -> Answers:
-    """Returns collect_answers of a split, cached for the weights scored last.
-    """
+    """Returns collect_answers of a split, cached for the last weights."""
     if self._last[0] is params and split in self._last[1]:
       return self._last[1][split]
     # Only runs that fine-tune import it.
@@ -184,8 +183,7 @@ class Best:
     self.step, self.value = _largest_value(self._kept)
     self._largest = _largest_value(known)  # Kept or not.
     if task.fine_tunes and (restored_step or 0) < train.steps:
-      # With its results the run would pass for concluded.
-      path = f'{workdir}/{RESULTS}'
+      path = f'{workdir}/{RESULTS}'  # With it a run passes for ended.
       checkpoint.by_first(
           path, lambda: files.remove(path) if files.exists(path) else None)
     if restored_step in known:  # The checkpoint has these weights.
@@ -310,8 +308,7 @@ def _largest_value(values: dict[int, float]) -> tuple[int, float]:
 
 def conclude(config: Config, task: Task, scoring: Evaluation | Scoring,
              best: Best, params: Any, workdir: str) -> dict[str, Any] | None:
-  """Answers every split with the best weights; returns and writes the results.
-  """
+  """Answers all splits with the best weights; returns and writes results."""
   if not task.fine_tunes:
     return None
   assert isinstance(scoring, Scoring)

@@ -138,8 +138,13 @@ def initial_params(config: Config, params: Any) -> Any:
   if not config.init_from:
     return params
   source, _ = describe_weights(config.init_from)
-  if config.task == MASKED_LM:
-    _check_pairs(config, source)
+  for key in ('num_types', 'nsp_head') if config.task == MASKED_LM else ():
+    here, there = getattr(config.model, key), getattr(source, key)
+    if here != there:
+      raise InputError(
+          f'init_from={config.init_from!r}: model.{key}={there} there, and '
+          f'data.format={config.data.format!r} needs {here}: take weights of a '
+          'run on pairs, or a format without.')
   with open_weights(config.init_from) as weights:
     say(f'init_from: {weights.description}')
     if config.model.max_positions > source.max_positions:
@@ -236,16 +241,6 @@ def _check_named(config: Config, named: Collection[str], model: ModelConfig,
     raise InputError(
         f'init_from={config.init_from!r}: {"; ".join(wrong)}. Model and '
         'tokenizer come with the weights: leave that out.')
-
-
-def _check_pairs(config: Config, source: ModelConfig):
-  for key in ('num_types', 'nsp_head'):
-    if getattr(source, key) != getattr(config.model, key):
-      raise InputError(
-          f'init_from={config.init_from!r}: model.{key}={getattr(source, key)} '
-          f'there, and data.format={config.data.format!r} needs '
-          f'{getattr(config.model, key)}: take weights of a run on pairs, or a '
-          'format without.')
 
 
 def _named_parts(text: str) -> tuple[str, ...]:

@@ -91,9 +91,7 @@ def _warmed_up(config: OptimConfig, then: optax.Schedule) -> optax.Schedule:
 
 
 def rates(schedule: optax.Schedule, steps: int) -> np.ndarray:
-  """Returns float32[steps], learning rates, all at once: one by one they would
-  wait for the updates under way.
-  """
+  """Returns float32[steps], all rates at once: one by one they would wait."""
   found = jax.jit(schedule)(jnp.arange(steps))
   return np.asarray(jnp.broadcast_to(found, (steps,)), np.float32)
 
@@ -325,17 +323,14 @@ OPTIMIZERS: dict[str, Callable[
         # fairseq's Adam, whose decay is decoupled too (optim/adam.py:203-234).
         'adamw_fairseq': functools.partial(_adam, direction=fairseq),
         # LAMB (You et al. 2020, algorithm 2), for batches of 32K sequences.
-        'lamb': functools.partial(
-            _adam, direction=corrected, trust_ratio=True)}
+        'lamb': functools.partial(_adam, direction=corrected, trust_ratio=True)}
 
 
 def check_names(config: OptimConfig):
   """Raises InputError for an unknown optimizer, schedule or decay mask."""
-  for key, value, table in (('name', config.name, OPTIMIZERS),
-                            ('schedule', config.schedule, SCHEDULES),
-                            ('weight_decay_on', config.weight_decay_on,
-                             DECAY_MASKS)):
-    if value not in table:
+  for key, table in (('name', OPTIMIZERS), ('schedule', SCHEDULES),
+                     ('weight_decay_on', DECAY_MASKS)):
+    if (value := getattr(config, key)) not in table:
       raise unknown(f'optim.{key}', value, table)
 
 

@@ -37,6 +37,7 @@ from robertax.parallel.mesh import batch_sharding, steps_ahead
 from robertax.progress import Progress, call_out, say
 from robertax.tasks import TASKS, Task
 from robertax.train import optimizer
+from robertax.train import workdir as workdirs
 from robertax.train.checkpoint import Checkpoints, check_storage, finished_step
 from robertax.train.clock import Clock, Goodput, LogWindow, Utilization
 from robertax.train.divergence import Judge, PassedOver
@@ -44,12 +45,7 @@ from robertax.train.evaluate import Best, Evaluation, Scoring, evaluation_table
 from robertax.train.facts import allowed_names, identity
 from robertax.train.initial import initial_config, initial_params
 from robertax.train.step import Compiled, TrainState, compiled
-from robertax.train.workdir import (
-  Lock,
-  check_config,
-  check_writable,
-  claim_workdir,
-)
+from robertax.train.workdir import Lock, check_config, claim_workdir
 from robertax.train.writer import Writer
 
 Metrics = dict[str, float | None]
@@ -247,9 +243,8 @@ class Trace(Part):
   """Writes the xprof trace of train.profile_steps to W/plugins/profile."""
 
   def __init__(self, workdir: str, steps: str, write: bool = True):
-    self._workdir = workdir
+    self._workdir, self._running, self._local = workdir, False, None
     self._steps = profiled_steps(steps) if write else None
-    self._running, self._local = False, None
 
   def step(self, number: int) -> jax.profiler.StepTraceAnnotation:
     """Returns a context around a step, which names it in the trace."""
@@ -318,7 +313,7 @@ def admit_run(config: Config, workdir: str, named: Collection[str] = ()
     if config.task not in TASKS:
       raise unknown('task', config.task, TASKS)
     check_storage(workdir)
-    check_writable(workdir)
+    workdirs.check_writable(workdir)
     taken = check_config(workdir, initial_config(config, named))
     optimizer.check_names(taken.optim)
     profiled_steps(taken.train.profile_steps)
@@ -515,8 +510,7 @@ def open_session(config: Config, workdir: str, task: Task,
 
 def train_feed(config: Config, task: Task, mesh: jax.sharding.Mesh,
                start: int, passed: PassedOver) -> Feed:
-  """Makes batches ahead, from step `start` on; each process makes its own rows.
-  """
+  """Makes batches ahead, from step `start` on; a process makes its own rows."""
   sharding = batch_sharding(mesh, micro_batches=True)
   rows = functools.partial(local_rows, sharding,
                            micro_batches=config.train.micro_batches)

@@ -16,15 +16,9 @@ import threading
 import time
 from typing import Any
 
-from robertax import files
+from robertax import errors, files
 from robertax.config import FREE_ON_RESUME, Config, differences, parse, to_dict
-from robertax.errors import (
-    InputError,
-    TakenOver,
-    first_line,
-    raise_unless_damage,
-    writing,
-)
+from robertax.errors import InputError, first_line, writing
 from robertax.parallel import processes
 from robertax.progress import call_out
 from robertax.text import Tokenizer
@@ -145,7 +139,7 @@ class Lease:
       raise InputError(f'cannot read and write {self.path}, by which this run '
                        f'holds its workdir: {first_line(e)}') from e
     if not held:
-      raise TakenOver(
+      raise errors.TakenOver(
           f'{self._workdir}: {_describe(self._other, "another run")} has '
           'taken it, because this process stood still, or could not reach it, '
           'and passed for dead. This one writes nothing more and ends; the '
@@ -329,15 +323,14 @@ def weights_config(workdir: str) -> Config:
 
 
 def read_config(workdir: str) -> Config | None:
-  """Reads W/config.json, or returns None; raises InputError if it is damaged.
-  """
+  """Reads W/config.json; None if it is missing, InputError if it is damaged."""
   path = f'{workdir}/config.json'
   if not files.exists(path):
     return None
   try:
     return parse(files.read_json(path))
   except (OSError, ValueError, AttributeError, RecursionError) as e:
-    raise_unless_damage(e, path)
+    errors.raise_unless_damage(e, path)
     raise InputError(f'{path}: not a config written by robertax ({e}). Put '
                      'its own back, or choose another folder.') from e
 
@@ -381,12 +374,11 @@ def check_writable(workdir: str):
     raise InputError(f'{folder} is a link to {os.readlink(folder)}, which does '
                      'not exist: make that folder, or choose another place.')
   with writing(workdir):
-    if not os.path.isdir(folder):
-      raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), workdir)
-    if os.statvfs(folder).f_flag & os.ST_RDONLY:
-      raise OSError(errno.EROFS, os.strerror(errno.EROFS), workdir)
-    if not os.access(folder, os.W_OK | os.X_OK):
-      raise OSError(errno.EACCES, os.strerror(errno.EACCES), workdir)
+    code = (errno.ENOTDIR if not os.path.isdir(folder) else
+            errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else
+            0 if os.access(folder, os.W_OK | os.X_OK) else errno.EACCES)
+    if code:
+      raise OSError(code, os.strerror(code), workdir)
 
 
 def claim_workdir(workdir: str, config: Config, tokenizer: Tokenizer,

@@ -14,14 +14,8 @@ import tempfile
 import time
 from typing import Any
 
-from robertax import files
-from robertax.errors import (
-    InputError,
-    TakenOver,
-    first_line,
-    reading,
-    writing,
-)
+from robertax import errors, files
+from robertax.errors import InputError, first_line, reading, writing
 from robertax.progress import say
 
 # Objects in remote storage cannot grow: a file of lines is written as a whole,
@@ -75,7 +69,7 @@ class LineFile:
         self._write()
     except (InputError, OSError) as e:
       self._drop()
-      if self._strict or isinstance(e, TakenOver):
+      if self._strict or isinstance(e, errors.TakenOver):
         self.waiting = []  # Else `close` would report it again.
         raise
       if not self._failed:
@@ -109,8 +103,7 @@ class LineFile:
       self._drop()
       # Not 'a', which would make a new file if this one has vanished.
       self._file = open(self.path, 'r+b', buffering=0)
-      # A full disk may have left half a line.
-      self._file.truncate(self._size)
+      self._file.truncate(self._size)  # A full disk may leave half a line.
       self._file.seek(self._size)
     data, done = text.encode(), 0
     while done < len(data):
@@ -204,7 +197,6 @@ class TensorBoardEvents:
 
   @contextlib.contextmanager
   def _disabling_on_error(self, what: str):
-    """Wraps writing: after an error no more events are written."""
     try:
       yield
     except (OSError, InputError) as e:

@@ -158,7 +158,7 @@ def collators(ids):
              lambda _, collator=collator, rows=rows: collator(list(rows)))
 
 
-def measure(backend: str, ops: str, num_records: int, rounds: int, calls: int,
+def measure(backend: str, num_records: int, rounds: int, calls: int,
             folder: str) -> dict[str, float | None]:
   """Makes all measurements, and prints each when it is done."""
   import numpy as np
@@ -173,9 +173,8 @@ def measure(backend: str, ops: str, num_records: int, rounds: int, calls: int,
   manifest = write_records(folder, num_records)
   if backend == 'tf' and 'array_record' not in manifest.forms:
     print("array_record is not installed: the backend is 'numpy'")
-    backend = ops = 'numpy'
-  config = DataConfig(backend=backend, sequence_length=LENGTH, batch_size=BATCH,
-                      masking_ops=ops)
+    backend = 'numpy'
+  config = DataConfig(backend=backend, sequence_length=LENGTH, batch_size=BATCH)
   masking = Masking(
       mask_rate=config.mask_rate, random_rate=config.replace_random_rate,
       keep_rate=config.replace_keep_rate, specials=config.specials,
@@ -190,7 +189,7 @@ def measure(backend: str, ops: str, num_records: int, rounds: int, calls: int,
     return cpu, clock
 
   iterator = batches(0)
-  whole, clock = timed(f'shard -> masked batch ({backend}, {ops})',
+  whole, clock = timed(f'shard -> masked batch ({backend})',
                        lambda _: next(iterator))
   iterator.close()
   order = Order(source.records_DK.sum(1), 0, config.shuffle_block,
@@ -223,8 +222,6 @@ def measure(backend: str, ops: str, num_records: int, rounds: int, calls: int,
 def main(arguments: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--backend', choices=('tf', 'numpy'), default='tf')
-  parser.add_argument('--ops', choices=('numpy', 'tensorflow'),
-                      default='numpy', help='data.masking_ops')
   parser.add_argument('--records', type=int, default=16384,
                       help='rows of 512 tokens to make')
   parser.add_argument('--rounds', type=int, default=7)
@@ -232,7 +229,7 @@ def main(arguments: list[str] | None = None) -> None:
   given = parser.parse_args(arguments)
   one_core()
   with tempfile.TemporaryDirectory() as folder:
-    print(json.dumps(measure(given.backend, given.ops, given.records,
+    print(json.dumps(measure(given.backend, given.records,
                              given.rounds, given.calls, folder)))
 
 

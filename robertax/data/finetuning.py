@@ -18,7 +18,7 @@ fits into a row. Its fields:
   <name> of Examples.values [B / K, Q, ...], 0 if empty
   <name> of Examples.marks  int32[B / K, Q, ...], counted as class_positions, 0
                             where there is none
-and, of groups of several examples or with values (G = Q / M a row group),
+and, of groups of several examples or of values (G = Q / M a row group),
   group_weights             float32[B / K, G]
   <name> of .group_values   [B / K, G, ...]
 
@@ -412,7 +412,8 @@ class TuningBatches:
       start = placed.start.reshape(-1, *[1] * (places.ndim - 1))
       batch[name] = scatter(np.where(places < 0, 0, places + start), slots,
                             flat, np.int32)
-    if self._layout.members > 1 or found.group_values:
+    if self._layout.members > 1 or any(
+        map(np.any, found.group_values.values())):
       shape = (placed.row_groups, placed.slots // self._layout.members)
       batch['group_weights'] = scatter(
           np.ones(len(placed.groups)), shape, placed.group_slot, np.float32)

@@ -230,7 +230,8 @@ class Choice(_Ranking):
       scores_BGM = jnp.pad(scores_BGM, ((0, 0), (0, 0), (0, 1)))
     second = jnp.arange(scores_BGM.shape[-1]) == 1
     scores_BGM = jnp.where((sizes_BG == 1)[..., None] & second, 0.0, scores_BGM)
-    sums = model.class_loss(scores_BGM, batch['group_targets'], weights_BG)
+    targets_BG = batch.get('group_targets', weights_BG.astype(jnp.int32) * 0)
+    sums = model.class_loss(scores_BGM, targets_BG, weights_BG)
     return self.mean_loss(sums, totals, batch)
 
   def _scores(self, params, batch, keys):

@@ -127,12 +127,12 @@ class QnliRanking(Finetune):
         self.tokenizer, [row.texts for group in groups for row in group],
         self.max_length, separators=self.model.pair_separators)
     # 0: the first of a group is right; 1: it is not, and it is alone.
-    targets = None if split != 'train' else {'group_targets': np.array(
-        [_class(first) for first, *_ in groups], np.int32)}
+    # Others have zeros: the hash of a split includes them.
+    targets = [_class(first) if split == 'train' else 0 for first, *_ in groups]
     return Examples.of(
         encoded.sequences,
         groups=np.repeat(np.arange(len(rows)), list(map(len, groups))),
-        group_values=targets,
+        group_values={'group_targets': np.array(targets, np.int32)},
         second_starts=encoded.second_starts), encoded.truncated
 
   def predictions(self, split: str, answers: Answers, threshold: float

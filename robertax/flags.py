@@ -221,8 +221,9 @@ def _why(error: Exception, path: str) -> str | None:
               f'{key_hint(words)}')
   if isinstance(error, flags.UnrecognizedFlagError):  # `--steps=30`.
     return f'{_last_words(str(error)).rstrip(".")}.{key_hint(error.flagname)}'
-  if isinstance(error, OSError):  # The first error of the chain has the reason.
-    why = getattr(chain[-1], 'strerror', None) or 'no such file'
+  if isinstance(error, OSError):  # The first with a reason: others wrap it.
+    why = next((e.strerror for e in reversed(chain)
+                if getattr(e, 'strerror', None)), 'no such file')
     return f'cannot read --config={path}: {why}.'
   if isinstance(error, AttributeError) and error.name == 'get_config':
     return f'--config: {path} has no function get_config().'

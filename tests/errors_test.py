@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from robertax import files, progress
+from robertax import files, flags, progress
 from robertax.errors import (
     InputError,
     Truncated,
@@ -256,6 +256,13 @@ def test_what_remote_storage_refuses_is_a_line_that_may_be_tried_again(capsys):
       'robertax: error: gs://bucket/x: Could not resolve host. Check')
   with pytest.raises(OSError):
     door(lambda argv: open('/no/such/file'))([])
+
+
+def test_a_config_that_the_network_does_not_give_is_not_missing():
+  with pytest.raises(OSError) as raised, files._remote_errors('gs://b/x.py'):
+    raise RuntimeError('Could not resolve host')
+  assert flags._why(raised.value, 'gs://b/x.py') == (
+      'cannot read --config=gs://b/x.py: Could not resolve host.')
 
 
 def refused(number, remote=False):

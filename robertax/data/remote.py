@@ -222,19 +222,24 @@ class ChunkCache:
   def _take_over(self) -> None:
     """Takes over the files in the folder, oldest first, as far as they fit."""
     found = []
-    for name in os.listdir(self.folder):
-      path = self._path(name)
-      if name.endswith(PARTIAL):
-        os.remove(path)
-      elif not name.startswith('.'):
-        stat = os.stat(path)
-        found.append((stat.st_mtime_ns, name, stat.st_size))
+    for file in filter(_is_chunk, os.scandir(self.folder)):
+      if file.name.endswith(PARTIAL):
+        os.remove(file)
+      else:
+        found.append((file.stat().st_mtime_ns, file.name, file.stat().st_size))
     for _, name, size in sorted(found):
       self._entries[name] = Entry(name, size)
       self._entries[name].on_disk = True
       self.bytes += size
     self._make_room(0)
     self.peak = self.bytes
+
+
+def _is_chunk(file: os.DirEntry) -> bool:
+  """Whether a file is ours: a person may have named any folder as a cache."""
+  with contextlib.suppress(OSError), open(file, 'rb') as f:
+    return f.read(8) == _MAGIC.to_bytes(8, 'little')
+  return False
 
 
 def _mapped(path: str) -> np.ndarray | None:
@@ -273,7 +278,7 @@ def empty_untaken(folder: str) -> None:
       with contextlib.ExitStack() as held:
         if _is_left(path, held):
           for left in os.scandir(path):
-            if left.name != '.lock':
+            if left.name == _OWNER or _is_chunk(left):
               size += left.stat().st_size
               os.remove(left)
     if size:
@@ -285,7 +290,8 @@ def _is_left(path: str, held: contextlib.ExitStack) -> bool:
   """Whether the folder's process is gone; a numbered one is locked then."""
   if not os.path.basename(path).isdigit():
     return files.is_alive(files.read_json(os.path.join(path, _OWNER))) is False
-  lock, ours = files.lock(os.path.join(path, '.lock'))
+  path = os.path.join(path, '.lock')
+  lock, ours = files.lock(path) if os.path.exists(path) else (None, False)
   if ours:
     held.callback(lock.release)
   return bool(ours)

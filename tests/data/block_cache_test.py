@@ -175,7 +175,7 @@ def test_survives_a_restart(tmp_path):
       entry = cache.wait_to_pin(chunk(name, fetched=fetched))
       assert bytes(entry.arrays.result()) == name.encode() * 76
       cache.unpin(entry)
-    (tmp_path / '0' / 'd.partial').write_bytes(b'half')
+    (tmp_path / '0' / 'd.partial').write_bytes(b'RBXBLK1\0half')
     cache.close()
   assert fetched[:3] == ['a', 'b', 'c'] and len(fetched) == 6
 
@@ -239,7 +239,13 @@ def test_what_the_dead_left_is_removed_and_said(
   (dead / '.owner').write_text(json.dumps(
       files.this_process() | {'born': 'earlier'}))
   others[1].close()
+  mine = [tmp_path / '1' / 'a.jpg', tmp_path / '2024' / 'a.partial']
+  for file in mine:  # A person may give any folder as the cache's.
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b'picture')
   remote.empty_untaken(str(tmp_path))
+  assert all(file.exists() for file in mine)
+  assert len(list(mine[1].parent.iterdir())) == 1
   assert not list((tmp_path / '1').glob('x')) and not list(dead.iterdir())
   assert on_disk(others[0]) == 100 and (
       pathlib.Path(unlocked[0].folder) / 'x').exists()

@@ -88,10 +88,10 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
   say(f'{len(runs)} runs; train steps of {num_shapes()} shapes were compiled')
   summary = summarize_sweep(found, best)
   ranked = summary.pop('together')
-  kept, before = sorted(ranked), f'{folder}/{RESULTS}'
+  kept = sorted(ranked)
   # What an earlier version finished without weights stays as it is.
-  whole = best or not os.path.exists(before) or (
-      'best_run' in files.read_json(before))
+  whole = best or not os.path.exists(f'{folder}/{RESULTS}') or (
+      workdir.with_weights(folder) != folder)
   for path in kept if whole else ():
     if workdir.weights_step(path) is None:  # An earlier sweep kept none.
       ended = _run_again(configs[path], path, named,

@@ -503,8 +503,7 @@ def open_session(config: Config, workdir: str, task: Task,
       log=Log(window, train.log_every),
       display=Display(Progress(start, train.steps)), trace=trace,
       evaluations=Evaluations(evaluate, best, train.eval_every),
-      lines=Lines(writer),
-      saves=Saves(checkpoints, train.checkpoint_every,
+      lines=Lines(writer), saves=Saves(checkpoints, train.checkpoint_every,
                   train.save_in_background))
 
 

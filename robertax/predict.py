@@ -11,6 +11,7 @@ text with its [pronoun] and, if one is asked for, its _phrase_ (WSC). With
 question, options. Its other keys are not read.
 """
 
+import contextlib
 import os
 import sys
 
@@ -31,7 +32,7 @@ _TOP_K = flags.DEFINE_integer(
 
 
 def main(argv):
-  """Exits with 0 (done), 1 (nobody reads stdout) or 2 (wrong input)."""
+  """Exits with 0 (done), 1 (nobody reads the pipe) or 2 (wrong input)."""
   del argv
   if not _MODEL.value or _TOP_K.value < 1:
     raise InputError('--model=W is needed, and --top_k of at least 1, such as: '
@@ -43,19 +44,17 @@ def main(argv):
            enumerate(sys.stdin.buffer, 1))
   answers = model.predict(opening.load(_MODEL.value), lines,
                           _INPUT.value or 'stdin', _JSON.value, _TOP_K.value)
-  with writing(_OUT.value or 'stdout'):
-    if _OUT.value:
-      with files.writing_whole(_OUT.value, 'wb') as f:
-        f.writelines(answers)
-      return
-    try:
+  try:
+    with writing(_OUT.value or 'stdout'), (
+        files.writing_whole(_OUT.value, 'wb') if _OUT.value else
+        contextlib.nullcontext(sys.stdout.buffer)) as out:
       for answer in answers:
-        sys.stdout.buffer.write(answer)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-      # Python would try again at exit.
+        out.write(answer)
+        out.flush()
+  except BrokenPipeError:
+    if not _OUT.value:  # Python would try again at exit.
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-      sys.exit(1)
+    sys.exit(1)
 
 
 if __name__ == '__main__':

@@ -85,10 +85,11 @@ def flag(folder, task):
 @pytest.mark.parametrize('task', LINES)
 def test_each_task_has_its_own_question(folder, capsysbinary, monkeypatch,
                                         task):
-  """What the method gives from Python; with Windows' line ends, too."""
+  """What the method gives from Python; with Windows' marks, too."""
   model = robertax.load(flag(folder, task).partition('=')[2])
   code, out, err = said(capsysbinary, monkeypatch,
-                        ''.join(f'{line}\r\n' for line in LINES[task]),
+                        '\ufeff' + ''.join(
+                            f'{line}\r\n' for line in LINES[task]),
                         flag(folder, task), '--top_k=3')
   assert (code, err, len(out)) == (0, '', len(LINES[task]))
   out = [json.loads(line) for line in out]
@@ -138,6 +139,9 @@ def test_objects_of_json_in_batches_into_a_file(folder, tmp_path, capsysbinary,
      r"line 1: .*not \('a', 'b', 3\)", 0),
     ('glue/rte', '{"text": 3, "text_pair": ""}', ('--json',),
      r"takes \(text, text_pair\), not \(3, ''\)", 0),
+    ('glue/sst2', '{"text": 3}', ('--json',), r'takes \(text\), not \(3,\)', 0),
+    ('squad2', '{"question": ["a", "b"]}', ('--json',),
+     r"takes \(question, context\), not \(\['a', 'b'\],\)", 0),
     ('glue/rte', '{', ('--json',), 'line 1: this line: not JSON', 0),
     ('glue/rte', 'x', ('--input=/no/such',), 'cannot read /no/such', 0),
     ('glue/rte', 'x\ty', ('--out=/no/such',), 'cannot write /no/such', 0),
@@ -170,6 +174,15 @@ def test_a_model_without_a_head_has_only_vectors(folder):
     next(models.predict(bare, [(1, b'x')], 'stdin'))
   with pytest.raises(errors.InputError, match='use model.encode'):
     bare.fill_mask('<mask>')
+
+
+def test_a_closed_pipe_as_file_is_no_traceback(folder, capsysbinary,
+                                               monkeypatch):
+  reader, writer = os.pipe()
+  os.close(reader)
+  assert said(capsysbinary, monkeypatch, 'the <mask>', flag(
+      folder, 'pretrain'), f'--out=/dev/fd/{writer}') == (1, [], '')
+  os.close(writer)
 
 
 def test_a_closed_pipe_is_no_traceback(folder):

@@ -338,9 +338,10 @@ class Model(Network):
   def _ask(self, method: str, ask: Callable[['Model', list], list], first: Any,
            *rest: Any) -> Any:
     """The answer to one question; or the answers to the list that is first."""
-    one = isinstance(first, str) or isinstance(first, tuple) and not rest
-    asked = [(row,) if isinstance(row, str) else tuple(row) for row in (
-        [(first, *rest) if rest else first] if one else first)]
+    one = (isinstance(first, str) or not isinstance(first, Iterable)
+           or isinstance(first, tuple) and not rest)
+    asked = [tuple(row) if isinstance(row, (tuple, list)) else (row,) for row in
+             ([(first, *rest) if rest else first] if one else first)]
     self._check(method, asked)
     found = ask(self, asked) if asked else []
     return found[0] if one else found
@@ -588,9 +589,9 @@ def predict(model: Model, lines: Iterable[tuple[int, bytes]], where: str,
           raise InputError(f'{where}, line {one[0]}: {e}') from e
 
 
-def _question(model: Model, line: bytes, as_json: bool) -> Any:
+def _question(model: Model, line: bytes, as_json: bool) -> tuple:
   try:
-    text = line.decode().removesuffix('\n').removesuffix('\r')
+    text = line.decode('utf-8-sig').removesuffix('\n').removesuffix('\r')
   except UnicodeDecodeError as e:
     raise InputError(f'not UTF-8: {e}') from e
   names = METHODS[model.method][1]
@@ -605,14 +606,14 @@ def _question(model: Model, line: bytes, as_json: bool) -> Any:
     values = text.split('\t') if len(names) > 1 else [text]
     if 'options' in names:
       values[2:] = [values[2:]]
-  return values[0] if len(values) == 1 else tuple(values)
+  return tuple(values)
 
 
 def _ask(model: Model, questions: list, top_k: int) -> list[dict[str, Any]]:
   if model.method == 'fill_mask':
     return [{'masks': [[guess._asdict() for guess in guesses] for guesses in (
         found if isinstance(found[0], list) else [found])]}
-            for found in model.fill_mask(questions, top_k)]
+            for found in model.fill_mask([text for text, in questions], top_k)]
   found = getattr(model, model.method)(questions)
   if model.method == 'rate':
     return [{'rating': value} for value in found]

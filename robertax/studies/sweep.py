@@ -88,14 +88,18 @@ def sweep(config: Config, folder: str, rates: Sequence[float] = RATES,
   say(f'{len(runs)} runs; train steps of {num_shapes()} shapes were compiled')
   summary = summarize_sweep(found, best)
   ranked = summary.pop('together')
-  summary['best_run'] = os.path.relpath(ranked[0], folder)
-  kept = sorted(ranked)
-  for path in kept:
+  kept, before = sorted(ranked), f'{folder}/{RESULTS}'
+  # What an earlier version finished without weights stays as it is.
+  whole = best or not os.path.exists(before) or (
+      'best_run' in files.read_json(before))
+  for path in kept if whole else ():
     if workdir.weights_step(path) is None:  # An earlier sweep kept none.
       ended = _run_again(configs[path], path, named,
                          'its weights were not kept')
       if isinstance(ended, int):
         return Swept(None, ended)
+  if whole or workdir.weights_step(ranked[0]) is not None:
+    summary['best_run'] = os.path.relpath(ranked[0], folder)
   for _, path in found.values():
     if path not in kept:
       shutil.rmtree(f'{path}/{BEST_FOLDER}', ignore_errors=True)

@@ -338,6 +338,13 @@ def test_a_sweep_repeats_runs_that_a_flag_ended_early(pretrained, data,
   assert once(0) == 4
   assert 'a flag had ended it after 1 steps' in capsys.readouterr().err
   assert once(0) == 4
+  (best,) = tmp_path.glob('runs/*/best')
+  shutil.rmtree(best)  # As earlier versions did.
+  table = json.loads((tmp_path / 'results.json').read_text())
+  del table['best_run']
+  (tmp_path / 'results.json').write_text(json.dumps(table))
+  assert once(0) == 4
+  assert json.loads((tmp_path / 'results.json').read_text()) == table
   assert 'is run again' not in capsys.readouterr().err
 
 

@@ -366,7 +366,8 @@ def check_size(config: Config, mesh: jax.sharding.Mesh):
         'data.batch_size or model takes less; configs/laptop.py and '
         'configs/one_gpu.py are for one machine.')
   tokens = train.steps * data.batch_size * data.sequence_length
-  if not (files.is_remote(data.corpora) or TFDS in data.corpora):
+  if data.corpora and not (
+      files.is_remote(data.corpora) or TFDS in data.corpora):
     text = sum(files.stat(path).size / (1 if path.endswith(PACKINGS) else 4)
                for corpus in corpora_of(data) for path in corpus.files)
     if text and tokens / text > _MANY_EPOCHS:

@@ -386,9 +386,9 @@ def _say_epochs(config: Config, tokens: int):
              for corpus in corpora_of(data) for path in corpus.files)
   if text and tokens / text > _MANY_EPOCHS:
     say(f'{steps:,} steps of {data.batch_size:,} rows are about '
-        f'{tokens / text:,.0f} epochs of this text. The 40 epochs of BERT would '
-        f'be --config.train.steps={max(1, 40 * steps * text / tokens):.0f}; '
-        'more text or a smaller data.batch_size also helps.')
+        f'{tokens / text:,.0f} epochs of this text. The 40 epochs of BERT are '
+        f'--config.train.steps={max(1, 40 * steps * text / tokens):.0f}; more '
+        'text or a smaller data.batch_size also helps.')
 
 
 def open_task(config: Config, mesh: jax.sharding.Mesh) -> Task:

@@ -21,7 +21,7 @@ import numpy as np
 
 from robertax import files, progress
 from robertax.config import MASKED_LM, Config
-from robertax.errors import STALLED
+from robertax.errors import STALLED, reading
 from robertax.model.roberta import training_flops
 from robertax.parallel import chips, processes
 from robertax.train.divergence import Describe, Judge
@@ -149,8 +149,8 @@ def read_clock(path: str) -> list[dict[str, float]]:
   """Returns the whole lines; a kill may leave half a line at the end."""
   lines = []
   if files.exists(path):
-    with files.open(path) as f:
-      for text in f:
+    with reading(path), files.open(path, 'rb') as f:
+      for text in f:  # Bytes: damage in one line spoils no other.
         with contextlib.suppress(ValueError, LookupError, TypeError,
                                  RecursionError, OverflowError):
           line = json.loads(text)

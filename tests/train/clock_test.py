@@ -74,8 +74,8 @@ def test_goodput_over_kills(now, tmp_path):
   run.start(0, 17)
   now.seconds += 100  # Nobody starts it again.
   run.start(10, 13)  # Again from 10: 11 to 17 are lost.
-  with open(f'{tmp_path}/clock.jsonl', 'a') as file:
-    file.write('{"start": 2, "st')  # A kill may cut a line.
+  with open(f'{tmp_path}/clock.jsonl', 'ab') as file:
+    file.write(b'\xff\0\n{"start": 2, "st')  # A kill may cut a line.
   run.start(20, 3)  # 21 to 23 are lost.
   goodput = run.start(20, 10)
   assert goodput.starts == 4

@@ -155,8 +155,8 @@ def tokenizer_json(path: str, text: str, folder: str) -> str:
 
 
 def _say(what: str, seconds: float, size: int) -> None:
-  print(f'{what:21s} {seconds:7.1f} s  {size / seconds / 1e6:6.2f} MB/s',
-        flush=True)
+  rate = size / max(seconds, 1e-9) / 1e6  # Little text leaves nothing to time.
+  print(f'{what:21s} {seconds:7.1f} s  {rate:6.2f} MB/s', flush=True)
 
 
 def expected(rate: float, reading: float, cores: int) -> list[str]:

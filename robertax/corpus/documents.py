@@ -177,8 +177,7 @@ def _files_of(item: str, split: str) -> list[tuple[str, list[str]]]:
       found = sorted(
           os.path.join(folder, name)
           for folder, _, names in files.walk(path, onerror=_unreadable)
-          for name in names
-          if reader_of(name) and not name.startswith('.'))
+          for name in names if reader_of(name) and not name.startswith('.'))
     if not found:
       raise InputError(f'data.corpora: the folder {path} holds no file ending '
                        f'in {_endings()}.')

@@ -178,8 +178,7 @@ class TokenWriter(FileWriter):
   def write(self, tokens: Tokens) -> None:
     """Writes the next block of the shard."""
     ids = tokens.ids.astype(tokens.ids.dtype.newbyteorder('<'), copy=False)
-    data = b''.join((ids.tobytes(),
-                     tokens.sentences.astype(_SIZES).tobytes(),
+    data = b''.join((ids.tobytes(), tokens.sentences.astype(_SIZES).tobytes(),
                      tokens.documents.astype(_SIZES).tobytes()))
     super().write(data)
     self._blocks.append((self._offset, len(tokens.ids), len(tokens.sentences),

@@ -243,8 +243,7 @@ def fill_tokens(job: Job, shards: Sequence[Shard], workers: int,
             writer.write(next(done))
             shown.update(block.size)
           if number == len(shards) - 1:
-            # One more call lets the reader check that the text ends here.
-            next(done, None)
+            next(done, None)  # The reader checks that the text ends here.
           writer.close(reading=reader.seconds())
     except blocks_lib.Changed as e:
       raise InputError(f'{", ".join(job.corpus.files[:3])}: changed while it '

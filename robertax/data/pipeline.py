@@ -91,8 +91,7 @@ class Pipeline:
   """Makes the rows `rows` int64[b] of each training batch of a run."""
 
   def __init__(self, source: Source, config: DataConfig, masking: Masking, *,
-               seed: int, rows: np.ndarray | None = None,
-               first_step: int = 0):
+               seed: int, rows: np.ndarray | None = None, first_step: int = 0):
     """Reads no record yet; InputError if there are none.
 
     Args:

@@ -324,9 +324,8 @@ class Remote:
     self._slotted = slotted(self._pairs)
     self._rows, self._tokens = info.num_records, info.num_tokens
     self._examples = info.num_examples
-    self._kinds = {
-        name: np.dtype(kind) for name, kind in
-        shards.array_dtypes(manifest.dtype)._asdict().items()}
+    self._kinds = {name: np.dtype(kind) for name, kind in
+                   shards.array_dtypes(manifest.dtype)._asdict().items()}
     sizes = shards.array_sizes(manifest, split)
     for name, size in zip(shards.MappedArrays._fields, sizes):
       self._check(name, size)

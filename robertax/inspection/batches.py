@@ -257,12 +257,9 @@ def _batch_statistics(config: Config, masking: Masking, step: int,
       'padding_fraction': 1 - float(real.mean()),
       'countable_tokens': countable, 'predicted_tokens': number,
       'predicted_share': _share(number, countable)}
-  asked = {
-      'predicted_share': rate,
-      'masked_share': (1 - section.replace_random_rate
-                       - section.replace_keep_rate),
-      'random_share': section.replace_random_rate,
-      'kept_share': section.replace_keep_rate}
+  drawn, kept = section.replace_random_rate, section.replace_keep_rate
+  asked = {'predicted_share': rate, 'masked_share': 1 - drawn - kept,
+           'random_share': drawn, 'kept_share': kept}
   for index, kind in enumerate(KINDS[1:], 1):
     found[kind] = int((kinds == index).sum())
     found[f'{kind}_share'] = _share(found[kind], number)

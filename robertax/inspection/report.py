@@ -39,10 +39,7 @@ _KINDS = {'start': 'preparing, restoring, compiling',
 
 def write_report(workdir: str, others: Sequence[str] = (),
                  out: str = '') -> str:
-  """Writes a workdir's report, and returns its path.
-
-  It is `out`, or W/report.html, or with other runs W/compared.html: the run's
-  own report stays.
+  """Writes `out`, or W/report.html, or with others W/compared.html; its path.
   """
   run = run_log.read_run(workdir)
   html = report_html(run, [run_log.read_run(path) for path in others])

@@ -123,8 +123,7 @@ class MLMHead(nnx.Module):
     x_BMD = jnp.take_along_axis(x_BTD, mlm_positions_BM[..., None], axis=1)
     x_BMD = self.norm(gelu(self.dense(x_BMD)))
     table_VD = tokens_VD if self.tied else self.decoder[...]
-    logits_BMV = jnp.einsum('BMD,VD->BMV', x_BMD,
-                            table_VD.astype(x_BMD.dtype),
+    logits_BMV = jnp.einsum('BMD,VD->BMV', x_BMD, table_VD.astype(x_BMD.dtype),
                             preferred_element_type=jnp.float32)
     return logits_BMV + mask_padding(self.bias[...], self.vocab_size)
 

@@ -162,8 +162,7 @@ TINY = Scale(
     tasks={
         'squad1': _TINY_SQUAD | {'data.eval_files': 'dev-v1.1.json[::16]'},
         'squad2': _TINY_SQUAD | {'data.eval_files': 'dev-v2.0.json[1::6]'},
-        'race': _FEW},
-    scored={'race': 400})
+        'race': _FEW}, scored={'race': 400})
 
 SCALES = {scale.name: scale for scale in (TINY, PAPER)}
 

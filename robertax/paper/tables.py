@@ -159,8 +159,7 @@ TABLES = {
             Row('longer', '160 GB, 300K steps', **_LARGE | _LONGER,
                 paper=_figures(_FOUR, 94.4, 88.7, 90.0, 96.1)),
             Row('longest', '160 GB, 500K steps', **_LARGE | _LONGEST,
-                paper=_figures(_FOUR, 94.6, 89.4, 90.2, 96.4))),
-        baseline='two',
+                paper=_figures(_FOUR, 94.6, 89.4, 90.2, 96.4))), baseline='two',
         note='Held-out loss is asked on all five corpora of all rows.'),
     'encoding': PaperTable(
         'Text encoding (section 4.4): WordPiece 30K and byte-level BPE 50K '
@@ -182,8 +181,7 @@ TABLES = {
                 96.4, 90.9, 68.0, 92.4)),
             Row('test', 'test set, ensembles of single tasks', paper=_figures(
                 f'mnli_mm wnli {_EIGHT}', 90.2, 89.0, 90.8, 98.9, 90.2, 88.2,
-                96.7, 92.3, 67.8, 92.2)), _RANDOM),
-        baseline='random',
+                96.7, 92.3, 67.8, 92.2)), _RANDOM), baseline='random',
         note='Dev, single task, medians of the seeds; RTE, MRPC and STS-B '
              'begin with the MNLI model. Labels of the test set are not '
              'public: robertax.sweep --best=7 with '
@@ -195,8 +193,7 @@ TABLES = {
             dataclasses.replace(_ROBERTA, paper=_figures(
                 'squad1_em squad1 squad2_em squad2', 88.9, 94.6, 86.5, 89.4)),
             Row('test', 'test set', paper=_figures(
-                'squad2_em squad2', 86.8, 89.8)), _RANDOM),
-        baseline='random'),
+                'squad2_em squad2', 86.8, 89.8)), _RANDOM), baseline='random'),
     '7': PaperTable(
         'Table 7: RACE (large, five corpora, 500K steps)',
         ('race', 'race_middle', 'race_high'), (
@@ -216,5 +213,4 @@ TABLES = {
                 paper=_eight(90.0, 94.5, 92.2, 83.3, 96.1, 91.1, 67.4, 92.3)),
             Row('longest', 'large, 160 GB, 500K steps', **_LARGE | _LONGEST,
                 paper=_eight(90.2, 94.7, 92.2, 86.6, 96.4, 90.9, 68.0, 92.4))),
-        baseline='two',
-        note='The last row is that of Table 5.')}
+        baseline='two', note='The last row is that of Table 5.')}

@@ -208,12 +208,10 @@ def estimate(config: Config, name: str) -> Estimate:
   return dataclasses.replace(
       result, xla_seconds=program.cycles / chip.clock,
       kernel_seconds=sum(cost.seconds(chip) for cost in costs.values()),
-      collective_seconds=sum(
-          _link_seconds(chip, kind, size) for kind, (_, size)
-          in program.collectives.items()),
-      sources=tuple(sorted(
-          ((cycles / chip.clock, source) for source, cycles
-           in program.cycles_by_source.items()), reverse=True)))
+      collective_seconds=sum(_link_seconds(chip, kind, size) for kind, (_, size)
+                             in program.collectives.items()),
+      sources=tuple(sorted(((cycles / chip.clock, source) for source, cycles in
+                            program.cycles_by_source.items()), reverse=True)))
 
 
 def _traced_step(config: Config, objective: MaskedLM, mesh: jax.sharding.Mesh

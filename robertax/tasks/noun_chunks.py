@@ -175,8 +175,11 @@ def _phrases(found: list[Word]) -> list[tuple[int, int]]:
       i = max(i, begin + 1)
       continue
     number = found[i - 1].text[0].isdigit()
-    if not number and not (_clause(found, begin, first, i) if has_determiner
-                           else _predicate(found, first, i)):
+    # A pronoun with its verb, such as `Those slept`.
+    clause = (first == begin + 1 and found[begin].lower in PRONOUNS
+              and all(w.lower in VERBS for w in found[first:i]))
+    if not number and not (clause if has_determiner else
+                           _predicate(found, first, i)):
       phrases.append((begin, i))
   return phrases
 
@@ -225,12 +228,6 @@ def _verb_behind(found: list[Word], i: int) -> bool:
   # Not `his rival Bill`.
   return found[i].lower.endswith('s') and (
       ahead.proper or ahead.lower in PREPOSITIONS or ahead.lower in ADVERBS)
-
-
-def _clause(found: list[Word], begin: int, first: int, end: int) -> bool:
-  """Tells whether it is a pronoun with its verb, such as `Those slept`."""
-  return (first == begin + 1 and found[begin].lower in PRONOUNS
-          and all(w.lower in VERBS for w in found[first:end]))
 
 
 def _predicate(found: list[Word], start: int, end: int) -> bool:

@@ -27,7 +27,7 @@ _SLICE = re.compile(r'(.+)\[(-?\d+)?:(-?\d+)?(?::(-?[1-9]\d*)?)?\]')
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
+class GoldAnswer:
   """A gold answer; start is -1 where places were not read."""
   text: str
   start: int = -1
@@ -44,7 +44,7 @@ class Question:
   article: str  # The title.
   question: str
   context: str
-  answers: tuple[Answer, ...]
+  answers: tuple[GoldAnswer, ...]
 
 
 def read_questions(paths: str, version: str,
@@ -120,7 +120,7 @@ def _read_one(path: str, version: str, spans: bool
 
 
 def _answers(entry: Any, context: str, spans: bool, place: str
-             ) -> tuple[Answer, ...]:
+             ) -> tuple[GoldAnswer, ...]:
   answers = []
   for answer in _typed_field(entry, 'answers', list, place):
     text = _text_field(answer, 'text', f'{place}, an answer')
@@ -137,7 +137,7 @@ def _answers(entry: Any, context: str, spans: bool, place: str
             f'{start}: there is {context[max(start, 0):][:len(text)]!r}. '
             + (f'It is at {", ".join(map(str, at))}.' if at else
                'The context does not have it at all.'))
-    answers.append(Answer(text, start))
+    answers.append(GoldAnswer(text, start))
   if answers and entry.get('is_impossible') is True:
     raise InputError(f'{place}: "is_impossible" is true, and yet it has '
                      'answers.')

@@ -34,8 +34,7 @@ _NAMED = 5  # Arrays that a message names.
 _GENTLER = ('another run with a lower optim.learning_rate, a longer '
             'optim.warmup_steps or optim.clip_norm.')
 T = TypeVar('T')
-# A task's train_metrics.
-Describe = Callable[[int, dict[str, float]], dict[str, float]]
+Describe = Callable[[int, dict[str, float]], dict[str, float]]  # train_metrics
 
 
 class PassedOver:

@@ -366,15 +366,8 @@ def check_size(config: Config, mesh: jax.sharding.Mesh):
         'data.batch_size or model takes less; configs/laptop.py and '
         'configs/one_gpu.py are for one machine.')
   tokens = train.steps * data.batch_size * data.sequence_length
-  if not (files.is_remote(data.corpora) or TFDS in data.corpora):
-    text = sum(files.stat(path).size / (1 if path.endswith(PACKINGS) else 4)
-               for corpus in corpora_of(data) for path in corpus.files)
-    if text and tokens / text > _MANY_EPOCHS:
-      say(f'{train.steps:,} steps of {data.batch_size:,} rows are about '
-          f'{tokens / text:,.0f} epochs of this text. The 40 epochs of BERT '
-          'would be --config.train.steps='
-          f'{max(1, 40 * train.steps * text / tokens):.0f}; more text or a '
-          'smaller data.batch_size also helps.')
+  with contextlib.suppress(InputError):  # Preparation says what is missing.
+    _say_epochs(config, tokens)
   if device.platform == 'cpu':
     days = 6 * tokens * model.num_layers * layer / (
         _CORE_FLOPS * (os.cpu_count() or 1)) / 86_400
@@ -382,6 +375,20 @@ def check_size(config: Config, mesh: jax.sharding.Mesh):
       say(f'{train.steps:,} steps of {data.batch_size:,} rows will take this '
           f'CPU about {days:,.0f} days or more; train.steps, data.batch_size '
           'and a smaller model are what counts (configs/laptop.py).')
+
+
+def _say_epochs(config: Config, tokens: int):
+  """Says it if a run's tokens are very many times those of its text."""
+  data, steps = config.data, config.train.steps
+  if files.is_remote(data.corpora) or TFDS in data.corpora:
+    return
+  text = sum(files.stat(path).size / (1 if path.endswith(PACKINGS) else 4)
+             for corpus in corpora_of(data) for path in corpus.files)
+  if text and tokens / text > _MANY_EPOCHS:
+    say(f'{steps:,} steps of {data.batch_size:,} rows are about '
+        f'{tokens / text:,.0f} epochs of this text. The 40 epochs of BERT are '
+        f'--config.train.steps={max(1, 40 * steps * text / tokens):.0f}; more '
+        'text or a smaller data.batch_size also helps.')
 
 
 def open_task(config: Config, mesh: jax.sharding.Mesh) -> Task:
@@ -503,8 +510,7 @@ def open_session(config: Config, workdir: str, task: Task,
       log=Log(window, train.log_every),
       display=Display(Progress(start, train.steps)), trace=trace,
       evaluations=Evaluations(evaluate, best, train.eval_every),
-      lines=Lines(writer),
-      saves=Saves(checkpoints, train.checkpoint_every,
+      lines=Lines(writer), saves=Saves(checkpoints, train.checkpoint_every,
                   train.save_in_background))
 
 

@@ -181,3 +181,16 @@ def test_only_the_quickstart_has_a_text_of_its_own():
   own = {path.stem for path in FILES
          if parse(load(path).get_config()).data.corpora == 'python'}
   assert own == {'quickstart'}
+
+
+def test_absurd_epochs_are_said_before_anything_is_prepared(tmp_path, capsys):
+  (tmp_path / 'a.txt').write_text('One line of text.\n' * 1000)
+  config = load(FOLDER / 'laptop.py').get_config()
+  config.data.corpora = str(tmp_path / 'a.txt')
+  session.check_size(parse(config), make_mesh(devices=jax.devices()[:1]))
+  said = capsys.readouterr().err
+  # 13,000 steps x 16 rows x 128 tokens; 18,000 bytes / 4.
+  assert 'about 5,916 epochs' in said and '--config.train.steps=88' in said
+  config.train.steps = 500
+  session.check_size(parse(config), make_mesh(devices=jax.devices()[:1]))
+  assert 'epochs' not in capsys.readouterr().err

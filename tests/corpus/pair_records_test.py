@@ -89,7 +89,7 @@ def test_another_law_is_another_folder(prepare, txt, pairs, small_blocks, kind):
   for change in ({'pair_duplicates': 2}, {'pair_negatives': 'bert'},
                  {'pair_short_rate': .1}):
     if kind == 'sentence_pair' and 'pair_short_rate' in change:
-      with pytest.raises(InputError, match='sentence pairs have no length'):
+      with pytest.raises(InputError, match='sentence pairs have no target'):
         prepare(txt, 'none', format=kind, sequence_length=LENGTH, **change)
       continue
     other = prepare(txt, **{**dict(

@@ -4,7 +4,7 @@ import pytest
 
 from robertax.paper import inputs
 from robertax.tasks import squad_files
-from robertax.tasks.squad_files import Answer, Question
+from robertax.tasks.squad_files import GoldAnswer, Question
 
 CONTEXT = ('Dr. Bo made the first ship in Rome.  It sank in May. '
            'The ship was\tfound by Ann.')
@@ -12,7 +12,7 @@ DATA = os.environ.get('ROBERTAX_TEST_DATA', '')
 
 
 def question(asked, answer, key='q', context=CONTEXT):
-  answers = (Answer(answer, context.index(answer)),) if answer else ()
+  answers = (GoldAnswer(answer, context.index(answer)),) if answer else ()
   return Question(key, '', asked, context, answers)
 
 

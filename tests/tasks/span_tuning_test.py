@@ -8,7 +8,7 @@ from robertax import text
 from robertax.config import ModelConfig
 from robertax.data.finetuning import TuningBatches, collect_answers
 from robertax.tasks import squad
-from robertax.tasks.squad_files import Answer, Question
+from robertax.tasks.squad_files import GoldAnswer, Question
 
 CONTEXT = 'one two three four five six seven eight nine ten eleven twelve'
 LAW = squad.Windowing(length=16, doc_stride=3, question_length=4)
@@ -23,8 +23,8 @@ def tokenizer():
 def examples(tokenizer):
   """Windows with an answer and without; the answer of b is in two."""
   encoded = squad.encode_questions([
-      Question('a', '', 'how many?', CONTEXT, (Answer('two', 4),)),
-      Question('b', '', 'who?', CONTEXT, (Answer('six', 24),)),
+      Question('a', '', 'how many?', CONTEXT, (GoldAnswer('two', 4),)),
+      Question('b', '', 'who?', CONTEXT, (GoldAnswer('six', 24),)),
       Question('c', '', 'who?', CONTEXT[:20], ())], tokenizer)
   windows = squad.make_windows(encoded, LAW)
   return squad.window_examples(encoded, windows, LAW, tokenizer)

@@ -8,7 +8,7 @@ import pytest
 from robertax import text
 from robertax.tasks import squad, squad_files
 from robertax.tasks.squad import Decoding, Windowing
-from robertax.tasks.squad_files import Answer, Question
+from robertax.tasks.squad_files import GoldAnswer, Question
 
 DATA = os.environ.get('ROBERTAX_TEST_DATA', '')
 CONTEXT = 'one two three four five six seven eight nine ten eleven twelve'
@@ -19,7 +19,7 @@ LAW = Decoding(n_best=5, max_answer_length=4)
 @pytest.fixture(scope='module')
 def encoded():
   tokenizer = text.train_byte_bpe([CONTEXT + ' how many? who?'] * 20, 330)
-  questions = [Question('a', '', 'how many?', CONTEXT, (Answer('two', 4),)),
+  questions = [Question('a', '', 'how many?', CONTEXT, (GoldAnswer('two', 4),)),
                Question('b', '', 'who?', CONTEXT[:20], ())]
   return squad.encode_questions(questions, tokenizer)
 
@@ -119,7 +119,7 @@ def test_the_threshold_is_the_best_of_all(digits):
   questions, decoded = [], {}
   for i in range(40):
     key, has = f'q{i}', i % 3 > 0
-    questions.append(Question(key, '', '', '', (Answer('x y'),) * has))
+    questions.append(Question(key, '', '', '', (GoldAnswer('x y'),) * has))
     odds = np.clip(rng.normal(.4 if has else .6, .2), .01, .99)
     decoded[key] = squad.Decoded(
         (squad.Span(rng.choice(['x y', 'x', 'z']), 1., 1.),),
@@ -143,7 +143,7 @@ def test_the_threshold_is_the_best_of_all(digits):
 
 
 def test_the_threshold_of_answers_that_are_all_wrong():
-  questions = [Question('a', '', '', '', (Answer('x'),)),
+  questions = [Question('a', '', '', '', (GoldAnswer('x'),)),
                Question('b', '', '', '', ())]
   decoded = {key: squad.Decoded(
       (squad.Span('z', 1., 1.),), squad.Span('', 0., 0.), .5)

@@ -34,7 +34,7 @@ def test_reads_what_is_there(write):
   one, two, three = squad_files.read_questions(path, '1.1')
   assert (one.id, one.article, one.question, one.context) == (
       'q1', 'T0', 'Who?', 'the cat and the dog')
-  assert one.answers == (squad_files.Answer('cat', 4),)
+  assert one.answers == (squad_files.GoldAnswer('cat', 4),)
   assert one.answers[0].end == 7
   assert (two.answers[0].start, three.article) == (16, 'T1')
 
@@ -128,7 +128,7 @@ def test_references_need_no_places(write):
       {'id': 5, 'answers': [{'text': 'no such'}]}]}]}]})
   question, = squad_files.read_questions(path, '1.1', spans=False)
   assert (question.id, question.answers) == (
-      '5', (squad_files.Answer('no such'),))
+      '5', (squad_files.GoldAnswer('no such'),))
 
 
 def test_predictions_and_scores_keep_their_order(write):

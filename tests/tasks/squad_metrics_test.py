@@ -13,7 +13,7 @@ import pytest
 
 from robertax.errors import InputError
 from robertax.tasks import squad_files
-from robertax.tasks.squad_files import Answer, Question
+from robertax.tasks.squad_files import GoldAnswer, Question
 
 
 def plain_normalize(text):
@@ -88,7 +88,7 @@ def plain_v2(data, predictions, na=None, threshold=1.0):
 
 
 def questions(data):
-  return [Question(i, '', '', '', tuple(Answer(g) for g in golds))
+  return [Question(i, '', '', '', tuple(GoldAnswer(g) for g in golds))
           for i, golds in data.items()]
 
 

@@ -7,7 +7,7 @@ from robertax import text
 from robertax.errors import InputError
 from robertax.tasks import squad
 from robertax.tasks.squad import Windowing
-from robertax.tasks.squad_files import Answer, Question
+from robertax.tasks.squad_files import GoldAnswer, Question
 
 CONTEXT = ('In 1973 the Île de France (the "island") had €12, naïve people '
            'and  two 🙂 signs; the-end. ') * 3
@@ -20,7 +20,7 @@ def tokenizer():
 
 
 def question(context=CONTEXT, asked='Which island?', key='q', **answer):
-  answers = (Answer(**answer),) if answer else ()
+  answers = (GoldAnswer(**answer),) if answer else ()
   return Question(key, 'T', asked, context, answers)
 
 

@@ -166,6 +166,12 @@ def test_a_model_of_pairs_takes_no_single_text(folder):
     single.classify(('A text.', 'Another.'))
 
 
+def test_a_short_model_of_others_answers_questions(folder):
+  ours = robertax.load(f'{folder}/squad2')
+  short = models.Model(ours.params, ours.config, ours.tokenizer, 0)
+  assert short.answer('who saw', 'Ann saw Bob. ' * 20).text
+
+
 def test_a_model_without_a_head_has_only_vectors(folder):
   loaded = robertax.load(f'{folder}/pretrain')
   bare = models.Model(loaded.params, dataclasses.replace(

@@ -79,8 +79,11 @@ class Network:
     self.params, self.config = params, config
     self.tokenizer, self.step = tokenizer, step
     self.labels, self.threshold = tuple(labels), threshold
+    fourth = config.max_positions // 4  # Other people's may be short.
     self.recipe = recipe or Config(data=DataConfig(
-        sequence_length=config.max_positions))
+        sequence_length=config.max_positions,
+        doc_stride=min(DataConfig.doc_stride, fourth),
+        question_length=min(DataConfig.question_length, fourth)))
     self.longest = min(self.recipe.data.sequence_length, config.max_positions)
 
   def states(self, input_ids: np.ndarray, segment_ids: np.ndarray,

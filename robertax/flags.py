@@ -73,6 +73,10 @@ def named(flag: flags.FlagHolder) -> frozenset[str]:
 
 def run(main: Callable[[Sequence[str]], None]):
   """Parses the flags and runs a door; a wrong flag ends it with exit code 2."""
+  for name in ('stdin', 'stdout', 'stderr'):
+    # If one is closed, the first files opened would take its number.
+    if getattr(sys, name) is None:
+      setattr(sys, name, open(os.devnull, 'r' if name == 'stdin' else 'w'))
   # These silence tensorflow, and must be set before it is imported.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')

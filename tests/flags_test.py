@@ -150,6 +150,14 @@ def test_help_is_no_error(door, flags):
   assert f'python -m robertax.{door}' in done.stdout
 
 
+def test_closed_streams_do_not_matter():
+  done = subprocess.run(
+      ['sh', '-c', '"$0" -m robertax.score <&- >&-', sys.executable], cwd=ROOT,
+      stderr=subprocess.PIPE, text=True, timeout=100)
+  assert done.returncode == 2
+  assert done.stderr.startswith('robertax: error: --task is needed')
+
+
 QUITTER = '''
 import sys
 def get_config():

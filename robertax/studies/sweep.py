@@ -137,10 +137,19 @@ def _run_once(config: Config, path: str, named: Collection[str]
 
 def _run_again(config: Config, path: str, named: Collection[str], why: str
                ) -> dict[str, Any] | int:
-  """Repeats a run whose files lack something."""
+  """Repeats a run whose files lack something; they stay if that fails."""
   say(f'{path} is run again: {why}.')
-  shutil.rmtree(path)
-  return _run_once(config, path, named)
+  before = f'{path}.before'
+  shutil.rmtree(before, ignore_errors=True)
+  os.rename(path, before)
+  try:
+    return _run_once(config, path, named)
+  except BaseException:
+    shutil.rmtree(path, ignore_errors=True)
+    os.rename(before, path)
+    raise
+  finally:
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def summarize_sweep(found: dict[tuple[float, int, int],

@@ -374,5 +374,10 @@ def test_what_an_earlier_sweep_did_not_keep_is_made_again(
   assert found[0]['settings'] == found[1]['settings'] == found[2]['settings']
   assert 'predictions.zip' in found[2]['files']
   assert 'predictions.zip' not in found[1]['files']
+  shutil.rmtree(best_run / 'best')
+  kept = sorted(best_run.iterdir())
+  with pytest.raises(InputError, match='the 8 devices here'):  # Not one.
+    sweep.sweep(asked, str(tmp_path / 'w'), (1e-3,), (16,), 2, best=2)
+  assert sorted(best_run.iterdir()) == kept
   with pytest.raises(InputError, match='a sweep is kept in a local folder'):
     sweep.sweep(settings, 'gs://bucket/w')

@@ -373,7 +373,11 @@ class Model(Network):
 
 
 def _text_list(texts: str | Sequence[str]) -> list[str]:
-  return [texts] if isinstance(texts, str) else list(texts)
+  found = [texts] if isinstance(texts, str) else list(texts)
+  for text in found:
+    if not isinstance(text, str):
+      raise InputError(f'a text is {text!r}: expected a string.')
+  return found
 
 
 # What fine-tuned models answer, encoded and decoded as the task does it.
@@ -490,8 +494,6 @@ class MaskedText(NamedTuple):
 def masked_text(network: Network, text: str) -> MaskedText:
   """Encodes a text; InputError if it has no mask or too many tokens."""
   tok = network.tokenizer
-  if not isinstance(text, str):
-    raise InputError(f'a text to fill is {text!r}: expected a string.')
   for name in tok.mask_texts:
     text = text.replace(name, MASK)
   if MASK not in text:

@@ -38,3 +38,5 @@ def test_batches_change_nothing(loaded, monkeypatch):
 def test_too_long_a_text(loaded):
   with pytest.raises(InputError, match='40 positions'):
     loaded.score('one ' * 50)
+  with pytest.raises(InputError, match='expected a string'):
+    loaded.score(['one', 3])

@@ -53,7 +53,6 @@ WRITTEN = {
     'robertax/corpus/records.py': 'piece by piece to files.staging; published',
     'robertax/interop/tensors.py': 'by a library to files.staging; published',
     'robertax/data/remote.py': 'a cache whose chunks have checksums',
-    'robertax/flags.py': 'nothing, where a standard stream is closed',
     'robertax/studies/sweep.py': 'a run put aside while it is repeated',
     'robertax/train/writer.py': 'lines, one after the other; copies of events',
     'robertax/train/workdir.py': 'who holds a lock, which ends with the run',

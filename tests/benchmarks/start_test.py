@@ -33,10 +33,12 @@ with open(workdir / 'metrics.jsonl', 'w', 1) as f:
 time.sleep(.05)
 sys.exit(CODE)
 '''
+# Memory is polled, and a process that ends at once may never be seen.
 LOAD = '''
-import os
+import os, time
 def load(path):
   assert os.path.exists(path + '/metrics.jsonl')
+  time.sleep(.2)
   class Model:
     def fill_mask(self, text):
       assert '<mask>' in text

@@ -32,8 +32,6 @@ TOGETHER = {'tests/inspection'}
 hypothesis.settings.register_profile('any machine', deadline=None)
 hypothesis.settings.load_profile('any machine')
 os.environ['JAX_PLATFORMS'] = 'cpu'
-# Where each operation was written takes a tenth of the time of compiling.
-os.environ.setdefault('JAX_INCLUDE_FULL_TRACEBACKS_IN_LOCATIONS', '0')
 for _flag in (EIGHT_DEVICES, *FAST.split()):
   if _flag.split('=')[0] not in os.environ.get('XLA_FLAGS', ''):
     os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {_flag}'

@@ -209,6 +209,13 @@ class Finetune:
     return self.metrics[0]
 
   @property
+  def masked_per_sequence(self) -> float:
+    """Predicted tokens of a training sequence, on average."""
+    examples = self.splits['train'].examples
+    return float(np.sum(examples.values.get('span_weights', 0.0))
+                 / max(1, len(examples)))
+
+  @property
   def dev_splits(self) -> list[str]:
     return [name for name, split in self.splits.items()
             if split.labelled and name != 'train']

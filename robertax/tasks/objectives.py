@@ -150,9 +150,9 @@ class Tuning(_Loss):
                 ) -> tuple[jax.Array, Sums]:
     """Returns what `loss` does, from loss_sum and other sums.
 
-    Adds token_sum (without padding), place_sum (with it), and what
-    model.roberta.training_flops counts: attended_sum, sequence_sum and, where
-    tokens are predicted, masked_sum.
+    Adds token_sum (without padding), place_sum (with it), and of what
+    model.roberta.training_flops counts attended_sum and sequence_sum. Predicted
+    tokens are counted outside: one more sum would change a program's last bits.
     """
     objective = sums['loss_sum'] / jnp.maximum(totals['weight_sum'], 1.0)
     real = batch['segment_ids'] > 0
@@ -160,10 +160,7 @@ class Tuning(_Loss):
     counts = {'token_sum': tokens, 'place_sum': jnp.float32(real.size),
               'attended_sum': tokens * real.shape[1],
               'sequence_sum': batch['class_weights'].sum(dtype=jnp.float32)}
-    if 'span_weights' in batch:
-      counts['masked_sum'] = batch['span_weights'].sum(dtype=jnp.float32)
     return objective, sums | counts
-
 
   def class_logits(self, params: Any, batch: DeviceBatch, keys: jax.Array | None
                    ) -> jax.Array:

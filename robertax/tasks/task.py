@@ -138,6 +138,7 @@ class FinetuningTask(Task, Protocol):
   those of data.finetuning.collect_answers; the first metric is the main one.
   """
   objective: AnsweringObjective
+  masked_per_sequence: float  # Predicted tokens of a training sequence.
   metrics: tuple[str, ...]
   labels: tuple[str, ...]
   epoch_steps: int

@@ -323,9 +323,10 @@ class Utilization:
   Only real tokens and targets count, and nothing that is computed again.
   """
 
-  def __init__(self, config: Config, devices: list[jax.Device]):
+  def __init__(self, config: Config, devices: list[jax.Device],
+               masked_per_sequence: float = 0.0):
     """`config` has the vocabulary's size; `devices` are the whole mesh's."""
-    self._config = config
+    self._config, self._masked = config, masked_per_sequence
     chip = chips.chip_of(devices[0].device_kind)
     self._peak = chip.flops * len(devices) if chip else None
 
@@ -345,7 +346,7 @@ class Utilization:
       counts = (sums['token_sum'] * length, sums['weight_sum'],
                 sums.get('nsp_weight_sum', 0.0))
     else:
-      counts = tuple(sums.get(f'{name}_sum', 0.0)
-                     for name in ('attended', 'masked', 'sequence'))
+      sequences = sums['sequence_sum']
+      counts = sums['attended_sum'], self._masked * sequences, sequences
     return (training_flops(self._config.model, sums['token_sum'], *counts)
             / seconds / self._peak)

@@ -501,7 +501,9 @@ def open_session(config: Config, workdir: str, task: Task,
   trace = Trace(workdir, train.profile_steps, write=first)
   describe_run(config, state, mesh, task, start)
   window = LogWindow(passed.counted(task.train_metrics), steps_ahead(mesh),
-                     clock, Utilization(config, mesh.devices.ravel()),
+                     clock, Utilization(
+                         config, mesh.devices.ravel(),
+                         task.masked_per_sequence if task.fine_tunes else 0.0),
                      Judge(config.optim, state.params))
   return Session(
       config=config, workdir=workdir, task=task, mesh=mesh, clock=clock,

@@ -142,3 +142,11 @@ def test_val_has_labels(folder, tokenizer, tmp_path):
   write(tmp_path / 'val.jsonl', [next(rows()) | {'label': None}])
   with pytest.raises(InputError, match=r'val\.jsonl: row 0 has no label'):
     Wsc(tuning_run.config('wsc', tmp_path, tokenizer, steps=1), 1)
+
+
+def test_predicted_tokens_of_a_sequence(task, tokenizer):
+  """A training row's sequences end in each of its two names."""
+  lengths = [len(task.tokenizer.encode(f' {one[name]}'))
+             for one in (dict(zip('ab', r['text'].split()[::2]))
+                         for r in rows() if r['label']) for name in 'ab']
+  assert task.masked_per_sequence == pytest.approx(np.mean(lengths))

@@ -76,3 +76,14 @@ def test_of_fine_tuning_what_xla_counts_counts(objective_class, heads):
   mfu = Utilization(config, [device('NVIDIA H200')])
   found = mfu(1, {k: float(v) for k, v in sums.items()}, 1e-6) * 989.4e6
   assert found == pytest.approx(counted, rel=0.03)
+
+
+def test_the_head_on_predicted_tokens_counts():
+  """6 FLOP for each parameter of the head and predicted token, WSC's kind."""
+  config = parse({**LARGE, 'task': 'wsc'})
+  counted = {'token_sum': 800.0, 'attended_sum': 800.0 * 100,
+             'sequence_sum': 8.0}
+  without, found = (Utilization(config, [device('NVIDIA H200')], masked)(
+      1, counted, 1e-6) for masked in (0.0, 2.5))
+  assert (found - without) * 989.4e6 == pytest.approx(
+      6 * 8 * 2.5 * (1024 * 50265 + 1024**2), rel=1e-3)

@@ -10,6 +10,7 @@ larger than the dtype allows.
 """
 
 import argparse
+import functools
 import json
 import math
 import time
@@ -85,17 +86,29 @@ def attention_errors(name: str, shape, dtype: str, rate: float) -> float:
                        exact_attention(*arrays, rate))
 
 
-def dense_errors(dtype: str) -> dict[str, float]:
+def _rows(dtype: str):
+  """x, dy [64, 768], and a scale and a bias [768]."""
   random = np.random.default_rng(0)
   x, dy = (jnp.asarray(3 * random.standard_normal((64, 768)), dtype)
            for _ in range(2))
-  scale, bias = (jnp.asarray(random.standard_normal(768), jnp.float32)
-                 for _ in range(2))
+  return x, dy, *(jnp.asarray(random.standard_normal(768), jnp.float32)
+                  for _ in range(2))
+
+
+def layer_norm_error(dtype: str) -> float:
+  x, dy, scale, bias = _rows(dtype)
   y, back = jax.vjp(lambda x: layer_norm(x, scale, bias, 1e-5), x)
-  z, behind = jax.vjp(gelu, x)
-  return {'layer_norm': largest_error(
-              (y, *back(dy)), exact_layer_norm(x, scale, bias, dy, 1e-5)),
-          'gelu': largest_error((z, *behind(dy)), exact_gelu(x, dy))}
+  return largest_error((y, *back(dy)), exact_layer_norm(
+      x, scale, bias, dy, 1e-5))
+
+
+def gelu_error(dtype: str) -> float:
+  x, dy, *_ = _rows(dtype)
+  y, back = jax.vjp(gelu, x)
+  return largest_error((y, *back(dy)), exact_gelu(x, dy))
+
+
+DENSE = {'layer_norm': layer_norm_error, 'gelu': gelu_error}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -109,12 +122,12 @@ def main(arguments: list[str] | None = None) -> None:
   errors: dict[str, float | None] = {}
   failed = []
   for dtype, allowed in ALLOWED.items():
-    cases = {name: (lambda e=e: e) for name, e in dense_errors(dtype).items()}
+    cases = {name: functools.partial(error, dtype)
+             for name, error in DENSE.items()}
     for name in BY_PLATFORM.get(jax.default_backend(), ('xla',)):
       for rate in (0., .1):
-        cases[f'{name}, dropout {rate}'] = (
-            lambda name=name, rate=rate, dtype=dtype: attention_errors(
-                name, shape, dtype, rate))
+        cases[f'{name}, dropout {rate}'] = functools.partial(
+            attention_errors, name, shape, dtype, rate)
     for case, ask in cases.items():
       begin, label = time.perf_counter(), f'{case}, {dtype}'
       try:

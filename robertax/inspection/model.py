@@ -18,7 +18,7 @@ import numpy as np
 from robertax.config import MASKED_LM
 from robertax.errors import InputError, unknown
 from robertax.inspection.network import Network, row_batches, with_ends
-from robertax.tasks.task import json_lines, parse_json
+from robertax.tasks.task import json_lines, parse_json, softmax
 from robertax.text import Tokenizer
 
 MASK = '<mask>'
@@ -396,7 +396,7 @@ def _logits(model: Model, asked: list[tuple[str, ...]]) -> np.ndarray:
 def _classes(model: Model, asked: list[tuple[str, ...]]) -> list[Classified]:
   labels = model.labels or tuple(map(str, range(model.config.num_classes)))
   found = []
-  for probabilities in map(_shares, _logits(model, asked)):
+  for probabilities in map(softmax, _logits(model, asked)):
     ranked = {labels[n]: float(probabilities[n])
               for n in np.argsort(-probabilities, kind='stable')}
     best = next(iter(ranked))
@@ -452,7 +452,7 @@ def _choices(model: Model, asked: list[tuple[str, str, Sequence[str]]]
       model.recipe.finetune.max_option_length).sequences)
   scores, found = iter(model.outputs(Choice, examples)['scores']), []
   for *_, options in asked:
-    shares = _shares(np.array([next(scores) for _ in options]))
+    shares = softmax(np.array([next(scores) for _ in options]))
     best = int(shares.argmax())
     found.append(Chosen(options[best], best, float(shares[best]),
                         tuple(shares.tolist())))
@@ -472,12 +472,6 @@ def _resolutions(model: Model, asked: list[tuple[str]]) -> list[Resolved]:
     found.append(Resolved(best, best == sentence.query if sentence.query else
                           None, scored))
   return found
-
-
-def _shares(logits: np.ndarray) -> np.ndarray:
-  """float64[C]: their softmax."""
-  odds = np.exp(logits.astype(np.float64) - logits.max())
-  return odds / odds.sum()
 
 
 # Masks. The space before a mask belongs to the guess (fairseq models/roberta/

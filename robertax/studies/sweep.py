@@ -25,7 +25,7 @@ from robertax.errors import InputError
 from robertax.progress import say
 from robertax.tasks import glue, task
 from robertax.tasks.glue_files import GLUE, GlueRow
-from robertax.tasks.task import RESULTS, json_lines, score_text
+from robertax.tasks.task import RESULTS, json_lines, score_text, softmax
 from robertax.train import loop, workdir
 from robertax.train.initial import initial_config
 from robertax.train.step import num_shapes
@@ -290,5 +290,4 @@ def combine_logits(logits: np.ndarray) -> np.ndarray:
   logits = np.asarray(logits, np.float64)
   if logits.shape[-1] == 1:
     return logits.mean(0)
-  odds = np.exp(logits - logits.max(-1, keepdims=True))
-  return (odds / odds.sum(-1, keepdims=True)).mean(0)
+  return softmax(logits).mean(0)

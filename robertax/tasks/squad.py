@@ -26,7 +26,7 @@ from robertax.tasks import squad_files
 from robertax.tasks.finetune import Answers, Finetune, TaskRows, in_parts
 from robertax.tasks.objectives import Tuning
 from robertax.tasks.squad_files import Question, f1
-from robertax.tasks.task import json_lines, plain_values
+from robertax.tasks.task import json_lines, plain_values, softmax
 from robertax.text import Tokenizer
 
 VERSION = {'squad': '1.1', 'squad2': '2.0'}  # Of official files, by task.
@@ -323,12 +323,11 @@ def n_best_predictions(decoded: Mapping[str, Decoded], version: str
     spans = list(one.spans)
     if version == '2.0' or not spans:
       spans = sorted([*spans, one.null], key=lambda s: -s.score)
-    scores = np.array([span.score for span in spans])
-    shares = np.exp(scores - scores.max())
+    shares = softmax(np.array([span.score for span in spans]))
     result[key] = [
         {'text': span.text, 'start_logit': span.start_logit,
          'end_logit': span.end_logit, 'probability': float(share)}
-        for span, share in zip(spans, shares / shares.sum())]
+        for span, share in zip(spans, shares)]
   return result
 
 

@@ -204,6 +204,13 @@ def read_object(path: str) -> dict[str, Any]:
     return dict(files.read_json(path))
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+  """float64[..., C]: the probabilities of logits along the last dim."""
+  odds = np.exp(np.asarray(logits, np.float64)
+                - np.max(logits, -1, keepdims=True))
+  return odds / odds.sum(-1, keepdims=True)
+
+
 def parse_json(content: str | bytes, where: str) -> Any:
   """Reads JSON in UTF-8; an InputError says `where` it is damaged."""
   with reading(where, 'not JSON'):

@@ -2,8 +2,11 @@
 
 import json
 import sys
+import tarfile
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from benchmarks import quarter_hour
 
@@ -35,8 +38,6 @@ def test_only_what_is_missing_is_installed(tmp_path, monkeypatch):
 
 
 def test_a_folder_comes_back_in_pieces(tmp_path, monkeypatch):
-  import numpy as np
-  import safetensors.numpy
   (tmp_path / 'exported').mkdir()
   weights = np.linspace(0, 1, 3000, dtype=np.float32)
   safetensors.numpy.save_file(
@@ -49,7 +50,6 @@ def test_a_folder_comes_back_in_pieces(tmp_path, monkeypatch):
   assert [p.stat().st_size for p in pieces] == sizes and max(sizes) == 5000
   whole = tmp_path / 'whole.tar'
   whole.write_bytes(b''.join(p.read_bytes() for p in pieces))
-  import tarfile
   with tarfile.open(whole) as tar:
     tar.extractall(tmp_path / 'back', filter='data')
   back = safetensors.numpy.load_file(

@@ -92,7 +92,7 @@ def questions(data):
           for i, golds in data.items()]
 
 
-def close(found, wanted):
+def assert_close(found, wanted):
   assert wanted.keys() <= found.keys()
   assert {k: found[k] for k in wanted} == pytest.approx(wanted, abs=1e-9)
 
@@ -218,7 +218,7 @@ def test_version_2_is_the_official(data, given_for, threshold, with_scores):
   predictions = {i: text for i, (text, _) in given_for.items()}
   na = {i: p for i, (_, p) in given_for.items()} if with_scores else None
   threshold = threshold if with_scores else 1.0
-  close(
+  assert_close(
       squad_files.score_predictions(questions(data), predictions, '2.0', na,
                                     threshold),
       plain_v2(data, predictions, na, threshold))

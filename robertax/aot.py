@@ -43,6 +43,7 @@ def main(argv):
   from robertax.config import parse
   from robertax.studies import estimate
   parsed = parse(values)
+  estimate.topology(_TOPOLOGY.value)  # A wrong one is refused first.
   say(f'compiling for {_TOPOLOGY.value}, which takes minutes for a large model')
   largest = None
   if _SEARCH.value:

@@ -132,6 +132,8 @@ def _run_once(config: Config, path: str, named: Collection[str]
     say(task.describe_results(ended.results))
   # Nothing will resume the run, and its optimizer state is large.
   shutil.rmtree(f'{path}/checkpoints', ignore_errors=True)
+  # A kill during `_run_again` has left it, and this run has replaced it now.
+  shutil.rmtree(f'{path}.before', ignore_errors=True)
   return files.read_json(results)
 
 

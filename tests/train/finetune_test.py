@@ -337,7 +337,11 @@ def test_a_sweep_repeats_runs_that_a_flag_ended_early(pretrained, data,
   assert once(1) == 1
   assert once(0) == 4
   assert 'a flag had ended it after 1 steps' in capsys.readouterr().err
+  (run,) = tmp_path.glob('runs/*')
+  left = run.with_name(f'{run.name}.before')
+  left.mkdir()  # As a kill does while a run is repeated.
   assert once(0) == 4
+  assert not left.exists() and run.exists()
   (best,) = tmp_path.glob('runs/*/best')
   shutil.rmtree(best)  # As earlier versions did.
   table = json.loads((tmp_path / 'results.json').read_text())

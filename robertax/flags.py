@@ -8,6 +8,7 @@ import atexit
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import ctypes
+import difflib
 import functools
 import io
 import os
@@ -28,8 +29,9 @@ from robertax.progress import call_out
 def config_flag() -> flags.FlagHolder:
   """Defines --config=FILE.py[:key=value,...] and a flag for each key."""
   found = config_flags.DEFINE_config_file(
-      'config', None, 'A config file, such as configs/quickstart.py, with '
-      'arguments behind a colon.')
+      'config', None, 'A config file, such as configs/quickstart.py, or the '
+      'name of one of robertax, such as quickstart, with arguments behind a '
+      'colon.')
   # Else --help, which lists the flags of the main module, leaves it out.
   flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS['config'])
   return found
@@ -156,20 +158,56 @@ def _key_list() -> str:
 
 @contextlib.contextmanager
 def _local_config(argv: Sequence[str]) -> Iterator[list[str]]:
-  """Yields the arguments, with --config's file copied here if it is remote."""
+  """Yields the arguments, with --config's file as one on this machine.
+
+  A remote file is copied here, and a name becomes a file of robertax.
+  """
   argv = _with_flagfiles(argv)
   text = _config_text(argv)
   path, arg = _split(text)
+
+  def arguments(here: str) -> list[str]:
+    return [part.replace(text, f'{here}:{arg}' if arg else here, 1)
+            if '-config' in part.partition('=')[0] or part == text else part
+            for part in argv]
+
   if not files.is_remote(path):
-    yield list(argv)
+    yield arguments(_own_config(path) or path) if path else list(argv)
     return
   with tempfile.TemporaryDirectory() as folder:
     here = os.path.join(folder, os.path.basename(path))
     with reading(f'--config={path}'):
       files.copy(path, here)
-    yield [part.replace(text, f'{here}:{arg}' if arg else here, 1)
-           if '-config' in part.partition('=')[0] or part == text else part
-           for part in argv]
+    yield arguments(here)
+
+
+# The config files of robertax: in a wheel, and in a checkout.
+_CONFIGS = [os.path.join(os.path.dirname(os.path.abspath(__file__)), *parts)
+            for parts in (['configs'], ['..', 'configs'])]
+
+
+def _own_config(path: str) -> str:
+  """The file of robertax that a name or path means; '' if it is another's.
+
+  'quickstart', 'paper/table1' and, where it does not exist, also
+  'configs/quickstart.py'.
+  """
+  if os.path.exists(path):
+    return ''
+  name = path.removeprefix('configs/').removesuffix('.py')
+  return next((file for folder in _CONFIGS if os.path.isfile(
+      file := os.path.normpath(os.path.join(folder, f'{name}.py')))), '')
+
+
+def _similar_config(path: str) -> str:
+  """A hint at names of our config files, or ''."""
+  names = sorted(
+      os.path.relpath(os.path.join(where, file), folder).removesuffix('.py')
+      for folder in _CONFIGS for where, _, found in os.walk(folder)
+      for file in found if file.endswith('.py'))
+  name = path.removeprefix('configs/').removesuffix('.py')
+  close = difflib.get_close_matches(name, names, n=1)
+  return f' Did you mean --config={close[0]}?' if close else ''
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -228,7 +266,7 @@ def _why(error: Exception, path: str) -> str | None:
   if isinstance(error, OSError):  # The first with a reason: others wrap it.
     why = next((e.strerror for e in reversed(chain)
                 if getattr(e, 'strerror', None)), 'no such file')
-    return f'cannot read --config={path}: {why}.'
+    return f'cannot read --config={path}: {why}.{_similar_config(path)}'
   if isinstance(error, AttributeError) and error.name == 'get_config':
     return f'--config: {path} has no function get_config().'
   if isinstance(error, (flags.Error, TypeError, ValueError)):

@@ -32,7 +32,7 @@ READERS = LazyTable({
     '.parquet': 'robertax.corpus.readers:PARQUET',
     '.arrow': 'robertax.corpus.readers:ARROW',
     '.warc': 'robertax.corpus.archives:WARC',
-    '.wet': 'robertax.corpus.archives:WARC',
+    '.wet': 'robertax.corpus.archives:WET',
     '.xml': 'robertax.corpus.archives:WIKI'})
 INVALID_UTF8 = ('error', 'replace')
 TFDS = 'tfds:'  # Before a data set's name or folder.

@@ -81,10 +81,16 @@ class Reader(NamedTuple):
   packages: tuple[str, ...] = ()
   extra: str = ''  # The extra of robertax that installs them.
   packed: bool = True  # Whether the file may be compressed (`PACKINGS`).
+  revision: int = 1  # Is raised when it gives other text for the same file.
 
   def versions(self, path: str) -> list[tuple[str, str]]:
-    """Returns each package with its version; InputError if one is missing."""
+    """Returns each package with its version; InputError if one is missing.
+
+    A reader's own revision is added from its second one on.
+    """
     found, missing = [], []
+    if self.revision > 1:
+      found.append((f'robertax.{self.read.__name__}', str(self.revision)))
     for package in self.packages:
       try:
         found.append((package, importlib.metadata.version(package)))

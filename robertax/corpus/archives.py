@@ -69,8 +69,8 @@ _FILE_NAME = re.compile(
     r'mpe?g|flac|wav|midi?)\s*$', re.I)
 # A line of links to the article in other languages, which is not shown.
 _LANGUAGES = re.compile(
-    r'^[ \t]*(?:\[\[[ \t]*(?:simple|[a-z]{2,3}(?:-[a-z]+)*):[^\[\]|\n]*\]\][ \t]*)+'
-    r'$', re.M)
+    r'^[ \t]*(?:\[\[[ \t]*(?:simple|[a-z]{2,3}(?:-[a-z]+)*):[^\[\]|\n]*\]\]'
+    r'[ \t]*)+$', re.M)
 _REDIRECT = re.compile(r'\s*#[^\s\[\]:#*]+\s*:?\s*\[\[[^\[\]\n]*\]\]')
 _TAGS = ('ref', 'table', 'gallery', 'timeline', 'math', 'score', 'imagemap')
 _SWITCHES = re.compile(  # Such as __NOTOC__, in any language.
@@ -127,7 +127,7 @@ def _response(reading: Reading, record, number: int) -> str | None:
     counts['pages_not_found'] += 1
     return None
   kind = headers.get_header('Content-Type', '')
-  if not re.split(r'[\s;,]', kind.strip().lower())[0] in HTML:
+  if re.split(r'[\s;,]', kind.strip().lower())[0] not in HTML:
     counts['pages_not_html'] += 1
     return None
   page = _unpacked(_read_payload(record.raw_stream, counts), headers, counts)
@@ -243,6 +243,9 @@ def _decoded(page: bytes, label: str) -> str | None:
   codec = codec_of(label)
   if codec is None:
     codec = _declared_codec(page[:DECLARED_WITHIN].decode('latin-1'))
+  if codec is None and not page.isascii():
+    with contextlib.suppress(UnicodeDecodeError):
+      return page.decode()
   if codec is None:
     # Its own mapping makes UTF-8 of all that the table lacks, as of cp949.
     found = detect_encoding(page, html5_compatible=False) or 'utf-8'

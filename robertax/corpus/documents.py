@@ -31,6 +31,9 @@ READERS = LazyTable({
     '.jsonl': 'robertax.corpus.readers:JSONL',
     '.parquet': 'robertax.corpus.readers:PARQUET',
     '.arrow': 'robertax.corpus.readers:ARROW',
+    '.arrows': 'robertax.corpus.readers:ARROW',
+    '.ipc': 'robertax.corpus.readers:ARROW',
+    '.feather': 'robertax.corpus.readers:ARROW',
     '.warc': 'robertax.corpus.archives:WARC',
     '.wet': 'robertax.corpus.archives:WET',
     '.xml': 'robertax.corpus.archives:WIKI'})

@@ -248,8 +248,10 @@ def _decoded(page: bytes, label: str) -> str | None:
       return page.decode()
   if codec is None:
     # Its own mapping makes UTF-8 of all that the table lacks, as of cp949.
-    found = detect_encoding(page, html5_compatible=False) or 'utf-8'
-    codec = codec_of(found) or found
+    found = detect_encoding(page, html5_compatible=False) or ''
+    codec = codec_of(found) or 'utf-8'
+    with contextlib.suppress(LookupError):
+      codec = codec_of(found) or codecs.lookup(found).name
   if codec == 'x-user-defined':
     return page.decode('latin-1').translate(_USER_DEFINED)
   return page.decode(codec, 'replace') if codec else None

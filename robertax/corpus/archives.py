@@ -60,10 +60,11 @@ _NAMESPACE_TAG = ('mediawiki', 'siteinfo', 'namespaces', 'namespace')
 _FIELDS[_NAMESPACE_TAG] = 'name'
 _MEDIA, _FILE, _CATEGORY = '-2', '6', '14'  # Keys of namespaces.
 # MediaWiki knows these in every language.
-ENGLISH_NAMES = {'media': _MEDIA, 'file': _FILE, 'image': _FILE,
-                 'category': _CATEGORY}
-# A file by its ending, since a dump does not list other names of namespaces,
-# such as Bild for Datei.
+ENGLISH_NAMES = {
+    'media': _MEDIA, 'special': '-1', 'talk': '1', 'user': '2', 'project': '4',
+    'file': _FILE, 'image': _FILE, 'mediawiki': '8', 'template': '10',
+    'help': '12', 'category': _CATEGORY}
+# A dump does not list other names of namespaces, such as Bild for Datei.
 _FILE_NAME = re.compile(
     r'\.(?:jpe?g|png|svg|gif|webp|tiff?|xcf|pdf|djvu|og[agv]|opus|webm|mp[34]|'
     r'mpe?g|flac|wav|midi?)\s*$', re.I)
@@ -488,8 +489,8 @@ def _article_text(reading: Reading, page: dict, names: dict[str, str]
   counts = reading.counts
   counts['older_revisions'] += max(0, page['number_of_revisions'] - 1)
   # Dumps of before 2012 have no <ns>.
-  space = page.get('ns') or names.get(_folded(
-      page.get('title', '').partition(':')[0]), '0')
+  name, colon, _ = page.get('title', '').partition(':')
+  space = page.get('ns') or colon and names.get(_folded(name)) or '0'
   if space.strip() != '0':
     counts['pages_of_other_namespaces'] += 1
   elif 'redirect' in page:
@@ -559,13 +560,14 @@ def _break_lines(wikitext: str) -> str:
 def _is_not_text(link, names: dict[str, str]) -> bool:
   """Says whether a link shows a file, or sorts the article; or has no label."""
   title = str(link.title).strip()
-  space, colon, rest = title.lstrip(': ').partition(':')
-  space = names.get(_folded(space)) if colon else None
+  name, colon, rest = title.lstrip(': ').partition(':')
+  space = names.get(_folded(name)) if colon else None
   if title.startswith(':') or space == _MEDIA:  # A link to its page.
     return space in (_FILE, _CATEGORY, _MEDIA) and not (
         link.text and str(link.text).strip())
-  return space in (_FILE, _CATEGORY) or bool(
-      colon and space is None and _FILE_NAME.search(rest))
+  if space is None and ':' not in rest and not name.islower():  # As wikt: is.
+    return bool(colon and _FILE_NAME.search(rest))
+  return space in (_FILE, _CATEGORY)
 
 
 WARC = Reader(warc, ('warcio', 'resiliparse'), 'warc', revision=2)

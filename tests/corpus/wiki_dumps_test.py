@@ -112,6 +112,8 @@ def test_markup_is_taken_away(wikitext, text):
     ('Old: [[Bild:Ort.JPG|mini|links|Blick auf [[Ort]]]].', 'Old: .'),
     ('Text.\n[[de:Ort]]\n[[fr:Ort]] [[zh-yue:Ort]]\n', 'Text.'),
     ('See [[wikt:word|a word]] and [[re:Zero]].', 'See a word and re:Zero.'),
+    ('[[commons:File:x.jpg|a]] [[s:x.ogg|b]] [[Help:x.pdf|c]] [[2:1.png|d]]',
+     'a b c'),
     ('__KEIN_INHALTSVERZEICHNIS__\n__\u7121\u76ee\u9304__a __init__ b',
      'a __init__ b'),
 ])
@@ -155,10 +157,10 @@ def test_dumps_without_ns_and_redirect(tmp_path):
   documents, counts = read_german(tmp_path / 'a.xml', ''.join([
       old('Ort', 'Ein Ort.'), old('Diskussion:Ort', 'Nein.'),
       old('über_uns:X', 'Nein.'), old('2001: A Film', 'Ein Film.'),
-      old('B', '#WEITERLEITUNG [[Ort]]\n[[Kategorie:B]]'),
+      old('Datei', 'Ein Wort.'), old('B', '#WEITERLEITUNG [[Ort]]\n[[Kategorie:B]]'),
       old('C', '#\u91cd\u5b9a\u5411[[Ort]]'),
       old('D', '#Eins [[Ort]]\n#Zwei')]))
-  assert documents == ['Ein Ort.', 'Ein Film.', 'Eins Ort\nZwei']
+  assert documents == ['Ein Ort.', 'Ein Film.', 'Ein Wort.', 'Eins Ort\nZwei']
   assert counts == {'pages_of_other_namespaces': 2, 'redirects': 2}
 
 

@@ -157,7 +157,8 @@ def test_dumps_without_ns_and_redirect(tmp_path):
   documents, counts = read_german(tmp_path / 'a.xml', ''.join([
       old('Ort', 'Ein Ort.'), old('Diskussion:Ort', 'Nein.'),
       old('über_uns:X', 'Nein.'), old('2001: A Film', 'Ein Film.'),
-      old('Datei', 'Ein Wort.'), old('B', '#WEITERLEITUNG [[Ort]]\n[[Kategorie:B]]'),
+      old('Datei', 'Ein Wort.'),
+      old('B', '#WEITERLEITUNG [[Ort]]\n[[Kategorie:B]]'),
       old('C', '#\u91cd\u5b9a\u5411[[Ort]]'),
       old('D', '#Eins [[Ort]]\n#Zwei')]))
   assert documents == ['Ein Ort.', 'Ein Film.', 'Ein Wort.', 'Eins Ort\nZwei']

@@ -275,6 +275,11 @@ def test_characters_and_lists_are_kept(tmp_path, more, text):
       ' \n', '\n').strip()
 
 
+def test_deep_lists_take_no_time(tmp_path):
+  text, _ = read_page(tmp_path, f'<p>{ARTICLE}</p>' + '<ul><li>' * 3000)
+  assert text == ARTICLE.strip()
+
+
 @pytest.mark.parametrize('kind, found', [
     ('Application/XHTML+xml', TEXT), ('text/html charset=utf-8', TEXT),
     ('text/html, text/html', TEXT), ('text/plain', None), ('', None)])

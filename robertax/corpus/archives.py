@@ -51,9 +51,9 @@ _USER_DEFINED = {byte: 0xf700 + byte for byte in range(0x80, 0x100)}
 _LONE = re.compile(
     r'>([ \t\n\f\r]*(?:[\u0800-\uffff]|&#?\w+;?)[ \t\n\f\r]*)(?=<|\Z)')
 MAX_LINKED = .5  # A list is a menu if links have more of its characters.
-# Pages with more are not written by people; their lists stay as they are, since
-# the time for each list grows with its depth.
-MAX_LISTS, MAX_LIST_DEPTH = 5000, 20
+# No person writes more; what is beyond stays as Resiliparse has it, since the
+# time for each element grows with its depth.
+MAX_RENAMED, MAX_LIST_DEPTH = 5000, 20
 MAX_PAGE_CHARS = 32 << 20  # MediaWiki's own limit is 2 MiB.
 _PAGE_TAG = ('mediawiki', 'page')
 _FIELDS = {(*_PAGE_TAG, *path): path[-1] for path in (
@@ -316,11 +316,11 @@ def _rename_elements(tree) -> None:
   """
   def find(selector: str) -> list:
     # Iterating over what is found takes quadratic time.
-    return tree.body.query_selector_all(selector).values()
+    return tree.body.query_selector_all(selector).values()[:MAX_RENAMED]
 
   outer = None
   deep = tree.body.query_selector(' '.join(['ul'] * MAX_LIST_DEPTH))
-  for each in [] if deep else find('ul, menu, dir')[:MAX_LISTS]:
+  for each in [] if deep else find('ul, menu, dir'):
     if outer is None or not outer.contains(each):
       outer, is_text = each, _is_list_of_text(each)
     if is_text:

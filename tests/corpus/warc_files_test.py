@@ -138,6 +138,11 @@ def raw_deflate(body):
 PAGE = HTML.encode()
 
 
+def short(value):
+  """The id of a value: what gzip packs has the time in it."""
+  return f'{len(value)} bytes' if isinstance(value, bytes) else str(value)
+
+
 @pytest.mark.parametrize('body, more', [
     (in_chunks(PAGE), 'Transfer-Encoding: Chunked'),
     (in_chunks(PAGE, end=b'000;x=y\r\nA: b\r\n\r\n'),
@@ -155,7 +160,7 @@ PAGE = HTML.encode()
      'Content-Encoding: zstd')] + [
          (PAGE, f'Content-Encoding: {name}') for name in (
              'gzip', 'br', 'deflate', 'zstd', 'UTF-8', 'identity')] + [
-                 (PAGE, 'Transfer-Encoding: chunked')])
+                 (PAGE, 'Transfer-Encoding: chunked')], ids=short)
 def test_packings_are_undone_unless_they_were(tmp_path, body, more):
   assert read_page(tmp_path, body, more=more + '\r\n') == (TEXT, {})
 
@@ -163,13 +168,14 @@ def test_packings_are_undone_unless_they_were(tmp_path, body, more):
 @pytest.mark.parametrize('body, name', [
     (gzip.compress(PAGE)[:10] + b'\xff' * 40, 'gzip'),
     (b'\x1f\x9dabc', 'compress'),
-    (b'\x81\xff' * 40, 'br'), (b'\x81\xff' * 40, 'zstd')])
+    (b'\x81\xff' * 40, 'br'), (b'\x81\xff' * 40, 'zstd')], ids=short)
 def test_what_cannot_be_unpacked_is_counted(tmp_path, body, name):
   assert read_page(tmp_path, body, more=f'Content-Encoding: {name}\r\n') == (
       None, {'pages_packed_otherwise': 1})
 
 
-@pytest.mark.parametrize('pack', [gzip.compress, brotli.compress])
+@pytest.mark.parametrize('pack', [gzip.compress, brotli.compress],
+                         ids=['gzip', 'br'])
 def test_a_packed_page_may_end_early(tmp_path, pack):
   name = {gzip.compress: 'gzip', brotli.compress: 'br'}[pack]
   text, counts = read_page(
@@ -225,7 +231,7 @@ def test_charsets_are_read_as_browsers_do(tmp_path, label):
     ('; charset=x-user-defined', b'<p>a\x93b', 'a\uf793b'),
     ('', b'<?xml version="1.0" encoding="koi8-r"?><p>\xd6', '\u0436'),
     ('', ('<p>' + '\uc548\ub155\ud558\uc138\uc694 ' * 9).encode('euc-kr'),
-     ('\uc548\ub155\ud558\uc138\uc694 ' * 9).strip())])
+     ('\uc548\ub155\ud558\uc138\uc694 ' * 9).strip())], ids=short)
 def test_what_decides_the_charset(tmp_path, kind, body, text):
   assert read_page(tmp_path, body, kind='text/html' + kind) == (text, {})
 

@@ -31,8 +31,11 @@ READERS = LazyTable({
     '.jsonl': 'robertax.corpus.readers:JSONL',
     '.parquet': 'robertax.corpus.readers:PARQUET',
     '.arrow': 'robertax.corpus.readers:ARROW',
+    '.arrows': 'robertax.corpus.readers:ARROW',
+    '.ipc': 'robertax.corpus.readers:ARROW',
+    '.feather': 'robertax.corpus.readers:ARROW',
     '.warc': 'robertax.corpus.archives:WARC',
-    '.wet': 'robertax.corpus.archives:WARC',
+    '.wet': 'robertax.corpus.archives:WET',
     '.xml': 'robertax.corpus.archives:WIKI'})
 INVALID_UTF8 = ('error', 'replace')
 TFDS = 'tfds:'  # Before a data set's name or folder.

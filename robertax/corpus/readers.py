@@ -30,7 +30,9 @@ ARROW_ROWS = 64  # Rows of Parquet that are read at once; each may be a book.
 STATE, DICT = 'state.json', 'dataset_dict.json'
 _BOM = b'\xef\xbb\xbf'
 _ARROW_FILE = b'ARROW1'
-_ARROW_END = b'\xff\xff\xff\xff\0\0\0\0'
+_FEATHER_1 = b'FEA1'
+# Before Arrow 0.15 a message had no continuation marker.
+_ARROW_ENDS = (b'\xff\xff\xff\xff\0\0\0\0', b'\0\0\0\0')
 _SURROGATE = re.compile('[\ud800-\udfff]')
 
 
@@ -81,10 +83,16 @@ class Reader(NamedTuple):
   packages: tuple[str, ...] = ()
   extra: str = ''  # The extra of robertax that installs them.
   packed: bool = True  # Whether the file may be compressed (`PACKINGS`).
+  revision: int = 1  # Is raised when it gives other text for the same file.
 
   def versions(self, path: str) -> list[tuple[str, str]]:
-    """Returns each package with its version; InputError if one is missing."""
+    """Returns each package with its version; InputError if one is missing.
+
+    A reader's own revision is added from its second one on.
+    """
     found, missing = [], []
+    if self.revision > 1:
+      found.append((f'robertax.{self.read.__name__}', str(self.revision)))
     for package in self.packages:
       try:
         found.append((package, importlib.metadata.version(package)))
@@ -276,21 +284,47 @@ def parquet(reading: Reading) -> Iterator[str]:
 
 
 def arrow(reading: Reading) -> Iterator[str]:
-  """Reads Arrow's stream format or its file format; counts as `parquet`."""
-  import pyarrow as pa
+  """Reads Arrow's streams, its file format and Feather; counts as `parquet`."""
   with _named_column(reading.path), files.open(reading.path, 'rb') as f:
-    if f.read(len(_ARROW_FILE)) == _ARROW_FILE:
-      file = pa.ipc.open_file(f)
-      batches = map(file.get_batch, range(file.num_record_batches))
-    else:
-      f.seek(max(0, reading.size - len(_ARROW_END)))
-      if f.read() != _ARROW_END:
-        raise InputError(f'{reading.path}: truncated: its end marker is '
-                         'missing. Fetch or save it again.')
-      f.seek(0)
-      file = batches = pa.ipc.open_stream(f)
+    yield from _column_texts(reading, _arrow_batches(reading, f), f=f)
+
+
+def _arrow_batches(reading: Reading, f) -> Iterator:
+  import pyarrow as pa
+  magic = f.read(len(_ARROW_FILE))
+  f.seek(0)
+  if magic == _ARROW_FILE:
+    file = pa.ipc.open_file(f)
     _check_column(reading, file.schema)
-    yield from _column_texts(reading, batches, f=f)
+    yield from map(file.get_batch, range(file.num_record_batches))
+  elif magic.startswith(_FEATHER_1):  # Has no batches.
+    from pyarrow import feather
+    table = feather.read_table(f)
+    _check_column(reading, table.schema)
+    yield from table.to_batches(ARROW_ROWS)
+  else:
+    yield from _stream_batches(reading, f)
+
+
+def _stream_batches(reading: Reading, f) -> Iterator:
+  """Yields the batches of streams, which may be one behind another."""
+  import pyarrow as pa
+  while True:
+    stream = pa.ipc.open_stream(f)
+    _check_column(reading, stream.schema)
+    end = f.tell()
+    for batch in stream:
+      yield batch
+      end = f.tell()
+    f.seek(end)
+    marker = f.read(len(_ARROW_ENDS[0]))
+    found = next(filter(marker.startswith, _ARROW_ENDS), b'')
+    if not found:
+      raise InputError(f'{reading.path}: truncated: its end marker is missing. '
+                       'Fetch or save it again.')
+    f.seek(end + len(found))
+    if end + len(found) >= reading.size:
+      return
 
 
 def saved_files(folder: str, split: str) -> list[str] | None:
@@ -327,39 +361,55 @@ def _listed_files(folder: str, name: str, key: str) -> list:
 
 def _check_column(reading: Reading, schema) -> None:
   """Raises an InputError unless there is such a column, with text."""
-  import pyarrow as pa
   if reading.field not in schema.names:
     raise InputError(
         f'{reading.path}: no column {reading.field!r}; its columns are '
         f'{", ".join(map(repr, schema.names[:8])) or "none"}. data.text_field '
         'names the one with the text.')
-  kind = schema.field(reading.field).type
-  if pa.types.is_dictionary(kind):
-    kind = kind.value_type
-  if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)
-          or pa.types.is_string_view(kind)):
+  kind = found = schema.field(reading.field).type
+  while wrapped := _wrapped_type(kind):
+    kind = wrapped
+  if kind not in _bytes_types():
     raise InputError(f'{reading.path}: the column {reading.field!r} should '
-                     f'hold strings, found {kind}.')
+                     f'hold strings, found {found}.')
+
+
+def _bytes_types() -> dict:
+  """Returns the types of text, each with the type of its bytes."""
+  import pyarrow as pa
+  return {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(),
+          pa.string_view(): pa.binary_view(), pa.binary(): pa.binary(),
+          pa.large_binary(): pa.large_binary(),
+          pa.binary_view(): pa.binary_view(), pa.null(): pa.null()}
+
+
+def _wrapped_type(kind):
+  import pyarrow as pa
+  if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+    return kind.value_type
+  return getattr(kind, 'storage_type', None)  # Of an extension.
 
 
 def _as_bytes(column):
-  """Casts strings to bytes, since pyarrow does not check their UTF-8."""
+  """Casts text to large_binary, since pyarrow does not check its UTF-8."""
   import pyarrow as pa
   # Offsets of a damaged file may point beyond the data, and reading there would
   # crash the process.
   column.validate()
-  kinds = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(),
-           pa.string_view(): pa.binary_view()}
-  if pa.types.is_dictionary(column.type):
-    words = column.dictionary
-    words.validate()
-    words = words.view(kinds[words.type])
-    words.validate(full=True)
-    column = pa.DictionaryArray.from_arrays(
-        column.indices, words, safe=True).dictionary_decode()
-  else:
-    column = column.view(kinds[column.type])
+  if isinstance(column, pa.ExtensionArray):
+    return _as_bytes(column.storage)
+  if isinstance(column, pa.DictionaryArray):  # Polars' categoricals have views.
+    return pa.DictionaryArray.from_arrays(
+        column.indices, _as_bytes(column.dictionary), safe=True
+        ).dictionary_decode()
+  if isinstance(column, pa.RunEndEncodedArray):
+    import pyarrow.compute as pc
     column.validate(full=True)
+    return pc.run_end_decode(pa.RunEndEncodedArray.from_arrays(
+        column.run_ends, _as_bytes(column.values))).slice(
+            column.offset, len(column))
+  column = column.view(_bytes_types()[column.type])
+  column.validate(full=True)
   return column.cast(pa.large_binary())
 
 

@@ -1,6 +1,8 @@
 import json
 
 import pyarrow as pa
+from pyarrow import feather
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -59,6 +61,92 @@ def test_a_column_is_documents(tmp_path, name, kind):
 def test_arrows_file_format(tmp_path):
   write_arrow(table(), tmp_path / 'a.arrow', stream=False)
   assert read(tmp_path / 'a.arrow')[0] == EXPECTED
+
+
+def with_text(values):
+  return pa.table({'text': values})
+
+
+WORDS = ['one', 'caf\xe9', None, 'one']
+BYTES = pa.array([w and w.encode() for w in WORDS], pa.large_binary())
+
+
+def coded(words):
+  """As Polars' categoricals: the words are of another type than strings."""
+  return pa.DictionaryArray.from_arrays(
+      pa.array([0, 1, None, 0], pa.uint32()), pa.array(WORDS[:2]).cast(words))
+
+
+COLUMNS = {
+    'binary': lambda: BYTES.cast(pa.binary()), 'large_binary': lambda: BYTES,
+    'binary_view': lambda: BYTES.cast(pa.binary_view()),
+    'categorical_of_views': lambda: coded(pa.string_view()),
+    'categorical_of_large': lambda: coded(pa.large_string()),
+    'runs': lambda: pc.run_end_encode(pa.array(WORDS)),
+    'extension': lambda: pa.ExtensionArray.from_storage(
+        pa.json_(), pa.array(WORDS))}
+
+
+@pytest.mark.parametrize('name', COLUMNS)
+@pytest.mark.parametrize('stream', [False, True])
+def test_columns_of_other_writers(tmp_path, name, stream):
+  write_arrow(with_text(COLUMNS[name]()), tmp_path / 'a.arrow', stream)
+  documents, corpus = read(tmp_path / 'a.arrow')
+  assert documents == ['one', 'caf\xe9', 'one']
+  assert corpus.counts['null_documents'] == 1
+
+
+@pytest.mark.parametrize('name', ['a.arrow', 'a.parquet'])
+def test_a_column_of_nulls_only(tmp_path, name):
+  write(with_text(pa.nulls(7)), tmp_path / name)
+  documents, corpus = read(tmp_path / name)
+  assert not documents and corpus.counts['null_documents'] == 7
+
+
+@pytest.mark.parametrize('options', [
+    dict(use_legacy_format=True), dict(compression='zstd'),
+    dict(compression='lz4'), dict(emit_dictionary_deltas=True),
+    dict(metadata_version=pa.ipc.MetadataVersion.V4)], ids=str)
+@pytest.mark.parametrize('stream', [False, True])
+def test_options_of_writers(tmp_path, options, stream):
+  """Before Arrow 0.15 a stream had neither continuation nor end markers."""
+  words = ['one', 'two'] * 20 + ['new', None] * 20
+  data = pa.chunked_array([pa.array(words[i:i + 30]).dictionary_encode()
+                           for i in range(0, 80, 30)])
+  if not stream:
+    data = data.cast(pa.string())  # Files cannot replace a dictionary.
+  path = tmp_path / 'a.arrow'
+  make = pa.ipc.new_stream if stream else pa.ipc.new_file
+  with make(str(path), with_text(data).schema,
+            options=pa.ipc.IpcWriteOptions(**options)) as writer:
+    writer.write_table(with_text(data))
+  documents, corpus = read(path)
+  assert documents == [w for w in words if w]
+  assert corpus.counts['null_documents'] == 20
+  assert corpus.position == corpus.size
+  path.write_bytes(path.read_bytes()[:-1])
+  with pytest.raises(InputError, match='truncated'):
+    read(path)
+
+
+def test_streams_one_behind_another(tmp_path):
+  parts = []
+  for text, legacy in (('a', False), ('b', True), ('c', False)):
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, pa.schema({'text': pa.string()}),
+                           options=pa.ipc.IpcWriteOptions(
+                               use_legacy_format=legacy)) as writer:
+      writer.write_table(with_text([text]))
+    parts.append(sink.getvalue().to_pybytes())
+  (tmp_path / 'a.arrows').write_bytes(b''.join(parts))
+  assert read(tmp_path / 'a.arrows')[0] == ['a', 'b', 'c']
+
+
+@pytest.mark.filterwarnings('ignore:Feather V1')
+@pytest.mark.parametrize('version', [1, 2])
+def test_feather(tmp_path, version):
+  feather.write_feather(table(), str(tmp_path / 'a.feather'), version=version)
+  assert read(tmp_path / 'a.feather')[0] == EXPECTED
 
 
 def test_the_position_follows_the_reading(tmp_path):

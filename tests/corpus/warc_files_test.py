@@ -1,6 +1,7 @@
 """Records by hand, as ISO 28500 has them; and files of warcio and of wget."""
 
 import bz2
+import codecs
 import functools
 import gzip
 import http.server
@@ -8,7 +9,9 @@ import io
 import shutil
 import subprocess
 import threading
+import zlib
 
+import brotli
 import pytest
 import zstandard
 
@@ -99,15 +102,206 @@ def test_every_record_is_a_document_or_counted(tmp_path):
 
 def test_a_page_that_is_too_long_is_counted(tmp_path, monkeypatch):
   monkeypatch.setattr(archives, 'MAX_PAGE', 2000)
-  bomb = gzip.compress(b'<p>' + b'x' * 100_000)
   path = tmp_path / 'a.warc'
   path.write_bytes(
       record('response', http_page('<p>' + 'long ' * 1000))
-      + record('response', http_page(bomb, more='Content-Encoding: gzip\r\n'))
+      + b''.join(record('response', http_page(
+          pack(b'<p>' + b'x' * 100_000), more=f'Content-Encoding: {name}\r\n'))
+                 for name, pack in (('gzip', gzip.compress),
+                                    ('br', brotli.compress),
+                                    ('zstd', zstandard.compress)))
       + record('conversion', 'y' * 3000, 'text/plain')
       + record('response', http_page(HTML)))
   documents, corpus = read(path)
-  assert documents == [TEXT] and corpus.counts['pages_too_long'] == 3
+  assert documents == [TEXT] and corpus.counts['pages_too_long'] == 5
+
+
+def read_page(tmp_path, body, **options):
+  """The text of a page, or None; and what was counted."""
+  path = tmp_path / 'a.warc'
+  path.write_bytes(record('response', http_page(body, **options)))
+  documents, corpus = read(path)
+  assert len(documents) < 2
+  return (documents or [None])[0], {k: n for k, n in corpus.counts.items() if n}
+
+
+def in_chunks(body, size=70, end=b'0\r\n\r\n'):
+  parts = (body[i:i + size] for i in range(0, len(body), size))
+  return b''.join(b'%X\r\n%s\r\n' % (len(part), part) for part in parts) + end
+
+
+def raw_deflate(body):
+  packer = zlib.compressobj(wbits=-15)
+  return packer.compress(body) + packer.flush()
+
+
+PAGE = HTML.encode()
+
+
+def short(value):
+  """The id of a value: what gzip packs has the time in it."""
+  return f'{len(value)} bytes' if isinstance(value, bytes) else str(value)
+
+
+@pytest.mark.parametrize('body, more', [
+    (in_chunks(PAGE), 'Transfer-Encoding: Chunked'),
+    (in_chunks(PAGE, end=b'000;x=y\r\nA: b\r\n\r\n'),
+     'transfer-encoding: chunked'),
+    (in_chunks(brotli.compress(PAGE)),
+     'Content-Encoding: BR\r\nTransfer-Encoding: CHUNKED'),
+    (in_chunks(gzip.compress(PAGE)), 'Transfer-Encoding: gzip, chunked'),
+    (gzip.compress(brotli.compress(PAGE)), 'Content-Encoding: br, gzip'),
+    (gzip.compress(zlib.compress(PAGE)),
+     'Content-Encoding: deflate\r\nContent-Encoding: gzip'),
+    (gzip.compress(PAGE[:99]) + gzip.compress(PAGE[99:]) + b'\0' * 9,
+     'Content-Encoding: X-GZip'),
+    (raw_deflate(PAGE), 'Content-Encoding: deflate'),
+    (zstandard.compress(PAGE[:99]) + zstandard.compress(PAGE[99:]),
+     'Content-Encoding: zstd')] + [
+         (PAGE, f'Content-Encoding: {name}') for name in (
+             'gzip', 'br', 'deflate', 'zstd', 'UTF-8', 'identity')] + [
+                 (PAGE, 'Transfer-Encoding: chunked')], ids=short)
+def test_packings_are_undone_unless_they_were(tmp_path, body, more):
+  assert read_page(tmp_path, body, more=more + '\r\n') == (TEXT, {})
+
+
+@pytest.mark.parametrize('body, name', [
+    (gzip.compress(PAGE)[:10] + b'\xff' * 40, 'gzip'),
+    (b'\x1f\x9dabc', 'compress'),
+    (b'\x81\xff' * 40, 'br'), (b'\x81\xff' * 40, 'zstd')], ids=short)
+def test_what_cannot_be_unpacked_is_counted(tmp_path, body, name):
+  assert read_page(tmp_path, body, more=f'Content-Encoding: {name}\r\n') == (
+      None, {'pages_packed_otherwise': 1})
+
+
+@pytest.mark.parametrize('pack', [gzip.compress, brotli.compress],
+                         ids=['gzip', 'br'])
+def test_a_packed_page_may_end_early(tmp_path, pack):
+  name = {gzip.compress: 'gzip', brotli.compress: 'br'}[pack]
+  text, counts = read_page(
+      tmp_path, pack(PAGE * 50)[:-20], more=f'Content-Encoding: {name}\r\n')
+  assert text.startswith('Cats & dogs\nA caf\xe9 is') and not counts
+
+
+def test_a_page_cut_inside_a_letter_has_one_bad_character(tmp_path):
+  text = 'Die Gemeinde liegt s\xfcdlich von M\xfcnchen. ' * 3 + 'Ende '
+  page = f'<html><body><p>{text}\xfc'.encode()[:-1]
+  assert read_page(tmp_path, page) == (
+      text + '\ufffd', {'pages_with_bad_bytes': 1})
+
+
+# Source: https://encoding.spec.whatwg.org
+LABELS = {
+    'gb2312': ('\u9555', 'gbk'), 'GBK': ('\u20ac', 'gb18030'),
+    'ISO-8859-1': ('\u201cyes\u201d \u2013', 'cp1252'),
+    'latin-1': ('\u2019', 'cp1252'), 'us-ascii': ('\u2019', 'cp1252'),
+    'ks_c_5601-1987': ('\ub620\ubc29\uac01\ud558', 'cp949'),
+    'Shift_JIS': ('\u2460\u2252', 'cp932'),
+    'tis-620': ('\u2026\u0e01', 'cp874'),
+    'iso-8859-9': ('\u20ac\u015f', 'cp1254'),
+    'big5': ('\u55ba', 'big5hkscs'),
+    'utf-16': ('\xe9', 'utf-16-le'), 'unicodefffe': ('\xe9', 'utf-16-be'),
+    'x-mac-cyrillic': ('\u0416', 'mac_cyrillic'), 'unicode-1-1-utf-8': (
+        '\xe9', 'utf-8'), 'iso-8859-8-i': ('\u05d0', 'iso8859-8')}
+
+
+@pytest.mark.parametrize('label', LABELS)
+def test_charsets_are_read_as_browsers_do(tmp_path, label):
+  text, codec = LABELS[label]
+  page = f'<p>Words {text} and words.</p>'.encode(codec)
+  expected = (f'Words {text} and words.', {})
+  kind = f'text/html; charset="{label}"'
+  assert read_page(tmp_path, page, kind=kind) == expected
+  if not codec.startswith('utf-16'):
+    meta = f'<meta http-equiv=content-type content="a; charset={label}">'
+    page = meta.encode() + page
+    assert read_page(tmp_path, page, kind='text/html') == expected
+
+
+@pytest.mark.parametrize('kind, body, text', [
+    # A mark of byte order, then HTTP's header, then what the page declares.
+    ('; charset=utf-8', codecs.BOM_UTF16_LE + '<p>\xe9'.encode('utf-16-le'),
+     '\xe9'),
+    ('; charset=koi8-r', b'<meta charset=utf-8><p>\xd6', '\u0436'),
+    ('; charset=none-such', b'<meta charset=koi8-r><p>\xd6', '\u0436'),
+    ('', b'<!-- <meta charset=gbk> --><meta charset=koi8-r><p>\xd6', '\u0436'),
+    ('', b'<meta name=a content="charset=gbk"><p>\xc3\xa9', '\xe9'),
+    ('', b'<meta charset=utf-16><p>\xc3\xa9', '\xe9'),
+    ('', b'<meta charset=x-user-defined><p>\x93', '\u201c'),
+    ('; charset=x-user-defined', b'<p>a\x93b', 'a\uf793b'),
+    ('', b'<?xml version="1.0" encoding="koi8-r"?><p>\xd6', '\u0436'),
+    ('', ('<p>' + '\uc548\ub155\ud558\uc138\uc694 ' * 9).encode('euc-kr'),
+     ('\uc548\ub155\ud558\uc138\uc694 ' * 9).strip())], ids=short)
+def test_what_decides_the_charset(tmp_path, kind, body, text):
+  assert read_page(tmp_path, body, kind='text/html' + kind) == (text, {})
+
+
+def test_refused_charsets_are_counted(tmp_path):
+  assert read_page(tmp_path, '<p>x', kind='text/html; charset=iso-2022-kr') == (
+      None, {'pages_in_refused_charsets': 1})
+
+
+def test_every_label_of_the_standard():
+  webencodings = pytest.importorskip(
+      'webencodings', reason='webencodings has the table of the standard')
+  for label, name in webencodings.LABELS.items():
+    codec = archives.codec_of(f' {label.upper()}\n')
+    if name in ('replacement', 'x-user-defined'):
+      assert codec == name.replace('replacement', '')
+    else:  # The standard's GBK is decoded as gb18030.
+      right = (codecs.lookup('gb18030') if name == 'gbk' else
+               webencodings.lookup(label).codec_info)
+      assert codecs.lookup(codec).name == right.name, label
+
+
+ARTICLE = 'There are several rules here to know. ' * 3
+
+
+@pytest.mark.parametrize('more, text', [
+    ('<p>The line <a href=a>Paris</a>\u2013<a href=b>Lyon</a> ran in '
+     '<b>1990</b>&ndash;<b>1999</b>.</p>',
+     'The line Paris\u2013Lyon ran in 1990\u20131999.'),
+    ('<p><a href=a>\u65e5\u672c</a>\u306e<a href=b>\u6771\u4eac</a>\u3068<b>'
+     '\u5927</b>\u3002</p>',
+     '\u65e5\u672c\u306e\u6771\u4eac\u3068\u5927\u3002'),
+    ('<p>a<i>\u3000</i>b<i>&#x2026;</i>c<i>\ue001</i></p>', 'a\u3000b\u2026c'),
+    ('<table><tr><td>1</td><td>\u2014</td></tr></table>', '1\t\t\u2014'),
+    ('<ul><li>Never leave the house.</li><li>Come back<ul><li>before <a href=a>'
+     'midnight</a>.</li></ul></li></ul>',
+     'Never leave the house.\nCome back\nbefore midnight.'),
+    ('<menu><li>Save</li></menu><ol><li>One</li></ol>', 'Save\nOne'),
+    ('<p>On <time>5 May</time> it ended.</p>', 'On 5 May it ended.'),
+    ('<details><summary>Why</summary>Because.</details>', 'Why\nBecause.'),
+    # Menus stay away.
+    ('<ul><li><a href=a>Home</a></li><li><a href=b>About us</a></li></ul>', ''),
+    ('<nav><ul><li>Home</li></ul></nav><ul class=menu><li>Home</li></ul>', '')])
+def test_characters_and_lists_are_kept(tmp_path, more, text):
+  page = f'<html><body><div><p>{ARTICLE}</p>{more}</div></body></html>'
+  assert read_page(tmp_path, page)[0] == f'{ARTICLE}\n{text}'.replace(
+      ' \n', '\n').strip()
+
+
+def test_deep_lists_take_no_time(tmp_path):
+  text, _ = read_page(tmp_path, f'<p>{ARTICLE}</p>' + '<ul><li>' * 3000)
+  assert text == ARTICLE.strip()
+
+
+@pytest.mark.parametrize('kind, found', [
+    ('Application/XHTML+xml', TEXT), ('text/html charset=utf-8', TEXT),
+    ('text/html, text/html', TEXT), ('text/plain', None), ('', None)])
+def test_types_of_pages(tmp_path, kind, found):
+  assert read_page(tmp_path, HTML, kind=kind) == (
+      found, {} if found else {'pages_not_html': 1})
+
+
+def test_other_text_is_another_corpus_but_not_wet(tmp_path):
+  """Only readers whose text changed have a revision in the fingerprint."""
+  from robertax.corpus.documents import reader_of
+  revisions = {end: [v for name, v in reader_of(f'a{end}').versions('a')
+                     if name.startswith('robertax.')]
+               for end in ('.warc', '.xml', '.wet', '.txt', '.arrow')}
+  assert revisions == {'.warc': ['2'], '.xml': ['2'], '.wet': [], '.txt': [],
+                       '.arrow': []}
 
 
 @pytest.mark.parametrize('keep', [5, 300, -3000, -200, -10])

@@ -99,6 +99,72 @@ def test_markup_is_taken_away(wikitext, text):
                                                                ' ') == text
 
 
+@pytest.mark.parametrize('wikitext, text', [
+    ('Stadt.<br>Sie liegt<BR clear="all" />am Ort', 'Stadt.|Sie liegt|am Ort'),
+    ('x<ul><li>a</li><li>b</ul>y<div class="c">d</div>e', 'x|a|b|y|d|e'),
+    ('<table><tr><td>a</table>x<td>c</td><td>d</td>', 'x|c|d'),
+    (';term:what it is\n:more', 'term|what it is|more'),
+    ('a<nowiki><br></nowiki>b <!--<br>-->c &lt;br&gt; <nowiki/>d<br>e',
+     'a<br>b c <br> d|e'),
+    ('<blockquote>Said.</blockquote>He', 'Said.|He'),
+    ('[[:Category:X|the list]] [[:File:x.png|it]] [[Media:x.ogg|hear]]',
+     'the list it hear'),
+    ('Old: [[Bild:Ort.JPG|mini|links|Blick auf [[Ort]]]].', 'Old: .'),
+    ('Text.\n[[de:Ort]]\n[[fr:Ort]] [[zh-yue:Ort]]\n', 'Text.'),
+    ('See [[wikt:word|a word]] and [[re:Zero]].', 'See a word and re:Zero.'),
+    ('[[commons:File:x.jpg|a]] [[s:x.ogg|b]] [[Help:x.pdf|c]] [[2:1.png|d]]',
+     'a b c'),
+    ('__KEIN_INHALTSVERZEICHNIS__\n__\u7121\u76ee\u9304__a __init__ b',
+     'a __init__ b'),
+])
+def test_tags_separate_words_and_labels_stay(wikitext, text):
+  assert plain_wikitext(wikitext) == text.replace('|', '\n')
+
+
+DE = '''<mediawiki xml:lang="de"><siteinfo><namespaces>
+<namespace key="-2" case="first-letter">Medium</namespace>
+<namespace key="0" case="first-letter" />
+<namespace key="1" case="first-letter">Diskussion</namespace>
+<namespace key="6" case="first-letter">Datei</namespace>
+<namespace key="14" case="first-letter">Kategorie</namespace>
+<namespace key="100" case="first-letter">Über uns</namespace>
+</namespaces></siteinfo>'''
+
+
+def read_german(path, pages):
+  path.write_text(DE + pages + '</mediawiki>', encoding='utf-8')
+  (corpus,) = resolve(str(path))
+  return list(corpus.documents()), {k: n for k, n in corpus.counts.items() if n}
+
+
+def test_namespaces_are_those_of_the_dump(tmp_path):
+  text = (
+      "[[Datei:Ort.jpg|mini|links|Blick auf Ort]]\n'''Ort''' ist eine "
+      '[[Stadt]].<br>Sie liegt am Fluss. Siehe [[:Category:Foo|die Liste]] und '
+      '[[:Kategorie:Foo|diese]].\n\n[[Kategorie:Stadt in Deutschland]]'
+      '[[ datei : a.svg |20px]][[File:b.svg]][[KATEGORIE:_X]]')
+  documents, counts = read_german(tmp_path / 'dewiki.xml', page(text))
+  assert documents == ['Ort ist eine Stadt.\n'
+                       'Sie liegt am Fluss. Siehe die Liste und diese.']
+  assert not counts
+
+
+def test_dumps_without_ns_and_redirect(tmp_path):
+  """Those of before 2012: the name of the namespace begins the title."""
+  def old(title, text):
+    return page(text, title=title).replace('<ns>0</ns>', '')
+
+  documents, counts = read_german(tmp_path / 'a.xml', ''.join([
+      old('Ort', 'Ein Ort.'), old('Diskussion:Ort', 'Nein.'),
+      old('über_uns:X', 'Nein.'), old('2001: A Film', 'Ein Film.'),
+      old('Datei', 'Ein Wort.'),
+      old('B', '#WEITERLEITUNG [[Ort]]\n[[Kategorie:B]]'),
+      old('C', '#\u91cd\u5b9a\u5411[[Ort]]'),
+      old('D', '#Eins [[Ort]]\n#Zwei')]))
+  assert documents == ['Ein Ort.', 'Ein Film.', 'Ein Wort.', 'Eins Ort\nZwei']
+  assert counts == {'pages_of_other_namespaces': 2, 'redirects': 2}
+
+
 @pytest.mark.parametrize('nested', ['{{' * 3000, '[[a|' * 3000, '<b>' * 3000,
                                     '{|\n|' * 500])
 def test_deep_nesting_is_no_crash(tmp_path, nested):

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# warcio leaves the sizes of chunks in a page whose header says "Chunked".
+#
+# The values of Transfer-Encoding are the same in any letter case (RFC 9112,
+# section 7), but content_stream() compares with 'chunked'. Several values
+# ("gzip, chunked") are not known either.
+#
+# Seen with warcio 1.8.1, Python 3.11.
+#
+# Exit code 0: as seen; 1: the behaviour has changed. Needs python3 with warcio.
+set -euo pipefail
+python3 - <<'P'
+import io
+
+from warcio.archiveiterator import ArchiveIterator
+from warcio.statusandheaders import StatusAndHeaders
+from warcio.warcwriter import WARCWriter
+
+
+def text(value):
+  file = io.BytesIO()
+  writer = WARCWriter(file, gzip=False)
+  headers = StatusAndHeaders('200 OK', [('Transfer-Encoding', value)],
+                             protocol='HTTP/1.1')
+  writer.write_record(writer.create_warc_record(
+      'http://a.b/', 'response', http_headers=headers,
+      payload=io.BytesIO(b'5\r\nwords\r\n0\r\n\r\n')))
+  file.seek(0)
+  for record in ArchiveIterator(file):
+    return record.content_stream().read()
+
+
+print('chunked:', text('chunked'), ' Chunked:', text('Chunked'))
+raise SystemExit(text('chunked') != b'words' or text('Chunked') == b'words')
+P

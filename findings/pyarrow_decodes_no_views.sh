@@ -9,12 +9,18 @@
 # Seen with pyarrow 25.0.1: "Function 'array_take' has no kernel matching input
 # types (string_view, uint32)".
 #
-# Exit code 0: as seen; 1: the behaviour has changed. Needs python3 with
-# pyarrow.
+# Exit code 0: as seen; 1: the behaviour has changed. Needs python3 and pip.
 set -euo pipefail
-python3 - <<'P'
+room=$(mktemp -d)
+trap 'rm -rf "$room"' EXIT
+python3 -m venv "$room/venv"
+"$room/venv/bin/pip" install -q pyarrow==25.0.1 2>/dev/null
+"$room/venv/bin/python" - <<'P'
+import importlib.metadata
+
 import pyarrow as pa
 
+print('pyarrow', importlib.metadata.version('pyarrow'))
 failed = []
 for kind in (pa.string(), pa.large_string(), pa.binary(), pa.string_view(),
              pa.binary_view()):

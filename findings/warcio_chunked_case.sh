@@ -5,11 +5,17 @@
 # section 7), but content_stream() compares with 'chunked'. Several values
 # ("gzip, chunked") are not known either.
 #
-# Seen with warcio 1.8.1, Python 3.11.
+# Seen with warcio 1.8.1, Python 3.11:
+#   chunked: b'words'  Chunked: b'5\r\nwords\r\n0\r\n\r\n'
 #
-# Exit code 0: as seen; 1: the behaviour has changed. Needs python3 with warcio.
+# Exit code 0: as seen; 1: the behaviour has changed. Needs python3 and pip.
 set -euo pipefail
-python3 - <<'P'
+room=$(mktemp -d)
+trap 'rm -rf "$room"' EXIT
+python3 -m venv "$room/venv"
+"$room/venv/bin/pip" install -q warcio==1.8.1 2>/dev/null
+"$room/venv/bin/python" - <<'P'
+import importlib.metadata
 import io
 
 from warcio.archiveiterator import ArchiveIterator
@@ -30,6 +36,7 @@ def text(value):
     return record.content_stream().read()
 
 
+print('warcio', importlib.metadata.version('warcio'))
 print('chunked:', text('chunked'), ' Chunked:', text('Chunked'))
 raise SystemExit(text('chunked') != b'words' or text('Chunked') == b'words')
 P

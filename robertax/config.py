@@ -353,6 +353,13 @@ class TokenizerConfig:
   # A WordPiece tokenizer that is trained, or read from a vocab.txt, makes text
   # lower case and drops accents.
   lowercase: bool = True
+  # The largest share of a text's tokens that may be unknown ([UNK], <unk>); 1
+  # allows any.
+  max_unknown_share: float = 0.03
+
+  def __post_init__(self):
+    _in_range(self, 'a share, from 0 to 1.', 'max_unknown_share', least=0,
+              most=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -642,6 +649,7 @@ FREE_ON_RESUME = frozenset({
     'train.save_in_background', 'train.watchdog_seconds',
     # A run that has diverged may resume with other values.
     'optim.on_divergence', 'optim.roll_back_batches',
+    'tokenizer.max_unknown_share',  # Judged before the first step.
     'finetune.eval_tokens', 'finetune.predict_test'})
 
 # Keys that depend on the machine: they may differ between processes of a run.

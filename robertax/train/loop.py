@@ -12,7 +12,7 @@ from robertax.parallel.mesh import find_devices, make_mesh, steps_ahead
 from robertax.parallel.processes import Peers, together
 from robertax.progress import say
 from robertax.tasks import Task
-from robertax.train import session
+from robertax.train import optimizer, session
 from robertax.train.checkpoint import hushed
 from robertax.train.clock import Clock, Watchdog
 from robertax.train.divergence import rolling_back
@@ -77,8 +77,10 @@ def _attempt(config: Config, workdir: str, named: Collection[str], lock: Lock
   session.check_steps(wanted, config, task, workdir)
   if done:
     return Run(workdir, None, finished, trained=0)
+  if finished is None:
+    together(task.judge)
   config = session.settle_config(config, task)
-  train, rates = config.train, session.learning_rates(config)
+  train, rates = config.train, optimizer.learning_rates(config)
   with jax.set_mesh(mesh), Watchdog(
       workdir, clock, train.watchdog_seconds, train.on_stall), Peers(
           train.peer_timeout_seconds, clock.where):

@@ -170,6 +170,7 @@ RANKING_LOSSES = ('margin', 'cross_entropy')
 ON_DIVERGENCE = ('stop', 'skip', 'roll_back', 'go_on')
 DTYPES = ('float32', 'bfloat16')
 AXES = ('data', 'fsdp', 'model')  # The axes of the mesh.
+INIT_VOCABULARIES = ('error', 'transfer')
 MASKED_LM = 'pretrain'  # The only task whose length is given in steps.
 MAX_LENGTH = 1 << 16  # Random numbers depend on 16 bits of a position.
 
@@ -613,6 +614,10 @@ class Config:
   # A workdir, hf:DIR or fairseq:FILE whose weights (not optimizer or step) the
   # run starts from; empty: random weights.
   init_from: str = ''
+  # What happens if the tokenizer of `init_from` is not the run's: 'error', or
+  # 'transfer' (the body is kept, and each new id begins with the vectors of the
+  # old ids of its text; an empty tokenizer.path trains a tokenizer).
+  init_from_vocabulary: str = 'error'
   task: str = 'pretrain'  # A row of tasks.TASKS.
   data: DataConfig = DataConfig()
   tokenizer: TokenizerConfig = TokenizerConfig()
@@ -626,6 +631,9 @@ class Config:
     # jax.random.key keeps 32 bits: two larger seeds could share parameters.
     if not 0 <= self.seed < 1 << 32:
       raise InputError(f'seed={self.seed}: from 0 to {(1 << 32) - 1}.')
+    if self.init_from_vocabulary not in INIT_VOCABULARIES:
+      raise unknown('init_from_vocabulary', self.init_from_vocabulary,
+                    INIT_VOCABULARIES)
     for name in ('steps', 'eval_every', 'checkpoint_every'):
       if self.task == MASKED_LM and not getattr(self.train, name):
         raise InputError(f'train.{name}=0: at least 1 step; 0 is for '

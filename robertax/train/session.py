@@ -459,7 +459,8 @@ def open_session(config: Config, workdir: str, task: Task,
   programs = compiled(task.objective, config.optim, mesh, config.mesh.zero1)
   if restored is None:
     state = programs.create(jax.random.key(config.seed))
-    state = state._replace(params=initial_params(config, state.params))
+    state = state._replace(params=initial_params(
+        config, state.params, task.tokenizer))
   # Nothing that can be wrong is left to check, so W is written now.
   processes.together(
       lambda: claim_workdir(workdir, config, task.tokenizer, lock))

@@ -269,8 +269,8 @@ def _note_gpt2_ids(verdict: Verdict, folder: str, tokenizer: Tokenizer,
     verdict.not_compared.append("the source's ids: it has no GPT-2 files")
     return
   gpt2 = ByteLevelBPETokenizer.from_file(*paths[:2])
-  lines = files.read_bytes(paths[2]).decode().split('\n')
-  fairseq = {line.rpartition(' ')[0]: i for i, line in enumerate(lines, 4)}
+  with open(paths[2], encoding='utf-8') as f:
+    fairseq = {line.rpartition(' ')[0]: i for i, line in enumerate(f, 4)}
   verdict.note_ids('the source: ids by encoder.json, vocab.bpe, dict.txt', [
       (text, [fairseq[str(i)] for i in gpt2.encode(text).ids], ours.tolist())
       for text, ours in zip(texts, tokenizer.encode_batch(texts))])
@@ -282,13 +282,17 @@ def _note_gpt2_ids(verdict: Verdict, folder: str, tokenizer: Tokenizer,
 def batches_of(pretrained: Pretrained, texts: list[str]) -> dict[str, Arrays]:
   """Texts and random ids as batches, by name."""
   tokenizer, config = pretrained.tokenizer, pretrained.config
+  longest = _random_rows(tokenizer, shape=(1, config.max_positions))
   return {'texts': sentence_batch(tokenizer, config, texts),
           'random ids': _batch(list(_random_rows(tokenizer)), tokenizer,
-                               config)}
+                               config),
+          'all positions': _batch(list(longest), tokenizer, config)}
 
 
-def _random_rows(tokenizer: Tokenizer, starts_word: bool = False) -> np.ndarray:
-  """int32[RANDOM_ROWS, T]: ids drawn from the whole vocabulary.
+def _random_rows(tokenizer: Tokenizer, starts_word: bool = False,
+                 shape: tuple[int, int] = (RANDOM_ROWS, MOST_TOKENS)
+                 ) -> np.ndarray:
+  """int32[shape]: ids drawn from the whole vocabulary.
 
   There is no padding, from whose place RoBERTa would count positions anew. To
   be decoded a row begins a word and has no special tokens.
@@ -298,10 +302,10 @@ def _random_rows(tokenizer: Tokenizer, starts_word: bool = False) -> np.ndarray:
   if starts_word:
     kept = list(tokenizer.special_ids)
   ids = np.setdiff1d(np.arange(tokenizer.vocab_size), kept)
-  rows = rng.choice(ids, (RANDOM_ROWS, MOST_TOKENS))
+  rows = rng.choice(ids, shape)
   starts = np.flatnonzero(tokenizer.word_starts)
   if starts_word and len(starts):
-    rows[:, 0] = rng.choice(starts, RANDOM_ROWS)
+    rows[:, 0] = rng.choice(starts, len(rows))
   return rows.astype(np.int32)
 
 

@@ -181,6 +181,10 @@ def test_logits_are_those_of_plain_numpy(folder, age):
   assert tok.encode('a cat').tolist() == [
       4 + order.index(gpt2[piece]) for piece in ('a', 'Ġcat')]
   assert tok.mask_id == vocab - 1
+  verdict = verification.Verdict()
+  verification._note_gpt2_ids(verdict, str(folder), tok,
+                              list(verification.SENTENCES))
+  assert verdict.ids_equal and verdict.compared
   batch = verification.sentence_batch(tok, config)
   ours = verification.our_outputs(pretrained, batch)
   for row in range(len(batch['input_ids'])):

@@ -14,6 +14,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from robertax import model, text
 from robertax.config import ModelConfig
@@ -131,6 +132,25 @@ def test_heads_and_their_names(folder, monkeypatch):
   verification._ask_transformers(wrong, str(path), swapped, 'it', ['a man'])
   assert any('classifier differs' in line for line in wrong.differences)
   assert any("['no', 'yes'] there" in line for line in wrong.differences)
+
+
+def test_a_decoder_as_older_versions_save_it(tmp_path):
+  """transformers 4.57 saves no decoder.bias, and 5.23 begins it at zero."""
+  ours = made(tmp_path, text.train_byte_bpe(TEXTS, 300), tie_embeddings=False)
+  path = tmp_path / 'model.safetensors'
+  tensors = load_file(path)
+  assert tensors.pop('lm_head.decoder.bias').any()
+  save_file(tensors, path, {'format': 'pt'})
+  batches = verification.batches_of(ours, ['a man'])
+  found = {'missing': {}}
+  outputs = oracle.class_outputs('RobertaForMaskedLM', str(tmp_path), batches,
+                                 found)
+  assert not found['missing']['RobertaForMaskedLM']
+  for name, batch in batches.items():
+    compared = verification.compare_outputs(
+        verification.our_outputs(ours, batch),
+        {'lm_head': outputs[f'{name}/lm_head']}, batch, name)
+    assert compared['lm_head'] < 1e-4
 
 
 def convert(tmp_path, *flags):

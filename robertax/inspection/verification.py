@@ -97,7 +97,7 @@ class Verdict:
       text, theirs, ours = wrong[0]
       self.differences.append(
           f'{what} differ on {len(wrong)} of {len(found)}: {text[:60]!r} is '
-          f'{_short(theirs)} there and {_short(ours)} here')
+          f'{_around(theirs, ours)} there and {_around(ours, theirs)} here')
     else:
       self.compared.append(f'{what} ({len(found)})')
 
@@ -115,9 +115,17 @@ class Verdict:
       self.compared.append(f'{what}: {", ".join(found)}')
 
 
-def _short(value: Any) -> str:
-  text = repr(value)
-  return text if len(text) <= 100 else f'{text[:100]}...'
+def _around(value: Any, other: Any) -> str:
+  """The part of a value where it begins to differ from another."""
+  if isinstance(value, int | None):
+    return repr(value)
+  at = next((i for i, (a, b) in enumerate(zip(value, other)) if a != b),
+            min(len(value), len(other)))
+  start = max(0, at - 3)
+  if isinstance(value, list) and value and isinstance(value[0], list):
+    return _around(value[at], other[at])
+  shown = repr(value[start:at + 9])
+  return f'{shown} (from place {start})' if start else shown
 
 
 def verify(original: Pretrained, changed: Pretrained, again: Pretrained,
@@ -244,9 +252,10 @@ def _note_tokenizer(verdict: Verdict, tokenizer: Tokenizer,
       for role, ours in ROLES.items() if theirs.roles[role] is not None])
   verdict.note_ids(f'{what}number of ids', [
       ('len', theirs.size, tokenizer.vocab_size)])
-  # Only a byte-level BPE keeps the spaces of a text.
+  # Only a byte-level BPE keeps spaces. BERT's decoder takes them from before
+  # punctuation, which ours leaves there.
   plain = str if tokenizer.kind == 'byte_bpe' else (
-      lambda text: ' '.join(text.split()))
+      lambda text: ''.join(text.split()))
   verdict.note_ids(f'{what}random ids decoded', [
       (str(row.tolist()), plain(a), plain(tokenizer.decode(row)))
       for row, a in zip(rows, theirs.decoded)])

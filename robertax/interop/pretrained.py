@@ -103,10 +103,11 @@ class TokenRows(NamedTuple):
   def describe(self) -> str:
     """Says how many of the new ids begin in which way."""
     sizes = np.array(list(map(len, self.old_ids)))
+    drawn = np.sum(sizes == 0)
     return (f'{len(sizes):,} ids, {np.sum(sizes == 1):,} of them with the '
             f'vectors of one old id, {np.sum(sizes > 1):,} with the mean of '
-            f'several, {np.sum(sizes == 0):,} drawn, because the old tokenizer '
-            'does not know their text')
+            f'several' + (f', {drawn:,} drawn, because the old tokenizer does '
+                          'not know their text' if drawn else ''))
 
 
 def token_rows(old: Tokenizer, new: Tokenizer) -> TokenRows:

@@ -1,7 +1,7 @@
 """A model with its config and tokenizer, and the sources it may come from.
 
-A model can be given more positions and more tokens. People name foreign models
-`hf:DIR` and `fairseq:FILE`.
+A model can be given more positions, more tokens or another vocabulary. People
+name foreign models `hf:DIR` and `fairseq:FILE`.
 """
 
 import dataclasses

@@ -226,7 +226,7 @@ class Finetune:
     return [name for name, split in self.splits.items() if not split.labelled]
 
   def judge(self) -> None:
-    """Refuses a training split of unknown tokens, or of one class."""
+    """Refuses unknown tokens, and a training split of one class."""
     for name, split in self.splits.items():
       unknown, total = count_unknown(self.tokenizer, split.examples.ids)
       if unknown:
@@ -237,14 +237,16 @@ class Finetune:
           self.config.tokenizer.max_unknown_share, self.tokenizer,
           _strings(split.rows),
           'A model whose tokenizer was made for this language')
-    examples = self.splits['train'].examples
-    targets = examples.values.get('class_targets')
-    if targets is not None and len(targets) > 1 and not examples.marks and (
-        targets.dtype.kind == 'i') and (targets == targets[0]).all():
-      raise InputError(
-          f'{self.splits["train"].source}: all {len(targets):,} examples have '
-          'one label, so there is nothing to learn: examples of two or more '
-          'classes would do.')
+      targets = split.examples.values.get('class_targets')
+      if (targets is None or len(targets) < 2 or split.examples.marks
+          or not split.labelled or (targets != targets[0]).any()):
+        continue
+      same = (f'{split.source}: all {len(targets):,} examples have one label, '
+              'so ')
+      if name == 'train':
+        raise InputError(f'{same}there is nothing to learn: examples of two or '
+                         'more classes would do.')
+      say(f'{same}a score on {name} says nothing.')
 
   def train_batches(self, start_step: int, rows: HostRows) -> Iterator[Batch]:
     return self._train.train(start_step, rows)

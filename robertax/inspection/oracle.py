@@ -22,6 +22,9 @@ from robertax.errors import InputError, reading
 
 Arrays = dict[str, np.ndarray]
 MOST_ADDED = 24  # Added tokens that are put into texts.
+# Texts and pairs whose classes are asked for; any model has room for them.
+QUESTIONS = ('No.', 'a man sleeps', ('a man sleeps', 'he is awake'),
+             ('one', 'two three'))
 # transformers 5.23 begins these at zero where a file has only the original.
 _COPIES = {'lm_head.decoder.bias': 'lm_head.bias',
            'cls.predictions.decoder.bias': 'cls.predictions.bias'}
@@ -40,6 +43,8 @@ class Answers:
   pairs: list[list[list[int]]]  # Likewise of the pairs.
   decoded: list[str]  # Of the rows of ids that were asked.
   labels: list[str]  # config.id2label.
+  # What its pipeline for classes says of QUESTIONS.
+  answers: list[dict[str, float]]
   missing: dict[str, list[str]]  # By class: tensors that it did not find.
   outputs: dict[str, Arrays]  # By the name of a batch.
 
@@ -100,7 +105,7 @@ def answer(work: str) -> None:
   asked = files.read_json(f'{work}/asked.json')
   found = {'tokenizer': '', 'why': '', 'size': 0, 'roles': {}, 'texts': [],
            'ids': [], 'single': [], 'pairs': [], 'decoded': [], 'labels': [],
-           'missing': {}}
+           'answers': [], 'missing': {}}
   try:
     tokenizer = transformers.AutoTokenizer.from_pretrained(asked['folder'])
   except Exception as e:  # It may raise anything.
@@ -121,6 +126,8 @@ def answer(work: str) -> None:
       found['missing'][name] = ['config.json']
     else:
       outputs |= of_class
+      if found['labels'] and found['tokenizer'] and not found['answers']:
+        found['answers'] = _of_pipeline(asked['folder'])
   np.savez(f'{work}/outputs.npz', **outputs)
   files.write_text(f'{work}/answers.json', json.dumps(found))
 
@@ -146,6 +153,16 @@ def _of_tokenizer(tokenizer, asked: dict[str, Any]) -> dict[str, Any]:
           'decoded': [tokenizer.decode(
               row, skip_special_tokens=False,
               clean_up_tokenization_spaces=False) for row in asked['rows']]}
+
+
+def _of_pipeline(folder: str) -> list[dict[str, float]]:
+  import transformers
+  classify = transformers.pipeline(
+      'text-classification', folder, tokenizer=folder, top_k=None,
+      device='cpu', dtype='float32')
+  said = [classify([text if isinstance(text, str) else {
+      'text': text[0], 'text_pair': text[1]}])[0] for text in QUESTIONS]
+  return [{row['label']: row['score'] for row in rows} for rows in said]
 
 
 def class_outputs(name: str, folder: str, batches: dict[str, Arrays],

@@ -21,7 +21,7 @@ import numpy as np
 from robertax import files, model
 from robertax.config import ModelConfig
 from robertax.errors import InputError
-from robertax.inspection import oracle
+from robertax.inspection import opening, oracle
 from robertax.interop.pretrained import Pretrained
 from robertax.text import Tokenizer
 
@@ -216,6 +216,32 @@ def _ask_transformers(verdict: Verdict, folder: str, ours: Pretrained,
   if theirs.labels and ours.labels and tuple(theirs.labels) != ours.labels:
     verdict.differences.append(f'{what}: classes are {theirs.labels} there and '
                                f'{list(ours.labels)} here')
+  if theirs.answers:
+    _note_answers(verdict, folder, what, theirs.answers)
+
+
+def _note_answers(verdict: Verdict, folder: str, what: str,
+                  theirs: list[dict[str, float]]):
+  """Compares what load() says of texts and pairs with their pipeline."""
+  model = opening.load(f'hf:{folder}')
+  for text, wanted in zip(oracle.QUESTIONS, theirs):
+    try:
+      found = (model.classify(text).probabilities if model.method == 'classify'
+               else dict.fromkeys(wanted, model.rate(text)))
+    except InputError as e:
+      verdict.not_compared.append(f'{what}: answers ({e})')
+      return
+    if found.keys() != wanted.keys() or any(
+        abs(found[label] - wanted[label]) > ATOL for label in wanted):
+      verdict.differences.append(
+          f'{what}: the answer to {text!r:.60} is {_rounded(wanted)} there and '
+          f'{_rounded(found)} here')
+      return
+  verdict.compared.append(f'{what}: answers ({len(theirs)})')
+
+
+def _rounded(answer: dict[str, float]) -> dict[str, float]:
+  return {label: round(value, 4) for label, value in answer.items()}
 
 
 def _classes(folder: str, ours: Pretrained) -> list[str]:

@@ -124,6 +124,10 @@ def test_heads_and_their_names(folder, monkeypatch):
   assert not right.differences and right.ids_equal
   assert any('classifier' in line for line in right.compared)
   assert any('lm_head' in line for line in right.compared)
+  assert 'it: answers (4)' in right.compared
+  other = Verdict()  # As of a sigmoid where there is a softmax.
+  verification._note_answers(other, str(path), 'it', [{'no': .6, 'yes': .7}])
+  assert 'the answer to' in other.differences[0]
   params = {**ours.params, 'classifier': {
       **ours.params['classifier'], 'output': jax.tree.map(
           lambda x: x[..., ::-1], ours.params['classifier']['output'])}}

@@ -30,7 +30,7 @@ def refuse_unknown(where: str, unknown: int, total: int, most: float,
     texts: are searched, after an error alone, for examples.
     instead: says what would do, beside allowing that share.
   """
-  if unknown <= most * total:
+  if unknown <= most * total:  # Of a tokenizer without such a token, 0.
     return
   share = unknown / total
   words = ', '.join(f'{word!r}' for word in unknown_words(tokenizer, texts))

@@ -132,7 +132,8 @@ def token_rows(old: Tokenizer, new: Tokenizer) -> TokenRows:
     else:  # Some bytes of a letter, which only a byte-level vocabulary has.
       found[i] = [known[b] for b in map(bytes, zip(pieces[i])) if b in known]
   for role in ('bos_id', 'pad_id', 'eos_id', 'unk_id', 'mask_id'):
-    found[getattr(new, role)] = [getattr(old, role)]
+    if min(getattr(new, role), getattr(old, role)) >= 0:  # Some have no <unk>.
+      found[getattr(new, role)] = [getattr(old, role)]
   return TokenRows(found, list(map(zlib.crc32, pieces)), np.array(plain))
 
 

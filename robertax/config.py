@@ -170,6 +170,7 @@ RANKING_LOSSES = ('margin', 'cross_entropy')
 ON_DIVERGENCE = ('stop', 'skip', 'roll_back', 'go_on')
 DTYPES = ('float32', 'bfloat16')
 AXES = ('data', 'fsdp', 'model')  # The axes of the mesh.
+INIT_VOCABULARIES = ('error', 'transfer')
 MASKED_LM = 'pretrain'  # The only task whose length is given in steps.
 MAX_LENGTH = 1 << 16  # Random numbers depend on 16 bits of a position.
 
@@ -353,6 +354,13 @@ class TokenizerConfig:
   # A WordPiece tokenizer that is trained, or read from a vocab.txt, makes text
   # lower case and drops accents.
   lowercase: bool = True
+  # The largest share of a text's tokens that may be unknown ([UNK], <unk>); 1
+  # allows any.
+  max_unknown_share: float = 0.03
+
+  def __post_init__(self):
+    _in_range(self, 'a share, from 0 to 1.', 'max_unknown_share', least=0,
+              most=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -606,6 +614,10 @@ class Config:
   # A workdir, hf:DIR or fairseq:FILE whose weights (not optimizer or step) the
   # run starts from; empty: random weights.
   init_from: str = ''
+  # What happens if the tokenizer of `init_from` is not the run's: 'error', or
+  # 'transfer' (the body is kept, and each new id begins with the vectors of the
+  # old ids of its text; an empty tokenizer.path trains a tokenizer).
+  init_from_vocabulary: str = 'error'
   task: str = 'pretrain'  # A row of tasks.TASKS.
   data: DataConfig = DataConfig()
   tokenizer: TokenizerConfig = TokenizerConfig()
@@ -619,6 +631,9 @@ class Config:
     # jax.random.key keeps 32 bits: two larger seeds could share parameters.
     if not 0 <= self.seed < 1 << 32:
       raise InputError(f'seed={self.seed}: from 0 to {(1 << 32) - 1}.')
+    if self.init_from_vocabulary not in INIT_VOCABULARIES:
+      raise unknown('init_from_vocabulary', self.init_from_vocabulary,
+                    INIT_VOCABULARIES)
     for name in ('steps', 'eval_every', 'checkpoint_every'):
       if self.task == MASKED_LM and not getattr(self.train, name):
         raise InputError(f'train.{name}=0: at least 1 step; 0 is for '
@@ -642,6 +657,7 @@ FREE_ON_RESUME = frozenset({
     'train.save_in_background', 'train.watchdog_seconds',
     # A run that has diverged may resume with other values.
     'optim.on_divergence', 'optim.roll_back_batches',
+    'tokenizer.max_unknown_share',  # Judged before the first step.
     'finetune.eval_tokens', 'finetune.predict_test'})
 
 # Keys that depend on the machine: they may differ between processes of a run.

@@ -13,7 +13,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 @pytest.mark.parametrize('args, words', [
     ([], '--source is needed'), (['--source=x'], '--target is needed'),
     (['--source=hf:none', '--target=x'], 'hf:none: no such folder'),
-    (['--source=x', '--target=y', '--veryfy'], 'veryfy')])
+    (['--source=x', '--target=y', '--veryfy'], 'veryfy'),
+    (['--source=x', '--target=y', '--verify=maybe'], '--verify=self'),
+    (['--source=hf:none', '--target=x', '--verify', '--noverify',
+      '--verify=self'], 'hf:none: no such folder')])
 def test_wrong_flags(tmp_path, args, words):
   env = os.environ | {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': ''}
   done = subprocess.run(

@@ -8,7 +8,7 @@ written.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import glob
@@ -26,6 +26,7 @@ from robertax.corpus.documents import corpora_of
 from robertax.corpus.formats import FORMATS
 from robertax.corpus.records import Manifest, SplitCounts, writing_records
 from robertax.corpus.sentences import SPLITTERS
+from robertax.corpus.unknown import refuse_unknown
 from robertax.corpus.workers import Job, fill_records, fill_tokens
 from robertax.errors import InputError, print_result, unknown
 from robertax.progress import progress_bar, say
@@ -117,7 +118,7 @@ def _training_plan(corpora, surveys) -> tuple[list, int, float]:
   return heads, total, min(1., MAX_TRAINING_CHARS / max(1, total))
 
 
-def finish_records(job: Job, seconds: float) -> Manifest:
+def finish_records(job: Job, seconds: float, unk_id: int) -> Manifest:
   """Completes a folder of finished shards, and writes its manifest last."""
   started = time.monotonic()
   entries = [(shard, shards.read_entry(job.folder, shard, job.forms))
@@ -129,6 +130,7 @@ def finish_records(job: Job, seconds: float) -> Manifest:
     stages.update(job.store.seconds(shard))
     counts.update(entry['counts'])
     stages.update(entry['seconds'])
+    counts.update(_unknown_counts(job, [shard], unk_id))
     sums |= files.checksums_from_json(entry['checksums'])
   if 'array_record' in job.forms:
     sums |= files.checksums(job.folder, records.write_tfds_metadata(
@@ -157,6 +159,22 @@ def finish_records(job: Job, seconds: float) -> Manifest:
               for name in STAGES}, checksums=sums, **job.facts)
   manifest.write()
   return manifest
+
+
+def _unknown_counts(job: Job, found: Sequence, unk_id: int) -> dict[str, int]:
+  """Counts the unknown tokens of shards, and all without <s> and </s>."""
+  pairs = [job.store.unknown(shard, unk_id) for shard in found]
+  return {'unknown_tokens': sum(unknown for unknown, _ in pairs),
+          'text_tokens': sum(total for _, total in pairs)}
+
+
+def _judge_unknown(job: Job, counts: Mapping[str, int], tokenizer: Tokenizer,
+                   most: float) -> None:
+  refuse_unknown(
+      f'data.corpora: {job.corpus.name}', counts['unknown_tokens'],
+      counts['text_tokens'], most, tokenizer, job.corpus.documents(),
+      "A tokenizer of this text's language (tokenizer.path) or one that is "
+      "trained on it and knows every byte (tokenizer.kind='byte_bpe')")
 
 
 def _split_counts(job: Job, entries: list) -> dict[str, SplitCounts]:
@@ -272,12 +290,15 @@ def prepare(data: DataConfig, tokenizer_config: TokenizerConfig, *,
   """
   planned = plan(data, tokenizer_config, out=out, memmap=memmap,
                  vocab_size=vocab_size, progress=progress)
-  manifests = []
+  manifests, unk_id = [], planned.tokenizer.unk_id
   for job in planned.jobs:
+    judge = functools.partial(
+        _judge_unknown, job, tokenizer=planned.tokenizer,
+        most=tokenizer_config.max_unknown_share)
     with files.locked(job.folder):
       if not records.is_finished(job.folder):
         _fill_corpus(job, data.workers or workers.available_cores(),
-                     data.keep_tokens, progress)
+                     data.keep_tokens, progress, judge, unk_id)
       manifest = Manifest.read(job.folder)
       manifest.check(corpus=job.corpus.name, vocab_size=job.vocab_size,
                      dtype=job.recipe.dtype, **job.facts)
@@ -289,12 +310,18 @@ def prepare(data: DataConfig, tokenizer_config: TokenizerConfig, *,
       manifest = add_forms(manifest, planned.forms)
     if progress:
       say(describe_manifest(manifest))
+    if 'unknown_tokens' in manifest.counts:
+      judge(manifest.counts)
+    elif progress and planned.tokenizer.kind != 'byte_bpe':
+      say(f'{manifest.corpus}: an earlier version has prepared it, which did '
+          'not count unknown tokens.')
     manifests.append(manifest)
   return Prepared(planned.tokenizer, manifests, planned.tokenizer_path)
 
 
 def _fill_corpus(job: Job, processes: int, keep_tokens: bool,
-                 progress: bool) -> None:
+                 progress: bool, judge: Callable[[Mapping[str, int]], None],
+                 unk_id: int) -> None:
   """Makes the second and third pass over a corpus, and its manifest."""
   started = time.monotonic()
   with files.locked(job.store_folder):
@@ -310,8 +337,9 @@ def _fill_corpus(job: Job, processes: int, keep_tokens: bool,
         say(f'{job.corpus.name}: of {whole} shards {whole - len(missing)} '
             f'are tokenized and {whole - left} packed already.')
     fill_tokens(job, missing, processes, progress)
+    judge(_unknown_counts(job, job.shards(), unk_id))  # Before packing.
     fill_records(job, job.without_records(), processes, progress)
-    manifest = finish_records(job, time.monotonic() - started)
+    manifest = finish_records(job, time.monotonic() - started, unk_id)
     if not keep_tokens:
       with writing_records(job.store_folder):
         files.rmtree(job.store_folder)
@@ -325,7 +353,7 @@ def _fill_corpus(job: Job, processes: int, keep_tokens: bool,
 
 # Counts of sizes and of packing, which manifests have and no line says.
 _UNSAID = ('characters', 'utf8_bytes', 'padding_fraction', 'padding_tokens',
-           'block_end_waste_tokens', 'pairs', 'negative_pairs',
+           'block_end_waste_tokens', 'text_tokens', 'pairs', 'negative_pairs',
            'forced_negatives')
 
 

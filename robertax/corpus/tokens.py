@@ -43,6 +43,7 @@ class Tokens:
   ids: np.ndarray  # uint16 or uint32 [tokens], without special tokens.
   sentences: np.ndarray  # uint32[sentences], tokens of each.
   documents: np.ndarray  # uint32[documents], sentences of each.
+  unknown: int = 0  # How many of the ids are the tokenizer's unk_id.
   # How long it took, by stage.
   seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -88,10 +89,11 @@ class BlockTokenizer:
     split = time.monotonic()
     encoded = [ids for some in _portions(sentences)
                for ids in self._tokenizer.encode_batch(some)]
+    ids = np.concatenate([np.zeros(0, self._tokenizer.dtype), *encoded])
     tokens = Tokens(
-        np.concatenate([np.zeros(0, self._tokenizer.dtype), *encoded]),
-        np.fromiter(map(len, encoded), np.uint32, len(encoded)),
-        np.array(numbers, np.uint32))
+        ids, np.fromiter(map(len, encoded), np.uint32, len(encoded)),
+        np.array(numbers, np.uint32),
+        int(np.count_nonzero(ids == self._tokenizer.unk_id)))
     tokens.seconds.update(splitting=split - started,
                           tokenizing=time.monotonic() - split)
     return tokens
@@ -158,6 +160,15 @@ class TokenStore:
     """Returns how long a finished shard took, by stage."""
     return self._index(shard)['seconds']
 
+  def unknown(self, shard: Shard, unk_id: int) -> tuple[int, int]:
+    """Returns the unknown tokens and all tokens of a finished shard."""
+    found, places = self._index(shard), self.places(shard)
+    if 'unknown' not in found:  # An earlier version has not counted them.
+      found['unknown'] = sum(int(np.count_nonzero(read_block(place).ids
+                                                  == unk_id))
+                             for place in places)
+    return found['unknown'], sum(place.tokens for place in places)
+
   def _index(self, shard: Shard) -> dict[str, Any] | None:
     found = read_index(self.folder, shard.name)
     if found is None or found['shard'] != shard.identity:
@@ -174,6 +185,7 @@ class TokenWriter(FileWriter):
     super().__init__(path)
     self._shard = shard
     self._blocks, self._offset, self._seconds = [], 0, Counter()
+    self._unknown = 0
 
   def write(self, tokens: Tokens) -> None:
     """Writes the next block of the shard."""
@@ -184,6 +196,7 @@ class TokenWriter(FileWriter):
     self._blocks.append((self._offset, len(tokens.ids), len(tokens.sentences),
                          len(tokens.documents), zlib.crc32(data)))
     self._offset += len(data)
+    self._unknown += tokens.unknown
     self._seconds.update(tokens.seconds)
 
   def close(self, **seconds: float) -> None:
@@ -193,6 +206,7 @@ class TokenWriter(FileWriter):
     write_json(self._path.removesuffix('.tokens') + '.json', {
         'version': STORE_VERSION, 'shard': self._shard.identity,
         'blocks': self._blocks, 'file': file._asdict(),
+        'unknown': self._unknown,
         'seconds': {k: round(v, 3) for k, v in self._seconds.items()}})
 
 

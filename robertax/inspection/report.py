@@ -6,6 +6,7 @@ W/samples.json.
 """
 
 from collections.abc import Sequence
+import contextlib
 import dataclasses
 from datetime import UTC, datetime
 from html import escape
@@ -19,7 +20,7 @@ import numpy as np
 from robertax import files
 from robertax import model as modelling
 from robertax.config import Config
-from robertax.errors import beside, reading, writing
+from robertax.errors import InputError, beside, reading, writing
 from robertax.inspection import batches, opening, page, run_log
 from robertax.inspection.batches import Marked, Piece, visible
 from robertax.inspection.model import MASK, Filled, Model
@@ -234,6 +235,7 @@ def _run_score(run: RunLog) -> str:
 
 SAMPLES = 'samples.json'
 SAMPLE_ROWS = 2  # Of a batch; a row has up to 512 tokens.
+LONGEST_SHOWN = 32  # Tokens of a sentence that has no words to mask.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -337,17 +339,13 @@ def last_words(run: Run, command: str) -> str:
     return (f'Stopped by {signal.Signals(run.signal).name} at step {run.step}, '
             f'which is saved. To go on:\n  {command}')
   made = {
-      SAMPLES: lambda: _guesses(run),
+      SAMPLES: lambda: '\n'.join(_guesses(run)),
       'learning_curve.png': lambda: (
           f'Learning curve: {page.learning_curve(folder)}'),
       REPORT: lambda: f'Report: {write_report(folder)}'}
-  following = (
-      'Next, from a Python prompt:\n'
-      f'  import robertax; model = robertax.load({folder!r})\n'
-      "  model.fill_mask('This function returns the <mask> of a list.')")
-  lines = []
+  following, lines = True, []
   if run.results:
-    lines, following = [describe_results(run.results)], ''
+    lines, following = [describe_results(run.results)], False
     made = {REPORT: made[REPORT]}
   elif files.exists(path := f'{folder}/{RESULTS}'):
     lines, following = [f'{folder} is done, nothing was changed.'], ''
@@ -359,10 +357,21 @@ def last_words(run: Run, command: str) -> str:
   for name, make in made.items():
     with beside(f'the run is done and saved, but without {name}'):
       lines.append(make())
-  return '\n'.join(filter(None, [*lines, following]))
+  return '\n'.join(filter(None, [
+      *lines, following and _next_words(folder)]))
 
 
-def _guesses(run: Run) -> str:
+def _next_words(folder: str) -> str:
+  """Shows how to ask the model, about text of the run's own."""
+  ask = 'model.encode([...])'
+  with contextlib.suppress(InputError):
+    if (kept := load_samples(folder)) and kept.filled:
+      ask = f'model.fill_mask({" ".join(kept.filled[0][0].split())!r})'
+  return (f'Next, from a Python prompt:\n  import robertax; model = '
+          f'robertax.load({folder!r})\n  {ask}')
+
+
+def _guesses(run: Run) -> list[str]:
   filled = fill_examples(opening.load(run.workdir), run.task.heldout_ids(3))
   lines = ['Words guessed in text held out from training:']
   for text, word, guesses in filled:
@@ -372,7 +381,7 @@ def _guesses(run: Run) -> str:
               f'    guessed {said}; it was {word!r}']
   save_samples(run.workdir, gather_samples(
       workdirs.read_config(run.workdir), run.task, run.step, filled))
-  return '\n'.join(lines)
+  return lines
 
 
 def fill_examples(model: Model, rows: Sequence[np.ndarray]
@@ -380,26 +389,41 @@ def fill_examples(model: Model, rows: Sequence[np.ndarray]
   """Masks one word in each row of held-out ids and guesses it.
 
   It takes the sentence whose length is nearest to 16 tokens, and the middle one
-  of its tokens that are whole words. The result is (sentence with <mask>, the
-  masked word, guesses) for each row that has such a sentence.
+  of its tokens that are whole words; where no sentence has one, as in proteins
+  or text without spaces, any token in the middle of one. The result is
+  (sentence with <mask>, the masked word, guesses) for each row of a sentence.
   """
   tok, examples = model.tokenizer, []
   for row in rows:
     ends = np.flatnonzero(np.isin(row, (tok.bos_id, tok.eos_id)))
-    sentences = [s for s in np.split(row, ends + 1) if len(s) >= 8]
-    for ids in sorted(sentences, key=lambda s: abs(len(s) - 16)):
-      ids = ids[~np.isin(ids, tok.special_ids)][:model.config.max_positions - 2]
+    sentences = sorted((s for s in np.split(row, ends + 1) if len(s) >= 8),
+                       key=lambda s: abs(len(s) - 16))
+    sentences = [s[~np.isin(s, tok.special_ids)][:model.config.max_positions
+                                                 - 2] for s in sentences]
+    for ids, maskable in [*((s, _is_word) for s in sentences),
+                          *((s[:LONGEST_SHOWN], _is_text)
+                            for s in sentences[:1])]:
       pieces = [tok.token_text(i) for i in ids]
-      words = [i for i in range(1, len(ids) - 1)
-               if pieces[i].startswith(' ') and pieces[i].strip().isalpha()
-               and len(pieces[i]) > 3 and not pieces[i + 1][:1].isalpha()]
+      words = [i for i in range(1, len(ids) - 1) if maskable(pieces, i)]
       if words:
         place = words[len(words) // 2]
         tail = tok.decode(ids[place + 1:])
         if tok.word_starts[ids[place + 1]] and not tail.startswith(' '):
           tail = f' {tail}'
-        sentence = f'{tok.decode(ids[:place])} {MASK}{tail}'
+        space = ' ' * pieces[place].startswith(' ')
+        sentence = f'{tok.decode(ids[:place])}{space}{MASK}{tail}'
         examples.append((sentence, pieces[place].strip(),
                          model.fill_mask(sentence, 3)))
         break
   return examples
+
+
+def _is_word(pieces: Sequence[str], i: int) -> bool:
+  return (pieces[i].startswith(' ') and pieces[i].strip().isalpha()
+          and len(pieces[i]) > 3 and not pieces[i + 1][:1].isalpha())
+
+
+def _is_text(pieces: Sequence[str], i: int) -> bool:
+  """Whether neither this piece nor those beside it are bytes of a letter."""
+  return bool(pieces[i].strip()) and not any(
+      '\\x' in piece for piece in pieces[i - 1:i + 2])

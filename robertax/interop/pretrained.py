@@ -1,12 +1,13 @@
 """A model with its config and tokenizer, and the sources it may come from.
 
-A model can be given more positions and more tokens. People name foreign models
-`hf:DIR` and `fairseq:FILE`.
+A model can be given more positions, more tokens or another vocabulary. People
+name foreign models `hf:DIR` and `fairseq:FILE`.
 """
 
 import dataclasses
 import os
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+import zlib
 
 import numpy as np
 
@@ -67,7 +68,8 @@ def with_tokens(pretrained: Pretrained, tokens: list[str]) -> Pretrained:
   A new token's rows of the embedding and the decoder, and its bias, are means
   over the pieces that it was cut into before. InputError if it is not allowed.
   """
-  old, params = pretrained.tokenizer, dict(pretrained.params)
+  from robertax.model.encoder import map_tables  # Imports flax.
+  old = pretrained.tokenizer
   tokenizer = old.with_added(tokens)
   pieces = [old.encode(token) for token in tokens]
 
@@ -76,14 +78,63 @@ def with_tokens(pretrained: Pretrained, tokens: list[str]) -> Pretrained:
     return np.concatenate([table, *(
         table[ids].mean(0, keepdims=True) for ids in pieces)])
 
-  for part, name in (('embeddings', 'tokens'), ('lm_head', 'bias'),
-                     ('lm_head', 'decoder')):
-    if name in params.get(part, ()):
-      params[part] = {**params[part], name: longer(params[part][name])}
   return dataclasses.replace(
-      pretrained, params=params, tokenizer=tokenizer,
+      pretrained, params=map_tables(pretrained.params, longer),
+      tokenizer=tokenizer,
       config=dataclasses.replace(pretrained.config,
                                  vocab_size=tokenizer.vocab_size))
+
+
+class TokenRows(NamedTuple):
+  """The rows of an old table that each new token's row is the mean of."""
+  old_ids: list[list[int]]  # For each new id; empty: it is drawn.
+  seeds: list[int]  # For each new id, a hash of its text.
+  pieces: np.ndarray  # int[...], the old ids that are not special.
+
+  def of(self, table: np.ndarray) -> np.ndarray:
+    """Makes a table [V, ...] for the new ids; a bias is not drawn."""
+    mean, std = table[self.pieces].mean(0), table[self.pieces].std(0)
+    return np.stack([
+        table[ids].mean(0) if ids else mean if table.ndim == 1 else
+        mean + std * np.random.default_rng(seed).standard_normal(
+            mean.shape, np.float32)
+        for ids, seed in zip(self.old_ids, self.seeds)]).astype(table.dtype)
+
+  def describe(self) -> str:
+    """Says how many of the new ids begin in which way."""
+    sizes = np.array(list(map(len, self.old_ids)))
+    drawn = np.sum(sizes == 0)
+    return (f'{len(sizes):,} ids, {np.sum(sizes == 1):,} of them with the '
+            f'vectors of one old id, {np.sum(sizes > 1):,} with the mean of '
+            f'several' + (f', {drawn:,} drawn, because the old tokenizer does '
+                          'not know their text' if drawn else ''))
+
+
+def token_rows(old: Tokenizer, new: Tokenizer) -> TokenRows:
+  """Finds for each id of a tokenizer the ids of another that mean the same.
+
+  A special token has the old one of its role, and a piece the old piece of the
+  same bytes, whatever marks the beginning of a word (' the' is `the` in
+  WordPiece, `the` with a sign of a space in others). Any other piece has those
+  that the old tokenizer cuts its text into.
+  """
+  plain = [i for i in range(old.vocab_size) if i not in old.special_ids]
+  known: dict[bytes, int] = {}
+  for i in plain:
+    known.setdefault(old.token_bytes(i), i)
+  pieces = [new.token_bytes(i) for i in range(new.vocab_size)]
+  found = [[known[piece]] if piece in known else [] for piece in pieces]
+  unknown = [i for i, ids in enumerate(found) if not ids]
+  texts = [pieces[i].decode(errors='ignore') for i in unknown]
+  for i, text, ids in zip(unknown, texts, old.encode_batch(texts)):
+    if text.encode() == pieces[i]:
+      found[i] = [int(n) for n in ids if n != old.unk_id]
+    else:  # Some bytes of a letter, which only a byte-level vocabulary has.
+      found[i] = [known[b] for b in map(bytes, zip(pieces[i])) if b in known]
+  for role in ('bos_id', 'pad_id', 'eos_id', 'unk_id', 'mask_id'):
+    if min(getattr(new, role), getattr(old, role)) >= 0:  # Some have no <unk>.
+      found[getattr(new, role)] = [getattr(old, role)]
+  return TokenRows(found, list(map(zlib.crc32, pieces)), np.array(plain))
 
 
 class ForeignModel(Protocol):

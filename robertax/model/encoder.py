@@ -120,12 +120,12 @@ def pad_vocabulary(params: Any) -> Any:
     more = -len(table) % _ROW_MULTIPLE
     return table if not more else jnp.pad(
         table, [(0, more)] + [(0, 0)] * (table.ndim - 1))
-  return _map_tables(params, pad)
+  return map_tables(params, pad)
 
 
 def unpad_vocabulary(config: ModelConfig, params: Any) -> Any:
   """Cuts params, padded or not, to config.vocab_size rows. Traceable."""
-  return _map_tables(params, lambda table: (
+  return map_tables(params, lambda table: (
       table if len(table) == config.vocab_size else table[:config.vocab_size]))
 
 
@@ -136,7 +136,8 @@ def mask_padding(bias_V: jax.Array, vocab_size: int) -> jax.Array:
   return jnp.where(jnp.arange(len(bias_V)) < vocab_size, bias_V, -math.inf)
 
 
-def _map_tables(params: Any, change: Callable[[jax.Array], jax.Array]) -> Any:
+def map_tables(params: Any, change: Callable[[jax.Array], jax.Array]) -> Any:
+  """Changes each array that has a row for each token id. Traceable."""
   if not isinstance(params, dict):
     return params
   changed = dict(params)

@@ -15,6 +15,7 @@ import numpy as np
 
 from robertax import text
 from robertax.config import Config, ModelConfig
+from robertax.corpus.unknown import count_unknown, refuse_unknown
 from robertax.data.finetuning import Examples, HostRows, TuningBatches
 from robertax.data.masking import Batch
 from robertax.data.order import Order
@@ -224,6 +225,29 @@ class Finetune:
   def test_splits(self) -> list[str]:
     return [name for name, split in self.splits.items() if not split.labelled]
 
+  def judge(self) -> None:
+    """Refuses unknown tokens, and a training split of one class."""
+    for name, split in self.splits.items():
+      unknown, total = count_unknown(self.tokenizer, split.examples.ids)
+      if unknown:
+        say(f'{self.name} {name}: {unknown:,} of {total:,} tokens are unknown '
+            'to the tokenizer.')
+      refuse_unknown(
+          f'{self.name} {name}: {split.source}', unknown, total,
+          self.config.tokenizer.max_unknown_share, self.tokenizer,
+          _strings(split.rows),
+          'A model whose tokenizer was made for this language')
+      targets = split.examples.values.get('class_targets')
+      if (targets is None or len(targets) < 2 or split.examples.marks
+          or not split.labelled or (targets != targets[0]).any()):
+        continue
+      same = (f'{split.source}: all {len(targets):,} examples have one label, '
+              'so ')
+      if name == 'train':
+        raise InputError(f'{same}there is nothing to learn: examples of two or '
+                         'more classes would do.')
+      say(f'{same}a score on {name} says nothing.')
+
   def train_batches(self, start_step: int, rows: HostRows) -> Iterator[Batch]:
     return self._train.train(start_step, rows)
 
@@ -310,6 +334,19 @@ class Finetune:
     say(f'{self.name} {name}: {len(rows)} rows of {source}'
         + (f'; {cut} cut to {self.max_length} tokens' if cut else ''))
     return Split(rows, source, split.labelled, examples)
+
+
+def _strings(value: Any) -> Iterator[str]:
+  """Yields the strings in rows of any task."""
+  if isinstance(value, str):
+    yield value
+  elif dataclasses.is_dataclass(value):
+    yield from _strings(vars(value))
+  elif isinstance(value, Mapping):
+    yield from _strings(list(value.values()))
+  elif isinstance(value, Sequence):
+    for part in value:
+      yield from _strings(part)
 
 
 def _content_hash(examples: Examples) -> str:

@@ -5,9 +5,11 @@ learns whether B follows A in the text or is random: BERT's next-sentence
 prediction (Devlin et al. 2019, section 3.1; upper half of RoBERTa's Table 2).
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 import dataclasses
 import functools
+from itertools import islice
 import math
 from typing import Any
 
@@ -31,6 +33,9 @@ from robertax.text import Tokenizer
 # The unigram baseline counts at most so many rows: 33M tokens in rows of 512,
 # enough for the third digit of its loss, are read in less than a second.
 UNIGRAM_RECORDS = 65_536
+# `Pretrain.judge` masks at most so many rows, in parts; a share of fewer
+# predicted tokens than JUDGED_LEAST may be chance.
+JUDGED_ROWS, JUDGED_PARTS, JUDGED_LEAST = 64, 4, 200
 
 
 def model_for_format(config: ModelConfig, name: str) -> ModelConfig:
@@ -120,6 +125,68 @@ class Pretrain:
                              data_config.first_sequence_steps))
     self._eval = {m.corpus: opened([m], 'eval') for m in prepared.manifests}
     self._manifests = list(manifests.values())
+
+  def judge(self) -> None:
+    """Refuses text and masks that teach nothing, or another share than asked.
+    """
+    counts = sum((Counter(m.counts) for m in self._manifests), Counter())
+    pairs, negative = counts['pairs'], counts['negative_pairs']
+    if pairs and negative in (0, pairs):
+      raise InputError(
+          f'data.format={self._data.format!r}: all {pairs:,} pairs are of one '
+          f'class ({"B is random" if negative else "B follows A"}), so the '
+          'next-sentence head would learn a constant: a corpus of several '
+          'documents, with several sentences each, has both.')
+    size = min(JUDGED_ROWS, self._data.batch_size)
+    sets = {'': self._judged_train}
+    if len(self.corpora) > 1:  # One of them may hide behind the others.
+      sets |= {name: functools.partial(
+          pipelines.eval_batches, source, self._data, name=name,
+          batch_size=size) for name, source in self._eval.items()}
+    tokens = Masking.of(dataclasses.replace(
+        self._data, masking_unit='token'), self.tokenizer)
+    for name, batches in sets.items():
+      parts = JUDGED_PARTS * JUDGED_ROWS // size
+      self._judge_masks(name, *(
+          list(islice(batches(masking=masking), parts))
+          for masking in (self._masking, tokens)))
+
+  def _judged_train(self, masking: Masking) -> Iterator[Batch]:
+    source, _ = self._train[0]
+    first = pipelines.Pipeline(
+        source, self._data, masking, seed=self._seed,
+        rows=np.arange(min(JUDGED_ROWS, self._data.batch_size)))
+    return map(first.make_batch, range(JUDGED_PARTS * JUDGED_ROWS))
+
+  def _judge_masks(self, name: str, batches: list[Batch],
+                   of_tokens: list[Batch]) -> None:
+    """Judges batches by those whose units are single tokens."""
+    where = f'{name}: ' if name else ''
+    found, asked = (sum(float(b['mlm_weights'].sum()) for b in some)
+                    for some in (batches, of_tokens))
+    total = sum(np.count_nonzero(b['segment_ids']) for b in batches)
+    if asked >= JUDGED_LEAST and not asked / 2 <= found <= 1.5 * asked:
+      unit = self._data.masking_unit
+      why = ('a word of this text has more tokens than may be predicted at '
+             'once, as where there are no spaces between words. '
+             "data.masking_unit='token' or 'span' would do"
+             if unit == 'whole_word' else
+             f'spans of {self._data.span_length} tokens do not suit examples '
+             "this short. data.masking_unit='token', or a shorter "
+             'data.span_length, would do')
+      raise InputError(
+          f'{where}data.masking_unit={unit!r} predicts {found / total:.2%} of '
+          f'the tokens, and {asked / total:.2%} were asked for: {why}.')
+    targets = np.unique(np.concatenate(
+        [b['mlm_targets'][b['mlm_weights'] > 0] for b in batches]))
+    if found >= JUDGED_LEAST / 10 and (
+        len(targets) == 1 or set(targets.tolist()) <= {
+            self.tokenizer.bos_id, self.tokenizer.eos_id}):
+      only = ' and '.join(self.tokenizer.token_text(i) for i in targets)
+      raise InputError(
+          f'{where}all {found:,.0f} predicted tokens of {total:,} are {only}: '
+          'a model learns nothing from them. Look at the text, and at '
+          'data.masking_unit and data.specials.')
 
   def identity(self) -> dict[str, str]:
     """Returns hashes of the records, by corpus and sequence length.

@@ -88,6 +88,9 @@ class Task(Protocol):
   def describe(self, steps: int) -> str:
     """Says how much data so many steps read."""
 
+  def judge(self) -> None:
+    """Refuses, before a run's first step, data that would teach nothing."""
+
   def identity(self) -> dict[str, str]:
     """Returns hashes of the data, which a checkpoint keeps."""
 

@@ -12,16 +12,23 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from robertax import config as configs
 from robertax import interop, text
 from robertax.config import MASKED_LM, Config, ModelConfig, TokenizerConfig
 from robertax.errors import InputError, unknown
-from robertax.interop.pretrained import longer_positions
+from robertax.interop.pretrained import (
+    TokenRows,
+    longer_positions,
+    token_rows,
+)
 from robertax.model import pad_vocabulary
+from robertax.model.encoder import map_tables
 from robertax.parallel import processes
 from robertax.progress import say
 from robertax.tasks import TASKS
+from robertax.text import Tokenizer
 from robertax.train import workdir
 from robertax.train.checkpoint import Checkpoints
 from robertax.train.facts import flat_leaves
@@ -121,6 +128,15 @@ def initial_config(config: Config, named: Collection[str] = ()) -> Config:
   wanted = config.model.max_positions
   if 'model.max_positions' in named and wanted > source.max_positions:
     model = dataclasses.replace(model, max_positions=wanted)
+  if config.init_from_vocabulary == 'transfer':
+    tokenizer = config.tokenizer  # Without a path one is trained.
+    size = (text.load(tokenizer.path, tokenizer.lowercase).vocab_size
+            if tokenizer.path else config.model.vocab_size)
+    model = dataclasses.replace(model, vocab_size=size)
+    named = [key for key in named if not key.startswith('tokenizer.')]
+  else:
+    tokenizer = dataclasses.replace(
+        tokenizer, max_unknown_share=config.tokenizer.max_unknown_share)
   _check_named(config, named, model, tokenizer)
   for line in configs.differences({'model': dataclasses.asdict(config.model)},
                           {'model': dataclasses.asdict(model)}):
@@ -128,8 +144,12 @@ def initial_config(config: Config, named: Collection[str] = ()) -> Config:
   return dataclasses.replace(config, model=model, tokenizer=tokenizer)
 
 
-def initial_params(config: Config, params: Any) -> Any:
-  """Returns random `params` as they are, or the weights of `init_from`."""
+def initial_params(config: Config, params: Any,
+                   tokenizer: Tokenizer | None = None) -> Any:
+  """Returns random `params` as they are, or the weights of `init_from`.
+
+  `tokenizer` is the run's, for init_from_vocabulary='transfer'.
+  """
   if config.finetune.from_scratch and config.task != MASKED_LM:
     say('finetune.from_scratch: the body begins with RANDOM weights'
         + (f', of the shape of {config.init_from}' if config.init_from
@@ -137,7 +157,7 @@ def initial_params(config: Config, params: Any) -> Any:
     return params
   if not config.init_from:
     return params
-  source, _ = describe_weights(config.init_from)
+  source, of_source = describe_weights(config.init_from)
   for key in ('num_types', 'nsp_head') if config.task == MASKED_LM else ():
     here, there = getattr(config.model, key), getattr(source, key)
     if here != there:
@@ -152,6 +172,12 @@ def initial_params(config: Config, params: Any) -> Any:
           f'{source.max_positions} of them from there; the others repeat '
           'these.')
       weights = _with_positions(weights, config.model.max_positions)
+    if config.init_from_vocabulary == 'transfer' and tokenizer:
+      old = text.load(of_source.path, of_source.lowercase)
+      if old.fingerprint != tokenizer.fingerprint:
+        rows = token_rows(old, tokenizer)
+        say(f'init_from: another vocabulary: {rows.describe()}')
+        weights = _with_vocabulary(weights, rows)
     return fit_weights(config, params, weights.shapes, weights.read)
 
 
@@ -187,16 +213,40 @@ def fit_weights(config: Config, params: Any, shapes: Any, read: Any) -> Any:
     if parts := sorted(set(map(_part, paths))):
       say(f'init_from: {what}: {", ".join(parts)}')
   # A checkpoint is read as a whole: what is dropped goes to all devices.
-  replicated = jax.tree.leaves(params)[0].sharding
-  if isinstance(replicated, jax.sharding.NamedSharding):
-    replicated = jax.sharding.NamedSharding(
-        replicated.mesh, jax.sharding.PartitionSpec())
+  replicated = _replicated(jax.tree.leaves(params)[0].sharding)
   found = flat_leaves(read(_with_leaves(shapes, {
       path: jax.ShapeDtypeStruct(
           x.shape, x.dtype, sharding=wanted[path].sharding
           if path in kept else replicated) for path, x in there.items()})))
   return _with_leaves(params, {
       path: found[path] if path in kept else x for path, x in wanted.items()})
+
+
+def _replicated(sharding: jax.sharding.Sharding) -> jax.sharding.Sharding:
+  """Returns the sharding that puts an array on all of the same devices."""
+  if isinstance(sharding, jax.sharding.NamedSharding):
+    return jax.sharding.NamedSharding(sharding.mesh,
+                                      jax.sharding.PartitionSpec())
+  return sharding
+
+
+def _with_vocabulary(weights: Weights, rows: TokenRows) -> Weights:
+  """Replaces the tables of tokens by those of another vocabulary."""
+  before = weights.shapes['embeddings']['tokens'].shape[0]
+
+  def read(wanted):
+    found = weights.read(map_tables(wanted, lambda x: jax.ShapeDtypeStruct(
+        (before, *x.shape[1:]), x.dtype, sharding=_replicated(x.sharding))))
+    found = map_tables(found, lambda table: rows.of(np.asarray(table)))
+    return jax.tree.map(lambda x, like: (
+        x if isinstance(x, jax.Array) else jax.make_array_from_callback(
+            like.shape, like.sharding, lambda index: np.pad(
+                x, [(0, like.shape[0] - len(x))]
+                + [(0, 0)] * (x.ndim - 1))[index])), found, wanted)
+
+  return weights._replace(read=read, shapes=jax.eval_shape(
+      pad_vocabulary, map_tables(weights.shapes, lambda x: (
+          jax.ShapeDtypeStruct((len(rows.seeds), *x.shape[1:]), x.dtype)))))
 
 
 def _with_positions(weights: Weights, max_positions: int) -> Weights:
@@ -229,7 +279,7 @@ def _check_named(config: Config, named: Collection[str], model: ModelConfig,
     elif section == 'tokenizer':
       found = text.load(tokenizer.path, tokenizer.lowercase)
       mine = getattr(config.tokenizer, name)
-      theirs = tokenizer.path if name == 'path' else getattr(found, name)
+      theirs = tokenizer.path if name == 'path' else getattr(found, name, mine)
       same = mine == theirs or name == 'path' and bool(mine) and text.load(
           mine, config.tokenizer.lowercase).fingerprint == found.fingerprint
     else:
@@ -240,7 +290,8 @@ def _check_named(config: Config, named: Collection[str], model: ModelConfig,
   if wrong:
     raise InputError(
         f'init_from={config.init_from!r}: {"; ".join(wrong)}. Model and '
-        'tokenizer come with the weights: leave that out.')
+        'tokenizer come with the weights: leave that out; with '
+        "init_from_vocabulary='transfer' the tokenizer may be another.")
 
 
 def _named_parts(text: str) -> tuple[str, ...]:

@@ -9,10 +9,10 @@ import jax
 from robertax.config import MASKED_LM, Config
 from robertax.errors import Diverged, InputError, first_line
 from robertax.parallel.mesh import find_devices, make_mesh, steps_ahead
-from robertax.parallel.processes import Peers, together
+from robertax.parallel.processes import Peers, first, together
 from robertax.progress import say
 from robertax.tasks import Task
-from robertax.train import session
+from robertax.train import optimizer, session
 from robertax.train.checkpoint import hushed
 from robertax.train.clock import Clock, Watchdog
 from robertax.train.divergence import rolling_back
@@ -77,8 +77,10 @@ def _attempt(config: Config, workdir: str, named: Collection[str], lock: Lock
   session.check_steps(wanted, config, task, workdir)
   if done:
     return Run(workdir, None, finished, trained=0)
+  if finished is None:  # One process reads; what it finds wrong stops all.
+    together(lambda: task.judge() if first() else None)
   config = session.settle_config(config, task)
-  train, rates = config.train, session.learning_rates(config)
+  train, rates = config.train, optimizer.learning_rates(config)
   with jax.set_mesh(mesh), Watchdog(
       workdir, clock, train.watchdog_seconds, train.on_stall), Peers(
           train.peer_timeout_seconds, clock.where):

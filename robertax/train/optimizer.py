@@ -6,6 +6,7 @@ each update: `tx.update(grads, opt_state, params, learning_rate=rate)`; so are
 """
 
 from collections.abc import Callable
+import dataclasses
 import functools
 import math
 from typing import Any, NamedTuple
@@ -15,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from robertax.config import OptimConfig
+from robertax.config import Config, OptimConfig
 from robertax.errors import unknown
+from robertax.progress import say
 
 GUARD_WINDOW = 128  # Updates of the running mean and median.
 GUARD_LEAST = 32  # Updates among them before one may be called a spike.
@@ -94,6 +96,33 @@ def rates(schedule: optax.Schedule, steps: int) -> np.ndarray:
   """Returns float32[steps], all rates at once: one by one they would wait."""
   found = jax.jit(schedule)(jnp.arange(steps))
   return np.asarray(jnp.broadcast_to(found, (steps,)), np.float32)
+
+
+def fitting_warmup(config: Config) -> OptimConfig:
+  """Returns the `optim` section, a warm-up longer than the run being cut."""
+  warmup, steps = config.optim.warmup_steps, config.train.steps
+  if config.optim.warmup_rate:
+    return dataclasses.replace(
+        config.optim, warmup_steps=int(config.optim.warmup_rate * steps))
+  if warmup < steps:
+    return config.optim
+  cut = int(0.06 * steps)
+  say(f'optim.warmup_steps={warmup} is not shorter than the run of {steps} '
+      f'steps: cut to {cut} (6 %).')
+  return dataclasses.replace(config.optim, warmup_steps=cut)
+
+
+def learning_rates(config: Config) -> np.ndarray:
+  """Returns float32[steps], the learning rate of each update."""
+  _, schedule = create(fitting_warmup(config), config.train.steps)
+  return rates(schedule, config.train.steps)
+
+
+def may_lengthen(before: Config, after: Config) -> bool:
+  """Whether a run may take more steps: its first ones keep their rates."""
+  steps = before.train.steps
+  return 0 < steps < after.train.steps and np.array_equal(
+      learning_rates(before), learning_rates(after)[:steps])
 
 
 SCHEDULES: dict[str, Callable[[OptimConfig, int], optax.Schedule]] = {

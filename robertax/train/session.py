@@ -23,7 +23,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 
 from robertax import files
-from robertax.config import Config, OptimConfig, check_batch, common_values
+from robertax.config import Config, check_batch, common_values
 from robertax.corpus.documents import TFDS, corpora_of
 from robertax.corpus.preparation import default_cache_dir
 from robertax.corpus.readers import PACKINGS
@@ -447,26 +447,6 @@ def check_steps(wanted: Config, config: Config, task: Task, workdir: str):
         f'--config.train.steps={config.train.steps} to keep that run.')
 
 
-def fitting_warmup(config: Config) -> OptimConfig:
-  """Returns the `optim` section, a warm-up longer than the run being cut."""
-  warmup, steps = config.optim.warmup_steps, config.train.steps
-  if config.optim.warmup_rate:
-    return dataclasses.replace(
-        config.optim, warmup_steps=int(config.optim.warmup_rate * steps))
-  if warmup < steps:
-    return config.optim
-  cut = int(0.06 * steps)
-  say(f'optim.warmup_steps={warmup} is not shorter than the run of {steps} '
-      f'steps: cut to {cut} (6 %).')
-  return dataclasses.replace(config.optim, warmup_steps=cut)
-
-
-def learning_rates(config: Config) -> np.ndarray:
-  """Returns float32[steps], the learning rate of each update."""
-  _, schedule = optimizer.create(fitting_warmup(config), config.train.steps)
-  return optimizer.rates(schedule, config.train.steps)
-
-
 def open_session(config: Config, workdir: str, task: Task,
                  mesh: jax.sharding.Mesh, clock: Clock, restored: int | None,
                  lock: Lock, rates: np.ndarray) -> Session:
@@ -479,7 +459,8 @@ def open_session(config: Config, workdir: str, task: Task,
   programs = compiled(task.objective, config.optim, mesh, config.mesh.zero1)
   if restored is None:
     state = programs.create(jax.random.key(config.seed))
-    state = state._replace(params=initial_params(config, state.params))
+    state = state._replace(params=initial_params(
+        config, state.params, task.tokenizer))
   # Nothing that can be wrong is left to check, so W is written now.
   processes.together(
       lambda: claim_workdir(workdir, config, task.tokenizer, lock))

@@ -22,6 +22,7 @@ from robertax.errors import InputError, first_line, writing
 from robertax.parallel import processes
 from robertax.progress import call_out
 from robertax.text import Tokenizer
+from robertax.train import optimizer
 from robertax.train.checkpoint import finished_step, saved_steps
 from robertax.train.writer import read_metrics
 
@@ -355,6 +356,9 @@ def check_config(workdir: str, config: Config) -> Config:
                  if getattr(here, key) == blank.get(key, 0)})})
   lines = [line for line in differences(to_dict(saved), to_dict(config))
            if line.partition(':')[0] not in FREE_ON_RESUME]
+  if [line.partition(':')[0] for line in lines] == ['train.steps'] and (
+      optimizer.may_lengthen(saved, config)):
+    lines = []
   if lines:
     raise InputError(
         f'{workdir} belongs to another config, with other values of '

@@ -8,7 +8,7 @@ import pytest
 from robertax.config import parse, to_dict
 from robertax.errors import InputError
 from robertax.tasks.squad import VERSION
-from robertax.train.session import fitting_warmup
+from robertax.train.optimizer import fitting_warmup
 
 PATH = pathlib.Path(__file__).parents[2] / 'configs' / 'squad.py'
 

@@ -2,6 +2,7 @@
 """
 
 import dataclasses
+import json
 import os
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 
 from robertax import model
 from robertax.errors import InputError
-from robertax.inspection import conversion, opening
+from robertax.inspection import conversion, opening, oracle, verification
 from robertax.interop import Pretrained, names, tensors
 
 
@@ -47,7 +48,7 @@ def same(a, b):
 @pytest.fixture
 def alone(monkeypatch):
   """As where transformers is not installed; the oracle tests have it."""
-  monkeypatch.setattr(conversion, 'has_transformers', lambda: False)
+  monkeypatch.setattr(oracle, 'is_installed', lambda: False)
 
 
 def test_a_workdir_is_what_was_written(small, workdir):
@@ -59,11 +60,17 @@ def test_a_workdir_is_what_was_written(small, workdir):
 
 def test_there_and_back(small, workdir, tmp_path, alone):
   hf, again = f'hf:{tmp_path}/hf', str(tmp_path / 'again')
-  lines = conversion.convert(str(workdir), hf, verify=True)
-  assert any('the same on 6 sentences' in line for line in lines)
-  assert any('not installed' in line for line in lines)
-  assert lines[-1] == f'{hf}: written from {workdir}'
-  conversion.convert(hf, again, verify=True)
+  with pytest.raises(verification.Unverified, match='not installed.*=self'):
+    conversion.convert(str(workdir), hf, verify='full')
+  assert beside(tmp_path) == ['w']
+  *_, said, last = conversion.convert(str(workdir), hf, verify='self')
+  assert said == f'{hf}: written from {workdir}'
+  found = json.loads(last)
+  assert list(found) == ['compared', 'not_compared', 'ids_equal',
+                         'max_logit_difference']
+  assert found['not_compared'] == ['what was written by transformers']
+  assert found['ids_equal'] and found['max_logit_difference'] < 1e-6
+  conversion.convert(hf, again, verify='self')
   found = opening.read_model(again)
   assert found.config == small.config and found.family == 'bert'
   # BERT has no rows before the first token's.
@@ -80,7 +87,7 @@ def test_there_and_back(small, workdir, tmp_path, alone):
 
 def test_longer_and_with_more_tokens(small, workdir, tmp_path, alone):
   (tmp_path / 'tokens.txt').write_text('covfefe\nZq-9\n')
-  conversion.convert(str(workdir), str(tmp_path / 'longer'), verify=True,
+  conversion.convert(str(workdir), str(tmp_path / 'longer'), verify='full',
                      max_positions=70, add_tokens=str(tmp_path / 'tokens.txt'))
   model = opening.load(str(tmp_path / 'longer'))
   assert model.config.max_positions == 70
@@ -97,8 +104,9 @@ def test_a_mismatch_writes_nothing(workdir, tmp_path, alone, monkeypatch):
     name = 'bert.encoder.layer.0.output.dense.weight'
     return tensors | {name: tensors[name][:, ::-1]}
   monkeypatch.setattr(names, 'write_params', wrong)
-  with pytest.raises(InputError, match='differs by up to'):
-    conversion.convert(str(workdir), f'hf:{tmp_path}/hf', verify=True)
+  with pytest.raises(verification.Unverified, match='differs by up to') as e:
+    conversion.convert(str(workdir), f'hf:{tmp_path}/hf', verify='self')
+  assert e.value.exit_code == 1 and e.value.verdict.ids_equal
   assert beside(tmp_path) == ['w']
 
 
@@ -149,7 +157,7 @@ def test_what_is_written_is_local(target):
 
 
 def test_the_batch_has_padding_masks_and_types(small):
-  batch = conversion.sentence_batch(small.tokenizer, small.config)
+  batch = verification.sentence_batch(small.tokenizer, small.config)
   ids, real = batch['input_ids'], batch['segment_ids'] > 0
   assert ids.shape == (6, 32) and not real.all() and real[:, 0].all()
   assert ((ids == small.tokenizer.mask_id).sum(1) == 1).all()
@@ -161,20 +169,21 @@ def test_the_batch_has_padding_masks_and_types(small):
 def test_a_small_difference_in_one_weight_is_found(small):
   made = filled(small.tokenizer, dataclasses.replace(
       small.config, num_classes=2))
-  batch = conversion.sentence_batch(made.tokenizer, made.config)
-  ours = conversion.our_outputs(made, batch)
-  line = conversion.compare_outputs(ours, ours, batch, 'itself')
-  assert 'itself: the same on 6 sentences' in line and 'classifier' in line
+  batch = verification.sentence_batch(made.tokenizer, made.config)
+  ours = verification.our_outputs(made, batch)
+  found = verification.compare_outputs(ours, ours, batch, 'itself')
+  assert set(found) == {'classifier', 'lm_head', 'nsp_head', 'states'}
+  assert not any(found.values())
   # Padding has no meaning.
   other = {key: x.copy() for key, x in ours.items()}
   other['lm_head'][batch['segment_ids'] == 0] = 9
-  conversion.compare_outputs(ours, other, batch, 'padding')
+  verification.compare_outputs(ours, other, batch, 'padding')
   params = jax.tree.map(np.copy, made.params)
   params['layers']['mlp_out']['kernel'][0, 3, 4] += .5
-  changed = conversion.our_outputs(
+  changed = verification.our_outputs(
       dataclasses.replace(made, params=params), batch)
-  with pytest.raises(InputError, match='differs by up to .* Nothing was writt'):
-    conversion.compare_outputs(ours, changed, batch, 'changed')
+  with pytest.raises(InputError, match='differs by up to .* is rounding'):
+    verification.compare_outputs(ours, changed, batch, 'changed')
   other['classifier'][0, 0] = np.nan
   with pytest.raises(InputError, match='classifier differs by up to nan'):
-    conversion.compare_outputs(ours, other, batch, 'nan')
+    verification.compare_outputs(ours, other, batch, 'nan')

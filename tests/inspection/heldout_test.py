@@ -23,3 +23,20 @@ def test_of_wordpieces(wordpiece):
   assert word in WORDS
   assert sentence.replace('<mask>', word) == (
       'nine ten one two three four . five six')
+
+
+def test_of_text_without_words(loaded):
+  """As proteins, or text without spaces: the middle of it is masked."""
+  tok = loaded.tokenizer
+  text = '9123 84756 1029'
+  ids = np.concatenate([[tok.bos_id], tok.encode(text), [tok.eos_id]])
+  (sentence, word, guesses), = report.fill_examples(loaded, [ids])
+  assert sentence.replace('<mask>', word) == text and len(guesses) == 3
+
+
+def test_the_end_of_a_run_asks_about_its_own_text(run, loaded, tmp_path):
+  assert 'encode' in report._next_words(str(tmp_path))
+  report.save_samples(str(tmp_path), report.Samples(
+      1, 'here', report.fill_examples(loaded, run.task.heldout_ids(1)), None))
+  said = report._next_words(str(tmp_path)).rpartition('fill_mask(')[2]
+  assert '<mask>' in said and any(word in said for word in WORDS)

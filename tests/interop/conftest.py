@@ -6,7 +6,7 @@ import pytest
 
 from robertax import model, text
 from robertax.config import ModelConfig
-from robertax.inspection.conversion import SENTENCES
+from robertax.inspection.verification import SENTENCES
 from robertax.interop import Pretrained
 
 LINES = [' '.join(SENTENCES)] * 3

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from robertax.errors import InputError
-from robertax.inspection import conversion
+from robertax.inspection import verification
 from robertax.interop.pretrained import with_positions, with_tokens
 
 
@@ -18,9 +18,9 @@ def test_positions_repeat_from_the_first(make):
   np.testing.assert_array_equal(new[32:62], old[2:])
   np.testing.assert_array_equal(new[62:], old[2:17])
   # What was short enough before is what it was.
-  batch = conversion.sentence_batch(before.tokenizer, before.config)
-  conversion.compare_outputs(conversion.our_outputs(before, batch),
-                             conversion.our_outputs(after, batch), batch,
+  batch = verification.sentence_batch(before.tokenizer, before.config)
+  verification.compare_outputs(verification.our_outputs(before, batch),
+                             verification.our_outputs(after, batch), batch,
                              'both')
   with pytest.raises(InputError, match='longer, not shorter'):
     with_positions(before, 29)

@@ -4,6 +4,7 @@ And a fine-tuned one: the same logits, by the names of its classes.
 """
 
 import dataclasses
+import json
 from unittest import mock
 
 import jax
@@ -51,8 +52,10 @@ def exported(tmp_path_factory):
       'train': {'steps': 60, 'log_every': 20}})
   with mock.patch.object(jax, 'devices', return_value=jax.devices()[:1]):
     loop.run(config, str(folder / 'w'))
-  lines = conversion.convert(str(folder / 'w'), f'hf:{folder}/hf', verify=True)
-  assert any('transformers' in line for line in lines)
+  last = conversion.convert(str(folder / 'w'), f'hf:{folder}/hf', verify='full')
+  found = json.loads(last[-1])
+  assert found['ids_equal'] and not found['not_compared']
+  assert 0 < found['max_logit_difference'] < 1e-4
   return config, str(folder / 'w'), str(folder / 'hf')
 
 
@@ -124,7 +127,7 @@ def test_fine_tuned_from_it_and_back_again(exported, tmp_path):
   """hf: -> classes -> hf: -> pipeline('text-classification')."""
   data_dir = write_sst2(tmp_path / 'glue')
   run_on_one(parse(tiny_glue(data_dir, f'hf:{exported[2]}')), tmp_path / 'w')
-  conversion.convert(str(tmp_path / 'w'), f'hf:{tmp_path}/hf', verify=True)
+  conversion.convert(str(tmp_path / 'w'), f'hf:{tmp_path}/hf', verify='full')
   model = opening.read_model(str(tmp_path / 'w'))
   assert model.config.num_classes == 2 and not model.config.lm_head
   classify = transformers.pipeline('text-classification',

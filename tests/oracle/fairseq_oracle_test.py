@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from robertax.errors import InputError
-from robertax.inspection import conversion
+from robertax.inspection import verification
 from robertax.interop import open_source, tensors
 
 torch = pytest.importorskip('torch')
@@ -181,8 +181,12 @@ def test_logits_are_those_of_plain_numpy(folder, age):
   assert tok.encode('a cat').tolist() == [
       4 + order.index(gpt2[piece]) for piece in ('a', 'Ġcat')]
   assert tok.mask_id == vocab - 1
-  batch = conversion.sentence_batch(tok, config)
-  ours = conversion.our_outputs(pretrained, batch)
+  verdict = verification.Verdict()
+  verification._note_gpt2_ids(verdict, str(folder), tok,
+                              list(verification.SENTENCES))
+  assert verdict.ids_equal and verdict.compared
+  batch = verification.sentence_batch(tok, config)
+  ours = verification.our_outputs(pretrained, batch)
   for row in range(len(batch['input_ids'])):
     length = batch['segment_ids'][row].sum()
     logits, classes = numpy_outputs(

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 import robertax
 from robertax import text
-from robertax.inspection import conversion
+from robertax.inspection import oracle, verification
 from robertax.interop import huggingface, names, open_source
 from robertax.interop.pretrained import with_positions, with_tokens
 
@@ -22,7 +22,7 @@ torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
 pytestmark = pytest.mark.oracle
 
-LINES = [' '.join(conversion.SENTENCES)] * 3
+LINES = [' '.join(verification.SENTENCES)] * 3
 # Six odd shapes.
 SHAPES = {
     'head_80': dict(hidden_size=160, num_hidden_layers=3,
@@ -88,6 +88,22 @@ def put_tokenizer(folder, tokenizer):
     (folder / name).write_text(content)
 
 
+def their_outputs(folder, batch):
+  name = json.loads(open(f'{folder}/config.json').read())['architectures'][0]
+  found = {'missing': {}}
+  outputs = oracle.class_outputs(name, folder, {'one': batch}, found)
+  assert not found['missing'][name]
+  return {key.partition('/')[2]: x for key, x in outputs.items()}
+
+
+def same_ids(tokenizer, folder):
+  theirs = transformers.AutoTokenizer.from_pretrained(folder)
+  for text_ in verification.SENTENCES:
+    assert theirs(text_)['input_ids'] == [
+        tokenizer.bos_id, *tokenizer.encode(text_).tolist(), tokenizer.eos_id]
+  assert theirs.mask_token_id == tokenizer.mask_id
+
+
 def check_both_ways(tmp_path, family, end, tokenizer, **values):
   """HF -> ours -> HF: the same tensors, and logits at every real token."""
   there, back = tmp_path / 'there', tmp_path / 'back'
@@ -108,19 +124,19 @@ def check_both_ways(tmp_path, family, end, tokenizer, **values):
       | {'max_position_embeddings', 'pad_token_id'})):
     # A config.json of theirs leaves out what is their default.
     assert said[0].get(key, said[1].get(key)) == said[1].get(key), key
-  batch = conversion.sentence_batch(tokenizer, pretrained.config)
-  ours = conversion.our_outputs(pretrained, batch)
+  batch = verification.sentence_batch(tokenizer, pretrained.config)
+  ours = verification.our_outputs(pretrained, batch)
   wanted = {'ForMaskedLM': {'lm_head'}, 'ForQuestionAnswering': {'start'},
             'ForSequenceClassification': {'classifier'},
             'ForMultipleChoice': {'classifier'}, 'Model': set(),
             'ForPreTraining': {'lm_head', 'nsp_head'}}[end]
   for folder in (there, back):
-    theirs = conversion.their_outputs(str(folder), batch)
+    theirs = their_outputs(str(folder), batch)
     assert wanted <= ours.keys() & theirs.keys()
     for key in wanted:
       assert ours[key].std() > .05  # Not agreeing about nothing.
-    conversion.compare_outputs(ours, theirs, batch, str(folder))
-  conversion.compare_tokenizers(tokenizer, str(back))
+    verification.compare_outputs(ours, theirs, batch, str(folder))
+  same_ids(tokenizer, back)
   return pretrained, ours, batch
 
 
@@ -143,7 +159,7 @@ def packed_rows_agree(pretrained, ours, batch):
             for key, value in batch.items()}
   packed['segment_ids'] = np.repeat([1, 2], lengths[short])[None].astype(
       np.int32)
-  found = conversion.our_outputs(pretrained, packed)['lm_head'][0]
+  found = verification.our_outputs(pretrained, packed)['lm_head'][0]
   alone = np.concatenate([ours['lm_head'][row][:lengths[row]]
                           for row in short])
   np.testing.assert_allclose(found, alone, atol=1e-4)
@@ -172,7 +188,7 @@ def test_classes_of_texts_and_pairs_as_the_pipeline_says(
   model = robertax.load(f'hf:{tmp_path}')
   pipeline = transformers.pipeline(
       'text-classification', model=str(tmp_path), tokenizer=str(tmp_path))
-  texts = list(conversion.SENTENCES[:4])
+  texts = list(verification.SENTENCES[:4])
   pairs = list(zip(texts, reversed(texts)))
   for asked, theirs in ((texts, texts), (pairs, [
       {'text': a, 'text_pair': b} for a, b in pairs])):
@@ -246,7 +262,7 @@ def test_a_tokenizer_that_transformers_has_saved(tmp_path, tokenizers, family):
   theirs.save_pretrained(tmp_path / 'again')
   found = huggingface.read_tokenizer(str(tmp_path / 'again'))
   assert found.mask_id == tokenizers[family].mask_id
-  for text_ in conversion.SENTENCES:
+  for text_ in verification.SENTENCES:
     assert found.encode(text_).tolist() == theirs(text_)['input_ids'][1:-1]
   said = 'a b <mask> c' if family == 'roberta' else 'a b [MASK] c'
   assert found.encode(said, allow_mask=True).tolist() == (
@@ -282,13 +298,13 @@ def test_added_tokens_and_longer_positions(tmp_path, tokenizers, family):
   longer = with_positions(
       with_tokens(pretrained, words), 150)
   huggingface.write_folder(longer, str(tmp_path / 'b'))
-  batch = conversion.sentence_batch(longer.tokenizer, longer.config)
-  conversion.compare_outputs(
-      conversion.our_outputs(longer, batch),
-      conversion.their_outputs(str(tmp_path / 'b'), batch), batch, 'b')
+  batch = verification.sentence_batch(longer.tokenizer, longer.config)
+  verification.compare_outputs(
+      verification.our_outputs(longer, batch),
+      their_outputs(str(tmp_path / 'b'), batch), batch, 'b')
   theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / 'b')
   for text_ in ('the budgetarily Zq-9 b☂ 東京 xZq-9 Zq-9.', 'Zq-9', 'cat Zq-9s',
-                *conversion.SENTENCES):
+                *verification.SENTENCES):
     assert theirs(text_)['input_ids'][1:-1] == (
         longer.tokenizer.encode(text_).tolist()), text_
   again = open_source(f'hf:{tmp_path}/b').read()
@@ -297,6 +313,6 @@ def test_added_tokens_and_longer_positions(tmp_path, tokenizers, family):
   if family == 'roberta':
     os.remove(tmp_path / 'b' / 'tokenizer.json')
     alone = huggingface.read_tokenizer(str(tmp_path / 'b'))
-    for text_ in ('the budgetarily Zq-9.', *conversion.SENTENCES):
+    for text_ in ('the budgetarily Zq-9.', *verification.SENTENCES):
       assert alone.encode(text_).tolist() == (
           longer.tokenizer.encode(text_).tolist())

@@ -168,7 +168,7 @@ def test_a_loaded_model_answers_as_the_run_did(runs, task):
     assert model.answer(*rows['03'], threshold=1.0).text
     assert model.answer(*rows['00'], threshold=0.0)[:3] == ('', 0, 0)
     moved = workdir.parent / 'moved'
-    conversion.convert(str(workdir), str(moved), False)
+    conversion.convert(str(workdir), str(moved))
     assert robertax.load(moved).threshold == model.threshold
 
 

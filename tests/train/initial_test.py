@@ -19,7 +19,7 @@ from robertax.config import (
     to_dict,
 )
 from robertax.errors import InputError
-from robertax.inspection import conversion
+from robertax.inspection import verification
 from robertax.interop import huggingface
 from robertax.interop.pretrained import with_positions
 from robertax.train import initial
@@ -50,7 +50,7 @@ def test_weights_with_them_are_looked_for(tmp_path):
 @pytest.fixture(scope='module')
 def foreign(tmp_path_factory):
   """A folder of Hugging Face, and what is in it."""
-  tokenizer = text.train_byte_bpe([' '.join(conversion.SENTENCES)], 290)
+  tokenizer = text.train_byte_bpe([' '.join(verification.SENTENCES)], 290)
   config = ModelConfig(vocab_size=tokenizer.vocab_size, hidden_size=16,
                        num_layers=2, num_heads=2, mlp_size=24,
                        max_positions=20, num_types=1, num_classes=3)

@@ -169,6 +169,7 @@ REMAT = ('attention', 'full', 'none', 'products')
 RANKING_LOSSES = ('margin', 'cross_entropy')
 ON_DIVERGENCE = ('stop', 'skip', 'roll_back', 'go_on')
 DTYPES = ('float32', 'bfloat16')
+PAIR_LAYOUTS = ('types', 'tokenizer')
 AXES = ('data', 'fsdp', 'model')  # The axes of the mesh.
 MASKED_LM = 'pretrain'  # The only task whose length is given in steps.
 MAX_LENGTH = 1 << 16  # Random numbers depend on 16 bits of a position.
@@ -375,6 +376,11 @@ class ModelConfig:
   # Rows of the token-type table (BERT: 2, for A and B); 0: no table, as in
   # RoBERTa. A task whose format has pairs fills it in.
   num_types: int = 0
+  # How two texts are laid out. 'types': a model with num_types > 1 has <s> A
+  # </s> B </s> with types 0 and 1, as in our formats of pairs, and any other
+  # what its tokenizer's post-processor does. 'tokenizer': always the latter; a
+  # model of Hugging Face brings it where it makes a difference.
+  pair_layout: str = 'types'
   nsp_head: bool = False  # BERT's next-sentence head; such a task sets it too.
   lm_head: bool = True  # The masked-LM head; off in tasks that need none.
   # C of the classifier on <s> (1: a score); 0: no classifier. A fine-tuning
@@ -410,17 +416,13 @@ class ModelConfig:
               below=1)
     _in_range(self, 'more than 0.', 'layer_norm_eps', 'initializer_std',
               above=0)
-    _one_of(self, attention=ATTENTION, remat=REMAT, dtype=DTYPES)
+    _one_of(self, attention=ATTENTION, remat=REMAT, dtype=DTYPES,
+            pair_layout=PAIR_LAYOUTS)
 
   @property
   def pair_types(self) -> bool:
-    """Whether segments A and B of a pair have different types."""
+    """Whether the model can tell the two texts of a pair apart by types."""
     return self.num_types > 1
-
-  @property
-  def pair_separators(self) -> int:
-    """The number of `</s>` between A and B: 1 in BERT, 2 in RoBERTa."""
-    return 1 if self.pair_types else 2
 
 
 @dataclasses.dataclass(frozen=True)

@@ -186,6 +186,7 @@ class Model(Network):
       raise InputError(f'words=True and pooling={pooling!r}: a vector a word, '
                        'or one a text.')
     asked, rows, spans = _text_list(texts), [], []
+    front = len(self.tokenizer.layout.single[0])
     for text in asked:
       ids, places = self.tokenizer.encode_with_offsets([text])[0]
       rows.append(with_ends(self.tokenizer, ids, self.config.max_positions,
@@ -198,7 +199,8 @@ class Model(Network):
       for row, number in enumerate(numbers):
         x = states[..., row, :len(rows[number]), :]
         if words:
-          found[number] = _word_means(asked[number], spans[number], x)
+          found[number] = _word_means(asked[number], spans[number],
+                                      x[..., front:, :])
         elif pooling == 'first':
           found[number] = x[..., 0, :]
         elif pooling == 'mean':
@@ -225,10 +227,14 @@ class Model(Network):
     tok = self.tokenizer
     rows = [with_ends(tok, tok.encode(text), self.config.max_positions, text)
             for text in _text_list(texts)]
-    log_probs = [np.zeros(len(row) - 2, np.float32) for row in rows]
+    front, back = map(len, tok.layout.single)
+    own = [slice(front, len(row) - back) for row in rows]
+    log_probs = [np.zeros(len(row[part]), np.float32)
+                 for row, part in zip(rows, own)]
     # (row, place) of every token to be masked, shortest texts first.
     order = sorted(range(len(rows)), key=lambda n: len(rows[n]))
-    asks = [(n, place) for n in order for place in range(1, len(rows[n]) - 1)]
+    asks = [(n, place) for n in order
+            for place in range(own[n].start, own[n].stop)]
     for start in range(0, len(asks), SCORE_MAX_ROWS):
       part = asks[start:start + SCORE_MAX_ROWS]
       masked = [rows[n].copy() for n, _ in part]
@@ -242,9 +248,9 @@ class Model(Network):
               'span_weights': np.ones_like(places, np.float32)}),
                            SCORE_MAX_TOKENS)
       for (n, place), value in zip(part, found['scores']):
-        log_probs[n][place - 1] = value
-    scores = [Score([tok.token_text(i) for i in row[1:-1]], found)
-              for row, found in zip(rows, log_probs)]
+        log_probs[n][place - front] = value
+    scores = [Score([tok.token_text(i) for i in row[part]], found)
+              for row, part, found in zip(rows, own, log_probs)]
     return scores[0] if isinstance(texts, str) else scores
 
   def classify(self, texts: SomeTexts) -> Any:
@@ -387,8 +393,7 @@ def _logits(model: Model, asked: list[tuple[str, ...]]) -> np.ndarray:
   from robertax.data.finetuning import Examples
   from robertax.tasks.finetune import encode_texts
   from robertax.tasks.objectives import Classification
-  encoded = encode_texts(model.tokenizer, asked, model.longest,
-                         separators=model.config.pair_separators)
+  encoded = encode_texts(model.tokenizer, asked, model.longest)
   return model.outputs(Classification, Examples.of(
       encoded.sequences, second_starts=encoded.second_starts))['logits']
 
@@ -418,9 +423,7 @@ def _answers(model: Model, asked: list[tuple[str, str]],
   encoded = squad.encode_questions([
       squad.Question(str(n), '', *row, ()) for n, row in enumerate(asked)],
                                    model.tokenizer)
-  windowing = squad.Windowing(model.longest, data.doc_stride,
-                              data.question_length,
-                              separators=model.config.pair_separators)
+  windowing = squad.Windowing.of(model.longest, data, model.tokenizer.layout)
   windows = squad.make_windows(encoded, windowing)
   examples = squad.window_examples(encoded, windows, windowing, model.tokenizer)
   decoded = squad.decode_examples(
@@ -447,9 +450,9 @@ def _choices(model: Model, asked: list[tuple[str, str, Sequence[str]]]
   from robertax.tasks.objectives import Choice
   questions = [race.RaceQuestion('', '', text, question, tuple(options), None)
                for text, question, options in asked]
-  examples = Examples.of(race.encode_questions(
+  examples = race.encode_questions(
       questions, model.tokenizer, model.longest,
-      model.recipe.finetune.max_option_length).sequences)
+      model.recipe.finetune.max_option_length).examples()
   scores, found = iter(model.outputs(Choice, examples)['scores']), []
   for *_, options in asked:
     shares = softmax(np.array([next(scores) for _ in options]))
@@ -549,8 +552,8 @@ def _word_means(text: str, spans: np.ndarray, x: np.ndarray) -> Words:
   words = list(WORD.finditer(text))
   vectors = np.zeros((*x.shape[:-2], len(words), x.shape[-1]), np.float32)
   for number, word in enumerate(words):
-    tokens = 1 + np.flatnonzero((starts < word.end()) & (ends > word.start()))
-    if len(tokens):  # <s> comes before them; some marks have no token.
+    tokens = np.flatnonzero((starts < word.end()) & (ends > word.start()))
+    if len(tokens):  # Some marks have no token.
       vectors[..., number, :] = x[..., tokens, :].mean(-2)
   return Words([m.group() for m in words], [m.span() for m in words], vectors)
 

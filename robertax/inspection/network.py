@@ -24,12 +24,12 @@ SHORTEST = 8  # The smallest length; lengths and row counts are powers of two.
 def with_ends(tokenizer: Tokenizer, ids: np.ndarray, max_positions: int,
               text: str) -> np.ndarray:
   """int32 ids with <s> and </s>; InputError, with the text, if too many."""
-  row = np.concatenate([[tokenizer.bos_id], ids, [tokenizer.eos_id]])
+  row = tokenizer.layout.ids(ids)
   if len(row) > max_positions:
     raise InputError(
         f'the text is {len(row)} tokens long, the model has {max_positions} '
         f'positions: give a shorter one than {text[:60]!r}...')
-  return row.astype(np.int32)
+  return row
 
 
 def row_batches(rows: Sequence[np.ndarray], pad_id: int, max_positions: int,
@@ -111,8 +111,8 @@ class Network:
     alone = dataclasses.replace(examples, firsts=np.arange(len(examples) + 1))
     batches = TuningBatches(
         alone, batch_size=1, seed=0, max_length=self.config.max_positions,
-        pad_id=self.tokenizer.pad_id, types=self.config.pair_types,
-        few_shapes=True)
+        pad_id=self.tokenizer.pad_id, few_shapes=True,
+        types=self.config.pair_types and self.tokenizer.layout.typed)
     found = fetch_behind(
         batches.evaluation(max_tokens), lambda batch: _compiled(_outputs, 1)(
             objective, self.params,

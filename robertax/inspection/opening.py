@@ -88,9 +88,10 @@ def read_workdir(path: str) -> Pretrained:
   logged = f'{path}/metrics.jsonl'
   for _, line in read_metrics(logged) if files.exists(logged) else ():
     metrics |= line
+  tokenizer = text.load(f'{path}/tokenizer.json').laid_out(config.model)
   return Pretrained(
       modelling.unpad_vocabulary(config.model, params), config.model,
-      text.load(f'{path}/tokenizer.json'), path, step=step,
+      tokenizer, path, step=step,
       labels=tuple(labels), family=origin.get('family', ''),
       choice=origin.get('choice', config.task.startswith('race')),
       history={'config': to_dict(config), 'metrics': metrics,

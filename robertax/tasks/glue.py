@@ -87,8 +87,7 @@ class Glue(Finetune):
 
   def encode(self, rows: Sequence[GlueRow], split: str) -> tuple[Examples, int]:
     encoded = finetune.encode_texts(
-        self.tokenizer, [row.texts for row in rows], self.max_length,
-        separators=self.model.pair_separators)
+        self.tokenizer, [row.texts for row in rows], self.max_length)
     targets = (self.targets(rows) if all(row.label for row in rows) else
                np.zeros(len(rows), np.int32 if self.row.labels else np.float32))
     return Examples.of(encoded.sequences, values={'class_targets': targets},

@@ -169,6 +169,8 @@ REMAT = ('attention', 'full', 'none', 'products')
 RANKING_LOSSES = ('margin', 'cross_entropy')
 ON_DIVERGENCE = ('stop', 'skip', 'roll_back', 'go_on')
 DTYPES = ('float32', 'bfloat16')
+PROBLEM_TYPES = ('single_label_classification', 'multi_label_classification',
+                 'regression')
 PAIR_LAYOUTS = ('types', 'tokenizer')
 AXES = ('data', 'fsdp', 'model')  # The axes of the mesh.
 MASKED_LM = 'pretrain'  # The only task whose length is given in steps.
@@ -590,6 +592,10 @@ class FinetuneConfig:
   # two, separated by a comma), and of the label.
   text_columns: str = 'text'
   label_column: str = 'label'
+  # text_classification: what the labels are, in transformers' words: '' or
+  # 'single_label_classification': one class a row; 'multi_label_classification'
+  # : any number of classes a row, each by a sigmoid; 'regression': a number.
+  problem_type: str = ''
 
   def __post_init__(self):
     for least, names in (
@@ -598,7 +604,8 @@ class FinetuneConfig:
         (1, ('epochs', 'eval_tokens', 'n_best', 'max_answer_length')),
         (3, ('max_option_length',))):
       _in_range(self, f'at least {least}.', *names, least=least)
-    _one_of(self, ranking_loss=RANKING_LOSSES)
+    _one_of(self, ranking_loss=RANKING_LOSSES,
+            problem_type=('', *PROBLEM_TYPES))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,7 +38,8 @@ PRONOUN_TASKS = ('wsc', 'wnli_spans')
 METHODS = {
     'fill_mask': (MASKED_LM, ('text',)), 'score': (MASKED_LM, ('text',)),
     'classify': ('text_classification or glue/*', ('text', 'text_pair')),
-    'rate': ('glue/stsb or qnli_ranking', ('text', 'text_pair')),
+    'rate': ("glue/stsb, qnli_ranking or finetune.problem_type='regression'",
+             ('text', 'text_pair')),
     'answer': ('squad or squad2', ('question', 'context')),
     'choose': ('race', ('context', 'question', 'options')),
     'resolve_pronoun': (' or '.join(PRONOUN_TASKS), ('text',))}
@@ -256,6 +257,9 @@ class Model(Network):
   def classify(self, texts: SomeTexts) -> Any:
     """The class of a text or pair, by a model that was fine-tuned for classes.
 
+    Of a model of several labels a text (multi_label_classification) each label
+    has a probability of its own, and `label` is the likeliest.
+
     >>> model.classify('A film to see twice.')
     Classified(label='1', probability=0.98, probabilities={'1': 0.98, ...})
     >>> model.classify([('A man sleeps.', 'A man is awake.'), ...])
@@ -271,7 +275,8 @@ class Model(Network):
     """The score of a text or pair: 0 to 5 of glue/stsb, else the raw output.
 
     A model of qnli_ranking gives a higher one to the sentence with the answer.
-    Texts are those of `classify`.
+    A model of several scores gives a dict, by name. Texts are those of
+    `classify`.
     """
     return self._ask('rate', _ratings, texts)
 
@@ -323,9 +328,12 @@ class Model(Network):
     config, task = self.config, self.recipe.task
     if config.span_head:
       return 'answer'
+    if config.num_classes == 1 and task.startswith('race'):
+      return 'choose'
     if config.num_classes:
-      return ('classify' if config.num_classes > 1 else
-              'choose' if task.startswith('race') else 'rate')
+      scores = (self.problem_type == 'regression' if self.problem_type
+                else config.num_classes == 1)
+      return 'rate' if scores else 'classify'
     if not config.lm_head:
       return 'encode'
     return 'resolve_pronoun' if task in PRONOUN_TASKS else 'fill_mask'
@@ -400,8 +408,10 @@ def _logits(model: Model, asked: list[tuple[str, ...]]) -> np.ndarray:
 
 def _classes(model: Model, asked: list[tuple[str, ...]]) -> list[Classified]:
   labels = model.labels or tuple(map(str, range(model.config.num_classes)))
-  found = []
-  for probabilities in map(softmax, _logits(model, asked)):
+  found, several = [], model.problem_type == 'multi_label_classification'
+  for logits in _logits(model, asked):
+    probabilities = (0.5 + np.tanh(logits.astype(np.float64) / 2) / 2 if several
+                     else softmax(logits))
     ranked = {labels[n]: float(probabilities[n])
               for n in np.argsort(-probabilities, kind='stable')}
     best = next(iter(ranked))
@@ -409,10 +419,13 @@ def _classes(model: Model, asked: list[tuple[str, ...]]) -> list[Classified]:
   return found
 
 
-def _ratings(model: Model, asked: list[tuple[str, ...]]) -> list[float]:
+def _ratings(model: Model, asked: list[tuple[str, ...]]) -> list[Any]:
   from robertax.tasks.glue import LARGEST_SCORE
   scale = LARGEST_SCORE if model.recipe.task == 'glue/stsb' else 1
-  return [float(logit) * scale for logit, in _logits(model, asked)]
+  scores = [[float(x) * scale for x in row] for row in _logits(model, asked)]
+  if model.config.num_classes == 1:
+    return [score for score, in scores]
+  return [dict(zip(model.labels, row)) for row in scores]
 
 
 def _answers(model: Model, asked: list[tuple[str, str]],
@@ -445,7 +458,6 @@ def _answers(model: Model, asked: list[tuple[str, str]],
 
 def _choices(model: Model, asked: list[tuple[str, str, Sequence[str]]]
              ) -> list[Chosen]:
-  from robertax.data.finetuning import Examples
   from robertax.tasks import race
   from robertax.tasks.objectives import Choice
   questions = [race.RaceQuestion('', '', text, question, tuple(options), None)

@@ -68,17 +68,19 @@ class Network:
 
   `step` is how many updates the weights have had, `labels` are the names of
   classes, if any, `recipe` is the config of its training, and `longest` the
-  most tokens of a text to classify. A model of SQuAD 2.0 answers nothing if its
-  probability of no answer is above `threshold`.
+  most tokens of a text to classify. `problem_type` is that of Pretrained. A
+  model of SQuAD 2.0 answers nothing if its probability of no answer is above
+  `threshold`.
   """
 
   def __init__(self, params: Any, config: ModelConfig,
                tokenizer: Tokenizer, step: int,
                labels: Sequence[str] = (), recipe: Config | None = None,
-               threshold: float | None = None):
+               threshold: float | None = None, problem_type: str = ''):
     self.params, self.config = params, config
     self.tokenizer, self.step = tokenizer, step
     self.labels, self.threshold = tuple(labels), threshold
+    self.problem_type = problem_type
     fourth = config.max_positions // 4  # Other people's may be short.
     self.recipe = recipe or Config(data=DataConfig(
         sequence_length=config.max_positions,

@@ -19,10 +19,8 @@ from robertax.errors import writing
 from robertax.inspection.model import Model
 from robertax.interop import Pretrained, is_foreign, open_source
 from robertax.parallel.mesh import find_devices
-from robertax.tasks.task import RESULTS, read_object
+from robertax.tasks.task import ORIGIN, RESULTS, read_object
 
-# A converted workdir also has this file: labels, and where it came from.
-ORIGIN = 'origin.json'
 THRESHOLD = 'no_answer_threshold'  # Of SQuAD 2.0, in both of these files.
 
 
@@ -38,7 +36,7 @@ def load(path: str) -> Model:
   model = Model(jax.tree.map(jax.numpy.asarray, pretrained.params), config,
                 pretrained.tokenizer, pretrained.step, pretrained.labels,
                 parse(made) if made else None,
-                pretrained.history.get(THRESHOLD))
+                pretrained.history.get(THRESHOLD), pretrained.problem_type)
   if pretrained.choice and model.recipe.task == MASKED_LM:  # Other people's.
     model.recipe = dataclasses.replace(model.recipe, task='race')
   return model
@@ -82,8 +80,7 @@ def read_workdir(path: str) -> Pretrained:
   origin = read_object(f'{path}/{ORIGIN}')
   found = origin | (read_object(f'{path}/{RESULTS}')
                     if config.task == 'squad2' else {})
-  labels = origin.get('labels') or [
-      name for name in config.finetune.labels.split(',') if name]
+  labels, problem_type = workdir.class_names(path)
   metrics: dict[str, Any] = {}  # The last value of each.
   logged = f'{path}/metrics.jsonl'
   for _, line in read_metrics(logged) if files.exists(logged) else ():
@@ -92,7 +89,7 @@ def read_workdir(path: str) -> Pretrained:
   return Pretrained(
       modelling.unpad_vocabulary(config.model, params), config.model,
       tokenizer, path, step=step,
-      labels=tuple(labels), family=origin.get('family', ''),
+      labels=labels, problem_type=problem_type, family=origin.get('family', ''),
       choice=origin.get('choice', config.task.startswith('race')),
       history={'config': to_dict(config), 'metrics': metrics,
                THRESHOLD: found.get(THRESHOLD)})
@@ -113,6 +110,7 @@ def write_workdir(path: str, pretrained: Pretrained):
     files.write_text(f'{path}/{ORIGIN}', json.dumps(
         {'source': pretrained.source, 'family': pretrained.family,
          'choice': pretrained.choice, 'labels': pretrained.labels,
+         'problem_type': pretrained.problem_type,
          THRESHOLD: pretrained.history.get(THRESHOLD)}, indent=2))
   checkpoints = Checkpoints(path)
   with hushed():

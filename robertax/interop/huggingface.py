@@ -5,18 +5,24 @@ configuration_bert.py), the heads of each architecture, the tokenizer's files,
 and the model card of an exported folder.
 """
 
+from collections.abc import Collection
 import dataclasses
 import json
 import os
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from robertax import files
-from robertax.config import ModelConfig, TokenizerConfig, flatten
+from robertax.config import (
+    PROBLEM_TYPES,
+    ModelConfig,
+    TokenizerConfig,
+    flatten,
+)
 from robertax.errors import InputError, reading, unknown, writing
 from robertax.interop import names, tensors
 from robertax.interop.names import Layout
-from robertax.interop.pretrained import Pretrained
+from robertax.interop.pretrained import Pretrained, unnamed
 from robertax.interop.tensors import Tensors
 from robertax.text import Tokenizer, load
 
@@ -37,7 +43,12 @@ CONFIG_DEFAULTS = {
     'initializer_range': 0.02, 'layer_norm_eps': 1e-12, 'pad_token_id': 0,
     'tie_word_embeddings': True}
 FAMILY_DEFAULTS = {'bert': {},
-                   'roberta': {'vocab_size': 50265, 'pad_token_id': 1}}
+                   'roberta': {'vocab_size': 50265, 'pad_token_id': 1},
+                   'xlm-roberta': {'pad_token_id': 1},
+                   'camembert': {'pad_token_id': 1}}
+# Model types whose weights are a RoBERTa's, and how their classes begin.
+_PREFIXES = {'bert': 'Bert', 'roberta': 'Roberta', 'xlm-roberta': 'XLMRoberta',
+             'camembert': 'Camembert'}
 # Keys of other architectures, and the only value that ours supports.
 ONLY_VALUES = {'hidden_act': 'gelu', 'position_embedding_type': 'absolute',
                'is_decoder': False, 'add_cross_attention': False,
@@ -94,23 +105,44 @@ def config_values(pretrained: Pretrained, layout: Layout, architecture: str
              'eos_token_id': tokenizer.eos_id, 'dtype': 'float32'}
   if config.num_classes:
     values['classifier_dropout'] = config.classifier_dropout_rate
-  labels = pretrained.labels or tuple(
-      f'LABEL_{i}' for i in range(config.num_classes))
+  labels = pretrained.labels or unnamed(config.num_classes)
   if labels and architecture.endswith('ForSequenceClassification'):
     values['id2label'] = {str(i): name for i, name in enumerate(labels)}
     values['label2id'] = {name: i for i, name in enumerate(labels)}
+    if pretrained.problem_type:
+      values['problem_type'] = pretrained.problem_type
   return values
 
 
-def class_names(values: dict[str, Any]) -> tuple[str, ...]:
-  """Returns the names of the classes, in order; empty if there are none."""
-  labels = values.get('id2label')
-  if not isinstance(labels, dict):
-    return ()
+def class_names(values: dict[str, Any], outputs: int, path: str
+                ) -> tuple[str, ...]:
+  """Returns the names of a head's outputs, in order.
+
+  They are those of id2label, an object or a list, or else of label2id, or
+  transformers' LABEL_0, LABEL_1, ... InputError, naming config.json, if they
+  are not as many as the outputs, or not different.
+  """
+  found, key = values.get('id2label'), 'id2label'
+  if found is None and isinstance(values.get('label2id'), dict):
+    key, names_of = 'label2id', values['label2id']
+    found = {i: name for name, i in names_of.items()}
+  if found is None:
+    return unnamed(outputs)
   try:
-    return tuple(str(labels[key]) for key in sorted(labels, key=int))
-  except ValueError:
-    return ()
+    numbered = dict(enumerate(found)) if isinstance(found, list) else {
+        int(number): name for number, name in found.items()}
+  except (AttributeError, TypeError, ValueError) as e:
+    raise InputError(f'{path}: {key} is {str(found)[:60]}: an object such as '
+                     '{"0": "no", "1": "yes"} is needed.') from e
+  labels = tuple(str(numbered[n]) for n in sorted(numbered))
+  if sorted(numbered) != list(range(outputs)) or len(set(labels)) != outputs:
+    raise InputError(
+        f'{path}: {key} has {len(set(labels))} different names '
+        f'({", ".join(labels[:8])}{", ..." if labels[8:] else ""}) with the '
+        f'numbers {", ".join(map(str, sorted(numbered)[:8]))}, and the head '
+        f'has {outputs} outputs: a name for each of 0 to {outputs - 1} is '
+        'needed.')
+  return labels
 
 
 # The endings of class names, and the heads that their weights must have.
@@ -131,22 +163,30 @@ _SIGNS = {
              'span_head': 'qa_outputs.weight'}}
 
 
+class Heads(NamedTuple):
+  """The heads of a folder."""
+  keys: dict[str, Any]  # Of our config.
+  end: str  # A row of ARCHITECTURES; '': an architecture that we lack.
+  name: str  # Of the architecture.
+
+
 def heads_of_tensors(found: Tensors, values: dict[str, Any], folder: str
-                     ) -> tuple[dict[str, Any], bool]:
-  """Returns keys of our config, and whether this is for multiple choice.
+                     ) -> Heads:
+  """Finds the heads.
 
   The weights decide which heads there are, because many files have more heads
-  than their architecture; those of the architecture must be among them.
+  than their architecture; those of the architecture must be among them. Of an
+  architecture that we lack, the classifier is not ours either.
   """
-  prefix = values['model_type'].capitalize()
+  prefix = _PREFIXES[values['model_type']]
+  signs = _SIGNS[layout_family(values)]
   listed = values.get('architectures')
   name = str(listed[0]) if isinstance(listed, list) and listed else (
       f'{prefix}Model')
-  known = [prefix + end for end in ARCHITECTURES]
-  if name not in known:
-    raise unknown(f'architecture: {folder}/config.json: architectures', name,
-                  known)
-  end, signs = name.removeprefix(prefix), _SIGNS[values['model_type']]
+  if name not in [prefix + end for end in ARCHITECTURES]:
+    return Heads({head: signs.get(head) in found
+                  for head in ('lm_head', 'nsp_head')}, '', name)
+  end = name.removeprefix(prefix)
   missing = [signs[head] for head in ARCHITECTURES[end]
              if signs[head] not in found]
   if missing:
@@ -154,7 +194,7 @@ def heads_of_tensors(found: Tensors, values: dict[str, Any], folder: str
         f'{folder}: its config and its weights disagree: config.json says '
         f'{name}, and the weights have no {", no ".join(missing)}.')
   choice = end == 'ForMultipleChoice'
-  keys = {head: signs.get(head) in found
+  keys: dict[str, Any] = {head: signs.get(head) in found
           for head in ('lm_head', 'nsp_head', 'span_head')}
   classifier = found.get(signs['choice' if choice else 'classifier'])
   keys['num_classes'] = classifier.shape[0] if classifier else 0
@@ -162,7 +202,12 @@ def heads_of_tensors(found: Tensors, values: dict[str, Any], folder: str
     dropout = values.get('classifier_dropout')
     keys['classifier_dropout_rate'] = (
         values['hidden_dropout_prob'] if dropout is None else dropout)
-  return keys, choice
+  return Heads(keys, end, name)
+
+
+def layout_family(values: dict[str, Any]) -> str:
+  """Returns the column of names.ROWS that a config.json belongs to."""
+  return 'bert' if values['model_type'] == 'bert' else 'roberta'
 
 
 def _architecture_ending(config: ModelConfig, choice: bool) -> str:
@@ -179,10 +224,15 @@ def _architecture_ending(config: ModelConfig, choice: bool) -> str:
 # The files of the tokenizer are those that transformers' AutoTokenizer reads.
 
 
+def has_tokenizer(folder: str) -> bool:
+  """Whether a folder has a file of a tokenizer."""
+  return any(os.path.isfile(os.path.join(folder, name))
+             for name in ('tokenizer.json', 'vocab.txt', 'vocab.json'))
+
+
 def read_tokenizer(folder: str) -> Tokenizer:
   """Reads the tokenizer of a Hugging Face folder; InputError if it has none."""
-  if not any(os.path.isfile(os.path.join(folder, name))
-             for name in ('tokenizer.json', 'vocab.txt', 'vocab.json')):
+  if not has_tokenizer(folder):
     raise InputError(
         f'hf:{folder}: it has no tokenizer: a tokenizer.json, vocab.json with '
         'merges.txt, or a vocab.txt would do.')
@@ -349,45 +399,77 @@ class Folder:
   def __init__(self, path: str):
     """Reads config.json and the shapes; InputError if not a RoBERTa or BERT."""
     self.path = os.path.expanduser(path)
-    values = read_config(self.path)
-    family = values['model_type']
-    self._tensors = _table_names(tensors.read_weights(self.path), family)
-    heads, choice = heads_of_tensors(self._tensors, values, self.path)
+    values = self._values = read_config(self.path)
+    family, source = layout_family(values), self.path
+    found, self._lines = tensors.unwrapped(
+        tensors.read_weights(self.path), source)
+    found = _table_names(found, family)
+    self._heads = heads_of_tensors(found, values, self.path)
     self.layout = Layout(
-        family, 0 if family == 'bert' else values['pad_token_id'] + 1, choice)
-    self.labels = class_names(values) if heads['num_classes'] else ()
+        family, 0 if family == 'bert' else values['pad_token_id'] + 1,
+        self._heads.end == 'ForMultipleChoice')
+    self._tokenizer = None
+    if has_tokenizer(self.path):
+      self._tokenizer = read_tokenizer(self.path)
+      ids = self._tokenizer.vocab_size
+      found, more = names.cut_vocabulary(
+          found, self.layout, values['vocab_size'], ids, source)
+      self._lines, values = self._lines + more, {**values, 'vocab_size': ids}
+    self._tensors = found
     try:
       config = ModelConfig(
           **{ours: values[theirs] for ours, theirs in CONFIG_KEYS.items()},
           max_positions=values['max_position_embeddings'] - self.layout.first,
-          **heads)
+          **self._heads.keys)
     except InputError as e:
       raise InputError(f'{self.path}/config.json: {e}') from e
-    self.config = _without_idle_types(config, self._tensors, self.layout)
+    config = _without_idle_types(config, self._tensors, self.layout)
+    if self._tokenizer and (
+        self._tokenizer.laid_out(config) is not self._tokenizer):
+      config = dataclasses.replace(config, pair_layout='tokenizer')
+    self.config = config
 
-  def read(self) -> Pretrained:
+  def read(self, dropped: Collection[str] | None = None) -> Pretrained:
     """Reads the model; InputError if its files do not belong together."""
-    tokenizer = read_tokenizer(self.path)
-    if tokenizer.vocab_size != self.config.vocab_size:
+    heads, lines = self._heads, list(self._lines)
+    if not heads.end and dropped is None:
+      parts = {name.partition('.')[0] for name in self._tensors
+               if not name.startswith(self.layout.family)}
       raise InputError(
-          f'{self.path}: its tokenizer has {tokenizer.vocab_size} ids, its '
-          f'config.json says vocab_size {self.config.vocab_size}: put the '
-          'tokenizer of these weights there.')
+          f'{self.path}/config.json: the architecture {heads.name} is none of '
+          f'robertax\'s ({", ".join(ARCHITECTURES)}). To go on from its body: '
+          'init_from with finetune.unused_parameters='
+          f'{",".join(sorted({"lm_head", "nsp_head", *parts}))}.')
+    if not heads.end:
+      lines.append(f'{self.path}: of its {heads.name}, the parts that robertax '
+                   'has are read')
+    dropped = dropped or ()
+    tokenizer = self._tokenizer or read_tokenizer(self.path)
     pad_id = self.layout.first - 1
     if self.layout.family == 'roberta' and pad_id != tokenizer.pad_id:
       raise InputError(
           f'{self.path}: its tokenizer pads with id {tokenizer.pad_id}, its '
           f'config.json says pad_token_id {pad_id}.')
+    labels, problem_type = (), ''
+    if heads.end == 'ForSequenceClassification' and (
+        'classifier' not in dropped):
+      where = f'{self.path}/config.json'
+      labels = class_names(self._values, self.config.num_classes, where)
+      problem_type = self._values.get('problem_type', '')
+      if problem_type and problem_type not in PROBLEM_TYPES:
+        raise unknown(f'{where}: problem_type', str(problem_type),
+                      PROBLEM_TYPES)
     pooler = f'{self.layout.family}.pooler.dense.'
     unused = ()
     if not (self.config.nsp_head or self.config.num_classes and (
         self.layout.family == 'bert' or self.layout.choice)):
       unused = (f'{pooler}weight', f'{pooler}bias')
-    params, lines = names.read_params(
-        self._tensors, self.config, self.layout, self.path, unused)
+    params, more = names.read_params(self._tensors, self.config, self.layout,
+                                     self.path, unused, dropped)
     return Pretrained(params, self.config, tokenizer, f'hf:{self.path}',
-                      labels=self.labels, family=self.layout.family,
-                      choice=self.layout.choice, lines=tuple(lines))
+                      labels=labels, problem_type=problem_type,
+                      family=self.layout.family, choice=self.layout.choice,
+                      lines=(*lines, *more))
 
 
 def write_folder(pretrained: Pretrained, folder: str) -> None:
@@ -403,7 +485,8 @@ def write_folder(pretrained: Pretrained, folder: str) -> None:
     arrays = {name.removeprefix(f'{layout.family}.'): x
               for name, x in arrays.items()}
   values = config_values(pretrained, layout, layout.family.capitalize() + end)
-  texts = tokenizer_files(pretrained.tokenizer, config.max_positions)
+  texts = tokenizer_files(pretrained.tokenizer.laid_out(config),
+                          config.max_positions)
   texts['config.json'] = json.dumps(values, indent=2) + '\n'
   texts['README.md'] = model_card(pretrained, layout.family, end)
   with writing(folder):

@@ -21,6 +21,7 @@ from robertax.config import FREE_ON_RESUME, Config, differences, parse, to_dict
 from robertax.errors import InputError, first_line, writing
 from robertax.parallel import processes
 from robertax.progress import call_out
+from robertax.tasks.task import ORIGIN, read_object
 from robertax.text import Tokenizer
 from robertax.train.checkpoint import finished_step, saved_steps
 from robertax.train.writer import read_metrics
@@ -333,6 +334,19 @@ def read_config(workdir: str) -> Config | None:
     errors.raise_unless_damage(e, path)
     raise InputError(f'{path}: not a config written by robertax ({e}). Put '
                      'its own back, or choose another folder.') from e
+
+
+def class_names(workdir: str) -> tuple[tuple[str, ...], str]:
+  """Returns the names of a model's classes, in order, and its problem type."""
+  origin = read_object(f'{workdir}/{ORIGIN}')
+  config = weights_config(workdir)
+  labels = origin.get('labels') or [
+      name for name in config.finetune.labels.split(',') if name]
+  kind = origin.get('problem_type', config.finetune.problem_type)
+  if not origin and config.model.num_classes == 1 and (
+      not config.task.startswith('race')):
+    kind = 'regression'
+  return tuple(labels), kind
 
 
 def check_config(workdir: str, config: Config) -> Config:

@@ -15,13 +15,14 @@ import jax
 from robertax import files, text
 from robertax import model as modelling
 from robertax.config import MASKED_LM, Config, TokenizerConfig, parse, to_dict
-from robertax.errors import writing
+from robertax.errors import InputError, writing
 from robertax.inspection.model import Model
 from robertax.interop import Pretrained, is_foreign, open_source
 from robertax.parallel.mesh import find_devices
 from robertax.tasks.task import ORIGIN, RESULTS, read_object
 
-THRESHOLD = 'no_answer_threshold'  # Of SQuAD 2.0, in both of these files.
+THRESHOLD = 'no_answer_threshold'  # Of SQuAD 2.0, in results and origin.
+_MOST_SOURCES = 8  # That a model card names, each made from the next one.
 
 
 def load(path: str) -> Model:
@@ -92,7 +93,22 @@ def read_workdir(path: str) -> Pretrained:
       labels=labels, problem_type=problem_type, family=origin.get('family', ''),
       choice=origin.get('choice', config.task.startswith('race')),
       history={'config': to_dict(config), 'metrics': metrics,
-               THRESHOLD: found.get(THRESHOLD)})
+               'sources': sources_of(path), THRESHOLD: found.get(THRESHOLD)})
+
+
+def sources_of(path: str) -> list[str]:
+  """What a workdir's weights come from, and these from, as far as is known."""
+  from robertax.train import workdir
+  found: list[str] = []
+  with contextlib.suppress(InputError):  # A source may be gone by now.
+    while len(found) < _MOST_SOURCES:
+      path = workdir.weights_config(path).init_from
+      if not path:
+        break
+      found.append(path)
+      if is_foreign(path):
+        break
+  return found
 
 
 def write_workdir(path: str, pretrained: Pretrained):

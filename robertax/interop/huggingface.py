@@ -1,8 +1,8 @@
 """Reads a Hugging Face folder as a Pretrained, and writes one.
 
 This chapter knows config.json (transformers' configuration_roberta.py and
-configuration_bert.py), the heads of each architecture, the tokenizer's files,
-and the model card of an exported folder.
+configuration_bert.py), the heads of each architecture, and the tokenizer's
+files.
 """
 
 from collections.abc import Collection
@@ -13,14 +13,10 @@ import re
 from typing import Any, NamedTuple
 
 from robertax import files
-from robertax.config import (
-    PROBLEM_TYPES,
-    ModelConfig,
-    TokenizerConfig,
-    flatten,
-)
+from robertax.config import PROBLEM_TYPES, ModelConfig, TokenizerConfig
 from robertax.errors import InputError, reading, unknown, writing
 from robertax.interop import names, tensors
+from robertax.interop.card import model_card
 from robertax.interop.names import Layout
 from robertax.interop.pretrained import Pretrained, unnamed
 from robertax.interop.tensors import Tensors
@@ -307,85 +303,6 @@ def _tokenizer_settings(tokenizer: Tokenizer,
 
 def _to_json(values: Any) -> str:
   return json.dumps(values, indent=2, ensure_ascii=False) + '\n'
-
-
-# README.md of an exported folder says what the model is and how it was made.
-_TAGS = {'ForMaskedLM': 'fill-mask', 'ForPreTraining': 'fill-mask',
-         'ForSequenceClassification': 'text-classification',
-         'ForMultipleChoice': 'multiple-choice',
-         'ForQuestionAnswering': 'question-answering',
-         'Model': 'feature-extraction'}
-# The keys of `data` that describe what was learned from.
-_DATA_KEYS = (
-    'corpora', 'mixture', 'format', 'sentences', 'sequence_length',
-    'batch_size', 'masks', 'masking_law', 'masking_unit', 'mask_rate',
-    'specials')
-# The keys of any section that describe machines and paths.
-_MACHINE_KEYS = {
-    'cache_dir', 'workers', 'prefetch', 'backend', 'masking_ops', 'path',
-    'init_from', 'remote_cache_dir', 'remote_cache_gib', 'remote_threads',
-    'tfds_dir', 'keep_tokens', 'bad_records'}
-
-
-def model_card(pretrained: Pretrained, family: str, end: str) -> str:
-  """Writes the model card in Markdown; `end` is a row of ARCHITECTURES."""
-  config, history = pretrained.config, pretrained.history
-  lines = ['---', 'library_name: transformers', f'pipeline_tag: {_TAGS[end]}',
-           'tags:', '- robertax', f'- {family}']
-  if _TAGS[end] == 'fill-mask':
-    mask = pretrained.tokenizer.mask_texts[-1]
-    lines += [f'mask_token: "{mask}"', 'widget:',
-              f'- text: "The {mask} of the model."']
-  heads = [name for name, there in (
-      ('masked LM', config.lm_head), ('next sentence', config.nsp_head),
-      (f'{config.num_classes} classes', config.num_classes),
-      ('spans', config.span_head)) if there]
-  lines += ['---', '', f'# {family.capitalize()}{end}', '',
-            f'{config.num_layers} layers x {config.hidden_size}, '
-            f'{config.num_heads} heads, MLP of {config.mlp_size}, '
-            f'{config.vocab_size:,} ids, {config.max_positions} positions; '
-            f'heads: {", ".join(heads) or "none"}. '
-            'Exported by robertax, which pretrains RoBERTa-style encoders in '
-            'JAX.']
-  if pretrained.labels:
-    lines += ['', 'Classes: ' + ', '.join(
-        f'{i} {name}' for i, name in enumerate(pretrained.labels)) + '.']
-  # AutoModelForPreTraining exists as well, but fill-mask needs this one.
-  auto = {'Model': 'AutoModel', 'ForPreTraining': 'AutoModelForMaskedLM'}.get(
-      end, f'AutoModel{end}')
-  lines += ['', '```python', f'from transformers import AutoTokenizer, {auto}',
-            f'model = {auto}.from_pretrained(folder)',
-            'tokenizer = AutoTokenizer.from_pretrained(folder)', '```']
-  made = history.get('config')
-  if made:
-    lines += _history(made, history.get('metrics', {}), pretrained.step)
-  else:
-    lines += ['', '## How it was made', '', 'Converted from '
-              f'`{pretrained.source}`; how it was trained is not known.']
-  return '\n'.join(lines) + '\n'
-
-
-def _history(made: dict[str, Any], metrics: dict[str, Any], step: int
-             ) -> list[str]:
-  data, steps = made.get('data', {}), made.get('train', {}).get('steps')
-  lines = ['', '## Data', '']
-  lines += [f'- {key}: `{data[key]}`' for key in _DATA_KEYS
-            if data.get(key) not in (None, '')]
-  lines += ['', '## Training', '',
-            f'{step:,} of {steps:,} updates' if steps else f'{step:,} updates',
-            '']
-  losses = {key: value for key, value in metrics.items()
-            if isinstance(value, int | float)
-            and key.startswith(('eval/', 'train/loss', 'train/accuracy'))}
-  if losses:
-    lines += ['| metric (losses in nats per target) | at the end |',
-              '|---|---|']
-    lines += [f'| {key} | {value:.6g} |' for key, value in losses.items()]
-    lines += ['']
-  lines += ['## Config', '', '```']
-  lines += [f'{key} = {value!r}' for key, value in flatten(made).items()
-            if key.rpartition('.')[2] not in _MACHINE_KEYS]
-  return [*lines, '```']
 
 
 class Folder:

@@ -34,13 +34,13 @@ _USED = {'pretrain': ('data.', 'tokenizer.'), 'squad': _SQUAD,
          'text_classification': (
              'finetune.text_columns', 'finetune.label_column',
              'finetune.labels', 'finetune.problem_type')}
-# Keys of `data` and `tokenizer` that describe machines and paths, or that
-# pretraining does not use.
+# Keys that describe machines and paths, or that pretraining does not use.
 _UNUSED = {
     'cache_dir', 'workers', 'prefetch', 'backend', 'masking_ops', 'path',
     'remote_cache_dir', 'remote_cache_gib', 'remote_threads', 'tfds_dir',
     'keep_tokens', 'bad_records', 'dir', 'train_files', 'eval_files',
-    'doc_stride', 'question_length'}
+    'doc_stride', 'question_length', 'attention', 'remat', 'layers_unrolled',
+    'on_divergence', 'spike_loss', 'spike_gradient_norm', 'roll_back_batches'}
 
 
 def model_card(pretrained: Pretrained, family: str, end: str) -> str:
@@ -120,7 +120,8 @@ def _history(made: dict[str, Any], metrics: dict[str, Any], step: int,
   lines += ['## Config', '', '```']
   lines += [f'{key} = {value if key == "task" else _public(value)!r}'
             for key, value in flatten(made).items() if key.startswith(used)
-            and key.rpartition('.')[2] not in _UNUSED]
+            and (key in used or key.rpartition('.')[2] not in _UNUSED)
+            and (value or not key.startswith('finetune.'))]
   return [*lines, '```']
 
 

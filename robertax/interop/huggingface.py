@@ -38,13 +38,22 @@ CONFIG_DEFAULTS = {
     'max_position_embeddings': 512, 'type_vocab_size': 2,
     'initializer_range': 0.02, 'layer_norm_eps': 1e-12, 'pad_token_id': 0,
     'tie_word_embeddings': True}
-FAMILY_DEFAULTS = {'bert': {},
-                   'roberta': {'vocab_size': 50265, 'pad_token_id': 1},
-                   'xlm-roberta': {'pad_token_id': 1},
-                   'camembert': {'pad_token_id': 1}}
-# Model types whose weights are a RoBERTa's, and how their classes begin.
-_PREFIXES = {'bert': 'Bert', 'roberta': 'Roberta', 'xlm-roberta': 'XLMRoberta',
-             'camembert': 'Camembert'}
+
+
+class Family(NamedTuple):
+  """A model_type: a column of `names.ROWS`, its classes' prefix, defaults."""
+  column: str
+  classes: str
+  defaults: dict[str, Any]
+
+
+# XLM-R and CamemBERT are RoBERTas with tokenizers of their own.
+FAMILIES = {
+    'bert': Family('bert', 'Bert', {}),
+    'roberta': Family('roberta', 'Roberta', {
+        'vocab_size': 50265, 'pad_token_id': 1}),
+    'xlm-roberta': Family('roberta', 'XLMRoberta', {'pad_token_id': 1}),
+    'camembert': Family('roberta', 'Camembert', {'pad_token_id': 1})}
 # Keys of other architectures, and the only value that ours supports.
 ONLY_VALUES = {'hidden_act': 'gelu', 'position_embedding_type': 'absolute',
                'is_decoder': False, 'add_cross_attention': False,
@@ -67,10 +76,10 @@ def read_config(folder: str) -> dict[str, Any]:
     raise InputError(f'{path}: no "model_type" in it: not a config.json of '
                      'transformers.')
   family = values['model_type']
-  if not isinstance(family, str) or family not in FAMILY_DEFAULTS:
+  if not isinstance(family, str) or family not in FAMILIES:
     raise unknown(f'architecture: {path}: model_type', str(family),
-                  FAMILY_DEFAULTS)
-  values = CONFIG_DEFAULTS | FAMILY_DEFAULTS[family] | {
+                  FAMILIES)
+  values = CONFIG_DEFAULTS | FAMILIES[family].defaults | {
       key: value for key, value in values.items() if value is not None}
   for key, wanted in ONLY_VALUES.items():
     if values.get(key, wanted) != wanted:
@@ -174,8 +183,8 @@ def heads_of_tensors(found: Tensors, values: dict[str, Any], folder: str
   than their architecture; those of the architecture must be among them. Of an
   architecture that we lack, the classifier is not ours either.
   """
-  prefix = _PREFIXES[values['model_type']]
-  signs = _SIGNS[layout_family(values)]
+  family = FAMILIES[values['model_type']]
+  prefix, signs = family.classes, _SIGNS[family.column]
   listed = values.get('architectures')
   name = str(listed[0]) if isinstance(listed, list) and listed else (
       f'{prefix}Model')
@@ -199,11 +208,6 @@ def heads_of_tensors(found: Tensors, values: dict[str, Any], folder: str
     keys['classifier_dropout_rate'] = (
         values['hidden_dropout_prob'] if dropout is None else dropout)
   return Heads(keys, end, name)
-
-
-def layout_family(values: dict[str, Any]) -> str:
-  """Returns the column of names.ROWS that a config.json belongs to."""
-  return 'bert' if values['model_type'] == 'bert' else 'roberta'
 
 
 def _architecture_ending(config: ModelConfig, choice: bool) -> str:
@@ -291,6 +295,10 @@ def _tokenizer_settings(tokenizer: Tokenizer,
                         state: dict[str, Any]) -> dict[str, Any]:
   if tokenizer.kind == 'byte_bpe':
     prefix = (state['pre_tokenizer'] or {}).get('add_prefix_space', False)
+    if tokenizer.layout.typed:  # RobertaTokenizer has a layout of its own.
+      return {'tokenizer_class': 'PreTrainedTokenizerFast',
+              'model_input_names': [
+                  'input_ids', 'token_type_ids', 'attention_mask']}
     return {'tokenizer_class': 'RobertaTokenizer', 'add_prefix_space': prefix,
             'trim_offsets': True}
   normalizer = state['normalizer'] or {}
@@ -317,7 +325,7 @@ class Folder:
     """Reads config.json and the shapes; InputError if not a RoBERTa or BERT."""
     self.path = os.path.expanduser(path)
     values = self._values = read_config(self.path)
-    family, source = layout_family(values), self.path
+    family, source = FAMILIES[values['model_type']].column, self.path
     found, self._lines = tensors.unwrapped(
         tensors.read_weights(self.path), source)
     found = _table_names(found, family)

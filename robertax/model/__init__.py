@@ -12,15 +12,9 @@ Names contain shapes, here as in kernels.attention:
 
 from robertax.config import ModelConfig
 from robertax.model.encoder import pad_vocabulary, unpad_vocabulary
-from robertax.model.heads import (
-    class_loss,
-    mlm_loss,
-    multi_label_loss,
-    nsp_loss,
-    span_loss,
-)
+from robertax.model.heads import class_loss, mlm_loss, nsp_loss, span_loss
 from robertax.model.roberta import Roberta, bind, create
 
 __all__ = ['ModelConfig', 'Roberta', 'bind', 'class_loss', 'create',
-           'mlm_loss', 'multi_label_loss', 'nsp_loss', 'pad_vocabulary',
-           'span_loss', 'unpad_vocabulary']
+           'mlm_loss', 'nsp_loss', 'pad_vocabulary', 'span_loss',
+           'unpad_vocabulary']

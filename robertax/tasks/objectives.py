@@ -18,7 +18,12 @@ from robertax.corpus.formats import FORMATS
 from robertax.data.feed import DeviceBatch
 from robertax.data.masking import num_masked
 from robertax.model.encoder import PAD_ID
-from robertax.model.heads import OUTSIDE, Sums, token_log_probs
+from robertax.model.heads import (
+    OUTSIDE,
+    Sums,
+    multi_label_loss,
+    token_log_probs,
+)
 
 CHUNK = 256  # Masked tokens whose logits are made at once.
 
@@ -187,7 +192,7 @@ class Classification(Tuning):
     logits_BPC = self.class_logits(params, batch, dropout_keys)
     targets, weights = batch['class_targets'], batch['class_weights']
     if self.multi_label:
-      sums = model.multi_label_loss(logits_BPC, targets, weights)
+      sums = multi_label_loss(logits_BPC, targets, weights)
     elif self.model.num_classes == 1:
       errors = jnp.square(logits_BPC[..., 0] - targets)
       sums = {'loss_sum': (errors * weights).sum(), 'weight_sum': weights.sum()}

@@ -70,6 +70,46 @@ def test_the_card_says_how_it_was_made(make, tmp_path):
   assert 'tokens_per_second' not in card and 'cache_dir' not in card
 
 
+@pytest.mark.parametrize('task, sources, says', [
+    ('glue/stsb', ['/home/me/runs/mine', 'hf:/data/models/base'],
+     ['Fine-tuned for `glue/stsb`, beginning from `mine` (a run of robertax), '
+      'itself from `base` (Hugging Face).', '5 times that is']),
+    ('squad', ['fairseq:/data/roberta.base/model.pt'],
+     ['from `roberta.base/model.pt` (fairseq)', 'data.doc_stride = 64',
+      'finetune.n_best = 20']),
+    ('pretrain', [], ['Pretrained from random weights.',
+                      '- corpora: `wiki.txt,books,tfds:wikipedia/en`'])])
+def test_the_card_says_what_was_used_and_no_path(make, tmp_path, task, sources,
+                                                 says):
+  import dataclasses
+
+  from robertax.config import Config, DataConfig, FinetuneConfig, to_dict
+  config = to_dict(Config(
+      task=task, init_from=(sources or [''])[0],
+      data=DataConfig(dir='/home/me/glue', train_files='/home/me/a.json',
+                      corpora='/data/wiki.txt,/data/books/,tfds:wikipedia/en',
+                      cache_dir='/home/me/cache', doc_stride=64),
+      finetune=FinetuneConfig(wsc_dir='/home/me/wsc')))
+  made = dataclasses.replace(make(), step=7, history={
+      'config': config, 'metrics': {}, 'sources': sources})
+  huggingface.write_folder(made, str(tmp_path))
+  card = (tmp_path / 'README.md').read_text()
+  for part in says:
+    assert part in card, part
+  assert '/home' not in card and '/data' not in card
+  tuned = task != 'pretrain'
+  assert ('mask_rate' in card) == ('corpora' in card) == (not tuned)
+  assert ('finetune.' in card) == tuned
+  assert ('n_best' in card) == ('doc_stride' in card) == (task == 'squad')
+  assert 'chunker' not in card and 'text_columns' not in card
+  # Of weights that were only converted nothing is known but their source.
+  huggingface.write_folder(dataclasses.replace(made, step=0), str(tmp_path))
+  card = (tmp_path / 'README.md').read_text()
+  if sources:
+    assert 'how it was trained is not known' in card and 'mask_rate' not in card
+    assert '/home' not in card and '/data' not in card
+
+
 @pytest.fixture
 def folder(make, tmp_path):
   huggingface.write_folder(make(), str(tmp_path))

@@ -9,7 +9,7 @@ import pytest
 from sklearn import metrics
 
 from robertax.errors import InputError
-from robertax.model import multi_label_loss
+from robertax.model.heads import multi_label_loss
 from robertax.tasks.glue import METRICS, TextClassification, glue_scores
 from tests.tasks import tuning_run
 

@@ -171,7 +171,7 @@ ON_DIVERGENCE = ('stop', 'skip', 'roll_back', 'go_on')
 DTYPES = ('float32', 'bfloat16')
 PROBLEM_TYPES = ('single_label_classification', 'multi_label_classification',
                  'regression')
-PAIR_LAYOUTS = ('types', 'tokenizer')
+PAIR_LAYOUTS = ('tokenizer', 'types')
 AXES = ('data', 'fsdp', 'model')  # The axes of the mesh.
 MASKED_LM = 'pretrain'  # The only task whose length is given in steps.
 MAX_LENGTH = 1 << 16  # Random numbers depend on 16 bits of a position.
@@ -378,11 +378,11 @@ class ModelConfig:
   # Rows of the token-type table (BERT: 2, for A and B); 0: no table, as in
   # RoBERTa. A task whose format has pairs fills it in.
   num_types: int = 0
-  # How two texts are laid out. 'types': a model with num_types > 1 has <s> A
-  # </s> B </s> with types 0 and 1, as in our formats of pairs, and any other
-  # what its tokenizer's post-processor does. 'tokenizer': always the latter; a
-  # model of Hugging Face brings it where it makes a difference.
-  pair_layout: str = 'types'
+  # How tasks lay two texts out: 'tokenizer': as its post-processor does.
+  # 'types': with num_types > 1 <s> A </s> B </s> with types 0 and 1, else
+  # RoBERTa's <s> A </s></s> B </s>. A pretraining format of pairs sets it, and
+  # workdirs of older versions have it.
+  pair_layout: str = 'tokenizer'
   nsp_head: bool = False  # BERT's next-sentence head; such a task sets it too.
   lm_head: bool = True  # The masked-LM head; off in tasks that need none.
   # C of the classifier on <s> (1: a score); 0: no classifier. A fine-tuning
@@ -555,7 +555,7 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneConfig:
-  """The keys that only fine-tuning has."""
+  """The keys of fine-tuning; pretraining has new_ and unused_parameters too."""
   epochs: int = 10  # Passes over the training split, where train.steps is 0.
   # max_train_examples, subset_seed: train only on this many examples, the first
   # of the permutation with that seed; 0: all of them.
@@ -565,9 +565,10 @@ class FinetuneConfig:
   # tokenizer alone. Without it `init_from` must be given.
   from_scratch: bool = False
   # Parts of the model that start from random weights, whatever `init_from` has.
-  # Empty: it must have the task's head, in its size.
+  # Without `classifier`: it must have one of the same classes, in any order.
   new_parameters: str = 'classifier,span_head'
-  # Parts that `init_from` may have and this model lacks.
+  # Parts that `init_from` may have and this model lacks; of other people's
+  # weights also how the names of tensors begin, up to a dot.
   unused_parameters: str = 'lm_head,nsp_head'
   # About how many tokens (padding included) an evaluation batch has, over all
   # devices.
@@ -592,9 +593,9 @@ class FinetuneConfig:
   # two, separated by a comma), and of the label.
   text_columns: str = 'text'
   label_column: str = 'label'
-  # text_classification: what the labels are, in transformers' words: '' or
-  # 'single_label_classification': one class a row; 'multi_label_classification'
-  # : any number of classes a row, each by a sigmoid; 'regression': a number.
+  # text_classification: what the labels are, in transformers' words; '' or
+  # 'single_label_classification': one class a row; 'regression': a number;
+  # 'multi_label_classification': any classes, each by a sigmoid.
   problem_type: str = ''
 
   def __post_init__(self):

@@ -144,10 +144,11 @@ class Checkpoint:
 
 
 def _flags(state: Mapping[str, Any]) -> dict[str, Any]:
-  """The flags, from `args` or, in newer versions, from `model` in `cfg`."""
+  """The flags, from `args` or, in newer versions, from parts of `cfg`."""
   config, flags = state.get('cfg'), {}
-  model = config.get('model') if isinstance(config, Mapping) else None
-  for part in (state.get('args'), model):
+  parts = [config.get(name) for name in ('criterion', 'task', 'model')
+           ] if isinstance(config, Mapping) else []
+  for part in (state.get('args'), *parts):
     if isinstance(part, argparse.Namespace):
       flags |= vars(part)
     elif isinstance(part, Mapping):

@@ -295,7 +295,7 @@ def _tokenizer_settings(tokenizer: Tokenizer,
                         state: dict[str, Any]) -> dict[str, Any]:
   if tokenizer.kind == 'byte_bpe':
     prefix = (state['pre_tokenizer'] or {}).get('add_prefix_space', False)
-    if tokenizer.layout.typed:  # RobertaTokenizer has a layout of its own.
+    if tokenizer.layout.typed:  # RobertaTokenizer has its own layout.
       return {'tokenizer_class': 'PreTrainedTokenizerFast',
               'model_input_names': [
                   'input_ids', 'token_type_ids', 'attention_mask']}
@@ -348,11 +348,7 @@ class Folder:
           **self._heads.keys)
     except InputError as e:
       raise InputError(f'{self.path}/config.json: {e}') from e
-    config = _without_idle_types(config, self._tensors, self.layout)
-    if self._tokenizer and (
-        self._tokenizer.laid_out(config) is not self._tokenizer):
-      config = dataclasses.replace(config, pair_layout='tokenizer')
-    self.config = config
+    self.config = _without_idle_types(config, self._tensors, self.layout)
 
   def read(self, dropped: Collection[str] | None = None) -> Pretrained:
     """Reads the model; InputError if its files do not belong together."""

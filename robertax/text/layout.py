@@ -98,13 +98,15 @@ class Layout:
     return sum(count for kind, count in parts if not kind)
 
 
-# <s> A </s> B </s> with types 0 and 1: what robertax's formats of pairs teach.
-def typed_template(bos: str, bos_id: int, eos: str, eos_id: int) -> dict:
-  """The "post_processor" of a tokenizer.json that lays pairs out as BERT."""
+def template(bos: tuple[str, int], eos: tuple[str, int], typed: bool
+             ) -> dict[str, Any]:
+  """Returns a "post_processor" that lays pairs out as BERT, or as RoBERTa."""
   from tokenizers import processors
+  start, end = bos[0], eos[0]
+  behind = ['$B:1', f'{end}:1'] if typed else [end, '$B', end]
   made = processors.TemplateProcessing(
-      single=[bos, '$A', eos], pair=[bos, '$A', eos, '$B:1', f'{eos}:1'],
-      special_tokens=[(bos, bos_id), (eos, eos_id)])
+      single=[start, '$A', end], pair=[start, '$A', end, *behind],
+      special_tokens=[bos, eos])
   return json.loads(made.__getstate__())
 
 

@@ -251,12 +251,14 @@ class Tokenizer:
 
   def laid_out(self, model: ModelConfig) -> 'Tokenizer':
     """Returns a tokenizer whose `layout` is that of the model (pair_layout)."""
-    if not model.pair_types or model.pair_layout == 'tokenizer':
+    if model.pair_layout == 'tokenizer' or not (
+        model.pair_types or model.num_classes or model.span_head):
       return self
     state = json.loads(self.to_json())
     name = {token['id']: token['content'] for token in state['added_tokens']}
-    template = layout.typed_template(*(
-        x for i in (self.bos_id, self.eos_id) for x in (name[i], i)))
+    template = layout.template(
+        (name[self.bos_id], self.bos_id), (name[self.eos_id], self.eos_id),
+        model.pair_types)
     if layout.of(template, self.vocab_size, self._source) == self.layout:
       return self
     return Tokenizer({**state, 'post_processor': template}, self._source)

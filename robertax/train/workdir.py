@@ -33,7 +33,7 @@ BEST_FOLDER = 'best'
 # the format (which are compared), its heads, the steps of its epochs.
 FILLED_IN = {'data': ('corpora',),  # Older versions took the embedded text.
              'model': ('vocab_size', 'num_types', 'nsp_head', 'lm_head',
-                       'num_classes', 'span_head'),
+                       'num_classes', 'span_head', 'pair_layout'),
              'train': ('steps', 'eval_every', 'checkpoint_every'),
              'finetune': ('labels',)}
 
@@ -329,7 +329,10 @@ def read_config(workdir: str) -> Config | None:
   if not files.exists(path):
     return None
   try:
-    return parse(files.read_json(path))
+    values = files.read_json(path)
+    # Older versions had no other layout, and their models were trained in it.
+    values.get('model', {}).setdefault('pair_layout', 'types')
+    return parse(values)
   except (OSError, ValueError, AttributeError, RecursionError) as e:
     errors.raise_unless_damage(e, path)
     raise InputError(f'{path}: not a config written by robertax ({e}). Put '
@@ -361,7 +364,8 @@ def check_config(workdir: str, config: Config) -> Config:
           f'{workdir} has checkpoints, but no config.json that says of which '
           'model. Put it back, or choose another --workdir.')
     return config
-  blank = {'lm_head': True, 'labels': '', 'corpora': ''}
+  blank = {'lm_head': True, 'labels': '', 'corpora': '',
+           'pair_layout': 'tokenizer'}
   for section, keys in FILLED_IN.items():
     here, there = getattr(config, section), getattr(saved, section)
     config = dataclasses.replace(config, **{section: dataclasses.replace(

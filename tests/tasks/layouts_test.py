@@ -14,7 +14,7 @@ from robertax.tasks.finetune import encode_texts
 from robertax.tasks.squad_files import Question
 
 A, B = 'who fell in the sea', 'the old mill fell in 1973'
-TYPED = ModelConfig(num_types=2)
+TYPED = ModelConfig(num_types=2, pair_layout='types')
 
 
 def with_template(tokenizer):
@@ -80,6 +80,13 @@ def test_which_model_has_which_layout(tokenizers):
   assert bert.laid_out(TYPED) is bert and bpe.laid_out(ModelConfig()) is bpe
   assert bpe.laid_out(dataclasses.replace(
       TYPED, pair_layout='tokenizer')) is bpe
+  # Older versions gave a model without types two separators, whatever its
+  # tokenizer; of a masked LM that cannot be seen.
+  old = ModelConfig(num_classes=2, pair_layout='types')
+  assert bpe.laid_out(old) is bpe
+  assert bert.laid_out(old).layout.between == (bert.eos_id,) * 2
+  assert not bert.laid_out(old).layout.typed
+  assert bert.laid_out(dataclasses.replace(old, num_classes=0)) is bert
   # What robertax pretrains on pairs: <s> A </s> B </s>, types 0 and 1.
   typed = bpe.laid_out(TYPED)
   assert typed.laid_out(TYPED) is typed

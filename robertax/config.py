@@ -171,7 +171,7 @@ ON_DIVERGENCE = ('stop', 'skip', 'roll_back', 'go_on')
 DTYPES = ('float32', 'bfloat16')
 PROBLEM_TYPES = ('single_label_classification', 'multi_label_classification',
                  'regression')
-PAIR_LAYOUTS = ('tokenizer', 'types')
+PAIR_LAYOUTS = ('auto', 'tokenizer', 'types')
 AXES = ('data', 'fsdp', 'model')  # The axes of the mesh.
 MASKED_LM = 'pretrain'  # The only task whose length is given in steps.
 MAX_LENGTH = 1 << 16  # Random numbers depend on 16 bits of a position.
@@ -378,11 +378,12 @@ class ModelConfig:
   # Rows of the token-type table (BERT: 2, for A and B); 0: no table, as in
   # RoBERTa. A task whose format has pairs fills it in.
   num_types: int = 0
-  # How tasks lay two texts out: 'tokenizer': as its post-processor does.
-  # 'types': with num_types > 1 <s> A </s> B </s> with types 0 and 1, else
-  # RoBERTa's <s> A </s></s> B </s>. A pretraining format of pairs sets it, and
-  # workdirs of older versions have it.
-  pair_layout: str = 'tokenizer'
+  # How tasks lay two texts out. 'tokenizer': as its post-processor does, whose
+  # layout a model of Hugging Face brings. 'auto': so without types; with
+  # num_types > 1 as in our formats of pairs, <s> A </s> B </s> with types 0 and
+  # 1. 'types': like 'auto', but without types always RoBERTa's <s> A </s></s>
+  # B </s>: the law of older versions, which their workdirs keep.
+  pair_layout: str = 'auto'
   nsp_head: bool = False  # BERT's next-sentence head; such a task sets it too.
   lm_head: bool = True  # The masked-LM head; off in tasks that need none.
   # C of the classifier on <s> (1: a score); 0: no classifier. A fine-tuning

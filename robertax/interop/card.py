@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from robertax.config import MASKED_LM, flatten
-from robertax.interop.pretrained import Pretrained
+from robertax.interop.pretrained import Pretrained, unnamed
 
 _TAGS = {'ForMaskedLM': 'fill-mask', 'ForPreTraining': 'fill-mask',
          'ForSequenceClassification': 'text-classification',
@@ -54,7 +54,7 @@ def model_card(pretrained: Pretrained, family: str, end: str) -> str:
               f'- text: "The {mask} of the model."']
   heads = [name for name, there in (
       ('masked LM', config.lm_head), ('next sentence', config.nsp_head),
-      (f'{config.num_classes} classes', config.num_classes > 1),
+      (f'{config.num_classes} outputs', config.num_classes > 1),
       ('a score', config.num_classes == 1), ('spans', config.span_head))
            if there]
   lines += ['---', '', f'# {family.capitalize()}{end}', '',
@@ -64,8 +64,9 @@ def model_card(pretrained: Pretrained, family: str, end: str) -> str:
             f'heads: {", ".join(heads) or "none"}. '
             'Exported by robertax, which pretrains RoBERTa-style encoders in '
             'JAX.']
-  if pretrained.labels:
-    lines += ['', 'Classes: ' + ', '.join(
+  scores = pretrained.problem_type == 'regression'
+  if pretrained.labels not in ((), unnamed(1)):
+    lines += ['', ('Scores: ' if scores else 'Classes: ') + ', '.join(
         f'{i} {name}' for i, name in enumerate(pretrained.labels)) + '.'
               + ' A text may have several: each has a sigmoid of its own.' * (
                   pretrained.problem_type == 'multi_label_classification')]

@@ -8,6 +8,7 @@ permutation, because `text.load` gives those of dict.txt, as these tables have.
 
 import argparse
 from collections.abc import Collection, Mapping
+import contextlib
 import dataclasses
 import os
 from typing import Any
@@ -67,8 +68,9 @@ class Checkpoint:
     self._scores = bool(flags.get('regression_target'))
     config, self._tokenizer = self._config(flags), None
     self._folder = self.tokenizer_config(self.path).path
-    if os.path.isfile(os.path.join(self._folder, 'dict.txt')):
+    with contextlib.suppress(InputError):  # Without one, `read` says so.
       self._tokenizer = text.load(self._folder)
+    if self._tokenizer:
       ids = self._tokenizer.vocab_size
       self._tensors, more = cut_vocabulary(
           self._tensors, self.layout, config.vocab_size, ids, self.path)

@@ -6,6 +6,7 @@ files.
 """
 
 from collections.abc import Collection
+import contextlib
 import dataclasses
 import json
 import os
@@ -224,15 +225,10 @@ def _architecture_ending(config: ModelConfig, choice: bool) -> str:
 # The files of the tokenizer are those that transformers' AutoTokenizer reads.
 
 
-def has_tokenizer(folder: str) -> bool:
-  """Whether a folder has a file of a tokenizer."""
-  return any(os.path.isfile(os.path.join(folder, name))
-             for name in ('tokenizer.json', 'vocab.txt', 'vocab.json'))
-
-
 def read_tokenizer(folder: str) -> Tokenizer:
   """Reads the tokenizer of a Hugging Face folder; InputError if it has none."""
-  if not has_tokenizer(folder):
+  if not any(os.path.isfile(os.path.join(folder, name))
+             for name in ('tokenizer.json', 'vocab.txt', 'vocab.json')):
     raise InputError(
         f'hf:{folder}: it has no tokenizer: a tokenizer.json, vocab.json with '
         'merges.txt, or a vocab.txt would do.')
@@ -333,9 +329,10 @@ class Folder:
     self.layout = Layout(
         family, 0 if family == 'bert' else values['pad_token_id'] + 1,
         self._heads.end == 'ForMultipleChoice')
-    self._tokenizer = None
-    if has_tokenizer(self.path):
+    self._tokenizer = None  # Without one, `read` says so.
+    with contextlib.suppress(InputError):
       self._tokenizer = read_tokenizer(self.path)
+    if self._tokenizer:
       ids = self._tokenizer.vocab_size
       found, more = names.cut_vocabulary(
           found, self.layout, values['vocab_size'], ids, source)
@@ -348,7 +345,11 @@ class Folder:
           **self._heads.keys)
     except InputError as e:
       raise InputError(f'{self.path}/config.json: {e}') from e
-    self.config = _without_idle_types(config, self._tensors, self.layout)
+    config = _without_idle_types(config, self._tensors, self.layout)
+    if self._tokenizer and (
+        self._tokenizer.laid_out(config) is not self._tokenizer):
+      config = dataclasses.replace(config, pair_layout='tokenizer')
+    self.config = config
 
   def read(self, dropped: Collection[str] | None = None) -> Pretrained:
     """Reads the model; InputError if its files do not belong together."""
@@ -371,15 +372,7 @@ class Folder:
       raise InputError(
           f'{self.path}: its tokenizer pads with id {tokenizer.pad_id}, its '
           f'config.json says pad_token_id {pad_id}.')
-    labels, problem_type = (), ''
-    if heads.end == 'ForSequenceClassification' and (
-        'classifier' not in dropped):
-      where = f'{self.path}/config.json'
-      labels = class_names(self._values, self.config.num_classes, where)
-      problem_type = self._values.get('problem_type', '')
-      if problem_type and problem_type not in PROBLEM_TYPES:
-        raise unknown(f'{where}: problem_type', str(problem_type),
-                      PROBLEM_TYPES)
+    labels, problem_type = self._classes(dropped)
     pooler = f'{self.layout.family}.pooler.dense.'
     unused = ()
     if not (self.config.nsp_head or self.config.num_classes and (
@@ -391,6 +384,21 @@ class Folder:
                       labels=labels, problem_type=problem_type,
                       family=self.layout.family, choice=self.layout.choice,
                       lines=(*lines, *more))
+
+  def _classes(self, dropped: Collection[str]) -> tuple[tuple[str, ...], str]:
+    """Returns the names of a classifier's outputs, and the problem type."""
+    outputs, where = self.config.num_classes, f'{self.path}/config.json'
+    if not outputs or 'classifier' in dropped or self.layout.choice:
+      return (), ''
+    problem_type = self._values.get('problem_type', '')
+    if problem_type and problem_type not in PROBLEM_TYPES:
+      raise unknown(f'{where}: problem_type', str(problem_type), PROBLEM_TYPES)
+    try:
+      return class_names(self._values, outputs, where), problem_type
+    except InputError:
+      if self._heads.end == 'ForSequenceClassification':
+        raise
+      return unnamed(outputs), problem_type  # They were of no use so far.
 
 
 def write_folder(pretrained: Pretrained, folder: str) -> None:

@@ -51,7 +51,7 @@ def model_for_format(config: ModelConfig, name: str) -> ModelConfig:
     raise InputError(f'model.num_types={config.num_types}: data.format='
                      f'{name!r} has 2, of A and B; 0 takes that.')
   return dataclasses.replace(config, num_types=2, nsp_head=True,
-                             pair_layout='types')
+                             pair_layout='auto')
 
 
 def pair_metrics(sums: dict[str, float]) -> dict[str, float]:

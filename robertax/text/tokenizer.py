@@ -251,8 +251,9 @@ class Tokenizer:
 
   def laid_out(self, model: ModelConfig) -> 'Tokenizer':
     """Returns a tokenizer whose `layout` is that of the model (pair_layout)."""
-    if model.pair_layout == 'tokenizer' or not (
-        model.pair_types or model.num_classes or model.span_head):
+    old = model.pair_layout == 'types' and (  # A masked LM has no pairs.
+        model.num_classes or model.span_head)
+    if model.pair_layout == 'tokenizer' or not (model.pair_types or old):
       return self
     state = json.loads(self.to_json())
     name = {token['id']: token['content'] for token in state['added_tokens']}

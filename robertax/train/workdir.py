@@ -17,7 +17,14 @@ import time
 from typing import Any
 
 from robertax import errors, files
-from robertax.config import FREE_ON_RESUME, Config, differences, parse, to_dict
+from robertax.config import (
+    FREE_ON_RESUME,
+    MASKED_LM,
+    Config,
+    differences,
+    parse,
+    to_dict,
+)
 from robertax.errors import InputError, first_line, writing
 from robertax.parallel import processes
 from robertax.progress import call_out
@@ -345,9 +352,11 @@ def class_names(workdir: str) -> tuple[tuple[str, ...], str]:
   config = weights_config(workdir)
   labels = origin.get('labels') or [
       name for name in config.finetune.labels.split(',') if name]
-  kind = origin.get('problem_type', config.finetune.problem_type)
-  if not origin and config.model.num_classes == 1 and (
-      not config.task.startswith('race')):
+  kind = origin.get('problem_type', '')
+  if config.task == 'text_classification':
+    kind = config.finetune.problem_type
+  elif config.model.num_classes == 1 and not config.task.startswith(
+      (MASKED_LM, 'race')):
     kind = 'regression'
   return tuple(labels), kind
 
@@ -365,7 +374,7 @@ def check_config(workdir: str, config: Config) -> Config:
           'model. Put it back, or choose another --workdir.')
     return config
   blank = {'lm_head': True, 'labels': '', 'corpora': '',
-           'pair_layout': 'tokenizer'}
+           'pair_layout': 'auto'}
   for section, keys in FILLED_IN.items():
     here, there = getattr(config, section), getattr(saved, section)
     config = dataclasses.replace(config, **{section: dataclasses.replace(

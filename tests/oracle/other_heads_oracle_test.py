@@ -113,7 +113,7 @@ def test_a_model_pretrained_on_pairs_exports_its_layout(tmp_path):
   config = ModelConfig(
       vocab_size=tokenizer.vocab_size, hidden_size=16, num_layers=1,
       num_heads=2, mlp_size=32, max_positions=60, num_types=2, num_classes=2,
-      lm_head=False, pair_layout='types')
+      lm_head=False)
   ours = Pretrained(filled(config), config, tokenizer.laid_out(config), 'x',
                     labels=('no', 'yes'))
   huggingface.write_folder(ours, str(tmp_path))

@@ -21,8 +21,7 @@ def test_one_and_two_texts(tokenizer):
   assert one.sequences[0].tolist() == [tok.bos_id, *a, tok.eos_id]
   assert one.second_starts.tolist() == [len(a) + 2] and not one.truncated
   for typed in (False, True):
-    tok = tok.laid_out(ModelConfig(
-        num_types=2 * typed, num_classes=2, pair_layout='types'))
+    tok = tok.laid_out(ModelConfig(num_types=2 * typed))
     two = encode_texts(tok, [['some words', 'and more']], 50)
     assert two.sequences[0].tolist() == [
         tok.bos_id, *a, *[tok.eos_id] * (2 - typed), *b, tok.eos_id]

@@ -14,7 +14,7 @@ from robertax.tasks.finetune import encode_texts
 from robertax.tasks.squad_files import Question
 
 A, B = 'who fell in the sea', 'the old mill fell in 1973'
-TYPED = ModelConfig(num_types=2, pair_layout='types')
+TYPED = ModelConfig(num_types=2)
 
 
 def with_template(tokenizer):
@@ -82,6 +82,7 @@ def test_which_model_has_which_layout(tokenizers):
       TYPED, pair_layout='tokenizer')) is bpe
   # Older versions gave a model without types two separators, whatever its
   # tokenizer; of a masked LM that cannot be seen.
+  assert bert.laid_out(ModelConfig(num_classes=2)) is bert
   old = ModelConfig(num_classes=2, pair_layout='types')
   assert bpe.laid_out(old) is bpe
   assert bert.laid_out(old).layout.between == (bert.eos_id,) * 2

@@ -333,5 +333,5 @@ def test_no_text_is_tokenized_twice(folder):
 def test_one_type_is_a_roberta(folder, types, separators):
   settings = config(folder)
   made = Squad(dataclasses.replace(settings, model=dataclasses.replace(
-      settings.model, num_types=types, pair_layout='types')), 1)
+      settings.model, num_types=types)), 1)
   assert made.windowing.specials == (1, separators, 1)

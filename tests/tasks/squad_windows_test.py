@@ -34,7 +34,7 @@ def test_a_window_is_question_and_stretch(tokenizer):
   assert found.tolist() == [
       0, *tokenizer.encode('island?'), 2, 2,
       *tokenizer.encode('the Île de France'), 2]
-  typed = tokenizer.laid_out(ModelConfig(num_types=2, pair_layout='types'))
+  typed = tokenizer.laid_out(ModelConfig(num_types=2))
   single = Windowing(60, 2, 20, (1, 1, 1))
   window, = squad.make_windows(one, single)
   assert squad.window_ids(window, one, single, typed).tolist() == [

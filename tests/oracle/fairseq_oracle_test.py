@@ -274,11 +274,11 @@ def test_wrong_files_are_one_line(folder):
       'd.pt', lambda s: s.update({f'{e}layer_norm.weight': np.ones(D)}))
   assert 'tied' in said('e.pt', lambda s: s.update(
       {'encoder.lm_head.weight': s['encoder.lm_head.weight'] + 1}))
-  assert f'rows of tokens, but the tokenizer in {folder}' in said(
+  assert f'have {vocab - 8} rows, so 8 ids have no vector' in said(
       'f.pt', lambda s: s.update({
-          f'{e}embed_tokens.weight': np.ones((vocab + 8, D)),
-          'encoder.lm_head.weight': np.ones((vocab + 8, D)),
-          'encoder.lm_head.bias': np.ones(vocab + 8)}))
+          f'{e}embed_tokens.weight': np.ones((vocab - 8, D)),
+          'encoder.lm_head.weight': np.ones((vocab - 8, D)),
+          'encoder.lm_head.bias': np.ones(vocab - 8)}))
   torch.save({'weights': 3}, folder / 'g.pt')
   with pytest.raises(InputError, match='not a checkpoint of fairseq'):
     open_source(f'fairseq:{folder}/g.pt')

@@ -183,7 +183,10 @@ def _with_classes(config: Config, params: Any, weights: Weights) -> Any:
     say(f'init_from: the classifier was for {weights.problem_type}, and is '
         f'now for {kind}.')
   there = weights.labels
-  if not there or there == unnamed(len(there)):
+  numbers = tuple(map(str, range(len(wanted))))
+  if there == unnamed(len(wanted)) and set(wanted) == set(numbers):
+    there = numbers  # LABEL_1 is the class 1.
+  if not there or there == unnamed(len(there)) and set(there) != set(wanted):
     say(f'init_from: {config.init_from} does not name the classes of its '
         f'classifier: its outputs are taken for {", ".join(wanted)}, in this '
         'order.')

@@ -72,6 +72,13 @@ def test_unknown_names_are_said(capsys, there):
   assert 'does not name the classes' in said and ', '.join(NLI) in said
 
 
+@pytest.mark.parametrize('wanted', [('2', '0', '1'),
+                                    ('LABEL_2', 'LABEL_0', 'LABEL_1')])
+def test_numbers_are_names(wanted):
+  found = kept(wanted, ('LABEL_0', 'LABEL_1', 'LABEL_2'))
+  np.testing.assert_array_equal(found['bias'], [2, 0, 1])
+
+
 def test_a_new_classifier_asks_no_names(capsys):
   found = kept(NLI, ('a', 'b'), new='classifier')
   np.testing.assert_array_equal(found['bias'], [100, 101, 102])

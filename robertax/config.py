@@ -169,6 +169,9 @@ REMAT = ('attention', 'full', 'none', 'products')
 RANKING_LOSSES = ('margin', 'cross_entropy')
 ON_DIVERGENCE = ('stop', 'skip', 'roll_back', 'go_on')
 DTYPES = ('float32', 'bfloat16')
+PROBLEM_TYPES = ('single_label_classification', 'multi_label_classification',
+                 'regression')
+PAIR_LAYOUTS = ('auto', 'tokenizer', 'types')
 AXES = ('data', 'fsdp', 'model')  # The axes of the mesh.
 INIT_VOCABULARIES = ('error', 'transfer')
 MASKED_LM = 'pretrain'  # The only task whose length is given in steps.
@@ -383,6 +386,12 @@ class ModelConfig:
   # Rows of the token-type table (BERT: 2, for A and B); 0: no table, as in
   # RoBERTa. A task whose format has pairs fills it in.
   num_types: int = 0
+  # How tasks lay two texts out. 'tokenizer': as its post-processor does, whose
+  # layout a model of Hugging Face brings. 'auto': so without types; with
+  # num_types > 1 as in our formats of pairs, <s> A </s> B </s> with types 0 and
+  # 1. 'types': like 'auto', but without types always RoBERTa's <s> A </s></s>
+  # B </s>: the law of older versions, which their workdirs keep.
+  pair_layout: str = 'auto'
   nsp_head: bool = False  # BERT's next-sentence head; such a task sets it too.
   lm_head: bool = True  # The masked-LM head; off in tasks that need none.
   # C of the classifier on <s> (1: a score); 0: no classifier. A fine-tuning
@@ -418,17 +427,13 @@ class ModelConfig:
               below=1)
     _in_range(self, 'more than 0.', 'layer_norm_eps', 'initializer_std',
               above=0)
-    _one_of(self, attention=ATTENTION, remat=REMAT, dtype=DTYPES)
+    _one_of(self, attention=ATTENTION, remat=REMAT, dtype=DTYPES,
+            pair_layout=PAIR_LAYOUTS)
 
   @property
   def pair_types(self) -> bool:
-    """Whether segments A and B of a pair have different types."""
+    """Whether the model can tell the two texts of a pair apart by types."""
     return self.num_types > 1
-
-  @property
-  def pair_separators(self) -> int:
-    """The number of `</s>` between A and B: 1 in BERT, 2 in RoBERTa."""
-    return 1 if self.pair_types else 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -559,7 +564,7 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneConfig:
-  """The keys that only fine-tuning has."""
+  """The keys of fine-tuning; pretraining has new_ and unused_parameters too."""
   epochs: int = 10  # Passes over the training split, where train.steps is 0.
   # max_train_examples, subset_seed: train only on this many examples, the first
   # of the permutation with that seed; 0: all of them.
@@ -569,9 +574,10 @@ class FinetuneConfig:
   # tokenizer alone. Without it `init_from` must be given.
   from_scratch: bool = False
   # Parts of the model that start from random weights, whatever `init_from` has.
-  # Empty: it must have the task's head, in its size.
+  # Without `classifier`: it must have one of the same classes, in any order.
   new_parameters: str = 'classifier,span_head'
-  # Parts that `init_from` may have and this model lacks.
+  # Parts that `init_from` may have and this model lacks; of other people's
+  # weights also how the names of tensors begin, up to a dot.
   unused_parameters: str = 'lm_head,nsp_head'
   # About how many tokens (padding included) an evaluation batch has, over all
   # devices.
@@ -596,6 +602,10 @@ class FinetuneConfig:
   # two, separated by a comma), and of the label.
   text_columns: str = 'text'
   label_column: str = 'label'
+  # text_classification: what the labels are, in transformers' words; '' or
+  # 'single_label_classification': one class a row; 'regression': a number;
+  # 'multi_label_classification': any classes, each by a sigmoid.
+  problem_type: str = ''
 
   def __post_init__(self):
     for least, names in (
@@ -604,7 +614,8 @@ class FinetuneConfig:
         (1, ('epochs', 'eval_tokens', 'n_best', 'max_answer_length')),
         (3, ('max_option_length',))):
       _in_range(self, f'at least {least}.', *names, least=least)
-    _one_of(self, ranking_loss=RANKING_LOSSES)
+    _one_of(self, ranking_loss=RANKING_LOSSES,
+            problem_type=('', *PROBLEM_TYPES))
 
 
 @dataclasses.dataclass(frozen=True)

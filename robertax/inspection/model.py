@@ -38,7 +38,8 @@ PRONOUN_TASKS = ('wsc', 'wnli_spans')
 METHODS = {
     'fill_mask': (MASKED_LM, ('text',)), 'score': (MASKED_LM, ('text',)),
     'classify': ('text_classification or glue/*', ('text', 'text_pair')),
-    'rate': ('glue/stsb or qnli_ranking', ('text', 'text_pair')),
+    'rate': ("glue/stsb, qnli_ranking or finetune.problem_type='regression'",
+             ('text', 'text_pair')),
     'answer': ('squad or squad2', ('question', 'context')),
     'choose': ('race', ('context', 'question', 'options')),
     'resolve_pronoun': (' or '.join(PRONOUN_TASKS), ('text',))}
@@ -186,6 +187,7 @@ class Model(Network):
       raise InputError(f'words=True and pooling={pooling!r}: a vector a word, '
                        'or one a text.')
     asked, rows, spans = _text_list(texts), [], []
+    front = len(self.tokenizer.layout.single[0])
     for text in asked:
       ids, places = self.tokenizer.encode_with_offsets([text])[0]
       rows.append(with_ends(self.tokenizer, ids, self.config.max_positions,
@@ -198,7 +200,8 @@ class Model(Network):
       for row, number in enumerate(numbers):
         x = states[..., row, :len(rows[number]), :]
         if words:
-          found[number] = _word_means(asked[number], spans[number], x)
+          found[number] = _word_means(asked[number], spans[number],
+                                      x[..., front:, :])
         elif pooling == 'first':
           found[number] = x[..., 0, :]
         elif pooling == 'mean':
@@ -225,10 +228,14 @@ class Model(Network):
     tok = self.tokenizer
     rows = [with_ends(tok, tok.encode(text), self.config.max_positions, text)
             for text in _text_list(texts)]
-    log_probs = [np.zeros(len(row) - 2, np.float32) for row in rows]
+    front, back = map(len, tok.layout.single)
+    own = [slice(front, len(row) - back) for row in rows]
+    log_probs = [np.zeros(len(row[part]), np.float32)
+                 for row, part in zip(rows, own)]
     # (row, place) of every token to be masked, shortest texts first.
     order = sorted(range(len(rows)), key=lambda n: len(rows[n]))
-    asks = [(n, place) for n in order for place in range(1, len(rows[n]) - 1)]
+    asks = [(n, place) for n in order
+            for place in range(own[n].start, own[n].stop)]
     for start in range(0, len(asks), SCORE_MAX_ROWS):
       part = asks[start:start + SCORE_MAX_ROWS]
       masked = [rows[n].copy() for n, _ in part]
@@ -242,13 +249,16 @@ class Model(Network):
               'span_weights': np.ones_like(places, np.float32)}),
                            SCORE_MAX_TOKENS)
       for (n, place), value in zip(part, found['scores']):
-        log_probs[n][place - 1] = value
-    scores = [Score([tok.token_text(i) for i in row[1:-1]], found)
-              for row, found in zip(rows, log_probs)]
+        log_probs[n][place - front] = value
+    scores = [Score([tok.token_text(i) for i in row[part]], found)
+              for row, part, found in zip(rows, own, log_probs)]
     return scores[0] if isinstance(texts, str) else scores
 
   def classify(self, texts: SomeTexts) -> Any:
     """The class of a text or pair, by a model that was fine-tuned for classes.
+
+    Of a model of several labels a text (multi_label_classification) each label
+    has a probability of its own, and `label` is the likeliest.
 
     >>> model.classify('A film to see twice.')
     Classified(label='1', probability=0.98, probabilities={'1': 0.98, ...})
@@ -265,7 +275,8 @@ class Model(Network):
     """The score of a text or pair: 0 to 5 of glue/stsb, else the raw output.
 
     A model of qnli_ranking gives a higher one to the sentence with the answer.
-    Texts are those of `classify`.
+    A model of several scores gives a dict, by name. Texts are those of
+    `classify`.
     """
     return self._ask('rate', _ratings, texts)
 
@@ -317,9 +328,12 @@ class Model(Network):
     config, task = self.config, self.recipe.task
     if config.span_head:
       return 'answer'
+    if config.num_classes == 1 and task.startswith('race'):
+      return 'choose'
     if config.num_classes:
-      return ('classify' if config.num_classes > 1 else
-              'choose' if task.startswith('race') else 'rate')
+      scores = (self.problem_type == 'regression' if self.problem_type
+                else config.num_classes == 1)
+      return 'rate' if scores else 'classify'
     if not config.lm_head:
       return 'encode'
     return 'resolve_pronoun' if task in PRONOUN_TASKS else 'fill_mask'
@@ -387,16 +401,17 @@ def _logits(model: Model, asked: list[tuple[str, ...]]) -> np.ndarray:
   from robertax.data.finetuning import Examples
   from robertax.tasks.finetune import encode_texts
   from robertax.tasks.objectives import Classification
-  encoded = encode_texts(model.tokenizer, asked, model.longest,
-                         separators=model.config.pair_separators)
+  encoded = encode_texts(model.tokenizer, asked, model.longest)
   return model.outputs(Classification, Examples.of(
       encoded.sequences, second_starts=encoded.second_starts))['logits']
 
 
 def _classes(model: Model, asked: list[tuple[str, ...]]) -> list[Classified]:
   labels = model.labels or tuple(map(str, range(model.config.num_classes)))
-  found = []
-  for probabilities in map(softmax, _logits(model, asked)):
+  found, several = [], model.problem_type == 'multi_label_classification'
+  for logits in _logits(model, asked):
+    probabilities = (0.5 + np.tanh(logits.astype(np.float64) / 2) / 2 if several
+                     else softmax(logits))
     ranked = {labels[n]: float(probabilities[n])
               for n in np.argsort(-probabilities, kind='stable')}
     best = next(iter(ranked))
@@ -404,10 +419,13 @@ def _classes(model: Model, asked: list[tuple[str, ...]]) -> list[Classified]:
   return found
 
 
-def _ratings(model: Model, asked: list[tuple[str, ...]]) -> list[float]:
+def _ratings(model: Model, asked: list[tuple[str, ...]]) -> list[Any]:
   from robertax.tasks.glue import LARGEST_SCORE
   scale = LARGEST_SCORE if model.recipe.task == 'glue/stsb' else 1
-  return [float(logit) * scale for logit, in _logits(model, asked)]
+  scores = [[float(x) * scale for x in row] for row in _logits(model, asked)]
+  if model.config.num_classes == 1:
+    return [score for score, in scores]
+  return [dict(zip(model.labels, row)) for row in scores]
 
 
 def _answers(model: Model, asked: list[tuple[str, str]],
@@ -418,9 +436,7 @@ def _answers(model: Model, asked: list[tuple[str, str]],
   encoded = squad.encode_questions([
       squad.Question(str(n), '', *row, ()) for n, row in enumerate(asked)],
                                    model.tokenizer)
-  windowing = squad.Windowing(model.longest, data.doc_stride,
-                              data.question_length,
-                              separators=model.config.pair_separators)
+  windowing = squad.Windowing.of(model.longest, data, model.tokenizer.layout)
   windows = squad.make_windows(encoded, windowing)
   examples = squad.window_examples(encoded, windows, windowing, model.tokenizer)
   decoded = squad.decode_examples(
@@ -442,14 +458,13 @@ def _answers(model: Model, asked: list[tuple[str, str]],
 
 def _choices(model: Model, asked: list[tuple[str, str, Sequence[str]]]
              ) -> list[Chosen]:
-  from robertax.data.finetuning import Examples
   from robertax.tasks import race
   from robertax.tasks.objectives import Choice
   questions = [race.RaceQuestion('', '', text, question, tuple(options), None)
                for text, question, options in asked]
-  examples = Examples.of(race.encode_questions(
+  examples = race.encode_questions(
       questions, model.tokenizer, model.longest,
-      model.recipe.finetune.max_option_length).sequences)
+      model.recipe.finetune.max_option_length).examples()
   scores, found = iter(model.outputs(Choice, examples)['scores']), []
   for *_, options in asked:
     shares = softmax(np.array([next(scores) for _ in options]))
@@ -549,8 +564,8 @@ def _word_means(text: str, spans: np.ndarray, x: np.ndarray) -> Words:
   words = list(WORD.finditer(text))
   vectors = np.zeros((*x.shape[:-2], len(words), x.shape[-1]), np.float32)
   for number, word in enumerate(words):
-    tokens = 1 + np.flatnonzero((starts < word.end()) & (ends > word.start()))
-    if len(tokens):  # <s> comes before them; some marks have no token.
+    tokens = np.flatnonzero((starts < word.end()) & (ends > word.start()))
+    if len(tokens):  # Some marks have no token.
       vectors[..., number, :] = x[..., tokens, :].mean(-2)
   return Words([m.group() for m in words], [m.span() for m in words], vectors)
 

@@ -24,12 +24,12 @@ SHORTEST = 8  # The smallest length; lengths and row counts are powers of two.
 def with_ends(tokenizer: Tokenizer, ids: np.ndarray, max_positions: int,
               text: str) -> np.ndarray:
   """int32 ids with <s> and </s>; InputError, with the text, if too many."""
-  row = np.concatenate([[tokenizer.bos_id], ids, [tokenizer.eos_id]])
+  row = tokenizer.layout.ids(ids)
   if len(row) > max_positions:
     raise InputError(
         f'the text is {len(row)} tokens long, the model has {max_positions} '
         f'positions: give a shorter one than {text[:60]!r}...')
-  return row.astype(np.int32)
+  return row
 
 
 def row_batches(rows: Sequence[np.ndarray], pad_id: int, max_positions: int,
@@ -68,17 +68,19 @@ class Network:
 
   `step` is how many updates the weights have had, `labels` are the names of
   classes, if any, `recipe` is the config of its training, and `longest` the
-  most tokens of a text to classify. A model of SQuAD 2.0 answers nothing if its
-  probability of no answer is above `threshold`.
+  most tokens of a text to classify. `problem_type` is that of Pretrained. A
+  model of SQuAD 2.0 answers nothing if its probability of no answer is above
+  `threshold`.
   """
 
   def __init__(self, params: Any, config: ModelConfig,
                tokenizer: Tokenizer, step: int,
                labels: Sequence[str] = (), recipe: Config | None = None,
-               threshold: float | None = None):
+               threshold: float | None = None, problem_type: str = ''):
     self.params, self.config = params, config
     self.tokenizer, self.step = tokenizer, step
     self.labels, self.threshold = tuple(labels), threshold
+    self.problem_type = problem_type
     fourth = config.max_positions // 4  # Other people's may be short.
     self.recipe = recipe or Config(data=DataConfig(
         sequence_length=config.max_positions,
@@ -111,8 +113,8 @@ class Network:
     alone = dataclasses.replace(examples, firsts=np.arange(len(examples) + 1))
     batches = TuningBatches(
         alone, batch_size=1, seed=0, max_length=self.config.max_positions,
-        pad_id=self.tokenizer.pad_id, types=self.config.pair_types,
-        few_shapes=True)
+        pad_id=self.tokenizer.pad_id, few_shapes=True,
+        types=self.config.pair_types and self.tokenizer.layout.typed)
     found = fetch_behind(
         batches.evaluation(max_tokens), lambda batch: _compiled(_outputs, 1)(
             objective, self.params,

@@ -15,15 +15,14 @@ import jax
 from robertax import files, text
 from robertax import model as modelling
 from robertax.config import MASKED_LM, Config, TokenizerConfig, parse, to_dict
-from robertax.errors import writing
+from robertax.errors import InputError, writing
 from robertax.inspection.model import Model
 from robertax.interop import Pretrained, is_foreign, open_source
 from robertax.parallel.mesh import find_devices
-from robertax.tasks.task import RESULTS, read_object
+from robertax.tasks.task import ORIGIN, RESULTS, read_object
 
-# A converted workdir also has this file: labels, and where it came from.
-ORIGIN = 'origin.json'
-THRESHOLD = 'no_answer_threshold'  # Of SQuAD 2.0, in both of these files.
+THRESHOLD = 'no_answer_threshold'  # Of SQuAD 2.0, in results and origin.
+_MOST_SOURCES = 8  # That a model card names, each made from the next one.
 
 
 def load(path: str) -> Model:
@@ -38,7 +37,7 @@ def load(path: str) -> Model:
   model = Model(jax.tree.map(jax.numpy.asarray, pretrained.params), config,
                 pretrained.tokenizer, pretrained.step, pretrained.labels,
                 parse(made) if made else None,
-                pretrained.history.get(THRESHOLD))
+                pretrained.history.get(THRESHOLD), pretrained.problem_type)
   if pretrained.choice and model.recipe.task == MASKED_LM:  # Other people's.
     model.recipe = dataclasses.replace(model.recipe, task='race')
   return model
@@ -82,19 +81,34 @@ def read_workdir(path: str) -> Pretrained:
   origin = read_object(f'{path}/{ORIGIN}')
   found = origin | (read_object(f'{path}/{RESULTS}')
                     if config.task == 'squad2' else {})
-  labels = origin.get('labels') or [
-      name for name in config.finetune.labels.split(',') if name]
+  labels, problem_type = workdir.class_names(path)
   metrics: dict[str, Any] = {}  # The last value of each.
   logged = f'{path}/metrics.jsonl'
   for _, line in read_metrics(logged) if files.exists(logged) else ():
     metrics |= line
+  tokenizer = text.load(f'{path}/tokenizer.json').laid_out(config.model)
   return Pretrained(
       modelling.unpad_vocabulary(config.model, params), config.model,
-      text.load(f'{path}/tokenizer.json'), path, step=step,
-      labels=tuple(labels), family=origin.get('family', ''),
+      tokenizer, path, step=step,
+      labels=labels, problem_type=problem_type, family=origin.get('family', ''),
       choice=origin.get('choice', config.task.startswith('race')),
       history={'config': to_dict(config), 'metrics': metrics,
-               THRESHOLD: found.get(THRESHOLD)})
+               'sources': sources_of(path), THRESHOLD: found.get(THRESHOLD)})
+
+
+def sources_of(path: str) -> list[str]:
+  """What a workdir's weights come from, and these from, as far as is known."""
+  from robertax.train import workdir
+  found: list[str] = []
+  with contextlib.suppress(InputError):  # A source may be gone by now.
+    while len(found) < _MOST_SOURCES:
+      path = workdir.weights_config(path).init_from
+      if not path:
+        break
+      found.append(path)
+      if is_foreign(path):
+        break
+  return found
 
 
 def write_workdir(path: str, pretrained: Pretrained):
@@ -112,6 +126,7 @@ def write_workdir(path: str, pretrained: Pretrained):
     files.write_text(f'{path}/{ORIGIN}', json.dumps(
         {'source': pretrained.source, 'family': pretrained.family,
          'choice': pretrained.choice, 'labels': pretrained.labels,
+         'problem_type': pretrained.problem_type,
          THRESHOLD: pretrained.history.get(THRESHOLD)}, indent=2))
   checkpoints = Checkpoints(path)
   with hushed():

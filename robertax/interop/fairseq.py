@@ -7,16 +7,24 @@ permutation, because `text.load` gives those of dict.txt, as these tables have.
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+import contextlib
+import dataclasses
 import os
 from typing import Any
 
 from robertax import text
 from robertax.config import ModelConfig, TokenizerConfig
-from robertax.errors import InputError
-from robertax.interop.names import Layout, read_params
+from robertax.errors import InputError, reading
+from robertax.interop.names import Layout, cut_vocabulary, read_params
 from robertax.interop.pretrained import Pretrained
-from robertax.interop.tensors import Tensor, Tensors, from_torch, load_torch
+from robertax.interop.tensors import (
+    Tensor,
+    Tensors,
+    from_torch,
+    load_torch,
+    unwrapped,
+)
 from robertax.model.encoder import PAD_ID
 
 _ENCODER = 'encoder.sentence_encoder.'
@@ -48,28 +56,53 @@ class Checkpoint:
         hasattr(x, 'shape') for x in weights.values()):
       raise InputError(f'{self.path}: it has no "model" of tensors: not a '
                        'checkpoint of fairseq.')
-    self._tensors = _upgraded(from_torch(weights))
+    found, self._lines = unwrapped(from_torch(weights), self.path)
+    self._tensors = _upgraded(found)
     heads = sorted({name.split('.')[1] for name in self._tensors
                     if name.startswith('classification_heads.')})
     if len(heads) > 1:
       raise InputError(f'{self.path}: it has {len(heads)} classification heads '
                        f'({", ".join(heads)}); one would do.')
     self.layout = Layout('fairseq', PAD_ID + 1, head=''.join(heads))
-    self.config = self._config(_flags(state))
+    flags = _flags(state)
+    self._scores = bool(flags.get('regression_target'))
+    config, self._tokenizer = self._config(flags), None
+    self._folder = self.tokenizer_config(self.path).path
+    with contextlib.suppress(InputError):  # Without one, `read` says so.
+      self._tokenizer = text.load(self._folder)
+    if self._tokenizer:
+      ids = self._tokenizer.vocab_size
+      self._tensors, more = cut_vocabulary(
+          self._tensors, self.layout, config.vocab_size, ids, self.path)
+      self._lines += more
+      config = dataclasses.replace(config, vocab_size=ids)
+    self.config = config
 
-  def read(self) -> Pretrained:
+  def read(self, dropped: Collection[str] | None = None) -> Pretrained:
     """Reads the model; InputError if it and the dictionary do not match."""
     params, lines = read_params(self._tensors, self.config, self.layout,
-                                self.path)
-    folder = self.tokenizer_config(self.path).path
-    tokenizer = text.load(folder)
-    if tokenizer.vocab_size != self.config.vocab_size:
-      raise InputError(
-          f'{self.path}: has {self.config.vocab_size} rows of tokens, but the '
-          f'tokenizer in {folder} has {tokenizer.vocab_size} ids: put the '
-          'dict.txt of these weights there.')
-    return Pretrained(params, self.config, tokenizer, f'fairseq:{self.path}',
-                      lines=tuple(lines))
+                                self.path, dropped=dropped or ())
+    tokenizer = self._tokenizer or text.load(self._folder)
+    return Pretrained(
+        params, self.config, tokenizer, f'fairseq:{self.path}',
+        labels=() if 'classifier' in (dropped or ()) else self._labels(),
+        problem_type='regression' if self._scores and self.config.num_classes
+        else '', lines=(*self._lines, *lines))
+
+  def _labels(self) -> tuple[str, ...]:
+    """Reads label/dict.txt, if fairseq's folder of labels is there."""
+    path = os.path.join(self._folder, 'label', 'dict.txt')
+    if self._scores or not self.config.num_classes or not os.path.isfile(path):
+      return ()
+    with reading(path), open(path, encoding='utf-8') as f:
+      # fairseq fills a dictionary up to a multiple of 8.
+      labels = [line.rpartition(' ')[0] for line in f
+                if line.strip() and not line.startswith('madeupword')]
+    if len(labels) != self.config.num_classes:
+      raise InputError(f'{path}: it names {len(labels)} classes, and the head '
+                       f'{self.layout.head!r} has {self.config.num_classes} '
+                       'outputs.')
+    return tuple(labels)
 
   def _config(self, flags: dict[str, Any]) -> ModelConfig:
     prenorm = f'{_ENCODER}layer_norm.weight'
@@ -113,10 +146,11 @@ class Checkpoint:
 
 
 def _flags(state: Mapping[str, Any]) -> dict[str, Any]:
-  """The flags, from `args` or, in newer versions, from `model` in `cfg`."""
+  """The flags, from `args` or, in newer versions, from parts of `cfg`."""
   config, flags = state.get('cfg'), {}
-  model = config.get('model') if isinstance(config, Mapping) else None
-  for part in (state.get('args'), model):
+  parts = [config.get(name) for name in ('criterion', 'task', 'model')
+           ] if isinstance(config, Mapping) else []
+  for part in (state.get('args'), *parts):
     if isinstance(part, argparse.Namespace):
       flags |= vars(part)
     elif isinstance(part, Mapping):

@@ -1,22 +1,25 @@
 """Reads a Hugging Face folder as a Pretrained, and writes one.
 
 This chapter knows config.json (transformers' configuration_roberta.py and
-configuration_bert.py), the heads of each architecture, the tokenizer's files,
-and the model card of an exported folder.
+configuration_bert.py), the heads of each architecture, and the tokenizer's
+files.
 """
 
+from collections.abc import Collection
+import contextlib
 import dataclasses
 import json
 import os
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from robertax import files
-from robertax.config import ModelConfig, TokenizerConfig, flatten
+from robertax.config import PROBLEM_TYPES, ModelConfig, TokenizerConfig
 from robertax.errors import InputError, reading, unknown, writing
 from robertax.interop import names, tensors
+from robertax.interop.card import model_card
 from robertax.interop.names import Layout
-from robertax.interop.pretrained import Pretrained
+from robertax.interop.pretrained import Pretrained, unnamed
 from robertax.interop.tensors import Tensors
 from robertax.text import Tokenizer, load
 
@@ -36,8 +39,22 @@ CONFIG_DEFAULTS = {
     'max_position_embeddings': 512, 'type_vocab_size': 2,
     'initializer_range': 0.02, 'layer_norm_eps': 1e-12, 'pad_token_id': 0,
     'tie_word_embeddings': True}
-FAMILY_DEFAULTS = {'bert': {},
-                   'roberta': {'vocab_size': 50265, 'pad_token_id': 1}}
+
+
+class Family(NamedTuple):
+  """A model_type: a column of `names.ROWS`, its classes' prefix, defaults."""
+  column: str
+  classes: str
+  defaults: dict[str, Any]
+
+
+# XLM-R and CamemBERT are RoBERTas with tokenizers of their own.
+FAMILIES = {
+    'bert': Family('bert', 'Bert', {}),
+    'roberta': Family('roberta', 'Roberta', {
+        'vocab_size': 50265, 'pad_token_id': 1}),
+    'xlm-roberta': Family('roberta', 'XLMRoberta', {'pad_token_id': 1}),
+    'camembert': Family('roberta', 'Camembert', {'pad_token_id': 1})}
 # Keys of other architectures, and the only value that ours supports.
 ONLY_VALUES = {'hidden_act': 'gelu', 'position_embedding_type': 'absolute',
                'is_decoder': False, 'add_cross_attention': False,
@@ -60,10 +77,10 @@ def read_config(folder: str) -> dict[str, Any]:
     raise InputError(f'{path}: no "model_type" in it: not a config.json of '
                      'transformers.')
   family = values['model_type']
-  if not isinstance(family, str) or family not in FAMILY_DEFAULTS:
+  if not isinstance(family, str) or family not in FAMILIES:
     raise unknown(f'architecture: {path}: model_type', str(family),
-                  FAMILY_DEFAULTS)
-  values = CONFIG_DEFAULTS | FAMILY_DEFAULTS[family] | {
+                  FAMILIES)
+  values = CONFIG_DEFAULTS | FAMILIES[family].defaults | {
       key: value for key, value in values.items() if value is not None}
   for key, wanted in ONLY_VALUES.items():
     if values.get(key, wanted) != wanted:
@@ -94,23 +111,44 @@ def config_values(pretrained: Pretrained, layout: Layout, architecture: str
              'eos_token_id': tokenizer.eos_id, 'dtype': 'float32'}
   if config.num_classes:
     values['classifier_dropout'] = config.classifier_dropout_rate
-  labels = pretrained.labels or tuple(
-      f'LABEL_{i}' for i in range(config.num_classes))
+  labels = pretrained.labels or unnamed(config.num_classes)
   if labels and architecture.endswith('ForSequenceClassification'):
     values['id2label'] = {str(i): name for i, name in enumerate(labels)}
     values['label2id'] = {name: i for i, name in enumerate(labels)}
+    if pretrained.problem_type:
+      values['problem_type'] = pretrained.problem_type
   return values
 
 
-def class_names(values: dict[str, Any]) -> tuple[str, ...]:
-  """Returns the names of the classes, in order; empty if there are none."""
-  labels = values.get('id2label')
-  if not isinstance(labels, dict):
-    return ()
+def class_names(values: dict[str, Any], outputs: int, path: str
+                ) -> tuple[str, ...]:
+  """Returns the names of a head's outputs, in order.
+
+  They are those of id2label, an object or a list, or else of label2id, or
+  transformers' LABEL_0, LABEL_1, ... InputError, naming config.json, if they
+  are not as many as the outputs, or not different.
+  """
+  found, key = values.get('id2label'), 'id2label'
+  if found is None and isinstance(values.get('label2id'), dict):
+    key, names_of = 'label2id', values['label2id']
+    found = {i: name for name, i in names_of.items()}
+  if found is None:
+    return unnamed(outputs)
   try:
-    return tuple(str(labels[key]) for key in sorted(labels, key=int))
-  except ValueError:
-    return ()
+    numbered = dict(enumerate(found)) if isinstance(found, list) else {
+        int(number): name for number, name in found.items()}
+  except (AttributeError, TypeError, ValueError) as e:
+    raise InputError(f'{path}: {key} is {str(found)[:60]}: an object such as '
+                     '{"0": "no", "1": "yes"} is needed.') from e
+  labels = tuple(str(numbered[n]) for n in sorted(numbered))
+  if sorted(numbered) != list(range(outputs)) or len(set(labels)) != outputs:
+    raise InputError(
+        f'{path}: {key} has {len(set(labels))} different names '
+        f'({", ".join(labels[:8])}{", ..." if labels[8:] else ""}) with the '
+        f'numbers {", ".join(map(str, sorted(numbered)[:8]))}, and the head '
+        f'has {outputs} outputs: a name for each of 0 to {outputs - 1} is '
+        'needed.')
+  return labels
 
 
 # The endings of class names, and the heads that their weights must have.
@@ -131,22 +169,30 @@ _SIGNS = {
              'span_head': 'qa_outputs.weight'}}
 
 
+class Heads(NamedTuple):
+  """The heads of a folder."""
+  keys: dict[str, Any]  # Of our config.
+  end: str  # A row of ARCHITECTURES; '': an architecture that we lack.
+  name: str  # Of the architecture.
+
+
 def heads_of_tensors(found: Tensors, values: dict[str, Any], folder: str
-                     ) -> tuple[dict[str, Any], bool]:
-  """Returns keys of our config, and whether this is for multiple choice.
+                     ) -> Heads:
+  """Finds the heads.
 
   The weights decide which heads there are, because many files have more heads
-  than their architecture; those of the architecture must be among them.
+  than their architecture; those of the architecture must be among them. Of an
+  architecture that we lack, the classifier is not ours either.
   """
-  prefix = values['model_type'].capitalize()
+  family = FAMILIES[values['model_type']]
+  prefix, signs = family.classes, _SIGNS[family.column]
   listed = values.get('architectures')
   name = str(listed[0]) if isinstance(listed, list) and listed else (
       f'{prefix}Model')
-  known = [prefix + end for end in ARCHITECTURES]
-  if name not in known:
-    raise unknown(f'architecture: {folder}/config.json: architectures', name,
-                  known)
-  end, signs = name.removeprefix(prefix), _SIGNS[values['model_type']]
+  if name not in [prefix + end for end in ARCHITECTURES]:
+    return Heads({head: signs.get(head) in found
+                  for head in ('lm_head', 'nsp_head')}, '', name)
+  end = name.removeprefix(prefix)
   missing = [signs[head] for head in ARCHITECTURES[end]
              if signs[head] not in found]
   if missing:
@@ -154,7 +200,7 @@ def heads_of_tensors(found: Tensors, values: dict[str, Any], folder: str
         f'{folder}: its config and its weights disagree: config.json says '
         f'{name}, and the weights have no {", no ".join(missing)}.')
   choice = end == 'ForMultipleChoice'
-  keys = {head: signs.get(head) in found
+  keys: dict[str, Any] = {head: signs.get(head) in found
           for head in ('lm_head', 'nsp_head', 'span_head')}
   classifier = found.get(signs['choice' if choice else 'classifier'])
   keys['num_classes'] = classifier.shape[0] if classifier else 0
@@ -162,7 +208,7 @@ def heads_of_tensors(found: Tensors, values: dict[str, Any], folder: str
     dropout = values.get('classifier_dropout')
     keys['classifier_dropout_rate'] = (
         values['hidden_dropout_prob'] if dropout is None else dropout)
-  return keys, choice
+  return Heads(keys, end, name)
 
 
 def _architecture_ending(config: ModelConfig, choice: bool) -> str:
@@ -245,6 +291,10 @@ def _tokenizer_settings(tokenizer: Tokenizer,
                         state: dict[str, Any]) -> dict[str, Any]:
   if tokenizer.kind == 'byte_bpe':
     prefix = (state['pre_tokenizer'] or {}).get('add_prefix_space', False)
+    if tokenizer.layout.typed:  # RobertaTokenizer has its own layout.
+      return {'tokenizer_class': 'PreTrainedTokenizerFast',
+              'model_input_names': [
+                  'input_ids', 'token_type_ids', 'attention_mask']}
     return {'tokenizer_class': 'RobertaTokenizer', 'add_prefix_space': prefix,
             'trim_offsets': True}
   normalizer = state['normalizer'] or {}
@@ -259,85 +309,6 @@ def _to_json(values: Any) -> str:
   return json.dumps(values, indent=2, ensure_ascii=False) + '\n'
 
 
-# README.md of an exported folder says what the model is and how it was made.
-_TAGS = {'ForMaskedLM': 'fill-mask', 'ForPreTraining': 'fill-mask',
-         'ForSequenceClassification': 'text-classification',
-         'ForMultipleChoice': 'multiple-choice',
-         'ForQuestionAnswering': 'question-answering',
-         'Model': 'feature-extraction'}
-# The keys of `data` that describe what was learned from.
-_DATA_KEYS = (
-    'corpora', 'mixture', 'format', 'sentences', 'sequence_length',
-    'batch_size', 'masks', 'masking_law', 'masking_unit', 'mask_rate',
-    'specials')
-# The keys of any section that describe machines and paths.
-_MACHINE_KEYS = {
-    'cache_dir', 'workers', 'prefetch', 'backend', 'masking_ops', 'path',
-    'init_from', 'remote_cache_dir', 'remote_cache_gib', 'remote_threads',
-    'tfds_dir', 'keep_tokens', 'bad_records'}
-
-
-def model_card(pretrained: Pretrained, family: str, end: str) -> str:
-  """Writes the model card in Markdown; `end` is a row of ARCHITECTURES."""
-  config, history = pretrained.config, pretrained.history
-  lines = ['---', 'library_name: transformers', f'pipeline_tag: {_TAGS[end]}',
-           'tags:', '- robertax', f'- {family}']
-  if _TAGS[end] == 'fill-mask':
-    mask = pretrained.tokenizer.mask_texts[-1]
-    lines += [f'mask_token: "{mask}"', 'widget:',
-              f'- text: "The {mask} of the model."']
-  heads = [name for name, there in (
-      ('masked LM', config.lm_head), ('next sentence', config.nsp_head),
-      (f'{config.num_classes} classes', config.num_classes),
-      ('spans', config.span_head)) if there]
-  lines += ['---', '', f'# {family.capitalize()}{end}', '',
-            f'{config.num_layers} layers x {config.hidden_size}, '
-            f'{config.num_heads} heads, MLP of {config.mlp_size}, '
-            f'{config.vocab_size:,} ids, {config.max_positions} positions; '
-            f'heads: {", ".join(heads) or "none"}. '
-            'Exported by robertax, which pretrains RoBERTa-style encoders in '
-            'JAX.']
-  if pretrained.labels:
-    lines += ['', 'Classes: ' + ', '.join(
-        f'{i} {name}' for i, name in enumerate(pretrained.labels)) + '.']
-  # AutoModelForPreTraining exists as well, but fill-mask needs this one.
-  auto = {'Model': 'AutoModel', 'ForPreTraining': 'AutoModelForMaskedLM'}.get(
-      end, f'AutoModel{end}')
-  lines += ['', '```python', f'from transformers import AutoTokenizer, {auto}',
-            f'model = {auto}.from_pretrained(folder)',
-            'tokenizer = AutoTokenizer.from_pretrained(folder)', '```']
-  made = history.get('config')
-  if made:
-    lines += _history(made, history.get('metrics', {}), pretrained.step)
-  else:
-    lines += ['', '## How it was made', '', 'Converted from '
-              f'`{pretrained.source}`; how it was trained is not known.']
-  return '\n'.join(lines) + '\n'
-
-
-def _history(made: dict[str, Any], metrics: dict[str, Any], step: int
-             ) -> list[str]:
-  data, steps = made.get('data', {}), made.get('train', {}).get('steps')
-  lines = ['', '## Data', '']
-  lines += [f'- {key}: `{data[key]}`' for key in _DATA_KEYS
-            if data.get(key) not in (None, '')]
-  lines += ['', '## Training', '',
-            f'{step:,} of {steps:,} updates' if steps else f'{step:,} updates',
-            '']
-  losses = {key: value for key, value in metrics.items()
-            if isinstance(value, int | float)
-            and key.startswith(('eval/', 'train/loss', 'train/accuracy'))}
-  if losses:
-    lines += ['| metric (losses in nats per target) | at the end |',
-              '|---|---|']
-    lines += [f'| {key} | {value:.6g} |' for key, value in losses.items()]
-    lines += ['']
-  lines += ['## Config', '', '```']
-  lines += [f'{key} = {value!r}' for key, value in flatten(made).items()
-            if key.rpartition('.')[2] not in _MACHINE_KEYS]
-  return [*lines, '```']
-
-
 class Folder:
   """A ForeignModel: a folder that `save_pretrained` has written."""
 
@@ -349,45 +320,85 @@ class Folder:
   def __init__(self, path: str):
     """Reads config.json and the shapes; InputError if not a RoBERTa or BERT."""
     self.path = os.path.expanduser(path)
-    values = read_config(self.path)
-    family = values['model_type']
-    self._tensors = _table_names(tensors.read_weights(self.path), family)
-    heads, choice = heads_of_tensors(self._tensors, values, self.path)
+    values = self._values = read_config(self.path)
+    family, source = FAMILIES[values['model_type']].column, self.path
+    found, self._lines = tensors.unwrapped(
+        tensors.read_weights(self.path), source)
+    found = _table_names(found, family)
+    self._heads = heads_of_tensors(found, values, self.path)
     self.layout = Layout(
-        family, 0 if family == 'bert' else values['pad_token_id'] + 1, choice)
-    self.labels = class_names(values) if heads['num_classes'] else ()
+        family, 0 if family == 'bert' else values['pad_token_id'] + 1,
+        self._heads.end == 'ForMultipleChoice')
+    self._tokenizer = None  # Without one, `read` says so.
+    with contextlib.suppress(InputError):
+      self._tokenizer = read_tokenizer(self.path)
+    if self._tokenizer:
+      ids = self._tokenizer.vocab_size
+      found, more = names.cut_vocabulary(
+          found, self.layout, values['vocab_size'], ids, source)
+      self._lines, values = self._lines + more, {**values, 'vocab_size': ids}
+    self._tensors = found
     try:
       config = ModelConfig(
           **{ours: values[theirs] for ours, theirs in CONFIG_KEYS.items()},
           max_positions=values['max_position_embeddings'] - self.layout.first,
-          **heads)
+          **self._heads.keys)
     except InputError as e:
       raise InputError(f'{self.path}/config.json: {e}') from e
-    self.config = _without_idle_types(config, self._tensors, self.layout)
+    config = _without_idle_types(config, self._tensors, self.layout)
+    if self._tokenizer and (
+        self._tokenizer.laid_out(config) is not self._tokenizer):
+      config = dataclasses.replace(config, pair_layout='tokenizer')
+    self.config = config
 
-  def read(self) -> Pretrained:
+  def read(self, dropped: Collection[str] | None = None) -> Pretrained:
     """Reads the model; InputError if its files do not belong together."""
-    tokenizer = read_tokenizer(self.path)
-    if tokenizer.vocab_size != self.config.vocab_size:
+    heads, lines = self._heads, list(self._lines)
+    if not heads.end and dropped is None:
+      parts = {name.partition('.')[0] for name in self._tensors
+               if not name.startswith(self.layout.family)}
       raise InputError(
-          f'{self.path}: its tokenizer has {tokenizer.vocab_size} ids, its '
-          f'config.json says vocab_size {self.config.vocab_size}: put the '
-          'tokenizer of these weights there.')
+          f'{self.path}/config.json: the architecture {heads.name} is none of '
+          f'robertax\'s ({", ".join(ARCHITECTURES)}). To go on from its body: '
+          'init_from with finetune.unused_parameters='
+          f'{",".join(sorted({"lm_head", "nsp_head", *parts}))}.')
+    if not heads.end:
+      lines.append(f'{self.path}: of its {heads.name}, the parts that robertax '
+                   'has are read')
+    dropped = dropped or ()
+    tokenizer = self._tokenizer or read_tokenizer(self.path)
     pad_id = self.layout.first - 1
     if self.layout.family == 'roberta' and pad_id != tokenizer.pad_id:
       raise InputError(
           f'{self.path}: its tokenizer pads with id {tokenizer.pad_id}, its '
           f'config.json says pad_token_id {pad_id}.')
+    labels, problem_type = self._classes(dropped)
     pooler = f'{self.layout.family}.pooler.dense.'
     unused = ()
     if not (self.config.nsp_head or self.config.num_classes and (
         self.layout.family == 'bert' or self.layout.choice)):
       unused = (f'{pooler}weight', f'{pooler}bias')
-    params, lines = names.read_params(
-        self._tensors, self.config, self.layout, self.path, unused)
+    params, more = names.read_params(self._tensors, self.config, self.layout,
+                                     self.path, unused, dropped)
     return Pretrained(params, self.config, tokenizer, f'hf:{self.path}',
-                      labels=self.labels, family=self.layout.family,
-                      choice=self.layout.choice, lines=tuple(lines))
+                      labels=labels, problem_type=problem_type,
+                      family=self.layout.family, choice=self.layout.choice,
+                      lines=(*lines, *more))
+
+  def _classes(self, dropped: Collection[str]) -> tuple[tuple[str, ...], str]:
+    """Returns the names of a classifier's outputs, and the problem type."""
+    outputs, where = self.config.num_classes, f'{self.path}/config.json'
+    if not outputs or 'classifier' in dropped or self.layout.choice:
+      return (), ''
+    problem_type = self._values.get('problem_type', '')
+    if problem_type and problem_type not in PROBLEM_TYPES:
+      raise unknown(f'{where}: problem_type', str(problem_type), PROBLEM_TYPES)
+    try:
+      return class_names(self._values, outputs, where), problem_type
+    except InputError:
+      if self._heads.end == 'ForSequenceClassification':
+        raise
+      return unnamed(outputs), problem_type  # They were of no use so far.
 
 
 def write_folder(pretrained: Pretrained, folder: str) -> None:
@@ -403,7 +414,8 @@ def write_folder(pretrained: Pretrained, folder: str) -> None:
     arrays = {name.removeprefix(f'{layout.family}.'): x
               for name, x in arrays.items()}
   values = config_values(pretrained, layout, layout.family.capitalize() + end)
-  texts = tokenizer_files(pretrained.tokenizer, config.max_positions)
+  texts = tokenizer_files(pretrained.tokenizer.laid_out(config),
+                          config.max_positions)
   texts['config.json'] = json.dumps(values, indent=2) + '\n'
   texts['README.md'] = model_card(pretrained, layout.family, end)
   with writing(folder):

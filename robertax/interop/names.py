@@ -10,7 +10,7 @@ reverse.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 import functools
 import operator
 import re
@@ -22,7 +22,7 @@ import numpy as np
 from robertax import model
 from robertax.config import ModelConfig
 from robertax.errors import InputError
-from robertax.interop.tensors import Tensors
+from robertax.interop.tensors import Tensors, first_rows
 from robertax.progress import advance
 
 
@@ -124,6 +124,12 @@ COPIES = {
              'cls.predictions.decoder.bias': 'cls.predictions.bias'},
     'fairseq': {'encoder.lm_head.weight':
                     'encoder.sentence_encoder.embed_tokens.weight'}}
+# Tables with a row for each id, some of which are copies of others.
+_OF_TOKENS = ('embeddings/tokens', 'lm_head/bias', 'lm_head/decoder')
+# A table may be longer than its tokenizer (to a multiple of 64, say): by so
+# many rows, or by this share. Else the tokenizer is probably another model's.
+MOST_PADDING, MOST_PADDING_SHARE = 1024, .1
+_BODIES = ('roberta', 'bert', 'encoder')  # How the body's names begin.
 # Tensors that are not trained.
 BUFFERS = {
     'roberta': ('roberta.embeddings.position_ids',
@@ -190,8 +196,8 @@ class Layout(NamedTuple):
 
 
 def read_params(tensors: Tensors, config: ModelConfig, layout: Layout,
-                source: str, unused: tuple[str, ...] = ()
-                ) -> tuple[Any, list[str]]:
+                source: str, unused: Collection[str] = (),
+                dropped: Collection[str] = ()) -> tuple[Any, list[str]]:
   """Turns their tensors into our parameters.
 
   Args:
@@ -200,6 +206,7 @@ def read_params(tensors: Tensors, config: ModelConfig, layout: Layout,
     layout: the layout of their names.
     source: names the file in errors.
     unused: tensors that are not in the table; they may exist, and are ignored.
+    dropped: parts (names up to a dot) that may exist, and are ignored.
 
   Returns:
     A nested dict of float32 arrays in main memory, and a message for each kind
@@ -230,6 +237,10 @@ def read_params(tensors: Tensors, config: ModelConfig, layout: Layout,
   left = set(tensors) - used - set(unused) - set(BUFFERS[layout.family])
   if not config.num_types and layout.family in NO_TYPES:
     left.discard(types_name(layout))
+  gone = {name for name in left
+          if any(name.startswith(f'{part}.') for part in dropped
+                 if part not in _BODIES)}
+  left -= gone
   if missing or shapes or left:
     raise InputError(f'{source}: its config and its weights disagree: '
                      + '; '.join(filter(None, (
@@ -237,10 +248,10 @@ def read_params(tensors: Tensors, config: ModelConfig, layout: Layout,
                          shapes and 'of another shape: ' + ', '.join(
                              f'{_folded(found)}: {kind}'
                              for kind, found in shapes.items()),
-                         left and f'unused {_folded(left)}'))) + '.')
-  dropped = sorted(set(unused) & set(tensors))
-  if dropped:
-    lines.append(f'{source}: not used: {_folded(dropped)}')
+                         left and f'unused {_folded(left)}'))) + '.'
+                     + how_to_drop(left if not missing and not shapes else ()))
+  if ignored := gone | set(unused) & set(tensors):
+    lines.append(f'{source}: not used: {_folded(ignored)}')
   params: dict[str, Any] = {}
   for row, shape in rows:
     parts = [tensors[name].read() for name in _their_names(row, shape, layout)]
@@ -287,6 +298,43 @@ def write_params(params: Any, config: ModelConfig, layout: Layout
         original in tensors):
       tensors[copy] = tensors[original]
   return tensors
+
+
+def how_to_drop(left: Collection[str]) -> str:
+  """Says how to leave these tensors behind, if none is of the body."""
+  parts = sorted({name.partition('.')[0] for name in left})
+  if not parts or set(parts) & set(_BODIES):
+    return ''
+  return (' A head that robertax does not have can be left behind: init_from '
+          'with finetune.unused_parameters='
+          f'{",".join(("lm_head", "nsp_head", *parts))} takes the rest.')
+
+
+def cut_vocabulary(tensors: Tensors, layout: Layout, rows: int, ids: int,
+                   source: str) -> tuple[Tensors, list[str]]:
+  """Drops rows behind the tokenizer's last id; a line says so.
+
+  InputError if there are fewer rows than ids, or far more (MOST_PADDING).
+  """
+  if rows == ids:
+    return tensors, []
+  if rows < ids:
+    raise InputError(
+        f'{source}: its tokenizer has {ids} ids, and its embeddings have '
+        f'{rows} rows, so {ids - rows} ids have no vector: put the tokenizer '
+        'of these weights there (with tokens that were added, save the model '
+        'after resize_token_embeddings).')
+  if rows - ids > max(MOST_PADDING, MOST_PADDING_SHARE * rows):
+    raise InputError(
+        f'{source}: its tokenizer has {ids} ids, and its embeddings have '
+        f'{rows} rows, more than a padded table would: put the tokenizer of '
+        'these weights there.')
+  names = {getattr(row, layout.family) for row in ROWS
+           if row.ours in _OF_TOKENS} | set(COPIES[layout.family])
+  cut = {name: first_rows(x, ids) if name in names and x.shape[:1] == (rows,)
+         else x for name, x in tensors.items()}
+  return cut, [f'{source}: {rows - ids} rows of the embeddings ({rows}) are '
+               f'behind the last of the tokenizer\'s {ids} ids: dropped']
 
 
 def types_name(layout: Layout) -> str:
@@ -344,6 +392,11 @@ def _without_copies(tensors: Tensors, config: ModelConfig, layout: Layout,
   tensors, lines = dict(tensors), []
   for copy, original in COPIES[layout.family].items():
     is_bias = original.endswith('bias')
+    if is_bias and original in tensors and copy not in tensors and (
+        not config.tie_embeddings):
+      lines.append(f'{source}: no {copy} beside a decoder that is not tied: '
+                   f'{original} is used, as by transformers 4, which wrote it '
+                   '(transformers 5 begins it at zero)')
     if copy not in tensors or not (is_bias or config.tie_embeddings):
       continue  # A decoder that is not tied is a parameter of its own.
     twin = tensors.pop(copy)

@@ -4,6 +4,7 @@ A model can be given more positions, more tokens or another vocabulary. People
 name foreign models `hf:DIR` and `fairseq:FILE`.
 """
 
+from collections.abc import Collection
 import dataclasses
 import os
 from typing import Any, NamedTuple, Protocol
@@ -25,6 +26,7 @@ class Pretrained:
   tokenizer: Tokenizer
   source: str  # Where the weights were read, such as 'hf:roberta-base'.
   labels: tuple[str, ...] = ()  # Names of the classes, in order.
+  problem_type: str = ''  # One of config.PROBLEM_TYPES; '': not known.
   family: str = ''  # 'roberta' or 'bert' if it came from Hugging Face.
   choice: bool = False  # Whether the classifier is for multiple choice.
   step: int = 0  # Updates in our own training; 0 for foreign weights.
@@ -137,12 +139,22 @@ def token_rows(old: Tokenizer, new: Tokenizer) -> TokenRows:
   return TokenRows(found, list(map(zlib.crc32, pieces)), np.array(plain))
 
 
+def unnamed(outputs: int) -> tuple[str, ...]:
+  """Returns what transformers calls outputs of which it knows no names."""
+  return tuple(f'LABEL_{i}' for i in range(outputs))
+
+
 class ForeignModel(Protocol):
   """A model of another library, whose weights are not read yet."""
   config: ModelConfig
 
-  def read(self) -> Pretrained:
-    """Reads the model; InputError if its parts do not belong together."""
+  def read(self, dropped: Collection[str] | None = None) -> Pretrained:
+    """Reads the model; InputError if its parts do not belong together.
+
+    `dropped` are parts that are not needed. Tensors of parts that we lack are
+    an error unless it names them, as are names that do not fit the classifier;
+    None: all of the model is needed, and an architecture that we lack is one.
+    """
 
   @staticmethod
   def tokenizer_config(path: str) -> TokenizerConfig:

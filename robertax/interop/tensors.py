@@ -7,6 +7,7 @@ a file is never run.
 from collections.abc import Callable, Mapping
 import functools
 import os
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -135,6 +136,40 @@ def from_torch(state: Mapping) -> Tensors:
     return (x.float() if x.is_floating_point() else x).numpy()
   return {name: Tensor(tuple(x.shape), functools.partial(read, x))
           for name, x in state.items()}
+
+
+# What wrappers of torch put into names: DataParallel, torch.compile, FSDP and
+# its checkpoints of activations.
+_WRAPPERS = re.compile(r'(?:(?<=\.)|^)(?:module|_orig_mod|_fsdp_wrapped_module|'
+                       r'_checkpoint_wrapped_module)\.')
+# What a class around a model puts in front of all of them (Lightning, PEFT).
+_OUTER = ('base_model.', 'model.')
+
+
+def unwrapped(found: Tensors, source: str) -> tuple[Tensors, list[str]]:
+  """Takes the names of wrappers off those of tensors; a line names them."""
+  removed, renamed = dict[str, None](), {}
+  names = dict(zip(found, found))
+  for name in names:
+    removed |= dict.fromkeys(_WRAPPERS.findall(name))
+    names[name] = _WRAPPERS.sub('', name)
+  for _ in range(4):
+    for outer in _OUTER:
+      if names and all(name.startswith(outer) for name in names.values()):
+        removed[outer] = None
+        names = {old: name.removeprefix(outer) for old, name in names.items()}
+  for old, name in names.items():
+    if name in renamed:
+      raise InputError(f'{source}: {name} is in it twice, once as {old}: keep '
+                       'one.')
+    renamed[name] = found[old]
+  return renamed, [f'{source}: taken off the names of its tensors: '
+                   f'{", ".join(removed)}'] if removed else []
+
+
+def first_rows(tensor: Tensor, count: int) -> Tensor:
+  """The first rows of a tensor, which is read when they are."""
+  return Tensor((count, *tensor.shape[1:]), lambda: tensor.read()[:count])
 
 
 def write_safetensors(path: str, arrays: Mapping[str, np.ndarray]):

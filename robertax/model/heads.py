@@ -51,6 +51,22 @@ def class_loss(logits_BPC: jax.Array, targets_BP: jax.Array,
   return _cross_entropy(logits_BPC, targets_BP, weights_BP, '')
 
 
+def multi_label_loss(logits_BPC: jax.Array, targets_BPC: jax.Array,
+                     weights_BP: jax.Array) -> Sums:
+  """As `class_loss`, where any number of classes is right: a sigmoid for each.
+
+  Targets are 0 or 1. A sequence's loss is the mean over its classes (torch's
+  BCEWithLogitsLoss); it is correct if all of them are.
+  """
+  logits = logits_BPC.astype(jnp.float32)
+  # -log sigmoid(x) is softplus(-x); for 0, softplus(x).
+  nats_BP = (jax.nn.softplus(logits) - targets_BPC * logits).mean(-1)
+  right_BP = ((logits > 0) == (targets_BPC > .5)).all(-1)
+  return {'loss_sum': (nats_BP * weights_BP).sum(),
+          'weight_sum': weights_BP.sum(),
+          'correct_sum': (right_BP * weights_BP).sum()}
+
+
 def span_loss(start_BT: jax.Array, end_BT: jax.Array,
               segment_ids_BT: jax.Array, starts_BP: jax.Array,
               ends_BP: jax.Array, weights_BP: jax.Array) -> Sums:

@@ -36,37 +36,31 @@ class Encoded(NamedTuple):
 
 
 def encode_texts(tokenizer: Tokenizer, texts: Sequence[Sequence[str]],
-                 max_length: int, separators: int = 2) -> Encoded:
-  """Encodes `<s> A </s>`, or two texts as `<s> A </s></s> B </s>`.
+                 max_length: int) -> Encoded:
+  """Encodes a text, or two, in the tokenizer's layout.
 
-  fairseq tasks/sentence_prediction.py:167-176. Texts are stripped, as fairseq
-  strips each line that it encodes (multiprocessing_bpe_encoder.py:114). A long
-  example loses tokens at the end of the longer text, then of both.
+  In RoBERTa that is `<s> A </s>` and `<s> A </s></s> B </s>` (fairseq
+  tasks/sentence_prediction.py:167-176). Texts are stripped, as fairseq strips
+  each line that it encodes (multiprocessing_bpe_encoder.py:114). A long example
+  loses tokens at the end of the longer text, then of both.
 
   Args:
     tokenizer: the model's.
     texts: E times one text, or E times two.
     max_length: most tokens of an example, special ones included.
-    separators: `</s>` between A and B: 2 for RoBERTa, 1 for BERT.
   """
   width = len(texts[0]) if texts else 1
   ids = tokenizer.encode_batch([t.strip() for row in texts for t in row])
-  bos, eos = (np.array([i], tokenizer.dtype)
-              for i in (tokenizer.bos_id, tokenizer.eos_id))
-  between = np.concatenate([eos] * separators)
+  layout = tokenizer.layout
   sequences, seconds, truncated = [], [], 0
-  room = max_length - (2 if width == 1 else 2 + separators)
+  room = max_length - layout.specials(width)
   for at in range(0, len(ids), width):
     parts = ids[at:at + width]
     kept = longest_first([len(p) for p in parts], room)
     truncated += kept != [len(p) for p in parts]
     parts = [p[:n] for p, n in zip(parts, kept)]
-    if width == 1:
-      sequences.append(np.concatenate([bos, *parts, eos]))
-      seconds.append(len(sequences[-1]))
-    else:
-      sequences.append(np.concatenate([bos, parts[0], between, parts[1], eos]))
-      seconds.append(1 + len(parts[0]) + separators)
+    sequences.append(layout.ids(*parts).astype(tokenizer.dtype))
+    seconds.append(layout.second_start(*map(len, parts)))
   return Encoded(sequences, np.array(seconds, np.int32), truncated)
 
 
@@ -196,6 +190,7 @@ class Finetune:
             'lm_head': False, 'nsp_head': False, 'num_classes': 0,
             'span_head': False, **self.heads})
     self.max_length = min(config.data.sequence_length, self.model.max_positions)
+    self.tokenizer = self.tokenizer.laid_out(self.model)
     self.objective = self.make_objective()
     self.beside = {}
     self.splits, self.beside = self._splits()
@@ -303,13 +298,14 @@ class Finetune:
     return TuningBatches(
         self.splits[split].examples, batch_size=self.config.data.batch_size,
         seed=self.config.seed, max_length=self.max_length, unit=unit,
-        pad_id=self.tokenizer.pad_id, types=self.model.pair_types)
+        pad_id=self.tokenizer.pad_id,
+        types=self.model.pair_types and self.tokenizer.layout.typed)
 
   def _splits(self) -> tuple[dict[str, Split], dict[str, Any]]:
     """Returns the splits and `beside`; the runs of a sweep encode them once."""
     key = (type(self), self.name,
            dataclasses.replace(self.config.data, batch_size=1),
-           self.max_length, self.tokenizer.fingerprint, self.model.num_types,
+           self.max_length, self.tokenizer.fingerprint, self.tokenizer.layout,
            self.config.finetune)
     if key not in _ENCODED:
       found = {}

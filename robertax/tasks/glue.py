@@ -39,8 +39,10 @@ def _sklearn_metric(name: str, **options: Any) -> Metric:
 
 
 def _correlation(name: str) -> Metric:
-  """Makes a correlation, which is 0 where all predictions are equal."""
+  """Makes a correlation: 0 for equal predictions, or for fewer than two."""
   def metric(targets: Numbers, predictions: Numbers) -> float:
+    if len(targets) < 2:
+      return 0.0
     from scipy import stats
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')  # A constant input.
@@ -50,14 +52,21 @@ def _correlation(name: str) -> Metric:
 
 
 # In percent. `f1` is that of class 1, 0 where it is never predicted; `f1_macro`
-# is the mean over the classes that occur.
+# is the mean over the classes that occur. With several labels a row `accuracy`
+# counts rows without a wrong label, and `f1_micro` takes all labels together.
 METRICS: dict[str, Metric] = {
     'accuracy': _sklearn_metric('accuracy_score'),
     'f1': _sklearn_metric('f1_score', zero_division=0),
     'f1_macro': _sklearn_metric('f1_score', average='macro', zero_division=0),
+    'f1_micro': _sklearn_metric('f1_score', average='micro', zero_division=0),
     'matthews': _sklearn_metric('matthews_corrcoef'),
     'pearson': _correlation('pearsonr'), 'spearman': _correlation('spearmanr')}
-CLASSIFICATION_METRICS = ('accuracy', 'f1_macro')
+# finetune.problem_type of text_classification -> its metrics.
+OWN_METRICS = {
+    '': ('accuracy', 'f1_macro'),
+    'single_label_classification': ('accuracy', 'f1_macro'),
+    'multi_label_classification': ('f1_micro', 'f1_macro', 'accuracy'),
+    'regression': ('pearson', 'spearman')}
 
 
 class Glue(Finetune):
@@ -69,6 +78,9 @@ class Glue(Finetune):
     self.metrics, self.labels = self.row.metrics, self.row.labels
     self.heads = {'num_classes': len(self.labels) or 1}
     super().__init__(config, shares)
+
+  def make_objective(self) -> Classification:
+    return Classification(self.model, self.tokenizer.pad_id, self.row.several)
 
   def row_of(self, config: Config) -> GlueTask:
     return GLUE[config.task.removeprefix('glue/')]
@@ -87,27 +99,39 @@ class Glue(Finetune):
 
   def encode(self, rows: Sequence[GlueRow], split: str) -> tuple[Examples, int]:
     encoded = finetune.encode_texts(
-        self.tokenizer, [row.texts for row in rows], self.max_length,
-        separators=self.model.pair_separators)
-    targets = (self.targets(rows) if all(row.label for row in rows) else
+        self.tokenizer, [row.texts for row in rows], self.max_length)
+    labelled = self.row.several or all(row.label for row in rows)
+    targets = (self.targets(rows) if labelled else
                np.zeros(len(rows), np.int32 if self.row.labels else np.float32))
     return Examples.of(encoded.sequences, values={'class_targets': targets},
                        second_starts=encoded.second_starts), encoded.truncated
 
   def targets(self, rows: Sequence[GlueRow]) -> np.ndarray:
-    """Returns classes, int32[E], or scores from 0 to 1, float32[E]."""
+    """Returns classes, int32[E], scores, float32[E] (GLUE's from 0 to 1), or
+    of several labels a row 0 or 1 for each, float32[E, C].
+    """
+    if self.row.several:
+      return np.array([[name in row.label.split(',') for name in self.labels]
+                       for row in rows], np.float32)
     if not self.row.labels:
       return np.array([float(row.label) for row in rows],
-                      np.float32) / LARGEST_SCORE
+                      np.float32) / self._scale
     return np.array([self.row.labels.index(row.label) for row in rows],
                     np.int32)
 
   def predictions(self, answers: Answers) -> list[Any]:
     """Returns labels, or scores from 0 to 5, as official files hold them."""
     logits = answers['logits']
+    if self.row.several:
+      return [','.join(name for name, x in zip(self.labels, row) if x > 0)
+              for row in logits]
     if not self.row.labels:
-      return [float(x) for x in logits[:, 0] * LARGEST_SCORE]
+      return [float(x) for x in logits[:, 0] * self._scale]
     return [self.row.labels[n] for n in logits.argmax(-1)]
+
+  @property
+  def _scale(self) -> float:
+    return self.row.most if np.isfinite(self.row.most) else 1.0
 
   def score(self, split: str, answers: Answers) -> dict[str, float]:
     return glue_scores(self.row.metrics,
@@ -118,6 +142,10 @@ class Glue(Finetune):
     for row, prediction, logits in zip(
         self.splits[split].rows, self.predictions(answers), answers['logits']):
       label = {'label': row.label} if row.label else {}
+      if self.row.several:
+        prediction = prediction.split(',') if prediction else []
+        label = {'label': row.label.split(',') if row.label else []} if (
+            self.splits[split].labelled) else {}
       yield {'index': row.index, 'prediction': prediction, **label,
              'logits': [round(float(x), 6) for x in logits]}
 
@@ -184,7 +212,7 @@ def submission_archive(tables: Mapping[str, str]) -> bytes:
 
 
 class TextClassification(Glue):
-  """Texts, or pairs of them, with labels of your own.
+  """Texts, or pairs of them, with labels or scores of your own.
 
   `data.dir` holds train, dev and, with finetune.predict_test, test (without
   labels), each .tsv, .csv or .jsonl in the form of GLUE's files: a header,
@@ -203,18 +231,32 @@ class TextClassification(Glue):
     if config.data.dir.startswith(TFDS):
       raise InputError(f'data.dir={config.data.dir!r}: {config.task} reads '
                        'files; TFDS is for glue/*.')
-    labels = _names(section.labels)
-    row = GlueTask('', columns, labels, CLASSIFICATION_METRICS, (0, 0),
-                   label=section.label_column, any_label=not labels,
+    labels, kind = _names(section.labels), section.problem_type
+    scores = kind == 'regression'
+    row = GlueTask('', columns, labels, OWN_METRICS[kind], (0, 0),
+                   label=section.label_column,
+                   any_label=not labels and not scores,
+                   several=kind == 'multi_label_classification', most=np.inf,
                    test=(('test', ''),))  # Nobody takes a submission.
+    if scores:
+      if labels:
+        raise InputError(f"finetune.labels={section.labels!r} with "
+                         f'finetune.problem_type={kind!r}: a score has none.')
+      return row
     source = GlueFiles(row, config.data.dir)
-    labels = _labels(source.required('train', labelled=True), labels,
-                     section.label_column)
+    labels = _labels(source.required('train', labelled=True), labels, row)
     return dataclasses.replace(row, labels=labels, any_label=False)
 
+  def facts(self) -> dict[str, Any]:
+    kind = self.config.finetune.problem_type
+    return {'problem_type': kind} if kind else {}
+
   def score(self, split: str, answers: Answers) -> dict[str, float]:
+    if not self.labels:
+      return super().score(split, answers)
     targets = self.targets(self.splits[split].rows)
-    found = answers['logits'].argmax(-1)
+    found = (answers['logits'] > 0 if self.row.several else
+             answers['logits'].argmax(-1))
     return {name: METRICS[name](targets, found) for name in self.metrics}
 
 
@@ -222,15 +264,21 @@ def _names(text: str) -> tuple[str, ...]:
   return tuple(name for name in text.split(',') if name)
 
 
-def _labels(train: finetune.TaskRows, given: tuple[str, ...], column: str
+def _labels(train: finetune.TaskRows, given: tuple[str, ...], task: GlueTask
             ) -> tuple[str, ...]:
   """Prints and returns labels: as given, or as fairseq's by frequency."""
-  counts = Counter(row.label for row in train.rows)
+  counts = Counter(label for row in train.rows for label in (
+      _names(row.label) if task.several else [row.label]))
   labels = given or tuple(sorted(counts, key=lambda x: (-counts[x], x)))
-  if len(labels) < 2:
+  if len(labels) < 2 - task.several:
     raise InputError(
-        f'{train.source}: {column} is {"".join(labels) or "nothing"!r} in all '
-        'rows: there must be two labels or more.')
+        f'{train.source}: {task.label} is {"".join(labels) or "nothing"!r} in '
+        'all rows: there must be two labels or more.')
+  if not given and (number := _score_among(labels)):
+    raise InputError(
+        f'{train.source}: {task.label} is a number in all rows, such as '
+        f"{number}: finetune.problem_type='regression' learns a score; if they "
+        'are classes, finetune.labels names them.')
   for label in labels:
     if ',' in label or '\n' in label:
       raise InputError(f'{train.source}: label {label!r}: one with a comma or '
@@ -239,3 +287,13 @@ def _labels(train: finetune.TaskRows, given: tuple[str, ...], column: str
   more = f' and {len(labels) - _SHOWN} more' if len(labels) > _SHOWN else ''
   say(f'{len(labels)} labels: {shown}{more}')
   return labels
+
+
+def _score_among(labels: Sequence[str]) -> str:
+  """The first label with a fraction, if all labels are numbers."""
+  try:
+    numbers = [float(label) for label in labels]
+  except ValueError:
+    return ''
+  return next((label for label, x in zip(labels, numbers)
+               if not x.is_integer()), '')

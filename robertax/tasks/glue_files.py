@@ -5,11 +5,16 @@ frequent first (data/dictionary.py; examples/roberta/README.md:139 for MNLI).
 Columns are those of the official files and of TFDS's `glue/*`.
 """
 
+import ast
 from collections.abc import Iterator, Mapping, Sequence
+import contextlib
 import csv
 import dataclasses
 import itertools
+import json
+import math
 import os
+import re
 from typing import Any, NamedTuple
 
 from robertax import files
@@ -40,6 +45,8 @@ class GlueTask:
   # and counted (fairseq preprocess_GLUE_tasks.sh).
   fields: int = 0
   any_label: bool = False  # Every label that is not empty is accepted.
+  several: bool = False  # A row has any number of labels (commas between them).
+  most: float = 5.0  # The largest score.
   renamed_columns: tuple[str, ...] = ()  # In TFDS, if they are not `columns`.
   tfds_labels: tuple[str, ...] = ('0', '1')  # What TFDS's integers stand for.
 
@@ -151,6 +158,9 @@ class GlueFiles:
 
   def _tsv(self, path: str, labelled: bool) -> Iterator[GlueRow]:
     task, dropped = self._task, 0
+    if not task.folder and _is_quoted(path):  # GLUE's files quote nothing.
+      yield from self._csv(path, labelled, '\t')
+      return
     header = list(task.no_header) if labelled else []
     for number, line in enumerate(_lines(path), 1):
       fields = line.rstrip('\n').removesuffix('\r').split('\t')
@@ -169,11 +179,13 @@ class GlueFiles:
       say(f'{path}: {dropped} lines without {task.fields} columns are left '
           'out, as in fairseq')
 
-  def _csv(self, path: str, labelled: bool) -> Iterator[GlueRow]:
+  def _csv(self, path: str, labelled: bool, delimiter: str = ','
+           ) -> Iterator[GlueRow]:
     header, number, first = [], 0, 0
     # A byte order mark may come before a quote.
     reader = csv.reader(
-        (line.removeprefix('\ufeff') for line in _lines(path)), strict=True)
+        (line.removeprefix('\ufeff') for line in _lines(path)), strict=True,
+        delimiter=delimiter)
     try:
       for fields in _long_fields(reader):
         start, number = number + 1, reader.line_num
@@ -229,12 +241,15 @@ class GlueFiles:
 
   def _row(self, path: str, number: int, row: Mapping[str, Any], index: str,
            columns: Sequence[str], labelled: bool) -> GlueRow:
-    label = row[self._task.label] if labelled else ''
-    label = '' if label is None else str(label)
+    label = ''
+    if labelled:
+      label = _label_text(f'{path}, line {number}', row[self._task.label],
+                          self._task)
     if labelled and not self._known(label):
       known = ('all but an empty one' if self._task.any_label else
                ', '.join(map(repr, self._task.labels))
-               or 'a number from 0 to 5')
+               or f'a number from 0 to {self._task.most:g}'
+               * math.isfinite(self._task.most) or 'a number')
       raise InputError(f'{path}, line {number}: label {label!r}; known are: '
                        f'{known}.')
     for column in columns:
@@ -252,13 +267,83 @@ class GlueFiles:
 
   def _known(self, label: str) -> bool:
     if self._task.any_label:
-      return bool(label.strip())
+      return bool(label.strip()) or self._task.several
+    if self._task.several:
+      return all(one in self._task.labels for one in label.split(',') if label)
     if self._task.labels:
       return label in self._task.labels
     try:
-      return 0 <= float(label) <= 5
+      return (0 <= float(label) <= self._task.most
+              or math.isfinite(float(label)) and math.isinf(self._task.most))
     except ValueError:
       return False
+
+
+def _label_text(where: str, value: Any, task: GlueTask) -> str:
+  """A label as text; of several labels, their names with commas between."""
+  names = value if isinstance(value, list) else (
+      _list_in(where, value) if isinstance(value, str) and not task.folder
+      else None)
+  if isinstance(value, dict) or names is not None and not task.several:
+    raise InputError(
+        f'{where}: {task.label} is {str(value)[:60]}: one label is needed. '
+        "finetune.problem_type='multi_label_classification' takes several.")
+  if not task.several:
+    return '' if value is None else str(value)
+  if names is None:
+    names = str(value).split(',') if value not in (None, '') else []
+  if any(isinstance(x, bool) or not isinstance(x, str | int) for x in names):
+    raise InputError(f'{where}: {task.label} is {str(value)[:60]}: the names '
+                     'of its labels are needed.')
+  texts = [str(name).strip() for name in names]
+  if len(set(texts)) < len(texts) or not all(texts):
+    raise InputError(
+        f'{where}: {task.label} is {str(value)[:60]}: each label of the row is '
+        'needed once, by its name (and not a 0 or 1 for every label).')
+  if any(',' in text for text in texts):
+    raise InputError(f'{where}: {task.label} is {str(value)[:60]}: a label '
+                     'with a comma cannot be named in config.json.')
+  return ','.join(texts)
+
+
+def _list_in(where: str, text: str) -> list | None:
+  """The list that a cell of a table holds, as JSON or as pandas writes it."""
+  text = text.strip()
+  if not (text.startswith('[') and text.endswith(']')):
+    return None
+  if re.search(r"""['"]\s+['"]""", text):  # An array of numpy; Python joins.
+    raise InputError(f'{where}: {text[:60]}: a list needs commas.')
+  for read in (json.loads, ast.literal_eval):
+    with contextlib.suppress(ValueError, SyntaxError, RecursionError,
+                             MemoryError):
+      found = read(text)
+      return found if isinstance(found, list) else None
+  return None
+
+
+# A row of a table in tabs whose fields with quotes are quoted as in CSV.
+_FIELD = r'(?:"(?:[^"]|"")*"|[^"\t\r\n]*)'
+_QUOTED_ROW = re.compile(rf'{_FIELD}(?:\t{_FIELD})*(?:\r?\n|\Z)')
+
+
+def _is_quoted(path: str) -> bool:
+  """Whether a TSV's fields are quoted as pandas and spreadsheets quote them.
+
+  They are if no field has a quote that is not so. Files that quote nothing
+  stay as they are, with a line if there are quotes.
+  """
+  text, at = ''.join(_lines(path)).removeprefix('\ufeff'), 0
+  if '"' not in text:
+    return False
+  while at < len(text):
+    row = _QUOTED_ROW.match(text, at)
+    if not row:
+      say(f'{path}: its quotes are read as they stand: not all of them are '
+          f'those of CSV (line {text.count(chr(10), 0, at) + 1}).')
+      return False
+    at = row.end()
+  say(f'{path}: fields in quotes are read as CSV writes them.')
+  return True
 
 
 def _lines(path: str) -> Iterator[str]:

@@ -18,7 +18,12 @@ from robertax.corpus.formats import FORMATS
 from robertax.data.feed import DeviceBatch
 from robertax.data.masking import num_masked
 from robertax.model.encoder import PAD_ID
-from robertax.model.heads import OUTSIDE, Sums, token_log_probs
+from robertax.model.heads import (
+    OUTSIDE,
+    Sums,
+    multi_label_loss,
+    token_log_probs,
+)
 
 CHUNK = 256  # Masked tokens whose logits are made at once.
 
@@ -174,16 +179,21 @@ class Tuning(_Loss):
 class Classification(Tuning):
   """A class for each sequence; with one class, a score (regression).
 
-  Fields: class_targets int32[B / K, Q], or float32 for scores.
+  Fields: class_targets int32[B / K, Q], or float32 for scores; `multi_label`:
+  float32[B / K, Q, C], 1 for each class of a sequence.
   """
+  multi_label: bool = False
 
   def loss(self, params, batch, dropout_keys, totals):
     """Returns cross-entropy in nats; for a score the squared error of the raw
-    logit (fairseq criterions/sentence_prediction.py, regression_target).
+    logit (fairseq criterions/sentence_prediction.py, regression_target); for
+    several labels the mean of the binary cross-entropies.
     """
     logits_BPC = self.class_logits(params, batch, dropout_keys)
     targets, weights = batch['class_targets'], batch['class_weights']
-    if self.model.num_classes == 1:
+    if self.multi_label:
+      sums = multi_label_loss(logits_BPC, targets, weights)
+    elif self.model.num_classes == 1:
       errors = jnp.square(logits_BPC[..., 0] - targets)
       sums = {'loss_sum': (errors * weights).sum(), 'weight_sum': weights.sum()}
     else:

@@ -55,7 +55,8 @@ def model_for_format(config: ModelConfig, name: str) -> ModelConfig:
   if config.num_types not in (0, 2):
     raise InputError(f'model.num_types={config.num_types}: data.format='
                      f'{name!r} has 2, of A and B; 0 takes that.')
-  return dataclasses.replace(config, num_types=2, nsp_head=True)
+  return dataclasses.replace(config, num_types=2, nsp_head=True,
+                             pair_layout='auto')
 
 
 def pair_metrics(sums: dict[str, float]) -> dict[str, float]:

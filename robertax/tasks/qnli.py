@@ -121,11 +121,11 @@ class QnliRanking(Finetune):
     return found
 
   def encode(self, rows: Sequence[Any], split: str) -> tuple[Examples, int]:
-    """Encodes `<s> question </s></s> sentence </s>`, in train by group."""
+    """Encodes pairs of question and sentence, in train by group."""
     groups = rows if split == 'train' else [(row,) for row in rows]
     encoded = finetune.encode_texts(
         self.tokenizer, [row.texts for group in groups for row in group],
-        self.max_length, separators=self.model.pair_separators)
+        self.max_length)
     # 0: the first of a group is right; 1: it is not, and it is alone.
     # Others have zeros: the hash of a split includes them.
     targets = [_class(first) if split == 'train' else 0 for first, *_ in groups]

@@ -8,10 +8,11 @@ such as 'middle2.txt'.
 
 Each option is a sequence of its own, as in fairseq (examples/roberta/
 preprocess_RACE.py, tasks/sentence_ranking.py): whitespace is collapsed; the
-option replaces a `_` of the question, or follows the question. A sequence is
-`<s> question+option </s>`, cut at 128 ids, then `</s> passage </s>`, and the
-whole is cut at 512: a long one loses its final `</s>`, a long question+option
-its own.
+option replaces a `_` of the question, or follows the question. Both are in the
+tokenizer's layout. In RoBERTa's a sequence is `<s> question+option </s>`, cut
+at 128 ids, then `</s> passage </s>`, and the whole is cut at 512: a long one
+loses its final `</s>`, a long question+option its own. With one separator, as
+in BERT, texts are cut and special tokens stay.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -158,8 +159,13 @@ def _document_questions(document: dict[str, Any], where: str,
 class RaceFeatures:
   """A sequence for each option, and how many the limits made shorter."""
   sequences: list[np.ndarray]
+  second_starts: list[int]  # Where type 1 begins.
   options_cut: int
   sequences_cut: int
+
+  def examples(self, **groups: Any) -> Examples:
+    return Examples.of(self.sequences, second_starts=np.array(
+        self.second_starts, np.int32), **groups)
 
 
 def question_option(question: str, option: str) -> str:
@@ -181,18 +187,33 @@ def encode_questions(questions: Sequence[RaceQuestion], tokenizer: Tokenizer,
       collapse_spaces(q.passage) for q in questions))
   options = _encode_texts(tokenizer, dict.fromkeys(
       question_option(q.question, o) for q in questions for o in q.options))
-  bos, eos = (np.array([i], tokenizer.dtype)
-              for i in (tokenizer.bos_id, tokenizer.eos_id))
-  sequences, long_options, long = [], 0, 0
+  layout = tokenizer.layout
+  ahead = len(layout.before) + 1  # Of the option, with a separator behind it.
+  around = layout.specials(2)
+  sequences, seconds, long_options, long = [], [], 0, 0
   for q in questions:
     passage = passages[collapse_spaces(q.passage)]
     for text in q.options:
       option = options[question_option(q.question, text)]
-      long_options += len(option) + 2 > max_option_length
-      head = np.concatenate([bos, option, eos])[:max_option_length]
-      long += len(head) + len(passage) + 2 > max_length
-      sequences.append(np.concatenate([head, eos, passage, eos])[:max_length])
-  return RaceFeatures(sequences, long_options, long)
+      long_options += len(option) + ahead > max_option_length
+      if len(layout.between) > 1:  # fairseq's.
+        lost = max(0, len(option) + ahead - max_option_length)
+        both = layout.ids(option, passage).astype(tokenizer.dtype)
+        head = ahead + len(option)
+        both = np.concatenate([both[:head - lost], both[head:]])
+        second = layout.second_start(len(option), len(passage)) - lost
+        long += len(both) > max_length
+        sequences.append(both[:max_length])
+      else:
+        option = option[:max(0, max_option_length - ahead)]
+        room = max(0, max_length - around - len(option))
+        long += len(passage) > room
+        second = layout.second_start(len(option), min(len(passage), room))
+        sequences.append(layout.ids(option, passage[:room]).astype(
+            tokenizer.dtype)[:max_length])
+      size = len(sequences[-1])
+      seconds.append(min(second, size) if layout.typed else size)
+  return RaceFeatures(sequences, seconds, long_options, long)
 
 
 def _encode_texts(tokenizer: Tokenizer, texts: Iterable[str]
@@ -233,8 +254,8 @@ class Race(Finetune):
       say(f'{self.name} {split}: {found.options_cut} of '
           f'{NUM_OPTIONS * len(rows)} questions with an option cut to '
           f'{self.config.finetune.max_option_length} tokens')
-    return Examples.of(
-        found.sequences, groups=np.repeat(np.arange(len(rows)), NUM_OPTIONS),
+    return found.examples(
+        groups=np.repeat(np.arange(len(rows)), NUM_OPTIONS),
         group_values={'group_targets': np.array(
             [row.answer or 0 for row in rows], np.int32)}), found.sequences_cut
 

@@ -3,7 +3,7 @@
 fairseq has no code for it; the paper says (section 5.2): one span for each
 question, and for 2.0 a second classifier of whether there is one, trained on
 the sum of both losses. The rest is as in BERT and Hugging Face's run_qa.py:
-`<s> question </s></s> part of the context </s>`; a long context is cut into
+question and part of the context are a pair of texts; a long context is cut into
 windows with a stride; the targets of a window without an answer are at <s>;
 n-best spans come from all windows of a question.
 """
@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from robertax import model
-from robertax.config import Config
+from robertax.config import Config, DataConfig
 from robertax.data.finetuning import Examples
 from robertax.errors import InputError
 from robertax.progress import advance, say
@@ -28,6 +28,7 @@ from robertax.tasks.objectives import Tuning
 from robertax.tasks.squad_files import Question, f1
 from robertax.tasks.task import json_lines, plain_values, softmax
 from robertax.text import Tokenizer
+from robertax.text.layout import Layout
 
 VERSION = {'squad': '1.1', 'squad2': '2.0'}  # Of official files, by task.
 TRAIN, DEV = 'train', 'dev'
@@ -43,7 +44,7 @@ class Windowing:
   length: int = 512
   doc_stride: int = 128  # Tokens that two windows share, as in run_qa.py.
   question_length: int = 64  # Most tokens of it (`max_query_length`).
-  separators: int = 2  # 1 for BERT.
+  specials: tuple[int, int, int] = (1, 2, 1)  # Before, between, after texts.
 
   def __post_init__(self):
     # Beside the longest question, each window must have room for tokens of the
@@ -62,8 +63,13 @@ class Windowing:
           f'--config.data.doc_stride={max(0, self.length // 4 - 1)}.')
 
   def room(self, question_tokens: int) -> int:
-    return (self.length - 2 - self.separators
+    return (self.length - sum(self.specials)
             - min(question_tokens, self.question_length))
+
+  @classmethod
+  def of(cls, length: int, data: DataConfig, layout: Layout) -> 'Windowing':
+    return cls(length, data.doc_stride, data.question_length, tuple(
+        map(len, (layout.before, layout.between, layout.after))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +127,8 @@ def make_windows(encoded: Sequence[EncodedQuestion],
   for number, one in enumerate(encoded):
     asked = len(one.question_ids)
     room, total = windowing.room(asked), len(one.context_ids)
-    offset = 1 + min(asked, windowing.question_length) + windowing.separators
+    offset = (min(asked, windowing.question_length)
+              + sum(windowing.specials[:2]))
     for start in range(0, max(total - windowing.doc_stride, 1),
                        room - windowing.doc_stride):
       result.append(Window(number, start, min(start + room, total), offset))
@@ -132,11 +139,8 @@ def window_ids(window: Window, encoded: Sequence[EncodedQuestion],
                windowing: Windowing, tokenizer: Tokenizer) -> np.ndarray:
   """Returns a window's tokens, int32[T]."""
   one = encoded[window.number]
-  return np.concatenate([
-      [tokenizer.bos_id], one.question_ids[:windowing.question_length],
-      [tokenizer.eos_id] * windowing.separators,
-      one.context_ids[window.start:window.end],
-      [tokenizer.eos_id]]).astype(np.int32)
+  return tokenizer.layout.ids(one.question_ids[:windowing.question_length],
+                              one.context_ids[window.start:window.end])
 
 
 def window_targets(window: Window, encoded: Sequence[EncodedQuestion]
@@ -378,7 +382,9 @@ def window_examples(encoded: Sequence[EncodedQuestion],
       values={'class_targets': np.where(
           spans[:, 1] > 0, ANSWERABLE, UNANSWERABLE).astype(np.int32)},
       marks={'span_starts': spans[:, 0], 'span_ends': spans[:, 1]},
-      second_starts=np.array([w.offset for w in windows], np.int32))
+      second_starts=np.array([tokenizer.layout.second_start(
+          w.offset - sum(windowing.specials[:2]), w.end - w.start)
+                              for w in windows], np.int32))
 
 
 class Squad(Finetune):
@@ -446,9 +452,8 @@ class Squad(Finetune):
 
   @functools.cached_property
   def windowing(self) -> Windowing:
-    data = self.config.data
-    return Windowing(self.max_length, data.doc_stride, data.question_length,
-                     separators=self.model.pair_separators)
+    return Windowing.of(self.max_length, self.config.data,
+                        self.tokenizer.layout)
 
   def decoded(self, split: str, answers: Answers) -> dict[str, Decoded]:
     """Decodes the spans of each question from the logits of its windows."""

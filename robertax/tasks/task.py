@@ -178,6 +178,8 @@ class FinetuningTask(Task, Protocol):
 
 
 RESULTS = 'results.json'
+# A converted workdir also has this file: labels, and where it came from.
+ORIGIN = 'origin.json'
 
 
 def write_results(folder: str, found: Mapping[str, Any],

@@ -257,21 +257,22 @@ def encode_sentences(sentences: Sequence[PronounSentence], tokenizer: Tokenizer,
     space = sentence.prefix[len(before):]
     texts += [before, sentence.suffix, *(space + o for o in options)]
   encoded = iter(tokenizer.encode_batch(texts))
+  front, back = tokenizer.layout.single
   sequences, starts, spans, groups, truncated = [], [], [], [], 0
   for number, options in enumerate(phrases):
     prefix, suffix = next(encoded), next(encoded)
     for _ in options:
-      span = next(encoded)[:max_length - 2]
+      span = next(encoded)[:max_length - len(front) - len(back)]
       left, right = context_window(len(prefix), len(suffix),
-                                   max_length - 2 - len(span))
+                                   max_length - len(front) - len(back)
+                                   - len(span))
       truncated += left + right < len(prefix) + len(suffix)
-      starts.append(1 + left)
+      starts.append(len(front) + left)
       spans.append(span)
       groups.append(number)
-      sequences.append(np.concatenate([
-          [tokenizer.bos_id], prefix[len(prefix) - left:],
-          np.full(len(span), tokenizer.mask_id), suffix[:right],
-          [tokenizer.eos_id]]).astype(tokenizer.dtype))
+      sequences.append(tokenizer.layout.ids(np.concatenate([
+          prefix[len(prefix) - left:], np.full(len(span), tokenizer.mask_id),
+          suffix[:right]])).astype(tokenizer.dtype))
   width = max(map(len, spans), default=1)
   targets = np.zeros((len(spans), width), np.int32)
   positions = np.full((len(spans), width), -1, np.int32)

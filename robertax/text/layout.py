@@ -50,16 +50,64 @@ class Layout:
   def join(self, first, second=None) -> tuple[np.ndarray, np.ndarray]:
     """Lays out one text's ids, or two: int32[T] ids and int32[T] type ids."""
     if second is None:
-      parts = [self.single[0], first, self.single[1]]
       front, own, back = self.single_types
       types = [front, [own] * len(first), back]
     else:
-      parts = [self.before, first, self.between, second, self.after]
       types = [self.before_types, [self.types[0]] * len(first),
                self.between_types, [self.types[1]] * len(second),
                self.after_types]
-    return tuple(np.concatenate([np.asarray(part, np.int32) for part in row])
-                 for row in (parts, types))
+    return self.ids(first, second), np.concatenate(
+        [np.asarray(part, np.int32) for part in types])
+
+  def ids(self, first, second=None) -> np.ndarray:
+    """Lays out one text's ids, or two, as int32[T]."""
+    parts = ([self.single[0], first, self.single[1]] if second is None else
+             [self.before, first, self.between, second, self.after])
+    return np.concatenate([np.asarray(part, np.int32) for part in parts])
+
+  def specials(self, texts: int) -> int:
+    """How many ids stand beside those of one text or two."""
+    return sum(map(len, self.single if texts == 1 else (
+        self.before, self.between, self.after)))
+
+  @property
+  def typed(self) -> bool:
+    """Whether two texts have different types."""
+    return any((*self.before_types, *self.types, *self.between_types,
+                *self.after_types))
+
+  def second_start(self, first: int, second: int | None = None) -> int:
+    """Where type 1 begins in texts of so many ids.
+
+    Without types it is where the second text begins, or the end if there is
+    none. InputError for types that are not zeros and then ones.
+    """
+    if second is None:
+      front, own, back = self.single_types
+      parts = [*((t, 1) for t in front), (own, first), *((t, 1) for t in back)]
+    else:
+      parts = [*((t, 1) for t in self.before_types), (self.types[0], first),
+               *((t, 1) for t in self.between_types), (self.types[1], second),
+               *((t, 1) for t in self.after_types)]
+    kinds = [kind for kind, _ in parts]
+    if kinds != sorted(kinds) or kinds[-1] not in (0, 1):
+      raise InputError(f'the tokenizer\'s "post_processor" gives the types '
+                       f'{kinds}: only zeros and then ones are supported.')
+    if second is not None and not self.typed:
+      return len(self.before) + first + len(self.between)
+    return sum(count for kind, count in parts if not kind)
+
+
+def template(bos: tuple[str, int], eos: tuple[str, int], typed: bool
+             ) -> dict[str, Any]:
+  """Returns a "post_processor" that lays pairs out as BERT, or as RoBERTa."""
+  from tokenizers import processors
+  start, end = bos[0], eos[0]
+  behind = ['$B:1', f'{end}:1'] if typed else [end, '$B', end]
+  made = processors.TemplateProcessing(
+      single=[start, '$A', end], pair=[start, '$A', end, *behind],
+      special_tokens=[bos, eos])
+  return json.loads(made.__getstate__())
 
 
 def of(post_processor: dict[str, Any], vocab_size: int, source: str) -> Layout:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from robertax import errors, files
-from robertax.config import TokenizerConfig
+from robertax.config import ModelConfig, TokenizerConfig
 from robertax.errors import InputError, unknown
 from robertax.text import byte_bpe, layout, wordpiece
 from robertax.text.byte_bpe import MASK, SPECIALS
@@ -248,6 +248,21 @@ class Tokenizer:
                     'lstrip': False, 'rstrip': False, 'normalized': False,
                     'special': False})
     return Tokenizer(state, 'added tokens')
+
+  def laid_out(self, model: ModelConfig) -> 'Tokenizer':
+    """Returns a tokenizer whose `layout` is that of the model (pair_layout)."""
+    old = model.pair_layout == 'types' and (  # A masked LM has no pairs.
+        model.num_classes or model.span_head)
+    if model.pair_layout == 'tokenizer' or not (model.pair_types or old):
+      return self
+    state = json.loads(self.to_json())
+    name = {token['id']: token['content'] for token in state['added_tokens']}
+    template = layout.template(
+        (name[self.bos_id], self.bos_id), (name[self.eos_id], self.eos_id),
+        model.pair_types)
+    if layout.of(template, self.vocab_size, self._source) == self.layout:
+      return self
+    return Tokenizer({**state, 'post_processor': template}, self._source)
 
   def to_json(self) -> str:
     """Returns a tokenizer.json for transformers' RoBERTa or BERT tokenizer."""

@@ -22,6 +22,7 @@ from robertax.interop.pretrained import (
     TokenRows,
     longer_positions,
     token_rows,
+    unnamed,
 )
 from robertax.model import pad_vocabulary
 from robertax.model.encoder import map_tables
@@ -48,6 +49,8 @@ class Weights(NamedTuple):
   description: str  # A line for people.
   shapes: Any  # Nested dict; its leaves have `.shape` and `.dtype`.
   read: Callable[[Any], Any]  # ShapeDtypeStructs with shardings -> arrays.
+  labels: tuple[str, ...] = ()  # Names of the classes, in order, if known.
+  problem_type: str = ''  # See Pretrained.
 
 
 def describe_weights(source: str) -> tuple[ModelConfig, TokenizerConfig]:
@@ -65,13 +68,15 @@ def describe_weights(source: str) -> tuple[ModelConfig, TokenizerConfig]:
 
 
 @contextlib.contextmanager
-def open_weights(source: str) -> Iterator[Weights]:
+def open_weights(source: str, dropped: Collection[str] | None = None
+                 ) -> Iterator[Weights]:
   """Opens the weights of W (its best, if kept), hf:DIR or fairseq:FILE.
 
-  Raises InputError if there are none yet, or if they are damaged.
+  `dropped` names parts that are not needed (ForeignModel.read). Raises
+  InputError if there are none yet, or if they are damaged.
   """
   if interop.is_foreign(source):
-    yield _foreign_weights(source)
+    yield _foreign_weights(source, dropped)
     return
   source = workdir.with_weights(source)
   # One process looks: a live run may save its next checkpoint meanwhile.
@@ -82,14 +87,15 @@ def open_weights(source: str) -> Iterator[Weights]:
     yield Weights(
         f'weights of {"the best " if folder == BEST else ""}step {step} of '
         f'{source}', checkpoints.shapes(step),
-        lambda wanted: checkpoints.restore_params(step, wanted))
+        lambda wanted: checkpoints.restore_params(step, wanted),
+        *workdir.class_names(source))
   finally:
     checkpoints.close()
 
 
-def _foreign_weights(source: str) -> Weights:
+def _foreign_weights(source: str, dropped: Collection[str] | None) -> Weights:
   """Reads all of them on each host, whose devices take their parts."""
-  pretrained = interop.open_source(source).read()
+  pretrained = interop.open_source(source).read(dropped)
   params = jax.device_get(pad_vocabulary(pretrained.params))
   return Weights(
       '; '.join([f'weights of {source}', *pretrained.lines]),
@@ -97,7 +103,7 @@ def _foreign_weights(source: str) -> Weights:
       lambda wanted: jax.tree.map(
           lambda x, like: jax.make_array_from_callback(
               like.shape, like.sharding, lambda index: x[index]),
-          params, wanted))
+          params, wanted), pretrained.labels, pretrained.problem_type)
 
 
 def initial_config(config: Config, named: Collection[str] = ()) -> Config:
@@ -165,7 +171,7 @@ def initial_params(config: Config, params: Any,
           f'init_from={config.init_from!r}: model.{key}={there} there, and '
           f'data.format={config.data.format!r} needs {here}: take weights of a '
           'run on pairs, or a format without.')
-  with open_weights(config.init_from) as weights:
+  with open_weights(config.init_from, sum(_left_out(config), ())) as weights:
     say(f'init_from: {weights.description}')
     if config.model.max_positions > source.max_positions:
       say(f'init_from: {config.model.max_positions} positions, '
@@ -178,7 +184,57 @@ def initial_params(config: Config, params: Any,
         rows = token_rows(old, tokenizer)
         say(f'init_from: another vocabulary: {rows.describe()}')
         weights = _with_vocabulary(weights, rows)
-    return fit_weights(config, params, weights.shapes, weights.read)
+    fitted = fit_weights(config, params, weights.shapes, weights.read)
+    return _with_classes(config, fitted, weights)
+
+
+def _left_out(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
+  """The parts that begin anew, and those of the source that go unused."""
+  tuning = config.task != MASKED_LM
+  return (_named_parts(config.finetune.new_parameters),
+          _named_parts(config.finetune.unused_parameters)
+          + TASK_HEADS * (not tuning))
+
+
+def _with_classes(config: Config, params: Any, weights: Weights) -> Any:
+  """Puts the outputs of a classifier that is kept in the order of the task.
+
+  Raises InputError if both name their classes, and differently.
+  """
+  wanted = tuple(filter(None, config.finetune.labels.split(',')))
+  if not wanted or 'classifier' in _left_out(config)[0]:
+    return params
+  kind = config.finetune.problem_type
+  if weights.problem_type and kind and weights.problem_type != kind:
+    say(f'init_from: the classifier was for {weights.problem_type}, and is '
+        f'now for {kind}.')
+  there = weights.labels
+  numbers = tuple(map(str, range(len(wanted))))
+  if there == unnamed(len(wanted)) and set(wanted) == set(numbers):
+    there = numbers  # LABEL_1 is the class 1.
+  if not there or there == unnamed(len(there)) and set(there) != set(wanted):
+    say(f'init_from: {config.init_from} does not name the classes of its '
+        f'classifier: its outputs are taken for {", ".join(wanted)}, in this '
+        'order.')
+    return params
+  order = [list(wanted), list(there)]
+  if set(wanted) != set(there):  # CONTRADICTION is contradiction.
+    order = [[name.casefold() for name in names] for names in order]
+  if sorted(set(order[0])) != sorted(order[1]):
+    raise InputError(
+        f'init_from={config.init_from!r}: its classifier tells apart '
+        f'{", ".join(there)}, and the data {", ".join(wanted)}: give both the '
+        'same names (in the data, or in id2label of its config.json), or '
+        'begin the classifier anew: finetune.new_parameters=classifier.')
+  if order[0] == order[1]:
+    return params
+  places = np.array([order[1].index(name) for name in order[0]])
+  say(f'init_from: the outputs of the classifier, {", ".join(there)}, are put '
+      f'in the order of the data, {", ".join(wanted)}.')
+  output = jax.tree.map(
+      lambda x: jax.jit(lambda x: x[..., places], out_shardings=x.sharding)(x),
+      params['classifier']['output'])
+  return {**params, 'classifier': {**params['classifier'], 'output': output}}
 
 
 def fit_weights(config: Config, params: Any, shapes: Any, read: Any) -> Any:
@@ -187,10 +243,7 @@ def fit_weights(config: Config, params: Any, shapes: Any, read: Any) -> Any:
   Raises InputError for a parameter that is missing, left over or of another
   shape, unless the config allows it by name.
   """
-  tuning = config.task != MASKED_LM
-  new = _named_parts(config.finetune.new_parameters) if tuning else ()
-  unused = (_named_parts(config.finetune.unused_parameters) if tuning
-            else TASK_HEADS)
+  new, unused = _left_out(config)
   wanted, there = flat_leaves(params), flat_leaves(shapes)
   kept = {path for path in wanted if _part(path) not in new}
   dropped = set(there) - kept
@@ -203,12 +256,9 @@ def fit_weights(config: Config, params: Any, shapes: Any, read: Any) -> Any:
   if problems:
     raise InputError(
         f'init_from={config.init_from!r}: {"; ".join(problems)}. '
-        + ('Name a part that is to begin anew in finetune.new_parameters='
-           f'{config.finetune.new_parameters!r}, and one to leave out in '
-           'finetune.unused_parameters='
-           f'{config.finetune.unused_parameters!r}.' if tuning else
-           'Pretraining goes on from the weights of a whole model, its '
-           'masked-LM head included.'))
+        + 'Name a part that is to begin anew in finetune.new_parameters='
+        f'{config.finetune.new_parameters!r}, and one to leave out in '
+        f'finetune.unused_parameters={config.finetune.unused_parameters!r}.')
   for what, paths in (('dropped', dropped), ('new', set(wanted) - kept)):
     if parts := sorted(set(map(_part, paths))):
       say(f'init_from: {what}: {", ".join(parts)}')

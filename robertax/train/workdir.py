@@ -17,10 +17,18 @@ import time
 from typing import Any
 
 from robertax import errors, files
-from robertax.config import FREE_ON_RESUME, Config, differences, parse, to_dict
+from robertax.config import (
+    FREE_ON_RESUME,
+    MASKED_LM,
+    Config,
+    differences,
+    parse,
+    to_dict,
+)
 from robertax.errors import InputError, first_line, writing
 from robertax.parallel import processes
 from robertax.progress import call_out
+from robertax.tasks.task import ORIGIN, read_object
 from robertax.text import Tokenizer
 from robertax.train import optimizer
 from robertax.train.checkpoint import finished_step, saved_steps
@@ -33,7 +41,7 @@ BEST_FOLDER = 'best'
 # the format (which are compared), its heads, the steps of its epochs.
 FILLED_IN = {'data': ('corpora',),  # Older versions took the embedded text.
              'model': ('vocab_size', 'num_types', 'nsp_head', 'lm_head',
-                       'num_classes', 'span_head'),
+                       'num_classes', 'span_head', 'pair_layout'),
              'train': ('steps', 'eval_every', 'checkpoint_every'),
              'finetune': ('labels',)}
 
@@ -329,11 +337,29 @@ def read_config(workdir: str) -> Config | None:
   if not files.exists(path):
     return None
   try:
-    return parse(files.read_json(path))
+    values = files.read_json(path)
+    # Older versions had no other layout, and their models were trained in it.
+    values.get('model', {}).setdefault('pair_layout', 'types')
+    return parse(values)
   except (OSError, ValueError, AttributeError, RecursionError) as e:
     errors.raise_unless_damage(e, path)
     raise InputError(f'{path}: not a config written by robertax ({e}). Put '
                      'its own back, or choose another folder.') from e
+
+
+def class_names(workdir: str) -> tuple[tuple[str, ...], str]:
+  """Returns the names of a model's classes, in order, and its problem type."""
+  origin = read_object(f'{workdir}/{ORIGIN}')
+  config = weights_config(workdir)
+  labels = origin.get('labels') or [
+      name for name in config.finetune.labels.split(',') if name]
+  kind = origin.get('problem_type', '')
+  if config.task == 'text_classification':
+    kind = config.finetune.problem_type
+  elif config.model.num_classes == 1 and not config.task.startswith(
+      (MASKED_LM, 'race')):
+    kind = 'regression'
+  return tuple(labels), kind
 
 
 def check_config(workdir: str, config: Config) -> Config:
@@ -348,7 +374,8 @@ def check_config(workdir: str, config: Config) -> Config:
           f'{workdir} has checkpoints, but no config.json that says of which '
           'model. Put it back, or choose another --workdir.')
     return config
-  blank = {'lm_head': True, 'labels': '', 'corpora': ''}
+  blank = {'lm_head': True, 'labels': '', 'corpora': '',
+           'pair_layout': 'auto'}
   for section, keys in FILLED_IN.items():
     here, there = getattr(config, section), getattr(saved, section)
     config = dataclasses.replace(config, **{section: dataclasses.replace(

@@ -70,6 +70,46 @@ def test_the_card_says_how_it_was_made(make, tmp_path):
   assert 'tokens_per_second' not in card and 'cache_dir' not in card
 
 
+@pytest.mark.parametrize('task, sources, says', [
+    ('glue/stsb', ['/home/me/runs/mine', 'hf:/data/models/base'],
+     ['Fine-tuned for `glue/stsb`, beginning from `mine` (a run of robertax), '
+      'itself from `base` (Hugging Face).', '5 times that is']),
+    ('squad', ['fairseq:/data/roberta.base/model.pt'],
+     ['from `roberta.base/model.pt` (fairseq)', 'data.doc_stride = 64',
+      'finetune.n_best = 20']),
+    ('pretrain', [], ['Pretrained from random weights.',
+                      '- corpora: `wiki.txt,books,tfds:wikipedia/en`'])])
+def test_the_card_says_what_was_used_and_no_path(make, tmp_path, task, sources,
+                                                 says):
+  import dataclasses
+
+  from robertax.config import Config, DataConfig, FinetuneConfig, to_dict
+  config = to_dict(Config(
+      task=task, init_from=(sources or [''])[0],
+      data=DataConfig(dir='/home/me/glue', train_files='/home/me/a.json',
+                      corpora='/data/wiki.txt,/data/books/,tfds:wikipedia/en',
+                      cache_dir='/home/me/cache', doc_stride=64),
+      finetune=FinetuneConfig(wsc_dir='/home/me/wsc')))
+  made = dataclasses.replace(make(), step=7, history={
+      'config': config, 'metrics': {}, 'sources': sources})
+  huggingface.write_folder(made, str(tmp_path))
+  card = (tmp_path / 'README.md').read_text()
+  for part in says:
+    assert part in card, part
+  assert '/home' not in card and '/data' not in card
+  tuned = task != 'pretrain'
+  assert ('mask_rate' in card) == ('corpora' in card) == (not tuned)
+  assert ('finetune.' in card) == tuned
+  assert ('n_best' in card) == ('doc_stride' in card) == (task == 'squad')
+  assert 'chunker' not in card and 'text_columns' not in card
+  # Of weights that were only converted nothing is known but their source.
+  huggingface.write_folder(dataclasses.replace(made, step=0), str(tmp_path))
+  card = (tmp_path / 'README.md').read_text()
+  if sources:
+    assert 'how it was trained is not known' in card and 'mask_rate' not in card
+    assert '/home' not in card and '/data' not in card
+
+
 @pytest.fixture
 def folder(make, tmp_path):
   huggingface.write_folder(make(), str(tmp_path))
@@ -99,9 +139,9 @@ def refused(folder):
 
 @pytest.mark.parametrize('values, words', [
     ({'model_type': 'robrta'}, "unknown architecture: "),
-    ({'model_type': 'gpt2'}, "Known are: bert, roberta"),
+    ({'model_type': 'gpt2'}, "Known are: bert, camembert, roberta"),
     ({'architectures': ['RobertaForTokenClassification']},
-     "architectures 'RobertaForTokenClassification'"),
+     'the architecture RobertaForTokenClassification is none of'),
     ({'architectures': ['RobertaForQuestionAnswering']},
      'the weights have no qa_outputs.weight'),
     ({'hidden_act': 'gelu_new'}, "robertax has the exact GELU"),
@@ -116,7 +156,7 @@ def refused(folder):
      'unused roberta.encoder.layer.1.attention.output.LayerNorm.bias'),
     ({'tie_word_embeddings': False}, 'missing lm_head.decoder.weight'),
     ({'num_attention_heads': 5}, 'is not a multiple of model.num_heads=5'),
-    ({'vocab_size': 301}, 'vocab_size 301: put the tokenizer'),
+    ({'vocab_size': 261}, 'embeddings have 261 rows, so '),
     ({'max_position_embeddings': 40}, 'of another shape: roberta.embeddings.'
      'position_embeddings.weight: [32, 24], not [40, 24]'),
     ({'max_position_embeddings': 'many'}, "max_position_embeddings is 'many'"),
@@ -124,11 +164,11 @@ def refused(folder):
 ])
 def test_config_and_weights_that_disagree(folder, values, words):
   if values.get('vocab_size'):
-    def widen(arrays):
+    def shorten(arrays):
       for name in ('roberta.embeddings.word_embeddings.weight',
                    'lm_head.bias'):
-        arrays[name] = np.concatenate([arrays[name], arrays[name]])[:301]
-    change_weights(folder, widen)
+        arrays[name] = arrays[name][:261]
+    change_weights(folder, shorten)
   change(folder, **values)
   assert words in refused(folder)
 

@@ -198,6 +198,40 @@ def test_logits_are_those_of_plain_numpy(folder, age):
       np.testing.assert_allclose(ours['classifier'][row], classes, atol=1e-4)
 
 
+def labelled(folder, *labels):
+  (folder / 'label').mkdir(exist_ok=True)
+  (folder / 'label' / 'dict.txt').write_text(''.join(
+      f'{label} {9 - i}\n' for i, label in enumerate(labels))
+      + 'madeupword0000 0\n')
+
+
+def test_the_names_of_a_head_and_of_wrappers(folder, tmp_path):
+  for name in ('encoder.json', 'vocab.bpe', 'dict.txt'):
+    (tmp_path / name).write_bytes((folder / name).read_bytes())
+  path = tmp_path / 'model.pt'
+  state = weights(256 + len(MERGES) + 1 + 3 + 5, head='mnli')
+  save(path, {f'module.{k}': v for k, v in state.items()})
+  found = open_source(f'fairseq:{path}').read()
+  assert found.labels == () and 'module.' in found.lines[0]
+  labelled(tmp_path, 'contradiction', 'not sure', 'entailment')
+  found = open_source(f'fairseq:{path}').read()
+  assert found.labels == ('contradiction', 'not sure', 'entailment')
+  labelled(tmp_path, 'yes', 'no')
+  with pytest.raises(InputError, match='names 2 classes, .* 3 outputs'):
+    open_source(f'fairseq:{path}').read()
+  assert open_source(f'fairseq:{path}').read(('classifier',)).labels == ()
+  # A table with rows behind the dictionary's last word.
+  state = weights(256 + len(MERGES) + 1 + 3 + 5 + 7)
+  save(path, state | {'adapter.weight': np.ones(3, np.float32)})
+  with pytest.raises(InputError, match='unused adapter.weight'):
+    open_source(f'fairseq:{path}').read()
+  found = open_source(f'fairseq:{path}').read(('adapter',))
+  assert '7 rows of the embeddings' in found.lines[0]
+  np.testing.assert_array_equal(
+      found.params['embeddings']['tokens'],
+      state['encoder.sentence_encoder.embed_tokens.weight'][:-7])
+
+
 class Runs:
   """A pickle that runs code when it is read."""
 
@@ -244,11 +278,11 @@ def test_wrong_files_are_one_line(folder):
       'd.pt', lambda s: s.update({f'{e}layer_norm.weight': np.ones(D)}))
   assert 'tied' in said('e.pt', lambda s: s.update(
       {'encoder.lm_head.weight': s['encoder.lm_head.weight'] + 1}))
-  assert f'rows of tokens, but the tokenizer in {folder}' in said(
+  assert f'have {vocab - 8} rows, so 8 ids have no vector' in said(
       'f.pt', lambda s: s.update({
-          f'{e}embed_tokens.weight': np.ones((vocab + 8, D)),
-          'encoder.lm_head.weight': np.ones((vocab + 8, D)),
-          'encoder.lm_head.bias': np.ones(vocab + 8)}))
+          f'{e}embed_tokens.weight': np.ones((vocab - 8, D)),
+          'encoder.lm_head.weight': np.ones((vocab - 8, D)),
+          'encoder.lm_head.bias': np.ones(vocab - 8)}))
   torch.save({'weights': 3}, folder / 'g.pt')
   with pytest.raises(InputError, match='not a checkpoint of fairseq'):
     open_source(f'fairseq:{folder}/g.pt')

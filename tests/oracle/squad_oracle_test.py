@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from robertax import text
+from robertax.config import DataConfig
 from robertax.tasks import squad, squad_files
 
 transformers = pytest.importorskip('transformers')
@@ -34,14 +35,14 @@ def bert(tmp_path):
       vocab_file=path, vocab=path, do_lower_case=True)
 
 
-@pytest.mark.parametrize('make, separators', [(roberta, 2), (bert, 1)])
+@pytest.mark.parametrize('make', [roberta, bert])
 @pytest.mark.parametrize('length, stride', [(384, 128), (96, 24)])
-def test_windows_are_those_of_run_qa(tmp_path, make, separators, length,
-                                     stride):
+def test_windows_are_those_of_run_qa(tmp_path, make, length, stride):
   ours, theirs = make(tmp_path)
   questions = squad_files.read_questions(DEV.format('2.0') + '[::9]', '2.0')
   encoded = squad.encode_questions(questions, ours)
-  law = squad.Windowing(length, stride, 64, separators)
+  law = squad.Windowing.of(length, DataConfig(
+      doc_stride=stride, question_length=64), ours.layout)
   wanted = theirs(
       [q.question.strip() for q in questions], [q.context for q in questions],
       truncation='only_second', max_length=length, stride=stride,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from robertax import text
+from robertax.config import ModelConfig
 from robertax.tasks.finetune import encode_texts, longest_first
 
 
@@ -19,10 +20,11 @@ def test_one_and_two_texts(tokenizer):
   one = encode_texts(tok, [[' some words\n']], 50)
   assert one.sequences[0].tolist() == [tok.bos_id, *a, tok.eos_id]
   assert one.second_starts.tolist() == [len(a) + 2] and not one.truncated
-  for separators in (1, 2):
-    two = encode_texts(tok, [['some words', 'and more']], 50, separators)
+  for typed in (False, True):
+    tok = tok.laid_out(ModelConfig(num_types=2 * typed))
+    two = encode_texts(tok, [['some words', 'and more']], 50)
     assert two.sequences[0].tolist() == [
-        tok.bos_id, *a, *[tok.eos_id] * separators, *b, tok.eos_id]
+        tok.bos_id, *a, *[tok.eos_id] * (2 - typed), *b, tok.eos_id]
     assert two.sequences[0][two.second_starts[0]] == b[0]
 
 

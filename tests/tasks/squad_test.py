@@ -334,4 +334,4 @@ def test_one_type_is_a_roberta(folder, types, separators):
   settings = config(folder)
   made = Squad(dataclasses.replace(settings, model=dataclasses.replace(
       settings.model, num_types=types)), 1)
-  assert made.windowing.separators == separators
+  assert made.windowing.specials == (1, separators, 1)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from robertax import text
+from robertax.config import ModelConfig
 from robertax.errors import InputError
 from robertax.tasks import squad
 from robertax.tasks.squad import Windowing
@@ -33,9 +34,10 @@ def test_a_window_is_question_and_stretch(tokenizer):
   assert found.tolist() == [
       0, *tokenizer.encode('island?'), 2, 2,
       *tokenizer.encode('the Île de France'), 2]
-  single = Windowing(60, 2, 20, separators=1)
+  typed = tokenizer.laid_out(ModelConfig(num_types=2))
+  single = Windowing(60, 2, 20, (1, 1, 1))
   window, = squad.make_windows(one, single)
-  assert squad.window_ids(window, one, single, tokenizer).tolist() == [
+  assert squad.window_ids(window, one, single, typed).tolist() == [
       *found[:np.argmax(found == 2)], 2, *tokenizer.encode('the Île de France'),
       2]
 
@@ -47,7 +49,7 @@ def test_a_window_is_question_and_stretch(tokenizer):
 def test_windows_cover_the_context(length, stride, asked, cut, total,
                                    separators):
   try:
-    law = Windowing(length, stride, cut, separators)
+    law = Windowing(length, stride, cut, (1, separators, 1))
   except InputError:
     assert length - 2 - separators - cut <= stride
     return

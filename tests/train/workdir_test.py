@@ -47,3 +47,12 @@ def test_what_a_task_has_filled_in_need_not_be_given_again(tmp_path):
         given.model, **{key: value}))
     with pytest.raises(InputError, match=f'model.{key}: .* -> {value}'):
       workdir.check_config(str(tmp_path), other)
+
+
+def test_a_config_of_older_versions_keeps_its_layout_of_pairs(tmp_path):
+  values = to_dict(Config())
+  del values['model']['pair_layout']
+  (tmp_path / 'config.json').write_text(json.dumps(values))
+  saved = workdir.read_config(str(tmp_path))
+  assert saved.model.pair_layout == 'types'
+  assert workdir.check_config(str(tmp_path), Config()) == saved

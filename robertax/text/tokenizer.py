@@ -21,7 +21,7 @@ import numpy as np
 from robertax import errors, files
 from robertax.config import TokenizerConfig
 from robertax.errors import InputError, unknown
-from robertax.text import byte_bpe, wordpiece
+from robertax.text import byte_bpe, layout, wordpiece
 from robertax.text.byte_bpe import MASK, SPECIALS
 
 # The keys are the names that a tokenizer.json has for its model.
@@ -76,6 +76,8 @@ class Tokenizer:
       do not. The first piece of a text may begin a word without being marked,
       since RoBERTa puts no space before it.
     mask_texts: '<mask>' and the tokenizer's own mask, for `encode`.
+    layout: how one text and two are laid out, by the file's post-processor;
+      where there is none, by that of RoBERTa or BERT.
     dtype: np.uint16, or np.uint32 if that is too small for some id.
     fingerprint: 16 hex digits, a hash of everything that decides ids.
   """
@@ -97,6 +99,8 @@ class Tokenizer:
     self.word_starts[[i for piece, i in vocab.items()
                       if kind.begins_word(piece)]] = True
     self.word_starts[list(self.special_ids)] = False
+    self._post_processor = state.get('post_processor') or json.loads(
+        kind.post_processor(self.bos_id, self.eos_id).__getstate__())
     self.dtype = np.uint16 if self.vocab_size <= 65536 else np.uint32
     # Without special tokens in `added_tokens` the library finds none in a text.
     # It must not truncate or pad, either.
@@ -108,6 +112,7 @@ class Tokenizer:
     self._source = source
     with _refusals(source):
       self._plain = tokenizers.Tokenizer.from_str(json.dumps(plain))
+      self.layout = layout.of(self._post_processor, self.vocab_size, source)
     self._plain.decoder = kind.decoder()
     read = json.loads(self._plain.to_str())
     facts = {key: read.get(key) for key in
@@ -252,8 +257,10 @@ class Tokenizer:
         tokenizers.AddedToken(token, special=True, normalized=False,
                               lstrip=token == kind.MASK and kind.MASK_LSTRIP)
         for token in (*kind.SPECIALS, kind.MASK)])
-    core.post_processor = kind.post_processor(self.bos_id, self.eos_id)
-    return core.to_str()
+    state = json.loads(core.to_str())
+    state['post_processor'] = self._post_processor
+    # The library writes its keys in its own order.
+    return tokenizers.Tokenizer.from_str(json.dumps(state)).to_str()
 
   def save(self, path: str) -> None:
     """Writes a tokenizer.json, which appears whole or not at all."""

@@ -1,15 +1,15 @@
 """Reads a Hugging Face folder as a Pretrained, and writes one.
 
 This chapter knows config.json (transformers' configuration_roberta.py and
-configuration_bert.py), the heads of each architecture, the tokenizer's files,
-and the model card of an exported folder.
+configuration_bert.py), the heads of each architecture, and the model card of an
+exported folder; `tokenizer_files` knows the tokenizer's files.
 """
 
 import dataclasses
 import json
 import os
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from robertax import files
 from robertax.config import ModelConfig, TokenizerConfig, flatten
@@ -18,7 +18,12 @@ from robertax.interop import names, tensors
 from robertax.interop.names import Layout
 from robertax.interop.pretrained import Pretrained
 from robertax.interop.tensors import Tensors
-from robertax.text import Tokenizer, load
+from robertax.interop.tokenizer_files import (
+    family_of,
+    read_tokenizer,
+    reads_lowercase,
+    tokenizer_files,
+)
 
 # The keys of ModelConfig, and what config.json calls them.
 CONFIG_KEYS = {
@@ -36,8 +41,20 @@ CONFIG_DEFAULTS = {
     'max_position_embeddings': 512, 'type_vocab_size': 2,
     'initializer_range': 0.02, 'layer_norm_eps': 1e-12, 'pad_token_id': 0,
     'tie_word_embeddings': True}
-FAMILY_DEFAULTS = {'bert': {},
-                   'roberta': {'vocab_size': 50265, 'pad_token_id': 1}}
+class Family(NamedTuple):
+  """A model_type: a column of `names.ROWS`, its classes' prefix, defaults."""
+  column: str
+  classes: str
+  defaults: dict[str, Any]
+
+
+# XLM-R and CamemBERT are RoBERTas with tokenizers of their own.
+FAMILIES = {
+    'bert': Family('bert', 'Bert', {}),
+    'roberta': Family('roberta', 'Roberta', {
+        'vocab_size': 50265, 'pad_token_id': 1}),
+    'xlm-roberta': Family('roberta', 'XLMRoberta', {'pad_token_id': 1}),
+    'camembert': Family('roberta', 'Camembert', {'pad_token_id': 1})}
 # Keys of other architectures, and the only value that ours supports.
 ONLY_VALUES = {'hidden_act': 'gelu', 'position_embedding_type': 'absolute',
                'is_decoder': False, 'add_cross_attention': False,
@@ -60,10 +77,10 @@ def read_config(folder: str) -> dict[str, Any]:
     raise InputError(f'{path}: no "model_type" in it: not a config.json of '
                      'transformers.')
   family = values['model_type']
-  if not isinstance(family, str) or family not in FAMILY_DEFAULTS:
+  if not isinstance(family, str) or family not in FAMILIES:
     raise unknown(f'architecture: {path}: model_type', str(family),
-                  FAMILY_DEFAULTS)
-  values = CONFIG_DEFAULTS | FAMILY_DEFAULTS[family] | {
+                  FAMILIES)
+  values = CONFIG_DEFAULTS | FAMILIES[family].defaults | {
       key: value for key, value in values.items() if value is not None}
   for key, wanted in ONLY_VALUES.items():
     if values.get(key, wanted) != wanted:
@@ -80,11 +97,11 @@ def read_config(folder: str) -> dict[str, Any]:
   return values
 
 
-def config_values(pretrained: Pretrained, layout: Layout, architecture: str
-                  ) -> dict[str, Any]:
+def config_values(pretrained: Pretrained, layout: Layout, architecture: str,
+                  family: str) -> dict[str, Any]:
   """Makes the config.json of a model for this class of transformers."""
   config, tokenizer = pretrained.config, pretrained.tokenizer
-  values = {'architectures': [architecture], 'model_type': layout.family}
+  values = {'architectures': [architecture], 'model_type': family}
   values |= {theirs: getattr(config, ours)
              for ours, theirs in CONFIG_KEYS.items()}
   values['type_vocab_size'] = config.num_types or names.NO_TYPES[layout.family]
@@ -138,7 +155,8 @@ def heads_of_tensors(found: Tensors, values: dict[str, Any], folder: str
   The weights decide which heads there are, because many files have more heads
   than their architecture; those of the architecture must be among them.
   """
-  prefix = values['model_type'].capitalize()
+  family = FAMILIES[values['model_type']]
+  prefix = family.classes
   listed = values.get('architectures')
   name = str(listed[0]) if isinstance(listed, list) and listed else (
       f'{prefix}Model')
@@ -146,7 +164,7 @@ def heads_of_tensors(found: Tensors, values: dict[str, Any], folder: str
   if name not in known:
     raise unknown(f'architecture: {folder}/config.json: architectures', name,
                   known)
-  end, signs = name.removeprefix(prefix), _SIGNS[values['model_type']]
+  end, signs = name.removeprefix(prefix), _SIGNS[family.column]
   missing = [signs[head] for head in ARCHITECTURES[end]
              if signs[head] not in found]
   if missing:
@@ -174,89 +192,6 @@ def _architecture_ending(config: ModelConfig, choice: bool) -> str:
   if config.nsp_head:
     return 'ForPreTraining'
   return 'ForMaskedLM' if config.lm_head else 'Model'
-
-
-# The files of the tokenizer are those that transformers' AutoTokenizer reads.
-
-
-def read_tokenizer(folder: str) -> Tokenizer:
-  """Reads the tokenizer of a Hugging Face folder; InputError if it has none."""
-  if not any(os.path.isfile(os.path.join(folder, name))
-             for name in ('tokenizer.json', 'vocab.txt', 'vocab.json')):
-    raise InputError(
-        f'hf:{folder}: it has no tokenizer: a tokenizer.json, vocab.json with '
-        'merges.txt, or a vocab.txt would do.')
-  return load(folder, lowercase=reads_lowercase(folder))
-
-
-def reads_lowercase(folder: str) -> bool:
-  """Whether tokenizer_config.json, if any, says that vocab.txt is lowercase."""
-  path = os.path.join(folder, 'tokenizer_config.json')
-  if not os.path.isfile(path):
-    return True
-  with reading(path, 'not a JSON object'):
-    return bool(files.read_json(path).get('do_lower_case', True))
-
-
-def tokenizer_files(tokenizer: Tokenizer, max_length: int) -> dict[str, str]:
-  """Makes the text of each file, for a model with `max_length` positions."""
-  state = json.loads(tokenizer.to_json())
-  own, added = dict(state['model']['vocab']), {}
-  for token in state['added_tokens']:
-    if not token['special']:
-      added[token['content']] = token['id']
-      own.pop(token['content'], None)
-  texts = {'tokenizer.json': tokenizer.to_json()}
-  if tokenizer.kind == 'byte_bpe':
-    merges = [pair if isinstance(pair, str) else ' '.join(pair)
-              for pair in state['model']['merges']]
-    texts |= {'vocab.json': json.dumps(own, ensure_ascii=False),
-              'merges.txt': '\n'.join(['#version: 0.2', *merges, ''])}
-  else:
-    texts['vocab.txt'] = ''.join(f'{p}\n' for p in sorted(own, key=own.get))
-  if added:
-    texts['added_tokens.json'] = _to_json(added)
-  special = _special_names(tokenizer, state)
-  texts['special_tokens_map.json'] = _to_json(special)
-  mask = {'__type': 'AddedToken', **special['mask_token']}
-  texts['tokenizer_config.json'] = _to_json(
-      special | {'mask_token': mask} | _tokenizer_settings(tokenizer, state)
-      | {'model_max_length': max_length})
-  return texts
-
-
-def _special_names(tokenizer: Tokenizer, state: dict[str, Any]
-                   ) -> dict[str, Any]:
-  name = {token['id']: token['content'] for token in state['added_tokens']}
-  bos, eos = name[tokenizer.bos_id], name[tokenizer.eos_id]
-  roles = {'cls_token': bos, 'sep_token': eos,
-           'pad_token': name[tokenizer.pad_id],
-           'unk_token': name[tokenizer.unk_id]}
-  if tokenizer.kind == 'byte_bpe':
-    roles |= {'bos_token': bos, 'eos_token': eos}
-  # lstrip: the space before a mask is part of the word predicted there.
-  return roles | {'mask_token': {
-      'content': name[tokenizer.mask_id], 'single_word': False,
-      'lstrip': tokenizer.kind == 'byte_bpe', 'rstrip': False,
-      'normalized': False}}
-
-
-def _tokenizer_settings(tokenizer: Tokenizer,
-                        state: dict[str, Any]) -> dict[str, Any]:
-  if tokenizer.kind == 'byte_bpe':
-    prefix = (state['pre_tokenizer'] or {}).get('add_prefix_space', False)
-    return {'tokenizer_class': 'RobertaTokenizer', 'add_prefix_space': prefix,
-            'trim_offsets': True}
-  normalizer = state['normalizer'] or {}
-  return {'tokenizer_class': 'BertTokenizer',
-          'do_lower_case': normalizer.get('lowercase', False),
-          'strip_accents': normalizer.get('strip_accents'),
-          'tokenize_chinese_chars': normalizer.get('handle_chinese_chars',
-                                                   True)}
-
-
-def _to_json(values: Any) -> str:
-  return json.dumps(values, indent=2, ensure_ascii=False) + '\n'
 
 
 # README.md of an exported folder says what the model is and how it was made.
@@ -290,7 +225,7 @@ def model_card(pretrained: Pretrained, family: str, end: str) -> str:
       ('masked LM', config.lm_head), ('next sentence', config.nsp_head),
       (f'{config.num_classes} classes', config.num_classes),
       ('spans', config.span_head)) if there]
-  lines += ['---', '', f'# {family.capitalize()}{end}', '',
+  lines += ['---', '', f'# {FAMILIES[family].classes}{end}', '',
             f'{config.num_layers} layers x {config.hidden_size}, '
             f'{config.num_heads} heads, MLP of {config.mlp_size}, '
             f'{config.vocab_size:,} ids, {config.max_positions} positions; '
@@ -350,7 +285,8 @@ class Folder:
     """Reads config.json and the shapes; InputError if not a RoBERTa or BERT."""
     self.path = os.path.expanduser(path)
     values = read_config(self.path)
-    family = values['model_type']
+    self._family = values['model_type']
+    family = FAMILIES[self._family].column
     self._tensors = _table_names(tensors.read_weights(self.path), family)
     heads, choice = heads_of_tensors(self._tensors, values, self.path)
     self.layout = Layout(
@@ -386,8 +322,9 @@ class Folder:
     params, lines = names.read_params(
         self._tensors, self.config, self.layout, self.path, unused)
     return Pretrained(params, self.config, tokenizer, f'hf:{self.path}',
-                      labels=self.labels, family=self.layout.family,
-                      choice=self.layout.choice, lines=tuple(lines))
+                      labels=self.labels, family=self._family,
+                      choice=self.layout.choice,
+                      lines=(*tokenizer.notes, *lines))
 
 
 def write_folder(pretrained: Pretrained, folder: str) -> None:
@@ -402,10 +339,13 @@ def write_folder(pretrained: Pretrained, folder: str) -> None:
   if end == 'Model':  # A bare encoder's names have no prefix.
     arrays = {name.removeprefix(f'{layout.family}.'): x
               for name, x in arrays.items()}
-  values = config_values(pretrained, layout, layout.family.capitalize() + end)
-  texts = tokenizer_files(pretrained.tokenizer, config.max_positions)
+  family = _family_of(pretrained)
+  values = config_values(pretrained, layout, FAMILIES[family].classes + end,
+                         family)
+  texts = tokenizer_files(pretrained.tokenizer, config.max_positions, family,
+                          config.num_types > 1)
   texts['config.json'] = json.dumps(values, indent=2) + '\n'
-  texts['README.md'] = model_card(pretrained, layout.family, end)
+  texts['README.md'] = model_card(pretrained, family, end)
   with writing(folder):
     files.makedirs(folder)
     for name, text in texts.items():
@@ -413,18 +353,23 @@ def write_folder(pretrained: Pretrained, folder: str) -> None:
   tensors.write_safetensors(os.path.join(folder, tensors.SAFETENSORS), arrays)
 
 
-def layout_of(pretrained: Pretrained) -> Layout:
-  """Decides whether a model is exported as a RoBERTa or a BERT.
+def _family_of(pretrained: Pretrained) -> str:
+  """Decides as which row of FAMILIES a model is exported.
 
   An imported model keeps its family. Otherwise a model with WordPiece or an NSP
-  head is a BERT, and all others are RoBERTas, whatever types they have.
+  head is a BERT, one with the tokenizer of XLM-R or CamemBERT is one of these,
+  and all others are RoBERTas, whatever types they have.
   """
-  config, tokenizer = pretrained.config, pretrained.tokenizer
-  family = pretrained.family or (
-      'bert' if tokenizer.kind == 'wordpiece' else 'roberta')
-  if config.nsp_head:
-    family = 'bert'
-  return Layout(family, 0 if family == 'bert' else tokenizer.pad_id + 1,
+  if pretrained.config.nsp_head:
+    return 'bert'
+  return pretrained.family or family_of(pretrained.tokenizer)
+
+
+def layout_of(pretrained: Pretrained) -> Layout:
+  """Returns the names of the tensors of a model that is exported."""
+  family = FAMILIES[_family_of(pretrained)].column
+  return Layout(family, 0 if family == 'bert' else
+                pretrained.tokenizer.pad_id + 1,
                 choice=pretrained.choice and family == 'roberta')
 
 

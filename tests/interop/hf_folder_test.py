@@ -99,7 +99,7 @@ def refused(folder):
 
 @pytest.mark.parametrize('values, words', [
     ({'model_type': 'robrta'}, "unknown architecture: "),
-    ({'model_type': 'gpt2'}, "Known are: bert, roberta"),
+    ({'model_type': 'gpt2'}, "Known are: bert, camembert, roberta"),
     ({'architectures': ['RobertaForTokenClassification']},
      "architectures 'RobertaForTokenClassification'"),
     ({'architectures': ['RobertaForQuestionAnswering']},

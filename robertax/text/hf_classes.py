@@ -30,8 +30,8 @@ _EXTRA = ('extra_special_tokens', 'additional_special_tokens')
 def settings_of(folder: str) -> dict[str, Any]:
   """Returns what a folder's tokenizer_config.json and its kin say.
 
-  'tokenizer_class' is that which AutoTokenizer takes, without Fast; it is
-  missing in a folder with neither that file nor a transformers' config.json.
+  'tokenizer_class' is that which AutoTokenizer takes, without Fast; it is empty
+  in a folder with neither that file nor a transformers' config.json.
   """
   def read(name):
     path = files.join(folder, name)
@@ -47,8 +47,8 @@ def settings_of(folder: str) -> dict[str, Any]:
     settings |= read(NAMES)
   name = settings.get('tokenizer_class') or _OF_MODEL.get(
       str(read('config.json').get('model_type')))
-  if isinstance(name, str):
-    settings['tokenizer_class'] = name.removesuffix('Fast')
+  settings['tokenizer_class'] = (
+      name.removesuffix('Fast') if isinstance(name, str) else '')
   return settings
 
 
@@ -135,7 +135,7 @@ def _template(first: str, last: str, pair: str, ids: dict[str, int]) -> State:
 
 def _ends(names: dict[str, str], ids: dict[str, int]) -> dict | None:
   """Whether the class finds the tokens that it puts around a text."""
-  return {'cls_token', 'sep_token'} <= set(names) or None
+  return True if {'cls_token', 'sep_token'} <= set(names) else None
 
 
 def _bert(state: State, settings: dict, names: dict, ids: dict) -> State:
@@ -190,8 +190,10 @@ def _metaspace(state: State, settings: dict, normalizers: list) -> State:
 
 def _charsmap(normalizer: dict | None) -> list[dict]:
   """Returns SentencePiece's map of characters, if a normalizer has one."""
-  found = (normalizer or {}).get('normalizers', [normalizer or {}])
-  return [part for part in found if part.get('type') == 'Precompiled'][:1]
+  found = (normalizer or {}).get('normalizers', [normalizer])
+  return [part for part in found if isinstance(part, dict)
+          and part.get('type') == 'Precompiled'][:1] if isinstance(
+              found, list) else []
 
 
 def _xlm_roberta(state: State, settings: dict, names: dict, ids: dict) -> State:

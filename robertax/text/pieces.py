@@ -132,10 +132,11 @@ def roles_of(state: dict, ids: dict[str, int], names: dict[str, str],
   usual names decide.
   """
   model, found = state['model'], {}
-  unk_id = model.get('unk_id')
+  unk = model.get('unk_id' if model['type'] == 'Unigram' else 'unk_token')
+  if isinstance(unk, str):
+    unk = ids.get(unk)
   own = {'bos': ends[0], 'eos': ends[1],
-         'unk': unk_id if model['type'] == 'Unigram' else ids.get(
-             model.get('unk_token'))}
+         'unk': unk if unk in ids.values() else None}
   for role, usual in NAMES.items():
     named = [names.get(key) for key in NAME_KEYS[role]]
     options = [own.get(role), *(ids.get(n) for n in (*named, *usual) if n)]

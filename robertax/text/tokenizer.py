@@ -152,9 +152,7 @@ class Tokenizer:
     reaches them. In all others their names become some that no text has.
     """
     import tokenizers  # Not every machine that trains has it.
-    model = {**self._state['model']}
-    if 'dropout' in model:
-      model['dropout'] = None
+    model = self._model()
     unmerged = [t for t in own if t['content'] not in model['vocab']]
     if self._ordinary and not (unmerged and self.kind == 'wordpiece'):
       plain = {**self._state, 'model': {**model, 'vocab': ids},
@@ -164,15 +162,23 @@ class Tokenizer:
       facts = _facts(made)
       if not self._reaches_specials(made):
         return made, facts
-    made = self._hiding(set(self.special_ids), model, ids, own)
+    made = self._hiding(set(self.special_ids), ids)
     return made, _facts(made)
 
-  def _hiding(self, hidden: set[int], model: dict, ids: dict[str, int],
-              own: list[dict]):
-    """Builds the library's tokenizer without the `hidden` special tokens."""
+  def _model(self) -> dict:
+    """Returns the model without dropout."""
+    model = self._state['model']
+    return {**model, 'dropout': None} if 'dropout' in model else model
+
+  def _hiding(self, hidden: set[int], ids: dict[str, int]):
+    """Builds the library's tokenizer without the `hidden` special tokens.
+
+    A mask that is not hidden is found in text.
+    """
     import tokenizers
     def name(piece):
       return piece + _NO_TEXT if ids.get(piece) in hidden else piece
+    model = self._model()
     vocab = model['vocab']
     if isinstance(vocab, list):
       vocab = [[name(piece), score] for piece, score in vocab]
@@ -183,9 +189,11 @@ class Tokenizer:
         # The library would number tokens behind a gap otherwise.
         vocab |= {name(piece): i for piece, i in ids.items()}
     known = {row[0] for row in vocab} if isinstance(vocab, list) else vocab
-    added = [{**t, 'content': name(t['content']), 'id': ids[t['content']],
-              'special': t.get('special', False)}
-             for t in self._state['added_tokens']]
+    tokens = {ids[t['content']]: t for t in self._state['added_tokens']}
+    if self.mask_id not in hidden:
+      tokens.setdefault(self.mask_id, self._added(self.mask_id))
+    added = [{**t, 'content': name(t['content']), 'id': i,
+              'special': t.get('special', False)} for i, t in tokens.items()]
     added = [t for t in added if not t['content'].endswith(_NO_TEXT)
              or t['content'] not in known]
     model = {**model, 'vocab': vocab}
@@ -314,14 +322,7 @@ class Tokenizer:
   def _masked(self):
     """The library's tokenizer that finds the mask in a text."""
     ids = pieces.ids_of(self._state, self._source)
-    own = [t for t in self._state['added_tokens']]
-    if all(ids[t['content']] != self.mask_id for t in own):
-      own = [*own, self._added(self.mask_id)]
-    twin = Tokenizer({**self._state, 'added_tokens': own}, self._source,
-                     self._names)
-    return twin._hiding({*self.special_ids} - {self.mask_id}, {
-        **self._state['model'], **({'dropout': None} if 'dropout' in
-                                   self._state['model'] else {})}, ids, own)
+    return self._hiding({*self.special_ids} - {self.mask_id}, ids)
 
   def decode(self, ids) -> str:
     """Decodes ids; special tokens appear as '<s>', '[MASK]', ...

@@ -56,8 +56,8 @@ MODELS = ('BPE', 'WordPiece', 'Unigram', 'WordLevel')
 
 def model_type(model: dict) -> str:
   """Returns the type of a model; very old files do not say it."""
-  if isinstance(model.get('type'), str):
-    return model['type']
+  if 'type' in model:
+    return str(model['type'])
   if isinstance(model.get('vocab'), list):
     return 'Unigram'
   return 'BPE' if 'merges' in model or 'continuing_subword_prefix' not in (
@@ -82,6 +82,17 @@ def checked(state: Any, source: str) -> dict:
       isinstance(row, list) and len(row) == 2 and isinstance(row[0], str)
       for row in vocab):
     raise InputError(f'{source}: its "vocab" is not pairs of piece and score.')
+  for key in ('continuing_subword_prefix', 'end_of_word_suffix', 'unk_token'):
+    if not isinstance(model.get(key) or '', str):
+      raise InputError(f'{source}: its {key} is not a string.')
+  prefix = model.get('continuing_subword_prefix')
+  ends = [pair.partition(' ')[2] if isinstance(pair, str) else pair[-1]
+          for pair in model['merges'] if pair and isinstance(
+              pair, str | list)] if kind == 'BPE' and prefix else []
+  if not all(isinstance(end, str) and end.startswith(prefix) for end in ends):
+    # The library would cut the prefix off all the same, and end the process.
+    raise InputError(f'{source}: a merge does not continue with the prefix '
+                     f'{prefix!r} of its pieces.')
   for key in ('normalizer', 'pre_tokenizer', 'post_processor'):
     if not isinstance(state.get(key) or {}, dict):
       raise InputError(f'{source}: its "{key}" is not an object.')

@@ -215,6 +215,17 @@ def test_the_alphabet_has_a_limit():
     assert not any('alphabet_limit' in line for line in lines)
 
 
+@pytest.mark.parametrize('key, value, says', [
+    ('continuing_subword_prefix', 5, 'is not a string'),
+    ('continuing_subword_prefix', '##', 'does not continue with'),
+    ('type', [], 'its model is')])
+def test_damaged_models(key, value, says):
+  state = json.loads(text.train_byte_bpe(LINES, 300).to_json())
+  state['model'][key] = value
+  with pytest.raises(InputError, match=says):
+    text.Tokenizer(state, 'it')
+
+
 @pytest.mark.parametrize('change, says', [
     ({'pre_tokenizer': 'gpt2'}, 'default, marks'),
     ({'kind': 'chars'}, "mean 'char'"),

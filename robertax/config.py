@@ -349,21 +349,33 @@ def _check_masking(config: DataConfig) -> None:
 @dataclasses.dataclass(frozen=True)
 class TokenizerConfig:
   """Which tokenizer is read or trained."""
-  # A `tokenizer.json`; a folder with `encoder.json`, `vocab.bpe` and
-  # `dict.txt`; or BERT's `vocab.txt`. Empty: one is trained on the corpora.
+  # A `tokenizer.json` of any kind, a folder that has one, BERT's `vocab.txt`,
+  # or a folder of other files (docs/alphabet.md). Empty: one is trained on the
+  # corpora.
   path: str = ''
   vocab_size: int = 50265  # Ids of a trained tokenizer, with special tokens.
-  kind: str = 'byte_bpe'  # Of a trained tokenizer: 'byte_bpe' or 'wordpiece'.
+  # Of a trained tokenizer: 'byte_bpe', 'wordpiece', 'unigram' or 'char'.
+  kind: str = 'byte_bpe'
   # A WordPiece tokenizer that is trained, or read from a vocab.txt, makes text
   # lower case and drops accents.
   lowercase: bool = True
   # The largest share of a text's tokens that may be unknown ([UNK], <unk>); 1
   # allows any.
   max_unknown_share: float = 0.03
+  # Where a tokenizer that is trained cuts text before it learns pieces:
+  # 'default', GPT-2's regex or BERT's rules; 'marks', the same with combining
+  # marks (vowel signs, tones, accents) kept with their letters.
+  pre_tokenizer: str = 'default'
+  # The most characters that a trained 'wordpiece', 'unigram' or 'char' keeps;
+  # the rarest become unknown (1,000: Hugging Face's trainer of BERT).
+  alphabet_limit: int = 1000
+  # Characters of text that a tokenizer is trained on, spread evenly over it.
+  sample_chars: int = 256_000_000
 
   def __post_init__(self):
     _in_range(self, 'a share, from 0 to 1.', 'max_unknown_share', least=0,
               most=1)
+    _in_range(self, 'at least 1.', 'alphabet_limit', 'sample_chars', least=1)
 
 
 @dataclasses.dataclass(frozen=True)

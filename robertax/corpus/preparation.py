@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import glob
 import itertools
+import math
 import os
 import re
 import threading
@@ -33,7 +34,6 @@ from robertax.progress import progress_bar, say
 from robertax.text import Tokenizer
 
 TRAINING_VERSION = 1  # Raised if corpora would train another tokenizer.
-MAX_TRAINING_CHARS = 256_000_000
 SHORTEST = 8  # Tokens; shorter rows have hardly anything to predict from.
 STAGES = ('reading', 'splitting', 'tokenizing', 'packing', 'writing')
 OUR_FILES = (records.MANIFEST, '.lock')
@@ -44,10 +44,13 @@ INSTALL = ("--beam needs the package apache-beam: pip install "
 def _tokenizer_path(config: TokenizerConfig, corpora: list, sentences: str,
                     cache_dir: str) -> str:
   """Returns the path of the tokenizer that is trained on these corpora."""
-  facts = [TRAINING_VERSION, MAX_TRAINING_CHARS, config.vocab_size, sentences,
+  facts = [TRAINING_VERSION, config.sample_chars, config.vocab_size, sentences,
            [corpus.fingerprint() for corpus in corpora]]
-  if config.kind != 'byte_bpe':  # Older byte_bpe tokenizers keep their names.
+  # Older tokenizers keep their names, which do not have newer keys.
+  if config.kind != 'byte_bpe':
     facts += [config.kind, config.lowercase]
+  if (config.pre_tokenizer, config.alphabet_limit) != ('default', 1000):
+    facts += [config.pre_tokenizer, config.alphabet_limit]
   name = files.json_hash(facts)[:16]
   return os.path.join(cache_dir, 'tokenizers', name, 'tokenizer.json')
 
@@ -62,7 +65,10 @@ def tokenizer_for(config: TokenizerConfig, corpora: list, surveys: Surveys,
   file, an unknown kind and too small a vocabulary.
   """
   if config.path:
-    return text.load(config.path, config.lowercase), config.path
+    tokenizer = text.load(config.path, config.lowercase)
+    for line in tokenizer.notes if progress else ():
+      say(line)
+    return tokenizer, config.path
   text.check(config)
   path = _tokenizer_path(config, corpora, sentences, cache_dir)
   if only_kept and not files.exists(path):
@@ -70,19 +76,16 @@ def tokenizer_for(config: TokenizerConfig, corpora: list, surveys: Surveys,
                      'not exist. Run python -m robertax.prepare.')
   with files.locked(os.path.dirname(path)):
     if not files.exists(path):
-      share = _training_plan(corpora, surveys)[2]
+      share = _training_plan(corpora, surveys, config.sample_chars)[2]
       if share < 1:
         say(f'The tokenizer is trained on {share:.1%} of the text, on '
-            'documents that are spread evenly over it.')
-      texts = functools.partial(_training_texts, corpora, surveys,
-                                SPLITTERS[sentences], progress)
-      tokenizer = (
-          text.train_byte_bpe(texts(), config.vocab_size)
-          if config.kind == 'byte_bpe' else
-          text.train_wordpiece(texts, config.vocab_size, config.lowercase))
-      if tokenizer.vocab_size < config.vocab_size:
-        say(f'The text gives a vocabulary of {tokenizer.vocab_size:,} only, '
-            f'{config.vocab_size:,} were asked for.')
+            'documents that are spread evenly over it '
+            '(tokenizer.sample_chars).')
+      tokenizer, lines = text.train(config, functools.partial(
+          _training_texts, corpora, surveys, SPLITTERS[sentences],
+          config.sample_chars, progress))
+      for line in lines:
+        say(line)
       with errors.writing(path):
         files.makedirs(os.path.dirname(path))
         tokenizer.save(path)
@@ -92,9 +95,10 @@ def tokenizer_for(config: TokenizerConfig, corpora: list, surveys: Surveys,
       raise InputError(f'{e} Delete that file: it is trained again.') from e
 
 
-def _training_texts(corpora, surveys, split, progress) -> Iterator[list[str]]:
+def _training_texts(corpora, surveys, split, most, progress
+                    ) -> Iterator[list[str]]:
   """Yields training documents' sentences; of too many, an even sample."""
-  heads, total, share = _training_plan(corpora, surveys)
+  heads, total, share = _training_plan(corpora, surveys, most)
   seen = taken = 0
   with progress_bar(total, 'char', 'tokenizer: reading', progress) as shown:
     for corpus, blocks in zip(corpora, heads):
@@ -103,19 +107,23 @@ def _training_texts(corpora, surveys, split, progress) -> Iterator[list[str]]:
         size = len(document)
         seen += size
         shown.update(size)
-        if taken <= share * seen - size * share or share == 1:
-          taken += size
-          yield part_of(split(document), part)
+        if share < 1 and size > most // 4:
+          # A long document gives its share, for it may be the whole corpus.
+          document = document[:math.ceil(share * size)]
+        elif share < 1 and taken > share * seen - size * share:
+          continue
+        taken += len(document)
+        yield part_of(split(document), part)
   if progress:
     say('tokenizer: learning from it')
 
 
-def _training_plan(corpora, surveys) -> tuple[list, int, float]:
+def _training_plan(corpora, surveys, most: int) -> tuple[list, int, float]:
   """Returns each corpus's training blocks, their characters, the share used."""
   heads = [[block for block in surveys(corpus) if block.split == 'train']
            for corpus in corpora]
   total = sum(block.chars for blocks in heads for block in blocks)
-  return heads, total, min(1., MAX_TRAINING_CHARS / max(1, total))
+  return heads, total, min(1., most / max(1, total))
 
 
 def finish_records(job: Job, seconds: float, unk_id: int) -> Manifest:

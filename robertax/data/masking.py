@@ -9,7 +9,7 @@ data/mask_tokens_dataset.py), or by BERT's, which is also in LAWS:
    words or spans (`choose_units`).
 3. A chosen token becomes <mask>, becomes a random token, or stays (:188-203).
    Random tokens are uniform over the vocabulary without its first 4 ids
-   (:95-101).
+   (:95-101); of other layouts, over the ids that a text can have.
 4. The original tokens are predicted at all chosen positions, also where they
    stayed.
 
@@ -275,7 +275,8 @@ class Masking:
 
   def __init__(self, *, mask_rate: float, random_rate: float,
                keep_rate: float, specials: str, vocab_size: int, mask_id: int,
-               special_ids: Sequence[int], first_random_id: int = 4,
+               special_ids: Sequence[int],
+               random_ids: np.ndarray | None = None,
                law: str = 'fairseq', max_predictions: int = 0,
                unit: str = 'token', word_starts: np.ndarray | None = None,
                span_length: int = 10, span_stdev: float = 0.0,
@@ -291,7 +292,11 @@ class Masking:
     self.specials = specials if self.law.masks_specials else 'exclude'
     self.special_ids = tuple(special_ids)
     self.vocab_size, self.mask_id = vocab_size, mask_id
-    self.first_random_id = 0 if self.law.whole_vocabulary else first_random_id
+    # By default all but the first four ids, which are special in RoBERTa.
+    self.random_ids = np.asarray(
+        np.arange(vocab_size) if self.law.whole_vocabulary else
+        np.arange(4, vocab_size) if random_ids is None else random_ids,
+        np.int32)
     self.max_predictions = max_predictions
     self.span_length, self.word_starts = span_length, word_starts
     self.is_special = np.zeros(vocab_size, bool)
@@ -309,7 +314,7 @@ class Masking:
     """The masking of a config.
 
     The tokenizer is a text.Tokenizer, or an object with its vocab_size,
-    mask_id, special_ids, first_random_id and, for whole words, word_starts
+    mask_id, special_ids, random_ids int32[R] and, for whole words, word_starts
     bool[V], which says whether a piece begins a word; without it, InputError.
     """
     return cls(
@@ -317,7 +322,7 @@ class Masking:
         keep_rate=config.replace_keep_rate, specials=config.specials,
         vocab_size=tokenizer.vocab_size, mask_id=tokenizer.mask_id,
         special_ids=tokenizer.special_ids,
-        first_random_id=tokenizer.first_random_id,
+        random_ids=tokenizer.random_ids,
         law=config.masking_law, max_predictions=config.max_predictions,
         unit=config.masking_unit,
         word_starts=(getattr(tokenizer, 'word_starts', None)
@@ -424,10 +429,9 @@ class Masking:
 
     action = draw(hashing.ACTION,
                   places if deciding is None else deciding.ravel()[at])
-    span = self.vocab_size - self.first_random_id
-    random = self.first_random_id + (draw(hashing.RANDOM, places) * span >> 32)
-    hidden = np.where(action < self._random_below, random.astype(np.int32),
-                      targets)
+    random = self.random_ids[
+        draw(hashing.RANDOM, places) * len(self.random_ids) >> 32]
+    hidden = np.where(action < self._random_below, random, targets)
     hidden = np.where(action < self._mask_below, self.mask_id, hidden)
 
     totals = chosen.sum(-1, dtype=np.int64)

@@ -43,8 +43,16 @@ _UNUSED = {
     'on_divergence', 'spike_loss', 'spike_gradient_norm', 'roll_back_batches'}
 
 
-def model_card(pretrained: Pretrained, family: str, end: str) -> str:
-  """Writes the card in Markdown; `end` is a row of ARCHITECTURES."""
+def model_card(pretrained: Pretrained, family: str, end: str,
+               architecture: str) -> str:
+  """Writes the card in Markdown.
+
+  Args:
+    pretrained: the model.
+    family: its model_type.
+    end: a row of ARCHITECTURES, with which the name of `architecture` ends.
+    architecture: the class of transformers.
+  """
   config, history = pretrained.config, pretrained.history
   lines = ['---', 'library_name: transformers', f'pipeline_tag: {_TAGS[end]}',
            'tags:', '- robertax', f'- {family}']
@@ -57,7 +65,7 @@ def model_card(pretrained: Pretrained, family: str, end: str) -> str:
       (f'{config.num_classes} outputs', config.num_classes > 1),
       ('a score', config.num_classes == 1), ('spans', config.span_head))
            if there]
-  lines += ['---', '', f'# {family.capitalize()}{end}', '',
+  lines += ['---', '', f'# {architecture}', '',
             f'{config.num_layers} layers x {config.hidden_size}, '
             f'{config.num_heads} heads, MLP of {config.mlp_size}, '
             f'{config.vocab_size:,} ids, {config.max_positions} positions; '

@@ -1,8 +1,8 @@
 """Reads a Hugging Face folder as a Pretrained, and writes one.
 
 This chapter knows config.json (transformers' configuration_roberta.py and
-configuration_bert.py), the heads of each architecture, and the tokenizer's
-files.
+configuration_bert.py) and the heads of each architecture. `tokenizer_files`
+knows the tokenizer's files, and `card` the model card of an exported folder.
 """
 
 from collections.abc import Collection
@@ -21,7 +21,12 @@ from robertax.interop.card import model_card
 from robertax.interop.names import Layout
 from robertax.interop.pretrained import Pretrained, unnamed
 from robertax.interop.tensors import Tensors
-from robertax.text import Tokenizer, load
+from robertax.interop.tokenizer_files import (
+    family_of,
+    read_tokenizer,
+    reads_lowercase,
+    tokenizer_files,
+)
 
 # The keys of ModelConfig, and what config.json calls them.
 CONFIG_KEYS = {
@@ -97,11 +102,11 @@ def read_config(folder: str) -> dict[str, Any]:
   return values
 
 
-def config_values(pretrained: Pretrained, layout: Layout, architecture: str
-                  ) -> dict[str, Any]:
+def config_values(pretrained: Pretrained, layout: Layout, architecture: str,
+                  family: str) -> dict[str, Any]:
   """Makes the config.json of a model for this class of transformers."""
   config, tokenizer = pretrained.config, pretrained.tokenizer
-  values = {'architectures': [architecture], 'model_type': layout.family}
+  values = {'architectures': [architecture], 'model_type': family}
   values |= {theirs: getattr(config, ours)
              for ours, theirs in CONFIG_KEYS.items()}
   values['type_vocab_size'] = config.num_types or names.NO_TYPES[layout.family]
@@ -222,91 +227,6 @@ def _architecture_ending(config: ModelConfig, choice: bool) -> str:
   return 'ForMaskedLM' if config.lm_head else 'Model'
 
 
-# The files of the tokenizer are those that transformers' AutoTokenizer reads.
-
-
-def read_tokenizer(folder: str) -> Tokenizer:
-  """Reads the tokenizer of a Hugging Face folder; InputError if it has none."""
-  if not any(os.path.isfile(os.path.join(folder, name))
-             for name in ('tokenizer.json', 'vocab.txt', 'vocab.json')):
-    raise InputError(
-        f'hf:{folder}: it has no tokenizer: a tokenizer.json, vocab.json with '
-        'merges.txt, or a vocab.txt would do.')
-  return load(folder, lowercase=reads_lowercase(folder))
-
-
-def reads_lowercase(folder: str) -> bool:
-  """Whether tokenizer_config.json, if any, says that vocab.txt is lowercase."""
-  path = os.path.join(folder, 'tokenizer_config.json')
-  if not os.path.isfile(path):
-    return True
-  with reading(path, 'not a JSON object'):
-    return bool(files.read_json(path).get('do_lower_case', True))
-
-
-def tokenizer_files(tokenizer: Tokenizer, max_length: int) -> dict[str, str]:
-  """Makes the text of each file, for a model with `max_length` positions."""
-  state = json.loads(tokenizer.to_json())
-  own, added = dict(state['model']['vocab']), {}
-  for token in state['added_tokens']:
-    if not token['special']:
-      added[token['content']] = token['id']
-      own.pop(token['content'], None)
-  texts = {'tokenizer.json': tokenizer.to_json()}
-  if tokenizer.kind == 'byte_bpe':
-    merges = [pair if isinstance(pair, str) else ' '.join(pair)
-              for pair in state['model']['merges']]
-    texts |= {'vocab.json': json.dumps(own, ensure_ascii=False),
-              'merges.txt': '\n'.join(['#version: 0.2', *merges, ''])}
-  else:
-    texts['vocab.txt'] = ''.join(f'{p}\n' for p in sorted(own, key=own.get))
-  if added:
-    texts['added_tokens.json'] = _to_json(added)
-  special = _special_names(tokenizer, state)
-  texts['special_tokens_map.json'] = _to_json(special)
-  mask = {'__type': 'AddedToken', **special['mask_token']}
-  texts['tokenizer_config.json'] = _to_json(
-      special | {'mask_token': mask} | _tokenizer_settings(tokenizer, state)
-      | {'model_max_length': max_length})
-  return texts
-
-
-def _special_names(tokenizer: Tokenizer, state: dict[str, Any]
-                   ) -> dict[str, Any]:
-  name = {token['id']: token['content'] for token in state['added_tokens']}
-  bos, eos = name[tokenizer.bos_id], name[tokenizer.eos_id]
-  roles = {'cls_token': bos, 'sep_token': eos,
-           'pad_token': name[tokenizer.pad_id],
-           'unk_token': name[tokenizer.unk_id]}
-  if tokenizer.kind == 'byte_bpe':
-    roles |= {'bos_token': bos, 'eos_token': eos}
-  # lstrip: the space before a mask is part of the word predicted there.
-  return roles | {'mask_token': {
-      'content': name[tokenizer.mask_id], 'single_word': False,
-      'lstrip': tokenizer.kind == 'byte_bpe', 'rstrip': False,
-      'normalized': False}}
-
-
-def _tokenizer_settings(tokenizer: Tokenizer,
-                        state: dict[str, Any]) -> dict[str, Any]:
-  if tokenizer.kind == 'byte_bpe':
-    prefix = (state['pre_tokenizer'] or {}).get('add_prefix_space', False)
-    if tokenizer.layout.typed:  # RobertaTokenizer has its own layout.
-      return {'tokenizer_class': 'PreTrainedTokenizerFast',
-              'model_input_names': [
-                  'input_ids', 'token_type_ids', 'attention_mask']}
-    return {'tokenizer_class': 'RobertaTokenizer', 'add_prefix_space': prefix,
-            'trim_offsets': True}
-  normalizer = state['normalizer'] or {}
-  return {'tokenizer_class': 'BertTokenizer',
-          'do_lower_case': normalizer.get('lowercase', False),
-          'strip_accents': normalizer.get('strip_accents'),
-          'tokenize_chinese_chars': normalizer.get('handle_chinese_chars',
-                                                   True)}
-
-
-def _to_json(values: Any) -> str:
-  return json.dumps(values, indent=2, ensure_ascii=False) + '\n'
 
 
 class Folder:
@@ -321,7 +241,8 @@ class Folder:
     """Reads config.json and the shapes; InputError if not a RoBERTa or BERT."""
     self.path = os.path.expanduser(path)
     values = self._values = read_config(self.path)
-    family, source = FAMILIES[values['model_type']].column, self.path
+    self._family, source = values['model_type'], self.path
+    family = FAMILIES[self._family].column
     found, self._lines = tensors.unwrapped(
         tensors.read_weights(self.path), source)
     found = _table_names(found, family)
@@ -382,8 +303,8 @@ class Folder:
                                      self.path, unused, dropped)
     return Pretrained(params, self.config, tokenizer, f'hf:{self.path}',
                       labels=labels, problem_type=problem_type,
-                      family=self.layout.family, choice=self.layout.choice,
-                      lines=(*lines, *more))
+                      family=self._family, choice=self.layout.choice,
+                      lines=(*tokenizer.notes, *lines, *more))
 
   def _classes(self, dropped: Collection[str]) -> tuple[tuple[str, ...], str]:
     """Returns the names of a classifier's outputs, and the problem type."""
@@ -413,11 +334,13 @@ def write_folder(pretrained: Pretrained, folder: str) -> None:
   if end == 'Model':  # A bare encoder's names have no prefix.
     arrays = {name.removeprefix(f'{layout.family}.'): x
               for name, x in arrays.items()}
-  values = config_values(pretrained, layout, layout.family.capitalize() + end)
+  family = _family_of(pretrained)
+  architecture = FAMILIES[family].classes + end
+  values = config_values(pretrained, layout, architecture, family)
   texts = tokenizer_files(pretrained.tokenizer.laid_out(config),
-                          config.max_positions)
+                          config.max_positions, family, config.num_types > 1)
   texts['config.json'] = json.dumps(values, indent=2) + '\n'
-  texts['README.md'] = model_card(pretrained, layout.family, end)
+  texts['README.md'] = model_card(pretrained, family, end, architecture)
   with writing(folder):
     files.makedirs(folder)
     for name, text in texts.items():
@@ -425,18 +348,23 @@ def write_folder(pretrained: Pretrained, folder: str) -> None:
   tensors.write_safetensors(os.path.join(folder, tensors.SAFETENSORS), arrays)
 
 
-def layout_of(pretrained: Pretrained) -> Layout:
-  """Decides whether a model is exported as a RoBERTa or a BERT.
+def _family_of(pretrained: Pretrained) -> str:
+  """Decides as which row of FAMILIES a model is exported.
 
   An imported model keeps its family. Otherwise a model with WordPiece or an NSP
-  head is a BERT, and all others are RoBERTas, whatever types they have.
+  head is a BERT, one with the tokenizer of XLM-R or CamemBERT is one of these,
+  and all others are RoBERTas, whatever types they have.
   """
-  config, tokenizer = pretrained.config, pretrained.tokenizer
-  family = pretrained.family or (
-      'bert' if tokenizer.kind == 'wordpiece' else 'roberta')
-  if config.nsp_head:
-    family = 'bert'
-  return Layout(family, 0 if family == 'bert' else tokenizer.pad_id + 1,
+  if pretrained.config.nsp_head:
+    return 'bert'
+  return pretrained.family or family_of(pretrained.tokenizer)
+
+
+def layout_of(pretrained: Pretrained) -> Layout:
+  """Returns the names of the tensors of a model that is exported."""
+  family = FAMILIES[_family_of(pretrained)].column
+  return Layout(family, 0 if family == 'bert' else
+                pretrained.tokenizer.pad_id + 1,
                 choice=pretrained.choice and family == 'roberta')
 
 

@@ -27,7 +27,7 @@ class Pretrained:
   source: str  # Where the weights were read, such as 'hf:roberta-base'.
   labels: tuple[str, ...] = ()  # Names of the classes, in order.
   problem_type: str = ''  # One of config.PROBLEM_TYPES; '': not known.
-  family: str = ''  # 'roberta' or 'bert' if it came from Hugging Face.
+  family: str = ''  # model_type, such as 'bert', if it came from Hugging Face.
   choice: bool = False  # Whether the classifier is for multiple choice.
   step: int = 0  # Updates in our own training; 0 for foreign weights.
   # How the weights were made, if known: 'config', a nested dict, and 'metrics',

@@ -1,25 +1,28 @@
-"""Reads a tokenizer from any of four kinds of files.
+"""Reads a tokenizer from the files that people have of it.
 
-These are tokenizer.json, BERT's vocab.txt, GPT-2's files with fairseq's
-dict.txt, and Hugging Face's vocab.json with merges.txt.
+These are a tokenizer.json of any kind, BERT's vocab.txt, GPT-2's files with
+fairseq's dict.txt, dict.txt alone, Hugging Face's vocab.json with merges.txt,
+and SentencePiece's models of XLM-R, CamemBERT and ALBERT. A folder's
+tokenizer_config.json decides as it does in transformers (`hf_classes`).
 """
 
+from collections.abc import Callable
 import json
 import os
 from typing import Any
 
 from robertax import files
 from robertax.errors import InputError, reading
-from robertax.text import wordpiece
-from robertax.text.byte_bpe import MASK, SPECIALS
-from robertax.text.tokenizer import Tokenizer
+from robertax.text import hf_classes, pieces, sentencepiece, wordpiece
+from robertax.text.pieces import MASK, SPECIALS
+from robertax.text.tokenizer import Tokenizer, byte_bpe_state, refusals
 
 GPT2_FILES = ('encoder.json', 'vocab.bpe', 'dict.txt')
 VOCAB_JSON_FILES = ('vocab.json', 'merges.txt')
 ADDED_TOKENS = 'added_tokens.json'
 
 
-def read_gpt2(folder: str) -> Tokenizer:
+def _gpt2(folder: str) -> dict[str, Any]:
   """Reads GPT-2's files and fairseq's dict.txt: RoBERTa's own 50,265 ids.
 
   `encoder.json` maps a piece to its GPT-2 id. `dict.txt` lists those ids as
@@ -62,7 +65,52 @@ def read_gpt2(folder: str) -> Tokenizer:
         f'{dict_path}: has {len(used)} of the {len(piece_of)} pieces of '
         f'{encoder_path}. RoBERTa\'s own dict.txt has 50260 lines.')
   vocab[MASK] = len(vocab)
-  return Tokenizer.from_bpe(vocab, read_merges(merges_path, vocab), folder)
+  return byte_bpe_state(vocab, read_merges(merges_path, vocab), folder)
+
+
+def _dictionary(folder: str) -> dict[str, Any]:
+  """Reads fairseq's dict.txt of letters or words, without a BPE.
+
+  fairseq cuts such text at white space. If all entries are single letters, they
+  are also found where no white space is between them.
+  """
+  path = files.join(folder, 'dict.txt')
+  vocab = {token: i for i, token in enumerate(SPECIALS)}
+  for number, line in enumerate(_read_text(path).splitlines(), 1):
+    word, _, count = line.removesuffix(' #fairseq:overwrite').rpartition(' ')
+    if not word or not count.isdigit() or word in vocab:
+      raise InputError(
+          f'{path}: line {number}: '
+          + (f'{word!r} occurs twice.' if word in vocab else
+             f'expected "word count", found {line[:40]!r}.'))
+    vocab[word] = len(vocab)
+  if len(vocab) > 100 and sum(w.isdigit() for w in vocab) > .9 * len(vocab):
+    raise InputError(
+        f'{path}: its words are the numbers of GPT-2\'s pieces: encoder.json '
+        'and vocab.bpe beside it would do.')
+  if any(word.endswith('@@') for word in vocab):
+    raise InputError(
+        f'{path}: its words end in @@, so a BPE of whole words (bpe.codes) has '
+        'cut them, which the tokenizers library cannot do with this '
+        'dictionary. A tokenizer.json, or text that is cut already and a '
+        'dict.txt of its pieces without @@, would do.')
+  vocab.setdefault(MASK, len(vocab))
+  return _words(vocab, '<unk>', folder)
+
+
+def _words(vocab: dict[str, int], unk: str, source: str) -> dict[str, Any]:
+  """Makes a tokenizer of whole words, or of letters if all are."""
+  import tokenizers
+  from tokenizers import decoders, models, pre_tokenizers
+  with refusals(source):
+    core = tokenizers.Tokenizer(models.WordLevel(vocab, unk_token=unk))
+  core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+  if pieces.kind_of(pieces.checked(json.loads(core.to_str()), source)) == (
+      'char'):
+    core.decoder = decoders.Fuse()
+    core.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split('', 'isolated')])
+  return json.loads(core.to_str())
 
 
 def read_merges(path: str, vocab: dict[str, int]) -> list[tuple[str, str]]:
@@ -77,12 +125,12 @@ def read_merges(path: str, vocab: dict[str, int]) -> list[tuple[str, str]]:
           f'{path}: line {number}: expected two pieces whose union has '
           f'an id, found {line[:40]!r}.')
     merges.append(pair)
-  # Every piece but the 256 bytes and <|endoftext|> is the union of a merge. A
+  # Every piece but letters and special tokens is the union of a merge. A
   # truncated file would tokenize without an error, but wrongly.
   unions = {a + b for a, b in merges}
   orphans = [piece for piece in vocab
              if len(piece) > 1 and piece not in unions
-             and not piece.startswith(('madeupword', '<'))]
+             and not piece.startswith(('madeupword', '<', '['))]
   if orphans:
     raise InputError(
         f'{path}: has {len(merges)} merges; those for {len(orphans)} pieces '
@@ -96,8 +144,8 @@ def _read_text(path: str) -> str:
     return f.read().decode()
 
 
-def read_vocab_json(folder: str) -> Tokenizer:
-  """Reads vocab.json, merges.txt and, where there is one, added_tokens.json.
+def _vocab_json(folder: str) -> dict[str, Any]:
+  """Reads vocab.json and merges.txt.
 
   Unlike GPT-2's encoder.json, vocab.json has RoBERTa's ids already
   (transformers models/roberta/tokenization_roberta.py).
@@ -110,13 +158,20 @@ def read_vocab_json(folder: str) -> Tokenizer:
   # Some files list <mask> among the added tokens.
   vocab |= {token: i for token, i in added.items()
             if token in (MASK, *SPECIALS)}
-  tokenizer = Tokenizer.from_bpe(vocab, merges, folder)
-  more = sorted(set(added) - set(vocab), key=added.get)
-  if [added[token] for token in more] != list(range(
-      tokenizer.vocab_size, tokenizer.vocab_size + len(more))):
-    raise InputError(f'{path}: its ids do not follow the {len(vocab)} of '
-                     f'{VOCAB_JSON_FILES[0]}.')
-  return tokenizer.with_added(more) if more else tokenizer
+  return byte_bpe_state(vocab, merges, folder)
+
+
+def _vocab_txt(folder: str, lowercase: bool, settings: dict) -> dict[str, Any]:
+  """Reads a vocab.txt: BERT's, or one of letters with RoBERTa's names."""
+  path = folder if folder.endswith('.txt') else files.join(folder, 'vocab.txt')
+  sure = 'do_lower_case' in settings
+  lowercase = bool(settings.get('do_lower_case', lowercase))
+  vocab = wordpiece.parse_vocab(_read_text(path), path, lowercase, sure)
+  if wordpiece.UNK not in vocab and '<unk>' in vocab and not any(
+      piece.startswith(wordpiece.PREFIX) for piece in vocab):
+    return _words(vocab, '<unk>', path)
+  with refusals(path):
+    return json.loads(wordpiece.core(vocab, lowercase).to_str())
 
 
 def _read_ids(path: str) -> dict[str, int]:
@@ -134,13 +189,22 @@ def _read_object(path: str) -> dict[str, Any]:
   return vocab
 
 
+# The files that tell a whole tokenizer, and what reads them; the first that are
+# all there are read.
+_READERS: tuple[tuple[tuple[str, ...], Callable], ...] = (
+    (VOCAB_JSON_FILES, _vocab_json), (GPT2_FILES, _gpt2),
+    (('dict.txt',), _dictionary))
+
+
 def load(path: str, lowercase: bool = True) -> Tokenizer:
   """Reads a tokenizer.
 
   Args:
-    path: a tokenizer.json (byte-level BPE or WordPiece), BERT's vocab.txt, or a
-      folder that holds one of these or the files of another kind.
-    lowercase: whether a vocab.txt is lower case, which the file does not say.
+    path: a tokenizer.json, BERT's vocab.txt, a .model of SentencePiece, or a
+      folder that holds one of these or the files of another kind. Of a folder,
+      tokenizer_config.json decides as in transformers; a tokenizer.json that is
+      named itself is read as it is.
+    lowercase: whether a vocab.txt is lower case, if no file says so.
 
   Raises:
     InputError: a file is missing, unreadable, of an unknown kind, or does not
@@ -149,22 +213,53 @@ def load(path: str, lowercase: bool = True) -> Tokenizer:
   path = os.fspath(path)
   if not files.is_remote(path):
     path = os.path.expanduser(path)
-  if files.isdir(path):
-    def has(name):
-      return files.exists(files.join(path, name))
-    whole = next(filter(has, ('tokenizer.json', 'vocab.txt')), None)
-    if not whole:
-      return (read_vocab_json if all(map(has, VOCAB_JSON_FILES))
-              else read_gpt2)(path)
-    path = files.join(path, whole)
   if not files.exists(path):
     raise InputError(
         f'tokenizer.path: {path} does not exist. A tokenizer.json, a folder '
         f'with {", ".join(GPT2_FILES)}, or BERT\'s vocab.txt would do; an '
         'empty path trains one.')
+  if files.isdir(path):
+    return _folder(path, lowercase)
+  settings = hf_classes.settings_of(os.path.dirname(path))
+  if path.endswith('.txt'):
+    return Tokenizer(_vocab_txt(path, lowercase, {}), path)
+  if path.endswith('.model'):
+    return Tokenizer(sentencepiece.read(path, settings), path)
+  return Tokenizer(_json(path), path, hf_classes.names_of(settings))
+
+
+def _folder(path: str, lowercase: bool) -> Tokenizer:
+  def has(name):
+    return files.exists(files.join(path, name))
+  settings = hf_classes.settings_of(path)
+  models = [name for name in sentencepiece.FILES if has(name)]
+  reader = next((reader for names, reader in _READERS
+                 if all(map(has, names))), _gpt2)
+  if reader is _dictionary and any(map(has, GPT2_FILES[:2])):
+    reader = _gpt2  # It names the file that is missing.
+  source = path
+  if has('tokenizer.json'):
+    source = files.join(path, 'tokenizer.json')
+    state = _json(source)
+  elif has('vocab.txt'):
+    source = files.join(path, 'vocab.txt')
+    state = _vocab_txt(path, lowercase, settings)
+  elif models and reader is _gpt2:
+    source = files.join(path, models[0])
+    state = sentencepiece.read(source, settings)
+  else:
+    state = reader(path)
+  state, notes = hf_classes.as_transformers(state, settings, source)
+  added = files.join(path, ADDED_TOKENS)
+  if has(ADDED_TOKENS) and not has('tokenizer.json'):
+    state = hf_classes.with_old_added(state, _read_ids(added), settings, added)
+  made = Tokenizer(state, source, hf_classes.names_of(settings))
+  made.notes = (*notes, *made.notes)
+  return made
+
+
+def _json(path: str) -> dict[str, Any]:
   with reading(path, 'not a tokenizer.json'), files.open(path) as f:
     text = f.read()
-  if path.endswith('.txt'):
-    return Tokenizer.from_wordpiece(
-        wordpiece.parse_vocab(text, path, lowercase), lowercase, path)
-  return Tokenizer.from_json(text, path)
+  with reading(path, 'not JSON'):
+    return json.loads(text)

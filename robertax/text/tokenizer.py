@@ -1,36 +1,35 @@
-"""The tokenizer: it turns text into ids and back, and can be trained and saved.
+"""The tokenizer: it turns text into ids and back, and can be saved.
 
-There are two kinds, each a row of `KINDS`: byte-level BPE (RoBERTa) and
-WordPiece (BERT). Their special tokens have different ids, so all other code
-takes these ids from attributes of the tokenizer.
+A file of any model of the `tokenizers` library is read (`pieces`), and that
+library decides the ids, as the file says. The five special tokens may have any
+ids and names, so all other code takes them from attributes of the tokenizer.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 import contextlib
+import functools
 import hashlib
 from itertools import chain
 import json
 import os
 import re
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from robertax import errors, files
-from robertax.config import ModelConfig, TokenizerConfig
-from robertax.errors import InputError, unknown
-from robertax.text import byte_bpe, layout, wordpiece
-from robertax.text.byte_bpe import MASK, SPECIALS
+from robertax.config import ModelConfig
+from robertax.errors import InputError
+from robertax.text import layout, pieces, wordpiece
 
-# The keys are the names that a tokenizer.json has for its model.
-KINDS = {'BPE': byte_bpe, 'WordPiece': wordpiece}
 MASK_TEXT = '<mask>'  # For a mask, whatever the tokenizer calls it.
 # The longest text that is encoded at once. The library needs about 100 bytes a
 # character, so a line of 50 MB would take gigabytes.
 MAX_CHARS = 1 << 18
 _BETWEEN_WORDS = re.compile(r'(?<=\S) (?=\S)')
+# Makes the name of a special token one that no text has.
+_NO_TEXT = '\0 is no text'
+NAMES_FILE = 'special_tokens_map.json'
 
 
 def split_long(text: str, most: int = MAX_CHARS) -> Iterator[str]:
@@ -59,87 +58,188 @@ def split_long(text: str, most: int = MAX_CHARS) -> Iterator[str]:
 
 
 class Tokenizer:
-  """A byte-level BPE or a WordPiece, with five special tokens.
+  """A tokenizer of the `tokenizers` library, with its special tokens.
 
-  Text never becomes a special token: '<mask>' in a corpus gives the pieces '<',
-  'mask', '>'. `encode` with `allow_mask=True`, which fill-mask uses, is the one
-  exception. (WordPiece also gives unk_id for a word it cannot split.)
+  Text never becomes one of the five special tokens: '<mask>' in a corpus gives
+  the pieces '<', 'mask', '>'. `encode` with `allow_mask=True`, which fill-mask
+  uses, is the one exception. (A word without pieces gives unk_id.) Other tokens
+  that a file adds, such as '<url>', are found as the library finds them.
+  Dropout, which a file may have, is off: the same text has the same ids.
 
   Attributes:
-    kind: 'byte_bpe' or 'wordpiece'.
+    kind: 'byte_bpe', 'wordpiece', 'unigram', 'char', 'word_level' or 'bpe' (one
+      that is not byte-level).
     vocab_size: the number of ids.
     bos_id, pad_id, eos_id, unk_id, mask_id: the ids of the special tokens; a
-      WordPiece calls them [CLS], [PAD], [SEP], [UNK] and [MASK].
+      WordPiece calls them [CLS], [PAD], [SEP], [UNK] and [MASK]. unk_id is -1
+      if no text needs one.
     special_ids: these five ids, ascending.
-    first_random_id: the least id that masking draws as a random token.
+    random_ids: int32[R], the ids that masking draws as random tokens.
     word_starts: bool[vocab_size], the pieces that begin a word; special tokens
       do not. The first piece of a text may begin a word without being marked,
       since RoBERTa puts no space before it.
     mask_texts: '<mask>' and the tokenizer's own mask, for `encode`.
     layout: how one text and two are laid out, by the file's post-processor;
       where there is none, by that of RoBERTa or BERT.
+    notes: lines for people about what this file has and what is done with it.
     dtype: np.uint16, or np.uint32 if that is too small for some id.
     fingerprint: 16 hex digits, a hash of everything that decides ids.
   """
 
-  def __init__(self, state: dict, source: str):
-    """Reads a parsed tokenizer.json; `source` names it in InputErrors."""
-    self._kind, state = _checked_state(state, source)
-    kind, vocab = self._kind, state['model']['vocab']
-    self.kind = kind.__name__.rpartition('.')[2]
-    self.vocab_size = len(vocab)
-    self.bos_id, self.pad_id, self.eos_id, self.unk_id, self.mask_id = (
-        vocab[token] for token in (
-            kind.BOS, kind.PAD, kind.EOS, kind.UNK, kind.MASK))
-    self.special_ids = tuple(sorted(
-        vocab[token] for token in (*kind.SPECIALS, kind.MASK)))
-    self.first_random_id = kind.first_random_id(_base_vocab(state), source)
-    self.mask_texts = tuple(dict.fromkeys((MASK_TEXT, kind.MASK)))
-    self.word_starts = np.zeros(self.vocab_size, bool)
-    self.word_starts[[i for piece, i in vocab.items()
-                      if kind.begins_word(piece)]] = True
-    self.word_starts[list(self.special_ids)] = False
-    self._post_processor = state.get('post_processor') or json.loads(
-        kind.post_processor(self.bos_id, self.eos_id).__getstate__())
-    self.dtype = np.uint16 if self.vocab_size <= 65536 else np.uint32
-    # Without special tokens in `added_tokens` the library finds none in a text.
-    # It must not truncate or pad, either.
-    plain = {
-        **state, 'truncation': None, 'padding': None, 'post_processor': None,
-        'added_tokens': [token for token in state['added_tokens']
-                         if not token.get('special')]}
-    import tokenizers  # Not every machine that trains has it.
-    self._source = source
-    with _refusals(source):
-      self._plain = tokenizers.Tokenizer.from_str(json.dumps(plain))
+  def __init__(self, state: dict, source: str,
+               names: dict[str, str] | None = None):
+    """Reads a parsed tokenizer.json; `source` names it in InputErrors.
+
+    `names` are the names of special tokens that files beside it give, such as
+    {'mask_token': '<m>'}.
+    """
+    state = pieces.checked(state, source)
+    ids = pieces.ids_of(state, source)
+    self._source, self._names = source, names or {}
+    self.kind = pieces.kind_of(state)
+    self.vocab_size = 1 + max(ids.values())
+    post, ends = state.get('post_processor'), (None, None)
+    if post:
+      with refusals(source):
+        found = layout.of(post, self.vocab_size, source)
+      ends = (*found.single[0], None)[0], (None, *found.single[1])[-1]
+      if not any((*found.single, found.before, found.between, found.after)):
+        post = None  # Such as ByteLevel, which only mends offsets.
+    self._roles = pieces.roles_of(state, ids, self._names, ends, source)
+    (self.bos_id, self.pad_id, self.eos_id, self.unk_id,
+     self.mask_id) = self._roles
+    self.special_ids = tuple(sorted({i for i in self._roles if i >= 0}))
+    self._pieces = [''] * self.vocab_size
+    for piece, i in ids.items():
+      self._pieces[i] = piece
+    own = [token for token in state['added_tokens']
+           if ids[token['content']] not in self.special_ids]
+    self._literal = {ids[token['content']] for token in own}
+    self._post_processor = post or self._default_post_processor()
+    with refusals(source):
       self.layout = layout.of(self._post_processor, self.vocab_size, source)
-    self._plain.decoder = kind.decoder()
-    read = json.loads(self._plain.to_str())
-    facts = {key: read.get(key) for key in
-             ('added_tokens', 'normalizer', 'pre_tokenizer', 'model')}
+    self._spelling = pieces.spelling_of(state)
+    self._ordinary = _is_ordinary(state, ids, self.kind)
+    self.random_ids = pieces.random_ids(
+        self._pieces, self._roles, self.kind, self._ordinary,
+        {token['content'] for token in own if not token.get('special')})
+    self.mask_texts = tuple(dict.fromkeys(
+        (MASK_TEXT, self._pieces[self.mask_id])))
+    self.word_starts = pieces.word_starts(
+        self._pieces, self._spelling, self.kind)
+    self.word_starts[list(self.special_ids)] = False
+    self.dtype = np.uint16 if self.vocab_size <= 65536 else np.uint32
+    self.notes = _notes(state, ids, self.kind, source)
+    self._state = {**state, 'truncation': None, 'padding': None}
+    self._plain, facts = self._libraries(ids, own)
     self.fingerprint = hashlib.sha256(
         json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
+  def _default_post_processor(self) -> dict:
+    """Returns BERT's for a tokenizer with its names, else RoBERTa's."""
+    from tokenizers import processors
+    bos, eos = self._pieces[self.bos_id], self._pieces[self.eos_id]
+    ends = (eos, self.eos_id), (bos, self.bos_id)
+    # The arguments are positional because the library's docstring and its code
+    # disagree on the name of the second one.
+    made = (processors.BertProcessing(*ends) if bos.startswith('[') else
+            processors.RobertaProcessing(*ends, True, False))
+    return json.loads(made.__getstate__())
+
+  def _libraries(self, ids: dict[str, int], own: list[dict]) -> tuple:
+    """Returns the library's tokenizer and the facts that decide ids.
+
+    An ordinary one has its special tokens in the vocabulary, where no text
+    reaches them. In all others their names become some that no text has.
+    """
+    import tokenizers  # Not every machine that trains has it.
+    model = self._model()
+    unmerged = [t for t in own if t['content'] not in model['vocab']]
+    if self._ordinary and not (unmerged and self.kind == 'wordpiece'):
+      plain = {**self._state, 'model': {**model, 'vocab': ids},
+               'added_tokens': own, 'post_processor': None}
+      with refusals(self._source):
+        made = tokenizers.Tokenizer.from_str(json.dumps(plain))
+      facts = _facts(made)
+      if not self._reaches_specials(made):
+        return made, facts
+    made = self._hiding(set(self.special_ids), ids)
+    return made, _facts(made)
+
+  def _model(self) -> dict:
+    """Returns the model without dropout."""
+    model = self._state['model']
+    return {**model, 'dropout': None} if 'dropout' in model else model
+
+  def _hiding(self, hidden: set[int], ids: dict[str, int]):
+    """Builds the library's tokenizer without the `hidden` special tokens.
+
+    A mask that is not hidden is found in text.
+    """
+    import tokenizers
+    def name(piece):
+      return piece + _NO_TEXT if ids.get(piece) in hidden else piece
+    model = self._model()
+    vocab = model['vocab']
+    if isinstance(vocab, list):
+      vocab = [[name(piece), score] for piece, score in vocab]
+    else:
+      vocab = {name(piece): i for piece, i in vocab.items()}
+      if model['type'] != 'WordPiece' or sorted(vocab.values()) != list(
+          range(len(vocab))):
+        # The library would number tokens behind a gap otherwise.
+        vocab |= {name(piece): i for piece, i in ids.items()}
+    known = {row[0] for row in vocab} if isinstance(vocab, list) else vocab
+    tokens = {ids[t['content']]: t for t in self._state['added_tokens']}
+    if self.mask_id not in hidden:
+      tokens.setdefault(self.mask_id, self._added(self.mask_id))
+    added = [{**t, 'content': name(t['content']), 'id': i,
+              'special': t.get('special', False)} for i, t in tokens.items()]
+    added = [t for t in added if not t['content'].endswith(_NO_TEXT)
+             or t['content'] not in known]
+    model = {**model, 'vocab': vocab}
+    if isinstance(model.get('unk_token'), str):
+      model['unk_token'] = name(model['unk_token'])
+    with refusals(self._source):
+      made = tokenizers.Tokenizer.from_str(json.dumps({
+          **self._state, 'model': model, 'post_processor': None,
+          'added_tokens': sorted(added, key=lambda t: t['id'])}))
+    for token in added:
+      if made.token_to_id(token['content']) != token['id']:
+        raise InputError(
+            f'{self._source}: the library gives its added token '
+            f'{token["content"].removesuffix(_NO_TEXT)!r} the id '
+            f'{made.token_to_id(token["content"])}, the file {token["id"]}.')
+    return made
+
+  def _reaches_specials(self, made) -> bool:
+    """Whether the text of a special token's name becomes that token."""
+    with refusals(self._source):
+      found = {i for special in self.special_ids for i in made.encode(
+          f' {self._pieces[special]} a{self._pieces[special]}b',
+          add_special_tokens=False).ids}
+    return bool(found & set(self.special_ids) - {self.unk_id})
+
   @classmethod
-  def from_json(cls, text: str, source: str = 'tokenizer.json') -> 'Tokenizer':
+  def from_json(cls, text: str, source: str = 'tokenizer.json',
+                names: dict[str, str] | None = None) -> 'Tokenizer':
     """Parses the text of a tokenizer.json; `source` names it in errors."""
     with errors.reading(source, 'not JSON'):
       state = json.loads(text)
-    return cls(state, source)
+    return cls(state, source, names)
 
   @classmethod
   def from_bpe(cls, vocab: dict[str, int], merges: list, source: str
                ) -> 'Tokenizer':
     """Makes a byte-level BPE from pieces with ids, and merges by rank."""
-    with _refusals(source):
-      core = byte_bpe.core(vocab, merges)
-    return cls(json.loads(core.to_str()), source)
+    return cls(byte_bpe_state(vocab, merges, source), source)
 
   @classmethod
-  def from_wordpiece(cls, vocab: dict[str, int], lowercase: bool, source: str
-                     ) -> 'Tokenizer':
+  def from_wordpiece(cls, vocab: dict[str, int], lowercase: bool, source: str,
+                     accents: bool = False) -> 'Tokenizer':
     """Makes a WordPiece from pieces with ids, special tokens included."""
-    return cls(json.loads(wordpiece.core(vocab, lowercase).to_str()), source)
+    return cls(json.loads(wordpiece.core(vocab, lowercase, accents).to_str()),
+               source)
 
   def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
     """Encodes texts; no special token is added or recognized.
@@ -147,9 +247,9 @@ class Tokenizer:
     Returns arrays of `dtype`, one for each text, which are views of one buffer.
     A lone surrogate in a text is an InputError.
     """
-    if any(len(text) > MAX_CHARS for text in texts):
+    if any(isinstance(text, str) and len(text) > MAX_CHARS for text in texts):
       return [np.concatenate([self.encode_batch([part])[0]
-                              for part in split_long(text)])
+                              for part in self._parts(text)])
               for text in texts]
     ids = [encoding.ids for encoding in
            self._encodings(self._plain.encode_batch_fast, texts)]
@@ -157,8 +257,18 @@ class Tokenizer:
     flat = np.fromiter(chain.from_iterable(ids), self.dtype, ends[-1])
     return [flat[a:b] for a, b in zip(ends, ends[1:])]
 
+  def _parts(self, text: str) -> Iterator[str]:
+    # A normalizer that prepends a space brings that of a later part itself.
+    twice = '"Prepend"' in json.dumps(self._state.get('normalizer'))
+    for number, part in enumerate(split_long(text)):
+      yield part.removeprefix(' ') if twice and number else part
+
   def _encodings(self, encode: Callable[..., list], texts: list[str]) -> list:
-    with _refusals(self._source):
+    for text in texts:
+      if not isinstance(text, str):
+        raise InputError(f'a text to encode is a {type(text).__name__}: a '
+                         'string would do.')
+    with refusals(self._source):
       try:
         return encode(texts, add_special_tokens=False)
       except (UnicodeEncodeError, TypeError):
@@ -197,10 +307,23 @@ class Tokenizer:
     if not allow_mask:
       return self.encode_batch([text])[0]
     masks = '|'.join(map(re.escape, self.mask_texts))
-    spans = self.encode_batch([s.rstrip() for s in re.split(masks, text)])
+    spans = [span.rstrip() for span in re.split(masks, text)]
+    if not self._ordinary:
+      # What the library puts at the beginning of a text is not put behind a
+      # mask by all of its pre-tokenizers, so it is shown the whole.
+      own = self._pieces[self.mask_id]
+      found = self._encodings(self._masked.encode_batch, [own.join(spans)])[0]
+      return np.array(found.ids, self.dtype)
+    spans = self.encode_batch(spans)
     mask = np.array([self.mask_id], self.dtype)
     return np.concatenate(
         [spans[0], *chain.from_iterable((mask, s) for s in spans[1:])])
+
+  @functools.cached_property
+  def _masked(self):
+    """The library's tokenizer that finds the mask in a text."""
+    ids = pieces.ids_of(self._state, self._source)
+    return self._hiding({*self.special_ids} - {self.mask_id}, ids)
 
   def decode(self, ids) -> str:
     """Decodes ids; special tokens appear as '<s>', '[MASK]', ...
@@ -208,7 +331,11 @@ class Tokenizer:
     A byte-level BPE restores the text exactly; a WordPiece gives its words,
     joined by spaces.
     """
-    return self._kind.decode(self._plain, [int(i) for i in ids])
+    text = b''.join(map(self.token_bytes, ids)).decode(errors='replace')
+    spelling = self._spelling
+    if spelling.space or spelling.prefix or spelling.apart:
+      return text.removeprefix(' ')
+    return text.removesuffix(' ') if spelling.suffix else text
 
   def token_text(self, token_id: int) -> str:
     """Shows one id as text: ' the', '<mask>', or bytes such as '\\xe2'.
@@ -216,27 +343,34 @@ class Tokenizer:
     A piece that begins a word has a space in front, in either kind; incomplete
     characters are shown byte by byte.
     """
-    return self._kind.token_text(self._plain, int(token_id))
+    return self.token_bytes(token_id).decode(errors='backslashreplace')
 
   def token_bytes(self, token_id: int) -> bytes:
     """Returns the UTF-8 bytes of one id, which may be part of a character.
 
-    Joined over the ids of a text they are its text; a WordPiece has one more
-    space in front.
+    Joined over the ids of a text they are its text; where words are marked, as
+    in a WordPiece, there is one more space in front.
     """
-    return self._kind.token_bytes(self._plain, int(token_id))
+    i = int(token_id)
+    piece, spelling = self._pieces[i], self._spelling
+    if i not in self._literal and i not in self.special_ids:
+      return spelling.bytes(piece)
+    # An unknown word and an added one are words, the other tokens are not.
+    word = (spelling.prefix or spelling.apart) and (
+        i == self.unk_id or i in self._literal)
+    return (f' {piece}' if word else piece).encode()
 
   def with_added(self, tokens: list[str]) -> 'Tokenizer':
     """Returns a tokenizer that gives these words the next free ids, in order.
 
     A word is recognized before the text is cut into pieces, unless a letter or
-    digit is next to it. A space before it stays a token of its own, as with
-    Hugging Face's `add_tokens`. A token that is empty, has spaces around it or
-    has an id already is an InputError.
+    digit is next to it, and as the normalizer leaves it, as by Hugging Face's
+    `add_tokens`: an uncased tokenizer finds it in any case. A space before it
+    stays a token of its own. A token that is empty, has spaces around it or has
+    an id already is an InputError.
     """
-    state = json.loads(self.to_json())
-    added = state['added_tokens']
-    known = {*state['model']['vocab'], *(token['content'] for token in added)}
+    added = list(self._state['added_tokens'])
+    known = set(self._pieces) - {''}
     for number, token in enumerate(tokens, self.vocab_size):
       if not token or token != token.strip() or token in known:
         raise InputError(
@@ -245,9 +379,18 @@ class Tokenizer:
                'expected a word without spaces around it.'))
       known.add(token)
       added.append({'id': number, 'content': token, 'single_word': True,
-                    'lstrip': False, 'rstrip': False, 'normalized': False,
+                    'lstrip': False, 'rstrip': False, 'normalized': True,
                     'special': False})
-    return Tokenizer(state, 'added tokens')
+    return Tokenizer({**self._state, 'added_tokens': added}, 'added tokens',
+                     self._names)
+
+  def _added(self, token_id: int) -> dict:
+    """Describes a special token that the file does not describe."""
+    # The space before a mask is part of the word that is predicted there.
+    return {'id': token_id, 'content': self._pieces[token_id],
+            'single_word': False, 'rstrip': False, 'normalized': False,
+            'special': True, 'lstrip': token_id == self.mask_id and bool(
+                self._spelling.letters or self._spelling.space)}
 
   def laid_out(self, model: ModelConfig) -> 'Tokenizer':
     """Returns a tokenizer whose `layout` is that of the model (pair_layout)."""
@@ -255,41 +398,76 @@ class Tokenizer:
         model.num_classes or model.span_head)
     if model.pair_layout == 'tokenizer' or not (model.pair_types or old):
       return self
-    state = json.loads(self.to_json())
-    name = {token['id']: token['content'] for token in state['added_tokens']}
     template = layout.template(
-        (name[self.bos_id], self.bos_id), (name[self.eos_id], self.eos_id),
-        model.pair_types)
+        (self._pieces[self.bos_id], self.bos_id),
+        (self._pieces[self.eos_id], self.eos_id), model.pair_types)
     if layout.of(template, self.vocab_size, self._source) == self.layout:
       return self
-    return Tokenizer({**state, 'post_processor': template}, self._source)
+    return Tokenizer({**self._state, 'post_processor': template}, self._source,
+                     self._names)
 
   def to_json(self) -> str:
-    """Returns a tokenizer.json for transformers' RoBERTa or BERT tokenizer."""
+    """Returns a tokenizer.json for transformers' tokenizers."""
     import tokenizers
-    core, kind = tokenizers.Tokenizer.from_str(self._plain.to_str()), self._kind
-    core.add_special_tokens([
-        tokenizers.AddedToken(token, special=True, normalized=False,
-                              lstrip=token == kind.MASK and kind.MASK_LSTRIP)
-        for token in (*kind.SPECIALS, kind.MASK)])
-    state = json.loads(core.to_str())
-    state['post_processor'] = self._post_processor
-    # The library writes its keys in its own order.
-    return tokenizers.Tokenizer.from_str(json.dumps(state)).to_str()
+    state = dict(self._state)
+    added = {t['content']: t for t in state['added_tokens']}
+    for i in self.special_ids:
+      piece = self._pieces[i]
+      added[piece] = {**added.get(piece, self._added(i)), 'special': True}
+    state |= {'post_processor': self._post_processor, 'added_tokens': sorted(
+        added.values(), key=lambda token: self._pieces.index(token['content']))}
+    core = tokenizers.Tokenizer.from_str(json.dumps(state))
+    if self._ordinary:
+      from tokenizers import decoders
+      core.decoder = (
+          decoders.ByteLevel() if self.kind == 'byte_bpe' else
+          decoders.WordPiece(prefix=wordpiece.PREFIX, cleanup=False))
+    return core.to_str()
+
+  def special_names(self) -> dict[str, str]:
+    """Returns the names of the special tokens: cls_token, pad_token, ..."""
+    return {key: self._pieces[i] for role, i in zip(
+        pieces.Roles._fields, self._roles) if i >= 0
+            for key in pieces.NAME_KEYS[role]}
 
   def save(self, path: str) -> None:
-    """Writes a tokenizer.json, which appears whole or not at all."""
+    """Writes a tokenizer.json, which appears whole or not at all.
+
+    If the file alone does not tell the special tokens, special_tokens_map.json
+    beside it does.
+    """
+    path, text = os.fspath(path), self.to_json()
     with errors.writing(path):
-      files.write_text(os.fspath(path), self.to_json())
+      try:
+        alone = Tokenizer.from_json(text)._roles == self._roles
+      except InputError:
+        alone = False
+      if not alone:
+        files.write_text(files.join(os.path.dirname(path), NAMES_FILE),
+                         json.dumps(self.special_names()))
+      files.write_text(path, text)
+
+
+def byte_bpe_state(vocab: dict[str, int], merges: list, source: str
+                   ) -> dict[str, Any]:
+  """Makes the parsed tokenizer.json of a byte-level BPE."""
+  import tokenizers
+  from tokenizers import models, pre_tokenizers
+  with refusals(source):
+    made = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=merges))
+  made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  return json.loads(made.to_str())
 
 
 @contextlib.contextmanager
-def _refusals(source: str) -> Iterator[None]:
+def refusals(source: str) -> Iterator[None]:
   """Turns what the library says of a tokenizer into an InputError."""
   import tokenizers
   try:
     with errors.no_panic():
       yield
+  except InputError:
+    raise
   except Exception as e:
     # The library raises bare Exceptions; of arguments, Python's own kinds.
     if type(e) is not Exception and not isinstance(
@@ -300,155 +478,35 @@ def _refusals(source: str) -> Iterator[None]:
         f'{tokenizers.__version__} reads: {e}') from e
 
 
-def _checked_state(state: Any, source: str) -> tuple[ModuleType, dict]:
-  """Returns a row of KINDS, and the state with added tokens in `vocab`."""
-  model = state.get('model') if isinstance(state, dict) else None
-  if not isinstance(model, dict):
-    raise InputError(f'{source}: not a tokenizer.json: it has no "model".')
-  name = model.get('type', 'BPE')
-  if not isinstance(name, str) or name not in KINDS:
-    raise InputError(f'{source}: its model is {name}; a byte-level BPE or a '
-                     'WordPiece would do.')
-  kind, vocab = KINDS[name], model.get('vocab')
-  if not isinstance(vocab, dict) or not vocab:
-    raise InputError(f'{source}: its model has no "vocab".')
-  for key in ('normalizer', 'pre_tokenizer'):
-    if not isinstance(state.get(key) or {}, dict):
-      raise InputError(f'{source}: its "{key}" is not an object.')
-  kind.check_model(model, source)
-  vocab, added = dict(vocab), state.get('added_tokens') or []
-  if not (isinstance(added, list)
-          and all(isinstance(token, dict)
-                  and isinstance(token.get('content'), str)
-                  for token in added)):
-    raise InputError(f'{source}: its "added_tokens" are not objects with '
-                     '"content".')
-  # The kind decides which tokens are special, not the file.
-  added = [{**token, 'special': True} if token['content'] in (
-      *kind.SPECIALS, kind.MASK) else token for token in added]
-  for token in added:
-    vocab.setdefault(token['content'], token.get('id'))
-  last = len(vocab) - 1
-  if not all(type(i) is int for i in vocab.values()) or sorted(
-      vocab.values()) != list(range(last + 1)):
-    raise InputError(
-        f'{source}: its {last + 1} ids are not 0 to {last}, each once.')
-  for token in (*kind.SPECIALS, kind.MASK):
-    if token not in vocab:
-      raise InputError(f'{source}: the special token {token} is missing.')
-  state = {**state, 'model': {**model, 'vocab': vocab}, 'added_tokens': added}
-  kind.check(state, _base_vocab(state), source)
-  return kind, state
+def _facts(made) -> dict[str, Any]:
+  read = json.loads(made.to_str())
+  return {key: read.get(key) for key in
+          ('added_tokens', 'normalizer', 'pre_tokenizer', 'model')}
 
 
-def _base_vocab(state: dict) -> dict[str, int]:
-  """Returns the vocabulary without the tokens that were added at its end."""
-  vocab = dict(state['model']['vocab'])
-  added = {token['content'] for token in state['added_tokens']
-           if not token.get('special')}
-  while vocab and (last := max(vocab, key=vocab.get)) in added:
-    del vocab[last]
-  return vocab
+def _is_ordinary(state: dict, ids: dict[str, int], kind: str) -> bool:
+  """Whether this is a whole byte-level BPE, or a WordPiece with BERT's cuts.
 
-
-# Training. The least vocab_size of each kind, and why:
-_SMALLEST = {
-    'byte_bpe': (256 + len(SPECIALS) + 1, 'a byte-level vocabulary has at '
-                 'least {} ids: 256 bytes and 5 special tokens'),
-    'wordpiece': (100, 'a WordPiece vocabulary has at least {} ids')}
-# How many characters WordPiece keeps, as does Hugging Face's trainer of BERT.
-_MOST_CHARACTERS = 1000
-
-
-def check(config: TokenizerConfig) -> None:
-  """Raises an InputError if a config's kind or vocab_size cannot be trained."""
-  if config.kind not in _SMALLEST:
-    raise unknown('tokenizer.kind', config.kind, _SMALLEST)
-  if not config.path:
-    _check_size(config.kind, config.vocab_size)
-
-
-def _check_size(kind: str, vocab_size: int) -> None:
-  least, why = _SMALLEST[kind]
-  if vocab_size < least:
-    raise InputError(f'tokenizer.vocab_size={vocab_size}: {why.format(least)}.')
-
-
-def train_byte_bpe(texts: Iterable[str] | Iterable[list[str]],
-                   vocab_size: int) -> Tokenizer:
-  """Trains a byte-level BPE; the same texts give the same tokenizer.
-
-  Ids have RoBERTa's layout: <s> <pad> </s> <unk>, the 256 bytes, the merges in
-  the order in which they were learned, <mask>.
-
-  Args:
-    texts: strings, or lists of strings (faster).
-    vocab_size: the number of all ids; less than 261 is an InputError. Too
-      little text gives fewer ids: see `vocab_size` of the result.
+  Their pre-tokenizers cut the names of special tokens, which therefore may stay
+  in the vocabulary.
   """
-  import tokenizers
-  from tokenizers import models, pre_tokenizers, trainers
-  _check_size('byte_bpe', vocab_size)
-  core = tokenizers.Tokenizer(models.BPE())
-  core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-  # The pre-tokenizer splits letters from '<' and '>', so no merge can ever
-  # spell a special token, however often the corpus contains it.
-  core.train_from_iterator(texts, trainers.BpeTrainer(
-      vocab_size=vocab_size - 1, show_progress=False,
-      special_tokens=list(SPECIALS),
-      # The library returns its alphabet as an unordered set.
-      initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())))
-  model = json.loads(core.to_str())['model']
-  vocab = model['vocab']
-  vocab[MASK] = len(vocab)
-  return Tokenizer.from_bpe(
-      vocab, [tuple(pair) for pair in model['merges']], 'training')
+  model, cuts = state['model'], state.get('pre_tokenizer')
+  if kind == 'wordpiece':
+    return (cuts or {}).get('type') == 'BertPreTokenizer' and model.get(
+        'continuing_subword_prefix', wordpiece.PREFIX) == wordpiece.PREFIX
+  return (kind == 'byte_bpe' and '"ByteLevel"' in json.dumps(cuts)
+          and all(c in ids for c in pieces.BYTE_OF)
+          and len(ids) == 1 + max(ids.values()))
 
 
-def train_wordpiece(texts: Callable[[], Iterable[str] | Iterable[list[str]]],
-                    vocab_size: int, lowercase: bool = True) -> Tokenizer:
-  """Trains a WordPiece; the same texts give the same tokenizer.
-
-  Ids are [PAD] [UNK] [CLS] [SEP], the characters at the beginning of a word,
-  those inside one, longer pieces in the order in which they were learned (the
-  most frequent pair first, as in BPE; BERT's trainer is not public), [MASK]. At
-  most 1,000 characters, in at most half of the vocabulary, are kept; the rarest
-  get no id.
-
-  Args:
-    texts: is called twice, for the characters and for the pieces; returns
-      strings, or lists of strings.
-    vocab_size: the number of all ids; less than 100 is an InputError. Too
-      little text gives fewer ids.
-    lowercase: whether text is made lower case and loses its accents.
-  """
-  from tokenizers import trainers
-  _check_size('wordpiece', vocab_size)
-  core = wordpiece.core({wordpiece.UNK: 0}, lowercase)
-  most = min(_MOST_CHARACTERS, (vocab_size - len(wordpiece.SPECIALS) - 1) // 4)
-  characters = _characters(texts(), core.normalizer, most)
-  # The library would number the '##' characters in the order of a randomized
-  # hash table, and these numbers decide between equally frequent pairs.
-  numbered = [*wordpiece.SPECIALS, *characters,
-              *(wordpiece.PREFIX + c for c in characters)]
-  core.train_from_iterator(texts(), trainers.WordPieceTrainer(
-      vocab_size=vocab_size - 1, show_progress=False,
-      special_tokens=numbered, initial_alphabet=characters,
-      limit_alphabet=len(characters),
-      continuing_subword_prefix=wordpiece.PREFIX))
-  vocab = json.loads(core.to_str())['model']['vocab']
-  vocab[wordpiece.MASK] = len(vocab)
-  return Tokenizer.from_wordpiece(vocab, lowercase, 'training')
-
-
-def _characters(texts: Iterable[str] | Iterable[list[str]], normalizer,
-                most: int) -> list[str]:
-  """Finds the most frequent characters of the normalized texts, sorted."""
-  raw, counts = Counter(), Counter()
-  for text in texts:
-    raw.update(text if isinstance(text, str) else ''.join(text))
-  for character, count in raw.items():
-    # Normalizing splits some letters into several, and drops accents.
-    for normal in ''.join(normalizer.normalize_str(character).split()):
-      counts[normal] += count
-  return sorted(sorted(counts, key=lambda c: (-counts[c], c))[:most])
+def _notes(state: dict, ids: dict[str, int], kind: str, source: str
+           ) -> tuple[str, ...]:
+  notes, dropout = [], state['model'].get('dropout')
+  if dropout:
+    notes.append(f'{source}: its dropout of {dropout} is off: the same text '
+                 'always gives the same ids.')
+  missing = sum(c not in ids for c in pieces.BYTE_OF)
+  if kind == 'byte_bpe' and missing:
+    notes.append(f'{source}: {missing} of the 256 bytes have no id: the '
+                 'library drops such letters from a text, and says nothing.')
+  return tuple(notes)

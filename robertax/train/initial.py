@@ -329,6 +329,7 @@ def _check_named(config: Config, named: Collection[str], model: ModelConfig,
     elif section == 'tokenizer':
       found = text.load(tokenizer.path, tokenizer.lowercase)
       mine = getattr(config.tokenizer, name)
+      # How a tokenizer is trained says nothing about one that is read.
       theirs = tokenizer.path if name == 'path' else getattr(found, name, mine)
       same = mine == theirs or name == 'path' and bool(mine) and text.load(
           mine, config.tokenizer.lowercase).fingerprint == found.fingerprint

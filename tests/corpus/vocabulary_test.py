@@ -18,9 +18,9 @@ def blocks_of(corpus):
   return survey.blocks()
 
 
-def texts(corpora):
+def texts(corpora, most=10**6):
   return [s for sentences in preparation._training_texts(
-      corpora, blocks_of, str.splitlines, False) for s in sentences]
+      corpora, blocks_of, str.splitlines, most, False) for s in sentences]
 
 
 @pytest.fixture
@@ -43,13 +43,18 @@ def test_one_document_keeps_its_tail(tmp_path):
 
 
 @pytest.mark.parametrize('cap', [100, 1000, 3000])
-def test_more_than_the_cap_is_thinned_evenly(corpora, monkeypatch, cap):
-  monkeypatch.setattr(preparation, 'MAX_TRAINING_CHARS', cap)
-  found = texts(corpora)
+def test_more_than_the_cap_is_thinned_evenly(corpora, cap):
+  found = texts(corpora, cap)
   assert .8 * cap < sum(map(len, found)) < 1.2 * cap
   numbers = [int(s.split()[-1]) + 198 * (s[0] == 'b') for s in found]
   gaps = [b - a for a, b in zip([0, *numbers], [*numbers, 395])]
   assert max(gaps) <= 2 * 396 / len(numbers) + 2
+
+
+def test_a_long_document_gives_its_share(tmp_path):
+  path = tmp_path / 'one.txt'
+  path.write_text('\n'.join(map(str, range(10000))))
+  assert 600 < sum(map(len, texts(resolve(str(path)), 1000))) < 1000
 
 
 def test_it_is_trained_once_and_kept(corpora, tmp_path, monkeypatch, capsys):
@@ -62,7 +67,7 @@ def test_it_is_trained_once_and_kept(corpora, tmp_path, monkeypatch, capsys):
 
   tokenizer, path = get()
   assert 'only, 1,000 were asked for' in capsys.readouterr().err
-  monkeypatch.setattr(text, 'train_byte_bpe', None)
+  monkeypatch.setattr(text, 'train', None)
   assert get()[0].fingerprint == tokenizer.fingerprint
   assert get()[1] == path
   with pytest.raises(TypeError):  # Other sentences: another tokenizer.
@@ -70,13 +75,10 @@ def test_it_is_trained_once_and_kept(corpora, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize('cap', [10**6, 2000])
-def test_wordpiece_is_trained_and_kept(corpora, tmp_path, monkeypatch, capsys,
-                                       cap):
-  monkeypatch.setattr(preparation, 'MAX_TRAINING_CHARS', cap)
-
+def test_wordpiece_is_trained_and_kept(corpora, tmp_path, capsys, cap):
   def get(**changes):
-    config = TokenizerConfig(**{'vocab_size': 120, 'kind': 'wordpiece'}
-                             | changes)
+    config = TokenizerConfig(**{'vocab_size': 120, 'kind': 'wordpiece',
+                                'sample_chars': cap} | changes)
     return preparation.tokenizer_for(
         config, corpora, blocks_of, 'lines', str(tmp_path / 'cache'), False)
 

@@ -107,9 +107,9 @@ def _vocab_txt() -> dict[str, bytes]:
 
 
 def _gpt2() -> dict[str, bytes]:
-  from robertax.text import byte_bpe
+  from robertax.text.pieces import BYTE_OF
   merges = [('h', 'e'), ('t', 'he'), ('Ġ', 't'), ('Ġt', 'he'), ('Ġ', 'o')]
-  pieces = [*byte_bpe.BYTE_OF, *(a + b for a, b in merges), '<|endoftext|>']
+  pieces = [*BYTE_OF, *(a + b for a, b in merges), '<|endoftext|>']
   return {
       'encoder.json': json.dumps(
           {piece: i for i, piece in enumerate(pieces)}).encode(),

@@ -46,7 +46,7 @@ def test_new_tokens_begin_as_the_mean_of_their_pieces(make, kind, tied):
   assert size in new.encode('the tortoise-9.') and new.mask_id < size
   assert size not in new.encode('tortoise-99')
   assert new.token_text(size) in ('tortoise-9', ' tortoise-9')
-  assert new.first_random_id == before.tokenizer.first_random_id
+  assert new.random_ids[0] == before.tokenizer.random_ids[0]
   others = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(
       after.params) if path[-1].key not in ('tokens', 'decoder')
             and leaf.shape != (size + 2,)]

@@ -29,10 +29,10 @@ MERGES = [('h', 'e'), ('t', 'he'), ('Ġ', 't'), ('Ġt', 'he'), ('Ġ', 'o'),
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
   """GPT-2's two files for a small BPE, and a dict.txt in another order."""
-  from robertax.text import byte_bpe
+  from robertax.text.pieces import BYTE_OF
   folder = tmp_path_factory.mktemp('fairseq')
   torch.set_num_threads(1)
-  pieces = [*byte_bpe.BYTE_OF, *(a + b for a, b in MERGES), '<|endoftext|>']
+  pieces = [*BYTE_OF, *(a + b for a, b in MERGES), '<|endoftext|>']
   (folder / 'encoder.json').write_text(
       json.dumps({piece: i for i, piece in enumerate(pieces)}))
   (folder / 'vocab.bpe').write_text('\n'.join(

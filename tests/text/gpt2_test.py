@@ -10,7 +10,7 @@ import pytest
 from benchmarks import fake_remote
 from robertax import text
 from robertax.errors import InputError
-from robertax.text.byte_bpe import BYTE_OF
+from robertax.text.pieces import BYTE_OF
 
 LETTERS = {byte: letter for letter, byte in BYTE_OF.items()}
 

@@ -38,7 +38,7 @@ def test_layout_of_a_trained_one(tokenizer):
   assert (tokenizer.pad_id, tokenizer.unk_id, tokenizer.bos_id,
           tokenizer.eos_id, tokenizer.mask_id) == (0, 1, 2, 3, n - 1)
   assert tokenizer.special_ids == (0, 1, 2, 3, n - 1)
-  assert tokenizer.first_random_id == 4 and tokenizer.kind == 'wordpiece'
+  assert tokenizer.random_ids[0] == 4 and tokenizer.kind == 'wordpiece'
   assert tokenizer.mask_texts == ('<mask>', '[MASK]')
 
 
@@ -47,7 +47,7 @@ def test_layout_of_bert(bert):
   assert (bert.pad_id, bert.unk_id, bert.bos_id, bert.eos_id,
           bert.mask_id) == (0, 100, 101, 102, 103)
   assert bert.special_ids == (0, 100, 101, 102, 103)
-  assert bert.first_random_id == 999 and bert.token_text(999) == ' !'
+  assert bert.random_ids[0] == 999 and bert.token_text(999) == ' !'
   assert '[unused' in bert.token_text(998)
 
 
@@ -128,7 +128,7 @@ def test_word_starts(tokenizer):
 
 def test_word_starts_of_bytes():
   made = text.train_byte_bpe(['the cat sat on the mat'] * 9, 300)
-  assert made.first_random_id == 4 and made.kind == 'byte_bpe'
+  assert made.random_ids[0] == 4 and made.kind == 'byte_bpe'
   for i in range(made.vocab_size):
     assert made.word_starts[i] == made.token_text(i).startswith(' ')
 
@@ -163,7 +163,6 @@ def write(folder, lines):
     ([*SPECIALS, 'a', 'a'], "line 7: 'a' occurs twice"),
     ([*SPECIALS, '', 'a'], 'line 6: it is empty'),
     ([*SPECIALS, 'Ab', '##C'], 'tokenizer.lowercase is True'),
-    (['a', 'b', *SPECIALS], 'before the pieces'),
 ])
 def test_wrong_vocabularies_are_named(tmp_path, lines, says):
   path = write(tmp_path, lines)
@@ -175,20 +174,50 @@ def test_wrong_vocabularies_are_named(tmp_path, lines, says):
 def test_a_small_vocabulary(tmp_path):
   path = write(tmp_path, [*SPECIALS, 'ab', '##c', 'd', 'e', 'f'])
   assert text.load(path).encode('Abc ab').tolist() == [5, 6, 5]
-  assert text.load(path).first_random_id == 5
+  assert text.load(path).random_ids[0] == 5
   assert text.load(tmp_path).fingerprint == text.load(path).fingerprint
   with pytest.raises(InputError, match='set it to True'):
     text.load(path, lowercase=False)
 
 
-@pytest.mark.parametrize('spoil, says', [
-    (lambda s: s.update(pre_tokenizer={'type': 'Whitespace'}), 'Whitespace'),
-    (lambda s: s.update(pre_tokenizer=None), 'BertPreTokenizer'),
-    (lambda s: s['model'].update(continuing_subword_prefix='@'), "'##'"),
-    (lambda s: s['model'].update(unk_token='<unk>'), "'<unk>'"),
-])
-def test_wrong_files_are_named(tokenizer, spoil, says):
+@pytest.mark.parametrize('spoil', [
+    lambda s: s.update(pre_tokenizer={'type': 'WhitespaceSplit'}),
+    lambda s: s.update(pre_tokenizer=None),
+    lambda s: s['model'].update(continuing_subword_prefix='@'),
+    lambda s: s['model'].update(unk_token='[SEP]')])
+def test_other_pipelines_are_the_librarys(tokenizer, spoil):
+  """With any of them text holds no special token but the unknown one."""
+  import tokenizers
   state = json.loads(tokenizer.to_json())
   spoil(state)
-  with pytest.raises(InputError, match=says):
-    text.Tokenizer.from_json(json.dumps(state), 'x')
+  found = text.Tokenizer.from_json(json.dumps(state), 'x')
+  core = tokenizers.Tokenizer.from_str(json.dumps(state))
+  for sample in ('the cat sat', 'zzzz', 'singing'):
+    assert found.encode(sample).tolist() == core.encode(
+        sample, add_special_tokens=False).ids
+  ids = set(found.encode('the [MASK] [CLS] [PAD]').tolist())
+  assert not ids & {found.mask_id, found.bos_id, found.pad_id} - {found.unk_id}
+
+
+def test_scripts_without_case(tmp_path):
+  """u3 and u4: either case is right; [unused] tokens may come last."""
+  letters = list('안녕하세요오늘날씨')
+  lines = [*SPECIALS, *letters, *('##' + c for c in letters)]
+  for more in ([], [f'[unused{i}]' for i in range(20)]):
+    path = write(tmp_path, [*lines, *more])
+    found = text.load(path, lowercase=False)
+    assert found.unk_id not in found.encode('안녕하세요 오늘')
+    # Special and unused tokens are not drawn.
+    assert found.random_ids.tolist() == list(range(5, len(lines)))
+
+
+def test_added_words_leave_others_alone(tokenizer):
+  """The word is found in any case, and cuts no other word anew."""
+  more = tokenizer.with_added(['COVID-19', 'sa'])
+  size = tokenizer.vocab_size
+  assert more.encode('Covid-19 sat').tolist() == [
+      size, *tokenizer.encode('sat')]
+  assert more.decode(more.encode('covid-19 the')) == 'COVID-19 the'
+  again = text.Tokenizer.from_json(more.to_json())
+  assert again.fingerprint == more.fingerprint != tokenizer.fingerprint
+  assert again.random_ids.tolist() == more.random_ids.tolist()

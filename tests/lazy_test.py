@@ -49,7 +49,7 @@ def test_the_loop_brings_few_chapters_and_no_heavy_library():
   assert not found.intersection(HEAVY)
   assert not found & {f'robertax.{name}' for name in UNUSED}
   # 193 before the chapters; a room that is imported whole would be seen here.
-  assert len(ours(found)) <= 60
+  assert len(ours(found)) <= 64
 
 
 @pytest.mark.parametrize('module', [

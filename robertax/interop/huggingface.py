@@ -314,6 +314,9 @@ class Folder:
     problem_type = self._values.get('problem_type', '')
     if problem_type and problem_type not in PROBLEM_TYPES:
       raise unknown(f'{where}: problem_type', str(problem_type), PROBLEM_TYPES)
+    if self._heads.end != 'ForSequenceClassification' and not (
+        {'id2label', 'label2id'} & self._values.keys()):
+      return (), problem_type  # Such as that of answers or none beside spans.
     try:
       return class_names(self._values, outputs, where), problem_type
     except InputError:

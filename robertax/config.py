@@ -194,7 +194,8 @@ class DataConfig:
   # What ends a document of a .txt or another plain text file: 'blank_lines',
   # 'lines' (each is a document), or 'file' (it is one).
   documents: str = 'blank_lines'
-  # Cut longer documents into several, at a line or else a space; 0: nowhere.
+  # Cut longer documents into several, at a line or else a space, before any
+  # cleaning (not those of `python`); 0: nowhere.
   max_document_chars: int = 0
   # Drop exact copies of earlier documents (this takes about 16 bytes of memory
   # per document).

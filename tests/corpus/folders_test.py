@@ -46,7 +46,7 @@ def test_known_by_content_and_in_any_case(put, tmp_path, capsys):
   put('mixed/.DS_Store', b'\0\1')
   put('mixed/logo.png', b'\x89PNG\r\n\x1a\n\0')
   put('mixed/config.json', '{\n  "text": 3\n}')
-  put('mixed/part', bz2.compress(LINES.encode()))
+  put('mixed/part', bz2.compress(f'{{"text": null}}\n{LINES}'.encode()))
   assert documents(tmp_path / 'mixed') == 3 * DOCS
   said = capsys.readouterr().err
   assert 'reads 3 files' in said and '1 .json.gz' in said and '1 .txt' in said

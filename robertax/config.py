@@ -163,6 +163,7 @@ MASKING_LAWS = ('fairseq', 'bert')
 MASKING_UNITS = ('token', 'whole_word', 'span')
 MASKING_OPS = ('numpy', 'tensorflow')
 PAIR_NEGATIVES = ('half', 'bert')
+DOCUMENTS = ('blank_lines', 'lines', 'file')
 BAD_RECORDS = ('stop', 'skip')
 ATTENTION = ('auto', 'cudnn', 'fused', 'splash', 'xla')
 REMAT = ('attention', 'full', 'none', 'products')
@@ -183,14 +184,23 @@ class DataConfig:
   """Which data a run reads, and how it packs, shuffles and masks them."""
   # Paths, globs and names, separated by commas; `python` is the text that comes
   # with Python, `tfds:NAME` or `tfds:FOLDER` a TFDS data set. Each file is a
-  # corpus; a folder is one corpus.
+  # corpus; a folder is one corpus. `FOLDER@test`, `tfds:NAME@test`: that split.
   corpora: str = ''
+  # Text to evaluate on, named likewise; then nothing is held out of `corpora`.
+  # Empty: the end of each corpus (corpus.blocks.num_held_out).
+  eval_corpora: str = ''
   text_field: str = 'text'  # JSON field, column or TFDS feature with the text.
   split: str = 'train'  # The split to read of TFDS and Hugging Face data sets.
   # Folder of prepared TFDS data sets; empty: TFDS_DATA_DIR or TFDS's default.
   tfds_dir: str = ''
   # 'error', or 'replace' (each bad byte becomes U+FFFD, counted).
   invalid_utf8: str = 'error'
+  # What ends a document of a .txt or another plain text file: 'blank_lines',
+  # 'lines' (each is a document), or 'file' (it is one).
+  documents: str = 'blank_lines'
+  # Cut longer documents into several, at a line or else a space, before any
+  # cleaning (not those of `python`); 0: nowhere.
+  max_document_chars: int = 0
   # Drop exact copies of earlier documents (this takes about 16 bytes of memory
   # per document).
   drop_duplicates: bool = False
@@ -285,6 +295,7 @@ def check_data(config: DataConfig) -> None:
   _one_of(config, backend=BACKENDS, specials=SPECIALS, masks=MASKS,
           masking_law=MASKING_LAWS, masking_unit=MASKING_UNITS,
           masking_ops=MASKING_OPS, pair_negatives=PAIR_NEGATIVES,
+          documents=DOCUMENTS,
           bad_records=BAD_RECORDS)
   _in_range(config, 'at least 1.', 'sequence_length', 'batch_size', 'prefetch',
             'shuffle_block', 'shuffle_window', 'shuffle_lanes',
@@ -296,6 +307,13 @@ def check_data(config: DataConfig) -> None:
                      'must be a folder on this machine.')
   _in_range(config, '0 (none is too short) or more.', 'min_document_chars',
             least=0)
+  _in_range(config, 'characters, 0 (no document is cut) or more.',
+            'max_document_chars', least=0)
+  most = config.max_document_chars
+  if 0 < most < config.min_document_chars:
+    raise InputError(f'data.max_document_chars={most} is less than '
+                     f'data.min_document_chars={config.min_document_chars}: '
+                     'no document would remain.')
   length, steps = config.first_sequence_length, config.first_sequence_steps
   if (length > 0) != (steps > 0) or min(length, steps) < 0:
     raise InputError(

@@ -74,6 +74,8 @@ def writing(path):
       errno.EISDIR: 'a folder of that name is in the way of a file',
       errno.ENAMETOOLONG: 'the name is too long',
       errno.ENOENT: 'this folder does not exist, or vanished while writing',
+      errno.EMFILE: f'{os.strerror(errno.EMFILE)}{_FILES_ADVICE}',
+      errno.ENFILE: f'{os.strerror(errno.ENFILE)}{_FILES_ADVICE}',
       errno.EFBIG: 'files may not grow that large here (ulimit -f, or the file '
                    'system)'}
   try:
@@ -130,6 +132,14 @@ _TRANSIENT = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET,
               errno.ENETUNREACH, errno.EHOSTUNREACH)
 
 
+# The system's errors that say nothing about the content of a file.
+_OF_SYSTEM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES,
+              errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EBUSY,
+              errno.EAGAIN, *_TRANSIENT)
+_FILES_ADVICE = ('. Another process, or this one, has too many files open: '
+                 '`ulimit -n` raises the limit')
+
+
 class Truncated(OSError):
   """A file ends before its reader expects it to."""
 
@@ -147,14 +157,25 @@ def raise_unless_damage(error: BaseException, path: str):
 
   No other error of the system is damage: what a disk or a network refuses is
   raised as it is, what lacks a permission or a descriptor as an InputError.
+  C++ libraries raise them as RuntimeErrors, or as OSErrors without a number.
   """
+  if isinstance(error, RuntimeError) or (
+      type(error) is OSError and not error.errno):
+    code = next((code for code in _OF_SYSTEM
+                 if os.strerror(code) in str(error)), None)
+    if code is None:
+      return
+    error = OSError(code, os.strerror(code), path)
   if not isinstance(error, OSError) or isinstance(
       error, (FileNotFoundError, NotADirectoryError, IsADirectoryError,
               Truncated)):
     return
   if is_transient(error):
     raise error
-  raise InputError(f'cannot read {path}: {error.strerror or error}') from error
+  raise InputError(
+      f'cannot read {path}: {error.strerror or error}' + (
+          _FILES_ADVICE if error.errno in (errno.EMFILE, errno.ENFILE) else '')
+  ) from error
 
 
 @contextlib.contextmanager

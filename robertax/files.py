@@ -4,9 +4,8 @@ Floor 0, beside the rooms. All paths of text, records, configs and runs may be
 `gs://bucket/x` as well as `/data/x`. The functions work like those of `os`,
 `shutil` and `glob`, and raise the same errors: an error of a remote file
 system's library becomes an OSError, and a missing package an InputError that
-names it. Files are written whole (`writing_whole`), checked for damage
-(`checksum`, `find_damage`), and folders are filled by one process at a time
-(`locked`).
+names it. Files are written whole (`writing_whole`) and checked for damage
+(`find_damage`), and one process at a time fills a folder (`locked`).
 """
 
 import builtins
@@ -36,7 +35,8 @@ from robertax.progress import call_out
 CHUNK = 8 << 20  # Bytes in memory while a file is copied.
 PIECE = 1 << 20  # Bytes per CRC-32.
 PARTIAL = '.partial'  # Ends the name of what is being written.
-DAMAGE_ADVICE = 'delete its folder and prepare again'
+DAMAGE_ADVICE = 'delete its folder and prepare again'  # If a checksum says so.
+DOUBT_ADVICE = 'rename its folder and prepare again'
 # Two machines may write the same file at once (Beam's spare workers).
 _OWN = secrets.token_hex(4)
 # The packages with which fsspec reads a scheme that tensorflow does not read.
@@ -234,13 +234,13 @@ def glob(pattern: str) -> list[str]:
 
 
 def walk(path: str, onerror=None) -> Iterator[tuple[str, list[str], list[str]]]:
-  """Yields (folder, its folders, its files), like os.walk."""
+  """Yields (folder, its folders, its files), like os.walk; follows links."""
   if is_remote(path):
     with _remote_errors(path):
       yield from ((str(folder), [name.rstrip('/') for name in folders], files)
                   for folder, folders, files in to_epath(path).walk())
   else:
-    yield from os.walk(path, onerror=onerror)
+    yield from os.walk(path, onerror=onerror, followlinks=True)
 
 
 def makedirs(path: str) -> None:
@@ -531,10 +531,10 @@ class Checksum(NamedTuple):
 class Damage(NamedTuple):
   """A damaged file."""
   path: str
-  # Byte where the file first differs, ends too early or should have ended;
-  # None: the whole file is missing, or should not exist.
+  # Byte of the first difference or wrong end; None: missing, or superfluous.
   offset: int | None
   why: str  # What is wrong, in words.
+  advice: str = DAMAGE_ADVICE
 
   def __str__(self) -> str:
     place = '' if self.offset is None else f' at byte {self.offset:,}'
@@ -585,10 +585,10 @@ def find_damage(path: str, expected: Checksum) -> Damage | None:
         return Damage(path, at, f'damaged somewhere in the {len(piece):,} '
                       'bytes from there on')
       at += len(piece)
-  except FileNotFoundError:
-    return Damage(path, None, 'missing')
   except OSError as e:
-    return Damage(path, at, f'cannot be read ({e.strerror or e})')
+    errors.raise_unless_damage(e, path)
+    return Damage(path, None, 'missing' if isinstance(e, FileNotFoundError)
+                  else f'cannot be read ({e.strerror or e})', DOUBT_ADVICE)
   if at < expected.size:
     return Damage(path, at, f'truncated: {expected.size - at:,} bytes are '
                   'missing')

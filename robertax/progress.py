@@ -32,6 +32,16 @@ def say(text: str):
       call_out(text)
 
 
+_said: set[str] = set()
+
+
+def say_once(text: str):
+  """Prints a line that several parts of a command come upon."""
+  if text not in _said:
+    _said.add(text)
+    say(text)
+
+
 def call_out(text: str, last: bool = False):
   """Prints a line that this process alone has to say.
 

@@ -23,6 +23,7 @@ import re
 from xml.parsers import expat
 import zlib
 
+from robertax import errors
 from robertax.corpus import readers
 from robertax.corpus.readers import Reader, Reading, unix_lines
 from robertax.errors import InputError, no_panic
@@ -119,6 +120,7 @@ def warc(reading: Reading) -> Iterator[str]:
   except InputError:
     raise
   except Exception as e:  # warcio raises many kinds for bad records.
+    errors.raise_unless_damage(e, reading.path)
     raise InputError(
         f'{reading.path}: record {number + 1}: damaged or truncated '
         f'({type(e).__name__}: {e}). Fetch the file again.') from e

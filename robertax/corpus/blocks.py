@@ -22,7 +22,7 @@ import time
 
 from robertax import files
 from robertax.corpus.records import write_json, writing_records
-from robertax.errors import InputError
+from robertax.errors import InputError, raise_unless_damage
 from robertax.progress import progress_bar, say
 
 SURVEY_VERSION = 1  # Raised whenever the same text would be surveyed otherwise.
@@ -32,8 +32,12 @@ MIN_DOCUMENTS = 8
 MAX_CHARS = 32 << 20
 MAX_DOCUMENTS = 1024
 BLOCKS_PER_SHARD = 64
+# Characters and lines; more of both without a blank line are said.
+LONG_DOCUMENT, LONG_DOCUMENT_LINES = 20_000, 1_000
 HELD_OUT = 100  # One of 100 documents is held out,
-HELD_OUT_SENTENCES = 20  # or one of 20 sentences of a single document.
+HELD_OUT_SENTENCES = 20  # or one of 20 sentences of a single document;
+HELD_OUT_CHARS = 20  # at most one of 20 characters.
+LONG_SENTENCE = 2_000  # Characters; a longer sentence may be held out in part.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Block:
   start: int
   stop: int
   chars: int  # The characters of all its documents.
-  part: str = 'all'  # Or 'head' or 'tail' of a single document: see `part_of`.
+  part: str = 'all'  # Or of one document a row of `PARTS`.
   size: int = 0  # Bytes of the corpus's files, for progress bars.
   # The mark of its first document (see `documents.Corpus`), or None if the
   # corpus can only be read from its beginning.
@@ -93,17 +97,53 @@ def shards_of(blocks: list[Block]) -> list[Shard]:
   return shards
 
 
-def num_held_out(num_documents: int) -> int:
-  """Returns how many of the last documents are held out: 1 %, at least one."""
-  return max(1, num_documents // HELD_OUT)
+def num_held_out(num_documents: int, num_chars: int = 0,
+                 last: Sequence[int] = ()) -> int:
+  """Returns how many of the last documents are held out: 1 %, at least one.
+
+  Given the characters of the corpus and of each of its last documents, in
+  order, fewer are, if they are more than 5 % of the characters: 0 if the last
+  one alone is, of which a part is held out then.
+
+  >>> num_held_out(500, 10_000, [20] * 5), num_held_out(2, 100, [93])
+  (5, 0)
+  """
+  most = max(1, num_documents // HELD_OUT)
+  if not last:
+    return most
+  sums = itertools.accumulate(reversed(last[-most:]))
+  return sum(chars * HELD_OUT_CHARS <= num_chars for chars in sums)
+
+
+# The parts of a document: whether it is the beginning, and how many sentences
+# the end has at least. Of several documents, the last one's end has two if it
+# can, because a pair of segments needs two.
+PARTS = {'head': (True, 1), 'tail': (False, 1),  # Of a single document.
+         'start': (True, 2), 'end': (False, 2)}
+
+
+def beginning(num_sentences: int, part: str) -> int:
+  """Returns how many sentences are before the end, which is the last 5 %."""
+  return num_sentences - max(min(PARTS[part][1], num_sentences),
+                             num_sentences // HELD_OUT_SENTENCES)
 
 
 def part_of(sentences: list[str], part: str) -> list[str]:
-  """Returns the sentences of a part of a document; the tail is 5 %."""
+  """Returns the sentences of a part of a document.
+
+  Of a document of one long sentence, the end is its last 5 % of characters,
+  from a line or a space on if there is one.
+  """
   if part == 'all':
     return sentences
-  cut = len(sentences) - max(1, len(sentences) // HELD_OUT_SENTENCES)
-  return sentences[:cut] if part == 'head' else sentences[cut:]
+  if len(sentences) == 1 and len(sentences[0]) >= LONG_SENTENCE:
+    whole = sentences[0]
+    cut = len(whole) - len(whole) // HELD_OUT_SENTENCES
+    places = [whole.find(end, cut, (cut + len(whole)) // 2) for end in '\n ']
+    cut = next((place + 1 for place in places if place >= 0), cut)
+    return [whole[:cut] if PARTS[part][0] else whole[cut:]]
+  cut = beginning(len(sentences), part)
+  return sentences[:cut] if PARTS[part][0] else sentences[cut:]
 
 
 def is_full(chars: int, documents: int) -> bool:
@@ -119,7 +159,9 @@ class Survey:
   documents, because only the end of the corpus shows which are held out.
   """
 
-  def __init__(self):
+  def __init__(self, split: str = ''):
+    """`split` is 'train' or 'eval' if all documents are of that split."""
+    self._split = split
     self.num_documents = self.num_chars = 0
     self._closed = []  # Finished blocks.
     self._chars = self._start = 0
@@ -133,8 +175,9 @@ class Survey:
     self.num_chars += chars
     self._tail.append((chars, position, mark))
     # A document that has left the tail never returns to it.
-    while len(self._tail) > num_held_out(self.num_documents):
-      self._settle('train', *self._tail.popleft())
+    while len(self._tail) > (0 if self._split else
+                             num_held_out(self.num_documents)):
+      self._settle(self._split or 'train', *self._tail.popleft())
 
   def _settle(self, split: str, chars: int, position: int, mark) -> None:
     stop = self.num_documents - len(self._tail)
@@ -154,11 +197,21 @@ class Survey:
 
   def blocks(self) -> list[Block]:
     """Returns all blocks in order; call it once, after the last document."""
-    if self.num_documents == 1:
-      (chars, position, mark), = self._tail
-      return [Block('train', 0, 1, chars, 'head', position, mark),
-              Block('eval', 0, 1, chars, 'tail', 0, mark)]
+    if self._split:
+      self._close(self._split, self.num_documents)
+      return self._closed
+    held = num_held_out(self.num_documents, self.num_chars,
+                        [chars for chars, *_ in self._tail])
+    while len(self._tail) > max(1, held):
+      self._settle('train', *self._tail.popleft())
     self._close('train', self.num_documents - len(self._tail))
+    if self._tail and not held:
+      (chars, position, mark), last = self._tail[0], self.num_documents - 1
+      before, after = ('start', 'end') if last else ('head', 'tail')
+      return [*self._closed,
+              Block('train', last, last + 1, chars, before,
+                    position - self._from, mark),
+              Block('eval', last, last + 1, chars, after, 0, mark)]
     while self._tail:
       self._settle('eval', *self._tail.popleft())
     self._close('eval', self.num_documents)
@@ -184,7 +237,7 @@ def read_blocks(documents: Iterator[str], blocks: Sequence[Block],
   documents = iter(documents)
   texts = []
   for block in blocks:
-    # The tail of a single document has the same document as its head.
+    # The end of a document has the same document as its beginning.
     if not (texts and block.start < first):
       skipped = max(0, block.start - first)
       texts = list(itertools.islice(
@@ -220,10 +273,14 @@ class Surveys:
     return self.of(corpus).blocks
 
   def of(self, corpus) -> Surveyed:
-    """Returns the survey of a corpus; InputError if it has wrong or no text."""
-    if corpus.name not in self._known:
-      self._known[corpus.name] = self._find(corpus)
-    return self._known[corpus.name]
+    """Returns the survey of a corpus, [] if it has no text.
+
+    InputError if it has wrong text.
+    """
+    key = corpus.name, getattr(corpus, 'split', '')
+    if key not in self._known:
+      self._known[key] = self._find(corpus)
+    return self._known[key]
 
   def _find(self, corpus) -> Surveyed:
     fingerprint = corpus.fingerprint()
@@ -250,7 +307,8 @@ class Surveys:
 
   def _survey(self, corpus) -> Surveyed:
     started = time.monotonic()
-    survey, literals, num_bytes = Survey(), 0, 0
+    survey, literals, num_bytes = Survey(getattr(corpus, 'split', '')), 0, 0
+    longest = 0, 0  # Lines and characters.
     missing = getattr(corpus, 'missing', ())
     if missing and self._progress:
       say(f'{corpus.name}: without {", ".join(missing)}, not installed.')
@@ -260,12 +318,16 @@ class Surveys:
         survey.add(len(text), corpus.position, getattr(corpus, 'mark', None))
         num_bytes += len(text) if text.isascii() else len(text.encode())
         literals += any(token in text for token in LITERALS)
+        if len(text) > max(LONG_DOCUMENT, longest[1]):
+          longest = text.count('\n') + 1, len(text)
         shown.update(corpus.position - shown.n)
       shown.update(corpus.position - shown.n)
-    if not survey.num_documents:
-      raise InputError(
-          f'data.corpora: {corpus.name} holds no text: '
-          f'{", ".join(corpus.files[:3]) or "no files"}.')
+    if longest[0] > LONG_DOCUMENT_LINES and self._progress and getattr(
+        corpus, 'blank_lines_end', False):
+      say(f'{corpus.name}: {longest[0]:,} lines ({longest[1]:,} characters) '
+          f'without a blank line are one document, of '
+          f'{survey.num_documents:,}. data.documents=lines makes each line '
+          'one, and data.max_document_chars cuts long ones.')
     counts = Counter(corpus.counts)
     counts['documents_naming_special_tokens'] = literals
     counts['characters'] = survey.num_chars
@@ -280,6 +342,11 @@ def _read_survey(path: str) -> Surveyed | None:
     values = files.read_json(path)
     blocks = [Block(*fields, None if mark is None else tuple(mark))
               for *fields, mark in json.loads(values['blocks'])]
+    held = sum(b.chars for b in blocks if (b.split, b.part) == ('eval', 'all'))
+    if held * HELD_OUT_CHARS > sum(b.chars for b in blocks) and any(
+        b.split == 'train' for b in blocks):
+      return None  # By an older law: more than 5 % is held out.
     return Surveyed(blocks, Counter(values['counts']), values['seconds'])
-  except (OSError, ValueError, KeyError, TypeError):
+  except (OSError, ValueError, KeyError, TypeError) as e:
+    raise_unless_damage(e, path)
     return None

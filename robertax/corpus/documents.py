@@ -1,58 +1,35 @@
 """Documents: the corpora that `data.corpora` names, and their cleaning.
 
-Each kind of file is a row of `READERS`. `corpora_of` finds the corpora of a
-config. A corpus has a name, files and a fingerprint, and its documents have a
-fixed order.
+`corpora_of` finds the corpora of a config, and `all_corpora` those of
+data.eval_corpora too; folders.py says which files are text. A corpus has a
+name, files and a fingerprint, and its documents have a fixed order.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
-import glob
 import hashlib
 import importlib
 import inspect
+import itertools
 import os
-import re
 import sys
 import traceback
 
 import numpy as np
 
 from robertax import files
-from robertax.config import DataConfig
-from robertax.corpus.readers import PACKINGS, Reader, Reading, saved_files
+from robertax.config import DOCUMENTS, DataConfig
+from robertax.corpus import folders
+from robertax.corpus.readers import TXT, Reading, cut
 from robertax.errors import InputError, unknown
-from robertax.tables import LazyTable
+from robertax.progress import say_once
 
-# The keys are endings of file names; each row is a `Reader`.
-READERS = LazyTable({
-    '.txt': 'robertax.corpus.readers:TXT',
-    '.jsonl': 'robertax.corpus.readers:JSONL',
-    '.parquet': 'robertax.corpus.readers:PARQUET',
-    '.arrow': 'robertax.corpus.readers:ARROW',
-    '.arrows': 'robertax.corpus.readers:ARROW',
-    '.ipc': 'robertax.corpus.readers:ARROW',
-    '.feather': 'robertax.corpus.readers:ARROW',
-    '.warc': 'robertax.corpus.archives:WARC',
-    '.wet': 'robertax.corpus.archives:WET',
-    '.xml': 'robertax.corpus.archives:WIKI'})
 INVALID_UTF8 = ('error', 'replace')
 TFDS = 'tfds:'  # Before a data set's name or folder.
 CLEANING_VERSION = 1  # Raised whenever other documents would remain.
 _HASH_BYTES = 16  # Among 10^12 documents two collide with chance 10^-14.
 _BUCKET = 2  # The bytes of a hash that select its bucket.
-# Parts of a dump have names like enwiki-20260101-pages-articles1.xml-p1p41.bz2
-_SHARD_NUMBER = re.compile(r'(?<=\.xml)-p\d+p\d+$')
-
-
-def reader_of(path: str) -> Reader | None:
-  """Returns the row of `READERS` for a file's name, if any."""
-  name, packing = path, ''
-  if path.endswith(PACKINGS):
-    name, _, packing = path.rpartition('.')
-  reader = READERS.get(os.path.splitext(_SHARD_NUMBER.sub('', name))[1])
-  return None if reader is None or packing and not reader.packed else reader
 
 
 class Corpus:
@@ -65,25 +42,33 @@ class Corpus:
       skipped, the `replaced_bytes` that became U+FFFD, and the reader's counts.
     size, position: bytes of the files, and how many of them have been read.
     mark: (file, index in it) of the last document; reading can start there.
+    blank_lines_end: whether blank lines end documents in one of the files.
   """
 
-  def __init__(self, name: str, sources: list[str], text_field: str = 'text',
-               invalid_utf8: str = 'error'):
-    if invalid_utf8 not in INVALID_UTF8:
-      raise unknown('value of data.invalid_utf8', invalid_utf8, INVALID_UTF8)
-    self.name, self.files, self.counts = name, sources, Counter()
+  def __init__(self, found: folders.Files, text_field: str = 'text',
+               invalid_utf8: str = 'error', documents: str = 'blank_lines',
+               max_document_chars: int = 0):
+    for name, value, known in (('invalid_utf8', invalid_utf8, INVALID_UTF8),
+                               ('documents', documents, DOCUMENTS)):
+      if value not in known:
+        raise unknown(f'value of data.{name}', value, known)
+    self.name, self.files, self.counts = found.name, found.paths, Counter()
     self.size = sum(files.stat(path).size for path in self.files)
     self.position, self.mark = 0, (0, 0)
-    self._text_field, self._replace = text_field, invalid_utf8 == 'replace'
+    self._readers, self._replace = found.readers, invalid_utf8 == 'replace'
+    self._field, self._law = text_field, (documents, max_document_chars)
+    self.blank_lines_end = documents == 'blank_lines' and TXT in found.readers
     self._versions = sorted({
-        version for path in self.files
-        for version in reader_of(path).versions(path)})
+        version for path, reader in zip(found.paths, found.readers)
+        for version in reader.versions(path)})
 
   def fingerprint(self) -> str:
     """Hashes paths, sizes, modification times and package versions."""
     facts = [(files.absolute(path), *files.stat(path)) for path in self.files]
-    return files.json_hash([facts, self._text_field, self._replace,
-                            *([self._versions] if self._versions else [])])
+    return files.json_hash([
+        facts, self._field, self._replace,
+        *([self._versions] if self._versions else []),
+        *([] if self._law == ('blank_lines', 0) else [self._law])])
 
   def documents(self, mark: tuple[int, int] = (0, 0)) -> Iterator[str]:
     """Yields the documents, one in memory at a time, with Unix line ends.
@@ -101,9 +86,10 @@ class Corpus:
     for number, path in enumerate(self.files[first:], first):
       given = 0
       before, size = self.position, files.stat(path).size
-      reading = Reading(path, self._text_field, self._replace, self.counts,
-                        self._advance, size)
-      for text in reader_of(path).read(reading):
+      reading = Reading(path, self._field, self._replace, self.counts,
+                        self._advance, size, *self._law)
+      for text in cut(self._readers[number].read(reading), reading.most,
+                      self.counts):
         if text and not text.isspace():
           self.mark = number, given
           given += 1
@@ -118,18 +104,80 @@ class Corpus:
 
 
 def corpora_of(data: DataConfig) -> list:
-  """Finds the corpora of a config, as `resolve` does, and cleans them."""
-  found = resolve(data.corpora, data.text_field, data.invalid_utf8, data.split,
-                  data.tfds_dir)
-  filters = filters_of(data.document_filter, [corpus.name for corpus in found])
-  return [Cleaning(data.drop_duplicates, data.min_document_chars, one).of(
-      corpus) for corpus, one in zip(found, filters)]
+  """Finds the corpora of data.corpora, as `resolve` does, and cleans them."""
+  return all_corpora(data)[0]
 
 
-def resolve(corpora: str, text_field: str = 'text',
-            invalid_utf8: str = 'error', split: str = 'train',
-            tfds_dir: str = '') -> list:
+def all_corpora(data: DataConfig) -> tuple[list, list]:
+  """Finds the corpora to train on, and those of data.eval_corpora, if any.
+
+  InputError if a file is in both.
+  """
+  found = [resolve(
+      items, data.text_field, data.invalid_utf8, data.split, data.tfds_dir,
+      data.documents, data.max_document_chars, key) if items or not held else []
+           for held, key, items in ((False, 'corpora', data.corpora),
+                                    (True, 'eval_corpora', data.eval_corpora))]
+  _check_apart(*found)
+  filters = iter(filters_of(data.document_filter, list(dict.fromkeys(
+      corpus.name for corpora in found for corpus in corpora))))
+  one_of = {}
+  for corpus in itertools.chain(*found):
+    if corpus.name not in one_of:
+      one_of[corpus.name] = next(filters)
+  train, held = ([Cleaning(
+      data.drop_duplicates, data.min_document_chars, one_of[corpus.name]
+  ).of(corpus) for corpus in corpora] for corpora in found)
+  if held:
+    train, held = ([Whole(corpus, split) for corpus in corpora]
+                   for corpora, split in ((train, 'train'), (held, 'eval')))
+  return train, held
+
+
+def _check_apart(train: list, held: list) -> None:
+  """Refuses text that is trained on and held out; says what is read twice."""
+  def places(corpus) -> list[str]:
+    return getattr(corpus, 'places', None) or [
+        path if files.is_remote(path) else os.path.realpath(path)
+        for path in corpus.files]
+
+  seen: dict[str, str] = {}
+  for corpus in train:
+    twice = [place for place in places(corpus) if place in seen]
+    if twice:
+      say_once(f'{corpus.name}: {len(twice):,} of its files are also read as '
+               f'{seen[twice[0]]}: {twice[0]}.')
+    seen |= dict.fromkeys(places(corpus), corpus.name)
+  for corpus in held:
+    for place in places(corpus):
+      # `train[90%:]` of a TFDS data set is part of `train`.
+      if (place if place in seen else place.partition('[')[0]) in seen:
+        raise InputError(
+            f'data.eval_corpora: {place} (of {corpus.name}) is also in '
+            'data.corpora: a model that has seen the text '
+            'cannot be judged by it. Name other files in one of the two.')
+
+
+class Whole:
+  """A corpus that is trained on as a whole ('train'), or held out ('eval')."""
+
+  def __init__(self, corpus, split: str):
+    self._corpus, self.split = corpus, split
+
+  def __getattr__(self, name: str):
+    return getattr(self._corpus, name)
+
+  def fingerprint(self) -> str:
+    return files.json_hash([self._corpus.fingerprint(), self.split])
+
+
+def resolve(corpora: str, text_field: str = 'text', invalid_utf8: str = 'error',
+            split: str = 'train', tfds_dir: str = '',
+            documents: str = 'blank_lines', max_document_chars: int = 0,
+            key: str = 'corpora') -> list:
   """Finds the corpora that `data.corpora` names; arguments as in DataConfig.
+
+  Behind an @, an item has its own split: `tfds:NAME@test`, `FOLDER@test`.
 
   Returns:
     `Corpus`, `TfdsText` or `PythonDocs` objects, in the given order. The name
@@ -146,13 +194,18 @@ def resolve(corpora: str, text_field: str = 'text',
       found.append(PythonDocs())
     elif item.startswith(TFDS):
       from robertax.corpus.tfds_text import TfdsText
-      found.append(TfdsText(item.removeprefix(TFDS), text_field,
-                            invalid_utf8, split, tfds_dir))
+      name = item.removeprefix(TFDS)
+      head, _, wanted = name.rpartition('@')
+      if not head or '/' in wanted:
+        head, wanted = name, split
+      found.append(TfdsText(head, text_field, invalid_utf8, wanted, tfds_dir,
+                            max_document_chars))
     else:
-      found += [Corpus(name, paths, text_field, invalid_utf8)
-                for name, paths in _files_of(item, split)]
+      found += [Corpus(one, text_field, invalid_utf8, documents,
+                       max_document_chars)
+                for one in folders.find(item, split, text_field)]
   if not found:
-    raise InputError('data.corpora is empty: name a file, a folder, a '
+    raise InputError(f'data.{key} is empty: name a file, a folder, a '
                      'glob, tfds:NAME, or python, the embedded text.')
   called = Counter(corpus.name for corpus in found)
   for corpus in found:  # There may be several configs of one TFDS data set.
@@ -163,65 +216,11 @@ def resolve(corpora: str, text_field: str = 'text',
     place = corpus.files[0] if corpus.files else corpus.name
     if corpus.name in places:
       raise InputError(
-          f'data.corpora: two corpora are called {corpus.name!r}: '
+          f'data.{key}: two corpora are called {corpus.name!r}: '
           f'{places[corpus.name]} and {place}. Rename one, or put both files '
           'into a folder, which is one corpus.')
     places[corpus.name] = place
   return found
-
-
-def _files_of(item: str, split: str) -> list[tuple[str, list[str]]]:
-  """Returns the name and files of each corpus that an item names."""
-  path = item if files.is_remote(item) else os.path.expanduser(item)
-  is_folder = files.isdir(path)
-  if is_folder:
-    found = saved_files(path, split)
-    if found is None:
-      found = sorted(
-          os.path.join(folder, name)
-          for folder, _, names in files.walk(path, onerror=_unreadable)
-          for name in names if reader_of(name) and not name.startswith('.'))
-    if not found:
-      raise InputError(f'data.corpora: the folder {path} holds no file ending '
-                       f'in {_endings()}.')
-  elif files.exists(path):
-    found = [path]
-  elif glob.has_magic(path):
-    found = [f for f in files.glob(path) if not files.isdir(f)]
-    if not found:
-      raise InputError(f'data.corpora: no file matches {path}.')
-  else:
-    raise InputError(f'data.corpora: {path} does not exist'
-                     f'{files.similar(path)}.')
-  for file in found:
-    if not is_folder and not reader_of(file):
-      raise InputError(f'data.corpora: {file}: a text file ends in '
-                       f'{_endings()}.')
-    if not files.is_remote(file) and not os.access(file, os.R_OK):
-      raise InputError(f'data.corpora: no permission to read {file}.')
-  if is_folder:
-    return [(_corpus_name(files.absolute(path).rstrip('/')), found)]
-  return [(_corpus_name(file), [file]) for file in found]
-
-
-def _endings() -> str:
-  packed = [ending for ending, reader in READERS.items() if reader.packed]
-  plain = [ending for ending in READERS if ending not in packed]
-  return (f'{", ".join(packed)} (each also {", ".join(PACKINGS)}), '
-          f'{", ".join(plain)}')
-
-
-def _corpus_name(path: str) -> str:
-  name = os.path.basename(path).split('.')[0]
-  if not name:
-    raise InputError(f'data.corpora: {path}: the part before the first dot '
-                     'names a corpus, and here it is empty: rename it.')
-  return name
-
-
-def _unreadable(error: OSError):
-  raise InputError(f'data.corpora: cannot read the folder {error.filename}: '
-                   f'{error.strerror}.') from error
 
 
 @dataclasses.dataclass(frozen=True)

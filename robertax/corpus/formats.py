@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 import dataclasses
+import itertools
 import random
 from typing import NamedTuple
 
@@ -117,7 +118,7 @@ def full_sentences(documents: list[list[np.ndarray]], *, sequence_length: int,
   def stream():
     for number, sentences in enumerate(documents):
       border = [eos[:0]] if number and sentences else []
-      for ids in border + sentences:
+      for ids in itertools.chain(border, sentences):
         for piece in _pieces(ids, eos, block, counts):
           yield number, piece
   yield from _greedy(stream(), block, bos)

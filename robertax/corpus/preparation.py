@@ -9,31 +9,34 @@ written.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
 import dataclasses
 import functools
 import glob
 import itertools
-import math
 import os
 import re
 import threading
 import time
 
-from robertax import errors, files, text
+from robertax import descriptors, errors, files, text
 from robertax.config import DataConfig, TokenizerConfig, check_data
 from robertax.corpus import records, shards, tokens, workers
-from robertax.corpus.blocks import Surveys, part_of
-from robertax.corpus.documents import corpora_of
+from robertax.corpus.blocks import Surveys
+from robertax.corpus.documents import all_corpora
 from robertax.corpus.formats import FORMATS
+from robertax.corpus.readers import cut
 from robertax.corpus.records import Manifest, SplitCounts, writing_records
 from robertax.corpus.sentences import SPLITTERS
 from robertax.corpus.unknown import refuse_unknown
 from robertax.corpus.workers import Job, fill_records, fill_tokens
-from robertax.errors import InputError, print_result, unknown
-from robertax.progress import progress_bar, say
+from robertax.errors import MANY, InputError, print_result, unknown
+from robertax.progress import progress_bar, say, say_once
 from robertax.text import Tokenizer
 
 TRAINING_VERSION = 1  # Raised if corpora would train another tokenizer.
+# A document of less than one of so many parts of a sample is taken whole.
+SAMPLED_WHOLE = 50
 SHORTEST = 8  # Tokens; shorter rows have hardly anything to predict from.
 STAGES = ('reading', 'splitting', 'tokenizing', 'packing', 'writing')
 OUR_FILES = (records.MANIFEST, '.lock')
@@ -74,8 +77,11 @@ def tokenizer_for(config: TokenizerConfig, corpora: list, surveys: Surveys,
   if only_kept and not files.exists(path):
     raise InputError(f'no tokenizer was trained on these corpora: {path} does '
                      'not exist. Run python -m robertax.prepare.')
-  with files.locked(os.path.dirname(path)):
-    if not files.exists(path):
+  # Where nothing is written, nothing is locked: the cache may be read-only.
+  made = files.exists(path)
+  with contextlib.nullcontext() if made else files.locked(
+      os.path.dirname(path)):
+    if not made and not files.exists(path):
       share = _training_plan(corpora, surveys, config.sample_chars)[2]
       if share < 1:
         say(f'The tokenizer is trained on {share:.1%} of the text, on '
@@ -92,30 +98,45 @@ def tokenizer_for(config: TokenizerConfig, corpora: list, surveys: Surveys,
     try:
       return text.load(path), path
     except InputError as e:
-      raise InputError(f'{e} Delete that file: it is trained again.') from e
+      raise InputError(f'{e} Rename that file: it is trained again.') from e
 
 
 def _training_texts(corpora, surveys, split, most, progress
                     ) -> Iterator[list[str]]:
-  """Yields training documents' sentences; of too many, an even sample."""
+  """Yields training documents' sentences; of too many, an even sample.
+
+  A document that is large for the sample is taken or left in portions.
+  """
   heads, total, share = _training_plan(corpora, surveys, most)
   seen = taken = 0
   with progress_bar(total, 'char', 'tokenizer: reading', progress) as shown:
     for corpus, blocks in zip(corpora, heads):
-      part = blocks[0].part
-      for document in itertools.islice(corpus.documents(), blocks[-1].stop):
-        size = len(document)
-        seen += size
-        shown.update(size)
-        if share < 1 and size > most // 4:
-          # A long document gives its share, for it may be the whole corpus.
-          document = document[:math.ceil(share * size)]
-        elif share < 1 and taken > share * seen - size * share:
-          continue
-        taken += len(document)
-        yield part_of(split(document), part)
+      part_of = {block.start: block.part for block in blocks}
+      for number, document in enumerate(itertools.islice(
+          corpus.documents(), blocks[-1].stop if blocks else 0)):
+        portion = max(min(1 << 12, most // 4), most // SAMPLED_WHOLE, 1)
+        whole = share == 1 or len(document) <= portion
+        portions = tokens.sentences_of(
+            document, split, part_of.get(number, 'all'), not whole and portion)
+        for size, sentences in ([(len(document), portions)] if whole
+                                else _cut_portions(portions, portion)):
+          seen += size
+          shown.update(size)
+          if taken <= share * seen - size * share or share == 1:
+            taken += size
+            yield from sentences
   if progress:
     say('tokenizer: learning from it')
+
+
+def _cut_portions(portions, most: int
+                  ) -> Iterator[tuple[int, list[list[str]]]]:
+  """Yields portions of a document with their sizes; cuts long sentences."""
+  for sentences in portions:
+    pieces = list(cut(sentences, most, Counter()))
+    several = len(pieces) > len(sentences)
+    for one in [[piece] for piece in pieces] if several else [pieces]:
+      yield sum(map(len, one)), [one]
 
 
 def _training_plan(corpora, surveys, most: int) -> tuple[list, int, float]:
@@ -123,7 +144,16 @@ def _training_plan(corpora, surveys, most: int) -> tuple[list, int, float]:
   heads = [[block for block in surveys(corpus) if block.split == 'train']
            for corpus in corpora]
   total = sum(block.chars for blocks in heads for block in blocks)
+  if not total:
+    raise _no_text(corpora)
   return heads, total, min(1., most / max(1, total))
+
+
+def _no_text(corpora) -> InputError:
+  return InputError('data.corpora: ' + '; '.join(
+      f'{corpus.name} holds no text: '
+      f'{", ".join(corpus.files[:3]) or "no files"}'
+      for corpus in corpora[:MANY]) + '.')
 
 
 def finish_records(job: Job, seconds: float, unk_id: int) -> Manifest:
@@ -155,7 +185,8 @@ def finish_records(job: Job, seconds: float, unk_id: int) -> Manifest:
     sums |= shards.finish_arrays(job.folder, list(splits))
   slots = job.recipe.sequence_length * sum(
       split.num_records for split in splits.values())
-  counts['padding_fraction'] = round(counts['padding_tokens'] / slots, 4)
+  counts['padding_fraction'] = round(
+      counts['padding_tokens'] / max(1, slots), 4)
   took = time.monotonic() - started
   manifest = Manifest(
       folder=job.folder, corpus=job.corpus.name, forms=job.forms, splits=splits,
@@ -189,14 +220,9 @@ def _split_counts(job: Job, entries: list) -> dict[str, SplitCounts]:
   splits = {}
   for split in records.SPLITS:
     own = [entry for shard, entry in entries if shard.split == split]
-    for name in records.split_names(split, job.duplicates):
+    for name in records.split_names(split, job.duplicates) if own else ():
       parts = [entry['splits'][name] for entry in own]
       total = sum(map(Counter, parts), Counter())
-      if not total['num_records']:
-        raise InputError(
-            f'{job.corpus.name}: its text is too short to split: nothing is '
-            f'left for {"evaluation" if name == "eval" else "training"}. It '
-            'needs at least two sentences.')
       splits[name] = SplitCounts(**total, shard_lengths=tuple(
           part['num_records'] for part in parts))
   return splits
@@ -217,10 +243,15 @@ def add_forms(manifest: Manifest, forms: Sequence[str]) -> Manifest:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-  """The prepared records, one manifest for each of data.corpora, in order."""
+  """The prepared records, a manifest for each corpus that has enough text.
+
+  They are in the order of data.corpora, and of data.eval_corpora.
+  """
   tokenizer: Tokenizer
   manifests: list[Manifest]
   tokenizer_path: str  # The file or folder that the tokenizer was read from.
+  # Of the evaluation sets; empty: they are splits of `manifests`.
+  eval_manifests: list[Manifest] = dataclasses.field(default_factory=list)
 
 
 def default_cache_dir() -> str:
@@ -234,7 +265,7 @@ class Plan:
   """A job for each corpus, all with one tokenizer."""
   tokenizer: Tokenizer
   tokenizer_path: str
-  jobs: list[Job]
+  jobs: list[Job]  # Those of data.eval_corpora last.
   forms: tuple[str, ...]  # Those of the jobs, and those made from them later.
 
 
@@ -268,7 +299,10 @@ def plan(data: DataConfig, tokenizer_config: TokenizerConfig, *, out: str = '',
                        'array_record: pip install array-record.')
     # Remote arrays cannot be mapped and joined, so they are made from records.
     made, forms = ('array_record', 'memmap'), ['array_record']
-  corpora = corpora_of(data)
+  if data.sentences == 'none' and FORMATS[data.format].pairs:
+    raise InputError(f'data.format={data.format!r} with data.sentences=none: '
+                     'a pair needs two sentences of a document.')
+  corpora, held = all_corpora(data)
   surveys = Surveys(cache, progress, only_kept)
   tokenizer, path = tokenizer_for(
       tokenizer_config, corpora, surveys, data.sentences, cache, progress,
@@ -277,7 +311,11 @@ def plan(data: DataConfig, tokenizer_config: TokenizerConfig, *, out: str = '',
     raise InputError(
         f'model.vocab_size={vocab_size}, but the tokenizer {path} has '
         f'{tokenizer.vocab_size} ids: 0 takes its number.')
-  jobs = workers.jobs_of(data, corpora, tokenizer, cache, tuple(forms), surveys)
+  jobs = workers.jobs_of(data, corpora + held, tokenizer, cache, tuple(forms),
+                         surveys)
+  for part in (corpora, held):
+    if part and not any(job.corpus in part for job in jobs):
+      raise _no_text(part)
   return Plan(tokenizer, path, jobs, made)
 
 
@@ -298,24 +336,23 @@ def prepare(data: DataConfig, tokenizer_config: TokenizerConfig, *,
   """
   planned = plan(data, tokenizer_config, out=out, memmap=memmap,
                  vocab_size=vocab_size, progress=progress)
-  manifests, unk_id = [], planned.tokenizer.unk_id
+  descriptors.limit()
+  manifests = {'': [], 'train': [], 'eval': []}
+  short = []
   for job in planned.jobs:
     judge = functools.partial(
         _judge_unknown, job, tokenizer=planned.tokenizer,
         most=tokenizer_config.max_unknown_share)
-    with files.locked(job.folder):
-      if not records.is_finished(job.folder):
-        _fill_corpus(job, data.workers or workers.available_cores(),
-                     data.keep_tokens, progress, judge, unk_id)
-      manifest = Manifest.read(job.folder)
-      manifest.check(corpus=job.corpus.name, vocab_size=job.vocab_size,
-                     dtype=job.recipe.dtype, **job.facts)
-      for name in files.listdir(job.folder) if manifest.checksums else ():
-        # These are entries and arrays of shards, and files of killed processes.
-        if name not in manifest.checksums and (
-            '-of-' in name or name.endswith(files.PARTIAL)):
-          files.remove(os.path.join(job.folder, name))
-      manifest = add_forms(manifest, planned.forms)
+    manifest = _finished(job, data, planned.forms, progress, judge,
+                         planned.tokenizer.unk_id)
+    missing = [name for name, split in manifest.splits.items()
+               if not split.num_records]
+    if missing:
+      short.append(
+          f'{manifest.corpus}: its text is too short to split: nothing is left '
+          f'for {"evaluation" if missing == ["eval"] else "training"}. It '
+          'needs at least two sentences')
+      continue
     if progress:
       say(describe_manifest(manifest))
     if 'unknown_tokens' in manifest.counts:
@@ -323,8 +360,45 @@ def prepare(data: DataConfig, tokenizer_config: TokenizerConfig, *,
     elif progress and planned.tokenizer.kind != 'byte_bpe':
       say(f'{manifest.corpus}: an earlier version has prepared it, which did '
           'not count unknown tokens.')
-    manifests.append(manifest)
-  return Prepared(planned.tokenizer, manifests, planned.tokenizer_path)
+    manifests[getattr(job.corpus, 'split', '')].append(manifest)
+  train = manifests[''] + manifests['train']
+  held = manifests['eval']
+  if not train or data.eval_corpora and not held:
+    raise InputError('. '.join(short) + '.')
+  for line in short:
+    say_once(f'{line}; it is left out.')
+  return Prepared(planned.tokenizer, train, planned.tokenizer_path, held)
+
+
+def _finished(job: Job, data: DataConfig, forms: Sequence[str], progress: bool,
+              judge: Callable[[Mapping[str, int]], None], unk_id: int
+              ) -> Manifest:
+  """Finishes a corpus, unless it is: then nothing is locked or written."""
+  manifest = None
+  if records.is_finished(job.folder):
+    manifest = _own_manifest(job)
+  if manifest is None or not set(forms) <= set(manifest.forms):
+    with files.locked(job.folder):
+      if not records.is_finished(job.folder):
+        _fill_corpus(job, data.workers or workers.available_cores(),
+                     data.keep_tokens, progress, judge, unk_id)
+      manifest = add_forms(_own_manifest(job), forms)
+  left = [name for name in files.listdir(job.folder)
+          if name not in manifest.checksums and (
+              '-of-' in name or name.endswith(files.PARTIAL))]
+  if left and manifest.checksums:
+    # These are entries and arrays of shards, and files of killed processes.
+    with contextlib.suppress(InputError, OSError), files.locked(job.folder):
+      for name in left:
+        files.remove(os.path.join(job.folder, name))
+  return manifest
+
+
+def _own_manifest(job: Job) -> Manifest:
+  manifest = Manifest.read(job.folder)
+  manifest.check(corpus=job.corpus.name, vocab_size=job.vocab_size,
+                 dtype=job.recipe.dtype, **job.facts)
+  return manifest
 
 
 def _fill_corpus(job: Job, processes: int, keep_tokens: bool,
@@ -367,7 +441,9 @@ _UNSAID = ('characters', 'utf8_bytes', 'padding_fraction', 'padding_tokens',
 
 def describe_manifest(manifest: Manifest) -> str:
   """Returns a line with a corpus's size, and what was cut or dropped."""
-  splits = [manifest.splits[name] for name in records.SPLITS]
+  splits = [manifest.splits[name] for name in records.SPLITS
+            if name in manifest.splits]
+  held = manifest.splits.get('eval', records.SplitCounts()).num_examples
   drawn = ('' if manifest.duplicates == 1 else
            f', pairs drawn {manifest.duplicates} times, all counted')
   sizes = ', '.join(
@@ -376,7 +452,7 @@ def describe_manifest(manifest: Manifest) -> str:
   cut = ''.join(f', {count:,} {name.replace("_", " ")}'
                 for name, count in manifest.counts.items()
                 if count and name not in _UNSAID)
-  return (f'{manifest.corpus}: {sizes} ({splits[1].num_examples:,} of them for '
+  return (f'{manifest.corpus}: {sizes} ({held:,} of them for '
           f'evaluation){drawn}, in rows of {manifest.sequence_length} with '
           f'{manifest.counts["padding_fraction"]:.2%} padding{cut}. '
           f'{manifest.folder}')
@@ -398,7 +474,8 @@ def verify_files(folder: str, expected: Mapping[str, files.Checksum],
             or name.removesuffix('.json') + '.tokens' in expected
             or name.endswith(files.PARTIAL)):
       yield files.Damage(os.path.join(folder, name), None,
-                         'not one of the files that were written')
+                         'not one of the files that were written',
+                         files.DOUBT_ADVICE)
 
 
 def verify_prepared(folders, progress: bool = True) -> bool:
@@ -418,10 +495,10 @@ def verify_prepared(folders, progress: bool = True) -> bool:
       whole = False
       print_result(f'{folder}: it has no checksums, because an old version '
                    'prepared it, so it cannot be checked: '
-                   f'{files.DAMAGE_ADVICE} if in doubt.', saved=False)
+                   f'{files.DOUBT_ADVICE} if in doubt.', saved=False)
       continue
     size = sum(file.size for file in expected.values())
-    said = [f'{damaged}: {files.DAMAGE_ADVICE}.'
+    said = [f'{damaged}: {damaged.advice}.'
             for damaged in verify_files(folder, expected, progress)]
     whole = whole and not said
     print_result('\n'.join(said or [

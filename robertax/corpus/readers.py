@@ -4,16 +4,17 @@ A reader is a function from a `Reading` to the documents of one file, in the
 file's order; it keeps one document, or a bounded batch, in memory. This chapter
 has the readers of .txt (blank lines between documents), .jsonl (a document a
 line), .parquet and .arrow; archives.py has those of web archives and
-Wikipedia's dumps, and `documents.READERS` lists all. Text is UTF-8; Windows
+Wikipedia's dumps, and `folders.READERS` lists all. Text is UTF-8; Windows
 line ends and a byte-order mark are allowed. Anything unexpected is either an
 error with its file and line, or counted.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 import contextlib
 import dataclasses
 import importlib.metadata
+import itertools
 import json
 import os
 import re
@@ -24,7 +25,10 @@ from robertax import errors, files
 from robertax.errors import InputError, first_line
 
 CHUNK_BYTES = 1 << 16
-PACKINGS = ('.gz', '.zst', '.bz2')  # Endings of compressed files.
+PACKINGS = ('.gz', '.zst', '.bz2')  # Endings of compressed files,
+_MAGIC = {'.gz': rb'\x1f\x8b', '.zst': rb'\x28\xb5\x2f\xfd',
+          '.bz2': rb'BZh[1-9](1AY&SY|\x17rE8P\x90)'}  # and how they begin.
+PART = 1 << 20  # Characters of lines that are joined while a document grows.
 MAX_REJOINED = 1000  # The most lines that are joined to one.
 ARROW_ROWS = 64  # Rows of Parquet that are read at once; each may be a book.
 STATE, DICT = 'state.json', 'dataset_dict.json'
@@ -45,6 +49,8 @@ class Reading:
   counts: Counter  # Counts what is skipped or replaced.
   advance: Callable[[int], None]  # Is called with the number of bytes read.
   size: int  # Bytes of the file.
+  documents: str = 'blank_lines'  # One of config.DOCUMENTS.
+  most: int = 0  # Characters at which a document is cut; 0: nowhere.
 
   def decode(self, raw: bytes, unit: str, number: int) -> str:
     """Decodes UTF-8; errors name the `unit`, such as a line, and its number."""
@@ -117,7 +123,7 @@ def unpacked_chunks(path: str, advance: Callable[[int], None]
   """Yields the decompressed bytes of a file, a piece at a time.
 
   Args:
-    path: its ending shows how it is compressed, if at all.
+    path: its first bytes, or else its ending, show how it is compressed.
     advance: is called with the number of bytes read from the file itself.
 
   Raises:
@@ -125,8 +131,31 @@ def unpacked_chunks(path: str, advance: Callable[[int], None]
   """
   with errors.reading(path), files.open(path, 'rb') as f:
     chunks = _advancing(f, advance)
-    yield from (_decompressed(chunks, path) if path.endswith(PACKINGS)
-                else chunks)
+    first = next(chunks, b'')
+    packing, chunks = _packing(path, first), itertools.chain([first], chunks)
+    yield from _decompressed(chunks, path, packing) if packing else chunks
+
+
+def first_bytes(path: str) -> tuple[bytes | None, str]:
+  """Returns the first bytes, unpacked, and how the file is compressed.
+
+  None: they cannot be unpacked. InputError if the system does not let it read.
+  """
+  with errors.reading(path), files.open(path, 'rb') as f:
+    first = f.read(CHUNK_BYTES)
+  if packing := _packing(path, first):
+    try:
+      first = next(_decompressed(iter([first]), path, packing), b'')
+    except InputError:
+      first = None
+  return first, packing
+
+
+def _packing(path: str, first: bytes) -> str:
+  """Returns how a file is compressed, one of PACKINGS, or ''."""
+  ending = os.path.splitext(path)[1].lower()
+  return next((name for name, magic in _MAGIC.items()
+               if re.match(magic, first)), ending if ending in PACKINGS else '')
 
 
 def unpacked_lines(path: str, advance: Callable[[int], None]
@@ -150,11 +179,11 @@ def _advancing(file, advance) -> Iterator[bytes]:
     yield chunk
 
 
-def _decompressor(path: str):
+def _decompressor(path: str, packing: str):
   """Returns what makes a file's decompressors, and the errors they raise."""
-  if path.endswith('.gz'):
+  if packing == '.gz':
     return lambda: zlib.decompressobj(wbits=31), zlib.error
-  if path.endswith('.bz2'):
+  if packing == '.bz2':
     import bz2  # Some builds of Python lack it.
     return bz2.BZ2Decompressor, (OSError, ValueError)
   try:
@@ -167,14 +196,21 @@ def _decompressor(path: str):
           zstandard.ZstdError)
 
 
-def _decompressed(chunks: Iterator[bytes], path: str) -> Iterator[bytes]:
-  """Decompresses members (gzip), frames (zstd) or streams (bz2) in a row."""
+def _decompressed(chunks: Iterator[bytes], path: str, packing: str
+                  ) -> Iterator[bytes]:
+  """Decompresses members (gzip), frames (zstd) or streams (bz2) in a row.
+
+  Zeros behind a member of gzip or bzip2 are padding, as their own tools and
+  Python's modules take them.
+  """
   # The libraries' own file objects are not used, because zstandard's takes a
   # truncated file for a complete one.
-  decompressobj, error = _decompressor(path)
-  member = None
+  decompressobj, error = _decompressor(path, packing)
+  member, padded = None, False
   for chunk in chunks:
     while chunk:
+      if padded and member is None and not (chunk := chunk.lstrip(b'\0')):
+        break
       member = member or decompressobj()
       try:
         unpacked = member.decompress(chunk)
@@ -185,29 +221,82 @@ def _decompressed(chunks: Iterator[bytes], path: str) -> Iterator[bytes]:
       chunk = b''
       if member.eof:
         chunk, member = member.unused_data, None
+        padded = packing != '.zst'
   if member is not None:
     raise InputError(f'{path}: truncated: it ends in the middle. Fetch or pack '
                      'it again.')
 
 
+def cut(texts: Iterable[str], most: int, counts: Counter) -> Iterator[str]:
+  """Cuts texts of more than `most` characters, if that is not 0.
+
+  A part ends behind its last line end, or else its last space, if there is one
+  in it, and counts as `cuts_in_long_documents`.
+
+  >>> list(cut(['one two\\nthree', 'four'], 9, Counter()))
+  ['one two\\n', 'three', 'four']
+  """
+  for text in texts:
+    start = 0
+    while most and len(text) - start > most:
+      stop = 1 + max(text.rfind('\n', start, start + most),
+                     -1 if '\n' in text[start:start + most] else
+                     text.rfind(' ', start, start + most))
+      stop = stop if stop > start else start + most
+      counts['cuts_in_long_documents'] += 1
+      yield text[start:stop]
+      start = stop
+    yield text[start:] if start else text
+
+
 def txt(reading: Reading) -> Iterator[str]:
   """Reads .txt; counts `carriage_returns` that end no line, and keeps them."""
-  document = []
+  document, size = _Lines(), 0
+  whole = reading.documents == 'file'
   for number, line in unpacked_lines(reading.path, reading.advance):
     text = _decode(reading, number, line)
-    if text and not text.isspace():
-      if '\r' in text:
-        reading.counts['carriage_returns'] += text.count('\r')
-      document.append(text)
-    elif document:
-      yield '\n'.join(document)
-      document = []
-  if document:
-    yield '\n'.join(document)
+    blank = not text or text.isspace()
+    if '\r' in text and not blank:
+      reading.counts['carriage_returns'] += text.count('\r')
+    if size and reading.most and size + len(text) > reading.most and (
+        whole or not blank):
+      reading.counts['cuts_in_long_documents'] += 1
+      yield document.take()
+      size = 0
+    if whole or not blank:
+      document.add(text)
+      size += len(text) + 1
+    if size and not whole and (blank or reading.documents == 'lines'):
+      yield document.take()
+      size = 0
+  if size:
+    yield document.take()
+
+
+class _Lines:
+  """The lines of a document, which take little more memory than its text."""
+
+  def __init__(self):
+    self._parts, self._lines, self._size = [], [], 0
+
+  def add(self, line: str) -> None:
+    self._lines.append(line)
+    self._size += len(line)
+    if self._size >= PART:
+      self._parts.append('\n'.join(self._lines))
+      self._lines, self._size = [], 0
+
+  def take(self) -> str:
+    """Returns the document, and begins another."""
+    if self._lines:
+      self._parts.append('\n'.join(self._lines))
+    document = '\n'.join(self._parts)
+    self._parts, self._lines, self._size = [], [], 0
+    return document
 
 
 def jsonl(reading: Reading) -> Iterator[str]:
-  """Reads .jsonl; counts blank_lines, replaced_surrogates, rejoined_lines."""
+  """Reads .jsonl; null and what is blank, replaced or rejoined is counted."""
   path, field = reading.path, reading.field
   lines = unpacked_lines(path, reading.advance)
   for number, line in lines:
@@ -225,7 +314,11 @@ def jsonl(reading: Reading) -> Iterator[str]:
              if isinstance(e, json.JSONDecodeError) else e)
       raise InputError(f'{path}: line {number}: not JSON: {why}. Each line '
                        'should be an object such as {"text": "..."}.') from e
-    found = value.get(field) if isinstance(value, dict) else None
+    has = isinstance(value, dict) and field in value
+    found = value[field] if has else None
+    if has and found is None:
+      reading.counts['null_documents'] += 1
+      continue
     if not isinstance(found, str):
       raise InputError(f'{path}: line {number}: ' + _why_no_text(value, field))
     if not found.isascii():
@@ -436,6 +529,7 @@ def _named_column(path: str):
     yield
   except (pa.ArrowException, OSError, EOFError, MemoryError,
           UnicodeDecodeError) as e:  # A damaged length causes a MemoryError.
+    errors.raise_unless_damage(e, path)
     raise InputError(f'{path}: damaged or truncated: {first_line(e)}. Fetch or '
                      'save it again.') from e
 

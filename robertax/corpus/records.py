@@ -99,6 +99,12 @@ def decode_record(data: bytes, dtype: str) -> RecordRow:
   return RecordRow(**values)
 
 
+def advice_on(path: str, expected: Checksum | None) -> str:
+  """What to do about a file that its reader refuses: its checksum decides."""
+  found = expected and files.find_damage(path, expected)
+  return found.advice if found else files.DOUBT_ADVICE
+
+
 def split_names(split: str, duplicates: int) -> tuple[str, ...]:
   """Returns the splits on disk that make up 'train' or 'eval'.
 
@@ -171,7 +177,7 @@ class Manifest:
       if values['version'] != VERSION:
         raise InputError(
             f'{path}: records of version {values["version"]}, this robertax '
-            f'reads version {VERSION}: delete the folder and prepare again.')
+            f'reads version {VERSION}: prepare again, into a new folder.')
       values['splits'] = {
           name: SplitCounts(**{
               **split, 'shard_lengths': tuple(split['shard_lengths'])})
@@ -180,7 +186,8 @@ class Manifest:
       values['checksums'] = files.checksums_from_json(
           values.get('checksums', {}))
       missing = [name for name in split_names('train', values['duplicates'])[1:]
-                 if name not in values['splits']]
+                 if 'train' in values['splits']
+                 and name not in values['splits']]
       if missing:
         raise ValueError(f'splits lacks {", ".join(missing)}')
       for name, split in values['splits'].items():
@@ -196,8 +203,7 @@ class Manifest:
     except InputError:
       raise
     except (ValueError, KeyError, TypeError, AttributeError) as e:
-      raise InputError(f'{path}: damaged ({e!r}): delete its folder and '
-                       'prepare again.') from e
+      raise InputError(f'{path}: damaged ({e!r}): {files.DOUBT_ADVICE}.') from e
 
   def write(self) -> None:
     """Writes manifest.json, which appears whole."""
@@ -213,7 +219,7 @@ class Manifest:
              for key, value in expected.items() if getattr(self, key) != value]
     if wrong:
       raise InputError(f'{self.folder}: these records were made differently: '
-                       f'{"; ".join(wrong)}. Delete the folder and prepare '
+                       f'{"; ".join(wrong)}. Rename the folder and prepare '
                        'the corpus again.')
 
   def split_names(self, split: str) -> tuple[str, ...]:
@@ -363,8 +369,10 @@ def read_rows(manifest: Manifest, split: str) -> Iterator[RecordRow]:
           yield decode_record(record, manifest.dtype)
       reader.close()
     except (RuntimeError, IndexError, OSError) as e:
-      raise InputError(f'{path}: damaged or missing ({e}): delete its folder '
-                       'and prepare again.') from e
+      raise_unless_damage(e, path)
+      advice = advice_on(path, manifest.checksums.get(
+          os.path.basename(path)) if here == path else None)
+      raise InputError(f'{path}: damaged or missing ({e}): {advice}.') from e
     finally:
       if here != path:
         files.discard(here)

@@ -3,8 +3,9 @@
 The paper does not say how its sentences were found, and fairseq expects one
 sentence per line (fairseq #1928 asks, without an answer). So the config
 chooses: `lines` for text that is split already, `prose` for running English,
-`sentencex` for a library's rules. `benchmarks/sentences.py` compares them with
-other libraries.
+`sentencex` for a library's rules, `none` for text whose lines and indentation
+count, such as source code. `benchmarks/sentences.py` compares them with other
+libraries.
 """
 
 import re
@@ -15,7 +16,8 @@ from robertax.tables import LazyTable
 # Each row is a function from a document to its sentences.
 SPLITTERS = LazyTable(lines='robertax.corpus.sentences:lines',
                       prose='robertax.corpus.sentences:prose',
-                      sentencex='robertax.corpus.sentences:sentencex')
+                      sentencex='robertax.corpus.sentences:sentencex',
+                      none='robertax.corpus.sentences:none')
 
 # A full stop after one of these words seldom ends a sentence,
 ABBREVIATIONS = frozenset('''
@@ -94,3 +96,8 @@ def sentencex(document: str) -> list[str]:
         "(or '.[sentences]' in robertax's folder).") from e
   return [found for line in lines(document)
           for found in map(str.strip, segment('en', line)) if found]
+
+
+def none(document: str) -> list[str]:
+  """Takes the document as one sentence, with its line ends and indentation."""
+  return [document] if document.strip() else []

@@ -17,8 +17,9 @@ and memmap.json, which is written last.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
+import io
 import os
 import random
 import time
@@ -26,16 +27,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from robertax import files
+from robertax import errors, files
 from robertax.corpus import records
 from robertax.corpus.blocks import Block, Shard
 from robertax.corpus.formats import FORMATS, PairLaw
 from robertax.corpus.records import FileWriter, Manifest, RecordRow, Unfinished
 from robertax.corpus.tokens import BlockPlace, read_block
+from robertax.descriptors import mapped
 from robertax.errors import InputError
 from robertax.files import Checksum, checksum
 
 MEMMAP_NAME = 'memmap.json'
+HEADER = 128  # Bytes before the numbers of a .npy, as NumPy writes it.
 _AT_ONCE = 1 << 20  # Values that are copied at once.
 ENTRY_COUNTS = ('num_records', 'num_examples', 'num_tokens', 'num_documents',
                 'num_sentences')
@@ -152,10 +155,14 @@ class Packer:
   def __call__(self, job: PackingJob) -> list[PackedRows]:
     """Packs a block into rows, once for each duplicate."""
     started = time.monotonic()
-    tokens = read_block(job.place).nested()
+    whole = read_block(job.place)
+    kept = whole.without_empty()
+    tokens, empty = kept.nested(), len(whole.sentences) - len(kept.sentences)
     packed = []
     for number in range(job.duplicates):
       rows = self._pack(tokens, random.Random(f'{job.name}/{number}'))
+      if empty and not number:
+        rows.counts['sentences_without_ids'] = empty
       encoded = ([records.encode_record(row)
                   for row in rows.as_records(job.first_document)]
                  if self._recipe.encoded else [])
@@ -237,42 +244,56 @@ def array_names(split: str) -> list[str]:
 
 def open_arrays(manifest: Manifest, split: str) -> MappedArrays:
   """Maps a split's arrays, read-only; InputError if missing or damaged."""
-  arrays = _open_arrays(manifest.folder, split, manifest.dtype)
-  if tuple(map(len, arrays)) != array_sizes(manifest, split):
-    raise InputError(f'{manifest.folder}: its {split} files do not match its '
-                     'manifest: delete the folder and prepare again.')
+  arrays = _open_arrays(manifest.folder, split, manifest.dtype,
+                        sums=manifest.checksums)
+  sizes = array_sizes(manifest, split)
+  for field, array, size in zip(sizes._fields, arrays, sizes):
+    if len(array) != size:
+      path = array_path(manifest.folder, split, field)
+      advice = records.advice_on(path, manifest.checksums.get(
+          os.path.basename(path)))
+      raise InputError(f'{path}: {len(array):,} numbers, its manifest says '
+                       f'{size:,}: {advice}.')
   return arrays
 
 
 def _open_arrays(folder: str, split: str, dtype,
-                 part: bool = False) -> MappedArrays:
+                 sums: Mapping[str, Checksum] = {}) -> MappedArrays:
   arrays = []
   for field in MappedArrays._fields:
     path = array_path(folder, split, field)
     try:
-      if field != 'ids':
-        arrays.append(np.load(path, mmap_mode='r'))
-      elif part and not os.path.getsize(path):
-        # A block may have no tokens, and an empty file cannot be mapped.
-        arrays.append(np.zeros(0, dtype))
+      data = mapped(path)
+      if field == 'ids':
+        arrays.append(data.view(np.dtype(dtype).newbyteorder('<')))
       else:
-        arrays.append(np.memmap(path, dtype, 'r'))
+        (size,), kind = read_header(data[:HEADER].tobytes())
+        arrays.append(data[HEADER:HEADER + size * kind.itemsize].view(kind))
     except Exception as e:  # NumPy evaluates the header as a Python literal.
-      raise InputError(f'{path}: missing or damaged ({e}): delete its folder '
-                       'and prepare again.') from e
+      errors.raise_unless_damage(e, path)
+      advice = records.advice_on(path, sums.get(os.path.basename(path)))
+      raise InputError(f'{path}: missing or damaged ({e}): {advice}.') from e
   return MappedArrays(*arrays)
+
+
+def read_header(head: bytes) -> tuple[tuple[int, ...], np.dtype]:
+  """Returns shape and dtype of a .npy; ValueError if its head is another's."""
+  stream = io.BytesIO(head)
+  np.lib.format.read_magic(stream)
+  shape, _, kind = np.lib.format.read_array_header_1_0(stream)
+  if stream.tell() != HEADER:
+    raise ValueError(f'its head has {stream.tell()} bytes')
+  return shape, kind
 
 
 class _GrowingArray(FileWriter):
   """An array that grows on disk, as .npy or as bare bytes."""
-  _HEADER = 128
-
   def __init__(self, path: str, dtype):
     super().__init__(path)
     self._dtype, self._size = np.dtype(dtype), 0
     self._npy = path.endswith('.npy')
     if self._npy:
-      self.write(bytes(self._HEADER))
+      self.write(bytes(HEADER))
 
   def append(self, values) -> None:
     values = np.asarray(values, self._dtype)
@@ -284,7 +305,7 @@ class _GrowingArray(FileWriter):
       # NumPy's format 1.0 is magic, header size, and a dict padded with spaces.
       text = repr({'descr': self._dtype.str, 'fortran_order': False,
                    'shape': (self._size,)})
-      size = self._HEADER - 10
+      size = HEADER - 10
       with records.writing_records(self._path):
         self._file.seek(0)
       self.write(b'\x93NUMPY\x01\x00' + size.to_bytes(2, 'little')
@@ -344,7 +365,7 @@ def join_arrays(folder: str, split: str, parts: Sequence[str], dtype
   """Joins the arrays of parts into those of a split, in constant memory."""
   with ArraysWriter(folder, split, dtype) as writer:
     for part in parts:
-      writer.write_arrays(_open_arrays(folder, part, dtype, part=True))
+      writer.write_arrays(_open_arrays(folder, part, dtype))
     return writer.close()
 
 
@@ -404,7 +425,9 @@ class ShardFiles(Unfinished):
         self._arrays[number].write_rows(rows, block.start)
       self._totals[name].update(
           num_records=len(rows.row_lengths), num_examples=len(rows.lengths),
-          num_tokens=len(rows.ids), num_documents=block.stop - block.start,
+          num_tokens=len(rows.ids),
+          # Of several documents, the last is counted once.
+          num_documents=0 if block.part == 'end' else block.stop - block.start,
           num_sentences=rows.counts['num_sentences'])
       self._counts.update(rows.counts)
       self._seconds['packing'] += rows.seconds
@@ -448,13 +471,15 @@ def entry_path(folder: str, shard: Shard) -> str:
 def read_entry(folder: str, shard: Shard, forms: Sequence[str]
                ) -> dict[str, Any] | None:
   """Reads the entry of a shard; None if it is not finished in all forms."""
+  path = entry_path(folder, shard)
   try:
-    entry = files.read_json(entry_path(folder, shard))
+    entry = files.read_json(path)
     whole = (entry['version'] == records.VERSION
              and entry['shard'] == shard.identity
              and set(forms) <= set(entry['forms'])
              and all(files.stat(os.path.join(folder, name)).size == file['size']
                      for name, file in entry['checksums'].items()))
     return entry if whole else None
-  except (OSError, ValueError, KeyError, TypeError):
+  except (OSError, ValueError, KeyError, TypeError) as e:
+    errors.raise_unless_damage(e, path)
     return None

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import os
 
 from robertax import files
-from robertax.corpus.readers import Reading, unix_lines
+from robertax.corpus.readers import Reading, cut, unix_lines
 from robertax.corpus.records import import_tensorflow
 from robertax.errors import InputError, first_line
 
@@ -21,13 +21,14 @@ class TfdsText:
     name: the name of the data set, without its config.
     config: the name of its config, or '' if it has none.
     files: paths of the split's files.
+    places: what tells it from other text: the folder and split.
     counts, size, position: as in `documents.Corpus`; the position is estimated
       from the number of documents.
   """
 
   def __init__(self, source: str, text_field: str = 'text',
                invalid_utf8: str = 'error', split: str = 'train',
-               data_dir: str = ''):
+               data_dir: str = '', max_document_chars: int = 0):
     """Finds a data set, NAME[/CONFIG][:VERSION] or FOLDER.
 
     Other arguments are as in DataConfig; `split` has TFDS's syntax, such as
@@ -51,6 +52,9 @@ class TfdsText:
     self.counts, self.position = Counter(), 0
     self.size = sum(files.stat(path).size for path in self.files)
     self._field, self._replace = text_field, invalid_utf8 == 'replace'
+    self._most = max_document_chars
+    self.places = [f'{os.path.dirname(path)}@{split}'
+                   for path in self.files[:1]]
 
   def _check(self, features, field: str) -> None:
     known = list(features) if hasattr(features, 'keys') else []
@@ -67,10 +71,14 @@ class TfdsText:
   def fingerprint(self) -> str:
     """Hashes the files' paths, sizes and times, the split and the field."""
     facts = [(files.absolute(path), *files.stat(path)) for path in self.files]
-    return files.json_hash([facts, self._split, self._field, self._replace])
+    return files.json_hash([facts, self._split, self._field, self._replace,
+                            *([self._most] if self._most else [])])
 
   def documents(self) -> Iterator[str]:
     """Yields the documents from the start; see `documents.Corpus`."""
+    return cut(self._whole_documents(), self._most, self.counts)
+
+  def _whole_documents(self) -> Iterator[str]:
     self.counts.clear()
     self.position = 0
     reading = Reading(self._source, self._field, self._replace, self.counts,

@@ -12,7 +12,7 @@ document. The hash depends on the text, the tokenizer and the splitter.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import itertools
 import os
@@ -23,10 +23,10 @@ import zlib
 import numpy as np
 
 from robertax import files
-from robertax.corpus.blocks import Shard, part_of
+from robertax.corpus.blocks import PARTS, Shard, beginning, part_of
 from robertax.corpus.records import FileWriter, write_json
-from robertax.corpus.sentences import SPLITTERS
-from robertax.errors import InputError, reading
+from robertax.corpus.sentences import SPLITTERS, none
+from robertax.errors import InputError, raise_unless_damage, reading
 from robertax.files import DAMAGE_ADVICE, Checksum
 from robertax.text import Tokenizer
 
@@ -47,17 +47,45 @@ class Tokens:
   # How long it took, by stage.
   seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
-  def nested(self) -> list[list[np.ndarray]]:
-    """Returns views of the ids of each sentence of each document.
+  def nested(self) -> 'list[Sentences]':
+    """Returns the ids of each sentence of each document.
 
     >>> tokens = Tokens(np.arange(5), np.array([2, 1, 2]), np.array([1, 2]))
     >>> [[ids.tolist() for ids in d] for d in tokens.nested()]
     [[[0, 1]], [[2], [3, 4]]]
     """
-    ends = itertools.accumulate(self.sentences.tolist(), initial=0)
-    sentences = iter([self.ids[a:b] for a, b in itertools.pairwise(ends)])
-    return [list(itertools.islice(sentences, number))
-            for number in self.documents.tolist()]
+    ends = np.concatenate([[0], np.cumsum(self.sentences, dtype=np.int64)])
+    stops = np.concatenate([[0], np.cumsum(self.documents, dtype=np.int64)])
+    return [Sentences(self.ids, ends[a:b + 1])
+            for a, b in itertools.pairwise(stops.tolist())]
+
+  def without_empty(self) -> 'Tokens':
+    """Returns them without sentences that have no ids, such as U+200B alone."""
+    has = self.sentences > 0
+    if has.all():
+      return self
+    before = np.concatenate([[0], np.cumsum(has)])
+    stops = np.concatenate([[0], np.cumsum(self.documents, dtype=np.int64)])
+    return dataclasses.replace(self, sentences=self.sentences[has],
+                               documents=np.diff(before[stops]))
+
+
+class Sentences(Sequence):
+  """The ids of a document's sentences, each a view that is made when asked for.
+
+  All views of a long document would take many times the memory of its ids.
+  """
+
+  def __init__(self, ids: np.ndarray, ends: np.ndarray):
+    self._ids, self._ends = ids, ends
+
+  def __len__(self) -> int:
+    return len(self._ends) - 1
+
+  def __getitem__(self, number: int) -> np.ndarray:
+    if not 0 <= number < len(self):
+      raise IndexError(number)
+    return self._ids[self._ends[number]:self._ends[number + 1]]
 
 
 class TextRecipe(NamedTuple):
@@ -80,35 +108,74 @@ class BlockTokenizer:
     self._split = SPLITTERS[recipe.sentences]
 
   def __call__(self, texts: Texts) -> Tokens:
-    started = time.monotonic()
-    sentences, numbers = [], []
-    for document in texts.documents:
-      found = part_of(self._split(document), texts.part)
-      sentences += found
-      numbers.append(len(found))
-    split = time.monotonic()
-    encoded = [ids for some in _portions(sentences)
-               for ids in self._tokenizer.encode_batch(some)]
-    ids = np.concatenate([np.zeros(0, self._tokenizer.dtype), *encoded])
+    started, tokenizing = time.monotonic(), 0.
+    ids, sizes, numbers = [np.zeros(0, self._tokenizer.dtype)], [], []
+    for sentences in self._portions(texts, numbers):
+      began = time.monotonic()
+      encoded = self._tokenizer.encode_batch(sentences)
+      tokenizing += time.monotonic() - began
+      # The arrays of a block's sentences would take far more memory than ids.
+      ids.append(np.concatenate([ids[0], *encoded]))
+      sizes.append(np.fromiter(map(len, encoded), np.uint32, len(encoded)))
+    flat = np.concatenate(ids)
     tokens = Tokens(
-        ids, np.fromiter(map(len, encoded), np.uint32, len(encoded)),
+        flat, np.concatenate([np.zeros(0, np.uint32), *sizes]),
         np.array(numbers, np.uint32),
-        int(np.count_nonzero(ids == self._tokenizer.unk_id)))
-    tokens.seconds.update(splitting=split - started,
-                          tokenizing=time.monotonic() - split)
+        int(np.count_nonzero(flat == self._tokenizer.unk_id)))
+    tokens.seconds.update(
+        splitting=time.monotonic() - started - tokenizing,
+        tokenizing=tokenizing)
     return tokens
 
+  def _portions(self, texts: Texts, numbers: list[int]) -> Iterator[list[str]]:
+    """Yields runs of sentences of about CHARS_AT_ONCE characters.
 
-def _portions(sentences: list[str]) -> Iterator[list[str]]:
-  """Yields runs of sentences of about CHARS_AT_ONCE characters."""
-  start = chars = 0
-  for stop, sentence in enumerate(sentences, 1):
-    chars += len(sentence)
-    if chars >= CHARS_AT_ONCE:
-      yield sentences[start:stop]
-      start, chars = stop, 0
-  if start < len(sentences):
-    yield sentences[start:]
+    `numbers` receives the number of sentences of each document.
+    """
+    waiting, chars = [], 0
+    for document in texts.documents:
+      numbers.append(0)
+      for found in sentences_of(document, self._split, texts.part):
+        numbers[-1] += len(found)
+        for sentence in found:
+          waiting.append(sentence)
+          chars += len(sentence)
+          if chars >= CHARS_AT_ONCE:
+            yield waiting
+            waiting, chars = [], 0
+    if waiting:
+      yield waiting
+
+
+def sentences_of(document: str, split: Callable[[str], list[str]],
+                 part: str = 'all', portion: int = 0) -> Iterator[list[str]]:
+  """Yields the sentences of a part of a document, of a long one in portions.
+
+  Its lines are split by themselves, because no splitter but `none` joins two.
+  A portion has about so many characters, or CHARS_AT_ONCE.
+  """
+  stops, portion = [0], portion or CHARS_AT_ONCE
+  while split is not none and len(document) - stops[-1] > portion:
+    found = document.find('\n', stops[-1] + portion)
+    if found < 0:
+      break
+    stops.append(found + 1)
+  stops.append(len(document))
+
+  def pieces() -> Iterator[list[str]]:
+    for start, stop in itertools.pairwise(stops):
+      yield split(document[start:stop])
+  if part == 'all':
+    yield from pieces()
+    return
+  total = sum(map(len, pieces())) if len(stops) > 2 else 0
+  if total < 2:
+    yield part_of(split(document), part)
+    return
+  left = beginning(total, part)
+  for found in pieces():
+    yield found[:left] if PARTS[part][0] else found[left:]
+    left = max(0, left - len(found))
 
 
 class BlockPlace(NamedTuple):
@@ -128,7 +195,7 @@ def read_block(place: BlockPlace) -> Tokens:
   split = place.tokens * ids.itemsize
   ends = split + place.sentences * _SIZES.itemsize
   size = ends + place.documents * _SIZES.itemsize
-  with reading(place.path, 'cannot be read', f': {DAMAGE_ADVICE}.'), (
+  with reading(place.path, advice=': run the same command again.'), (
       files.open(place.path, 'rb')) as f:
     f.seek(place.offset)
     data = f.read(size)
@@ -212,10 +279,12 @@ class TokenWriter(FileWriter):
 
 def read_index(folder: str, name: str) -> dict[str, Any] | None:
   """Reads the index of a shard; None if there is no usable one."""
+  path = os.path.join(folder, f'{name}.json')
   try:
-    found = files.read_json(os.path.join(folder, f'{name}.json'))
+    found = files.read_json(path)
     return found if found['version'] == STORE_VERSION else None
-  except (OSError, ValueError, KeyError, TypeError):
+  except (OSError, ValueError, KeyError, TypeError) as e:
+    raise_unless_damage(e, path)
     return None
 
 

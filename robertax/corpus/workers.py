@@ -34,7 +34,7 @@ from robertax.corpus.formats import FORMATS, PairLaw
 from robertax.corpus.tokens import TextRecipe, Texts, TokenStore
 from robertax.errors import InputError
 from robertax.files import json_hash
-from robertax.progress import progress_bar
+from robertax.progress import progress_bar, say_once
 from robertax.text import Tokenizer
 
 
@@ -193,7 +193,7 @@ def jobs_of(data: DataConfig, corpora: list, tokenizer: Tokenizer, cache: str,
   """Returns a job for each corpus of a config.
 
   It surveys all corpora that are not prepared, so that errors in the text are
-  reported before the first one is tokenized.
+  reported before the first one is tokenized. Those without text are left out.
   """
   facts = dict(
       version=records.VERSION, format=data.format, sentences=data.sentences,
@@ -216,6 +216,10 @@ def jobs_of(data: DataConfig, corpora: list, tokenizer: Tokenizer, cache: str,
                            tokenizer.fingerprint, data.sentences])[:16]
     store = os.path.join(cache, 'tokens', f'{corpus.name}-{of_tokens}')
     survey = None if records.is_finished(folder) else surveys.of(corpus)
+    if survey is not None and not survey.blocks:
+      say_once(f'{corpus.name} holds no text: '
+               f'{", ".join(corpus.files[:3]) or "no files"}; it is left out.')
+      continue
     jobs.append(Job(corpus, survey, folder, store, text_recipe, recipe, facts,
                     forms, tokenizer.vocab_size))
   return jobs

@@ -278,6 +278,19 @@ def mixture_weights(mixture: str, names: Sequence[str],
   return found
 
 
+def mixture_of(mixture: str, names: Sequence[str], left: Sequence[str]) -> str:
+  """The mixture of the corpora that are left of those that it was given for.
+
+  >>> mixture_of('4,12,1', ['news', 'empty', 'web'], ['news', 'web'])
+  'news=4.0,web=1.0'
+  """
+  weights = mixture_weights(mixture, names)
+  if list(left) == list(names) or mixture.strip().startswith('alpha='):
+    return mixture
+  return ','.join(f'{name}={weight!r}' for name, weight in zip(names, weights)
+                  if name in left)
+
+
 class Mixture:
   """An order over several corpora, in given shares of the rows."""
 

@@ -11,7 +11,6 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 import contextlib
-import io
 import itertools
 import json
 import os
@@ -28,8 +27,10 @@ from robertax.config import DataConfig
 from robertax.corpus import records, shards
 from robertax.corpus.preparation import default_cache_dir
 from robertax.corpus.records import Manifest
-from robertax.data.rows import HEADER, PREPARE_AGAIN, Rows, copy_rows, slotted
-from robertax.errors import InputError, reading, writing
+from robertax.corpus.shards import HEADER
+from robertax.data.rows import VERIFY, Rows, copy_rows, slotted
+from robertax.descriptors import mapped
+from robertax.errors import InputError, raise_unless_damage, reading, writing
 from robertax.files import PARTIAL
 from robertax.progress import advance, call_out
 
@@ -245,12 +246,12 @@ def _is_chunk(file: os.DirEntry) -> bool:
 def _mapped(path: str) -> np.ndarray | None:
   """A chunk's bytes after its head; None if it is gone or damaged."""
   try:
-    data = np.memmap(path, np.uint8, 'r').view(np.ndarray)
+    data = mapped(path)
     magic, size, check = data[:24].view('<i8')
     if (magic, size, check) == (_MAGIC, len(data) - 24, zlib.crc32(data[24:])):
       return data[24:]
-  except (OSError, ValueError):
-    pass
+  except (OSError, ValueError) as e:
+    raise_unless_damage(e, path)
   return None
 
 
@@ -258,6 +259,8 @@ def _own_folder(folder: str, held: contextlib.ExitStack) -> str:
   """A folder of this process alone, which is locked as long as `held` lasts."""
   for number in itertools.count():
     path = os.path.join(folder, str(number))
+    if os.path.isdir(path) and not os.access(path, os.W_OK | os.X_OK):
+      continue  # It is another user's.
     os.makedirs(path, exist_ok=True)
     lock, ours = files.lock(os.path.join(path, '.lock'))
     if ours:
@@ -392,7 +395,7 @@ class Remote:
       if not (0 <= starts[0] and starts[-1] <= total
               and (np.diff(starts) >= 0).all()):
         raise InputError(f'{self._manifest.folder}: its memory-mapped records '
-                         f'are damaged: {PREPARE_AGAIN}')
+                         f'are damaged: {VERIFY}')
     pairs = ('first_lengths', 'second_documents') if self._pairs else ()
     slots = [self._read(name, *examples[[0, -1]])
              for name in ('lengths', 'documents', *pairs)]
@@ -408,24 +411,22 @@ class Remote:
                                      head + int(stop) * kind.itemsize), kind)
 
   def _bytes(self, name: str, start: int, stop: int) -> bytes:
-    with reading(self._path(name), 'cannot be read', f': {PREPARE_AGAIN}'):
+    with reading(self._path(name), 'cannot be read', f': {VERIFY}'):
       return files.read_range(self._path(name), start, stop)
 
   def _check(self, name: str, size: int) -> None:
     """Checks that an array's file exists and has `size` numbers."""
     path = self._path(name)
-    with reading(path, 'missing or damaged', f': {PREPARE_AGAIN}'):
+    with reading(path, 'missing or damaged', f': {VERIFY}'):
       if name == 'ids':
         found = files.stat(path).size // self._kinds[name].itemsize
       else:
-        head = io.BytesIO(self._bytes(name, 0, HEADER))
-        np.lib.format.read_magic(head)
-        (found,), _, kind = np.lib.format.read_array_header_1_0(head)
-        if kind != self._kinds[name] or head.tell() != HEADER:
+        (found,), kind = shards.read_header(self._bytes(name, 0, HEADER))
+        if kind != self._kinds[name]:
           raise ValueError(f'of {kind}')
     if found != size:
       raise InputError(f'{path}: {found} numbers, its manifest says {size}: '
-                       f'{PREPARE_AGAIN}')
+                       f'{VERIFY}')
 
 
 # Chunks of coming steps.

@@ -17,13 +17,21 @@ import numpy as np
 
 from robertax.corpus import records, shards
 from robertax.corpus.records import Manifest
-from robertax.errors import InputError
-from robertax.files import PIECE, Checksum
+from robertax.descriptors import KEPT
+from robertax.errors import InputError, raise_unless_damage
+from robertax.files import (
+    DAMAGE_ADVICE,
+    DOUBT_ADVICE,
+    PIECE,
+    Checksum,
+    read_range,
+)
 from robertax.parallel import processes
 from robertax.progress import call_out
 
-PREPARE_AGAIN = 'delete its folder and prepare the corpus again.'
-HEADER = 128  # Bytes before the numbers of a .npy, as np.memmap writes it.
+# What a checksum has not judged may be whole.
+VERIFY = '`python -m robertax.prepare --verify` says which files are damaged.'
+PREPARE_AGAIN = f'{DAMAGE_ADVICE}.'  # Only where a checksum says so.
 _NAMED = 20  # Damaged records that are named; the others are counted.
 
 
@@ -78,7 +86,7 @@ def copy_rows(arrays: shards.MappedArrays, slotted: list[str], folder: str,
   number = arrays.example_starts[local + 1] - first
   if not fits(ends - starts, number, rows):
     raise InputError(f'{folder}: its memory-mapped records are damaged: '
-                     f'{PREPARE_AGAIN}')
+                     f'{VERIFY}')
   for place, start, end in zip(places.tolist(), starts.tolist(), ends.tolist()):
     rows.ids[place, :end - start] = arrays.ids[start:end]
   for slot in range(int(number.max(initial=0))):
@@ -112,8 +120,7 @@ class BadRecords:
     """Leaves a damaged record out, or raises InputError."""
     if not self._skip:
       raise InputError(
-          f'{path}: record {record} is damaged: {why}: {PREPARE_AGAIN} '
-          '`python -m robertax.prepare --verify` says what else is; '
+          f'{path}: record {record} is damaged: {why}: {VERIFY} '
           'data.bad_records=skip leaves such records out, and counts them.')
     key = '/'.join(path.split('/')[-2:]), record  # Equal on all machines.
     with self._lock:
@@ -219,14 +226,14 @@ class Shards:
     self._starts = np.cumsum((0, *info.shard_lengths)).tolist()
     self._dtype = np.dtype(manifest.dtype).newbyteorder('<')
     self._pairs = manifest.pair_law is not None
-    self._readers = [None] * len(self._paths)
+    self._checksums = manifest.checksums
     self._lock = threading.Lock()
     if records.array_record_module() is None:
       raise InputError("data.backend='tf' needs array_record, which is not "
                        "installed here: set data.backend='numpy'.")
     for path in self._paths:
       if not os.path.exists(path):
-        raise InputError(f'{path}: this shard is missing: {PREPARE_AGAIN}')
+        raise InputError(f'{path}: this shard is missing: {DOUBT_ADVICE}.')
 
   def fill(self, local: np.ndarray, places: np.ndarray, rows: Rows,
            spans: np.ndarray | None = None) -> None:
@@ -262,37 +269,40 @@ class Shards:
     with self._lock:
       # One at a time: the library would hand the records of a list one by one
       # to its pool of threads, which takes five times as long.
-      examples = []
+      examples, reader = [], None
       for number in wanted:
-        reader = self._reader(shard)
+        reader = reader or self._reader(shard)
         try:
           reader.seek(number)
           examples.append(reader.read())
         except (RuntimeError, IndexError) as e:
-          self._readers[shard] = None  # It cannot read after an error.
+          reader = KEPT.drop(id(self), shard)  # It cannot read after an error.
+          raise_unless_damage(e, self._paths[shard])
           self._bad.report(self._paths[shard], number, _reason(e))
           examples.append(None)
       return examples
 
   def _reader(self, shard: int):
-    """Opens a shard at the first call, and again after an error."""
+    """Opens a shard, unless it is kept open."""
     path = self._paths[shard]
-    try:
-      reader = self._readers[shard]
-      if reader is None:
-        reader = records.array_record_module().ArrayRecordReader(
-            path, _READER_OPTIONS)
-        if not reader.ok():
-          reader.read([0])  # This raises what is wrong.
-        if reader.num_records() != self._sizes[shard]:
-          raise InputError(
-              f'{path}: {reader.num_records()} records, its manifest says '
-              f'{self._sizes[shard]}: {PREPARE_AGAIN}')
-        self._readers[shard] = reader
+
+    def opened():
+      reader = records.array_record_module().ArrayRecordReader(
+          path, _READER_OPTIONS)
+      if not reader.ok():
+        reader.read([0])  # This raises what is wrong.
+      if reader.num_records() != self._sizes[shard]:
+        raise IndexError(f'{reader.num_records()} records, its manifest says '
+                         f'{self._sizes[shard]}')
       return reader
+    try:
+      return KEPT.get(self, shard, opened)
     except (RuntimeError, IndexError) as e:
+      raise_unless_damage(e, path)
+      advice = records.advice_on(
+          path, self._checksums.get(os.path.basename(path)))
       raise InputError(f'{path}: this shard is damaged or truncated '
-                       f'({_reason(e)}): {PREPARE_AGAIN}') from e
+                       f'({_reason(e)}): {advice}.') from e
 
   def _copy(self, fields: Fields, places: np.ndarray, rows: Rows) -> None:
     starts, sizes = fields.parts['ids']
@@ -332,7 +342,6 @@ class Pieces:
     self.path, self._checksum = path, checksum
     count = -(-checksum.size // PIECE) if checksum else 0
     self._state = np.zeros(count, np.int8)  # 1: sound, -1: damaged.
-    self._bytes: np.ndarray | None = None
 
   def sound(self, first: np.ndarray, stop: np.ndarray) -> np.ndarray:
     """bool[B]: whether the bytes first <= i < stop of each range are sound."""
@@ -350,9 +359,9 @@ class Pieces:
     return whole
 
   def _check(self, index: int) -> int:
-    if self._bytes is None:
-      self._bytes = np.memmap(self.path, np.uint8, 'r')
-    found = zlib.crc32(self._bytes[index * PIECE:(index + 1) * PIECE])
+    start = index * PIECE
+    found = zlib.crc32(read_range(
+        self.path, start, min(start + PIECE, self._checksum.size)))
     return 1 if found == self._checksum.piece(index) else -1
 
 
@@ -362,9 +371,7 @@ class Mapped:
   def __init__(self, manifest: Manifest, split: str, bad: BadRecords):
     """Maps the arrays; InputError if one is missing or damaged."""
     self._folder, self._bad = manifest.folder, bad
-    # Slices of np.memmap are slower to make than those of plain arrays.
-    arrays = shards.open_arrays(manifest, split)
-    self._arrays = shards.MappedArrays(*(a.view(np.ndarray) for a in arrays))
+    self._arrays = shards.open_arrays(manifest, split)
     self._slotted = slotted(manifest.pair_law is not None)
     self._pieces = {}
     for field in shards.MappedArrays._fields:
@@ -396,6 +403,6 @@ class Mapped:
 
   def _sound(self, field: str, first: np.ndarray, stop: np.ndarray
              ) -> np.ndarray:
-    head = 0 if field == 'ids' else HEADER
+    head = 0 if field == 'ids' else shards.HEADER
     size = getattr(self._arrays, field).itemsize
     return self._pieces[field].sound(head + size * first, head + size * stop)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from robertax import files
+from robertax import descriptors, files
 from robertax.config import BACKENDS, DataConfig
 from robertax.corpus.records import Manifest
 from robertax.data import remote
@@ -163,6 +163,7 @@ def open_source(manifests: Sequence[Manifest | str], split: str,
     raise InputError(f'{first.folder}: max_examples_per_row='
                      f'{first.max_examples_per_row}: at most 256.')
   config = config or DataConfig()
+  descriptors.limit()
   in_bucket = any(files.is_remote(m.folder) for m in manifests)
   cache = ChunkCache.of(config) if in_bucket else None
   bad = BadRecords(config.bad_records)

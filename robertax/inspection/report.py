@@ -282,7 +282,7 @@ def load_samples(workdir: str) -> Samples | None:
   if not files.exists(path):
     return None
   with reading(path, 'not what a run has kept for its report',
-               '. Delete it: the report does without.'):
+               '. Rename it: the report does without.'):
     content = files.read_json(path)
     batch = content['batch'] and batches.ShownBatch(
         content['batch']['rows'], content['batch']['statistics'],

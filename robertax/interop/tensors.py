@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from robertax import files
-from robertax.errors import InputError, reading, writing
+from robertax.errors import InputError, raise_unless_damage, reading, writing
 
 SAFETENSORS, SAFETENSORS_INDEX = (
     'model.safetensors', 'model.safetensors.index.json')
@@ -49,6 +49,7 @@ def read_safetensors(path: str) -> Tensors:
     shapes = {name: tuple(file.get_slice(name).get_shape())
               for name in file.keys()}
   except (safetensors.SafetensorError, OSError) as e:
+    raise_unless_damage(e, path)
     raise InputError(
         f'{path}: not a whole safetensors file ({" ".join(str(e).split())}; '
         f'{os.path.getsize(path):,} bytes): copy or download it again.') from e

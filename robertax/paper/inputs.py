@@ -27,7 +27,8 @@ import jax
 from robertax import corpus, files
 from robertax.config import Config, DataConfig, with_values
 from robertax.corpus import readers
-from robertax.corpus.documents import READERS, Corpus, reader_of, resolve
+from robertax.corpus.documents import Corpus, resolve
+from robertax.corpus.folders import ABOUT, READERS, reader_of
 from robertax.corpus.sentences import prose
 from robertax.data.feed import HOST_ONLY, fetch_behind
 from robertax.data.masking import Masking
@@ -61,7 +62,8 @@ def paper_corpora(folder: str) -> tuple[dict[str, str], str]:
   folder = f'{folder}/pretrain'
   names = [name for name in (
       files.listdir(folder) if files.isdir(folder) else ())
-           if reader_of(name) and not name.startswith('.')]
+           if reader_of(name) and not name.startswith('.')
+           and not ABOUT.fullmatch(name)]
   pair = [name for name in names
           if name.lower().startswith(BOOKS_AND_WIKIPEDIA)]
   if not pair:

@@ -270,13 +270,14 @@ def in_turn(folder: str, function: Callable[[], T]) -> T:
 
   def put() -> None:
     if first() and not remote:
-      with writing(folder):
+      # In a folder that is not writable there is nothing to wait for.
+      with contextlib.suppress(InputError), writing(folder):
         os.makedirs(folder, exist_ok=True)
         open(path, 'w').close()
   together(put)
   shared = remote or os.path.exists(path)
   seen = gather(shared)
-  if first() and not remote:
+  if first() and shared and not remote:
     os.remove(path)
   result = None
 

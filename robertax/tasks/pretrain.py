@@ -99,8 +99,8 @@ class Pretrain:
     model_config = model_for_format(model_config, data_config.format)
     if data_config.mixture:
       # Preparing may take hours, so a wrong mixture is refused before it.
-      order.mixture_weights(data_config.mixture, [
-          c.name for c in corpora_of(data_config)])
+      named = [c.name for c in corpora_of(data_config)]
+      order.mixture_weights(data_config.mixture, named)
     prepared = corpus.prepare(data_config, tokenizer_config,
                               vocab_size=model_config.vocab_size)
     self.tokenizer = prepared.tokenizer
@@ -108,6 +108,9 @@ class Pretrain:
     self.model = dataclasses.replace(
         model_config, vocab_size=self.tokenizer.vocab_size)
     self.objective = MaskedLM(self.model, self.tokenizer.pad_id)
+    if data_config.mixture:  # A corpus without text may have been left out.
+      data_config = dataclasses.replace(data_config, mixture=order.mixture_of(
+          data_config.mixture, named, self.corpora))
     self._data, self._seed = data_config, seed
     self._masking = Masking.of(data_config, self.tokenizer)
     def opened(manifests, split):
@@ -124,8 +127,10 @@ class Pretrain:
       manifests |= {m.folder: m for m in first.manifests}
       self._train.insert(0, (opened(first.manifests, 'train'),
                              data_config.first_sequence_steps))
-    self._eval = {m.corpus: opened([m], 'eval') for m in prepared.manifests}
-    self._manifests = list(manifests.values())
+    self._eval = {m.corpus: opened([m], 'eval')
+                  for m in prepared.eval_manifests or prepared.manifests}
+    self._manifests = list(manifests.values()) + [
+        m for m in prepared.eval_manifests if m.folder not in manifests]
 
   def judge(self) -> None:
     """Refuses text and masks that teach nothing, or another share than asked.
@@ -200,6 +205,8 @@ class Pretrain:
     for manifest in self._manifests:
       values = dataclasses.asdict(manifest)
       name = f'{manifest.corpus}/{manifest.sequence_length}'
+      if 'train' not in values['splits']:  # Of data.eval_corpora.
+        name = f'eval/{name}'
       found[f'{name}/counts'] = _content_hash([values[key] for key in (
           'version', 'corpus', 'format', 'sentences', 'pair_law', 'duplicates',
           'splits')])
@@ -221,8 +228,9 @@ class Pretrain:
     weight = sums['weight_sum']
     if not weight:
       raise InputError('no token of the evaluation set is masked: the text '
-                       'held out (the last 1 % of the documents) is too short, '
-                       'or data.mask_rate too low.')
+                       'held out (the last 1 % of the documents, or '
+                       'data.eval_corpora) is too short, or data.mask_rate too '
+                       'low.')
     loss = sums['loss_sum'] / weight
     metrics = {'loss': loss, 'bits': loss / math.log(2),
                'perplexity': math.exp(min(loss, 700.0)),
@@ -316,7 +324,7 @@ class Pretrain:
     """Spreads the examples evenly over all corpora."""
     rows = []
     for number in range(count):
-      source = self._eval[self.corpora[number % len(self.corpora)]]
+      source = list(self._eval.values())[number % len(self._eval)]
       record = (2 * number + 1) * source.num_records // (2 * count)
       found = source.gather(np.array([record]))
       rows.append(found.ids[0][:found.lengths[0, 0]])

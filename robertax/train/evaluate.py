@@ -26,7 +26,7 @@ from robertax.data import feed as feeds
 from robertax.errors import InputError, TakenOver, writing
 from robertax.parallel import processes
 from robertax.parallel.mesh import batch_sharding, steps_ahead
-from robertax.progress import say
+from robertax.progress import say, say_once
 from robertax.tasks import TASKS, FinetuningTask, PretrainingTask, Task
 from robertax.tasks.task import RESULTS, Answers
 from robertax.train import checkpoint
@@ -59,7 +59,8 @@ class Evaluation:
     rows = feeds.local_rows(batch_sharding(
         self._mesh, micro_batches=True), self._shape[0], 1)
     metrics, total = {}, Counter()
-    for name, begin in self._task.eval_sets(*self._shape, rows).items():
+    sets = self._task.eval_sets(*self._shape, rows)
+    for name, begin in sets.items():
       # In the host's float64: a float32 sum over a large set loses bits.
       sums = Counter(self._constants.get(name, {}))
       for _, found in feeds.fetch_behind(
@@ -67,6 +68,10 @@ class Evaluation:
           self._behind):
         sums.update({key: float(value) for key, value in found.items()})
       total.update(sums)
+      if len(sets) > 1 and not sums['weight_sum']:
+        say_once(f'{name}: so little text of it is held out that no token is '
+                 'masked: it has no evaluation of its own.')
+        continue
       try:
         summary = self._task.summarize(sums)
       except InputError as e:

@@ -568,6 +568,13 @@ def cache_dir(config: Config) -> str:
   return files.absolute(config.data.cache_dir or default_cache_dir())
 
 
+def _is_writable(folder: str) -> bool:
+  """Whether a folder can be written, or made; a URL passes for it."""
+  while not files.is_remote(folder) and not os.path.exists(folder):
+    folder = os.path.dirname(folder)
+  return files.is_remote(folder) or os.access(folder, os.W_OK | os.X_OK)
+
+
 @contextlib.contextmanager
 def compile_cache(config: Config) -> Iterator[None]:
   """Keeps programs that the body compiles where train.compile_cache says.
@@ -577,8 +584,11 @@ def compile_cache(config: Config) -> Iterator[None]:
   """
   chosen = config.train.compile_cache
   if chosen == 'auto':
+    folder = cache_dir(config)
+    if not _is_writable(folder):  # It is another user's, or read-only.
+      folder = files.absolute(default_cache_dir())
     chosen = ('off' if jax.default_backend() == 'cpu' else
-              files.join(cache_dir(config), 'compiled'))
+              files.join(folder, 'compiled'))
   wanted = {}
   if chosen != 'off' and not jax.config.jax_compilation_cache_dir:
     wanted['jax_compilation_cache_dir'] = files.absolute(chosen)

@@ -270,7 +270,7 @@ def read_metrics(path: str) -> list[tuple[str, dict[str, Any]]]:
       if number == len(lines):
         break
       raise InputError(
-          f'{path}, line {number}: not a metrics line: {line[:60]!r}. Delete '
+          f'{path}, line {number}: not a metrics line: {line[:60]!r}. Mend '
           'that line, or move the file away to begin another.') from None
     read.append((line, metrics))
   return read

@@ -16,8 +16,12 @@ def survey(sizes):
 def plain(sizes):
   """The laws, said once more without streaming."""
   n = len(sizes)
-  cut = n - max(1, n // 100)
+  held = next((k for k in range(max(1, n // 100), 0, -1)
+               if sum(sizes[n - k:]) <= .05 * sum(sizes)), 0)
+  cut = n - held
   found = []
+  if not held:  # The last document is more than 5 % of all.
+    cut, n = n - 1, n - 1
   for split, start, stop in (('train', 0, cut), ('eval', cut, n)):
     first = start
     for i in range(start, stop):
@@ -26,6 +30,9 @@ def plain(sizes):
           chars >= 32 << 20 or i == stop - 1):
         found.append(Block(split, first, i + 1, chars))
         first = i + 1
+  if not held:
+    found += [Block('train', n, n + 1, sizes[n], 'start'),
+              Block('eval', n, n + 1, sizes[n], 'end')]
   return found
 
 
@@ -61,6 +68,11 @@ def test_one_document_gives_its_last_sentences():
   assert blocks.part_of(sentences, 'all') == sentences
   assert blocks.part_of(['a', 'b'], 'tail') == ['b']
   assert blocks.part_of(['a'], 'head') == []
+  assert blocks.part_of(['a', 'b', 'c'], 'end') == ['b', 'c']
+  assert blocks.part_of(['a', 'b'], 'start') == []
+  long = ['word ' * 1000]
+  start, end = (blocks.part_of(long, part) for part in ('start', 'end'))
+  assert start[0] + end[0] == long[0] and 150 < len(end[0]) <= 250
 
 
 def test_reading_gives_each_document_once():

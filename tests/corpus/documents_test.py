@@ -10,7 +10,8 @@ import tomllib
 import pytest
 import zstandard
 
-from robertax.corpus.documents import READERS, reader_of, resolve
+from robertax.corpus.documents import resolve
+from robertax.corpus.folders import READERS, reader_of
 from robertax.errors import InputError
 
 
@@ -64,7 +65,7 @@ def test_jsonl(tmp_path):
     ('["text"]', 'expected an object .* found list'),
     ('{"body": "a"}', "no field 'text'; its fields are 'body'"),
     ('{}', 'its fields are none'),
-    ('{"text": null}', 'should be a string, found NoneType'),
+    ('{"text": 3}', 'should be a string, found int'),
     ('{"text": ["a"]}', 'should be a string, found list'),
     (r'{"text": "half \ud83d"}', 'lone surrogate'),
 ])
@@ -124,6 +125,7 @@ def tree(tmp_path):
   for name in ('b.txt', 'a.jsonl', 'deep/c.txt.gz', '.hidden.txt', 'x.pdf'):
     path = tmp_path / 'tree' / name
     path.parent.mkdir(exist_ok=True)
+    name += '\0' * name.endswith('pdf')
     text = jsonl({'text': name}) if 'jsonl' in name else name
     path.write_bytes(gzip.compress(text.encode()) if name.endswith('gz')
                      else text.encode())
@@ -158,11 +160,11 @@ def test_a_file_whose_name_is_a_glob(tmp_path):
     (' , ', 'data.corpora is empty'),
     ('{tree}/absent.txt', 'absent.txt does not exist'),
     ('{tree}/*.csv', 'no file matches'),
-    ('{tree}/x.pdf', 'x.pdf: a text file ends in .txt'),
-    ('{tree}/*', 'x.pdf: a text file ends in .txt'),
+    ('{tree}/x.pdf', 'x.pdf: it is binary. A text file ends in .txt'),
+    ('{tree}/*.pdf', r'no file matches .*: 1 binary \(x.pdf\)'),
     ('{tree}/b.txt,{tree}/b.txt', "two corpora are called 'b'"),
     ('{tree}/.hidden.txt', 'rename it'),
-    ('{tree}/empty', 'holds no file ending in'),
+    ('{tree}/empty', 'holds no text: no file ends in .txt'),
 ])
 def test_wrong_corpora_are_named(tree, corpora, says):
   (tree / 'empty').mkdir()

@@ -60,7 +60,7 @@ def test_missing_and_short_files_are_named(manifest, field):
   content = open(path, 'rb').read()
   with open(path, 'wb') as f:
     f.write(content[:-2])
-  with pytest.raises(InputError, match='delete'):
+  with pytest.raises(InputError, match='rename its folder'):
     shards.open_arrays(manifest, 'train')
   with open(path, 'wb'):
     pass

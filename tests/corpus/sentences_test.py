@@ -44,7 +44,8 @@ TEXTS = st.text(st.one_of(st.sampled_from('Aa.!? \n\t"\')’é1…'),
 def test_nothing_but_space_is_lost(name, text):
   found = SPLITTERS[name](text)
   assert ''.join(''.join(found).split()) == ''.join(text.split())
-  assert all(s and s == s.strip() and '\n' not in s for s in found)
+  assert all(s and s == s.strip() and '\n' not in s for s in found) or (
+      name == 'none' and found == [text])
 
 
 def test_sentencex():

@@ -104,7 +104,7 @@ def test_a_damaged_tokenizer_of_ours_may_be_deleted(tmp_path, corpora):
   first, path = tokenizer()
   with open(path, 'w') as f:
     f.write('{')
-  with pytest.raises(InputError, match='Delete that file') as e:
+  with pytest.raises(InputError, match='Rename that file') as e:
     tokenizer()
   assert path in str(e.value)
   os.remove(path)

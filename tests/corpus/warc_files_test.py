@@ -296,7 +296,7 @@ def test_types_of_pages(tmp_path, kind, found):
 
 def test_other_text_is_another_corpus_but_not_wet(tmp_path):
   """Only readers whose text changed have a revision in the fingerprint."""
-  from robertax.corpus.documents import reader_of
+  from robertax.corpus.folders import reader_of
   revisions = {end: [v for name, v in reader_of(f'a{end}').versions('a')
                      if name.startswith('robertax.')]
                for end in ('.warc', '.xml', '.wet', '.txt', '.arrow')}

@@ -174,3 +174,24 @@ def test_damaged_held_out_records_are_counted(folder, capfd):
   assert task.eval_bad_records() == {'first': 1, 'second': 0}
   assert capfd.readouterr().err.count('record 0 is left out') == 1
   assert make(folder).eval_bad_records() == {}
+
+
+def test_evaluation_sets_of_their_own(folder, capsys):
+  (folder / 'held').mkdir(exist_ok=True)
+  text = (folder / 'second.txt').read_text()
+  (folder / 'held' / 'first.txt').write_text(text[:2000])
+  (folder / 'held' / 'new.txt').write_text(text[2000:5000])
+  (folder / 'none.txt').write_text('')
+  task = make(folder, corpora=','.join(
+      f'{folder}/{name}.txt' for name in ('first', 'none', 'second')),
+              eval_corpora=f'{folder}/held/*.txt', mixture='1,5,3')
+  assert 'none holds no text' in capsys.readouterr().err
+  assert task.corpora == ('first', 'second')
+  assert list(task.eval_sets(4, 0, np.arange(4))) == ['first', 'new']
+  assert len(task.heldout_ids(5)) == 5
+  assert {name.rpartition('/')[0] for name in task.identity()} == {
+      'first/32', 'second/32', 'eval/first/32', 'eval/new/32'}
+  passes = task.epochs(50)
+  records = dict(zip(task.corpora, task._train[0][0].records_DK[0].tolist()))
+  assert passes['second'] * records['second'] == pytest.approx(
+      3 * passes['first'] * records['first'], rel=.1)

@@ -11,6 +11,7 @@ import pytest
 
 from robertax.config import MeshConfig, parse
 from robertax.data.finetuning import Examples, TuningBatches
+from robertax.errors import InputError
 from robertax.parallel import processes
 from robertax.parallel.mesh import make_mesh
 from robertax.train import evaluate
@@ -146,3 +147,27 @@ def test_one_process_masks_the_held_out_text_for_the_unigram(
   monkeypatch.setattr(processes, 'together', lambda function: function())
   assert made._constants == found
   assert len(asked) == first
+
+
+def test_a_set_without_masked_tokens_does_not_end_a_run(monkeypatch, capsys):
+  def batches(weight):
+    return lambda: iter([{'x': np.full(BATCH, weight)}])
+
+  def summarize(sums):
+    if not sums['weight_sum']:
+      raise InputError('no token')
+    return dict(sums)
+  mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+  monkeypatch.setattr(evaluate, 'eval_step', lambda _: lambda params, batch: {
+      'weight_sum': batch['x'].sum()})
+  sets = {'tiny': batches(0.), 'large': batches(1.)}
+  task = types.SimpleNamespace(
+      objective=None, summarize=summarize, eval_constants=lambda *_: {},
+      eval_sets=lambda *_: sets, eval_bad_records=dict)
+  with jax.set_mesh(mesh):
+    every = Evaluation(parse({'data': {'batch_size': BATCH}}), task, mesh)
+    assert every({}) == {'eval/large/weight_sum': 100., 'eval/weight_sum': 100.}
+    assert 'tiny: so little text' in capsys.readouterr().err
+    del sets['large']
+    with pytest.raises(InputError, match='tiny: no token'):
+      every({})

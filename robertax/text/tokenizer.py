@@ -7,6 +7,7 @@ ids and names, so all other code takes them from attributes of the tokenizer.
 
 from collections.abc import Callable, Iterator
 import contextlib
+import copy
 import functools
 import hashlib
 from itertools import chain
@@ -20,7 +21,7 @@ import numpy as np
 from robertax import errors, files
 from robertax.config import ModelConfig
 from robertax.errors import InputError
-from robertax.text import layout, pieces, wordpiece
+from robertax.text import encoders, layout, pieces, wordpiece
 
 MASK_TEXT = '<mask>'  # For a mask, whatever the tokenizer calls it.
 # The longest text that is encoded at once. The library needs about 100 bytes a
@@ -132,6 +133,7 @@ class Tokenizer:
     self.notes = _notes(state, ids, self.kind, source)
     self._state = {**state, 'truncation': None, 'padding': None}
     self._plain, facts = self._libraries(ids, own)
+    self._encode = encoders.library(self._plain)
     self.fingerprint = hashlib.sha256(
         json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -247,15 +249,38 @@ class Tokenizer:
     Returns arrays of `dtype`, one for each text, which are views of one buffer.
     A lone surrogate in a text is an InputError.
     """
-    if any(isinstance(text, str) and len(text) > MAX_CHARS for text in texts):
-      return [np.concatenate([self.encode_batch([part])[0]
-                              for part in self._parts(text)])
-              for text in texts]
-    ids = [encoding.ids for encoding in
-           self._encodings(self._plain.encode_batch_fast, texts)]
-    ends = np.cumsum([0, *map(len, ids)]).tolist()
-    flat = np.fromiter(chain.from_iterable(ids), self.dtype, ends[-1])
-    return [flat[a:b] for a, b in zip(ends, ends[1:])]
+    ids, lengths = self.encode_flat(texts)
+    ends = np.cumsum([0, *lengths]).tolist()
+    return [ids[a:b] for a, b in zip(ends, ends[1:])]
+
+  def encode_flat(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Encodes texts as `encode_batch` does, into two arrays.
+
+    Returns:
+      The ids of all texts, of `dtype`, and int64[texts]: how many each has.
+    """
+    self._check_texts(texts)
+    if any(len(text) > MAX_CHARS for text in texts):
+      whole = [[self.encode_flat([part])[0] for part in self._parts(text)]
+               for text in texts]
+      return (np.concatenate(list(chain.from_iterable(whole))),
+              np.array([sum(map(len, parts)) for parts in whole]))
+    ids, lengths = self._refusing(self._encode, texts)
+    return ids.astype(self.dtype), lengths
+
+  def with_encoder(self, name: str) -> 'Tokenizer':
+    """Returns a tokenizer whose `encode_batch` is of a row of ENCODERS."""
+    if name == encoders.DEFAULT:
+      return self
+    other = copy.copy(self)
+    other._encode = encoders.ENCODERS[name](self._plain)
+    return other
+
+  def choose_encoder(self, wanted: str, sample: list[str]) -> encoders.Choice:
+    """Chooses the encoder for `wanted`, data.encoder; see encoders.choose."""
+    return encoders.choose(
+        wanted, self._plain,
+        [self.token_text(i) for i in range(self.vocab_size)], sample)
 
   def _parts(self, text: str) -> Iterator[str]:
     # A normalizer that prepends a space brings that of a later part itself.
@@ -264,13 +289,20 @@ class Tokenizer:
       yield part.removeprefix(' ') if twice and number else part
 
   def _encodings(self, encode: Callable[..., list], texts: list[str]) -> list:
+    self._check_texts(texts)
+    return self._refusing(
+        lambda texts: encode(texts, add_special_tokens=False), texts)
+
+  def _check_texts(self, texts: list[str]):
     for text in texts:
       if not isinstance(text, str):
         raise InputError(f'a text to encode is a {type(text).__name__}: a '
                          'string would do.')
+
+  def _refusing(self, encode: Callable[[list[str]], Any], texts: list[str]):
     with refusals(self._source):
       try:
-        return encode(texts, add_special_tokens=False)
+        return encode(texts)
       except (UnicodeEncodeError, TypeError):
         pass
     raise InputError(

@@ -5,17 +5,19 @@ DOC-SENTENCES of the paper's section 4.2, and SEGMENT-PAIR and SENTENCE-PAIR,
 which have next-sentence prediction.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 import dataclasses
-import itertools
 import random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from robertax.errors import InputError
+
+# The ids of each sentence of each document, or a tokens.Tokens.
+Documents = Any
 
 
 class Example(NamedTuple):
@@ -75,7 +77,7 @@ class Format:
     return min(self.max_examples_per_row, max(1, sequence_length // 16))
 
 
-def full_sentences(documents: list[list[np.ndarray]], *, sequence_length: int,
+def full_sentences(documents: Documents, *, sequence_length: int,
                    bos_id: int, eos_id: int, counts: Counter
                    ) -> Iterator[Example]:
   """Packs FULL-SENTENCES: whole sentences, until the next one does not fit.
@@ -104,7 +106,7 @@ def full_sentences(documents: list[list[np.ndarray]], *, sequence_length: int,
 
   Args:
     documents: the ids of each sentence of each document, without special
-      tokens.
+      tokens, as lists or as a tokens.Tokens.
     sequence_length: most tokens of an example, <s> included.
     bos_id, eos_id: ids of <s> and </s>.
     counts: receives `over_long_sentences`.
@@ -112,19 +114,11 @@ def full_sentences(documents: list[list[np.ndarray]], *, sequence_length: int,
   Yields:
     Examples in order; their ids, without <s>, are the stream of sentences.
   """
-  block = sequence_length - 1
-  bos, eos = _specials(documents, bos_id, eos_id)
-
-  def stream():
-    for number, sentences in enumerate(documents):
-      border = [eos[:0]] if number and sentences else []
-      for ids in itertools.chain(border, sentences):
-        for piece in _pieces(ids, eos, block, counts):
-          yield number, piece
-  yield from _greedy(stream(), block, bos)
+  yield from _packed(documents, sequence_length - 1, bos_id, eos_id, counts,
+                     across=True)
 
 
-def doc_sentences(documents: list[list[np.ndarray]], *, sequence_length: int,
+def doc_sentences(documents: Documents, *, sequence_length: int,
                   bos_id: int, eos_id: int, counts: Counter
                   ) -> Iterator[Example]:
   """Packs DOC-SENTENCES: FULL-SENTENCES, but no example crosses a document.
@@ -147,16 +141,68 @@ def doc_sentences(documents: list[list[np.ndarray]], *, sequence_length: int,
   Arguments are those of `full_sentences`; `counts` also receives
   `dropped_examples`. A sentence without ids does not end its document.
   """
-  block = sequence_length - 1
-  bos, eos = _specials(documents, bos_id, eos_id)
-  for number, sentences in enumerate(documents):
-    pieces = ((number, piece) for ids in sentences
-              for piece in _pieces(ids, eos, block, counts))
-    for example in _greedy(pieces, block, bos):
-      if len(example.ids) > 2:
-        yield example
-      else:
-        counts['dropped_examples'] += 1
+  for example in _packed(documents, sequence_length - 1, bos_id, eos_id, counts,
+                         across=False):
+    if len(example.ids) > 2:
+      yield example
+    else:
+      counts['dropped_examples'] += 1
+
+
+def _packed(documents: Documents, block: int, bos_id: int, eos_id: int,
+            counts: Counter, across: bool) -> Iterator[Example]:
+  """Packs whole sentences, also `across` documents, with an empty one between.
+
+  A block of text is packed as three arrays, because an array for each sentence
+  takes most of the time: all ids with their </s>, the ends of the pieces that
+  stay whole in it, and their documents.
+  """
+  ids, sentences, numbers = _flat(documents)
+  sizes = sentences.astype(np.int64)
+  lengths, owners = sizes + 1, np.repeat(np.arange(len(numbers)), numbers)
+  # A border, an empty sentence, comes before each later document with text.
+  bordered = np.diff(owners, prepend=owners[:1]) > 0
+  if across and len(owners):
+    bordered[0] = owners[0] > 0
+  bordered &= across
+  stops = np.cumsum(lengths + bordered)
+  starts = stops - lengths
+  stream = np.full(stops[-1] if len(stops) else 0, eos_id, ids.dtype)
+  stream[np.arange(len(ids)) + np.repeat(
+      starts - (np.cumsum(sizes) - sizes), sizes)] = ids
+  long = np.flatnonzero(lengths > block)
+  if len(long):
+    counts['over_long_sentences'] += len(long)
+  ends = np.sort(np.concatenate([stops, starts[bordered], *(
+      np.arange(starts[n] + block, stops[n], block) for n in long)]))
+  owner = owners[np.searchsorted(stops, ends)]
+  last = np.searchsorted(owner, owner, side='right')  # In the same document.
+  firsts, stop, position = [], 0, 0
+  places = ends.tolist()
+  while stop < len(places):
+    firsts.append(stop)
+    reach = bisect_right(places, position + block, stop)
+    stop = reach if across else min(reach, int(last[stop]))
+    position = places[stop - 1]
+  before = np.concatenate([[0], ends])[firsts]  # Where examples begin.
+  counted = np.diff(before, append=len(stream))
+  whole = np.full(len(stream) + len(firsts), bos_id, ids.dtype)
+  whole[np.arange(len(stream)) + np.repeat(
+      np.arange(1, len(firsts) + 1), counted)] = stream
+  edges = np.concatenate([[0], np.cumsum(counted + 1)]).tolist()
+  for start, end, number in zip(edges, edges[1:], owner[firsts].tolist()):
+    yield Example(whole[start:end], number)
+
+
+def _flat(documents: Documents) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Returns all ids, the sizes of sentences, and sentences of each document."""
+  if hasattr(documents, 'ids'):
+    return documents.ids, documents.sentences, documents.documents
+  sentences = [ids for document in documents for ids in document]
+  dtype = sentences[0].dtype if sentences else np.dtype(np.uint16)
+  return (np.concatenate([np.zeros(0, dtype), *sentences]).astype(dtype),
+          np.fromiter(map(len, sentences), np.int64, len(sentences)),
+          np.fromiter(map(len, documents), np.int64, len(documents)))
 
 
 def _specials(documents, bos_id: int, eos_id: int):
@@ -164,33 +210,6 @@ def _specials(documents, bos_id: int, eos_id: int):
   dtype = next((ids.dtype for sentences in documents for ids in sentences),
                np.uint16)
   return np.array([bos_id], dtype), np.array([eos_id], dtype)
-
-
-def _pieces(ids: np.ndarray, eos: np.ndarray, block: int, counts: Counter
-            ) -> list[tuple[np.ndarray, ...]]:
-  """Appends </s> to a sentence, and cuts it if it is too long."""
-  if len(ids) + 1 <= block:
-    return [(ids, eos)]
-  counts['over_long_sentences'] += 1
-  whole = np.concatenate([ids, eos])
-  return [(whole[i:i + block],) for i in range(0, len(whole), block)]
-
-
-def _greedy(pieces: Iterable[tuple[int, tuple[np.ndarray, ...]]], block: int,
-            bos: np.ndarray) -> Iterator[Example]:
-  """Fills each example with (document, piece)s until the next does not fit."""
-  parts, size, first = [bos], 0, 0
-  for number, piece in pieces:
-    length = sum(map(len, piece))
-    if size + length > block and size:
-      yield Example(np.concatenate(parts), first)
-      parts, size = [bos], 0
-    if not size:
-      first = number
-    parts.extend(piece)
-    size += length
-  if size:
-    yield Example(np.concatenate(parts), first)
 
 
 # The formats of pairs. Where the paper's section 4.2 does not say what

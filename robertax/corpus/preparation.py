@@ -32,11 +32,13 @@ from robertax.corpus.unknown import refuse_unknown
 from robertax.corpus.workers import Job, fill_records, fill_tokens
 from robertax.errors import MANY, InputError, print_result, unknown
 from robertax.progress import progress_bar, say, say_once
-from robertax.text import Tokenizer
+from robertax.text import Tokenizer, encoders
 
 TRAINING_VERSION = 1  # Raised if corpora would train another tokenizer.
 # A document of less than one of so many parts of a sample is taken whole.
 SAMPLED_WHOLE = 50
+# Characters of a corpus for which a fast encoder is tried.
+SAMPLE_CHARS = 1 << 16
 SHORTEST = 8  # Tokens; shorter rows have hardly anything to predict from.
 STAGES = ('reading', 'splitting', 'tokenizing', 'packing', 'writing')
 OUR_FILES = (records.MANIFEST, '.lock')
@@ -316,7 +318,40 @@ def plan(data: DataConfig, tokenizer_config: TokenizerConfig, *, out: str = '',
   for part in (corpora, held):
     if part and not any(job.corpus in part for job in jobs):
       raise _no_text(part)
-  return Plan(tokenizer, path, jobs, made)
+  return Plan(tokenizer, path, _with_encoder(jobs, data.encoder, tokenizer,
+                                             progress), made)
+
+
+def _with_encoder(jobs: list[Job], wanted: str, tokenizer: Tokenizer,
+                  progress: bool) -> list[Job]:
+  """Chooses the encoder of jobs that have text to tokenize, if there are any.
+
+  A sample of their text, too, must have the ids of the tokenizers library.
+  """
+  if wanted == encoders.DEFAULT:
+    return jobs
+  sample = list(itertools.chain.from_iterable(map(_sample, jobs)))
+  if not sample:
+    return jobs
+  chosen = tokenizer.choose_encoder(wanted, sample)
+  if chosen.said and progress:
+    say(chosen.said)
+  return [dataclasses.replace(job, text_recipe=job.text_recipe._replace(
+      encoder=chosen.name)) for job in jobs]
+
+
+def _sample(job: Job) -> list[str]:
+  """Returns the beginning of a corpus's text, if not all is tokenized."""
+  if job.survey is None or not job.without_tokens():
+    return []
+  with contextlib.closing(job.corpus.documents()) as documents:
+    found, chars = [], 0
+    for document in documents:
+      found.append(document[:SAMPLE_CHARS])
+      chars += len(found[-1])
+      if chars >= SAMPLE_CHARS:
+        break
+  return found
 
 
 def prepare(data: DataConfig, tokenizer_config: TokenizerConfig, *,

@@ -18,7 +18,7 @@ import itertools
 import json
 import os
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 import zlib
 
 from robertax import errors, files
@@ -298,8 +298,16 @@ class _Lines:
 def jsonl(reading: Reading) -> Iterator[str]:
   """Reads .jsonl; null and what is blank, replaced or rejoined is counted."""
   path, field = reading.path, reading.field
+  parse = _fast_parser()
   lines = unpacked_lines(path, reading.advance)
   for number, line in lines:
+    found = None
+    with contextlib.suppress(ValueError, AttributeError):
+      found = parse(line).get(field)
+    if type(found) is str:
+      yield unix_lines(found)
+      continue
+    # It is no such line, or one that only `json` reads.
     text = _decode(reading, number, line)
     if not text or text.isspace():
       reading.counts['blank_lines'] += 1
@@ -324,6 +332,19 @@ def jsonl(reading: Reading) -> Iterator[str]:
     if not found.isascii():
       found = reading.without_surrogates(found, number)
     yield unix_lines(found)
+
+
+def _fast_parser() -> Callable[[bytes], Any]:
+  """Returns orjson's parser if it is installed, else one that parses nothing.
+
+  What it reads it reads as `json` does. It refuses lone surrogates, bytes that
+  are not UTF-8, and NaN.
+  """
+  try:
+    import orjson
+  except ImportError:
+    return lambda line: None
+  return orjson.loads
 
 
 def _parse_json(reading: Reading, text: str, lines):

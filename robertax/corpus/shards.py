@@ -32,7 +32,7 @@ from robertax.corpus import records
 from robertax.corpus.blocks import Block, Shard
 from robertax.corpus.formats import FORMATS, PairLaw
 from robertax.corpus.records import FileWriter, Manifest, RecordRow, Unfinished
-from robertax.corpus.tokens import BlockPlace, read_block
+from robertax.corpus.tokens import BlockPlace, Tokens, read_block
 from robertax.descriptors import mapped
 from robertax.errors import InputError
 from robertax.files import Checksum, checksum
@@ -157,10 +157,10 @@ class Packer:
     started = time.monotonic()
     whole = read_block(job.place)
     kept = whole.without_empty()
-    tokens, empty = kept.nested(), len(whole.sentences) - len(kept.sentences)
+    empty = len(whole.sentences) - len(kept.sentences)
     packed = []
     for number in range(job.duplicates):
-      rows = self._pack(tokens, random.Random(f'{job.name}/{number}'))
+      rows = self._pack(kept, random.Random(f'{job.name}/{number}'))
       if empty and not number:
         rows.counts['sentences_without_ids'] = empty
       encoded = ([records.encode_record(row)
@@ -172,14 +172,14 @@ class Packer:
       started = now
     return packed
 
-  def _pack(self, tokens: list[list[np.ndarray]],
-            rng: random.Random) -> PackedRows:
+  def _pack(self, tokens: Tokens, rng: random.Random) -> PackedRows:
     recipe = self._recipe
-    counts = Counter(num_sentences=sum(map(len, tokens)))
+    counts = Counter(num_sentences=len(tokens.sentences))
     kind = FORMATS[recipe.format]
     pairs = {'law': recipe.pair_law, 'rng': rng} if kind.pairs else {}
     examples = list(kind.pack(
-        tokens, sequence_length=recipe.sequence_length,
+        tokens.nested() if kind.pairs else tokens,
+        sequence_length=recipe.sequence_length,
         bos_id=recipe.bos_id, eos_id=recipe.eos_id, counts=counts, **pairs))
     rows = fill_rows([len(example.ids) for example in examples],
                      recipe.sequence_length,

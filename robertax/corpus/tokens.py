@@ -89,9 +89,11 @@ class Sentences(Sequence):
 
 
 class TextRecipe(NamedTuple):
-  """What decides the ids of texts: a tokenizer.json and a splitter."""
-  tokenizer: str
-  sentences: str
+  """What decides the ids of texts, and which encoder makes them."""
+  tokenizer: str  # A tokenizer.json,
+  names: dict[str, str]  # with the names of its special tokens.
+  sentences: str  # A row of SPLITTERS.
+  encoder: str = 'tokenizers'  # A row of text.encoders.ENCODERS; all are alike.
 
 
 class Texts(NamedTuple):
@@ -104,7 +106,8 @@ class BlockTokenizer:
   """Tokenizes blocks, in worker processes, so it imports nothing heavy."""
 
   def __init__(self, recipe: TextRecipe):
-    self._tokenizer = Tokenizer.from_json(recipe.tokenizer)
+    self._tokenizer = Tokenizer.from_json(
+        recipe.tokenizer, names=recipe.names).with_encoder(recipe.encoder)
     self._split = SPLITTERS[recipe.sentences]
 
   def __call__(self, texts: Texts) -> Tokens:
@@ -112,11 +115,10 @@ class BlockTokenizer:
     ids, sizes, numbers = [np.zeros(0, self._tokenizer.dtype)], [], []
     for sentences in self._portions(texts, numbers):
       began = time.monotonic()
-      encoded = self._tokenizer.encode_batch(sentences)
+      encoded, lengths = self._tokenizer.encode_flat(sentences)
       tokenizing += time.monotonic() - began
-      # The arrays of a block's sentences would take far more memory than ids.
-      ids.append(np.concatenate([ids[0], *encoded]))
-      sizes.append(np.fromiter(map(len, encoded), np.uint32, len(encoded)))
+      ids.append(encoded)
+      sizes.append(lengths.astype(np.uint32))
     flat = np.concatenate(ids)
     tokens = Tokens(
         flat, np.concatenate([np.zeros(0, np.uint32), *sizes]),

@@ -54,7 +54,8 @@ class _Worker:
             'from robertax.corpus.workers import serve; serve()')
     # Each worker has one core; libraries would start threads for all of them.
     environment = {**os.environ, 'TOKENIZERS_PARALLELISM': 'false',
-                   'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1'}
+                   'RAYON_NUM_THREADS': '1', 'OMP_NUM_THREADS': '1',
+                   'OPENBLAS_NUM_THREADS': '1'}
     self._process = subprocess.Popen(
         [sys.executable, '-c', code], stdin=subprocess.PIPE,
         stdout=subprocess.PIPE, env=environment)
@@ -206,7 +207,8 @@ def jobs_of(data: DataConfig, corpora: list, tokenizer: Tokenizer, cache: str,
   recipe = shards_lib.RowRecipe(
       data.format, data.sequence_length, tokenizer.dtype.__name__,
       tokenizer.bos_id, tokenizer.eos_id, law, encoded='array_record' in forms)
-  text_recipe = TextRecipe(tokenizer.to_json(), data.sentences)
+  text_recipe = TextRecipe(tokenizer.to_json(), tokenizer.special_names(),
+                           data.sentences)
   jobs = []
   for corpus in corpora:
     fingerprint = corpus.fingerprint()

@@ -36,7 +36,8 @@ _USED = {'pretrain': ('data.', 'tokenizer.'), 'squad': _SQUAD,
              'finetune.labels', 'finetune.problem_type')}
 # Keys that describe machines and paths, or that pretraining does not use.
 _UNUSED = {
-    'cache_dir', 'workers', 'prefetch', 'backend', 'masking_ops', 'path',
+    'cache_dir', 'encoder', 'workers', 'prefetch', 'backend', 'masking_ops',
+    'path',
     'remote_cache_dir', 'remote_cache_gib', 'remote_threads', 'tfds_dir',
     'keep_tokens', 'bad_records', 'dir', 'train_files', 'eval_files',
     'doc_stride', 'question_length', 'attention', 'remat', 'layers_unrolled',

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import glob
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from robertax.corpus import blocks, preparation, records, shards
 from robertax.corpus.records import Manifest
 from robertax.corpus.sentences import SPLITTERS
 from robertax.errors import InputError
+from robertax.text import encoders
 
 
 def rows(manifest, split):
@@ -76,6 +78,29 @@ def test_bytes_do_not_depend_on_workers(prepare, txt, small_blocks):
                           memmap=True).manifests
     found.append(digests(manifest.folder))
   assert found[0] == found[1] == found[2]
+
+
+def test_bytes_do_not_depend_on_the_encoder(prepare, txt, monkeypatch):
+  (plain,) = prepare(txt, cache='plain', encoder='tokenizers').manifests
+  used = []
+  if importlib.util.find_spec('fastokens'):
+    real = encoders.ENCODERS['fastokens']
+    monkeypatch.setitem(encoders.ENCODERS, 'fastokens', lambda made: (
+        used.append(made) or real(made)))
+  (auto,) = prepare(txt, cache='auto').manifests
+  assert auto.checksums == plain.checksums
+  assert len(used) in (0, 2)  # It was tried, and then used.
+
+  def wrong(made):
+    def encode(texts):
+      ids, lengths = encoders.library(made)(texts)
+      return ids + 1, lengths
+    return encode
+  # `json` stands for a package that is installed.
+  monkeypatch.setattr(encoders, 'ENCODERS', {
+      'tokenizers': encoders.library, 'json': wrong})
+  (other,) = prepare(txt, cache='other').manifests
+  assert other.checksums == plain.checksums
 
 
 def test_the_second_time_nothing_is_done(prepare, txt, monkeypatch):

@@ -5,6 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 
+from robertax import config
 from robertax.config import TokenizerConfig
 from robertax.errors import InputError
 from robertax.text import encoders, tokenizer, train
@@ -78,6 +79,10 @@ def test_an_encoder_that_differs_once_is_not_used(made, monkeypatch, where):
   assert found.said.startswith(
       f'tokenizing: json gives other ids than the tokenizers library for '
       f'{wrong[:40]!r}')
+
+
+def test_the_config_knows_the_table():
+  assert config.ENCODERS == encoders.NAMES
 
 
 def test_what_is_not_installed_is_said(made, monkeypatch):

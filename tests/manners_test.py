@@ -52,6 +52,7 @@ WRITTEN = {
     'robertax/files.py': 'the rule itself',
     'robertax/corpus/records.py': 'piece by piece to files.staging; published',
     'robertax/interop/tensors.py': 'by a library to files.staging; published',
+    'robertax/inspection/oracle.py': 'to a folder that the process removes',
     'robertax/data/remote.py': 'a cache whose chunks have checksums',
     'robertax/studies/sweep.py': 'a run put aside while it is repeated',
     'robertax/train/writer.py': 'lines, one after the other; copies of events',

@@ -20,7 +20,7 @@ import numpy as np
 from robertax import files
 from robertax.errors import InputError, reading
 
-Arrays = dict[str, np.ndarray]
+Outputs = dict[str, np.ndarray]
 MOST_ADDED = 24  # Added tokens that are put into texts.
 # Texts and pairs whose classes are asked for; any model has room for them.
 QUESTIONS = ('No.', 'a man sleeps', ('a man sleeps', 'he is awake'),
@@ -31,7 +31,7 @@ _COPIES = {'lm_head.decoder.bias': 'lm_head.bias',
 
 
 @dataclasses.dataclass(frozen=True)
-class Answers:
+class Account:
   """What transformers says of a folder."""
   tokenizer: str  # Its class; '': it cannot be loaded.
   why: str  # The error, where something cannot be loaded.
@@ -46,7 +46,7 @@ class Answers:
   # What its pipeline for classes says of QUESTIONS.
   answers: list[dict[str, float]]
   missing: dict[str, list[str]]  # By class: tensors that it did not find.
-  outputs: dict[str, Arrays]  # By the name of a batch.
+  outputs: dict[str, Outputs]  # By the name of a batch.
 
 
 def is_installed() -> bool:
@@ -56,7 +56,7 @@ def is_installed() -> bool:
 
 def ask(folder: str, texts: list[str], pairs: list[tuple[str, str]],
         rows: list[list[int]], classes: list[str],
-        batches: dict[str, Arrays]) -> Answers:
+        batches: dict[str, Outputs]) -> Account:
   """Asks transformers about a folder.
 
   Args:
@@ -89,12 +89,12 @@ def ask(folder: str, texts: list[str], pairs: list[tuple[str, str]],
                        f'ended with exit code {done.returncode}: {last}')
     with reading(work):
       found = files.read_json(f'{work}/answers.json')
-      outputs: dict[str, Arrays] = {name: {} for name in batches}
+      outputs: dict[str, Outputs] = {name: {} for name in batches}
       with np.load(f'{work}/outputs.npz') as arrays:
         for name in arrays.files:
           batch, _, key = name.partition('/')
           outputs[batch][key] = arrays[name]
-    return Answers(**found, outputs=outputs)
+    return Account(**found, outputs=outputs)
 
 
 def answer(work: str) -> None:
@@ -113,11 +113,11 @@ def answer(work: str) -> None:
   else:
     found |= _of_tokenizer(tokenizer, asked)
   with np.load(f'{work}/batches.npz') as arrays:
-    batches: dict[str, Arrays] = {}
+    batches: dict[str, Outputs] = {}
     for name in arrays.files:
       batch, _, key = name.partition('/')
       batches.setdefault(batch, {})[key] = arrays[name]
-  outputs: Arrays = {}
+  outputs: Outputs = {}
   for name in asked['classes']:
     try:
       of_class = class_outputs(name, asked['folder'], batches, found)
@@ -165,15 +165,15 @@ def _of_pipeline(folder: str) -> list[dict[str, float]]:
   return [{row['label']: row['score'] for row in rows} for rows in said]
 
 
-def class_outputs(name: str, folder: str, batches: dict[str, Arrays],
-                  found: dict[str, Any]) -> Arrays:
+def class_outputs(name: str, folder: str, batches: dict[str, Outputs],
+                  found: dict[str, Any]) -> Outputs:
   """Returns what a class of transformers gives for batches.
 
   Args:
     name: of the class.
     folder: of save_pretrained.
     batches: as in `ask`.
-    found: its keys `missing` and `labels`, as in Answers, are filled in.
+    found: its keys `missing` and `labels`, as in Account, are filled in.
 
   Returns:
     float32 arrays by `<batch>/<head>`; `states` are the last layer's.

@@ -22,6 +22,7 @@ from robertax import files, model
 from robertax.config import ModelConfig
 from robertax.errors import InputError
 from robertax.inspection import opening, oracle
+from robertax.inspection.oracle import Outputs
 from robertax.interop.pretrained import Pretrained
 from robertax.text import Tokenizer
 
@@ -58,7 +59,6 @@ RANDOM_ROWS = 16  # Of ids from the whole vocabulary.
 SHOWN = 4  # Differences that an error shows.
 ROLES = {'cls': 'bos_id', 'sep': 'eos_id', 'pad': 'pad_id', 'unk': 'unk_id',
          'mask': 'mask_id'}
-Arrays = dict[str, np.ndarray]
 
 
 class Unverified(InputError):
@@ -101,8 +101,8 @@ class Verdict:
     else:
       self.compared.append(f'{what} ({len(found)})')
 
-  def note_outputs(self, what: str, ours: Arrays, theirs: Arrays,
-                   batch: Arrays):
+  def note_outputs(self, what: str, ours: Outputs, theirs: Outputs,
+                   batch: Outputs):
     """Notes the outputs that both sides have."""
     try:
       found = compare_outputs(ours, theirs, batch, what)
@@ -260,7 +260,7 @@ def _classes(folder: str, ours: Pretrained) -> list[str]:
 
 
 def _note_tokenizer(verdict: Verdict, tokenizer: Tokenizer,
-                    theirs: oracle.Answers, rows: np.ndarray, what: str):
+                    theirs: oracle.Account, rows: np.ndarray, what: str):
   """Compares ids, pairs, roles and decoding with those of AutoTokenizer."""
   encoded = tokenizer.encode_batch(theirs.texts)
   verdict.note_ids(f'{what}ids of texts', [
@@ -314,7 +314,7 @@ def _note_gpt2_ids(verdict: Verdict, folder: str, tokenizer: Tokenizer,
 # Batches, and the outputs of both sides.
 
 
-def batches_of(pretrained: Pretrained, texts: list[str]) -> dict[str, Arrays]:
+def batches_of(pretrained: Pretrained, texts: list[str]) -> dict[str, Outputs]:
   """Texts and random ids as batches, by name."""
   tokenizer, config = pretrained.tokenizer, pretrained.config
   longest = _random_rows(tokenizer, shape=(1, config.max_positions))
@@ -345,7 +345,7 @@ def _random_rows(tokenizer: Tokenizer, starts_word: bool = False,
 
 
 def sentence_batch(tokenizer: Tokenizer, config: ModelConfig,
-                   texts: Sequence[str] = SENTENCES) -> Arrays:
+                   texts: Sequence[str] = SENTENCES) -> Outputs:
   """The texts as int32[B, T], with a masked token and two types per row."""
   most = min(MOST_TOKENS, config.max_positions)
   rows = []
@@ -359,7 +359,7 @@ def sentence_batch(tokenizer: Tokenizer, config: ModelConfig,
 
 
 def _batch(rows: list[np.ndarray], tokenizer: Tokenizer, config: ModelConfig
-           ) -> Arrays:
+           ) -> Outputs:
   rows = [row[:config.max_positions] for row in rows]
   length = max(map(len, rows))
   ids = np.full((len(rows), length), tokenizer.pad_id, np.int32)
@@ -372,7 +372,7 @@ def _batch(rows: list[np.ndarray], tokenizer: Tokenizer, config: ModelConfig
                        & config.pair_types).astype(np.int32)}
 
 
-def our_outputs(pretrained: Pretrained, batch: Arrays) -> Arrays:
+def our_outputs(pretrained: Pretrained, batch: Outputs) -> Outputs:
   """The states and each head's outputs by name, in float32."""
   config = dataclasses.replace(pretrained.config, dtype='float32')
   with jax.default_matmul_precision('highest'):
@@ -400,7 +400,7 @@ def _run_model(config: ModelConfig, params: Any, batch: dict[str, jax.Array]
   return outputs
 
 
-def compare_outputs(ours: Arrays, theirs: Arrays, batch: Arrays, what: str
+def compare_outputs(ours: Outputs, theirs: Outputs, batch: Outputs, what: str
                     ) -> dict[str, float]:
   """Compares the outputs that both have, at every token that is not padding.
 

@@ -16,7 +16,7 @@ from typing import Any
 from robertax import text
 from robertax.config import ModelConfig, TokenizerConfig
 from robertax.errors import InputError, reading
-from robertax.interop.names import Layout, cut_vocabulary, read_params
+from robertax.interop.names import Naming, cut_vocabulary, read_params
 from robertax.interop.pretrained import Pretrained
 from robertax.interop.tensors import (
     Tensor,
@@ -63,7 +63,7 @@ class Checkpoint:
     if len(heads) > 1:
       raise InputError(f'{self.path}: it has {len(heads)} classification heads '
                        f'({", ".join(heads)}); one would do.')
-    self.layout = Layout('fairseq', PAD_ID + 1, head=''.join(heads))
+    self.layout = Naming('fairseq', PAD_ID + 1, head=''.join(heads))
     flags = _flags(state)
     self._scores = bool(flags.get('regression_target'))
     config, self._tokenizer = self._config(flags), None

@@ -18,7 +18,7 @@ from robertax.config import PROBLEM_TYPES, ModelConfig, TokenizerConfig
 from robertax.errors import InputError, reading, unknown, writing
 from robertax.interop import names, tensors
 from robertax.interop.card import model_card
-from robertax.interop.names import Layout
+from robertax.interop.names import Naming
 from robertax.interop.pretrained import Pretrained, unnamed
 from robertax.interop.tensors import Tensors
 from robertax.interop.tokenizer_files import (
@@ -102,7 +102,7 @@ def read_config(folder: str) -> dict[str, Any]:
   return values
 
 
-def config_values(pretrained: Pretrained, layout: Layout, architecture: str,
+def config_values(pretrained: Pretrained, layout: Naming, architecture: str,
                   family: str) -> dict[str, Any]:
   """Makes the config.json of a model for this class of transformers."""
   config, tokenizer = pretrained.config, pretrained.tokenizer
@@ -247,7 +247,7 @@ class Folder:
         tensors.read_weights(self.path), source)
     found = _table_names(found, family)
     self._heads = heads_of_tensors(found, values, self.path)
-    self.layout = Layout(
+    self.layout = Naming(
         family, 0 if family == 'bert' else values['pad_token_id'] + 1,
         self._heads.end == 'ForMultipleChoice')
     self._tokenizer = None  # Without one, `read` says so.
@@ -363,10 +363,10 @@ def _family_of(pretrained: Pretrained) -> str:
   return pretrained.family or family_of(pretrained.tokenizer)
 
 
-def layout_of(pretrained: Pretrained) -> Layout:
+def layout_of(pretrained: Pretrained) -> Naming:
   """Returns the names of the tensors of a model that is exported."""
   family = FAMILIES[_family_of(pretrained)].column
-  return Layout(family, 0 if family == 'bert' else
+  return Naming(family, 0 if family == 'bert' else
                 pretrained.tokenizer.pad_id + 1,
                 choice=pretrained.choice and family == 'roberta')
 
@@ -386,7 +386,7 @@ def _table_names(found: Tensors, family: str) -> Tensors:
   return renamed
 
 
-def _without_idle_types(config: ModelConfig, found: Tensors, layout: Layout
+def _without_idle_types(config: ModelConfig, found: Tensors, layout: Naming
                         ) -> ModelConfig:
   """Sets num_types=0 if the types are all zeros: fairseq's RoBERTa has none."""
   table = found.get(names.types_name(layout))

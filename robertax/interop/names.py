@@ -179,7 +179,7 @@ def to_theirs(rule: str, x: np.ndarray, first: int) -> np.ndarray:
 NO_TYPES = {'roberta': 1, 'bert': 2}
 
 
-class Layout(NamedTuple):
+class Naming(NamedTuple):
   """A column of the table, and what else a model's names depend on.
 
   Attributes:
@@ -195,7 +195,7 @@ class Layout(NamedTuple):
   head: str = ''
 
 
-def read_params(tensors: Tensors, config: ModelConfig, layout: Layout,
+def read_params(tensors: Tensors, config: ModelConfig, layout: Naming,
                 source: str, unused: Collection[str] = (),
                 dropped: Collection[str] = ()) -> tuple[Any, list[str]]:
   """Turns their tensors into our parameters.
@@ -262,7 +262,7 @@ def read_params(tensors: Tensors, config: ModelConfig, layout: Layout,
   return params, lines
 
 
-def write_params(params: Any, config: ModelConfig, layout: Layout
+def write_params(params: Any, config: ModelConfig, layout: Naming
                  ) -> dict[str, np.ndarray]:
   """Turns our parameters into their tensors: the inverse of `read_params`.
 
@@ -310,7 +310,7 @@ def how_to_drop(left: Collection[str]) -> str:
           f'{",".join(("lm_head", "nsp_head", *parts))} takes the rest.')
 
 
-def cut_vocabulary(tensors: Tensors, layout: Layout, rows: int, ids: int,
+def cut_vocabulary(tensors: Tensors, layout: Naming, rows: int, ids: int,
                    source: str) -> tuple[Tensors, list[str]]:
   """Drops rows behind the tokenizer's last id; a line says so.
 
@@ -337,7 +337,7 @@ def cut_vocabulary(tensors: Tensors, layout: Layout, rows: int, ids: int,
                f'behind the last of the tokenizer\'s {ids} ids: dropped']
 
 
-def types_name(layout: Layout) -> str:
+def types_name(layout: Naming) -> str:
   """Returns their name for the table of types."""
   return f'{layout.family}.embeddings.token_type_embeddings.weight'
 
@@ -357,7 +357,7 @@ def _folded(found: Iterable[str]) -> str:
   return ', '.join(lines)
 
 
-def _table_rows(config: ModelConfig, layout: Layout
+def _table_rows(config: ModelConfig, layout: Naming
                 ) -> list[tuple[NameRow, tuple[int, ...]]]:
   """Returns the row of the table and our shape of each parameter."""
   shapes = jax.eval_shape(lambda: model.create(config, jax.random.key(0)))
@@ -376,7 +376,7 @@ def _layered(row: NameRow) -> bool:
   return row.ours.startswith('layers/')
 
 
-def _their_names(row: NameRow, shape: tuple[int, ...], layout: Layout
+def _their_names(row: NameRow, shape: tuple[int, ...], layout: Naming
                  ) -> list[str]:
   name = getattr(row, layout.family)
   if layout.choice:
@@ -386,7 +386,7 @@ def _their_names(row: NameRow, shape: tuple[int, ...], layout: Layout
   return [name.format(head=layout.head)]
 
 
-def _without_copies(tensors: Tensors, config: ModelConfig, layout: Layout,
+def _without_copies(tensors: Tensors, config: ModelConfig, layout: Naming,
                     source: str) -> tuple[Tensors, list[str]]:
   """Returns the tensors without copies, and messages about ignored ones."""
   tensors, lines = dict(tensors), []

@@ -197,9 +197,11 @@ class Pretrain:
   def identity(self) -> dict[str, str]:
     """Returns hashes of the records, by corpus and sequence length.
 
-    They depend on no path or date: `counts` is the hash of the format and the
-    numbers of documents, sentences, examples and tokens; `array_record` and
-    `memmap` are those of the checksums of files, where the manifest has any.
+    They depend on no path or date, nor on records.VERSION, so that a run goes
+    on with records of another version if they are the same. `counts` is the
+    hash of the format and the numbers of documents, sentences, examples and
+    tokens; `array_record` and `memmap` are those of the checksums of files,
+    where the manifest has any.
     """
     found = {}
     for manifest in self._manifests:
@@ -207,9 +209,10 @@ class Pretrain:
       name = f'{manifest.corpus}/{manifest.sequence_length}'
       if 'train' not in values['splits']:  # Of data.eval_corpora.
         name = f'eval/{name}'
-      found[f'{name}/counts'] = _content_hash([values[key] for key in (
-          'version', 'corpus', 'format', 'sentences', 'pair_law', 'duplicates',
-          'splits')])
+      # Checkpoints of version 2 have this 2 in their hash.
+      found[f'{name}/counts'] = _content_hash([2, *(values[key] for key in (
+          'corpus', 'format', 'sentences', 'pair_law', 'duplicates',
+          'splits'))])
       sums = {'array_record': {}, 'memmap': {}}
       for file, checksum in getattr(manifest, 'checksums', {}).items():
         if not file.endswith('.json'):

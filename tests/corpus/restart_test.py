@@ -78,13 +78,13 @@ def test_killed_at_random_moments(tmp_path, txt, tokenizer_path, kills):
 @pytest.fixture
 def calls(monkeypatch):
   """The texts that were tokenized, batch by batch."""
-  found, real = [], Tokenizer.encode_batch
+  found, real = [], Tokenizer.encode_flat
 
   def counted(self, texts):
     found.append(texts)
     return real(self, texts)
 
-  monkeypatch.setattr(Tokenizer, 'encode_batch', counted)
+  monkeypatch.setattr(Tokenizer, 'encode_flat', counted)
   return found
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from robertax.interop import fairseq, names
-from robertax.interop.names import Layout
+from robertax.interop.names import Naming
 from robertax.interop.tensors import Tensor
 
-LAYOUT = Layout('fairseq', 2)
+LAYOUT = Naming('fairseq', 2)
 
 
 def test_names_of_2019(make):

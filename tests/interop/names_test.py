@@ -15,7 +15,7 @@ import pytest
 from robertax import model
 from robertax.config import ModelConfig
 from robertax.interop import names
-from robertax.interop.names import Layout
+from robertax.interop.names import Naming
 from robertax.interop.tensors import Tensor
 
 GOLDEN = json.loads((pathlib.Path(__file__).parent / 'golden'
@@ -78,7 +78,7 @@ def test_there_and_back_is_the_same(family, first):
     if path == 'embeddings/positions':
       x[:max(0, 2 - first)] = 0  # Rows that the other side has no room for.
     names._put(params, path, x)
-  layout = Layout(family, first, head='mnli')
+  layout = Naming(family, first, head='mnli')
   tensors = names.write_params(params, config, layout)
   assert all(x.flags.c_contiguous for x in tensors.values())
   row = next(r for r in names.ROWS if r.ours == 'embeddings/positions')

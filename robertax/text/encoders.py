@@ -56,14 +56,14 @@ ENCODERS = {DEFAULT: library, 'fastokens': fastokens}
 NAMES = (AUTO, *ENCODERS)
 
 
-class Chosen(NamedTuple):
+class Encoder(NamedTuple):
   """A row of ENCODERS, and a line for people, or '' if all is as expected."""
   name: str
   said: str = ''
 
 
 def choose(wanted: str, made, pieces: Sequence[str], sample: Sequence[str]
-           ) -> Chosen:
+           ) -> Encoder:
   """Chooses the encoder of a tokenizer.
 
   Args:
@@ -76,7 +76,7 @@ def choose(wanted: str, made, pieces: Sequence[str], sample: Sequence[str]
     InputError: `wanted` is not installed or cannot encode with this tokenizer.
   """
   if wanted == DEFAULT:
-    return Chosen(DEFAULT)
+    return Encoder(DEFAULT)
   is_bpe = type(made.model).__name__ == 'BPE'
   rows = [wanted] if wanted != AUTO else [n for n in ENCODERS if n != DEFAULT]
   said = ''
@@ -101,10 +101,10 @@ def choose(wanted: str, made, pieces: Sequence[str], sample: Sequence[str]
     different = difference(library(made), encode, chain(
         [list(pieces)], [list(hard_texts())], [list(sample)]))
     if different is None:
-      return Chosen(name)
+      return Encoder(name)
     said = (f'tokenizing: {name} gives other ids than the tokenizers library '
             f'for {different[:40]!r}: the library is used.')
-  return Chosen(DEFAULT, said)
+  return Encoder(DEFAULT, said)
 
 
 def difference(right: Encode, tried: Encode, batches: Iterator[list[str]]

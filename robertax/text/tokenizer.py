@@ -276,7 +276,7 @@ class Tokenizer:
     other._encode = encoders.ENCODERS[name](self._plain)
     return other
 
-  def choose_encoder(self, wanted: str, sample: list[str]) -> encoders.Chosen:
+  def choose_encoder(self, wanted: str, sample: list[str]) -> encoders.Encoder:
     """Chooses the encoder for `wanted`, data.encoder; see encoders.choose."""
     return encoders.choose(
         wanted, self._plain,

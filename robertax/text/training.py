@@ -15,7 +15,7 @@ from robertax.text import wordpiece
 from robertax.text.pieces import MASK, SPECIALS
 from robertax.text.tokenizer import Tokenizer
 
-TextSource = Iterable[str] | Iterable[list[str]]
+Sample = Iterable[str] | Iterable[list[str]]
 # GPT-2's regex, in which a combining mark (a vowel sign, a tone, an accent)
 # belongs to the letter before it and does not end a word.
 _MARKS_REGEX = (r"'s|'t|'re|'ve|'m|'ll|'d| ?[\p{L}\p{M}]+| ?\p{N}+"
@@ -44,7 +44,7 @@ def _check_size(kind: str, vocab_size: int) -> None:
     raise InputError(f'tokenizer.vocab_size={vocab_size}: {why.format(least)}.')
 
 
-def train(config: TokenizerConfig, texts: Callable[[], TextSource]
+def train(config: TokenizerConfig, texts: Callable[[], Sample]
           ) -> tuple[Tokenizer, list[str]]:
   """Trains the tokenizer of a config; also returns lines about it for people.
 
@@ -81,7 +81,7 @@ def train(config: TokenizerConfig, texts: Callable[[], TextSource]
   return tokenizer, lines
 
 
-def _byte_bpe(config: TokenizerConfig, texts: Callable[[], TextSource],
+def _byte_bpe(config: TokenizerConfig, texts: Callable[[], Sample],
               lines: list[str]) -> Tokenizer:
   import tokenizers
   from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -109,7 +109,7 @@ def _byte_bpe(config: TokenizerConfig, texts: Callable[[], TextSource],
   return Tokenizer(json.loads(made.to_str()), 'training')
 
 
-def _wordpiece(config: TokenizerConfig, texts: Callable[[], TextSource],
+def _wordpiece(config: TokenizerConfig, texts: Callable[[], Sample],
                lines: list[str]) -> Tokenizer:
   from tokenizers import trainers
   accents = config.pre_tokenizer == 'marks'
@@ -134,7 +134,7 @@ def _wordpiece(config: TokenizerConfig, texts: Callable[[], TextSource],
   return Tokenizer.from_wordpiece(vocab, config.lowercase, 'training', accents)
 
 
-def _unigram(config: TokenizerConfig, texts: Callable[[], TextSource],
+def _unigram(config: TokenizerConfig, texts: Callable[[], Sample],
              lines: list[str]) -> Tokenizer:
   """Trains SentencePiece's Unigram, cut and normalized as in XLM-R."""
   import tokenizers
@@ -179,7 +179,7 @@ def _settled(rows: list[list]) -> list[list]:
       key=lambda row: (-row[1], row[0]))
 
 
-def _char(config: TokenizerConfig, texts: Callable[[], TextSource],
+def _char(config: TokenizerConfig, texts: Callable[[], Sample],
           lines: list[str]) -> Tokenizer:
   """Makes a vocabulary of characters; with 'marks' a letter has its marks."""
   import tokenizers
@@ -198,7 +198,7 @@ def _char(config: TokenizerConfig, texts: Callable[[], TextSource],
   return Tokenizer(json.loads(core.to_str()), 'training')
 
 
-def _characters(texts: TextSource, normal: Callable[[str], str] | None, most: int,
+def _characters(texts: Sample, normal: Callable[[str], str] | None, most: int,
                 lines: list[str], cut: Callable | None = None) -> list[str]:
   """Finds the most frequent characters of the normalized texts, sorted."""
   raw, counts = Counter(), Counter()
@@ -228,7 +228,7 @@ class Trainer(NamedTuple):
     least: the least vocab_size.
     why: says why, with {} for that number.
   """
-  train: Callable[[TokenizerConfig, Callable[[], TextSource], list[str]], Tokenizer]
+  train: Callable[[TokenizerConfig, Callable[[], Sample], list[str]], Tokenizer]
   least: int
   why: str
 
@@ -245,7 +245,7 @@ TRAINERS = {
                     '5 special tokens and a character')}
 
 
-def train_byte_bpe(texts: TextSource, vocab_size: int) -> Tokenizer:
+def train_byte_bpe(texts: Sample, vocab_size: int) -> Tokenizer:
   """Trains a byte-level BPE; the same texts give the same tokenizer.
 
   Ids have RoBERTa's layout: <s> <pad> </s> <unk>, the 256 bytes, the merges in
@@ -260,7 +260,7 @@ def train_byte_bpe(texts: TextSource, vocab_size: int) -> Tokenizer:
   return _byte_bpe(TokenizerConfig(vocab_size=vocab_size), lambda: texts, [])
 
 
-def train_wordpiece(texts: Callable[[], TextSource], vocab_size: int,
+def train_wordpiece(texts: Callable[[], Sample], vocab_size: int,
                     lowercase: bool = True) -> Tokenizer:
   """Trains a WordPiece; the same texts give the same tokenizer.
 

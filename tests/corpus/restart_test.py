@@ -32,7 +32,8 @@ for kind in (shards.ShardFiles, tokens.TokenWriter):
 print('ready', flush=True)
 corpus.prepare(
     DataConfig(corpora={corpora!r}, cache_dir={cache!r}, sequence_length=32,
-               format='sentence_pair', pair_duplicates=2, workers={workers}),
+               format='sentence_pair', pair_duplicates=2, workers={workers},
+               encoder='tokenizers'),
     TokenizerConfig(path={tokenizer!r}), memmap=True, progress=False)
 '''
 

@@ -87,7 +87,7 @@ def write_text(folder: pathlib.Path):
   (folder / 'many').mkdir()
   (folder / 'many' / 'a.txt.gz').write_bytes(gzip.compress(packed, mtime=0))
   (folder / 'many' / 'b.txt.bz2').write_bytes(bz2.compress(packed))
-  put(folder / 'many' / 'c.txt', ' '.join(documents(4, 30)))
+  put(folder / 'many' / 'c.txt', documents(4, 30)[0])
   put(folder / 'wrong.jsonl', '{"text": "Good."}\n{"text": 3}\n')
   (folder / 'wrong.txt').write_bytes(b'Good text.\n\xff\xfe is not.\n')
   put(folder / 'empty.txt', '')

@@ -113,6 +113,17 @@ def folder(tmp_path):
   return tmp_path / 'hf', dataclasses.replace(found, labels=('no', 'yes'))
 
 
+@pytest.mark.parametrize('kind', huggingface.FAMILIES)
+def test_every_family_has_its_classes(folder, kind):
+  """The states and logits of none are left out for want of a class."""
+  path, ours = folder
+  edited(path, 'config.json', model_type=kind)
+  names = verification._classes(str(path), ours)
+  assert len(names) == 2 and all(hasattr(transformers, x) for x in names)
+  prefix = type(transformers.AutoConfig.for_model(kind)).__name__
+  assert names[0].startswith(prefix.removesuffix('Config'))
+
+
 def test_heads_and_their_names(folder, monkeypatch):
   path, ours = folder
   # All heads: the class of the config, and that of the other head.

@@ -550,7 +550,7 @@ def _mask_guesses(network: Network, text: str, number: int,
   for token in best:
     guess = tok.decode([int(token)])
     # A WordPiece's words have no space of their own.
-    if tok.word_starts[token] and not guess.startswith(' ') and before:
+    if tok.follows_space(token) and not guess.startswith(' ') and before:
       guess = f' {guess}'
     # Its own space replaces the one before the mask.
     filled.append(Filled(before.removesuffix(' ') + guess + after,

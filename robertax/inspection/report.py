@@ -373,7 +373,7 @@ def _next_words(folder: str) -> str:
 
 def _guesses(run: Run) -> list[str]:
   filled = fill_examples(opening.load(run.workdir), run.task.heldout_ids(3))
-  lines = ['Words guessed in text held out from training:']
+  lines = ['Words guessed in text held out from training:'] * bool(filled)
   for text, word, guesses in filled:
     said = ', '.join(f'{g.token.strip()!r} {g.probability:.0%}'
                      for g in guesses)
@@ -408,7 +408,7 @@ def fill_examples(model: Model, rows: Sequence[np.ndarray]
       if words:
         place = words[len(words) // 2]
         tail = tok.decode(ids[place + 1:])
-        if tok.word_starts[ids[place + 1]] and not tail.startswith(' '):
+        if tok.follows_space(ids[place + 1]) and not tail.startswith(' '):
           tail = f' {tail}'
         space = ' ' * pieces[place].startswith(' ')
         sentence = f'{tok.decode(ids[:place])}{space}{MASK}{tail}'

@@ -23,6 +23,7 @@ from robertax.config import ModelConfig
 from robertax.errors import InputError
 from robertax.inspection import opening, oracle
 from robertax.inspection.oracle import Outputs
+from robertax.interop.huggingface import FAMILIES
 from robertax.interop.pretrained import Pretrained
 from robertax.text import Tokenizer
 
@@ -247,7 +248,7 @@ def _rounded(answer: dict[str, float]) -> dict[str, float]:
 def _classes(folder: str, ours: Pretrained) -> list[str]:
   """The classes of transformers that have the heads of a model."""
   values = files.read_json(f'{folder}/config.json')
-  family, config = str(values['model_type']).capitalize(), ours.config
+  family, config = FAMILIES[values['model_type']].classes, ours.config
   named = (values.get('architectures') or [''])[0]
   choice = 'ForMultipleChoice' if ours.choice else 'ForSequenceClassification'
   ends = [end for end, there in (

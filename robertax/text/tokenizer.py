@@ -392,6 +392,14 @@ class Tokenizer:
         i == self.unk_id or i in self._literal)
     return (f' {piece}' if word else piece).encode()
 
+  def follows_space(self, token_id: int) -> bool:
+    """Whether text has a space before this piece, unless it comes first.
+
+    Where characters are words, as in proteins, nothing is between them.
+    """
+    return bool(self.word_starts[token_id]) and bool(
+        self._spelling.suffix or self.token_text(token_id).startswith(' '))
+
   def with_added(self, tokens: list[str]) -> 'Tokenizer':
     """Returns a tokenizer that gives these words the next free ids, in order.
 

@@ -9,7 +9,7 @@ import pytest
 import robertax
 from robertax import model as modelling
 from robertax import text
-from robertax.config import ModelConfig, parse
+from robertax.config import ModelConfig, TokenizerConfig, parse
 from robertax.inspection import model
 from robertax.train import loop
 
@@ -54,5 +54,18 @@ def wordpiece():
   config = ModelConfig(
       hidden_size=16, num_layers=1, num_heads=2, mlp_size=32, max_positions=32,
       vocab_size=tokenizer.vocab_size, num_types=2, nsp_head=True)
+  params = modelling.create(config, jax.random.key(0))
+  return model.Model(params, config, tokenizer, 0)
+
+
+@pytest.fixture(scope='session')
+def of_letters():
+  """The same of proteins, whose letters are tokens."""
+  tokenizer, _ = text.train(
+      TokenizerConfig(kind='char', vocab_size=40),
+      lambda: ['ACDEFGHIKLMNPQRSTVWY'] * 9)
+  config = ModelConfig(
+      hidden_size=16, num_layers=1, num_heads=2, mlp_size=32, max_positions=32,
+      vocab_size=tokenizer.vocab_size)
   params = modelling.create(config, jax.random.key(0))
   return model.Model(params, config, tokenizer, 0)

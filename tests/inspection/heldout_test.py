@@ -34,6 +34,24 @@ def test_of_text_without_words(loaded):
   assert sentence.replace('<mask>', word) == text and len(guesses) == 3
 
 
+def test_of_letters(of_letters):
+  """No space comes between the letters of a protein: it would be unknown."""
+  tok = of_letters.tokenizer
+  text = 'MKTAYIAKQRQISFVK'
+  ids = np.concatenate([[tok.bos_id], tok.encode(text), [tok.eos_id]])
+  (sentence, word, guesses), = report.fill_examples(of_letters, [ids])
+  assert sentence.replace('<mask>', word) == text
+  assert guesses == of_letters.fill_mask(sentence, 3)
+  right, = of_letters.fill_mask(sentence, targets=[word])
+  assert right.text == text and right.token == word
+
+
+def test_nothing_is_said_of_too_short_text(run, monkeypatch):
+  monkeypatch.setattr(report, 'fill_examples', lambda *_: [])
+  monkeypatch.setattr(report, 'save_samples', lambda *_: None)
+  assert report._guesses(run) == []
+
+
 def test_the_end_of_a_run_asks_about_its_own_text(run, loaded, tmp_path):
   assert 'encode' in report._next_words(str(tmp_path))
   report.save_samples(str(tmp_path), report.Samples(

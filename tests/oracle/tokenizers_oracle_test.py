@@ -317,7 +317,9 @@ def test_continued_pretraining(make, kind, tmp_path, unigram, lines):
       'train': {'steps': 50, 'log_every': 25}})
   with mock.patch.object(jax, 'devices', return_value=jax.devices()[:1]):
     loop.run(config, str(tmp_path / 'w'))
-  conversion.convert(str(tmp_path / 'w'), f'hf:{tmp_path}/out', verify=True)
+  said = conversion.convert(
+      str(tmp_path / 'w'), f'hf:{tmp_path}/out', verify=True)
+  assert 'what was written: texts: lm_head, states' in said[-1]
   card = (tmp_path / 'out' / 'README.md').read_text()
   assert f'# {kind}' in card
   hf = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / 'out')

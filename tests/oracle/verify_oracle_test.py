@@ -53,7 +53,9 @@ def edited(folder, name, **values):
 def judged(folder, right, wrong):
   """Verdicts of several tokenizers, asking transformers once."""
   texts = [*verification.SENTENCES, *verification.HARD]
-  rows = verification._random_rows(right, starts_word=True)
+  # Ids that all of them have.
+  least = min(right, *wrong.values(), key=lambda x: x.vocab_size)
+  rows = verification._random_rows(least, starts_word=True)
   theirs = oracle.ask(str(folder), texts, list(verification.PAIRS),
                       rows.tolist(), [], {})
   found = {}
@@ -111,6 +113,17 @@ def test_accents_case_and_chinese(tmp_path):
 def folder(tmp_path):
   found = made(tmp_path / 'hf', text.train_byte_bpe(TEXTS, 300), num_classes=2)
   return tmp_path / 'hf', dataclasses.replace(found, labels=('no', 'yes'))
+
+
+@pytest.mark.parametrize('kind', huggingface.FAMILIES)
+def test_every_family_has_its_classes(folder, kind):
+  """The states and logits of none are left out for want of a class."""
+  path, ours = folder
+  edited(path, 'config.json', model_type=kind)
+  names = verification._classes(str(path), ours)
+  assert len(names) == 2 and all(hasattr(transformers, x) for x in names)
+  prefix = type(transformers.AutoConfig.for_model(kind)).__name__
+  assert names[0].startswith(prefix.removesuffix('Config'))
 
 
 def test_heads_and_their_names(folder, monkeypatch):

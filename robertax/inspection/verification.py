@@ -80,6 +80,7 @@ class Verdict:
   """What was compared, and how it came out."""
   compared: list[str] = dataclasses.field(default_factory=list)
   not_compared: list[str] = dataclasses.field(default_factory=list)
+  failed: list[str] = dataclasses.field(default_factory=list)
   differences: list[str] = dataclasses.field(default_factory=list)
   ids_equal: bool | None = None  # None: no ids were compared.
   max_logit_difference: float | None = None
@@ -170,6 +171,10 @@ def verify(original: Pretrained, changed: Pretrained, again: Pretrained,
         '; '.join(verdict.differences[:SHOWN])
         + (f'; and {more} more' if more > 0 else '') + '. Nothing was written.',
         verdict)
+  if verdict.failed:
+    raise Unverified(
+        f'transformers cannot read {"; ".join(verdict.failed)}. Nothing was '
+        'written. --verify=self does without transformers.', verdict)
   if mode != 'self' and sides and not oracle.is_installed():
     raise Unverified(
         f'torch and transformers are not installed, so these were not '
@@ -201,6 +206,8 @@ def _ask_transformers(verdict: Verdict, folder: str, ours: Pretrained,
     _note_tokenizer(verdict, tokenizer, theirs, rows, f'{what}: ')
   else:
     verdict.not_compared.append(f'{what}: ids ({theirs.why})')
+  if theirs.why:
+    verdict.failed.append(f'{what} ({theirs.why})')
   missing = {name: found for name, found in theirs.missing.items() if found}
   for name, found in missing.items():
     verdict.not_compared.append(

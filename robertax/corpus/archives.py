@@ -47,6 +47,10 @@ _WHOLE_CODECS = {
 _REFUSED_CHARSETS = frozenset((
     'replacement', 'csiso2022kr', 'hz-gb-2312', 'iso-2022-cn',
     'iso-2022-cn-ext', 'iso-2022-kr'))
+# What browsers read as other characters than Python's codecs do.
+_OTHERWISE = {'euc_jp': str.maketrans('\u301c\u2016\u2212\xa2\xa3\xac',
+                                      '\uff5e\u2225\uff0d\uffe0\uffe1\uffe2'),
+              'koi8-u': str.maketrans('\u255d\u256c', '\u045e\u040e')}
 _USER_DEFINED = {byte: 0xf700 + byte for byte in range(0x80, 0x100)}
 # Between two tags: one character, as it is or as an entity.
 _LONE = re.compile(
@@ -260,7 +264,31 @@ def _decoded(page: bytes, label: str) -> str | None:
       codec = codec_of(found) or codecs.lookup(found).name
   if codec == 'x-user-defined':
     return page.decode('latin-1').translate(_USER_DEFINED)
-  return page.decode(codec, 'replace') if codec else None
+  if not codec:
+    return None
+  codecs.register_error('robertax.browsers', _as_browsers)
+  text = page.decode(codec, 'robertax.browsers')
+  return text.translate(_OTHERWISE.get(codecs.lookup(codec).name, {}))
+
+
+def _as_browsers(error: UnicodeDecodeError) -> tuple[str, int]:
+  """Reads bytes that browsers know and Python's codec does not, else U+FFFD.
+
+  EUC-JP has the rows of NEC and IBM that Shift_JIS has in cp932; 0x80 is the
+  euro sign in GBK.
+  """
+  found, start = error.object, error.start
+  if error.encoding == 'gb18030' and found[start] == 0x80:
+    return '\u20ac', start + 1
+  pair = found[start:start + 2]
+  if error.encoding == 'euc_jp' and len(pair) == 2 and min(pair) > 0xa0 and (
+      max(pair) < 0xff):
+    row, cell = pair[0] - 0xa1, pair[1] - 0xa1
+    shifted = bytes([row // 2 + (0x81 if row < 62 else 0xc1), cell + (
+        0x9f if row % 2 else 0x40 + (cell > 62))])
+    with contextlib.suppress(UnicodeDecodeError):
+      return shifted.decode('cp932'), start + 2
+  return '\ufffd', error.end
 
 
 def _declared_codec(head: str) -> str | None:

@@ -235,7 +235,9 @@ def _note_answers(verdict: Verdict, folder: str, what: str,
   for text, wanted in zip(oracle.QUESTIONS, theirs):
     try:
       found = (model.classify(text).probabilities if model.method == 'classify'
-               else dict.fromkeys(wanted, model.rate(text)))
+               else model.rate(text))
+      if not isinstance(found, dict):  # A single score has no name.
+        found = dict.fromkeys(wanted, found)
     except InputError as e:
       verdict.not_compared.append(f'{what}: answers ({e})')
       return

@@ -10,6 +10,7 @@ takes the file as it is.
 
 from collections.abc import Callable
 import json
+import os
 from typing import Any
 
 from robertax import files
@@ -22,8 +23,14 @@ State = dict[str, Any]
 CONFIG, NAMES = 'tokenizer_config.json', 'special_tokens_map.json'
 # The class of a folder that names none, by its config.json's model_type.
 _OF_MODEL = {'bert': 'BertTokenizer', 'roberta': 'RobertaTokenizer',
+             'distilbert': 'BertTokenizer', 'electra': 'BertTokenizer',
+             'longformer': 'RobertaTokenizer', 'bart': 'RobertaTokenizer',
              'xlm-roberta': 'XLMRobertaTokenizer',
              'camembert': 'CamembertTokenizer', 'albert': 'AlbertTokenizer'}
+# Classes that take a tokenizer.json as it is.
+_AS_THE_FILE = frozenset((
+    '', 'PreTrainedTokenizer', 'TokenizersBackend', 'ConvBertTokenizer',
+    'EsmTokenizer', 'FNetTokenizer'))
 _EXTRA = ('extra_special_tokens', 'additional_special_tokens')
 
 
@@ -71,7 +78,11 @@ def as_transformers(state: State, settings: dict[str, Any], source: str
   name = settings.get('tokenizer_class')
   wanted, law = CLASSES.get(name, ('', None))
   if not law or state['model']['type'] != wanted:
-    return state, []
+    return state, [
+        f'{source}: taken as it is; transformers\' {name}, which '
+        f'{CONFIG} names, may cut text in another way. `robertax.convert '
+        '--verify` compares them.'
+    ] if name not in _AS_THE_FILE | CLASSES.keys() and _is_file(source) else []
   ids = pieces.ids_of(state, source)
   usual = 'wordpiece' if wanted == 'WordPiece' else 'others'
   names = {key: value for key, value in (
@@ -80,13 +91,17 @@ def as_transformers(state: State, settings: dict[str, Any], source: str
   if _decisive(made, ids) == _decisive(state, ids):
     return {**state, 'post_processor': made['post_processor']}, []
   notes = []
-  if files.join('', source).endswith('tokenizer.json') and any(
+  if _is_file(source) and any(
       state.get(key) for key in ('normalizer', 'pre_tokenizer')):
     notes.append(
         f'{source}: its {name} cuts text in another way than the file itself: '
         f'as in transformers, the class and {CONFIG} decide. tokenizer.path='
         f'{source} takes the file as it is.')
   return made, notes
+
+
+def _is_file(source: str) -> bool:
+  return os.path.basename(source) == 'tokenizer.json'
 
 
 def builds(name: str, state: State, settings: dict[str, Any], layout: Layout
@@ -226,8 +241,13 @@ def _albert(state: State, settings: dict, names: dict, ids: dict) -> State:
 CLASSES: dict[str, tuple[str, Callable[..., State]]] = {
     'BertTokenizer': ('WordPiece', _bert),
     'DistilBertTokenizer': ('WordPiece', _bert),
-    'ElectraTokenizer': ('WordPiece', _bert),
+    **dict.fromkeys((f'{name}Tokenizer' for name in (
+        'Electra', 'MobileBert', 'LayoutLM', 'Lxmert', 'SqueezeBert')),
+                    ('WordPiece', _bert)),
     'RobertaTokenizer': ('BPE', _roberta),
+    # transformers 5 has these under the names of others.
+    **dict.fromkeys((f'{name}Tokenizer' for name in (
+        'Bart', 'Longformer', 'LED')), ('BPE', _roberta)),
     'XLMRobertaTokenizer': ('Unigram', _xlm_roberta),
     'CamembertTokenizer': ('Unigram', _xlm_roberta),
     'AlbertTokenizer': ('Unigram', _albert)}

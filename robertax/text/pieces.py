@@ -202,6 +202,11 @@ class Spelling(NamedTuple):
     return (f' {piece}' if self.prefix or self.apart else piece).encode()
 
 
+def is_byte(piece: str) -> bool:
+  """Whether a piece is a byte as a fallback, such as '<0xE2>'."""
+  return bool(_BYTE.fullmatch(piece))
+
+
 def spelling_of(state: dict) -> Spelling:
   """Reads how a file's pieces spell text from its parts."""
   model = state['model']

@@ -10,7 +10,7 @@ import contextlib
 import copy
 import functools
 import hashlib
-from itertools import chain
+from itertools import chain, groupby
 import json
 import os
 import re
@@ -363,8 +363,18 @@ class Tokenizer:
     A byte-level BPE restores the text exactly; a WordPiece gives its words,
     joined by spaces.
     """
-    text = b''.join(map(self.token_bytes, ids)).decode(errors='replace')
     spelling = self._spelling
+    if spelling.letters:
+      return b''.join(map(self.token_bytes, ids)).decode(errors='replace')
+    # As the library does: where bytes in a row are no UTF-8, each is a U+FFFD.
+    text = ''
+    for single, run in groupby(ids, lambda i: pieces.is_byte(self._pieces[i])):
+      found = b''.join(map(self.token_bytes, run))
+      try:
+        text += found.decode()
+      except UnicodeDecodeError:
+        text += '\ufffd' * len(found) if single else found.decode(
+            errors='replace')
     if spelling.space or spelling.prefix or spelling.apart:
       return text.removeprefix(' ')
     return text.removesuffix(' ') if spelling.suffix else text

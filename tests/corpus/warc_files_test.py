@@ -236,6 +236,30 @@ def test_what_decides_the_charset(tmp_path, kind, body, text):
   assert read_page(tmp_path, body, kind='text/html' + kind) == (text, {})
 
 
+@pytest.mark.parametrize('label, page, text', [
+    ('gb2312', b'a \x80 b', 'a \u20ac b'), ('koi8-u', b'a\xae', 'a\u045e'),
+    ('euc-jp', b'\xad\xa1', '\u2460'),
+    ('euc-jp', b'\xa1\xc1 \x8f\xa2\xb7', '\uff5e ~')])
+def test_what_browsers_know_and_python_does_not(tmp_path, label, page, text):
+  assert read_page(
+      tmp_path, b'<p>Words ' + page + b' and words.</p>',
+      kind=f'text/html; charset={label}') == (f'Words {text} and words.', {})
+
+
+def test_euc_jp_has_the_table_of_shift_jis():
+  # In the Encoding Standard both are decoded by one table, jis0208.
+  for row in range(94):
+    for cell in range(94):
+      shifted = bytes([row // 2 + (0x81 if row < 62 else 0xc1), cell + (
+          0x9f if row % 2 else 0x40 + (cell > 62))])
+      try:
+        right = shifted.decode('cp932')
+      except UnicodeDecodeError:
+        right = ''
+      page = bytes([0xa1 + row, 0xa1 + cell])
+      assert archives._decoded(page, 'euc-jp').strip('\ufffd') == right, page
+
+
 def test_refused_charsets_are_counted(tmp_path):
   assert read_page(tmp_path, '<p>x', kind='text/html; charset=iso-2022-kr') == (
       None, {'pages_in_refused_charsets': 1})

@@ -360,3 +360,34 @@ def test_models_of_sentencepiece(tmp_path, lines):
     assert theirs(many, add_special_tokens=False)['input_ids'] == [
         ids.tolist() for ids in ours.encode_batch(many)]
     same(theirs, ours, SAMPLES)
+
+
+@pytest.mark.parametrize('name, kind', [
+    ('BartTokenizer', 'byte_bpe'), ('LongformerTokenizerFast', 'byte_bpe'),
+    ('LEDTokenizer', 'byte_bpe'), ('MobileBertTokenizerFast', 'wordpiece'),
+    ('LayoutLMTokenizer', 'wordpiece'), ('LxmertTokenizer', 'wordpiece'),
+    ('SqueezeBertTokenizer', 'wordpiece')])
+def test_classes_that_transformers_has_under_other_names(tmp_path, name, kind):
+  made, _ = text.train(text.TokenizerConfig(kind=kind, vocab_size=400),
+                       lambda: SAMPLES * 3)
+  # These classes build their own normalizer and pre-tokenizer.
+  state = json.loads(made.to_json()) | {'normalizer': {'type': 'Lowercase'}}
+  folder = write(tmp_path / 'made', tokenizer=state,
+                 config={'model_type': 'roberta'},
+                 tokenizer_config={'tokenizer_class': name,
+                                   **made.special_names()})
+  theirs = transformers.AutoTokenizer.from_pretrained(folder)
+  ours = text.load(folder)
+  for sample in SAMPLES:
+    assert ours.encode(sample).tolist() == theirs.encode(
+        sample, add_special_tokens=False)
+  assert any('in another way than the file' in note for note in ours.notes)
+
+
+def test_an_unknown_class_is_said(tmp_path):
+  made, _ = text.train(text.TokenizerConfig(vocab_size=400), lambda: SAMPLES)
+  for name, said in (('DebertaTokenizer', 1), ('PreTrainedTokenizerFast', 0)):
+    folder = write(tmp_path / name, tokenizer=json.loads(made.to_json()),
+                   tokenizer_config={'tokenizer_class': name})
+    assert sum('may cut text in another way' in note
+               for note in text.load(folder).notes) == said

@@ -141,6 +141,11 @@ def test_heads_and_their_names(folder, monkeypatch):
   other = Verdict()  # As of a sigmoid where there is a softmax.
   verification._note_answers(other, str(path), 'it', [{'no': .6, 'yes': .7}])
   assert 'the answer to' in other.differences[0]
+  edited(path, 'config.json', problem_type='regression')
+  scores = Verdict()  # Two scores have names, and one has none.
+  verification._ask_transformers(scores, str(path), ours, 'it', ['a man'])
+  assert 'it: answers (4)' in scores.compared
+  edited(path, 'config.json', problem_type=None)
   params = {**ours.params, 'classifier': {
       **ours.params['classifier'], 'output': jax.tree.map(
           lambda x: x[..., ::-1], ours.params['classifier']['output'])}}

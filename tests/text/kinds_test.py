@@ -235,3 +235,21 @@ def test_wrong_configs(change, says):
     text.check(TokenizerConfig(**change))
   with pytest.raises(InputError, match='alphabet_limit=0'):
     TokenizerConfig(alphabet_limit=0)
+
+
+def test_bytes_as_a_fallback_are_decoded_as_by_the_library():
+  import tokenizers
+  from tokenizers import decoders, models
+  names = [*ROBERTA, '<mask>', 'a', '▁b', *(
+      f'<0x{byte:02X}>' for byte in range(256))]
+  core = tokenizers.Tokenizer(models.BPE(
+      {x: i for i, x in enumerate(names)}, [], byte_fallback=True))
+  core.decoder = decoders.Sequence([
+      decoders.Replace('▁', ' '), decoders.ByteFallback(), decoders.Fuse()])
+  made = text.Tokenizer(json.loads(core.to_str()), 'x')
+  rng = np.random.default_rng(0)
+  for _ in range(200):
+    parts = [[5], [6], *([7 + byte for byte in letter.encode()]
+                         for letter in 'é中🙂'), rng.integers(7, 263, 3)]
+    row = [int(i) for n in rng.integers(0, len(parts), 5) for i in parts[n]]
+    assert made.decode(row) == core.decode(row).removeprefix(' '), row

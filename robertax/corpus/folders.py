@@ -354,6 +354,9 @@ def find(item: str, split: str = 'train', field: str = 'text') -> list[Files]:
       raise InputError(f'data.corpora: {found}.')
     return [found]
   if files.exists(path):
+    if wanted:
+      raise InputError(f'data.corpora: {item}: a split is of a folder, and '
+                       f'{path} is a file: name it without @{wanted}.')
     if not files.is_remote(path) and not os.path.isfile(path):
       raise InputError(f'data.corpora: {path} is no file but a pipe or a '
                        'device, and text is read more than once: write it to '

@@ -290,6 +290,11 @@ def test_an_at_sign_in_a_glob_is_no_split(put, tmp_path):
       'log@0', 'log@1']
 
 
+def test_a_file_has_no_splits(put):
+  with pytest.raises(InputError, match='a split is of a folder'):
+    resolve(f'{put("some.txt")}@train')
+
+
 def test_a_pipe_is_refused(tmp_path):
   os.mkfifo(tmp_path / 'pipe')  # A first reading would leave nothing.
   with pytest.raises(InputError, match='text is read more than once'):

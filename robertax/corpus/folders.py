@@ -7,6 +7,7 @@ is printed with the reason; a file that is named itself is read if it can be.
 
 import codecs
 from collections import Counter
+from collections.abc import Iterator
 import glob
 import json
 import os
@@ -192,11 +193,10 @@ class _Passed:
                'itself is read.')
 
 
-def _below(root: str, passed: _Passed) -> list[str]:
-  """Returns the files below a folder, links followed, sorted by path."""
-  found, remote = [], files.is_remote(root)
+def _walk(root: str, passed: _Passed) -> Iterator[tuple[str, list[str]]]:
+  """Yields each folder from a root on, and its files; links are followed."""
+  remote, entered = files.is_remote(root), set()
   top = root if remote else os.path.realpath(root)
-  entered = set()
   for folder, folders, names in files.walk(root, onerror=_unreadable):
     inside = os.path.relpath(folder, root) if not remote else (
         folder.removeprefix(root).strip('/'))
@@ -210,6 +210,13 @@ def _below(root: str, passed: _Passed) -> list[str]:
       if why:
         folders.remove(name)
         passed.add(why, os.path.relpath(path, root))
+    yield folder, names
+
+
+def _below(root: str, passed: _Passed) -> list[str]:
+  """Returns the files below a folder, links followed, sorted by path."""
+  found = []
+  for folder, names in _walk(root, passed):
     for name in names:
       if name.startswith('.'):
         passed.add('hidden files', name)
@@ -337,14 +344,23 @@ def find(item: str, split: str = 'train', field: str = 'text') -> list[Files]:
   """
   path = item if files.is_remote(item) else os.path.expanduser(item)
   wanted = ''
-  if '@' in os.path.basename(path) and not files.exists(path):
-    path, _, wanted = path.rpartition('@')
+  head, _, last = path.rpartition('@')
+  if head and '/' not in last and not (
+      glob.has_magic(last) or files.exists(path)):
+    path, wanted = head, last
   if files.isdir(path):
     found = _of_folder(path, split, wanted, field)
     if isinstance(found, str):
       raise InputError(f'data.corpora: {found}.')
     return [found]
   if files.exists(path):
+    if wanted:
+      raise InputError(f'data.corpora: {item}: a split is of a folder, and '
+                       f'{path} is a file: name it without @{wanted}.')
+    if not files.is_remote(path) and not os.path.isfile(path):
+      raise InputError(f'data.corpora: {path} is no file but a pipe or a '
+                       'device, and text is read more than once: write it to '
+                       'a file first.')
     if not files.is_remote(path) and not os.access(path, os.R_OK):
       raise InputError(f'data.corpora: no permission to read {path}.')
     return [Files(corpus_name(path), [path], [named_reader(path, field)])]
@@ -353,13 +369,35 @@ def find(item: str, split: str = 'train', field: str = 'text') -> list[Files]:
   raise InputError(f'data.corpora: {path} does not exist{files.similar(path)}.')
 
 
+def _matches(pattern: str, passed: _Passed) -> list[str]:
+  """Returns what matches, sorted; unlike in glob, ** enters no folder twice.
+
+  With two links in a loop the library's ** comes to no end.
+  """
+  parts = pattern.split('/')
+  if files.is_remote(pattern) or '**' not in parts:
+    return files.glob(pattern)
+  place, found = parts.index('**'), set()
+  for root in files.glob(os.path.join('/'.join(parts[:place]), '')) if (
+      any(parts[:place])) else ['/' if place else '']:
+    for folder, names in _walk(root or '.', passed):
+      folder = os.path.join(root, os.path.relpath(folder, root or '.'), '')
+      folder = folder.removesuffix('./')
+      if rest := parts[place + 1:]:
+        found.update(_matches(glob.escape(folder) + '/'.join(rest), passed))
+      else:
+        found.update([folder, *(folder + name for name in names
+                                if not name.startswith('.'))])
+  return sorted(found - {''})
+
+
 def _of_glob(pattern: str, split: str, wanted: str, field: str) -> list[Files]:
   """Returns a corpus for each file and folder that matches."""
-  matches, above = files.glob(pattern), set()
+  passed, above = _Passed(), set()
+  matches = _matches(pattern, passed)
   for path in matches:
     while (path := os.path.dirname(path.rstrip('/'))) and path not in above:
       above.add(path)
-  passed = _Passed()
   root = os.path.dirname(pattern[:re.search(r'[*?[]', pattern).start()] + 'x')
   folders = {path for path in matches if files.isdir(path)}
   paths = [path for path in matches if path not in folders]

@@ -2,6 +2,7 @@
 what is passed over is said."""
 
 import bz2
+import glob
 import gzip
 import json
 import os
@@ -10,7 +11,7 @@ import pytest
 
 from robertax import progress
 from robertax.config import DataConfig
-from robertax.corpus import blocks, preparation, tokens
+from robertax.corpus import blocks, folders, preparation, tokens
 from robertax.corpus.documents import all_corpora, resolve
 from robertax.corpus.sentences import SPLITTERS
 from robertax.errors import InputError
@@ -259,3 +260,42 @@ def test_sentences_without_ids_are_dropped(put, prepare, tmp_path):
   for row in read_rows(made, 'train'):
     ids = row.ids.tolist()
     assert not any(ids[i:i + 3] == [separator] * 3 for i in range(len(ids)))
+
+
+def test_two_stars_enter_no_folder_twice(put, tmp_path, capsys, monkeypatch):
+  for name in ('1', 'a/2', 'a/b/3', 'a/b/[x]/4', 'c/.h/5', 'c/.6', 'c/b'):
+    put(f'tree/{name}.txt', 'Some text.')
+  monkeypatch.chdir(tmp_path)
+  for pattern in ('tree/**', 'tree/**/', 'tree/**/*.txt', 'tree/**/b/**',
+                  'tree/**/**/*.txt', 'tree/*/**/*.txt', '**/4.txt', '**',
+                  'tree/**/[[]x]/*', 'tree/a**/*', f'{tmp_path}/**/*.txt',
+                  'tree//**/*.txt', './tree/**/b', 'none/**/b'):
+    # The library's glob says what matches, where no links are.
+    right = glob.glob(pattern, recursive=True)
+    assert [path.rstrip('/') for path in folders._matches(
+        pattern, folders._Passed())] == sorted({
+            path.rstrip('/') for path in right} - {''}), pattern
+  for number in range(3):  # glob would try 3^40 paths.
+    (tmp_path / f'tree/a/loop{number}').symlink_to(tmp_path / 'tree')
+  found = resolve('tree/**/*.txt')
+  assert [corpus.name for corpus in found] == ['1', '2', '3', '4', 'b']
+  assert '3 links in a loop (a/loop0, a/loop1, a/loop2)' in (
+      capsys.readouterr().err)
+
+
+def test_an_at_sign_in_a_glob_is_no_split(put, tmp_path):
+  for number in range(2):
+    put(f'log@{number}.txt', 'Some text.')
+  assert [corpus.name for corpus in resolve(f'{tmp_path}/log@*.txt')] == [
+      'log@0', 'log@1']
+
+
+def test_a_file_has_no_splits(put):
+  with pytest.raises(InputError, match='a split is of a folder'):
+    resolve(f'{put("some.txt")}@train')
+
+
+def test_a_pipe_is_refused(tmp_path):
+  os.mkfifo(tmp_path / 'pipe')  # A first reading would leave nothing.
+  with pytest.raises(InputError, match='text is read more than once'):
+    resolve(str(tmp_path / 'pipe'))

@@ -200,6 +200,13 @@ class Tokenizer:
     added = [t for t in added if not t['content'].endswith(_NO_TEXT)
              or t['content'] not in known]
     model = {**model, 'vocab': vocab}
+    if isinstance(model.get('merges'), list):
+      # Trained on text with '</s>' in it, some merges make that token.
+      lost = {piece for piece, i in ids.items() if i in hidden}
+      pairs = [(pair, pair.split(' ') if isinstance(pair, str) else pair)
+               for pair in model['merges']]
+      model['merges'] = [pair for pair, parts in pairs
+                         if lost.isdisjoint([*parts, ''.join(parts)])]
     if isinstance(model.get('unk_token'), str):
       model['unk_token'] = name(model['unk_token'])
     with refusals(self._source):

@@ -253,3 +253,23 @@ def test_bytes_as_a_fallback_are_decoded_as_by_the_library():
                          for letter in 'é中🙂'), rng.integers(7, 263, 3)]
     row = [int(i) for n in rng.integers(0, len(parts), 5) for i in parts[n]]
     assert made.decode(row) == core.decode(row).removeprefix(' '), row
+
+
+def test_merges_that_make_a_special_token_are_left_out():
+  """As a BPE has them that was trained on text with '</s>' in it."""
+  import tokenizers
+  from tokenizers import models, pre_tokenizers, trainers
+  made = tokenizers.Tokenizer(models.BPE(unk_token='<unk>'))
+  made.pre_tokenizer = pre_tokenizers.Sequence([
+      pre_tokenizers.WhitespaceSplit(),
+      pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+  made.train_from_iterator(['a </s> b </s>x'] * 20, trainers.BpeTrainer(
+      vocab_size=400, show_progress=False,
+      special_tokens=['<s>', '<pad>', '</s>', '<unk>', '<mask>'],
+      initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+  merges = json.loads(made.to_str())['model']['merges']
+  assert '</s>' in [''.join(pair) for pair in merges]
+  found = text.Tokenizer.from_json(made.to_str())
+  ids = found.encode('a </s> b </s>x')
+  assert not set(ids.tolist()) & set(found.special_ids)
+  assert found.decode(ids) == 'a</s>b</s>x'

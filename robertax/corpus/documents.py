@@ -13,6 +13,7 @@ import importlib
 import inspect
 import itertools
 import os
+import re
 import sys
 import traceback
 
@@ -113,11 +114,15 @@ def all_corpora(data: DataConfig) -> tuple[list, list]:
 
   InputError if a file is in both.
   """
-  found = [resolve(
-      items, data.text_field, data.invalid_utf8, data.split, data.tfds_dir,
-      data.documents, data.max_document_chars, key) if items or not held else []
-           for held, key, items in ((False, 'corpora', data.corpora),
-                                    (True, 'eval_corpora', data.eval_corpora))]
+  def resolved(key: str) -> list:
+    try:
+      return resolve(getattr(data, key), data.text_field, data.invalid_utf8,
+                     data.split, data.tfds_dir, data.documents,
+                     data.max_document_chars, key)
+    except InputError as e:  # Most messages begin with the usual key.
+      raise InputError(re.sub('^data.corpora', f'data.{key}', str(e))) from e
+  found = [resolved('corpora'),
+           resolved('eval_corpora') if data.eval_corpora else []]
   _check_apart(*found)
   filters = iter(filters_of(data.document_filter, list(dict.fromkeys(
       corpus.name for corpora in found for corpus in corpora))))

@@ -151,8 +151,8 @@ def _training_plan(corpora, surveys, most: int) -> tuple[list, int, float]:
   return heads, total, min(1., most / max(1, total))
 
 
-def _no_text(corpora) -> InputError:
-  return InputError('data.corpora: ' + '; '.join(
+def _no_text(corpora, key: str = 'corpora') -> InputError:
+  return InputError(f'data.{key}: ' + '; '.join(
       f'{corpus.name} holds no text: '
       f'{", ".join(corpus.files[:3]) or "no files"}'
       for corpus in corpora[:MANY]) + '.')
@@ -315,9 +315,9 @@ def plan(data: DataConfig, tokenizer_config: TokenizerConfig, *, out: str = '',
         f'{tokenizer.vocab_size} ids: 0 takes its number.')
   jobs = workers.jobs_of(data, corpora + held, tokenizer, cache, tuple(forms),
                          surveys)
-  for part in (corpora, held):
+  for part, key in ((corpora, 'corpora'), (held, 'eval_corpora')):
     if part and not any(job.corpus in part for job in jobs):
-      raise _no_text(part)
+      raise _no_text(part, key)
   return Plan(tokenizer, path, _with_encoder(jobs, data.encoder, tokenizer,
                                              progress), made)
 
@@ -386,7 +386,8 @@ def prepare(data: DataConfig, tokenizer_config: TokenizerConfig, *,
       short.append(
           f'{manifest.corpus}: its text is too short to split: nothing is left '
           f'for {"evaluation" if missing == ["eval"] else "training"}. It '
-          'needs at least two sentences')
+          'needs at least two '
+          + ('documents' if data.sentences == 'none' else 'sentences'))
       continue
     if progress:
       say(describe_manifest(manifest))

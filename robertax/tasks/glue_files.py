@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from robertax import files
 from robertax.data.finetuning import read_tfds_rows
 from robertax.errors import InputError, reading
-from robertax.progress import say
+from robertax.progress import say, say_once
 from robertax.tasks.finetune import TaskRows
 from robertax.tasks.task import parse_json
 
@@ -342,7 +342,7 @@ def _is_quoted(path: str) -> bool:
           f'those of CSV (line {text.count(chr(10), 0, at) + 1}).')
       return False
     at = row.end()
-  say(f'{path}: fields in quotes are read as CSV writes them.')
+  say_once(f'{path}: fields in quotes are read as CSV writes them.')
   return True
 
 

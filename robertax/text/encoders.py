@@ -27,7 +27,7 @@ _ALIKE = ((0x3400, 0x4DC0), (0x4E00, 0xA000), (0xAC00, 0xD7A4),
           (0x2A700, 0x30000))
 
 
-def library(made) -> Encode:
+def reference(made) -> Encode:
   """Encodes with a tokenizers.Tokenizer."""
   def encode(texts):
     found = [encoding.ids for encoding in made.encode_batch_fast(
@@ -52,7 +52,7 @@ def fastokens(made) -> Encode:
 
 # Each row takes a tokenizers.Tokenizer, or raises if it cannot do its work; its
 # name is also that of the package.
-ENCODERS = {DEFAULT: library, 'fastokens': fastokens}
+ENCODERS = {DEFAULT: reference, 'fastokens': fastokens}
 NAMES = (AUTO, *ENCODERS)
 
 
@@ -98,7 +98,7 @@ def choose(wanted: str, made, pieces: Sequence[str], sample: Sequence[str]
                          f"tokenizer ({errors.first_line(e)}): "
                          "data.encoder='auto' does.") from e
       continue
-    different = difference(library(made), encode, chain(
+    different = difference(reference(made), encode, chain(
         [list(pieces)], [list(hard_texts())], [list(sample)]))
     if different is None:
       return Encoder(name)

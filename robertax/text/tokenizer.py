@@ -133,7 +133,7 @@ class Tokenizer:
     self.notes = _notes(state, ids, self.kind, source)
     self._state = {**state, 'truncation': None, 'padding': None}
     self._plain, facts = self._libraries(ids, own)
-    self._encode = encoders.library(self._plain)
+    self._encode = encoders.reference(self._plain)
     self.fingerprint = hashlib.sha256(
         json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -93,12 +93,12 @@ def test_bytes_do_not_depend_on_the_encoder(prepare, txt, monkeypatch):
 
   def wrong(made):
     def encode(texts):
-      ids, lengths = encoders.library(made)(texts)
+      ids, lengths = encoders.reference(made)(texts)
       return ids + 1, lengths
     return encode
   # `json` stands for a package that is installed.
   monkeypatch.setattr(encoders, 'ENCODERS', {
-      'tokenizers': encoders.library, 'json': wrong})
+      'tokenizers': encoders.reference, 'json': wrong})
   (other,) = prepare(txt, cache='other').manifests
   assert other.checksums == plain.checksums
 

@@ -30,7 +30,7 @@ def _folder(make, tmp_path):
   return folder
 
 
-def same(a, b):
+def assert_same(a, b):
   flat = [json.dumps(jax_paths(x)) for x in (a, b)]
   assert flat[0] == flat[1]
 
@@ -78,7 +78,7 @@ def test_problem_type_is_kept(folder, tmp_path):
   again = json.loads((tmp_path / 'again' / 'config.json').read_text())
   assert again['problem_type'] == 'multi_label_classification'
   assert 'sigmoid' in (tmp_path / 'again' / 'README.md').read_text()
-  same(found.params, made.params)
+  assert_same(found.params, made.params)
   _, source = folder(CLASSES, problem_type='regresion')
   with pytest.raises(InputError, match="Did you mean 'regression'"):
     open_source(source).read()
@@ -100,7 +100,7 @@ def test_rows_behind_the_last_id_are_dropped(folder, tokenizers):
   assert found.config.vocab_size == ids
   line, = found.read().lines
   assert '20 rows' in line and str(ids + 20) in line
-  same(found.read().params, made.params)
+  assert_same(found.read().params, made.params)
 
 
 @pytest.mark.parametrize('rows, says', [(-5, '5 ids have no vector'),
@@ -131,7 +131,7 @@ def inside(name):
 def test_names_of_wrappers_are_taken_off(folder, rename, says):
   made, source = folder(weights=lambda x: {rename(k): v for k, v in x.items()})
   found = open_source(source).read()
-  same(found.params, made.params)
+  assert_same(found.params, made.params)
   assert sorted(found.lines[0].rpartition(': ')[2].split(', ')) == sorted(
       says.split(', '))
 
@@ -159,7 +159,7 @@ def test_a_head_of_another_kind(folder):
   found = open_source(source).read(('classifier',))
   assert not found.config.num_classes and not found.config.lm_head
   assert 'not used: classifier.bias, classifier.weight' in found.lines[-1]
-  same(found.params['layers'], made.params['layers'])
+  assert_same(found.params['layers'], made.params['layers'])
 
 
 def test_a_part_of_its_own_beside_a_head_we_have(folder):
@@ -176,4 +176,4 @@ def test_a_part_of_its_own_beside_a_head_we_have(folder):
                                           ('camembert', 'Camembert')])
 def test_model_types_that_are_robertas(folder, kind, prefix):
   made, source = folder(model_type=kind, architectures=[f'{prefix}ForMaskedLM'])
-  same(open_source(source).read().params, made.params)
+  assert_same(open_source(source).read().params, made.params)

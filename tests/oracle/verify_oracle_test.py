@@ -50,8 +50,9 @@ def edited(folder, name, **values):
   path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-def judged(folder, right, wrong):
-  """Verdicts of several tokenizers, asking transformers once."""
+def assert_noticed(folder, right, wrong):
+  """`right` agrees with transformers, each of `wrong` does not; their verdicts.
+  """
   texts = [*verification.SENTENCES, *verification.HARD]
   # Ids that all of them have.
   least = min(right, *wrong.values(), key=lambda x: x.vocab_size)
@@ -73,7 +74,7 @@ def test_special_tokens_of_ones_own(tmp_path):
   plain = text.train_byte_bpe(TEXTS, 300)
   more = plain.with_added(['<e1>', '</e1>'])
   made(tmp_path, more)
-  found = judged(tmp_path, more, {
+  found = assert_noticed(tmp_path, more, {
       'cut': plain, 'other': plain.with_added(['</e1>', '<e1>'])})
   assert any("'<e1>" in line for line in found['cut'].differences)
   assert any('number of ids' in line for line in found['cut'].differences)
@@ -87,7 +88,7 @@ def test_a_space_in_front(tmp_path):
   state['pre_tokenizer']['add_prefix_space'] = True
   (tmp_path / 'tokenizer.json').write_text(json.dumps(state))
   edited(tmp_path, 'tokenizer_config.json', add_prefix_space=True)
-  judged(tmp_path, text.Tokenizer(state, 'spaced'), {'plain': plain})
+  assert_noticed(tmp_path, text.Tokenizer(state, 'spaced'), {'plain': plain})
 
 
 def test_accents_case_and_chinese(tmp_path):
@@ -104,7 +105,7 @@ def test_accents_case_and_chinese(tmp_path):
         **state['normalizer'], **normalizer}}, 'other')
   kept = other(strip_accents=False)
   made(tmp_path, kept)
-  judged(tmp_path, kept, {
+  assert_noticed(tmp_path, kept, {
       'strip_accents': right, 'cased': other(lowercase=False),
       'chinese': other(strip_accents=False, handle_chinese_chars=False)})
 

@@ -61,8 +61,8 @@ def test_an_encoder_that_differs_once_is_not_used(made, monkeypatch, where):
   wrong = {'pieces': made.token_text(270), 'sample': 'a text of the corpus',
            'hard texts': list(encoders.hard_texts())[700]}[where]
 
-  def row(library):
-    right = encoders.library(library)
+  def row(made):
+    right = encoders.reference(made)
 
     def encode(texts):
       ids, lengths = right(texts)
@@ -73,7 +73,7 @@ def test_an_encoder_that_differs_once_is_not_used(made, monkeypatch, where):
     return encode
   # `json` stands for a package that is installed.
   monkeypatch.setattr(encoders, 'ENCODERS', {
-      'tokenizers': encoders.library, 'json': row})
+      'tokenizers': encoders.reference, 'json': row})
   found = made.choose_encoder('auto', [*TEXTS, 'a text of the corpus'])
   assert found.name == 'tokenizers'
   assert found.said.startswith(
@@ -87,7 +87,7 @@ def test_the_config_knows_the_table():
 
 def test_what_is_not_installed_is_said(made, monkeypatch):
   monkeypatch.setattr(encoders, 'ENCODERS', {
-      'tokenizers': encoders.library, 'no_such_package': None})
+      'tokenizers': encoders.reference, 'no_such_package': None})
   found = made.choose_encoder('auto', TEXTS)
   assert found == ('tokenizers', 'tokenizing: `pip install no_such_package` '
                    'would make it some ten times faster, with the same ids.')
